@@ -1,0 +1,1 @@
+"""Where blocks run: one file per executor."""

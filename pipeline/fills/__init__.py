@@ -1,0 +1,1 @@
+"""Classical fills, one file each; the file name is the `kind:`."""

@@ -1,0 +1,64 @@
+"""What a fill promises.
+
+A fill module (its file name is the `kind`) offers::
+
+    NDIM: tuple[int, ...]          spatial dimensions it works in
+    def fill(window: Window, **options) -> NDArray[np.float32]
+
+`fill` returns `(c, *spatial)`: the observed values where `valid`, finite estimates where `hole`. It is a pure,
+deterministic function of the window (single-threaded arithmetic), so any block may recompute it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.registry import load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A piece of an image with holes.
+
+    Attributes:
+        values: float32 `(c, *spatial)`; meaningful where `valid`.
+        valid: bool `(c, *spatial)`; True = observed and trusted.
+        hole: bool `(c, *spatial)`; True = to be filled. Pixels that are neither are never touched: they
+            carry no information and take no part.
+        spacing: step per spatial axis (mm for volumes, 1 for rasters); only ratios matter.
+        guess: float32 `(c, *spatial)` or None; a coarse fill of the whole image. Hole pixels on the window's
+            own edge that is not an image edge are held at it, so neighbouring windows agree.
+        open_edges: per spatial axis `(low, high)`: True where the window's edge cuts through the image.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    hole: NDArray[np.bool_]
+    spacing: tuple[float, ...]
+    guess: NDArray[np.float32] | None = None
+    open_edges: tuple[tuple[bool, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FillSpec:
+    """Name and options of a fill, as stored in a plan."""
+
+    kind: str
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def __call__(self, window: Window) -> NDArray[np.float32]:
+        """Fill the window; see the module's `fill`."""
+        result: NDArray[np.float32] = load("fills", self.kind).fill(window, **dict(self.options))
+        return result
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, e.g. `tension t=0.5`."""
+        tail = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.options.items())
+        return f"{self.kind} {tail}".strip()

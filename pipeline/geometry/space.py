@@ -1,0 +1,82 @@
+"""Where index meets world: shape + affine + reference system as one immutable value.
+
+Raster: `affine` is the 2-D pixel-corner matrix `(a, b, c, d, e, f)` from (col, row) to (x, y) in CRS units.
+Volume: `affine` holds the first three rows of the 4x4 voxel-centre matrix (i, j, k) -> RAS+ mm, row by row.
+`shape` is in memory order in both cases: `(y, x)` or `(z, y, x)`; volumes are stored (i, j, k) and transposed
+once, so `shape == (k, j, i)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Grid of one image.
+
+    Attributes:
+        kind: `raster` (2-D, Earth observation) or `volume` (3-D, medical).
+        shape: spatial extent in pixels or voxels, `(y, x)` or `(z, y, x)`.
+        affine: 6 numbers (raster) or 12 numbers (volume), row-major, index to world.
+        crs: WKT of the coordinate system; empty if the file has none. Volumes: the `RAS+` convention.
+        units: world units (`m`, `deg`, `mm`, `unknown`).
+    """
+
+    kind: Literal["raster", "volume"]
+    shape: tuple[int, ...]
+    affine: tuple[float, ...]
+    crs: str = ""
+    units: str = "unknown"
+
+    @property
+    def ndim(self) -> int:
+        """2 for rasters, 3 for volumes."""
+        return len(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Step per axis in memory order, in world units (`mm` for volumes, CRS units for rasters)."""
+        if self.kind == "raster":
+            a, b, _, d, e, _ = self.affine
+            return (math.hypot(b, e), math.hypot(a, d))
+        columns = [math.sqrt(sum(self.affine[4 * r + c] ** 2 for r in range(3))) for c in range(3)]
+        return tuple(reversed(columns))
+
+    def mismatch(self, other: Space, *, tolerance: float = 1e-3) -> str:
+        """Say in one line how `other` lies on another grid; empty string if it is the same.
+
+        `tolerance` is in world units for volumes (mm) and in fractions of a pixel for rasters.
+        """
+        if self.shape != other.shape:
+            return f"shape {self.shape} against {other.shape}"
+        step = min(self.spacing) if self.kind == "raster" else 1.0
+        worst = max(abs(a - b) for a, b in zip(self.affine, other.affine, strict=True))
+        if self.kind == "raster":
+            worst = self._corner_shift(other)
+        if worst > tolerance * (step or 1.0):
+            return f"affine {_short(self.affine)} against {_short(other.affine)}"
+        return ""
+
+    def _corner_shift(self, other: Space) -> float:
+        rows, cols = self.shape
+        shifts = []
+        for col, row in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
+            a, b = (
+                (s.affine[0] * col + s.affine[1] * row + s.affine[2], s.affine[3] * col + s.affine[4] * row + s.affine[5])
+                for s in (self, other)
+            )
+            shifts.append(math.hypot(a[0] - b[0], a[1] - b[1]))
+        return max(shifts)
+
+    def describe(self) -> str:
+        """One line for messages: shape, spacing, origin, reference system."""
+        origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
+        name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
+        return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
+
+
+def _short(numbers: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{v:.6g}" for v in numbers) + ")"

@@ -1,0 +1,1 @@
+"""Models that refine a fill, one file each; the file name is the `kind:`."""

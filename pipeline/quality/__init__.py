@@ -1,0 +1,1 @@
+"""Hole-only metrics, the self-test, calibration and evaluation."""

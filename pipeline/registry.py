@@ -1,0 +1,45 @@
+"""Find the parts of one kind: a module's file name in its folder is the `kind:` of the config.
+
+Third parties add parts through entry points in the group `inpaint_pipeline.<folder>`
+(`formats`, `masks`, `fills`, `models`, `execute`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.errors import ConfigError
+
+_NOT_PARTS = {"base", "__init__"}
+
+
+def kinds(folder: str) -> tuple[str, ...]:
+    """Return the sorted names of all parts in `pipeline/<folder>` and its entry points; imports nothing."""
+    here = Path(__file__).parent / folder
+    own = {p.stem for p in here.glob("*.py") if p.stem not in _NOT_PARTS and not p.stem.startswith("_")}
+    return tuple(sorted(own | {e.name for e in _entry_points(folder)}))
+
+
+def load(folder: str, kind: str) -> ModuleType:
+    """Import the part `kind` of `folder`.
+
+    Raises:
+        ConfigError: no such part; the message suggests the nearest name.
+    """
+    for entry in _entry_points(folder):
+        if entry.name == kind:
+            module = entry.load()
+            assert isinstance(module, ModuleType)
+            return module
+    if kind not in kinds(folder):
+        near = difflib.get_close_matches(kind, kinds(folder), n=1)
+        hint = f" - did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"unknown kind '{kind}' in {folder}{hint} (known: {', '.join(kinds(folder))})")
+    return import_module(f"pipeline.{folder}.{kind}")
+
+
+def _entry_points(folder: str) -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=f"inpaint_pipeline.{folder}"))

@@ -1,0 +1,1 @@
+"""Fit weights by hiding observed pixels; the only user of optimisers."""
