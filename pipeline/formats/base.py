@@ -8,8 +8,9 @@ A format module (its file name is the `kind`) offers::
                     nodata: float | None = None) -> Source
     def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None
 
-Arrays are channels first: `(c, y, x)` for rasters, `(c, z, y, x)` for volumes where `c` counts the time points
-of a 4-D file. Values are always in the *stored* dtype: scale/offset are metadata and never applied on reading.
+Arrays are channels first: `(c, y, x)` for rasters, `(c, z, y, x)` for volumes where `c` counts the time
+points of a 4-D file. Values are always in the *stored* dtype: scale/offset are metadata, never applied on
+reading.
 """
 
 from __future__ import annotations
@@ -31,24 +32,64 @@ Role = Literal["restored", "uncertainty", "source"]
 class Source(Protocol):
     """An image that can be read window by window.
 
-    Opening reads headers only. Instances are picklable (they reopen their file on the worker) and `read` may be
-    called from several threads at once. After `close` the results are undefined.
+    Opening reads headers only. Instances are picklable (they reopen their file on the worker) and `read` may
+    be called from several threads at once. After `close` the results are undefined.
     """
 
-    kind: str
-    paths: tuple[str, ...]
-    space: Space
-    n_channels: int
-    dtype: np.dtype[Any]
-    channel_names: tuple[str, ...]
-    nodata: tuple[float | None, ...]
-    """Per channel; the value stored where nothing was observed (may be NaN), None if there is none."""
-    scale_offset: tuple[tuple[float, float], ...]
-    """Per channel `(scale, offset)`: physical = stored * scale + offset. (1, 0) if the file has none."""
-    native_chunk: tuple[int, ...]
-    """Spatial extent of the file's own tile, strip or slab: reads aligned to it are cheapest."""
-    attributes: Mapping[str, Any]
-    """JSON-able header facts for the record (driver, compression, tags, codes, units, ...)."""
+    @property
+    def kind(self) -> str:
+        """Name of the format module that opened it."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files as given by the user; staging does not change them."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """Grid shared by all channels."""
+        ...
+
+    @property
+    def n_channels(self) -> int:
+        """Bands or time points."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype, in native byte order."""
+        ...
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """One name a channel; made up (`band_1`, `volume_1`) where the file has none."""
+        ...
+
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """Per channel; the value stored where nothing was observed (may be NaN), None if there is none."""
+        ...
+
+    @property
+    def scale_offset(self) -> tuple[tuple[float, float], ...]:
+        """Per channel `(scale, offset)`: physical = stored * scale + offset. (1, 0) if the file has none."""
+        ...
+
+    @property
+    def native_chunk(self) -> tuple[int, ...]:
+        """Spatial extent of the file's own tile, strip or slab: reads aligned to it are cheapest."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """JSON-able header facts for the record (driver, compression, tags, codes, units, ...)."""
+        ...
+
+    @property
+    def fixed_channels(self) -> tuple[int, ...]:
+        """Channels that are copied and never restored, such as alpha."""
+        ...
 
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
         """Return stored values in `box` (inside the image), shape `(c, *box.shape)`, dtype `self.dtype`.
@@ -66,9 +107,10 @@ class Source(Protocol):
         ...
 
     def stage(self, directory: Path) -> Source:
-        """Return a source with the same content whose windows are cheap to read (e.g. gzip inflated once).
+        """Return a source with the same content and cheap windows (e.g. gzip inflated once).
 
-        Returns itself if nothing is to be gained. Idempotent and crash-safe: a complete staged file is reused.
+        Returns itself if nothing is to be gained. Idempotent and crash-safe: a complete staged file is
+        reused.
         """
         ...
 
@@ -113,4 +155,4 @@ class WriteOptions:
 
 
 Pull = Callable[[Box], NDArray[Any]]
-"""`pull(box)` returns the finished values `(c, *box.shape)` in the layer's dtype; writers choose their own order."""
+"""`pull(box)` returns finished values `(c, *box.shape)` in the layer's dtype; writers choose the order."""

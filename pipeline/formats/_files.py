@@ -1,0 +1,91 @@
+"""File-system habits shared by all formats: say what is missing, publish whole files only."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import SourceError
+
+
+def is_remote(path: str) -> bool:
+    """Return True for URLs and GDAL virtual paths, which the local file system knows nothing about."""
+    return "://" in path or path.startswith("/vsi")
+
+
+def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
+    """Return True if the file name ends in one of `suffixes` (lower case); a URL's query is ignored."""
+    name = path.split("?", 1)[0] if is_remote(path) else path
+    return name.lower().endswith(tuple(suffixes))
+
+
+def first_bytes(path: str, count: int = 16) -> bytes:
+    """Return the first bytes of a local file; empty for URLs, folders and files that cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
+def require_file(path: str) -> None:
+    """Check that a local input is there.
+
+    Raises:
+        SourceError: no such file (with the nearest names of its folder), or it cannot be read.
+    """
+    file = Path(path)
+    if is_remote(path) or (file.exists() and os.access(file, os.R_OK)):
+        return
+    if file.exists():
+        raise SourceError(f"{path}: no permission to read it; change its mode or owner")
+    if not file.parent.is_dir():
+        raise SourceError(f"{path}: no such file, and no folder {file.parent}; check the path")
+    near = difflib.get_close_matches(file.name, sorted(p.name for p in file.parent.iterdir()), n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "check the path"
+    raise SourceError(f"{path}: no such file; {hint}")
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder below `parent` for temporary files; it is removed whatever happens."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(finished: Path, path: Path) -> None:
+    """Give a finished file or folder its final name: flushed to disk first, then renamed in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if finished.is_dir():
+        _publish_folder(finished, path)
+    else:
+        _sync(finished)
+        finished.replace(path)
+    _sync(path.parent)
+
+
+def _publish_folder(finished: Path, path: Path) -> None:
+    for item in finished.rglob("*"):
+        _sync(item)
+    if path.is_dir():
+        # a folder cannot be replaced in one step: the old one steps aside before the new one takes its name
+        aside = finished.with_name(finished.name + ".old")
+        path.rename(aside)
+    finished.rename(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

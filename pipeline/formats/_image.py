@@ -1,0 +1,72 @@
+"""What every opened image has in common, as one frozen value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The facts of an opened image; formats add `read` and `never`. See `base.Source` for the meaning."""
+
+    kind: str
+    paths: tuple[str, ...]
+    space: Space
+    n_channels: int
+    dtype: np.dtype[Any]
+    channel_names: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    scale_offset: tuple[tuple[float, float], ...]
+    native_chunk: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    fixed_channels: tuple[int, ...] = ()
+
+    def stage(self, directory: Path) -> Self:  # noqa: ARG002
+        """Return this image: its windows are cheap to read as they are."""
+        return self
+
+    def close(self) -> None:
+        """Release nothing; formats that hold handles do more."""
+
+    def require_inside(self, box: Box) -> None:
+        """Check a window.
+
+        Raises:
+            ValueError: the box reaches out of the image.
+        """
+        whole = Box.whole(self.space.shape)
+        if box.ndim != whole.ndim or (box & whole) != box:
+            raise ValueError(f"{self.paths[0]}: window {box} is not inside the image of shape {whole.stop}")
+
+
+def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """Return `nodata` if a pixel of `dtype` can hold it, else None (e.g. -9999 declared for uint8)."""
+    if nodata is None or np.issubdtype(dtype, np.floating):
+        return nodata
+    if not math.isfinite(nodata) or nodata != int(nodata):
+        return None
+    info = np.iinfo(dtype)
+    return nodata if info.min <= nodata <= info.max else None
+
+
+def unobserved(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    """Return True where `values` hold `nodata` (NaN included) or a float is not finite; same shape."""
+    result: NDArray[np.bool_]
+    if np.issubdtype(values.dtype, np.floating):
+        result = ~np.isfinite(values)
+    else:
+        result = np.zeros(values.shape, dtype=np.bool_)
+    if nodata is not None and math.isfinite(nodata):
+        # a file declares nodata in double precision, its pixels may be coarser: compare as they are stored
+        result |= values == np.asarray(nodata).astype(values.dtype)
+    return result

@@ -1,0 +1,151 @@
+"""Everything a raster file says beside its pixels, as one value that can be written again.
+
+GDAL's data model is the reference: https://gdal.org/en/stable/user/raster_data_model.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+
+from pipeline.formats.base import Layer, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Header of one band; `nodata` is None if the file declares none."""
+
+    description: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    nodata: float | None = None
+    colorinterp: ColorInterp = ColorInterp.undefined
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterHeader:
+    """Header of one file.
+
+    Attributes:
+        transform: six numbers, pixel corner to world; None if control points or nothing locate the file.
+        gcps: `(points, CRS)` or None.
+        tags: default domain of the dataset, AREA_OR_POINT included.
+    """
+
+    crs: CRS | None = None
+    transform: Affine | None = None
+    gcps: tuple[Any, CRS] | None = None
+    rpcs: Any = None
+    bands: tuple[Band, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nodata(self) -> float | None:
+        """The one nodata value a TIFF can hold: that of the first band which has one."""
+        return next((band.nodata for band in self.bands if band.nodata is not None), None)
+
+
+def read_header(dataset: Any, indexes: tuple[int, ...]) -> RasterHeader:
+    """Read the header of `dataset` for the 1-based bands `indexes`.
+
+    Statistics are left out: they no longer hold once pixels are restored.
+    """
+    points, gcp_crs = dataset.gcps
+    located = dataset.transform != Affine.identity()
+    return RasterHeader(
+        crs=dataset.crs,
+        transform=dataset.transform if located else None,
+        gcps=(points, gcp_crs) if points else None,
+        rpcs=dataset.rpcs,
+        bands=tuple(_read_band(dataset, index) for index in indexes),
+        tags=dataset.tags(),
+    )
+
+
+def _read_band(dataset: Any, index: int) -> Band:
+    at = index - 1
+    tags = {k: v for k, v in dataset.tags(index).items() if not k.startswith("STATISTICS_")}
+    return Band(
+        description=dataset.descriptions[at],
+        scale=dataset.scales[at],
+        offset=dataset.offsets[at],
+        unit=dataset.units[at] or "",
+        nodata=dataset.nodatavals[at],
+        colorinterp=dataset.colorinterp[at],
+        tags=tags,
+    )
+
+
+def merge_headers(headers: list[RasterHeader], names: tuple[str, ...]) -> RasterHeader:
+    """Join the headers of one-file-a-band inputs: bands in order, dataset tags that all files agree on.
+
+    A dataset tag that differs between files says something about its band and moves there.
+    """
+    first = headers[0]
+    if len(headers) == 1:
+        return first
+    common = {k: v for k, v in first.tags.items() if all(h.tags.get(k) == v for h in headers)}
+    bands = []
+    for header in headers:
+        own = {k: v for k, v in header.tags.items() if k not in common}
+        bands += [replace(band, tags={**own, **band.tags}) for band in header.bands]
+    named = tuple(replace(b, description=name) for b, name in zip(bands, names, strict=True))
+    return replace(first, bands=named, tags=common)
+
+
+def header_of_space(like: Source) -> RasterHeader:
+    """Make a header for a source that is no GDAL raster (e.g. zarr) from its own facts."""
+    pairs = zip(like.channel_names, like.scale_offset, like.nodata, strict=True)
+    return RasterHeader(
+        crs=CRS.from_wkt(like.space.crs) if like.space.crs else None,
+        transform=Affine(*like.space.affine),
+        bands=tuple(Band(description=n, scale=s, offset=o, nodata=v) for n, (s, o), v in pairs),
+    )
+
+
+def header_of_layer(header: RasterHeader, layer: Layer) -> RasterHeader:
+    """Return what a layer of a run inherits from the input's header, with the layer's own tags added.
+
+    `restored` keeps everything; `uncertainty` keeps the grid, and scale and unit of each band (an error has
+    no offset); `source` keeps the grid alone.
+    """
+    if layer.role == "restored":
+        return replace(header, tags={**header.tags, **layer.tags})
+    names = layer.channel_names or ("",) * layer.n_channels
+    bands = tuple(Band(description=name or None, nodata=layer.nodata) for name in names)
+    if layer.role == "uncertainty" and len(header.bands) == len(bands):
+        pairs = zip(bands, header.bands, strict=True)
+        bands = tuple(replace(own, scale=their.scale, unit=their.unit) for own, their in pairs)
+    grid = {k: v for k, v in header.tags.items() if k == "AREA_OR_POINT"}
+    return replace(header, bands=bands, tags={**grid, **layer.tags})
+
+
+def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> None:
+    """Write a header into a dataset opened for writing; location and nodata were given on creation."""
+    if header.gcps:
+        dataset.gcps = header.gcps
+    if header.rpcs:
+        dataset.rpcs = header.rpcs
+    bands = header.bands
+    # an unscaled file must not come back with explicit 1 and 0 in it
+    if any(b.scale != 1.0 or b.offset != 0.0 for b in bands):
+        dataset.scales = [b.scale for b in bands]
+        dataset.offsets = [b.offset for b in bands]
+    for index, band in enumerate(bands, start=1):
+        if band.description:
+            dataset.set_band_description(index, band.description)
+        if band.unit:
+            dataset.set_band_unit(index, band.unit)
+        if band.tags:
+            dataset.update_tags(index, **band.tags)
+    if any(b.colorinterp != ColorInterp.undefined for b in bands):
+        dataset.colorinterp = [b.colorinterp for b in bands]
+    dataset.update_tags(**header.tags)

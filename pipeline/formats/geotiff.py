@@ -1,0 +1,408 @@
+"""GeoTIFF, cloud-optimised or not (and JPEG 2000 and VRT as input); the output is always a valid COG.
+
+One file, or one file a band on the same grid. Stored values, header and mask come back as they were read.
+Layout of the output: https://docs.ogc.org/is/21-026/21-026.html, made by GDAL's COG driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from pipeline.errors import OutputConflict, SourceError
+from pipeline.formats._files import first_bytes, publish, scratch_folder, suffix_matches
+from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
+from pipeline.formats._image import Image, representable, unobserved
+from pipeline.formats._raster_header import (
+    RasterHeader,
+    apply_header,
+    header_of_layer,
+    header_of_space,
+    merge_headers,
+    read_header,
+)
+from pipeline.formats.base import Layer, Pull, Source, WriteOptions
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+
+SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ")
+_TILE = 512
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+def sniff(path: str) -> bool:
+    """Return True if the first bytes (for URLs: the name) are those of a TIFF or JPEG 2000 file."""
+    start = first_bytes(path)
+    return start.startswith(_MAGIC) if start else suffix_matches(path, SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Channel:
+    """Where a channel lies: `file` counts from 0, `band` and `mask_band` from 1; 0 = the file has none."""
+
+    file: int
+    band: int
+    mask_band: int
+    alpha_bands: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeoTiff(Image):
+    """An opened raster; see `base.Source`."""
+
+    channels: tuple[_Channel, ...]
+    pool: DatasetPool = field(repr=False, compare=False)
+
+    def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
+        """Return stored values, shape `(c, *box.shape)`.
+
+        Raises:
+            SourceError: the file is damaged; names the file and the window.
+            ValueError: the box reaches out of the image.
+        """
+        self.require_inside(box)
+        chosen = self.channels[channels]
+        values = np.empty((len(chosen), *box.shape), dtype=self.dtype)
+        at = 0
+        for file, group in groupby(chosen, key=lambda channel: channel.file):
+            bands = [channel.band for channel in group]
+            with reading(self.paths[file], box):
+                self.pool.get(file).read(bands, window=_window(box), out=values[at : at + len(bands)])
+            at += len(bands)
+        return values
+
+    def never(self, box: Box) -> NDArray[np.bool_]:
+        """Return True where nothing was observed: nodata, mask 0, alpha 0, NaN or infinity.
+
+        Shape `(1, *box.shape)` if it is the same for all channels, else `(c, *box.shape)`.
+        """
+        self.require_inside(box)
+        distinct = {_mask_key(c): c for c in self.channels}
+        masked = {key: self._masked(c, box) for key, c in distinct.items()}
+        if len(masked) == 1 and not self._values_matter:
+            return next(iter(masked.values()))[np.newaxis]
+        result = np.stack([masked[_mask_key(c)] for c in self.channels])
+        if self._values_matter:
+            values = self.read(box)
+            for at, nodata in enumerate(self.nodata):
+                if at not in self.fixed_channels:
+                    result[at] |= unobserved(values[at], nodata)
+        return result
+
+    def file_mask(self, box: Box) -> NDArray[np.uint8] | None:
+        """Return the files' own mask band (255 = valid in any file), `(y, x)`; None if there is none."""
+        masks = [self._mask_band(c, box) for c in {c.file: c for c in self.channels}.values() if c.mask_band]
+        return np.maximum.reduce(masks) if masks else None
+
+    def header(self) -> RasterHeader:
+        """Read the whole header again, for the writer."""
+        headers = []
+        for file, group in groupby(self.channels, key=lambda channel: channel.file):
+            headers.append(read_header(self.pool.get(file), tuple(channel.band for channel in group)))
+        header = merge_headers(headers, self.channel_names)
+        if len({str(band.nodata) for band in header.bands}) > 1:
+            # the files disagree, so opening asked for one value to hold for all
+            header = replace(header, bands=tuple(replace(b, nodata=self.nodata[0]) for b in header.bands))
+        return header
+
+    def close(self) -> None:
+        """Release file handles."""
+        self.pool.close()
+
+    @property
+    def _values_matter(self) -> bool:
+        return np.issubdtype(self.dtype, np.floating) or any(v is not None for v in self.nodata)
+
+    def _masked(self, channel: _Channel, box: Box) -> NDArray[np.bool_]:
+        hidden = np.zeros(box.shape, dtype=np.bool_)
+        if channel.mask_band:
+            hidden |= self._mask_band(channel, box) == 0
+        for band in channel.alpha_bands:
+            with reading(self.paths[channel.file], box):
+                hidden |= self.pool.get(channel.file).read(band, window=_window(box)) == 0
+        return hidden
+
+    def _mask_band(self, channel: _Channel, box: Box) -> NDArray[np.uint8]:
+        with reading(self.paths[channel.file], box):
+            mask: NDArray[np.uint8] = self.pool.get(channel.file).read_masks(
+                channel.mask_band, window=_window(box)
+            )
+        return mask
+
+
+def open_source(
+    paths: Sequence[str], *, bands: Sequence[int | str] | None = None, nodata: float | None = None
+) -> GeoTiff:
+    """Open one raster, or several on the same grid as one.
+
+    Args:
+        paths: files or URLs; the bands of all files follow one another.
+        bands: bands to use, by 1-based index or by name; None = all.
+        nodata: overrides what the files declare.
+
+    Raises:
+        SourceError: missing or damaged file, grids or dtypes that differ, palette or complex values, unknown
+            band, no band at all.
+    """
+    files = tuple(str(path) for path in paths)
+    if not files:
+        raise SourceError("no raster given; name at least one file")
+    datasets = [open_dataset(path) for path in files]
+    try:
+        for path, dataset in zip(files, datasets, strict=True):
+            require_complete(dataset, path)
+        return _describe(files, datasets, bands, nodata)
+    finally:
+        for dataset in datasets:
+            dataset.close()
+
+
+def _describe(
+    files: tuple[str, ...], datasets: list[Any], bands: Sequence[int | str] | None, nodata: float | None
+) -> GeoTiff:
+    channels = [channel for file, dataset in enumerate(datasets) for channel in _channels(file, dataset)]
+    names = _names(files, datasets)
+    chosen = _select(files[0], names, bands)
+    channels, names = [channels[i] for i in chosen], [names[i] for i in chosen]
+    space = _same_space(files, datasets)
+    dtype = _dtype(files, datasets, channels)
+    headers = [read_header(datasets[c.file], (c.band,)).bands[0] for c in channels]
+    fixed = tuple(at for at, band in enumerate(headers) if band.colorinterp == ColorInterp.alpha)
+    declared = [band.nodata if nodata is None else nodata for band in headers]
+    if len(set(map(str, declared))) > 1:
+        raise SourceError(
+            f"{', '.join(files)}: nodata differs between bands ({declared}), a GeoTIFF can hold only one; "
+            "set `nodata` for this source"
+        )
+    return GeoTiff(
+        kind="geotiff",
+        paths=files,
+        space=space,
+        n_channels=len(channels),
+        dtype=dtype,
+        channel_names=tuple(names),
+        nodata=tuple(None if i in fixed else representable(v, dtype) for i, v in enumerate(declared)),
+        scale_offset=tuple((band.scale, band.offset) for band in headers),
+        native_chunk=tuple(datasets[0].block_shapes[0]),
+        attributes=_attributes(datasets[0]),
+        fixed_channels=fixed,
+        channels=tuple(channels),
+        pool=DatasetPool(files),
+    )
+
+
+def _channels(file: int, dataset: Any) -> Iterator[_Channel]:
+    alpha = tuple(i for i, c in enumerate(dataset.colorinterp, start=1) if c == ColorInterp.alpha)
+    for band, flags in enumerate(dataset.mask_flag_enums, start=1):
+        # nodata is compared per band by ourselves, because GDAL stops reporting it beside a mask
+        own = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
+        per_file = MaskFlags.per_dataset in flags and MaskFlags.nodata in flags
+        has_mask = per_file or not own.intersection(flags)
+        shared = 1 if MaskFlags.per_dataset in flags else band
+        yield _Channel(file=file, band=band, mask_band=shared if has_mask else 0, alpha_bands=alpha)
+
+
+def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
+    names = []
+    for path, dataset in zip(files, datasets, strict=True):
+        stem = Path(path).stem
+        for band, description in enumerate(dataset.descriptions, start=1):
+            lone = stem if dataset.count == 1 else f"{stem}_band_{band}"
+            names.append(description or (lone if len(files) > 1 else f"band_{band}"))
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}_{at}" if names.count(name) > 1 else name for at, name in enumerate(names, start=1)]
+
+
+def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> list[int]:
+    if not names:
+        raise SourceError(f"{path}: the file has no raster band (perhaps subdatasets: name one of them)")
+    if bands is None:
+        return list(range(len(names)))
+    chosen = []
+    for band in bands:
+        if isinstance(band, str) and band in names:
+            chosen.append(names.index(band))
+        elif isinstance(band, int) and 1 <= band <= len(names):
+            chosen.append(band - 1)
+        else:
+            raise SourceError(f"{path}: no band {band!r}; use 1-{len(names)} or one of: {', '.join(names)}")
+    if not chosen:
+        raise SourceError(f"{path}: an empty list of bands was asked for; leave it out to use all")
+    return chosen
+
+
+def _same_space(files: tuple[str, ...], datasets: list[Any]) -> Space:
+    spaces = [_space(dataset) for dataset in datasets]
+    for path, space in zip(files, spaces, strict=True):
+        difference = spaces[0].mismatch(space) or ("CRS" if space.crs != spaces[0].crs else "")
+        if difference:
+            raise SourceError(
+                f"{files[0]} and {path} lie on different grids ({difference}): {spaces[0].describe()} / "
+                f"{space.describe()}; resample one of them first, or restore them in separate runs"
+            )
+    return spaces[0]
+
+
+def _space(dataset: Any) -> Space:
+    crs = dataset.crs
+    units = "unknown"
+    if crs and crs.is_geographic:
+        units = "deg"
+    elif crs and crs.linear_units.lower() in {"metre", "meter", "m"}:
+        units = "m"
+    return Space(
+        kind="raster",
+        shape=(dataset.height, dataset.width),
+        affine=tuple(float(v) for v in dataset.transform[:6]),
+        crs=crs.to_wkt() if crs else "",
+        units=units,
+    )
+
+
+def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]) -> np.dtype[Any]:
+    found = {c.file: {datasets[c.file].dtypes[c.band - 1] for c in channels} for c in channels}
+    names = sorted(set().union(*found.values()))
+    where = ", ".join(files)
+    if any(name.startswith("complex") for name in names):
+        raise SourceError(f"{where}: complex values ({names[0]}) cannot be restored; use amplitude or dB")
+    if any(datasets[c.file].colorinterp[c.band - 1] == ColorInterp.palette for c in channels):
+        raise SourceError(
+            f"{where}: the colour table says that the values are class codes, which cannot be restored; "
+            "expand it to RGB first, or use the file as a mask"
+        )
+    if len(names) > 1:
+        raise SourceError(f"{where}: bands have different types ({', '.join(names)}); select with `bands`")
+    dtype: np.dtype[Any] = np.dtype(names[0])
+    return dtype
+
+
+def _attributes(dataset: Any) -> dict[str, Any]:
+    return {
+        "driver": dataset.driver,
+        "compression": dataset.compression.name if dataset.compression else "none",
+        "interleaving": dataset.interleaving.name if dataset.interleaving else "unknown",
+        "block_shape": list(dataset.block_shapes[0]),
+        "colorinterp": [c.name for c in dataset.colorinterp],
+        "units": [unit or "" for unit in dataset.units],
+        "nodata_declared": [None if v is None else str(v) for v in dataset.nodatavals],
+        "tags": dict(dataset.tags()),
+        "gcps": len(dataset.gcps[0]),
+        "rpcs": dataset.rpcs is not None,
+    }
+
+
+def _window(box: Box) -> Window:
+    (row, col), (rows, cols) = box.start, box.shape
+    return Window(col, row, cols, rows)
+
+
+def _mask_key(channel: _Channel) -> tuple[int, int]:
+    return channel.file, channel.mask_band
+
+
+def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:
+    """Write one layer as a cloud-optimised GeoTIFF on the grid of `like`.
+
+    The pixels go window by window into a tiled temporary file, which GDAL's COG driver then copies; both lie
+    in a scratch folder that is removed whatever happens. Bytes depend on pixels and header only.
+
+    Args:
+        layer: what to write; `restored` keeps header and mask of `like`.
+        path: final name, replaced in one step.
+        like: the input.
+        pull: gives the finished pixels of a box.
+        options: scratch folder and memory bound.
+
+    Raises:
+        OutputConflict: the file cannot be written.
+    """
+    own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
+    header = header_of_layer(own, layer)
+    mask = like.file_mask if isinstance(like, GeoTiff) and layer.role == "restored" else None
+    with scratch_folder(options.scratch) as folder:
+        tiled, finished = folder / "tiled.tif", folder / "cog.tif"
+        try:
+            with gdal_env():
+                _write_tiled(tiled, layer, header, like.space, _Pixels(pull=pull, mask=mask, options=options))
+                _copy_cog(tiled, finished, "NEAREST" if layer.role == "source" else "AVERAGE")
+        except RasterioError as error:
+            cause = error.__cause__ or error
+            raise OutputConflict(
+                f"{path}: cannot be written: {cause}; check space and permissions"
+            ) from error
+        publish(finished, path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pixels:
+    pull: Pull
+    mask: Callable[[Box], NDArray[np.uint8] | None] | None
+    options: WriteOptions
+
+
+def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, pixels: _Pixels) -> None:
+    rows, cols = space.shape
+    colours = tuple(band.colorinterp for band in header.bands[:3])
+    profile = {
+        "driver": "GTiff",
+        "dtype": layer.dtype,
+        "count": layer.n_channels,
+        "height": rows,
+        "width": cols,
+        "crs": header.crs,
+        "transform": header.transform,
+        "nodata": representable(header.nodata, layer.dtype),
+        "tiled": True,
+        "blockxsize": _TILE,
+        "blockysize": _TILE,
+        "interleave": "band",
+        "compress": "ZSTD",
+        "zstd_level": 1,
+        "bigtiff": "IF_SAFER",
+        "photometric": "RGB" if colours == _RGB else "MINISBLACK",
+    }
+    with quiet():
+        dataset = rasterio.open(path, "w", **profile)
+    with dataset:
+        apply_header(dataset, header)
+        for box in _windows(space.shape, layer, pixels.options.memory_bytes):
+            dataset.write(pixels.pull(box), window=_window(box))
+            mask = pixels.mask(box) if pixels.mask else None
+            if mask is not None:
+                dataset.write_mask(mask, window=_window(box))
+
+
+def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
+    rasterio.shutil.copy(
+        tiled,
+        finished,
+        driver="COG",
+        blocksize=_TILE,
+        compress="ZSTD",
+        level=9,
+        predictor="YES",
+        bigtiff="IF_SAFER",
+        overview_resampling=resampling,
+        num_threads="ALL_CPUS",
+    )
+
+
+def _windows(shape: tuple[int, ...], layer: Layer, memory_bytes: int) -> Iterator[Box]:
+    """Cut the image into boxes of whole tiles that stay within half the memory bound."""
+    tile_bytes = _TILE * _TILE * (layer.n_channels * layer.dtype.itemsize + 1)
+    tiles = max(1, memory_bytes // 2 // tile_bytes)
+    across = -(-shape[1] // _TILE)
+    yield from Box.whole(shape).tiles((_TILE * max(1, tiles // across), _TILE * min(tiles, across)))
