@@ -1,0 +1,194 @@
+"""Read codes of a mask raster on the grid of an image, whatever grid the mask lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterCodes:
+    """Nearest-neighbour view of a raster's bands on the grid of an image.
+
+    Attributes:
+        path: the mask file.
+        bands: 1-based bands to read.
+        dtype: type of the codes.
+        nodata: value that says nothing is known, None if there is none.
+        target: grid of the image.
+        own: grid of the mask.
+        aligned: both grids are one, so windows are read as they are.
+        notices: what the user should know.
+
+    The file is opened for every read: block reads are few and large, and so no handle crosses a thread.
+    """
+
+    path: str
+    bands: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nodata: float | None
+    target: Space
+    own: Space
+    aligned: bool
+    notices: tuple[str, ...] = ()
+
+    def read(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return `(codes, inside)` for `box` of the image: `(len(bands), *box.shape)` and `(1, *box.shape)`.
+
+        `inside` is False outside the mask file; codes are 0 there.
+
+        Raises:
+            SourceError: the file is damaged; names the file and the window.
+        """
+        if self.aligned:
+            return self._window(box), np.ones((1, *box.shape), dtype=bool)
+        rows, cols, inside = self._sample_points(box)
+        codes = np.zeros((len(self.bands), *box.shape), dtype=self.dtype)
+        if inside.any():
+            rows, cols = rows[inside], cols[inside]
+            start = (int(rows.min()), int(cols.min()))
+            window = self._window(Box(start, (int(rows.max()) + 1, int(cols.max()) + 1)))
+            codes[:, inside] = window[:, rows - start[0], cols - start[1]]
+        return codes, inside[None]
+
+    def _sample_points(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        rows, cols = np.meshgrid(
+            *(np.arange(a, b) + 0.5 for a, b in zip(box.start, box.stop, strict=True)), indexing="ij"
+        )
+        x, y = _transform(Affine(*self.target.affine), cols, rows)
+        if self.target.crs and self.own.crs and self.target.crs != self.own.crs:
+            from rasterio.warp import transform
+
+            flat = transform(self.target.crs, self.own.crs, x.ravel(), y.ravel())
+            x, y = (np.asarray(v, dtype=np.float64).reshape(x.shape) for v in flat[:2])
+        col, row = _transform(~Affine(*self.own.affine), x, y)
+        height, width = self.own.shape
+        inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+        row, col = np.where(inside, row, 0), np.where(inside, col, 0)
+        return np.floor(row).astype(np.int64), np.floor(col).astype(np.int64), inside
+
+    def _window(self, box: Box) -> NDArray[Any]:
+        from rasterio.windows import Window
+
+        (y0, x0), (height, width) = box.start, box.shape
+        with _opened(self.path) as dataset:
+            codes: NDArray[Any] = dataset.read(list(self.bands), window=Window(x0, y0, width, height))
+        return codes
+
+
+def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) -> RasterCodes:
+    """Open a mask raster for an image; `bands=None` takes one band a channel.
+
+    Raises:
+        SourceError: the file is missing or no raster, lacks a band, or lies elsewhere; names both grids.
+    """
+    with _opened(path) as dataset:
+        crs = dataset.crs.to_wkt() if dataset.crs else ""
+        affine = tuple(float(v) for v in dataset.transform)[:6]
+        own = Space(kind="raster", shape=dataset.shape, affine=affine, crs=crs, units=source.space.units)
+        count, nodata, dtype = dataset.count, dataset.nodata, np.dtype(dataset.dtypes[0])
+    wanted = bands or tuple(range(1, source.n_channels + 1))
+    if max(wanted) > count:
+        raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
+    if source.space.kind != "raster":
+        raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
+    target = source.space
+    aligned, notice = _relation(path, own, target)
+    if not aligned and not _overlap(own, target):
+        raise SourceError(f"{path}: does not overlap the image\n{_both(own, target)}")
+    return RasterCodes(
+        path=path,
+        bands=wanted,
+        dtype=dtype,
+        nodata=nodata,
+        target=target,
+        own=own,
+        aligned=aligned,
+        notices=notice,
+    )
+
+
+def _relation(path: str, own: Space, target: Space) -> tuple[bool, tuple[str, ...]]:
+    same_crs = _same_crs(own.crs, target.crs)
+    mismatch = own.mismatch(target)
+    if not mismatch and (same_crs or not own.crs or not target.crs):
+        return True, ()
+    if own.crs and target.crs:
+        return False, (
+            f"{path}: mask taken to the image grid by nearest neighbour ({mismatch or 'other CRS'})",
+        )
+    if own.shape == target.shape:
+        return True, (f"{path}: mask or image has no reference system; same shape, so taken pixel by pixel",)
+    if own.crs == target.crs and _is_georeferenced(own) and _is_georeferenced(target):
+        return False, (f"{path}: mask taken to the image grid by nearest neighbour ({mismatch})",)
+    raise SourceError(
+        f"{path}: lies on another grid and one of the two has no reference system\n{_both(own, target)}\n"
+        "give both the same grid, or a CRS"
+    )
+
+
+def _same_crs(a: str, b: str) -> bool:
+    from rasterio.crs import CRS
+
+    return a == b or (bool(a and b) and CRS.from_wkt(a) == CRS.from_wkt(b))
+
+
+def _is_georeferenced(space: Space) -> bool:
+    return tuple(space.affine) != (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def _both(own: Space, target: Space) -> str:
+    return f"  mask:  {own.describe()}\n  image: {target.describe()}"
+
+
+def _overlap(own: Space, target: Space) -> bool:
+    from rasterio.warp import transform_bounds
+
+    a, b = _bounds(own), _bounds(target)
+    if own.crs and target.crs and not _same_crs(own.crs, target.crs):
+        a = transform_bounds(own.crs, target.crs, *a)
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _bounds(space: Space) -> tuple[float, float, float, float]:
+    rows, cols = space.shape
+    corners_x, corners_y = np.array([0.0, cols, 0.0, cols]), np.array([0.0, 0.0, rows, rows])
+    x, y = _transform(Affine(*space.affine), corners_x, corners_y)
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _transform(
+    affine: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    import warnings
+
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    if "://" not in path and not Path(path).exists():
+        raise SourceError(f"{path}: mask file not found")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+        with dataset:
+            yield dataset
+    except RasterioError as error:
+        raise SourceError(f"{path}: mask cannot be read: {error}") from error
