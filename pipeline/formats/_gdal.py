@@ -53,13 +53,19 @@ def open_dataset(path: str) -> Any:
     require_file(path)
     try:
         with quiet(), gdal_env(remote=is_remote(path)):
-            return rasterio.open(path, driver=DRIVERS)
+            dataset = rasterio.open(path)
     except RasterioError as error:
         start = first_bytes(path, 12)
         seen = f" (it starts with {start!r})" if start else ""
         raise SourceError(
             f"{path}: not a readable GeoTIFF or JPEG 2000{seen}: {error}; check that the copy is complete"
         ) from error
+    if dataset.driver not in DRIVERS:
+        dataset.close()
+        raise SourceError(
+            f"{path}: this is {dataset.driver}, not GeoTIFF or JPEG 2000; convert it with gdal_translate"
+        )
+    return dataset
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """gzip in both directions without ever holding a file: inflate once, deflate on all cores.
 
 The output is one ordinary gzip member (RFC 1952) made of independently deflated pieces joined at byte borders
-by full flushes, so its bytes depend on the content alone and not on the number of threads, the clock or the name.
+by full flushes, so its bytes depend on the content alone and not on the threads, the clock or the name.
 """
 
 from __future__ import annotations
@@ -90,6 +90,6 @@ def damaged(source: str, found: int, expected: int, why: object) -> SourceError:
     )
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+def _pieces(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         yield piece

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.base import Layer, Pull
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
@@ -70,3 +71,18 @@ def unobserved(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
         # a file declares nodata in double precision, its pixels may be coarser: compare as they are stored
         result |= values == np.asarray(nodata).astype(values.dtype)
     return result
+
+
+def pulled(pull: Pull, layer: Layer, box: Box) -> NDArray[Any]:
+    """Pull one box for a writer and check it, so that no writer stores shifted or converted pixels.
+
+    Raises:
+        ValueError: shape or dtype is not the layer's.
+    """
+    values = np.asarray(pull(box))
+    expected = (layer.n_channels, *box.shape)
+    if values.shape != expected or values.dtype != layer.dtype:
+        raise ValueError(
+            f"{layer.role}, {box}: pulled {values.dtype}{values.shape}, expected {layer.dtype}{expected}"
+        )
+    return values

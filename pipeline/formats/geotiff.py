@@ -23,7 +23,7 @@ from rasterio.windows import Window
 from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats._files import first_bytes, publish, scratch_folder, suffix_matches
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
-from pipeline.formats._image import Image, representable, unobserved
+from pipeline.formats._image import Image, pulled, representable, unobserved
 from pipeline.formats._raster_header import (
     RasterHeader,
     apply_header,
@@ -379,7 +379,7 @@ def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, p
     with dataset:
         apply_header(dataset, header)
         for box in _windows(space.shape, layer, pixels.options.memory_bytes):
-            dataset.write(pixels.pull(box), window=_window(box))
+            dataset.write(pulled(pixels.pull, layer, box), window=_window(box))
             mask = pixels.mask(box) if pixels.mask else None
             if mask is not None:
                 dataset.write_mask(mask, window=_window(box))

@@ -1,0 +1,375 @@
+"""NIfTI-1 and NIfTI-2, `.nii` and `.nii.gz`, 3-D and 4-D; the result has the input's own header bytes.
+
+Files store voxels x-fastest, `(i, j, k, t)` in Fortran order, which is `(c, z, y, x)` in C order: transposing
+is a matter of naming the axes, done here and nowhere else. Nothing is ever reoriented.
+Spec: https://nifti.nimh.nih.gov/nifti-1/ and https://nifti.nimh.nih.gov/nifti-2/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from pipeline.errors import OutputConflict, SourceError
+from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder, suffix_matches
+from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range
+from pipeline.formats._image import Image, pulled, unobserved
+from pipeline.formats.base import Layer, Pull, Source, WriteOptions
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+
+SUFFIXES = (".nii.gz", ".nii")
+_LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
+_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def sniff(path: str) -> bool:
+    """Return True if the name is a NIfTI name, or the first bytes are those of a NIfTI header."""
+    start = first_bytes(path, 348)
+    return suffix_matches(path, SUFFIXES) or start[344:347] == b"n+1" or start[4:7] == b"n+2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nifti(Image):
+    """An opened volume or series of volumes; see `base.Source`.
+
+    Attributes:
+        data_path: where the voxels are read from: the file itself, or its inflated copy after `stage`.
+        stored: dtype with the file's byte order.
+        offset: first byte of the voxels in the inflated file.
+        disk_shape: the header's own `dim`, `(i, j, k, ...)`.
+        volumes: which volumes of the file the channels are, counted from 0.
+    """
+
+    data_path: str
+    stored: np.dtype[Any]
+    offset: int
+    disk_shape: tuple[int, ...]
+    volumes: tuple[int, ...]
+
+    @property
+    def expected_bytes(self) -> int:
+        """Length of the inflated file: header, extensions and voxels."""
+        return self.offset + math.prod(self.disk_shape) * self.stored.itemsize
+
+    def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
+        """Return stored voxels, unscaled, shape `(c, *box.shape)`, native byte order.
+
+        On `.nii.gz` each call inflates everything before the window: `stage` first.
+
+        Raises:
+            SourceError: the file is truncated or damaged; says how many bytes were found and expected.
+            ValueError: the box reaches out of the image.
+        """
+        self.require_inside(box)
+        chosen = self.volumes[channels]
+        values = np.empty((len(chosen), *box.shape), dtype=self.dtype)
+        for at, volume in enumerate(chosen):
+            values[at] = self._slab(volume, box)[(slice(None), *box.slices[1:])]
+        return values
+
+    def never(self, box: Box) -> NDArray[np.bool_]:
+        """Return True where nothing was observed: NaN or infinity (or nodata, if one was given).
+
+        Shape `(1, *box.shape)` if nothing of the kind can occur, else `(c, *box.shape)`.
+        """
+        self.require_inside(box)
+        if self.nodata[0] is None and not np.issubdtype(self.dtype, np.floating):
+            return np.zeros((1, *box.shape), dtype=np.bool_)
+        return unobserved(self.read(box), self.nodata[0])
+
+    def stage(self, directory: Path) -> Self:
+        """Return this image with its `.nii.gz` inflated once into `directory`, to be memory-mapped.
+
+        A complete copy of the same file (path, size, time) is used again; an incomplete one never has the
+        final name.
+
+        Raises:
+            SourceError: truncated or damaged.
+        """
+        if not self.compressed:
+            return self
+        stat = Path(self.data_path).stat()
+        identity = f"{Path(self.data_path).resolve()} {stat.st_size} {stat.st_mtime_ns}"
+        name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nii"
+        staged = directory / name
+        if not staged.exists() or staged.stat().st_size != self.expected_bytes:
+            with scratch_folder(directory) as folder:
+                inflate_file(self.data_path, folder / name, self.expected_bytes)
+                publish(folder / name, staged)
+        return replace(self, data_path=str(staged))
+
+    @property
+    def compressed(self) -> bool:
+        """True if every window costs inflating the file from its start."""
+        return first_bytes(self.data_path, 2) == b"\x1f\x8b"
+
+    def prefix(self) -> bytes:
+        """Return the inflated file's bytes before the voxels: header and extensions."""
+        if self.compressed:
+            return inflate_range(self.data_path, 0, self.offset)
+        with Path(self.data_path).open("rb") as file:
+            return file.read(self.offset)
+
+    def _slab(self, volume: int, box: Box) -> NDArray[Any]:
+        """Return whole slices `box.start[0]:box.stop[0]` of one volume, stored byte order, `(z, y, x)`."""
+        depth, rows, cols = self.space.shape
+        plane = rows * cols * self.stored.itemsize
+        start = self.offset + (volume * depth + box.start[0]) * plane
+        shape = (box.shape[0], rows, cols)
+        if self.compressed:
+            raw = inflate_range(self.data_path, start, start + shape[0] * plane)
+            return np.frombuffer(raw, dtype=self.stored).reshape(shape)
+        _require_complete(self.data_path, self.expected_bytes)
+        return np.memmap(self.data_path, dtype=self.stored, mode="r", offset=start, shape=shape)
+
+
+def open_source(
+    paths: Sequence[str], *, bands: Sequence[int | str] | None = None, nodata: float | None = None
+) -> Nifti:
+    """Open one NIfTI file.
+
+    Args:
+        paths: exactly one file.
+        bands: volumes of a 4-D file to use, by 1-based index or name (`volume_1`); None = all.
+        nodata: stored value that means "nothing observed"; None = only non-finite voxels.
+
+    Raises:
+        SourceError: missing or damaged file; RGB, complex or label image; a shape that is no series.
+    """
+    if len(paths) != 1:
+        raise SourceError(f"{len(paths)} NIfTI files given as one image; give one 3-D or 4-D file per source")
+    path = str(paths[0])
+    require_file(path)
+    image = _load(path)
+    header = image.header
+    _refuse_unsuitable(path, header)
+    stored = header.get_data_dtype()
+    disk_shape = tuple(int(n) for n in header.get_data_shape())
+    space = _space(path, image, disk_shape)
+    count = math.prod(disk_shape[3:])
+    volumes = _select(path, count, bands)
+    slope, inter = (float(v) for v in (image.dataobj.slope, image.dataobj.inter))
+    result = Nifti(
+        kind="nifti",
+        paths=(path,),
+        space=space,
+        n_channels=len(volumes),
+        dtype=stored.newbyteorder("="),
+        channel_names=tuple(f"volume_{v + 1}" for v in volumes) if count > 1 else ("volume",),
+        nodata=(nodata,) * len(volumes),
+        scale_offset=((slope, inter),) * len(volumes),
+        native_chunk=(1, *space.shape[1:]),
+        attributes=_attributes(header),
+        data_path=path,
+        stored=stored,
+        offset=int(image.dataobj.offset),
+        disk_shape=disk_shape,
+        volumes=volumes,
+    )
+    if not result.compressed:
+        _require_complete(path, result.expected_bytes)
+    return result
+
+
+def _load(path: str) -> Any:
+    try:
+        image: Any = nibabel.load(path)
+    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
+        raise SourceError(
+            f"{path}: not a readable NIfTI file (it starts with {first_bytes(path, 12)!r}): {error}; "
+            "check that the copy is complete"
+        ) from error
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise SourceError(
+            f"{path}: this is {type(image).__name__}, not single-file NIfTI; convert it to .nii.gz"
+        )
+    return image
+
+
+def _refuse_unsuitable(path: str, header: Any) -> None:
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise SourceError(
+            f"{path}: voxels of type {header.get_value_label('datatype')} cannot be restored; "
+            "convert to integer or float of at most 64 bits"
+        )
+    intent = int(header["intent_code"])
+    if intent in _LABEL_INTENTS:
+        raise SourceError(
+            f"{path}: intent code {intent} ({_LABEL_INTENTS[intent]}) says that the values are class codes, "
+            "which cannot be restored; give the anatomical image, or use this file as a mask"
+        )
+
+
+def _space(path: str, image: Any, disk_shape: tuple[int, ...]) -> Space:
+    many = [n for n in disk_shape[3:] if n > 1]
+    if len(many) > 1 or 0 in disk_shape or not disk_shape:
+        raise SourceError(f"{path}: shape {disk_shape} is neither a volume nor a series of volumes; split it")
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:
+        unit = "unknown"
+    affine = np.asarray(image.affine, dtype=np.float64)[:3]
+    if not np.isfinite(affine).all():
+        raise SourceError(f"{path}: the affine is not finite ({affine.tolist()}); repair the sform and qform")
+    i, j, k = (*disk_shape[:3], 1, 1)[:3]
+    return Space(
+        kind="volume",
+        shape=(k, j, i),
+        affine=tuple((affine * _MM.get(unit, 1.0)).ravel().tolist()),
+        crs="RAS+",
+        units="mm" if unit in _MM else "unknown",
+    )
+
+
+def _select(path: str, count: int, bands: Sequence[int | str] | None) -> tuple[int, ...]:
+    if bands is None:
+        return tuple(range(count))
+    names = {f"volume_{v + 1}": v for v in range(count)} | {v + 1: v for v in range(count)}
+    unknown = [band for band in bands if band not in names]
+    if unknown or not bands:
+        raise SourceError(f"{path}: no volume {unknown}; use 1-{count} or volume_1 ... volume_{count}")
+    return tuple(names[band] for band in bands)
+
+
+def _attributes(header: Any) -> dict[str, Any]:
+    return {
+        "nifti_version": 2 if int(header["sizeof_hdr"]) == 540 else 1,
+        "byte_order": "big" if header.endianness == ">" else "little",
+        "datatype": str(header.get_value_label("datatype")),
+        "dim": [int(n) for n in header["dim"]],
+        "pixdim": [float(v) for v in header["pixdim"]],
+        "xyzt_units": int(header["xyzt_units"]),
+        "qform_code": int(header["qform_code"]),
+        "sform_code": int(header["sform_code"]),
+        "intent_code": int(header["intent_code"]),
+        "descrip": bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("latin-1"),
+        "extensions": [int(extension.get_code()) for extension in header.extensions],
+    }
+
+
+def _require_complete(path: str, expected: int) -> None:
+    found = Path(path).stat().st_size if Path(path).exists() else 0
+    if found < expected:
+        raise SourceError(
+            f"{path}: truncated: {found} bytes found, {expected} expected from its header; copy it again"
+        )
+
+
+def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:
+    """Write one layer as NIfTI of the same version and byte order as `like`; gzipped if `path` ends in .gz.
+
+    `restored` starts with the input's own bytes (header, extensions) and stays in stored units;
+    `uncertainty` is pulled in physical units and has slope 1; `source` holds codes. Slabs go to an
+    uncompressed temporary file, so that a series, stored volume by volume, is pulled only once.
+
+    Args:
+        layer: what to write.
+        path: final name, replaced in one step.
+        like: the input.
+        pull: gives the finished voxels of a box.
+        options: scratch folder and memory bound.
+
+    Raises:
+        OutputConflict: the file cannot be written.
+    """
+    prefix = _restored_prefix(layer, like) if layer.role == "restored" else _layer_prefix(layer, like)
+    order: Literal["<", ">"] = ">" if like.attributes.get("byte_order") == "big" else "<"
+    dtype = layer.dtype.newbyteorder(order)
+    with scratch_folder(options.scratch) as folder:
+        raw, packed = folder / "volume.nii", folder / "volume.nii.gz"
+        try:
+            with raw.open("wb") as file:
+                file.write(prefix)
+                for slab in _slabs(like.space.shape, layer, options):
+                    values = pulled(pull, layer, slab).astype(dtype, copy=False)
+                    _write_slab(file, len(prefix), like.space.shape[0], slab, values)
+            if path.name.endswith(".gz"):
+                deflate_file(raw, packed)
+            publish(packed if packed.exists() else raw, path)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise OutputConflict(
+                f"{path}: cannot be written: {error}; check space and permissions"
+            ) from error
+
+
+def _slabs(shape: tuple[int, ...], layer: Layer, options: WriteOptions) -> Iterator[Box]:
+    """Cut the volume into boxes of whole slices that stay within half the memory bound."""
+    _, rows, cols = shape
+    plane = rows * cols * layer.dtype.itemsize * layer.n_channels
+    step = max(1, options.memory_bytes // 2 // plane)
+    yield from Box.whole(shape).tiles((step, rows, cols))
+
+
+def _write_slab(file: IO[bytes], offset: int, depth: int, slab: Box, values: NDArray[Any]) -> None:
+    plane = math.prod(values.shape[2:]) * values.dtype.itemsize
+    for channel, volume in enumerate(values):
+        file.seek(offset + (channel * depth + slab.start[0]) * plane)
+        file.write(np.ascontiguousarray(volume).data)
+
+
+def _restored_prefix(layer: Layer, like: Source) -> bytes:
+    if not isinstance(like, Nifti):
+        return _layer_prefix(layer, like, slope_inter=like.scale_offset[0])
+    prefix = like.prefix()
+    if layer.n_channels == math.prod(like.disk_shape[3:]):
+        return prefix
+    header = _parse(like)
+    header["dim"] = _dim(like, layer.n_channels)
+    block: bytes = header.binaryblock
+    return block + prefix[len(block) :]
+
+
+def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float] = (1.0, 0.0)) -> bytes:
+    """Return header bytes that keep the grid of `like` (matrices, codes, units) and nothing of its values."""
+    header = _parse(like) if isinstance(like, Nifti) else _header_of_space(like.space)
+    header.set_data_dtype(layer.dtype)
+    header["dim"] = _dim(like, layer.n_channels)
+    header["scl_slope"], header["scl_inter"] = slope_inter
+    for name in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        header[name] = 0
+    header["intent_name"], header["aux_file"] = b"", b""
+    header["descrip"] = f"inpaint-pipeline {layer.role}".encode()
+    block: bytes = header.binaryblock
+    header["vox_offset"] = len(block) + 4
+    # four zero bytes say that no extension follows
+    return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def _parse(like: Nifti) -> Any:
+    """Read the header as it is stored; nibabel's own loading would blank slope and intercept."""
+    kind = nibabel.Nifti2Header if like.attributes["nifti_version"] == 2 else nibabel.Nifti1Header
+    return kind.from_fileobj(io.BytesIO(like.prefix()), check=False)
+
+
+def _dim(like: Source, channels: int) -> list[int]:
+    shape = like.disk_shape if isinstance(like, Nifti) else like.space.shape[::-1]
+    if channels != math.prod(shape[3:]):
+        spatial = (*shape[:3], 1, 1)[:3]
+        shape = (*spatial, channels) if channels > 1 else spatial
+    return [len(shape), *shape, *(1,) * (7 - len(shape))]
+
+
+def _header_of_space(space: Space) -> Any:
+    header = nibabel.Nifti1Header(endianness="<")
+    affine = np.vstack([np.reshape(space.affine, (3, 4)), (0, 0, 0, 1)])
+    header.set_data_shape(space.shape[::-1])
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    header.set_xyzt_units("mm" if space.units == "mm" else None)
+    return header
