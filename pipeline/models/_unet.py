@@ -1,0 +1,83 @@
+"""A residual convolutional encoder-decoder for one channel, 2-D or 3-D, without normalisation layers.
+
+Batch statistics would make the result depend on the batch, instance statistics on how the image is cut into
+patches; local normalisation of the input replaces both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from monai.networks.blocks import Convolution, ResidualUnit, UpSample
+from torch import Tensor, nn
+
+IN_CHANNELS = 3
+LOG_SCALE_RANGE = (-6.0, 4.0)
+
+
+class ResidualUNet(nn.Module):
+    """Predict the residual over the base fill and the logarithm of its scale, in normalised units.
+
+    Input `(n, 3, *spatial)`: normalised filled values, validity, log distance to observed pixels; each extent
+    a multiple of `multiple`. Output `(n, 2, *spatial)`: residual (0 at initialisation) and log-scale.
+
+    Args:
+        ndim: 2 or 3.
+        widths: channels of each level, finest first; every level halves the resolution.
+        bottom_units: residual units at the coarsest level.
+    """
+
+    def __init__(self, ndim: int, widths: Sequence[int], bottom_units: int = 2) -> None:
+        super().__init__()
+        if ndim not in (2, 3) or len(widths) < 2:
+            raise ValueError(f"ndim {ndim} must be 2 or 3 and widths {list(widths)} at least two numbers")
+        self.multiple = 2 ** (len(widths) - 1)
+        first = widths[0]
+        steps = list(pairwise(widths))
+        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act="LEAKYRELU")
+        self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
+        self.down = nn.ModuleList(
+            Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps
+        )
+        self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
+        self.up = nn.ModuleList(
+            UpSample(ndim, b, a, scale_factor=2, mode="nontrainable", interp_mode="nearest") for a, b in steps
+        )
+        self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        self.residual_head = conv(first, 1, 1)
+        self.scale_head = nn.Sequential(
+            Convolution(ndim, first, 16, norm=None, act="LEAKYRELU"), conv(16, 1, 1)
+        )
+        for parameter in self.residual_head.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(n, 2, *spatial)`; the scale head learns from the features without changing them."""
+        x = self.stem(x)
+        skips = []
+        for unit, down in zip(self.encoder, self.down, strict=True):
+            x = unit(x)
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x)
+        for unit, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            x = unit(up(x) + skips.pop())
+        log_scale = self.scale_head(x.detach()).float().clamp(*LOG_SCALE_RANGE)
+        return torch.cat([self.residual_head(x).float(), log_scale], dim=1)
+
+    def shrink_units(self, factor: float) -> None:
+        """Multiply the initial weights of all residual units, so that they start close to the identity."""
+        for module in self.modules():
+            if isinstance(module, ResidualUnit):
+                for parameter in module.parameters():
+                    parameter.data.mul_(factor)
+
+
+def _unit(ndim: int, width: int) -> nn.Module:
+    unit: nn.Module = ResidualUnit(
+        ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True
+    )
+    return unit

@@ -1,0 +1,151 @@
+"""The trained model: a one-channel residual autoencoder that corrects the base fill and states its scale.
+
+Bands, components and time points go through the same network one by one, so any number of channels works. A
+pass always has the same number of them, hence the same bytes in any batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from pipeline.errors import ConfigError, PlanRefused
+from pipeline.models._normalise import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.models._unet import ResidualUNet
+from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
+
+Array = NDArray[np.float32]
+
+_PASS = {"cpu": 1, "cuda": 8}
+"""Channels in one forward pass. Convolution libraries choose another kernel, and other last bits, for another
+batch size, so it is constant and the last pass is filled up."""
+
+
+class Autoencoder:
+    """Loaded weights on a device; see `Inpainter`."""
+
+    def __init__(self, network: ResidualUNet, card: Card, sha256: str, device: str) -> None:
+        self.name = card.name
+        self.sha256 = sha256
+        self.ndim = card.ndim
+        self.card = card
+        self._device = torch.device(device)
+        layout = torch.channels_last if card.ndim == 2 else torch.channels_last_3d
+        self._layout = layout
+        self._network = network.eval().requires_grad_(False).to(self._device).to(memory_format=layout)  # type: ignore[call-overload]
+
+    @cached_property
+    def _pass(self) -> int:
+        return _PASS[self._device.type]
+
+    def predict(self, patches: list[Patch]) -> list[Prediction]:
+        """Return one prediction a patch, in order; `mean` is the patch's fill plus the residual.
+
+        The caller sets the number of torch threads; one thread gives the same bytes on every run.
+        """
+        inputs: list[Array] = []
+        statistics: list[LocalStatistics] = []
+        for patch in patches:
+            for x, local in _prepare(patch):
+                inputs.append(x)
+                statistics.append(local)
+        outputs = self._forward(inputs)
+        results, first = [], 0
+        for patch in patches:
+            last = first + patch.filled.shape[0]
+            results.append(_prediction(patch, outputs[first:last], statistics[first:last]))
+            first = last
+        return results
+
+    def _forward(self, inputs: list[Array]) -> list[Array]:
+        outputs: list[Array] = []
+        for first in range(0, len(inputs), self._pass):
+            chunk = inputs[first : first + self._pass]
+            batch = np.zeros((self._pass, *chunk[0].shape), dtype=np.float32)
+            batch[: len(chunk)] = chunk
+            outputs.extend(self._run(torch.from_numpy(batch))[: len(chunk)])
+        return outputs
+
+    @torch.inference_mode()
+    def _run(self, batch: torch.Tensor) -> Array:
+        spatial = batch.shape[2:]
+        margin = [m for n in reversed(spatial) for m in (0, -n % self._network.multiple)]
+        x = functional.pad(batch, margin, mode="replicate")
+        x[:, 1:2] = functional.pad(batch[:, 1:2], margin)
+        y = self._network(x.to(self._device).contiguous(memory_format=self._layout))
+        result: Array = y[(..., *(slice(n) for n in spatial))].cpu().contiguous().numpy()
+        return result
+
+
+def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping[str, Any]) -> Autoencoder:
+    """Load weights and their card.
+
+    Args:
+        weights: `.safetensors` file; see `find_weights` for names of shipped ones.
+        ndim: spatial dimensions of the image, 2 or 3.
+        device: `cpu`, `cuda` or `cuda:N`.
+        options: none are known.
+
+    Raises:
+        ConfigError: no weights, no card, another hash, another architecture, other dimensions, an option.
+        PlanRefused: a GPU is asked for and there is none.
+    """
+    if options:
+        raise ConfigError(f"model autoencoder: unknown option '{next(iter(options))}'; it takes none")
+    if weights is None:
+        raise ConfigError("model autoencoder: needs weights; set model.weights to a name or a file")
+    if not weights.is_file():
+        weights = find_weights(weights)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PlanRefused(f"device '{device}': no CUDA device is visible; set compute.device: cpu")
+    card = read_card(weights)
+    if card.ndim != ndim:
+        raise ConfigError(
+            f"weights '{card.name}' are for {card.ndim}-D images, this one has {ndim} dimensions; "
+            "set model.weights: auto"
+        )
+    sha256 = verified(weights, card)
+    return Autoencoder(_load(weights, card), card, sha256, device)
+
+
+def _load(weights: Path, card: Card) -> ResidualUNet:
+    try:
+        network = ResidualUNet(card.ndim, **card.architecture)
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{weights}: does not fit the architecture on its card ({reason}); fetch both files again"
+        ) from None
+    return network
+
+
+def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:
+    """Return network input and statistics of each channel; equal validity shares one distance transform."""
+    prepared = []
+    depth: Array | None = None
+    for c, (values, valid) in enumerate(zip(patch.filled, patch.valid, strict=True)):
+        if depth is None or not np.array_equal(valid, patch.valid[c - 1]):
+            depth = depth_channel(valid, patch.spacing)
+        local = local_statistics(values, valid, float(patch.floor[c]))
+        prepared.append((network_input(values, valid, local, depth), local))
+    return prepared
+
+
+def _prediction(patch: Patch, outputs: list[Array], statistics: list[LocalStatistics]) -> Prediction:
+    scales = np.stack([local.scale for local in statistics])
+    residual = np.stack([y[0] for y in outputs])
+    # The head states the Laplace parameter b; its standard deviation is sqrt(2) b.
+    spread = np.exp(np.stack([y[1] for y in outputs])) * np.float32(math.sqrt(2.0))
+    mean = patch.filled + scales * residual
+    return Prediction(mean=mean.astype(np.float32), scale=(scales * spread).astype(np.float32))
