@@ -1,0 +1,95 @@
+"""The graph on which the spline fills live: usable pixels, face neighbours, and their energy matrix.
+
+Only pixels within two steps of an unknown enter its equations, so nothing else is put into the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+REACH = 2
+"""The operator couples pixels up to this many face steps apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Normal equations `inner @ u = -outer @ known` of the energy on one hole mask.
+
+    Attributes:
+        inner: CSR float64 `(n, n)`, symmetric positive definite; couples the unknown pixels.
+        outer: CSR float64 `(n, m)`; couples them to the known ones.
+        unknown: flat indices (C order, whole window) of the n unknown pixels, ascending.
+        known: flat indices of the m known pixels in reach, ascending within each distance.
+    """
+
+    inner: Any
+    outer: Any
+    unknown: NDArray[np.intp]
+    known: NDArray[np.intp]
+
+
+def edge_weights(spacing: Sequence[float], *, isotropic: bool) -> tuple[float, ...]:
+    """Return the weight of an edge along each axis: `(smallest step / step)^2`, or 1 if `isotropic`."""
+    smallest = min(spacing)
+    return tuple(1.0 if isotropic else (smallest / step) ** 2 for step in spacing)
+
+
+def build(
+    unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequence[float], t: float
+) -> System:
+    """Assemble the equations of `(1 - t) |gradient|^2 + t |Laplacian|^2` for the unknown pixels.
+
+    Args:
+        unknown: bool `spatial`; every connected part must have a usable, not unknown face neighbour.
+        usable: bool `spatial`; contains `unknown`. Edges to all other pixels are absent (natural boundary).
+        weights: edge weight per axis.
+        t: tension, 0 (membrane) to 1 (thin plate).
+    """
+    first = _step(unknown, usable)
+    second = _step(first, usable)
+    nodes = np.concatenate([np.flatnonzero(m) for m in (unknown, first & ~unknown, second & ~first)])
+    n, n_first = int(unknown.sum()), int(first.sum())
+    laplacian = _laplacian(nodes, n_first, usable.shape, weights)
+    rows = laplacian[:n]
+    matrix = (1.0 - t) * rows
+    if t > 0:
+        matrix = matrix + t * (rows[:, :n_first] @ laplacian)
+    matrix = matrix.tocsc()
+    inner, outer = matrix[:, :n].tocsr(), matrix[:, n:].tocsr()
+    inner.sort_indices()
+    outer.sort_indices()
+    return System(inner=inner, outer=outer, unknown=nodes[:n], known=nodes[n:])
+
+
+def _step(mask: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    grown: NDArray[np.bool_] = ndimage.binary_dilation(mask) & usable
+    return grown
+
+
+def _laplacian(nodes: NDArray[np.intp], n_rows: int, shape: tuple[int, ...], weights: Sequence[float]) -> Any:
+    """Return the first `n_rows` rows of the weighted graph Laplacian on `nodes`, CSR `(n_rows, nodes)`."""
+    padded = tuple(extent + 2 for extent in shape)
+    strides = np.cumprod((1, *padded[:0:-1]))[::-1]
+    where = np.unravel_index(nodes, shape)
+    flat = sum((axis + 1) * step for axis, step in zip(where, strides, strict=True))
+    number = np.full(int(np.prod(padded)), -1, dtype=np.int32)
+    number[flat] = np.arange(len(nodes), dtype=np.int32)
+    own = np.arange(n_rows, dtype=np.int32)
+    degree = np.zeros(n_rows)
+    rows, columns, data = [], [], []
+    for step, weight in zip(strides, weights, strict=True):
+        for offset in (-step, step):
+            neighbour = number[flat[:n_rows] + offset]
+            present = neighbour >= 0
+            degree += weight * present
+            rows.append(own[present])
+            columns.append(neighbour[present])
+            data.append(np.full(len(rows[-1]), -weight))
+    entries = np.concatenate([*data, degree]), (np.concatenate([*rows, own]), np.concatenate([*columns, own]))
+    return sparse.csr_array(entries, shape=(n_rows, len(nodes)))

@@ -1,0 +1,40 @@
+"""Nearest fill: every hole pixel takes the value of the nearest valid pixel of its channel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.fills._common import background, channel_groups, check
+from pipeline.fills.base import Window
+
+NDIM = (2, 3)
+
+
+def fill(window: Window) -> NDArray[np.float32]:
+    """Copy the nearest valid pixel (Euclidean distance in `window.spacing`).
+
+    Args:
+        window: 2-D or 3-D window.
+
+    Returns:
+        float32 `(c, *spatial)`: observed values where valid, copies in holes (the guess in channels without a
+        valid pixel), finite elsewhere.
+
+    Raises:
+        ValueError: the window cannot be filled; see the message.
+    """
+    check(window, NDIM)
+    result = background(window)
+    for channels in channel_groups(window):
+        valid, hole = window.valid[channels[0]], window.hole[channels[0]]
+        if not valid.any():
+            continue
+        where = ndimage.distance_transform_edt(
+            ~valid, sampling=window.spacing, return_distances=False, return_indices=True
+        )
+        source = tuple(axis[hole] for axis in where)
+        for channel in channels:
+            result[channel][hole] = window.values[channel][source]
+    return result
