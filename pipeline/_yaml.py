@@ -57,11 +57,10 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     tree = _parse(text, str(path))
     if tree is None:
-        tree = {}
+        raise ConfigError(f"{path}: is empty; 'inpaint-pipeline config new FILE' writes a start")
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: must hold 'key: value' pairs at its top level, found {type(tree).__name__}"
-        )
+        what = "a list" if isinstance(tree, list) else repr(tree)
+        raise ConfigError(f"{path}: must hold 'key: value' pairs at its top level, found {what}")
     origins: dict[Loc, str] = {}
     data = _plain(tree, (), path, origins)
     return Document(path=path, data=data, origins=origins)
@@ -109,8 +108,9 @@ def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc,
             message = f"unknown key{nearest(str(loc[-1]), keys)}{known}"
         elif item["type"] == "missing":
             message = "this key is required; add it"
-        elif not message.startswith("'") and item["type"] != "value_error":
-            message = f"{message}, found {item['input']!r}"
+        elif item["type"] != "value_error":
+            words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
+            message = f"{message}, found {item['input']!r}{nearest(str(item['input']), words)}"
         lines.append(f"{document.origin(loc)}: {'.'.join(map(str, loc)) or 'top level'}: {message}")
     return "\n".join(lines)
 

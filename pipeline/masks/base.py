@@ -11,7 +11,7 @@ The three states of a pixel are named here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -149,6 +149,17 @@ class ComposedMask:
         full = np.broadcast_to(states, (self.source.n_channels, *states.shape[1:])).copy()
         full[list(fixed)] = NEVER
         return full
+
+
+def mask_options(entry: Mapping[str, Any]) -> MaskOptions:
+    """Return the checked options of one mask entry, `{kind: ..., ...}`.
+
+    Raises:
+        ConfigError: no such kind.
+        pydantic.ValidationError: an option is unknown or wrong.
+    """
+    options: MaskOptions = load("masks", str(entry.get("kind"))).Options.model_validate(entry)
+    return options
 
 
 def open_masks(
