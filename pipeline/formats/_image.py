@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -86,3 +86,22 @@ def pulled(pull: Pull, layer: Layer, box: Box) -> NDArray[Any]:
             f"{layer.role}, {box}: pulled {values.dtype}{values.shape}, expected {layer.dtype}{expected}"
         )
     return values
+
+
+def windows(
+    shape: tuple[int, ...], tile: tuple[int, ...], pixel_bytes: int, memory_bytes: int
+) -> Iterator[Box]:
+    """Cut an image into boxes of whole tiles, in file order, each within half the memory bound.
+
+    Boxes grow along the last axis first; a box is never smaller than one tile.
+    """
+    budget = max(1, memory_bytes // 2 // (pixel_bytes * math.prod(tile)))
+    size = list(tile)
+    for axis in reversed(range(len(shape))):
+        across = -(-shape[axis] // tile[axis])
+        count = min(budget, across)
+        size[axis] *= count
+        if count < across:
+            break
+        budget //= count
+    yield from Box.whole(shape).tiles(size)

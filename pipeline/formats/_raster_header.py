@@ -149,3 +149,10 @@ def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> No
     if any(b.colorinterp != ColorInterp.undefined for b in bands):
         dataset.colorinterp = [b.colorinterp for b in bands]
     dataset.update_tags(**header.tags)
+
+
+def crs_units(crs: CRS | None) -> str:
+    """Return the world unit of a CRS as `Space` names it: `m`, `deg` or `unknown` (feet, or no CRS)."""
+    if crs and crs.is_geographic:
+        return "deg"
+    return "m" if crs and crs.linear_units.lower() in {"metre", "meter", "m"} else "unknown"

@@ -23,10 +23,11 @@ from rasterio.windows import Window
 from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats._files import first_bytes, publish, scratch_folder, suffix_matches
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
-from pipeline.formats._image import Image, pulled, representable, unobserved
+from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats._raster_header import (
     RasterHeader,
     apply_header,
+    crs_units,
     header_of_layer,
     header_of_space,
     merge_headers,
@@ -258,17 +259,12 @@ def _same_space(files: tuple[str, ...], datasets: list[Any]) -> Space:
 
 def _space(dataset: Any) -> Space:
     crs = dataset.crs
-    units = "unknown"
-    if crs and crs.is_geographic:
-        units = "deg"
-    elif crs and crs.linear_units.lower() in {"metre", "meter", "m"}:
-        units = "m"
     return Space(
         kind="raster",
         shape=(dataset.height, dataset.width),
         affine=tuple(float(v) for v in dataset.transform[:6]),
         crs=crs.to_wkt() if crs else "",
-        units=units,
+        units=crs_units(crs),
     )
 
 
@@ -378,7 +374,8 @@ def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, p
         dataset = rasterio.open(path, "w", **profile)
     with dataset:
         apply_header(dataset, header)
-        for box in _windows(space.shape, layer, pixels.options.memory_bytes):
+        pixel_bytes = layer.n_channels * layer.dtype.itemsize + 1
+        for box in windows(space.shape, (_TILE, _TILE), pixel_bytes, pixels.options.memory_bytes):
             dataset.write(pulled(pixels.pull, layer, box), window=_window(box))
             mask = pixels.mask(box) if pixels.mask else None
             if mask is not None:
@@ -398,11 +395,3 @@ def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
         overview_resampling=resampling,
         num_threads="ALL_CPUS",
     )
-
-
-def _windows(shape: tuple[int, ...], layer: Layer, memory_bytes: int) -> Iterator[Box]:
-    """Cut the image into boxes of whole tiles that stay within half the memory bound."""
-    tile_bytes = _TILE * _TILE * (layer.n_channels * layer.dtype.itemsize + 1)
-    tiles = max(1, memory_bytes // 2 // tile_bytes)
-    across = -(-shape[1] // _TILE)
-    yield from Box.whole(shape).tiles((_TILE * max(1, tiles // across), _TILE * min(tiles, across)))

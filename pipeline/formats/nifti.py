@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Self
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder, suffix_matches
 from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range
-from pipeline.formats._image import Image, pulled, unobserved
+from pipeline.formats._image import Image, pulled, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -289,14 +289,15 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     prefix = _restored_prefix(layer, like) if layer.role == "restored" else _layer_prefix(layer, like)
     order: Literal["<", ">"] = ">" if like.attributes.get("byte_order") == "big" else "<"
     dtype = layer.dtype.newbyteorder(order)
+    shape, pixel_bytes = like.space.shape, layer.n_channels * dtype.itemsize
     with scratch_folder(options.scratch) as folder:
         raw, packed = folder / "volume.nii", folder / "volume.nii.gz"
         try:
             with raw.open("wb") as file:
                 file.write(prefix)
-                for slab in _slabs(like.space.shape, layer, options):
+                for slab in windows(shape, (1, *shape[1:]), pixel_bytes, options.memory_bytes):
                     values = pulled(pull, layer, slab).astype(dtype, copy=False)
-                    _write_slab(file, len(prefix), like.space.shape[0], slab, values)
+                    _write_slab(file, len(prefix), shape[0], slab, values)
             if path.name.endswith(".gz"):
                 deflate_file(raw, packed)
             publish(packed if packed.exists() else raw, path)
@@ -306,14 +307,6 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
             raise OutputConflict(
                 f"{path}: cannot be written: {error}; check space and permissions"
             ) from error
-
-
-def _slabs(shape: tuple[int, ...], layer: Layer, options: WriteOptions) -> Iterator[Box]:
-    """Cut the volume into boxes of whole slices that stay within half the memory bound."""
-    _, rows, cols = shape
-    plane = rows * cols * layer.dtype.itemsize * layer.n_channels
-    step = max(1, options.memory_bytes // 2 // plane)
-    yield from Box.whole(shape).tiles((step, rows, cols))
 
 
 def _write_slab(file: IO[bytes], offset: int, depth: int, slab: Box, values: NDArray[Any]) -> None:
