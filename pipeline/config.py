@@ -58,6 +58,9 @@ class ReferenceConfig(Section):
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
     date: str | None = Field(default=None, description="Acquisition date, for the record.")
+    resample: bool = Field(
+        default=False, description="Read it on the grid of the image (linear interpolation)."
+    )
 
 
 Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source)]
@@ -268,13 +271,13 @@ def known_keys(data: object) -> dict[_yaml.Loc, Iterable[str]]:
         return keys
     for name, section in _SECTIONS.items():
         keys[(name,)] = section.model_fields
-    keys |= _mask_keys(("mask",), data.get("mask"))
+    keys |= mask_keys(("mask",), data.get("mask"))
     given = data.get("input")
     for name in ("references", "auxiliary"):
         for index, reference in enumerate(_items(given.get(name) if isinstance(given, dict) else None)):
             loc = ("input", name, index)
             keys[loc] = (*ReferenceConfig.model_fields, "path")
-            keys |= _mask_keys((*loc, "mask"), reference.get("mask"))
+            keys |= mask_keys((*loc, "mask"), reference.get("mask"))
     return keys
 
 
@@ -287,7 +290,8 @@ _SECTIONS: dict[str, type[Section]] = {
 }
 
 
-def _mask_keys(loc: _yaml.Loc, entries: object) -> dict[_yaml.Loc, Iterable[str]]:
+def mask_keys(loc: _yaml.Loc, entries: object) -> dict[_yaml.Loc, Iterable[str]]:
+    """Return the keys allowed in every entry of the mask list at `loc`."""
     known = kinds("masks")
     return {
         (*loc, index): load("masks", entry["kind"]).Options.model_fields

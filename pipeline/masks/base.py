@@ -122,7 +122,7 @@ class ComposedMask:
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
-        """Return KEEP/FILL/NEVER for `box`, `(c, *box.shape)` if channels differ, else `(1, *box.shape)`.
+        """Return KEEP/FILL/NEVER for `box`, `(c, *box.shape)` or, if one answer serves all, `(1, *box.shape)`.
 
         `box` must lie inside the image. Reading in tiles gives what reading at once gives.
         """
@@ -192,11 +192,13 @@ def pixels_on(space: Space, length: str) -> tuple[float, ...]:
     Raises:
         ConfigError: the grid has no length unit, so only `px` can be used.
     """
-    latitude = None
+    latitude, units = None, space.units
+    if space.kind == "volume" and units == "unknown":
+        units = "mm"  # headers often leave the unit out, and NIfTI tools read millimetres then
     if space.kind == "raster":
         rows, cols = space.shape
         latitude = space.affine[3] * cols / 2 + space.affine[4] * rows / 2 + space.affine[5]
-    return parse_length(length).pixels(space.spacing, space.units, latitude)
+    return parse_length(length).pixels(space.spacing, units, latitude)
 
 
 def dilate(hole: NDArray[np.bool_], radii: Sequence[float]) -> NDArray[np.bool_]:
