@@ -13,8 +13,9 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pipeline.errors import SourceError
 
@@ -80,6 +81,19 @@ def inflate_range(source: str, start: int, stop: int) -> bytes:
     if len(found) < stop - start:
         raise damaged(source, start + len(found), stop, "the stream ends early")
     return found
+
+
+@contextmanager
+def open_inflated(path: str) -> Iterator[Any]:
+    """Open a file for reading, inflating it on the way if its first bytes (not its name) are gzip's."""
+    with Path(path).open("rb") as raw:
+        compressed = raw.read(2) == _HEADER[:2]
+        raw.seek(0)
+        if not compressed:
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as inflated:
+            yield inflated
 
 
 def damaged(source: str, found: int, expected: int, why: object) -> SourceError:

@@ -3,6 +3,7 @@
 A format module (its file name is the `kind`) offers::
 
     SUFFIXES: tuple[str, ...]                       lower case, longest first, e.g. (".nii.gz", ".nii")
+    SPACE_KINDS: tuple[str, ...]                    what it can hold: "raster", "volume"
     def sniff(path: str) -> bool                    cheap: looks at the first bytes, never decodes pixels
     def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = None,
                     nodata: float | None = None) -> Source

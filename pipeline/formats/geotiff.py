@@ -38,6 +38,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
+SPACE_KINDS = ("raster",)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ")
 _TILE = 512
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)

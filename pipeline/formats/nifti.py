@@ -8,7 +8,6 @@ Spec: https://nifti.nimh.nih.gov/nifti-1/ and https://nifti.nimh.nih.gov/nifti-2
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import zlib
 from collections.abc import Sequence
@@ -18,27 +17,38 @@ from typing import IO, Any, Literal, Self
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from pipeline.errors import OutputConflict, SourceError
-from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder, suffix_matches
-from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range
+from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder
+from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import Image, pulled, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
 SUFFIXES = (".nii.gz", ".nii")
+SPACE_KINDS = ("volume",)
 _LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
 _MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 def sniff(path: str) -> bool:
-    """Return True if the name is a NIfTI name, or the first bytes are those of a NIfTI header."""
-    start = first_bytes(path, 348)
-    return suffix_matches(path, SUFFIXES) or start[344:347] == b"n+1" or start[4:7] == b"n+2"
+    """Return True if the first (inflated) bytes are those of a NIfTI header."""
+    try:
+        with open_inflated(path) as file:
+            return _version(file.read(348)) != 0
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _version(start: bytes) -> int:
+    """Return 1 or 2 for a NIfTI header, 0 for anything else."""
+    if start[344:348] == b"n+1\0":
+        return 1
+    return 2 if start[4:8] == b"n+2\0" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +163,15 @@ def open_source(
         raise SourceError(f"{len(paths)} NIfTI files given as one image; give one 3-D or 4-D file per source")
     path = str(paths[0])
     require_file(path)
-    image = _load(path)
-    header = image.header
+    header = _read_header(path)
     _refuse_unsuitable(path, header)
     stored = header.get_data_dtype()
     disk_shape = tuple(int(n) for n in header.get_data_shape())
-    space = _space(path, image, disk_shape)
+    space = _space(path, header, disk_shape)
     count = math.prod(disk_shape[3:])
     volumes = _select(path, count, bands)
-    slope, inter = (float(v) for v in (image.dataobj.slope, image.dataobj.inter))
+    slope, inter = header.get_slope_inter()
+    scale_offset = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
     result = Nifti(
         kind="nifti",
         paths=(path,),
@@ -170,12 +180,12 @@ def open_source(
         dtype=stored.newbyteorder("="),
         channel_names=tuple(f"volume_{v + 1}" for v in volumes) if count > 1 else ("volume",),
         nodata=(nodata,) * len(volumes),
-        scale_offset=((slope, inter),) * len(volumes),
+        scale_offset=(scale_offset,) * len(volumes),
         native_chunk=(1, *space.shape[1:]),
         attributes=_attributes(header),
         data_path=path,
         stored=stored,
-        offset=int(image.dataobj.offset),
+        offset=int(header.get_data_offset()),
         disk_shape=disk_shape,
         volumes=volumes,
     )
@@ -184,19 +194,20 @@ def open_source(
     return result
 
 
-def _load(path: str) -> Any:
+def _read_header(path: str) -> Any:
+    """Read the header as it is stored; nibabel's own image loading would blank slope and intercept."""
     try:
-        image: Any = nibabel.load(path)
-    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
+        with open_inflated(path) as file:
+            version = _version(file.read(348))
+            if version == 0:
+                raise HeaderDataError("no single-file NIfTI magic ('n+1' or 'n+2')")
+            file.seek(0)
+            return (nibabel.Nifti1Header if version == 1 else nibabel.Nifti2Header).from_fileobj(file)
+    except (WrapStructError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise SourceError(
             f"{path}: not a readable NIfTI file (it starts with {first_bytes(path, 12)!r}): {error}; "
-            "check that the copy is complete"
+            "convert it to .nii.gz, or check that the copy is complete"
         ) from error
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise SourceError(
-            f"{path}: this is {type(image).__name__}, not single-file NIfTI; convert it to .nii.gz"
-        )
-    return image
 
 
 def _refuse_unsuitable(path: str, header: Any) -> None:
@@ -214,15 +225,15 @@ def _refuse_unsuitable(path: str, header: Any) -> None:
         )
 
 
-def _space(path: str, image: Any, disk_shape: tuple[int, ...]) -> Space:
+def _space(path: str, header: Any, disk_shape: tuple[int, ...]) -> Space:
     many = [n for n in disk_shape[3:] if n > 1]
     if len(many) > 1 or 0 in disk_shape or not disk_shape:
         raise SourceError(f"{path}: shape {disk_shape} is neither a volume nor a series of volumes; split it")
     try:
-        unit = image.header.get_xyzt_units()[0]
+        unit = header.get_xyzt_units()[0]
     except KeyError:
         unit = "unknown"
-    affine = np.asarray(image.affine, dtype=np.float64)[:3]
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)[:3]
     if not np.isfinite(affine).all():
         raise SourceError(f"{path}: the affine is not finite ({affine.tolist()}); repair the sform and qform")
     i, j, k = (*disk_shape[:3], 1, 1)[:3]
@@ -322,7 +333,7 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
     prefix = like.prefix()
     if layer.n_channels == math.prod(like.disk_shape[3:]):
         return prefix
-    header = _parse(like)
+    header = _read_header(like.data_path)
     header["dim"] = _dim(like, layer.n_channels)
     block: bytes = header.binaryblock
     return block + prefix[len(block) :]
@@ -330,7 +341,7 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
 
 def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float] = (1.0, 0.0)) -> bytes:
     """Return header bytes that keep the grid of `like` (matrices, codes, units) and nothing of its values."""
-    header = _parse(like) if isinstance(like, Nifti) else _header_of_space(like.space)
+    header = _read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
     header.set_data_dtype(layer.dtype)
     header["dim"] = _dim(like, layer.n_channels)
     header["scl_slope"], header["scl_inter"] = slope_inter
@@ -342,12 +353,6 @@ def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float
     header["vox_offset"] = len(block) + 4
     # four zero bytes say that no extension follows
     return bytes(header.binaryblock) + b"\0\0\0\0"
-
-
-def _parse(like: Nifti) -> Any:
-    """Read the header as it is stored; nibabel's own loading would blank slope and intercept."""
-    kind = nibabel.Nifti2Header if like.attributes["nifti_version"] == 2 else nibabel.Nifti1Header
-    return kind.from_fileobj(io.BytesIO(like.prefix()), check=False)
 
 
 def _dim(like: Source, channels: int) -> list[int]:

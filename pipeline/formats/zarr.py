@@ -29,6 +29,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
 SUFFIXES = (".ome.zarr", ".zarr")
+SPACE_KINDS = ("raster", "volume")
 _CHUNKS = {2: (1024, 1024), 3: (128, 128, 128)}
 _CODEC_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
 
