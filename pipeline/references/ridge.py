@@ -1,0 +1,122 @@
+"""The global step: one linear map from all bands of a reference to all bands of the target."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float64]
+
+_ENOUGH = 32
+"""Fewest common pixels per reference band on which a map is worth fitting."""
+_OUTLIER = 3.0
+"""Residuals beyond this many robust standard errors lose weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ridge:
+    """A linear map from all bands of a reference to all bands of the target, in data units.
+
+    Attributes:
+        matrix: `c` rows of `c_ref` coefficients.
+        offset: per target band.
+        low: 0.5 % quantile of each target band on the pixels it was fitted on.
+        high: 99.5 % quantile.
+        samples: pixels it was fitted on; 0 if there were too few, and the map then says nothing.
+        explained: share of each target band's variance that the map explains, 0 to 1.
+    """
+
+    matrix: tuple[tuple[float, ...], ...]
+    offset: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    samples: int
+    explained: tuple[float, ...]
+
+    def __call__(self, reference: NDArray[np.float32]) -> Field:
+        """Map `(c_ref, *spatial)` to float64 `(c, *spatial)`; non-finite input counts as 0."""
+        clean = np.where(np.isfinite(reference), reference, 0.0).astype(np.float64)
+        mapped: Field = np.einsum("ij,j...->i...", np.array(self.matrix), clean)
+        shift: Field = np.array(self.offset).reshape(-1, *(1,) * (clean.ndim - 1))
+        return mapped + shift
+
+    def to_json(self) -> str:
+        """Return the map as JSON text; `from_json` restores it exactly."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Ridge:
+        """Restore a map from `to_json`."""
+        raw = json.loads(text)
+        lists = {name: tuple(raw[name]) for name in ("offset", "low", "high", "explained")}
+        return cls(matrix=tuple(map(tuple, raw["matrix"])), samples=raw["samples"], **lists)
+
+
+def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3) -> Ridge:
+    """Fit the global multi-band linear map by ridge regression with one robust reweighting.
+
+    Bands are standardised first, so `ridge` has no units; constant bands get no weight. After a first fit,
+    pixels are weighted by Cauchy's function of their residual over all bands, and the fit is made again.
+
+    Args:
+        target: `(n, c)` observed values of the image.
+        reference: `(n, c_ref)` values of the reference at the same pixels. Rows
+            with non-finite values are left out.
+        ridge: penalty as a share of the variance of one standardised band.
+
+    Raises:
+        ValueError: the arrays are not 2-D or differ in length.
+    """
+    if target.ndim != 2 or reference.ndim != 2 or len(target) != len(reference):
+        raise ValueError(
+            f"target {target.shape} and reference {reference.shape} must be (n, c) and (n, c_ref)"
+        )
+    finite = np.isfinite(target).all(axis=1) & np.isfinite(reference).all(axis=1)
+    y, x = target[finite].astype(np.float64), reference[finite].astype(np.float64)
+    bands, n_ref = target.shape[1], reference.shape[1]
+    if len(y) < _ENOUGH * (n_ref + 1):
+        zeros = (0.0,) * bands
+        return Ridge(
+            matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros
+        )
+    weight = np.ones(len(y))
+    matrix, offset = _regress(y, x, weight, ridge)
+    misfit = (((y - x @ matrix.T - offset) / _scale(y)) ** 2).mean(axis=1)
+    weight = 1.0 / (1.0 + misfit / (_OUTLIER**2 * max(float(np.median(misfit)), 1e-12)))
+    matrix, offset = _regress(y, x, weight, ridge)
+    rest = np.einsum("n,nj->j", weight, (y - np.einsum("ij,nj->ni", matrix, x) - offset) ** 2)
+    total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
+    explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
+    low, high = np.quantile(y, (0.005, 0.995), axis=0)
+    return Ridge(
+        matrix=tuple(map(tuple, matrix.tolist())),
+        offset=tuple(offset.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        samples=len(y),
+        explained=tuple(explained.tolist()),
+    )
+
+
+def _regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
+    """Return matrix `(c, c_ref)` and offset `(c,)`; sums by einsum, whose order no BLAS thread changes."""
+    total = weight.sum()
+    mean_y, mean_x = (np.einsum("n,nj->j", weight, part) / total for part in (y, x))
+    scale_y, scale_x = _scale(y), _scale(x)
+    ys, xs = (y - mean_y) / scale_y, (x - mean_x) / scale_x
+    gram = np.einsum("n,ni,nj->ij", weight, xs, xs) / total + ridge * np.eye(x.shape[1])
+    cross = np.einsum("n,ni,nj->ij", weight, xs, ys) / total
+    matrix = (np.linalg.solve(gram, cross) / scale_x[:, None] * scale_y).T
+    return matrix, mean_y - np.einsum("ij,j->i", matrix, mean_x)
+
+
+def _scale(part: Field) -> Field:
+    """Standard deviation per column, 1 for constant ones, whose standardised values are zero."""
+    spread = part.std(axis=0)
+    quiet = spread <= 1e-9 * np.maximum(np.abs(part).max(axis=0), 1e-30)
+    scale: Field = np.where(quiet, 1.0, spread)
+    return scale
