@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from monai.networks.blocks import Convolution, ResidualUnit, UpSample
+from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 
 IN_CHANNELS = 3
@@ -42,9 +42,7 @@ class ResidualUNet(nn.Module):
             Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps
         )
         self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
-        self.up = nn.ModuleList(
-            UpSample(ndim, b, a, scale_factor=2, mode="nontrainable", interp_mode="nearest") for a, b in steps
-        )
+        self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
         self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.residual_head = conv(first, 1, 1)
@@ -81,3 +79,9 @@ def _unit(ndim: int, width: int) -> nn.Module:
         ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True
     )
     return unit
+
+
+def _widen(ndim: int, coarse: int, fine: int) -> nn.Module:
+    return nn.Sequential(
+        Convolution(ndim, coarse, fine, kernel_size=1, conv_only=True), nn.Upsample(scale_factor=2)
+    )

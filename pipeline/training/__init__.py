@@ -1,1 +1,1 @@
-"""Fit weights by hiding observed pixels; the only user of optimisers."""
+"""Fit weights on images without ground truth: hide observed pixels, restore them, learn from the error."""

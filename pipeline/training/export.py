@@ -1,0 +1,95 @@
+"""Write weights with their card: what they are, what made them, what they are good for and what not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import save
+
+from pipeline.models._unet import ResidualUNet
+from pipeline.training.config import Images, Synthetic, TrainingConfig
+
+_LIMITS = (
+    "Corrects a base fill by what texture and edges suggest; it cannot know what a hole really hid.",
+    "Uncertainties are uncalibrated until the self-test of a run has scaled them.",
+    "Not a medical device; not for diagnosis or treatment.",
+)
+
+
+def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str, Any]) -> Path:
+    """Write `config.output` and its card, each atomically; the weights first.
+
+    Args:
+        network: in float32.
+        config: what it was trained with.
+        progress: steps and metrics for the card.
+
+    Returns:
+        The weights file.
+    """
+    weights = Path(config.output)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().float().contiguous() for key, value in network.state_dict().items()}
+    data = save(state)
+    card = {
+        "name": config.name,
+        "summary": config.summary,
+        "kind": "autoencoder",
+        "ndim": config.ndim,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "architecture": {
+            "widths": list(config.network.widths),
+            "bottom_units": config.network.bottom_units,
+        },
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "base_fill": dict(config.base_fill),
+        "training": _training(config) | {"steps_done": progress["step"]},
+        "data": [_described(part) for part in config.train],
+        "validation": {
+            "data": [_described(part) for part in config.validate_on],
+            "measure": "gain over the base fill, dB of the squared error in the holes, mean over cases",
+            "gain_db": progress["gain_db"],
+            "cases_worse": progress["cases_worse"],
+        },
+        "limits": [*_LIMITS, *config.notes],
+        "licence": "Apache-2.0",
+    }
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 100
+    yaml.dump(card, text)
+    _replace(weights, data)
+    _replace(weights.with_suffix(".yaml"), text.getvalue().encode())
+    return weights
+
+
+def _training(config: TrainingConfig) -> dict[str, Any]:
+    keys = ("steps", "batch", "patch", "learning_rate", "ema", "seed", "masks")
+    chosen = {key: getattr(config, key) for key in keys}
+    chosen["masks"] = config.shares
+    chosen["loss"] = config.loss.model_dump()
+    chosen["torch"] = str(torch.__version__)
+    return chosen
+
+
+def _described(part: Images | Synthetic) -> dict[str, Any]:
+    if isinstance(part, Synthetic):
+        return {"synthetic": part.synthetic, "scenes": part.count, "first_seed": part.seed}
+    described: dict[str, Any] = {"files": [Path(p).name for p in part.paths]}
+    if part.data_licence:
+        described["licence"] = part.data_licence
+    if part.region:
+        described["region"] = list(part.region)
+    return described
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(data)
+    partial.replace(path)

@@ -1,0 +1,60 @@
+"""Losses in the holes, every sample weighing the same whatever its difficulty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_EASY = 3e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Terms of one batch, scalars.
+
+    Attributes:
+        fit: smooth-L1 of the residual over that of the base fill; 1 = no better than the fill.
+        gradient: L1 of finite differences over those of the base fill.
+        likelihood: negative log-likelihood of a Laplace distribution with the stated scale.
+    """
+
+    fit: Tensor
+    gradient: Tensor
+    likelihood: Tensor
+
+
+def losses(output: Tensor, target: Tensor, hole: Tensor) -> Losses:
+    """Compare a network's output with the residual it should have found.
+
+    Without balancing by the fill's own error, large holes drown points and stripes.
+
+    Args:
+        output: `(n, 2, *spatial)`, residual and log-scale in normalised units.
+        target: `(n, *spatial)`, truth minus base fill in normalised units.
+        hole: `(n, *spatial)`, 1 where pixels count, else 0.
+    """
+    residual, log_scale = output[:, 0], output[:, 1]
+    count = _sum(hole).clamp_min(1.0)
+    error = (residual - target) * hole
+    missed = target * hole
+    before = _sum(functional.smooth_l1_loss(missed, torch.zeros_like(missed), reduction="none")) / count
+    after = _sum(functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")) / count
+    # The mean is detached: the scale must describe the errors, not excuse them.
+    nll = _sum((error.detach().abs() * torch.exp(-log_scale) + log_scale) * hole) / count
+    return Losses(
+        fit=(after / (before + _EASY)).mean(),
+        gradient=(_differences(error) / (_differences(missed) + _EASY * count)).mean(),
+        likelihood=nll.mean(),
+    )
+
+
+def _sum(field: Tensor) -> Tensor:
+    return field.flatten(1).sum(1)
+
+
+def _differences(field: Tensor) -> Tensor:
+    axes = range(1, field.ndim)
+    return torch.stack([_sum(field.diff(dim=axis).abs()) for axis in axes]).sum(0)
