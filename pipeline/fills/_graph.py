@@ -40,9 +40,7 @@ def edge_weights(spacing: Sequence[float], *, isotropic: bool) -> tuple[float, .
     return tuple(1.0 if isotropic else (smallest / step) ** 2 for step in spacing)
 
 
-def build(
-    unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequence[float], t: float
-) -> System:
+def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequence[float], t: float) -> System:
     """Assemble the equations of `(1 - t) |gradient|^2 + t |Laplacian|^2` for the unknown pixels.
 
     Args:

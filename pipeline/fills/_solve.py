@@ -95,17 +95,13 @@ def solve(matrix: Any, right: Columns, start: Columns | None = None) -> Columns:
         x += step * direction
         residual -= step * image
         last = now
-    raise ArithmeticError(
-        f"spline equations of {len(right)} pixels unsolved after {_MAX_ITERATIONS} iterations"
-    )
+    raise ArithmeticError(f"spline equations of {len(right)} pixels unsolved after {_MAX_ITERATIONS} iterations")
 
 
 def _level(level: Any) -> _Level:
     matrix = level.A.tocsr()
     inverse = 1.0 / matrix.diagonal()
-    bound = float(
-        (abs(matrix).sum(axis=1) * inverse).max()
-    )  # Gershgorin: no random start as power iteration has
+    bound = float((abs(matrix).sum(axis=1) * inverse).max())  # Gershgorin: no random start as power iteration has
     single = [part.tocsr().astype(np.float32) for part in (matrix, level.P, level.R)]
     return _Level(single[0], inverse[:, None].astype(np.float32), bound, single[1], single[2])
 

@@ -94,9 +94,7 @@ def _spline(system: System, values: Columns, *, warm: bool) -> Columns:
     ones = np.ones(len(known))
     for k in range(level.shape[1]):
         pull = system.outer.data * (known[system.outer.indices, k] - level[rows, k])
-        right[:, k] = -(
-            sparse.csr_array((pull, system.outer.indices, system.outer.indptr), system.outer.shape) @ ones
-        )
+        right[:, k] = -(sparse.csr_array((pull, system.outer.indices, system.outer.indptr), system.outer.shape) @ ones)
     start = values[system.unknown] - level if warm else None
     solved = solve(system.inner, right, start)
     flat = np.ones((n_components, level.shape[1]), dtype=bool)

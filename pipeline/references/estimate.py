@@ -92,11 +92,7 @@ def _check_shapes(
     base: NDArray[np.float32],
 ) -> None:
     spatial = window.values.shape[1:]
-    if (
-        reference.shape[1:] != spatial
-        or reference_valid.shape[1:] != spatial
-        or base.shape != window.values.shape
-    ):
+    if reference.shape[1:] != spatial or reference_valid.shape[1:] != spatial or base.shape != window.values.shape:
         raise ValueError(
             f"window {window.values.shape}, reference {reference.shape}, validity {reference_valid.shape} "
             f"and base fill {base.shape} must lie on one grid"
@@ -110,19 +106,13 @@ def _check_shapes(
 
 def _bounded(estimate: NDArray[np.float32], ridge: Ridge, base: NDArray[np.float32]) -> NDArray[np.float32]:
     """Clip to the robust range of each target band widened by `_WIDER`, or to the base fill beyond it."""
-    low, high = (
-        np.array(v, dtype=np.float32).reshape(-1, *(1,) * (base.ndim - 1)) for v in (ridge.low, ridge.high)
-    )
+    low, high = (np.array(v, dtype=np.float32).reshape(-1, *(1,) * (base.ndim - 1)) for v in (ridge.low, ridge.high))
     slack = _WIDER * (high - low)
-    clipped: NDArray[np.float32] = np.clip(
-        estimate, np.minimum(low - slack, base), np.maximum(high + slack, base)
-    )
+    clipped: NDArray[np.float32] = np.clip(estimate, np.minimum(low - slack, base), np.maximum(high + slack, base))
     return clipped
 
 
-def _residual(
-    window: Window, fitted: NDArray[np.float32], seen: NDArray[np.bool_], t: float
-) -> NDArray[np.float32]:
+def _residual(window: Window, fitted: NDArray[np.float32], seen: NDArray[np.bool_], t: float) -> NDArray[np.float32]:
     """Interpolate observed minus fitted across the holes; zero where no observed pixel is connected."""
     rest = replace(
         window,

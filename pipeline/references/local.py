@@ -38,9 +38,7 @@ def local_fit(
     typical = max(float(np.median(misfit[common])), 1e-12)
     weight /= 1.0 + misfit / (_OUTLIER**2 * typical)
     fit, mean = _line(y, x, weight, scales, prior)
-    rest, spread = _average(
-        [common * (y - fit) ** 2, common * (y - mean) ** 2], common.astype(np.float64), scales
-    )
+    rest, spread = _average([common * (y - fit) ** 2, common * (y - mean) ** 2], common.astype(np.float64), scales)
     share = 1.0 - rest / np.maximum(spread, 1e-12)
     agreement: Field = np.clip(share / _CONVINCING, 0.0, 1.0)
     return (fit + centre).astype(np.float32), agreement.astype(np.float32)

@@ -72,17 +72,13 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
         ValueError: the arrays are not 2-D or differ in length.
     """
     if target.ndim != 2 or reference.ndim != 2 or len(target) != len(reference):
-        raise ValueError(
-            f"target {target.shape} and reference {reference.shape} must be (n, c) and (n, c_ref)"
-        )
+        raise ValueError(f"target {target.shape} and reference {reference.shape} must be (n, c) and (n, c_ref)")
     finite = np.isfinite(target).all(axis=1) & np.isfinite(reference).all(axis=1)
     y, x = target[finite].astype(np.float64), reference[finite].astype(np.float64)
     bands, n_ref = target.shape[1], reference.shape[1]
     if len(y) < _ENOUGH * (n_ref + 1):
         zeros = (0.0,) * bands
-        return Ridge(
-            matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros
-        )
+        return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
     weight = np.ones(len(y))
     matrix, offset = _regress(y, x, weight, ridge)
     misfit = (((y - x @ matrix.T - offset) / _scale(y)) ** 2).mean(axis=1)
