@@ -113,9 +113,7 @@ def _store(tile: Tile, config: TrainingConfig, folder: Path, number: int) -> lis
     return entries
 
 
-def cut(
-    tile: Tile, config: TrainingConfig, rng: np.random.Generator
-) -> tuple[str, list[NDArray[np.float16]]]:
+def cut(tile: Tile, config: TrainingConfig, rng: np.random.Generator) -> tuple[str, list[NDArray[np.float16]]]:
     """Cut one hole into a tile, fill it, and return the family and the planes of a few bands."""
     family, mask = sample_mask(rng, tile.values.shape[1:], config.shares)
     count = min(config.bands_per_mask, len(tile.values))
@@ -246,10 +244,7 @@ def _windows(shape: Sequence[int], config: TrainingConfig, part: Images | None) 
     if min(extents) < config.patch * (part.zoom if part else 1):
         return []
     corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, ndim)
-    return [
-        Box(tuple(int(v) for v in c), tuple(int(v) + e for v, e in zip(c, extents, strict=True)))
-        for c in corners
-    ]
+    return [Box(tuple(int(v) for v in c), tuple(int(v) + e for v, e in zip(c, extents, strict=True))) for c in corners]
 
 
 def _finished(

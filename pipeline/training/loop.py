@@ -102,10 +102,15 @@ def _start(config: TrainingConfig) -> _State:
     network = network.to(memory_format=_layout(config.ndim))  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.learning_rate, total_steps=config.steps + 1, pct_start=0.1
+        optimiser, max_lr=config.learning_rate, total_steps=_cycle(config), pct_start=0.1
     )
     average = copy.deepcopy(network).requires_grad_(False)
     return _State(network=network, average=average, optimiser=optimiser, schedule=schedule)
+
+
+def _cycle(config: TrainingConfig) -> int:
+    """Return the steps of the learning-rate cycle; too short a cycle has no rising part."""
+    return max(config.steps + 1, 32)
 
 
 def _layout(ndim: int) -> torch.memory_format:
@@ -146,9 +151,7 @@ def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> ND
     spatial = planes.shape[1:]
     inside = np.flatnonzero(planes[HOLE])
     centre = np.unravel_index(int(rng.choice(inside)), spatial)
-    starts = [
-        int(np.clip(c - rng.integers(0, size), 0, n - size)) for c, n in zip(centre, spatial, strict=True)
-    ]
+    starts = [int(np.clip(c - rng.integers(0, size), 0, n - size)) for c, n in zip(centre, spatial, strict=True)]
     patch = planes[(slice(None), *(slice(s, s + size) for s in starts))].astype(np.float32)
     patch = patch.transpose(0, *(1 + rng.permutation(len(spatial))))
     flipped = tuple(axis + 1 for axis in range(len(spatial)) if rng.random() < 0.5)
@@ -228,6 +231,11 @@ def _save(state: _State, path: Path) -> None:
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:
     saved = torch.load(path, weights_only=True)
+    if saved["schedule"]["total_steps"] != _cycle(config):
+        raise ConfigError(
+            f"{path}: was made for {saved['schedule']['total_steps'] - 1} steps, the config says "
+            f"{config.steps}; delete it, or set start_from to the weights to train on from there"
+        )
     try:
         state.network.load_state_dict(saved["network"])
         state.average.load_state_dict(saved["average"])

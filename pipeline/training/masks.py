@@ -13,9 +13,7 @@ Hole = NDArray[np.bool_]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Hole]
 
 
-def sample_mask(
-    rng: np.random.Generator, shape: tuple[int, ...], shares: Mapping[str, float]
-) -> tuple[str, Hole]:
+def sample_mask(rng: np.random.Generator, shape: tuple[int, ...], shares: Mapping[str, float]) -> tuple[str, Hole]:
     """Draw a hole family and a hole of it.
 
     Args:

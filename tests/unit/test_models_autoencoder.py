@@ -1,0 +1,184 @@
+"""The autoencoder: loading, refusing, and the same bytes in any batch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
+
+from pipeline.errors import ConfigError, PlanRefused
+from pipeline.models import autoencoder
+from pipeline.models._unet import ResidualUNet
+from pipeline.models.base import Patch, find_weights, read_card, shipped
+from pipeline.synthetic.noise import fractal
+
+WIDTHS = {2: (8, 12), 3: (4, 6)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _weights(folder: Path, ndim: int, changes: dict[str, object] | None = None) -> Path:
+    torch.manual_seed(0)
+    network = ResidualUNet(ndim, WIDTHS[ndim])
+    torch.nn.init.normal_(network.residual_head.weight, std=0.3)
+    path = folder / f"small{ndim}.safetensors"
+    save_file(network.state_dict(), path)
+    card = {
+        "name": "small",
+        "ndim": ndim,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "architecture": {"widths": list(WIDTHS[ndim])},
+    }
+    with path.with_suffix(".yaml").open("w") as file:
+        YAML().dump({k: v for k, v in (card | (changes or {})).items() if v is not None}, file)
+    return path
+
+
+def _patch(shape: tuple[int, ...], seed: int, channels: int = 2) -> Patch:
+    rng = np.random.default_rng(seed)
+    filled = np.stack([1000 + 200 * fractal(rng, shape, longest=40) for _ in range(channels)])
+    valid = rng.random(filled.shape) > 0.3
+    return Patch(filled=filled, valid=valid, spacing=(1.0,) * len(shape), floor=np.full(channels, 5, np.float32))
+
+
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (40, 36)), (3, (14, 12, 16))])
+def test_a_prediction_does_not_depend_on_its_company(tmp_path, ndim, shape):
+    """Alone, together, in another order: the same bytes."""
+    model = autoencoder.open_model(_weights(tmp_path, ndim), ndim=ndim, device="cpu", options={})
+    patches = [_patch(shape, seed, channels=1 + seed % 3) for seed in range(5)]
+    together = model.predict(patches)
+    alone = [model.predict([p])[0] for p in patches]
+    backwards = model.predict(patches[::-1])[::-1]
+    for one, two, three, patch in zip(together, alone, backwards, patches, strict=True):
+        assert one.mean.tobytes() == two.mean.tobytes() == three.mean.tobytes()
+        assert one.scale.tobytes() == two.scale.tobytes() == three.scale.tobytes()
+        assert one.mean.shape == patch.filled.shape
+        assert one.mean.dtype == one.scale.dtype == np.float32
+        assert (one.scale > 0).all()
+        assert not np.array_equal(one.mean, patch.filled)
+
+
+def test_an_untrained_network_returns_the_fill(tmp_path):
+    """The residual head starts at zero, so training starts at the baseline."""
+    path = _weights(tmp_path, 2)
+    network = ResidualUNet(2, WIDTHS[2])
+    save_file(network.state_dict(), path)
+    card = path.with_suffix(".yaml")
+    text = card.read_text().replace(read_card(path).sha256, hashlib.sha256(path.read_bytes()).hexdigest())
+    card.write_text(text)
+    patch = _patch((32, 32), 0)
+    prediction = autoencoder.open_model(path, ndim=2, device="cpu", options={}).predict([patch])[0]
+    assert np.array_equal(prediction.mean, patch.filled)
+
+
+def test_data_units_carry_through(tmp_path):
+    """Ten times the data, ten times mean and scale."""
+    model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
+    patch = _patch((48, 48), 3)
+    bigger = Patch(filled=patch.filled * 8, valid=patch.valid, spacing=patch.spacing, floor=patch.floor * 8)
+    one, two = model.predict([patch, bigger])
+    assert np.allclose(two.mean, 8 * one.mean, rtol=1e-4)
+    assert np.allclose(two.scale, 8 * one.scale, rtol=1e-3)
+
+
+def test_padding_to_the_network_grid_keeps_the_shape(tmp_path):
+    """Any patch extent is accepted."""
+    model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
+    assert model.predict([_patch((33, 47), 1)])[0].mean.shape == (2, 33, 47)
+
+
+def test_no_patches_no_predictions(tmp_path):
+    """A block without holes asks for nothing."""
+    model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
+    assert model.predict([]) == []
+
+
+def test_another_hash_is_refused(tmp_path):
+    """Both hashes are named."""
+    path = _weights(tmp_path, 2, {"sha256": "0" * 64})
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ConfigError, match=found) as caught:
+        autoencoder.open_model(path, ndim=2, device="cpu", options={})
+    assert "0" * 64 in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": {"widths": [8, 16]}}, "architecture"),
+        ({"architecture": {"width": 8}}, "architecture"),
+        ({"ndim": 3}, "3-D"),
+        ({"name": None}, "name"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(tmp_path, changes, words):
+    """Wrong widths, unknown arguments, other dimensions, missing keys."""
+    path = _weights(tmp_path, 2, changes)
+    with pytest.raises(ConfigError, match=words):
+        autoencoder.open_model(path, ndim=2, device="cpu", options={})
+
+
+def test_missing_parts_are_named(tmp_path):
+    """No weights, no such file, no card, an unknown option: each says what to do."""
+    with pytest.raises(ConfigError, match=r"set model\.weights"):
+        autoencoder.open_model(None, ndim=2, device="cpu", options={})
+    with pytest.raises(ConfigError, match="shipped:"):
+        autoencoder.open_model(tmp_path / "none.safetensors", ndim=2, device="cpu", options={})
+    path = _weights(tmp_path, 2)
+    with pytest.raises(ConfigError, match="depth"):
+        autoencoder.open_model(path, ndim=2, device="cpu", options={"depth": 3})
+    path.with_suffix(".yaml").unlink()
+    with pytest.raises(ConfigError, match="no card"):
+        autoencoder.open_model(path, ndim=2, device="cpu", options={})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
+def test_no_gpu_no_plan(tmp_path):
+    """Asking for a GPU that is not there is refused before anything is computed."""
+    with pytest.raises(PlanRefused, match=r"compute\.device: cpu"):
+        autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cuda", options={})
+
+
+def test_names_of_shipped_weights_are_suggested():
+    """A typing error gets the nearest name."""
+    names = [s.name for s in shipped()]
+    if not names:
+        pytest.skip("no weights are shipped in this checkout")
+    with pytest.raises(ConfigError, match=names[0]):
+        find_weights(names[0] + "x")
+
+
+def test_shipped_weights_open_and_are_small():
+    """Every pair of weights and card in the package loads and stays under 10 MB."""
+    for entry in shipped():
+        model = autoencoder.open_model(entry.path, ndim=entry.ndim, device="cpu", options={})
+        assert model.sha256.startswith(entry.card.sha256)
+        assert entry.path.stat().st_size < 10e6
+        assert find_weights(entry.name) == entry.path
+
+
+def test_a_network_refuses_impossible_sizes():
+    """Dimensions are 2 or 3, levels at least two."""
+    with pytest.raises(ValueError, match="ndim 4"):
+        ResidualUNet(4, (8, 16))
+    with pytest.raises(ValueError, match="two numbers"):
+        ResidualUNet(2, (8,))
+
+
+def test_the_scale_head_does_not_touch_the_mean():
+    """Gradients of the stated scale stop at the shared features."""
+    network = ResidualUNet(2, (8, 12))
+    network(torch.randn(1, 3, 16, 16))[:, 1].sum().backward()
+    assert not network.stem.conv.weight.grad.any()
+    assert network.scale_head[1].weight.grad.any()

@@ -1,0 +1,83 @@
+"""Local statistics: what the network's input is measured against."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.models._normalise import CLIP, depth_channel, local_statistics, network_input
+from pipeline.synthetic.noise import fractal
+
+
+def _scene(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return 500 + 100 * fractal(np.random.default_rng(seed), shape, longest=60)
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (24, 20, 28)])
+def test_hidden_values_do_not_matter(shape):
+    """The statistics are those of observed pixels, whatever stands in the holes."""
+    values, valid = _scene(shape), np.ones(shape, bool)
+    valid[tuple(slice(n // 3, n // 2) for n in shape)] = False
+    one = local_statistics(values, valid, 1.0)
+    two = local_statistics(np.where(valid, values, np.float32(9e4)), valid, 1.0)
+    assert np.array_equal(one.mean, two.mean)
+    assert np.array_equal(one.scale, two.scale)
+    assert one.mean.shape == one.scale.shape == shape
+
+
+def test_statistics_follow_gain_and_offset():
+    """Brighter or stronger data give the same normalised input."""
+    values, valid = _scene((64, 64)), np.ones((64, 64), bool)
+    valid[20:30, 20:40] = False
+    depth = depth_channel(valid, (1.0, 1.0))
+    one = network_input(values, valid, local_statistics(values, valid, 1.0), depth)
+    scaled = 3 * values + 1000
+    two = network_input(scaled, valid, local_statistics(scaled, valid, 3.0), depth)
+    assert np.allclose(one, two, atol=2e-3)
+
+
+def test_the_window_is_local():
+    """Two halves of different level and texture get statistics of their own."""
+    values = np.concatenate([_scene((128, 128), 1), 5 * _scene((128, 128), 2)], axis=1)
+    local = local_statistics(values, np.ones(values.shape, bool), 1.0)
+    assert local.mean[64, 20] == pytest.approx(values[:, :64].mean(), rel=0.15)
+    assert local.mean[64, 236] == pytest.approx(values[:, 192:].mean(), rel=0.15)
+    assert local.scale[64, 236] > 3 * local.scale[64, 20]
+
+
+def test_nothing_observed_is_described_by_the_fill():
+    """A patch inside a giant hole still has a level and a positive scale."""
+    values = _scene((64, 64))
+    local = local_statistics(values, np.zeros((64, 64), bool), 1.0)
+    assert local.mean.mean() == pytest.approx(values.mean(), rel=0.05)
+    assert (local.scale > 0).all()
+
+
+def test_flat_data_are_divided_by_the_floor():
+    """Constant pixels neither divide by zero nor blow up noise."""
+    local = local_statistics(np.full((40, 40), 7, np.float32), np.ones((40, 40), bool), 2.5)
+    assert np.allclose(local.mean, 7)
+    assert np.all(local.scale == 2.5)
+    assert np.all(local_statistics(local.mean, np.ones((40, 40), bool), 0.0).scale > 0)
+
+
+def test_depth_counts_steps_of_the_finest_axis():
+    """Log distance: 0 where observed, 1 after 63 steps, anisotropic steps counted in length."""
+    valid = np.ones((5, 200), bool)
+    valid[:, 1:] = False
+    depth = depth_channel(valid, (1.0, 1.0))
+    assert np.all(depth[:, 0] == 0)
+    assert depth[2, 63] == pytest.approx(1.0)
+    assert depth_channel(valid, (1.0, 3.0))[2, 21] == pytest.approx(1.0)
+    assert np.isfinite(depth_channel(np.zeros((4, 4), bool), (1.0, 1.0))).all()
+
+
+def test_inputs_are_clipped():
+    """One dead pixel does not swamp the input."""
+    values = _scene((64, 64))
+    values[10, 10] = 1e6
+    valid = np.ones((64, 64), bool)
+    local = local_statistics(_scene((64, 64)), valid, 1.0)
+    stacked = network_input(values, valid, local, depth_channel(valid, (1.0, 1.0)))
+    assert stacked[0].max() == CLIP
+    assert stacked.dtype == np.float32

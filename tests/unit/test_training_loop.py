@@ -1,0 +1,207 @@
+"""Training: learns, repeats, resumes, and says what is wrong with a config."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.errors import ConfigError
+from pipeline.models.autoencoder import open_model
+from pipeline.models.base import Patch, read_card
+from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
+from pipeline.training.config import read_config
+from pipeline.training.data import DEPTH, HOLE, TARGET, VALID, samples
+from pipeline.training.loop import crop, train
+
+SMALL = {
+    "name": "small",
+    "base_fill": {"kind": "tension", "t": 0.5},
+    "masks": {"points": 1, "stripes": 1},
+    "train": [{"synthetic": "optical", "count": 4}],
+    "validate_on": [{"synthetic": "optical", "count": 1, "seed": 50}],
+    "tile": 64,
+    "masks_per_tile": 4,
+    "bands_per_mask": 2,
+    "network": {"widths": [8, 12], "bottom_units": 1},
+    "patch": 32,
+    "batch": 4,
+    "steps": 6,
+    "ema": 0.5,
+    "bfloat16": False,
+    "validate_every": 3,
+    "checkpoint_every": 3,
+    "output": "weights/small.safetensors",
+    "cache": "cache",
+}
+
+
+def _config(folder: Path, **changes: object) -> Path:
+    path = folder / "train.yaml"
+    with path.open("w") as file:
+        YAML().dump({k: v for k, v in (SMALL | changes).items() if v is not None}, file)
+    return path
+
+
+def test_training_beats_the_base_fill_on_held_out_scenes(tmp_path):
+    """A few seconds suffice to improve on the spline for lost pixels."""
+    result = train(_config(tmp_path, masks={"points": 1}, steps=60, validate_every=60, learning_rate=0.005, batch=8))
+    assert result["gain_db"]["points"] > 0.3
+    assert result["gain_db"]["mean"] == result["gain_db"]["points"]
+    assert result["cases_worse"] < 0.5
+    assert result["step"] == 60
+
+
+def test_the_weights_open_as_a_model_and_the_card_tells_their_story(tmp_path):
+    """What training writes, inference reads; nothing is left half-written."""
+    result = train(_config(tmp_path))
+    weights = Path(result["weights"])
+    model = open_model(weights, ndim=2, device="cpu", options={})
+    filled = np.random.default_rng(0).normal(100, 9, (1, 40, 40)).astype(np.float32)
+    patch = Patch(filled=filled, valid=filled > 95, spacing=(1.0, 1.0), floor=np.ones(1, np.float32))
+    assert np.isfinite(model.predict([patch])[0].mean).all()
+    card = read_card(weights)
+    assert card.base_fill == {"kind": "tension", "t": 0.5}
+    assert card.training["seed"] == 0
+    assert any("medical device" in line for line in card.limits)
+    assert not list(weights.parent.glob(".*.part"))
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    """Training is a function of the config; another seed gives other weights."""
+    hashes = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        folder = tmp_path / name
+        folder.mkdir()
+        result = train(_config(folder, seed=seed))
+        hashes.append(read_card(Path(result["weights"])).sha256)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path, monkeypatch):
+    """Stop after the checkpoint at step 3, resume, compare with the straight run."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    for folder in (straight, stopped):
+        folder.mkdir()
+    expected = train(_config(straight))
+    from pipeline.training import loop
+
+    one_step, seen = loop._one_step, []
+
+    def until_four(state, *rest):
+        seen.append(state.step)
+        if state.step == 4 and len(seen) == 5:
+            raise KeyboardInterrupt
+        return one_step(state, *rest)
+
+    monkeypatch.setattr(loop, "_one_step", until_four)
+    path = _config(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(path)
+    result = train(path, resume=True)
+    assert seen[5:] == [3, 4, 5]
+    assert read_card(Path(result["weights"])).sha256 == read_card(Path(expected["weights"])).sha256
+    assert result["gain_db"] == expected["gain_db"]
+    with (stopped / "weights" / "small.curve.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    """Changing the widths and resuming is an error that says so."""
+    train(_config(tmp_path))
+    changed = _config(tmp_path, network={"widths": [8, 16], "bottom_units": 1})
+    with pytest.raises(ConfigError, match="another network"):
+        train(changed, resume=True)
+    with pytest.raises(ConfigError, match="start_from"):
+        train(_config(tmp_path, steps=90), resume=True)
+
+
+def test_validation_scenes_are_never_trained_on(tmp_path):
+    """Without scenes named for validation, whole scenes are held out."""
+    path = _config(tmp_path, validate_on=None, train=[{"synthetic": "optical", "count": 6}])
+    training, held = samples(read_config(path), path)
+    assert held
+    assert not {s.scene for s in training} & {s.scene for s in held}
+
+
+def test_samples_hold_what_the_network_needs(tmp_path):
+    """Holes are not valid, targets are zero outside holes, depth is zero on valid pixels."""
+    path = _config(tmp_path)
+    training, _ = samples(read_config(path), path)
+    for sample in training[:6]:
+        planes = sample.planes()
+        hole, valid = planes[HOLE] > 0, planes[VALID] > 0
+        assert not (hole & valid).any()
+        assert not planes[TARGET][~hole].any()
+        assert not planes[DEPTH][valid].any()
+        assert (planes[DEPTH][hole] > 0).all()
+
+
+def test_crops_show_a_hole(tmp_path):
+    """A crop always contains something to learn."""
+    path = _config(tmp_path)
+    training, _ = samples(read_config(path), path)
+    for seed in range(10):
+        patch = crop(training[0].planes(), 32, np.random.default_rng(seed))
+        assert patch.shape == (6, 32, 32)
+        assert patch[HOLE].any()
+
+
+def test_files_train_too_without_nodata_and_masked_pixels(tmp_path):
+    """Images and their masks are read through the same parts as in a run."""
+    demo = write_demo_sentinel(tmp_path, seed=2, shape=(192, 192))
+    data = {"paths": ["S2_20240612.tif"], "bands": ["B04", "B08"], "tiles": 4}
+    path = _config(tmp_path, train=[data], validate_on=None, steps=2)
+    config = read_config(path)
+    training, held = samples(config, path)
+    assert held
+    assert {s.scene for s in training} == {demo["image"].name}
+
+
+def test_volumes_train_too(tmp_path):
+    """The same loop in three dimensions, from a NIfTI file."""
+    write_demo_brain(tmp_path, seed=3, shape=(48, 56, 48))
+    path = _config(
+        tmp_path,
+        ndim=3,
+        train=[{"paths": ["*truth_T1w.nii.gz"], "tiles": 6, "contrast": 0.1}],
+        validate_on=None,
+        masks={"blobs": 1, "slices": 1},
+        base_fill={"kind": "tension", "t": 0.95},
+        tile=24,
+        patch=16,
+        batch=2,
+        steps=3,
+        masks_per_tile=2,
+        network={"widths": [4, 6], "bottom_units": 1},
+    )
+    result = train(path)
+    assert open_model(Path(result["weights"]), ndim=3, device="cpu", options={}).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"masks": {"clouds": 1}}, "no family 'clouds'"),
+        ({"patch": 128}, "larger than tile"),
+        ({"patch": 33}, "multiple of 2"),
+        ({"stepz": 3}, "did you mean 'steps'"),
+        ({"name": None}, "required"),
+        ({"train": [{"paths": ["nothing-*.tif"]}]}, "matches no file"),
+        ({"train": [{"synthetic": "optical", "count": 1}], "ndim": 2, "steps": 0}, "steps"),
+    ],
+)
+def test_a_wrong_config_says_what_is_wrong(tmp_path, changes, words):
+    """Unknown names, sizes that do not fit, missing files."""
+    with pytest.raises(ConfigError, match=words):
+        train(_config(tmp_path, **changes))
+
+
+def test_no_clean_tile_is_an_error(tmp_path):
+    """Images smaller than a patch teach nothing, and the message says so."""
+    write_demo_sentinel(tmp_path, seed=2, shape=(24, 24))
+    with pytest.raises(ConfigError, match="no clean tile"):
+        train(_config(tmp_path, train=[{"paths": ["S2_20240612.tif"]}], validate_on=None))
