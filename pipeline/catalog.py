@@ -218,7 +218,7 @@ class _Finder:
                     bands=reference.bands, nodata=reference.nodata, mask=reference.mask, mask_base=self.base
                 )
                 if reference.mask is None and not spec.mask:
-                    spec = dataclasses.replace(spec, mask=_sibling_mask(spec.paths[0]))
+                    spec = dataclasses.replace(spec, mask=sibling_mask(spec.paths[0]))
                 specs.append(
                     dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample)
                 )
@@ -317,8 +317,8 @@ def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
     return unique
 
 
-def _sibling_mask(path: str) -> tuple[MaskOptions, ...]:
-    """Look for a reference's own mask beside it: `<stem>_SCL.tif`, `_QA_PIXEL.TIF`, `_mask.nii.gz`."""
+def sibling_mask(path: str) -> tuple[MaskOptions, ...]:
+    """Look for an image's own mask beside it: `<stem>_SCL.tif`, `_QA_PIXEL.TIF`, `_mask.nii.gz`."""
     if "://" in path:
         return ()
     folder, stem = Path(path).parent, _one_stem(path)

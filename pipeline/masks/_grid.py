@@ -126,9 +126,7 @@ def _relation(path: str, own: Space, target: Space) -> tuple[bool, tuple[str, ..
     if not mismatch and (same_crs or not own.crs or not target.crs):
         return True, ()
     if own.crs and target.crs:
-        return False, (
-            f"{path}: mask taken to the image grid by nearest neighbour ({mismatch or 'other CRS'})",
-        )
+        return False, (f"{path}: mask taken to the image grid by nearest neighbour ({mismatch or 'other CRS'})",)
     if own.shape == target.shape:
         return True, (f"{path}: mask or image has no reference system; same shape, so taken pixel by pixel",)
     if own.crs == target.crs and _is_georeferenced(own) and _is_georeferenced(target):
@@ -177,18 +175,20 @@ def _transform(
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    import warnings
-
+    # Not the formats' own opener: a mask may be a PNG or have a colour table, an image may not.
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
-    if "://" not in path and not Path(path).exists():
+    from pipeline.formats._gdal import gdal_env, quiet
+
+    remote = "://" in path
+    if not remote and not Path(path).exists():
         raise SourceError(f"{path}: mask file not found")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-        with dataset:
-            yield dataset
+        with gdal_env(remote=remote):
+            with quiet():
+                dataset = rasterio.open(path)
+            with dataset:
+                yield dataset
     except RasterioError as error:
         raise SourceError(f"{path}: mask cannot be read: {error}") from error

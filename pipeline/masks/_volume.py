@@ -59,9 +59,7 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
         )
     volumes = int(np.prod(image.shape[3:]))
     if volumes not in (1, source.n_channels):
-        raise SourceError(
-            f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many"
-        )
+        raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     return VolumeMask(path=path, values=values)
 
 

@@ -122,7 +122,7 @@ class ComposedMask:
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
-        """Return KEEP/FILL/NEVER for `box`, `(c, *box.shape)` or, if one answer serves all, `(1, *box.shape)`.
+        """Return KEEP/FILL/NEVER for `box`, shape `(c, *box.shape)`, or `(1, *box.shape)` for all channels.
 
         `box` must lie inside the image. Reading in tiles gives what reading at once gives.
         """
@@ -208,15 +208,18 @@ def dilate(hole: NDArray[np.bool_], radii: Sequence[float]) -> NDArray[np.bool_]
         hole: bool `(c, *spatial)`.
         radii: per spatial axis, at least 0.
     """
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, find_objects
 
     result = hole.copy()
     # An axis that is not widened gets steps too long to ever count.
     sampling = [1.0 / r if r >= 1 else 1e6 for r in radii]
     for index, channel in enumerate(hole):
-        if channel.any():
+        for extent in find_objects(channel.view(np.uint8)):
+            start, stop = tuple(s.start for s in extent), tuple(s.stop for s in extent)
+            near = Box(start, stop).grow([int(r + 1e-9) for r in radii]) & Box.whole(channel.shape)
+            distance = distance_transform_edt(~channel[near.slices], sampling=sampling)
             # The margin keeps pixels at exactly the radius in, whichever way the rounding goes.
-            result[index] |= distance_transform_edt(~channel, sampling=sampling) <= 1.0 + 1e-9
+            result[index][near.slices] |= distance <= 1.0 + 1e-9
     return result
 
 

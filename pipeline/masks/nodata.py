@@ -28,9 +28,7 @@ class Options(MaskOptions):
         default="20 px",
         description="Longest run of nodata that is a hole: '20 px', '600 m'; null: all nodata.",
     )
-    value: float | None = Field(
-        default=None, description="A stored value that also means nothing was observed."
-    )
+    value: float | None = Field(default=None, description="A stored value that also means nothing was observed.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

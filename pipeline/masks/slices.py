@@ -70,9 +70,7 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> SlicesMask:
         raise ConfigError(f"{source.paths[0]}: a raster has no axis 'k'; use 'i' (column) or 'j' (row)")
     _check(options.slices, shape[axis], f"{source.paths[0]}: axis {options.axis}", "slice")
     _check(options.volumes or (), source.n_channels, source.paths[0], "volume")
-    return SlicesMask(
-        axis=axis, slices=options.slices, channels=options.volumes, n_channels=source.n_channels
-    )
+    return SlicesMask(axis=axis, slices=options.slices, channels=options.volumes, n_channels=source.n_channels)
 
 
 def _check(indices: tuple[int, ...], count: int, where: str, what: str) -> None:

@@ -1,0 +1,342 @@
+"""Each mask kind on small images whose right answer can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import rasterio
+import rasterio.warp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError, SourceError
+from pipeline.geometry.box import Box
+from pipeline.masks._gaps import narrow_gaps
+from pipeline.masks.base import mask_options, open_masks
+from pipeline.masks.scl import CODES
+from tests.fake_source import ArraySource, raster_space, volume_space
+
+UTM33 = rasterio.CRS.from_epsg(32633).to_wkt()
+
+
+def _image(shape: tuple[int, int], **more: Any) -> ArraySource:
+    return ArraySource(values=np.ones((1, *shape), np.uint16), space=raster_space(shape, crs=UTM33), **more)
+
+
+def _read(image: ArraySource, **entry: Any) -> np.ndarray[Any, Any]:
+    return open_masks([mask_options(entry)], image, lambda p: p).read(Box.whole(image.space.shape))
+
+
+def _write(path: Path, codes: Any, *, step: float = 10.0, origin: float = 500000.0, **more: Any) -> str:
+    codes = codes if codes.ndim == 3 else codes[None]
+    profile = {"crs": UTM33, "transform": rasterio.Affine(step, 0, origin, 0, -step, 5100000), **more}
+    count, height, width = codes.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=codes.dtype, **profile
+    ) as file:
+        file.write(codes)
+    return str(path)
+
+
+# --- nodata -------------------------------------------------------------------------------------------------
+
+
+def _stripes() -> ArraySource:
+    """A swath (columns 8 to 31) with stripes 3 rows thick every 8 rows, and a wide void; 0 = nodata."""
+    values = np.full((1, 40, 40), 7, np.uint8)
+    for top in range(2, 40, 8):
+        values[0, top : top + 3] = 0
+    values[0, :, :8] = values[0, :, 32:] = 0
+    return ArraySource(values=values, space=raster_space((40, 40)), no_value=0)
+
+
+def test_stripes_are_holes_up_to_the_swath_edge_and_the_outside_is_not() -> None:
+    """What a Landsat 7 user expects: stripes filled, surroundings untouched."""
+    states = _read(_stripes(), kind="nodata", max_gap="5 px")[0]
+    assert (states[2:5, 8:32] == 1).all()
+    assert (states[:, :8] == 2).all()
+    assert (states[:, 32:] == 2).all()
+    assert (states[5:10, 8:32] == 0).all()
+
+
+def test_wider_gaps_stay_nodata() -> None:
+    """A gap wider than `max_gap` is no gap; null makes every nodata pixel a hole."""
+    assert not (_read(_stripes(), kind="nodata", max_gap="2 px") == 1).any()
+    assert not (_read(_stripes(), kind="nodata", max_gap=None) == 2).any()
+
+
+def test_a_value_may_mean_nodata() -> None:
+    """Files that do not declare their nodata value are helped by `value`."""
+    image = _stripes()
+    image.no_value = None
+    assert (_read(image, kind="nodata", max_gap="5 px", value=0)[0, 2:5, 8:32] == 1).all()
+
+
+def test_a_lost_slice_is_a_gap() -> None:
+    """In a volume the gap runs across slices; NaN is nodata."""
+    values = np.ones((1, 5, 4, 4), np.float32)
+    values[0, 2] = np.nan
+    image = ArraySource(values=values, space=volume_space((5, 4, 4)))
+    assert (_read(image, kind="nodata")[0, 2] == 1).all()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 10))
+def test_gaps_match_their_definition(line: list[bool], limit: int) -> None:
+    """A run between two observed pixels, at most `limit` long - against a loop."""
+    missing = np.array(line)[None]
+    expected = np.zeros(len(line), bool)
+    start = 0
+    while start < len(line):
+        stop = start
+        while stop < len(line) and line[stop]:
+            stop += 1
+        expected[start:stop] = start > 0 and stop < len(line) and stop - start <= limit
+        start = stop + 1
+    assert np.array_equal(narrow_gaps(missing, (limit,))[0], expected)
+
+
+# --- raster -------------------------------------------------------------------------------------------------
+
+
+def test_nonzero_is_hole(tmp_path: Path) -> None:
+    """Any value but 0 is a hole; the mask's own nodata and NaN are not."""
+    path = _write(tmp_path / "m.tif", np.array([[0, 1, 255, np.nan, -9]], np.float32), nodata=-9)
+    assert _read(_image((1, 5)), kind="raster", path=path)[0, 0].tolist() == [0, 1, 1, 0, 0]
+
+
+def test_values_and_band(tmp_path: Path) -> None:
+    """Only the named values of the named band count, nodata or not."""
+    path = _write(tmp_path / "m.tif", np.array([[[9, 9, 9]], [[2, 4, 1]]], np.uint8), nodata=4)
+    assert _read(_image((1, 3)), kind="raster", path=path, band=2, values=[2, 4])[0, 0].tolist() == [1, 1, 0]
+
+
+def test_a_mask_band_a_band(tmp_path: Path) -> None:
+    """`band: all` gives every channel its own holes."""
+    path = _write(tmp_path / "m.tif", np.array([[[1, 0]], [[0, 1]]], np.uint8))
+    image = ArraySource(values=np.ones((2, 1, 2)), space=raster_space((1, 2), crs=UTM33))
+    assert _read(image, kind="raster", path=path, band="all").tolist() == [[[1, 0]], [[0, 1]]]
+
+
+def test_other_resolution_and_other_crs_are_warped_with_a_notice(tmp_path: Path) -> None:
+    """A 20 m mask repeats on 10 m pixels; one in degrees lands where it belongs."""
+    codes = np.zeros((4, 4), np.uint8)
+    codes[1, 2] = 1
+    image = _image((8, 8))
+    coarse = _write(tmp_path / "20m.tif", codes, step=20.0)
+    mask = open_masks([mask_options({"kind": "raster", "path": coarse})], image, lambda p: p)
+    hole = mask.read(Box.whole((8, 8)))[0] == 1
+    assert np.array_equal(hole, np.kron(codes, np.ones((2, 2))).astype(bool))
+    assert "nearest neighbour" in mask.notices[0]
+    west, south, east, north = rasterio.warp.transform_bounds(UTM33, "EPSG:4326", 500030, 5099940, 500060, 5099970)
+    fine = rasterio.Affine((east - west) / 30, 0, west, 0, (south - north) / 30, north)
+    degrees = _write(tmp_path / "deg.tif", np.ones((30, 30), np.uint8), crs="EPSG:4326", transform=fine)
+    hole = _read(image, kind="raster", path=degrees)[0] == 1
+    assert hole[3:6, 3:6].all()
+    assert hole.sum() == 9
+
+
+def test_outside_the_mask_file_nothing_is_a_hole(tmp_path: Path) -> None:
+    """A mask that covers a part of the image says nothing about the rest."""
+    path = _write(tmp_path / "part.tif", np.ones((2, 2), np.uint8), origin=500020.0)
+    assert _read(_image((2, 5)), kind="raster", path=path)[0, 0].tolist() == [0, 0, 1, 1, 0]
+
+
+def test_another_place_is_refused_with_both_grids(tmp_path: Path) -> None:
+    """No overlap is an input error (exit code 4) that prints both grids."""
+    path = _write(tmp_path / "far.tif", np.ones((2, 2), np.uint8), origin=900000.0)
+    with pytest.raises(SourceError, match=r"(?s)does not overlap.*mask: .*900000.*image: .*500000") as error:
+        _read(_image((2, 2)), kind="raster", path=path)
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mask_without_georeference(tmp_path: Path) -> None:
+    """Same shape: taken pixel by pixel, with a notice. Another shape: refused."""
+    bare: dict[str, Any] = {"crs": None, "transform": rasterio.Affine.identity()}
+    path = _write(tmp_path / "bare.tif", np.eye(3, dtype=np.uint8), **bare)
+    mask = open_masks([mask_options({"kind": "raster", "path": path})], _image((3, 3)), lambda p: p)
+    assert np.array_equal(mask.read(Box.whole((3, 3)))[0], np.eye(3))
+    assert "pixel by pixel" in mask.notices[0]
+    with pytest.raises(SourceError, match="give both the same grid, or a CRS"):
+        _read(_image((3, 4)), kind="raster", path=path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "mask file not found"), (b"no raster at all", "cannot be read")]
+)
+def test_missing_and_damaged_masks(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """The file is named."""
+    path = tmp_path / "mask.tif"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=rf"mask\.tif: .*{message}|mask\.tif: {message}"):
+        _read(_image((2, 2)), kind="raster", path=str(path))
+
+
+def test_missing_band_is_named(tmp_path: Path) -> None:
+    """Asking for band 3 of a one-band mask says so."""
+    path = _write(tmp_path / "m.tif", np.ones((2, 2), np.uint8))
+    with pytest.raises(SourceError, match=r"has 1 band\(s\), band 3 is asked for"):
+        _read(_image((2, 2)), kind="raster", path=path, band=3)
+
+
+def _volume(c: int = 1) -> ArraySource:
+    return ArraySource(values=np.ones((c, 2, 3, 9), np.int16), space=volume_space((2, 3, 9)), paths=("t1.nii",))
+
+
+def _nifti(path: Path, data: Any, affine: Any = None) -> str:
+    nibabel.Nifti1Image(np.asarray(data), np.eye(4) if affine is None else affine).to_filename(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_mask_is_transposed_as_the_image_is(tmp_path: Path, suffix: str) -> None:
+    """Voxel (i, j, k) of the file is pixel (k, j, i); scaled masks are read with their slope."""
+    data = np.zeros((9, 3, 2), np.uint8)
+    data[7, 1, 0] = 1
+    states = _read(_volume(), kind="raster", path=_nifti(tmp_path / f"m{suffix}", data))
+    assert np.argwhere(states == 1).tolist() == [[0, 0, 1, 7]]
+
+
+def test_a_volume_mask_a_volume(tmp_path: Path) -> None:
+    """A 4-D mask gives every volume its own holes; another count is refused."""
+    data = np.zeros((9, 3, 2, 2), np.uint8)
+    data[0, 0, 0, 1] = 1
+    path = _nifti(tmp_path / "m.nii.gz", data)
+    assert np.argwhere(_read(_volume(2), kind="raster", path=path) == 1).tolist() == [[1, 0, 0, 0]]
+    with pytest.raises(SourceError, match="has 2 volumes, the image has 3"):
+        _read(_volume(3), kind="raster", path=path)
+
+
+def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
+    """More than 1e-3 mm apart would restore the wrong tissue; less is rounding."""
+    near, far = np.eye(4), np.eye(4)
+    near[0, 3], far[0, 3] = 5e-4, 0.5
+    _read(_volume(), kind="raster", path=_nifti(tmp_path / "near.nii", np.zeros((9, 3, 2), np.uint8), near))
+    path = _nifti(tmp_path / "far.nii", np.zeros((9, 3, 2), np.uint8), far)
+    with pytest.raises(SourceError, match=r"(?s)does not lie on the image's grid.*mask: .*image: .*resample"):
+        _read(_volume(), kind="raster", path=path)
+
+
+def test_truncated_nifti_mask_is_named(tmp_path: Path) -> None:
+    """A cut file says in which plane it ends."""
+    path = Path(_nifti(tmp_path / "m.nii", np.zeros((9, 3, 2), np.uint8)))
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(SourceError, match=r"m\.nii: mask ends in plane 1 of 2"):
+        _read(_volume(), kind="raster", path=str(path))
+
+
+# --- codes --------------------------------------------------------------------------------------------------
+
+
+def test_scl_classes(tmp_path: Path) -> None:
+    """Default classes are cloud, shadow and cirrus; class 0 is never touched; names pick others."""
+    path = _write(tmp_path / "scl.tif", np.arange(12, dtype=np.uint8)[None])
+    states = _read(_image((1, 12)), kind="scl", path=path)[0, 0]
+    assert states.tolist() == [2, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0]
+    snow = _read(_image((1, 12)), kind="scl", path=path, classes=["snow"])[0, 0]
+    assert np.flatnonzero(snow == 1).tolist() == [CODES["snow"]] == [11]
+
+
+def test_qa_pixel_flags(tmp_path: Path) -> None:
+    """Collection 2: dilated, cirrus, cloud, shadow are holes; fill is never; snow and clear are kept."""
+    codes = np.array([[1, 2, 4, 8, 16, 32, 64, 1 | 8]], np.uint16)
+    path = _write(tmp_path / "qa.tif", codes)
+    assert _read(_image((1, 8)), kind="qa_pixel", path=path)[0, 0].tolist() == [2, 1, 1, 1, 1, 0, 0, 2]
+    only = _read(_image((1, 8)), kind="qa_pixel", path=path, flags=["snow"])[0, 0]
+    assert only.tolist() == [2, 0, 0, 0, 0, 1, 0, 2]
+
+
+def test_older_landsat_layouts(tmp_path: Path) -> None:
+    """pixel_qa has cloud in bit 5; BQA has it in bit 4 and shadow as a two-bit confidence."""
+    pixel_qa = _write(tmp_path / "pixel_qa.tif", np.array([[1, 2, 8, 32, 4, 16]], np.uint16))
+    bqa = _write(tmp_path / "bqa.tif", np.array([[1, 16, 3 << 7, 1 << 7, 2720]], np.uint16))
+    states = _read(_image((1, 6)), kind="qa_pixel", layout="pixel_qa", path=pixel_qa)[0, 0]
+    assert states.tolist() == [2, 0, 1, 1, 0, 0]
+    assert _read(_image((1, 5)), kind="qa_pixel", layout="bqa", path=bqa)[0, 0].tolist() == [2, 1, 1, 0, 0]
+
+
+def test_flag_must_exist_in_the_layout() -> None:
+    """Collection 1 has no dilated-cloud bit."""
+    with pytest.raises(ValueError, match="layout 'pixel_qa' has no flag 'dilated'"):
+        mask_options({"kind": "qa_pixel", "path": "x", "layout": "pixel_qa", "flags": ["dilated"]})
+
+
+def test_fill_gaps_of_the_quality_band(tmp_path: Path) -> None:
+    """Narrow fill is restored although the image says nodata; wide fill is not."""
+    codes = np.array([[64, 1, 1, 64, 1, 1, 1, 1]], np.uint16)
+    path = _write(tmp_path / "qa.tif", codes)
+    image = _image((1, 8), no_value=1)
+    states = _read(image, kind="qa_pixel", path=path, fill_gaps="3 px")[0, 0]
+    assert states.tolist() == [2, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_quality_bits_need_integers(tmp_path: Path) -> None:
+    """A float raster has no bits."""
+    path = _write(tmp_path / "qa.tif", np.ones((2, 2), np.float32))
+    with pytest.raises(SourceError, match="QA bits need an integer band, found float32"):
+        _read(_image((2, 2)), kind="qa_pixel", path=path)
+
+
+# --- threshold and slices -------------------------------------------------------------------------------------
+
+
+def test_threshold_stored_and_physical() -> None:
+    """`physical` applies scale and offset first; NaN is no hole; bounds may be combined."""
+    values = np.array([[[100.0, 3100.0, np.nan, 0.0]]], np.float32)
+    image = ArraySource(values=values, space=raster_space((1, 4)), scale_offset=((1.0, -1024.0),))
+    assert _read(image, kind="threshold", above=2000)[0, 0].tolist() == [0, 1, 2, 0]
+    assert _read(image, kind="threshold", above=2000, below=-1000, physical=True)[0, 0].tolist() == [0, 1, 2, 1]
+
+
+def test_one_band_decides_for_all() -> None:
+    """With `band` one band rules all channels; without, each rules itself."""
+    image = ArraySource(values=np.array([[[9, 1]], [[1, 9]]]), space=raster_space((1, 2)))
+    assert _read(image, kind="threshold", above=5).tolist() == [[[1, 0]], [[0, 1]]]
+    assert (_read(image, kind="threshold", above=5, band="B02") == [[[0, 1]]]).all()
+    with pytest.raises(ConfigError, match="no band 'B09'; it has 2: B01, B02"):
+        _read(image, kind="threshold", above=5, band="B09")
+
+
+def test_threshold_needs_a_bound() -> None:
+    """Neither above nor below is a mistake."""
+    with pytest.raises(ValueError, match="needs 'above' or 'below'"):
+        mask_options({"kind": "threshold"})
+
+
+@pytest.mark.parametrize(("axis", "where"), [("k", np.s_[:, 1]), ("j", np.s_[:, :, 1]), ("i", np.s_[..., 1])])
+def test_slices_count_as_the_file_does(axis: str, where: Any) -> None:
+    """Axis k of the file is z here, i is x."""
+    hole = _read(_volume(), kind="slices", slices=[1], axis=axis) == 1
+    assert hole[where].all()
+    assert hole.sum() == hole[where].size
+
+
+def test_slices_of_some_volumes() -> None:
+    """Other volumes keep the slice."""
+    states = _read(_volume(3), kind="slices", slices=[0], volumes=[2])
+    assert (states[2, 0] == 1).all()
+    assert (states == 1).sum() == states[2, 0].size
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"slices": [2]}, r"axis k has 2 slices, numbered 0 to 1; there is no 2"),
+        ({"slices": [0], "volumes": [1]}, r"has 1 volumes, numbered 0 to 0; there is no 1"),
+    ],
+)
+def test_slices_must_exist(entry: dict[str, Any], message: str) -> None:
+    """The range that exists is named."""
+    with pytest.raises(ConfigError, match=message):
+        _read(_volume(), kind="slices", **entry)
+
+
+def test_rasters_have_no_axis_k() -> None:
+    """On a raster lines are lost along i or j."""
+    with pytest.raises(ConfigError, match="a raster has no axis 'k'"):
+        _read(_image((2, 2)), kind="slices", slices=[0])
