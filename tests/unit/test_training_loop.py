@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
-from pipeline.models.autoencoder import open_model
+from pipeline.fills.base import FillSpec, Window
+from pipeline.models.autoencoder import _prepare, open_model
 from pipeline.models.base import Patch, read_card
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from pipeline.training.config import read_config
-from pipeline.training.data import DEPTH, HOLE, TARGET, VALID, samples
+from pipeline.training.data import DEPTH, HOLE, TARGET, VALID, cut, samples, tiles
 from pipeline.training.loop import crop, train
 
 SMALL = {
@@ -205,3 +207,26 @@ def test_no_clean_tile_is_an_error(tmp_path):
     write_demo_sentinel(tmp_path, seed=2, shape=(24, 24))
     with pytest.raises(ConfigError, match="no clean tile"):
         train(_config(tmp_path, train=[{"paths": ["S2_20240612.tif"]}], validate_on=None))
+
+
+def test_training_and_inference_see_the_same_input(tmp_path):
+    """What a patch is turned into at inference is what the network was trained on, to half precision."""
+    path = _config(tmp_path)
+    config = read_config(path)
+    tile = next(tiles(config.train[0], config, path))
+    whole = dataclasses.replace(tile, values=tile.values[:1], observed=tile.observed[:1])
+    whole = dataclasses.replace(whole, extent=tile.extent[:1])
+    _, (planes,) = cut(whole, config, np.random.default_rng(3))
+    hole = planes[HOLE] > 0
+    filled = np.where(hole, 0, whole.values[0]).astype(np.float32)
+    window = Window(values=filled[None], valid=~hole[None], hole=hole[None], spacing=(1.0, 1.0))
+    patch = Patch(
+        filled=FillSpec("tension", {"t": 0.5})(window),
+        valid=~hole[None],
+        spacing=(1.0, 1.0),
+        floor=0.01 * whole.extent,
+    )
+    ((seen, local),) = _prepare(patch)
+    assert np.allclose(seen, planes[: DEPTH + 1], atol=4e-3)
+    truth = patch.filled[0] + local.scale * planes[TARGET].astype(np.float32)
+    assert np.allclose(truth, whole.values[0], atol=2e-3 * whole.extent[0])
