@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from pipeline import __version__, _yaml
-from pipeline._fields import Bands, Masks, Nodata, SourceText, known_kind, listed
-from pipeline.config import Reference, Section, mask_keys
+from pipeline._fields import Bands, Masks, Nodata, SourceText, known_kind
+from pipeline.config import References, Section, mask_keys
 from pipeline.errors import ConfigError
 
 FILE_NAME = "data_catalog.yaml"
@@ -35,17 +35,15 @@ class EntryConfig(Section):
     description: str = Field(default="", description="What it shows, what is known about it.")
     license: str = Field(description="SPDX identifier or short text.")
     url: str = Field(default="", description="Where the data come from.")
-    path: SourceText = Field(
-        description="As `input.source`; relative to this file, or to what was generated."
-    )
+    path: SourceText = Field(description="As `input.source`; relative to this file, or to what was generated.")
     kind: Annotated[str, BeforeValidator(known_kind("formats"))] | None = Field(
         default=None, description="Format; default: found from the file."
     )
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
     mask: Masks = Field(default=(), description="What is hidden, unless the config says otherwise.")
-    references: Annotated[tuple[Reference, ...], BeforeValidator(listed)] = ()
-    auxiliary: Annotated[tuple[Reference, ...], BeforeValidator(listed)] = ()
+    references: References = ()
+    auxiliary: References = ()
     date: str | None = Field(default=None, description="Acquisition date.")
     gsd: float | None = Field(default=None, gt=0, description="Ground sampling distance in metres.")
     providers: tuple[str, ...] = ()
@@ -115,9 +113,7 @@ def generated(entry: Entry) -> Path:
     if generator is None or write is None:
         known = [name.removeprefix("write_") for name in dir(demo) if name.startswith("write_")]
         hint = _yaml.nearest(kind, known)
-        raise ConfigError(
-            f"catalog entry '{entry.name}': no generator '{kind}'{hint} (known: {', '.join(known)})"
-        )
+        raise ConfigError(f"catalog entry '{entry.name}': no generator '{kind}'{hint} (known: {', '.join(known)})")
     folder = _cache_root(entry.catalog.parent) / entry.name
     made_by = json.dumps({"generator": generator.model_dump(), "version": __version__}, sort_keys=True)
     marker = folder / "generator.json"

@@ -6,9 +6,17 @@ Every type has its own check, so a wrong value gives one clear sentence instead 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, SerializeAsAny, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    SerializeAsAny,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema
 
 from pipeline._yaml import nearest
 from pipeline.masks.base import MaskOptions, mask_options
@@ -116,8 +124,23 @@ def listed(value: object) -> object:
     return [value] if isinstance(value, str | dict) else value
 
 
+class OrAlone:
+    """Tells the JSON schema that one item may stand without its list."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        return {"anyOf": [schema["items"], schema]}
+
+
+class OrText:
+    """Tells the JSON schema that a bare text may stand for the mapping."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
-Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed)]
+Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
 Bands = tuple[int | str, ...]
 Nodata = Annotated[
     Literal["auto"] | float | None,
@@ -129,9 +152,7 @@ SourceText = Annotated[
     str | tuple[str | tuple[str, ...], ...],
     PlainValidator(_source),
     PlainSerializer(_json),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_OR_TEXTS, "minItems": 1}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_OR_TEXTS, "minItems": 1}]}),
 ]
 AutoCounts = Annotated[
     Literal["auto"] | tuple[int, ...],

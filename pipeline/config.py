@@ -32,6 +32,8 @@ from pipeline._fields import (
     ByteCount,
     Masks,
     Nodata,
+    OrAlone,
+    OrText,
     SourceText,
     known_kind,
     listed,
@@ -58,12 +60,11 @@ class ReferenceConfig(Section):
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
     date: str | None = Field(default=None, description="Acquisition date, for the record.")
-    resample: bool = Field(
-        default=False, description="Read it on the grid of the image (linear interpolation)."
-    )
+    resample: bool = Field(default=False, description="Read it on the grid of the image (linear interpolation).")
 
 
-Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source)]
+Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source), OrText()]
+References = Annotated[tuple[Reference, ...], BeforeValidator(listed), OrAlone()]
 
 
 class InputConfig(Section):
@@ -72,9 +73,7 @@ class InputConfig(Section):
     source: SourceText = Field(
         description="Catalog name, path or glob; a list makes a batch, an inner list is one image."
     )
-    bands: Bands | None = Field(
-        default=None, description="Bands to use, by number from 1 or name; default all."
-    )
+    bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name; default all.")
     nodata: Nodata = Field(
         default="auto",
         description="'auto': as the file says; 'none'; or the value that means nothing observed.",
@@ -82,10 +81,8 @@ class InputConfig(Section):
     fill_nodata: Literal["never", "inside", "all"] = Field(
         default="never", description="Restore nodata never, inside a mask's holes, or everywhere."
     )
-    references: Annotated[tuple[Reference, ...], BeforeValidator(listed)] = Field(
-        default=(), description="Other dates or time points of the same place."
-    )
-    auxiliary: Annotated[tuple[Reference, ...], BeforeValidator(listed)] = Field(
+    references: References = Field(default=(), description="Other dates or time points of the same place.")
+    auxiliary: References = Field(
         default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
     )
 
@@ -107,21 +104,15 @@ class ModelConfig(Section):
             for name in self.options:
                 if name not in known:
                     hint = _yaml.nearest(name, known)
-                    raise ValueError(
-                        f"fill '{self.kind}' has no option '{name}'{hint} (known: {', '.join(known)})"
-                    )
+                    raise ValueError(f"fill '{self.kind}' has no option '{name}'{hint} (known: {', '.join(known)})")
         return self
 
 
 class PatchConfig(Section):
     """The lattice of patches the network sees."""
 
-    size: AutoCounts = Field(
-        default="auto", description="Patch extent in pixels: one number, or one an axis."
-    )
-    overlap: AutoCounts = Field(
-        default="auto", description="Patch minus stride in pixels; at most half the size."
-    )
+    size: AutoCounts = Field(default="auto", description="Patch extent in pixels: one number, or one an axis.")
+    overlap: AutoCounts = Field(default="auto", description="Patch minus stride in pixels; at most half the size.")
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> PatchConfig:
@@ -147,19 +138,15 @@ class ComputeConfig(Section):
     memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
     batch_size: AutoCount = Field(default="auto", description="Patches a forward pass.")
-    block: AutoCounts = Field(
-        default="auto", description="Unit of work in pixels: one number, or one an axis."
-    )
-    scratch: Path | None = Field(
-        default=None, description="Folder for working files; default: in the output."
-    )
+    block: AutoCounts = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
+    scratch: Path | None = Field(default=None, description="Folder for working files; default: in the output.")
 
 
 class OutputConfig(Section):
     """What is written, and when it is refused."""
 
     directory: Path = Field(default=Path("out"), description="Folder of the results.")
-    format: Annotated[tuple[Literal["same", "zarr"], ...], BeforeValidator(listed)] = Field(
+    format: Annotated[tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), OrAlone()] = Field(
         default=("same",), description="'same' as the input, 'zarr', or both."
     )
     refuse_above: float | None = Field(
@@ -173,9 +160,7 @@ class RunConfig(Section):
     """The whole config of a run."""
 
     input: InputConfig
-    mask: Masks | None = Field(
-        default=None, description="Holes: the union of the entries; default: the catalog's."
-    )
+    mask: Masks | None = Field(default=None, description="Holes: the union of the entries; default: the catalog's.")
     model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -253,9 +238,6 @@ def json_schema() -> dict[str, Any]:
     reference = defs["ReferenceConfig"]
     reference["properties"]["path"] = {**reference["properties"]["source"], "description": "Same as source."}
     reference["required"] = []
-    for name in ("references", "auxiliary"):
-        field = defs["InputConfig"]["properties"][name]
-        field["items"] = {"anyOf": [{"type": "string"}, field["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -309,9 +291,7 @@ def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     def absolute(value: Path | str, key: str) -> Path:
         return (base / _yaml.expand_environment(str(value), key)).resolve()
 
-    output = config.output.model_copy(
-        update={"directory": absolute(config.output.directory, "output.directory")}
-    )
+    output = config.output.model_copy(update={"directory": absolute(config.output.directory, "output.directory")})
     update: dict[str, Any] = {"output": output}
     if config.compute.scratch is not None:
         scratch = absolute(config.compute.scratch, "compute.scratch")

@@ -1,0 +1,104 @@
+"""Every mistake in a config is answered with file, line, path, what is wrong and what to do - and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+
+OK = "input: {source: x}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (OK + "imput: 1\n", r":2: imput: unknown key - did you mean 'input'\?"),
+        (OK + "patch:\n  size: 64\n  ovelap: 8\n", r":4: patch\.ovelap: unknown key - did you mean 'overlap'\?"),
+        (OK + "patch: {size: 2.5}\n", r":2: patch\.size: must be 'auto', a whole number .*found 2\.5"),
+        (OK + "patch: {size: 64, overlap: 40}\n", r":2: patch: overlap 40 must be at most half the patch size 64"),
+        (OK + "patch: {size: [64, 64], overlap: [8, 8, 8]}\n", r"differ in length"),
+        (OK + "compute: {memory_per_worker: 4 Gb ram}\n", r":2: compute\.memory_per_worker: '4 Gb ram' is no size"),
+        (OK + "compute: {device: gpu}\n", r":2: compute\.device: .*'cuda', found 'gpu'"),
+        (OK + "compute: {executor: serail}\n", r":2: compute\.executor: unknown kind 'serail' - .*'serial'"),
+        (OK + "compute: {workers: 0}\n", r":2: compute\.workers: must be 'auto' or a whole number above 0, found 0"),
+        (OK + "model: {kind: tensoin}\n", r":2: model\.kind: unknown kind 'tensoin' - did you mean 'tension'\?"),
+        (OK + "model: {kind: tension, options: {tt: 1}}\n", r":2: model: fill 'tension' has no option 'tt' - .*'t'"),
+        (
+            OK + "mask:\n  - {kind: scll, path: x}\n",
+            r":3: mask\.0: unknown kind 'scll' in masks - did you mean 'scl'\?",
+        ),
+        (
+            OK + "mask:\n  - {kind: scl, path: x}\n  - {kind: scl, pth: x}\n",
+            r":4: mask\.1\.pth: unknown key - .*'path'",
+        ),
+        (OK + "mask: [{kind: scl}]\n", r":2: mask\.0\.path: this key is required; add it"),
+        (OK + "mask: [{kind: scl, path: x, classes: [cloud]}]\n", r"mask\.0\.classes\.0: .*found 'cloud'"),
+        (OK + "mask: [{kind: scl, path: x, buffer: 60 yd}]\n", r"mask\.0\.buffer: '60 yd' is no length"),
+        (OK + "mask: [clouds.tif]\n", r":2: mask\.0: a mask is written \{kind: \.\.\., \.\.\.\}.*found 'clouds\.tif'"),
+        ("input: {source: x, references: [{path: r, mas: []}]}\n", r"references\.0\.mas: unknown key - .*'mask'"),
+        ("input: {source: x, references: [{path: r, source: r}]}\n", r"give 'path' or 'source', not both"),
+        ("input: {source: 3}\n", r":1: input\.source: must be a catalog name, a path, a glob or a list"),
+        ("input: {source: []}\n", r":1: input\.source: must be a catalog name"),
+        ("seed: 1\n", r"input: this key is required; add it"),
+        (OK + "seed: -1\n", r":2: seed: .*greater than or equal to 0, found -1"),
+        (OK + "output: {refuse_above: 0}\n", r":2: output\.refuse_above: .*greater than 0, found 0"),
+        (OK + OK, r":2: found duplicate key \"input\"; keep one of them"),
+        ("input: {source: x\n", r":2: not valid YAML"),
+        ("input:\n\tsource: x\n", r":2: not valid YAML"),
+        ("- a\n", r"must hold 'key: value' pairs at its top level, found a list"),
+        ("", r"is empty; 'inpaint-pipeline config new FILE' writes a start"),
+        (
+            OK + "output: {directory: '${INPAINT_NO_SUCH}/x'}\n",
+            r"environment variable INPAINT_NO_SUCH, which is not set",
+        ),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    """Where it stands, what is wrong, what would be right."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(path)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pach.size=3", r"--set pach\.size=3: pach: unknown key - did you mean 'patch'\?"),
+        ("patch.sise=3", r"--set patch\.sise=3: patch\.sise: unknown key - did you mean 'size'\?"),
+        ("patch.size=big", r"--set patch\.size=big: patch\.size: must be 'auto'"),
+        ("patch.size", r"write it as --set section\.key=VALUE"),
+        ("=3", r"write it as --set section\.key=VALUE"),
+        ("seed.a=3", r"'seed' has no part 'a'"),
+        ("seed.a.b=3", r"'seed' has no part 'a'"),
+        ("mask.4.kind=scl", r"'mask' has no part '4'"),
+        ("patch.size=[1", r"--set patch\.size=\[1:1: not valid YAML"),
+    ],
+)
+def test_wrong_overrides_are_explained(tmp_path: Path, override: str, message: str) -> None:
+    """The message repeats what was typed."""
+    path = tmp_path / "ok.yaml"
+    path.write_text(OK + "seed: 0\nmask: []\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, [override])
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """Nobody wants to run five times to find five typos."""
+    path = tmp_path / "bad.yaml"
+    path.write_text("inputs: {}\nseed: x\npatch: {sizes: 3}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_binary_file_is_no_config(tmp_path: Path) -> None:
+    """A config given as image by mistake is named, not decoded."""
+    path = tmp_path / "scene.tif"
+    path.write_bytes(b"II*\x00\xff\xfe\x80")
+    with pytest.raises(ConfigError, match=r"scene\.tif: cannot be read as UTF-8 text"):
+        load_config(path)
