@@ -114,7 +114,7 @@ def generated(entry: Entry) -> Path:
         known = [name.removeprefix("write_") for name in dir(demo) if name.startswith("write_")]
         hint = _yaml.nearest(kind, known)
         raise ConfigError(f"catalog entry '{entry.name}': no generator '{kind}'{hint} (known: {', '.join(known)})")
-    folder = _cache_root(entry.catalog.parent) / entry.name
+    folder = cache_root(entry.catalog.parent) / entry.name
     made_by = json.dumps({"generator": generator.model_dump(), "version": __version__}, sort_keys=True)
     marker = folder / "generator.json"
     if marker.is_file() and marker.read_text(encoding="utf-8") == made_by:
@@ -134,7 +134,7 @@ def generated(entry: Entry) -> Path:
     return folder
 
 
-def _cache_root(catalog_folder: Path) -> Path:
+def cache_root(catalog_folder: Path) -> Path:
     if os.environ.get("INPAINT_CACHE"):
         return Path(os.environ["INPAINT_CACHE"])
     if os.access(catalog_folder, os.W_OK):

@@ -12,8 +12,7 @@ deterministic function of the window (single-threaded arithmetic), so any block 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class FillSpec:
     """Name and options of a fill, as stored in a plan."""
 
     kind: str
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, window: Window) -> NDArray[np.float32]:
         """Fill the window; see the module's `fill`."""

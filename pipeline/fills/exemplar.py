@@ -1,8 +1,8 @@
-"""Exemplar fill: copy look-alike patches from the observed part of the image.
+"""Exemplar fill: copy look-alike patches from the observed part of the image, from the rim inward.
 
-Sharper than any spline and less exact: a texture for the eye. Patches are matched by PatchMatch (Barnes et
-al. 2009, doi:10.1145/1531326.1531330) in its parallel form, on the leading principal components, from the
-tension spline as a start; each round copies and matches again (Wexler et al. 2007, doi:10.1109/TPAMI.2007.60).
+Sharper than any spline and less exact: a texture for the eye. Each layer of a hole is matched by PatchMatch
+(Barnes et al. 2009, doi:10.1145/1531326.1531330) in its parallel form, on the leading principal components, and
+compared where something is known: the peeling order of Criminisi et al. (2004, doi:10.1109/TIP.2004.833105).
 """
 
 from __future__ import annotations
@@ -20,46 +20,56 @@ from pipeline.fills.base import Window
 NDIM = (2,)
 
 _COMPONENTS = 3
-_GUESSED = 0.3
-"""Weight of a not yet observed pixel in the comparison of two patches."""
+_COPIED = 0.5
+"""Weight of a pixel filled before, against an observed one, in the comparison of two patches."""
+_UNKNOWN = 0.02
+"""Weight of a pixel that has only its spline value yet."""
 
 Places = NDArray[np.intp]
 
 
 @dataclass(slots=True)
 class _Search:
-    """The state of the matching: for each hole pixel the best source so far, and what it costs."""
+    """The state of the matching.
+
+    Attributes:
+        features: float32 `(k, y, x)`; what is compared.
+        trust: float32 `(y, x)`; weight of each pixel on the target's side.
+        sources: bool `(y, x)`; centres of fully observed patches.
+        best: `(2, y, x)`; where each pixel copies from, -1 if undecided.
+        cost: float32 `(y, x)`; how unlike the two patches are.
+        radius: of the patch.
+    """
 
     features: NDArray[np.float32]
     trust: NDArray[np.float32]
     sources: NDArray[np.bool_]
-    targets: Places
     best: Places
     cost: NDArray[np.float32]
     radius: int
 
-    def offer(self, candidate: Places) -> None:
-        """Take `candidate` `(2, n)` where it is legal and looks more like the target than the best so far."""
-        legal = self._legal(candidate)
-        cost = np.full(len(legal), np.inf, dtype=np.float32)
-        cost[legal] = self._compare(self.targets[:, legal], candidate[:, legal])
-        better = cost < self.cost
-        self.best[:, better] = candidate[:, better]
-        self.cost[better] = cost[better]
-
-    def refresh(self) -> None:
-        """Compute all costs again after the features have changed."""
-        self.cost = self._compare(self.targets, self.best)
-
-    def _legal(self, place: Places) -> NDArray[np.bool_]:
+    def offer(self, targets: Places, candidates: Places) -> None:
+        """Let each target `(2, n)` take its candidate `(2, n)` if that is legal and more alike than its best."""
         rows, columns = self.sources.shape
-        inside = (place[0] >= 0) & (place[0] < rows) & (place[1] >= 0) & (place[1] < columns)
-        legal = np.zeros(place.shape[1], dtype=bool)
-        legal[inside] = self.sources[place[0, inside], place[1, inside]]
-        return legal
+        v, u = candidates
+        legal = (v >= 0) & (v < rows) & (u >= 0) & (u < columns)
+        legal[legal] = self.sources[v[legal], u[legal]]
+        targets, candidates = targets[:, legal], candidates[:, legal]
+        cost = self._compare(targets, candidates)
+        better = cost < self.cost[tuple(targets)]
+        y, x = targets[:, better]
+        self.best[:, y, x] = candidates[:, better]
+        self.cost[y, x] = cost[better]
+
+    def neighbours(self, targets: Places, step: tuple[int, int]) -> Places:
+        """Return the sources that continue what the pixels `step` before the targets copy."""
+        shift = np.array(step)[:, None]
+        y, x = np.clip(targets - shift, 0, np.array(self.sources.shape)[:, None] - 1)
+        found = self.best[:, y, x]
+        return np.where(found >= 0, found + shift, -1)
 
     def _compare(self, targets: Places, sources: Places) -> NDArray[np.float32]:
-        """Return the weighted mean square difference of the patches around `targets` and `sources`."""
+        """Return the weighted mean square difference of the patches around `targets` and `sources`, `(n,)`."""
         total = np.zeros(targets.shape[1], dtype=np.float32)
         weights = np.zeros_like(total)
         limit = np.array(self.sources.shape)[:, None] - 1
@@ -76,7 +86,7 @@ class _Search:
         return cost
 
 
-def fill(window: Window, *, size: int = 7, rounds: int = 2, seed: int = 0) -> NDArray[np.float32]:
+def fill(window: Window, *, size: int = 7, sweeps: int = 4, seed: int = 0) -> NDArray[np.float32]:
     """Fill the holes with copies of observed pixels whose surroundings look alike.
 
     Where no whole patch is observed, the tension spline stands.
@@ -84,63 +94,51 @@ def fill(window: Window, *, size: int = 7, rounds: int = 2, seed: int = 0) -> ND
     Args:
         window: 2-D window.
         size: patch edge in pixels, odd.
-        rounds: how often pixels are copied and matched again.
+        sweeps: rounds of matching per layer.
         seed: start of the random search; the same seed gives the same bytes.
 
     Returns:
         float32 `(c, *spatial)`: observed values where valid, copies in holes, finite elsewhere.
 
     Raises:
-        ValueError: `size` is even or below 3, `rounds` below 1, or the window cannot be filled.
+        ValueError: `size` is even or below 3, `sweeps` below 1, or the window cannot be filled.
     """
     check(window, NDIM)
-    if size < 3 or size % 2 == 0 or rounds < 1:
-        raise ValueError(f"patch size {size} must be odd and at least 3, rounds = {rounds} at least 1")
+    if size < 3 or size % 2 == 0 or sweeps < 1:
+        raise ValueError(f"patch size {size} must be odd and at least 3, sweeps = {sweeps} at least 1")
     result = tension.fill(window) if window.hole.any() else background(window)
     complete: NDArray[np.bool_] = np.all(window.valid, axis=0)
     hole: NDArray[np.bool_] = np.any(window.hole, axis=0)
+    radius = size // 2
     sources = ndimage.binary_erosion(complete, np.ones((size, size)))
     if not hole.any() or not sources.any():
         return result
+    search = _Search(
+        features=_features(result, complete),
+        trust=np.where(complete, 1.0, _UNKNOWN).astype(np.float32),
+        sources=sources,
+        best=np.full((2, *hole.shape), -1, dtype=np.intp),
+        cost=np.full(hole.shape, np.inf, dtype=np.float32),
+        radius=radius,
+    )
+    depth = ndimage.distance_transform_cdt(~complete, metric="chessboard") * hole
     random = np.random.default_rng(seed)
-    search = _start(result, complete, sources, np.array(np.nonzero(hole)), size // 2)
-    search.offer(_random_sources(sources, search.targets.shape[1], random))
-    for _ in range(rounds):
-        _match(search, random)
-        found = np.isfinite(search.cost)
-        (y, x), (v, u) = search.targets[:, found], search.best[:, found]
+    for layer in range(1, int(depth.max()) + 1):
+        targets = np.array(np.nonzero(depth == layer))
+        _match(search, targets, sweeps, random)
+        (y, x), (v, u) = targets, search.best[:, targets[0], targets[1]]
+        search.features[:, y, x] = search.features[:, v, u]
+        search.trust[y, x] = _COPIED
         for channel in range(len(result)):
             own = window.hole[channel, y, x]
             result[channel, y[own], x[own]] = result[channel, v[own], u[own]]
-        search.features = _features(result, complete)
-        search.refresh()
     return result
-
-
-def _start(
-    values: NDArray[np.float32],
-    complete: NDArray[np.bool_],
-    sources: NDArray[np.bool_],
-    targets: Places,
-    radius: int,
-) -> _Search:
-    seed_place = np.argwhere(sources)[0]
-    return _Search(
-        features=_features(values, complete),
-        trust=np.where(complete, 1.0, _GUESSED).astype(np.float32),
-        sources=sources,
-        targets=targets,
-        best=np.repeat(seed_place[:, None], targets.shape[1], axis=1),
-        cost=np.full(targets.shape[1], np.inf, dtype=np.float32),
-        radius=radius,
-    )
 
 
 def _features(values: NDArray[np.float32], complete: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return up to `_COMPONENTS` principal components of the standardised bands, float32 `(k, y, x)`."""
     known = values[:, complete].astype(np.float64)
-    mean = known.mean(axis=1)
-    scale = known.std(axis=1)
+    mean, scale = known.mean(axis=1), known.std(axis=1)
     scale[scale <= 0] = 1.0
     standard = (known - mean[:, None]) / scale[:, None]
     _, vectors = np.linalg.eigh(np.einsum("in,jn->ij", standard, standard) / known.shape[1])
@@ -150,22 +148,15 @@ def _features(values: NDArray[np.float32], complete: NDArray[np.bool_]) -> NDArr
     return features
 
 
-def _random_sources(sources: NDArray[np.bool_], count: int, random: np.random.Generator) -> Places:
-    places = np.argwhere(sources).T
-    return places[:, random.integers(places.shape[1], size=count)]
-
-
-def _match(search: _Search, random: np.random.Generator, sweeps: int = 3) -> None:
-    """Improve all matches at once: offer each pixel its neighbours' offsets, then sources near its own."""
-    n, shape = search.targets.shape[1], search.sources.shape
-    number = np.full(shape, -1, dtype=np.intp)
-    number[tuple(search.targets)] = np.arange(n)
-    limit = np.array(shape)[:, None] - 1
-    for sweep in range(sweeps):
-        jump = 2 ** (sweeps - 1 - sweep)
-        for step in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
-            shift = np.array(step)[:, None]
-            other = number[tuple(np.clip(search.targets - shift, 0, limit))]
-            search.offer(np.where(other >= 0, search.best[:, other] + shift, -1))
-        for reach in (max(shape) // 2, max(shape) // 8, max(shape) // 32, 2):
-            search.offer(search.best + random.integers(-reach, reach + 1, size=(2, n)))
+def _match(search: _Search, targets: Places, sweeps: int, random: np.random.Generator) -> None:
+    """Improve all matches of a layer at once: random sources, neighbours' offsets, sources near the best."""
+    legal = np.argwhere(search.sources).T
+    n, extent = targets.shape[1], max(search.sources.shape)
+    for _ in range(sweeps):
+        search.offer(targets, legal[:, random.integers(legal.shape[1], size=n)])
+        for jump in (search.radius, 1):
+            for step in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
+                search.offer(targets, search.neighbours(targets, step))
+        for reach in (extent // 8, extent // 32, 2):
+            best = search.best[:, targets[0], targets[1]]
+            search.offer(targets, best + random.integers(-reach, reach + 1, size=(2, n)))

@@ -41,6 +41,8 @@ SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
 SPACE_KINDS = ("raster",)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ")
 _TILE = 512
+# level 9 takes twice as long as 3 and saves 5 % on real scenes
+_ZSTD_LEVEL = 3
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -390,7 +392,7 @@ def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
         driver="COG",
         blocksize=_TILE,
         compress="ZSTD",
-        level=9,
+        level=_ZSTD_LEVEL,
         predictor="YES",
         bigtiff="IF_SAFER",
         overview_resampling=resampling,

@@ -279,7 +279,7 @@ def _write_layer(root: Any, layer: Layer, like: Source, pull: Pull, options: Wri
         shape=(*((layer.n_channels,) if series else ()), *space.shape),
         chunks=(*((1,) if series else ()), *chunks),
         dtype=layer.dtype,
-        compressors=ZstdCodec(level=5, checksum=True),
+        compressors=ZstdCodec(level=3, checksum=True),
         fill_value=0 if nodata is None else layer.dtype.type(nodata),
         dimension_names=(*(lead if series else ()), *("z", "y", "x")[-space.ndim :]),
         attributes=_array_attributes(layer, like, nodata),

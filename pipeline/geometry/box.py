@@ -86,9 +86,7 @@ class Box:
             b > o for b, o in zip(self.stop, outer.stop, strict=True)
         ):
             raise ValueError(f"{self} is not inside {outer}")
-        return tuple(
-            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
-        )
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
 
     def tiles(self, shape: Sequence[int]) -> Iterator[Box]:
         """Cut into boxes of at most `shape`, anchored to the origin of the index space, in C order.
@@ -97,7 +95,8 @@ class Box:
         [(0,), (4,), (8,)]
         """
         ranges = [
-            range(a // n, max(a // n, -(-b // n))) for a, b, n in zip(self.start, self.stop, shape, strict=True)
+            range(a // n, max(a // n, -(-b // n)))
+            for a, b, n in zip(self.start, self.stop, shape, strict=True)
         ]
         for index in product(*ranges):
             tile = Box(

@@ -1,10 +1,10 @@
-"""The global patch lattice: where patches lie and how their predictions blend to exactly 1.
+r"""The global patch lattice: where patches lie and how their predictions blend to exactly 1.
 
 Patch `k` of an axis covers `[k*S - o, k*S - o + P)` with stride `S = P - o`, anchored to the image origin and
 never shifted or re-spaced, so the set of patches over a pixel does not depend on image cuts or blocks::
 
     o = b + 2m        |<-- m -->|<-- b -->|<-- m -->|
-    patch k     ...=============\\\\_________|            weight falls from 1 to 0 over the blend band b
+    patch k     ...=============\_________|            weight falls from 1 to 0 over the blend band b
     patch k+1             |_________////==============   and rises by the complement in patch k+1
 
 The margin `m` of every patch is context only: weight 0. Weights are float64 multiples of 2^-16, so the two
@@ -62,9 +62,7 @@ class Lattice:
     def __post_init__(self) -> None:
         for axis, (p, o) in enumerate(zip(self.patch, self.overlap, strict=True)):
             if not 0 <= o <= p // 2:
-                raise ValueError(
-                    f"overlap {o} on axis {axis} must lie between 0 and half the patch size {p}"
-                )
+                raise ValueError(f"overlap {o} on axis {axis} must lie between 0 and half the patch size {p}")
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -74,9 +72,7 @@ class Lattice:
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of lattice positions whose weight support touches the image, on each axis."""
-        return tuple(
-            len(self._touching(axis, 0, self.shape[axis])) for axis in range(len(self.shape))
-        )
+        return tuple(len(self._touching(axis, 0, self.shape[axis])) for axis in range(len(self.shape)))
 
     def box(self, index: tuple[int, ...]) -> Box:
         """Return the (unclipped) box of patch `index`; it may reach out of the image."""

@@ -65,7 +65,10 @@ class Space:
         shifts = []
         for col, row in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
             a, b = (
-                (s.affine[0] * col + s.affine[1] * row + s.affine[2], s.affine[3] * col + s.affine[4] * row + s.affine[5])
+                (
+                    s.affine[0] * col + s.affine[1] * row + s.affine[2],
+                    s.affine[3] * col + s.affine[4] * row + s.affine[5],
+                )
                 for s in (self, other)
             )
             shifts.append(math.hypot(a[0] - b[0], a[1] - b[1]))
@@ -75,7 +78,9 @@ class Space:
         """One line for messages: shape, spacing, origin, reference system."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
         name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
-        return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
+        return (
+            f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
+        )
 
 
 def _short(numbers: tuple[float, ...]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,15 +109,6 @@ class TrainingConfig(_Part):
     def shares(self) -> dict[str, float]:
         """Hole families and their shares; all families alike if none are given."""
         return dict(self.masks) or dict.fromkeys(FAMILIES[self.ndim], 1.0)
-
-    def data_digest(self) -> str:
-        """Hash of everything the precomputed tiles depend on, apart from the files' contents."""
-        keys = {
-            "ndim", "train", "validate_on", "base_fill", "masks",
-            "tile", "patch", "masks_per_tile", "bands_per_mask", "seed",
-        }  # fmt: skip
-        text = json.dumps(self.model_dump(mode="json", include=keys), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_config(path: Path) -> TrainingConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,50 +67,58 @@ def samples(config: TrainingConfig, config_path: Path) -> tuple[list[Sample], li
     Raises:
         ConfigError: no scene has a clean tile.
     """
-    folder = Path(config.cache) / config.data_digest()
-    train = _cached(config, config.train, folder / "train", config_path)
+    train = [s for part in config.train for s in _cached(part, config, config_path)]
+    if not train:
+        raise ConfigError(
+            f"{config_path}: no clean tile of {config.tile} pixels found; "
+            "set a smaller tile and patch, or name other files"
+        )
     if config.validate_on:
-        return train, _cached(config, config.validate_on, folder / "validate", config_path)
+        return train, [s for part in config.validate_on for s in _cached(part, config, config_path)]
     scenes = sorted({s.scene for s in train})
-    held = set(scenes[::5]) if len(scenes) > 1 else set()
-    if not held:
-        cut = max(1, len(train) // 5)
-        return train[:-cut], train[-cut:]
+    if len(scenes) == 1:
+        cut_at = len(train) - max(1, len(train) // 5)
+        return train[:cut_at], train[cut_at:]
+    held = set(scenes[::5])
     return [s for s in train if s.scene not in held], [s for s in train if s.scene in held]
 
 
-def _cached(
-    config: TrainingConfig, parts: Sequence[Images | Synthetic], folder: Path, config_path: Path
-) -> list[Sample]:
+def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path) -> list[Sample]:
+    """Return the samples of one entry of the config; its index is written when all its arrays are."""
+    digest = _digest(part, config, config_path)
+    folder = Path(config.cache) / digest
     index = folder / "index.json"
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         entries: list[dict[str, Any]] = []
-        for part in parts:
-            for tile in tiles(part, config, config_path):
-                entries.extend(_store(tile, config, folder, len(entries)))
-        if not entries:
-            raise ConfigError(
-                f"{config_path}: no clean tile of {config.tile} pixels found; "
-                "set a smaller tile and patch, or name other files"
-            )
+        for number, tile in enumerate(tiles(part, config, config_path)):
+            rng = np.random.default_rng([config.seed, number, int(digest[:8], 16)])
+            entries.extend(_store(tile, config, folder / f"tile_{number:06d}.npy", rng))
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
     return [Sample(path=folder / r["file"], row=r["row"], scene=r["scene"], family=r["family"]) for r in rows]
 
 
-def _store(tile: Tile, config: TrainingConfig, folder: Path, number: int) -> list[dict[str, Any]]:
-    rng = np.random.default_rng([config.seed, number, 11])
+def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path) -> str:
+    """Hash everything the stored samples of one entry depend on; files count by size and time of change."""
+    keys = {"ndim", "base_fill", "masks", "tile", "patch", "masks_per_tile", "bands_per_mask", "seed"}
+    facts: list[Any] = [config.model_dump(mode="json", include=keys), part.model_dump(mode="json")]
+    if isinstance(part, Images):
+        stats = [(name, Path(name).stat()) for name in _files(part, config_path)]
+        facts.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _store(tile: Tile, config: TrainingConfig, path: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     planes: list[NDArray[np.float16]] = []
     entries: list[dict[str, Any]] = []
-    file = f"tile_{number:06d}.npy"
     for _ in range(config.masks_per_tile):
         family, made = cut(tile, config, rng)
         for sample in made:
-            entries.append({"file": file, "row": len(planes), "scene": tile.scene, "family": family})
+            entries.append({"file": path.name, "row": len(planes), "scene": tile.scene, "family": family})
             planes.append(sample)
     if planes:
-        np.save(folder / file, np.stack(planes))
+        np.save(path, np.stack(planes))
     return entries
 
 
@@ -168,12 +177,18 @@ def tiles(part: Images | Synthetic, config: TrainingConfig, config_path: Path) -
     if isinstance(part, Synthetic):
         yield from _synthetic_tiles(part, config)
         return
+    for path in _files(part, config_path):
+        yield from _file_tiles(path, part, config)
+
+
+def _files(part: Images, config_path: Path) -> list[str]:
+    names: list[str] = []
     for pattern in part.paths:
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
         if not found:
             raise ConfigError(f"{config_path}: '{pattern}' matches no file; correct the path")
-        for path in found:
-            yield from _file_tiles(path, part, config)
+        names.extend(found)
+    return names
 
 
 def _synthetic_tiles(part: Synthetic, config: TrainingConfig) -> Iterator[Tile]:

@@ -1,0 +1,339 @@
+"""The command line: parse, call, print, exit code. No logic, and nothing heavy at import: `--help` must be instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+
+app = typer.Typer(
+    name="inpaint-pipeline",
+    help="Restore what clouds, gaps or artefacts hid in GeoTIFF and NIfTI images of any size.\n\n"
+    "Exit codes: 0 done, 1 bug, 2 usage or config, 3 plan refused, 4 input unreadable, 5 some parts failed, "
+    "6 output exists or in use, 75 try again later, 130 interrupted (run again to continue).",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+catalog_app = typer.Typer(no_args_is_help=True, help="Named data sets of data_catalog.yaml.")
+models_app = typer.Typer(no_args_is_help=True, help="Shipped weights.")
+config_app = typer.Typer(no_args_is_help=True, help="Write and inspect configs.")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Restore hidden pixels; observed pixels come back bit for bit."""
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of another config or input.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Restore every image of a config; run again to continue after an interruption.
+
+    Example: inpaint-pipeline run configs/sentinel.yaml --set output.directory=out/first
+    """
+    from pipeline.events import Events
+    from pipeline.progress import progress
+    from pipeline.run import run as run_config
+
+    events = Events() if quiet else progress()
+    try:
+        summary = run_config(config, set_ or [], overwrite=overwrite, events=events)
+    finally:
+        events.close()
+    if as_json:
+        _print_json(summary)
+    elif not quiet:
+        for entry in summary["sources"]:
+            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}", err=True)
+
+
+@app.command()
+def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Show patches, memory, disk and time of a run, or why it would be refused; restores nothing.
+
+    Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
+    """
+    from pipeline.inspect import plan_table
+
+    facts = plan_table(config, set_ or [])
+    _show(facts, as_json)
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(help="output.directory of a run.")], as_json: AsJson = False
+) -> None:
+    """Say how far each image of an output folder is.
+
+    Example: inpaint-pipeline status out/sentinel
+    """
+    from pipeline.inspect import status_table
+
+    _show(status_table(directory), as_json)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a finished run again: observed pixels, sources and uncertainty, recomputed patches.
+
+    Example: inpaint-pipeline verify out/sentinel
+    """
+    from pipeline.errors import SourceError
+    from pipeline.verify import IntegrityError, finished_folders
+    from pipeline.verify import verify as verify_image
+
+    folders = finished_folders(directory)
+    if not folders:
+        raise SourceError(f"{directory}: no finished image here (no record.json)")
+    results = {folder.name: verify_image(folder) for folder in folders}
+    if as_json:
+        _print_json(
+            {n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()}
+        )
+    else:
+        for name, checks in results.items():
+            for check in checks:
+                word = {True: "ok", False: "FAILED", None: "not checked"}[check.held]
+                typer.echo(f"{name}: {check.name}: {word} ({check.detail})")
+    broken = [n for n, checks in results.items() if any(c.held is False for c in checks)]
+    if broken:
+        raise IntegrityError(f"promises broken in: {', '.join(broken)}")
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")]) -> None:
+    """Write report.html again from the published files and the record.
+
+    Example: inpaint-pipeline report out/sentinel
+    """
+    from pipeline.inspect import rebuild_reports
+
+    for path in rebuild_reports(directory):
+        typer.echo(str(path))
+
+
+@app.command()
+def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Hide observed pixels, restore them, and compare the network with every classical method.
+
+    Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
+    """
+    from pipeline.inspect import evaluate_table
+
+    _show(evaluate_table(config, set_ or []), as_json)
+
+
+@app.command()
+def train(
+    config: Config,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit weights on images without ground truth, by hiding observed pixels.
+
+    Example: inpaint-pipeline train configs/train_optical.yaml --resume
+    """
+    from pipeline.training.loop import train as fit
+
+    _show(fit(config, resume=resume), as_json)
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL.")], as_json: AsJson = False
+) -> None:
+    """Show what an image is: grid, bands, dtype, nodata, header; reads no pixels.
+
+    Example: inpaint-pipeline inspect scene.tif
+    """
+    from pipeline.inspect import image_table
+
+    _show(image_table(file), as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: versions, drivers, GPU, cores, memory, disk.
+
+    Example: inpaint-pipeline doctor
+    """
+    from pipeline.inspect import machine_table
+
+    _show(machine_table(), as_json)
+
+
+@catalog_app.command("list")
+def catalog_list(
+    folder: Annotated[Path | None, typer.Option(help="Look for catalogs from here upwards.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the named data sets.
+
+    Example: inpaint-pipeline catalog list
+    """
+    from pipeline.catalog import list_entries
+
+    entries = list_entries(folder)
+    if as_json:
+        _print_json({n: e.config.model_dump(mode="json") for n, e in entries.items()})
+        return
+    for name, entry in entries.items():
+        typer.echo(f"{name:28} {entry.config.license:24} {entry.config.title}")
+
+
+@catalog_app.command("check")
+def catalog_check(
+    names: Annotated[list[str] | None, typer.Argument(help="Names; default all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether the files of the catalog are there and have their checksum.
+
+    Example: inpaint-pipeline catalog check demo-sentinel
+    """
+    from pipeline.catalog import check, list_entries
+    from pipeline.errors import ConfigError, SourceError
+
+    entries = list_entries()
+    unknown = [n for n in names or [] if n not in entries]
+    if unknown:
+        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
+    found = check([e for n, e in entries.items() if not names or n in names])
+    if as_json:
+        _print_json([{"name": c.name, "state": c.state, "message": c.message} for c in found])
+    else:
+        for item in found:
+            typer.echo(f"{item.name:28} {item.state:8} {item.message}")
+    if any(c.state == "wrong" for c in found):
+        raise SourceError("some catalog entries are wrong, see above")
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """List the shipped weights.
+
+    Example: inpaint-pipeline models list
+    """
+    from pipeline.models.base import shipped
+
+    rows = {s.name: {"ndim": s.ndim, "summary": s.card.summary} for s in shipped()}
+    if as_json:
+        _print_json(rows)
+        return
+    for name, row in rows.items():
+        typer.echo(f"{name:12} {row['ndim']}-D  {row['summary']}")
+
+
+@models_app.command("show")
+def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weights, or a path.")]) -> None:
+    """Print the card of some weights: data, licences, steps, metrics, limits.
+
+    Example: inpaint-pipeline models show optical
+    """
+    from pipeline.models.base import find_weights
+
+    typer.echo(find_weights(name).with_suffix(".yaml").read_text())
+
+
+@config_app.command("new")
+def config_new(
+    file: Annotated[str, typer.Argument(help="Your GeoTIFF or NIfTI.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")
+    ] = None,
+) -> None:
+    """Write a commented start config for your own image.
+
+    Example: inpaint-pipeline config new scene.tif -o my.yaml
+    """
+    from pipeline.errors import OutputConflict
+    from pipeline.template import config_template
+
+    text = config_template(file)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise OutputConflict(f"{output} exists; choose another name")
+    output.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {output}; next: inpaint-pipeline plan {output}", err=True)
+
+
+@config_app.command("show")
+def config_show(config: Config, set_: Overrides = None) -> None:
+    """Print a config with every default filled in, as JSON.
+
+    Example: inpaint-pipeline config show configs/sentinel.yaml
+    """
+    from pipeline.config import load_config, resolved
+
+    _print_json(resolved(load_config(config, set_ or [])))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of configs, for editors.
+
+    Example: inpaint-pipeline config schema > schema.json
+    """
+    from pipeline.config import json_schema
+
+    _print_json(json_schema())
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(facts)
+        return
+    for key, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            typer.echo(f"{key}:")
+            for row in value:
+                typer.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
+        else:
+            typer.echo(f"{key}: {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=1, default=str))

@@ -1,0 +1,55 @@
+"""What an executor promises: it decides where `process_block` runs, and nothing else.
+
+An executor module (its file name is the `executor:` of the config) offers::
+
+    def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures
+
+It may repeat a block (the bytes are the same) but never invents a result; what counts as done stands in the
+journal. When `should_stop()` turns true it starts nothing new, finishes what is in flight and returns.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pipeline.block import BlockResult, process_block
+
+Failures: TypeAlias = dict[int, str]
+"""Block number -> what went wrong, for blocks that failed on every attempt."""
+
+ATTEMPTS = 3
+"""Times a block is tried before it is set aside; the run goes on without it and exits with 5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Blocks of one plan that are not committed yet, longest first.
+
+    Attributes:
+        workdir: folder of the plan.
+        digest: hash of the plan, checked by every worker.
+        blocks: block numbers.
+        workers: processes.
+        memory_bytes: bound of one worker.
+    """
+
+    workdir: str
+    digest: str
+    blocks: tuple[int, ...]
+    workers: int = 1
+    memory_bytes: int = 4 * 2**30
+
+
+def attempt(work: Work, block: int) -> BlockResult | str:
+    """Process a block here, up to `ATTEMPTS` times; returns its result or the last error as text."""
+    message = ""
+    for _ in range(ATTEMPTS):
+        try:
+            return process_block(work.workdir, work.digest, block)
+        except MemoryError:
+            return f"block {block}: out of memory; lower compute.memory_per_worker or compute.block"
+        except Exception as error:
+            message = f"block {block}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
+    return message

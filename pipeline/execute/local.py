@@ -1,0 +1,99 @@
+"""Blocks in worker processes of this machine: a dask `LocalCluster` with a bounded window of large tasks.
+
+The scheduler never sees more than a few tasks a worker, however many blocks there are; a worker opens files and loads
+the model once (plugin), runs single-threaded arithmetic, and is restarted by its nanny if it dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from distributed import Client, LocalCluster, WorkerPlugin, wait
+from distributed.client import Future
+
+from pipeline.block import BlockResult
+from pipeline.errors import ClusterGone
+from pipeline.execute.base import Failures, Work, attempt
+from pipeline.workspace import open_workspace
+
+_TASKS_PER_WORKER = 2
+_POLL_SECONDS = 1.0
+
+
+class _Warm(WorkerPlugin):  # type: ignore[misc]
+    """Open the plan's files and model when a worker starts, so that no task pays for it."""
+
+    def __init__(self, workdir: str, digest: str) -> None:
+        self.workdir, self.digest = workdir, digest
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002, D102
+        open_workspace(self.workdir, self.digest)
+
+
+def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
+    """Run the blocks on `work.workers` processes; see `execute.base`.
+
+    Raises:
+        ClusterGone: every worker was lost; the journal is intact and a rerun continues.
+    """
+    failures: Failures = {}
+    with (
+        LocalCluster(
+            n_workers=work.workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=int(work.memory_bytes * 1.25),
+            dashboard_address=None,
+            host="127.0.0.1",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(_Warm(work.workdir, work.digest))
+        queue = iter(work.blocks)
+        pending: dict[Future, int] = {}
+        while True:
+            if not should_stop():
+                _refill(client, work, queue, pending)
+            if not pending:
+                break
+            _collect(pending, on_done, failures)
+            if client.status != "running":
+                raise ClusterGone(
+                    f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue where it stopped"
+                )
+    return failures
+
+
+def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Future, int]) -> None:
+    while len(pending) < work.workers * _TASKS_PER_WORKER:
+        block = next(queue, None)
+        if block is None:
+            return
+        # a worker lost while it runs a block costs a retry, not the run
+        future = client.submit(
+            attempt, work_slice(work), block, key=f"block-{work.digest[:8]}-{block}", retries=2
+        )
+        pending[future] = block
+
+
+def work_slice(work: Work) -> Work:
+    """Return the work without its list of blocks: what a task needs to know, small on the wire."""
+    from dataclasses import replace
+
+    return replace(work, blocks=())
+
+
+def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None], failures: Failures) -> None:
+    try:
+        done = wait(list(pending), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return
+    for future in done:
+        block = pending.pop(future)
+        error = future.exception() if future.status == "error" else None
+        result = future.result() if error is None else f"block {block}: worker lost: {error}"
+        if isinstance(result, str):
+            failures[block] = result
+        else:
+            on_done(result)

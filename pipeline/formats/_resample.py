@@ -1,0 +1,160 @@
+"""Read an image on the grid of another one: linear interpolation through the two affines, window by window.
+
+Only for guides (references, auxiliaries) whose config entry says `resample: true`; an image to restore is never
+resampled. Both grids must share their reference system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from pipeline.errors import ConfigError
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """A `Source` on another grid; float32 values, non-observed pixels are `never`."""
+
+    inner: Source
+    space: Space
+    matrix: NDArray[np.float64]
+    """Index on our grid -> index of `inner`, homogeneous `(ndim + 1, ndim + 1)`, memory order, pixel centres."""
+
+    @property
+    def kind(self) -> str:
+        """Format of the file."""
+        return self.inner.kind
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files of the image."""
+        return self.inner.paths
+
+    @property
+    def fixed_channels(self) -> tuple[int, ...]:
+        """Channels that carry no data (alpha)."""
+        return self.inner.fixed_channels
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the image."""
+        return self.inner.n_channels
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return self.inner.channel_names
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Interpolated values are float32."""
+        return np.dtype("float32")
+
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """NaN marks what is not observed."""
+        return (float("nan"),) * self.n_channels
+
+    @property
+    def scale_offset(self) -> tuple[tuple[float, float], ...]:
+        """As stored in the file."""
+        return self.inner.scale_offset
+
+    @property
+    def native_chunk(self) -> tuple[int, ...]:
+        """No chunk of this grid is cheaper than another."""
+        return self.space.shape
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Header facts of the file."""
+        return self.inner.attributes
+
+    def read(self, box: Box, channels: slice = slice(None)) -> NDArray[np.float32]:
+        """Return interpolated values, NaN where a neighbour is not observed or outside the file."""
+        needed = self._needed(box)
+        shape = (len(range(self.n_channels)[channels]), *box.shape)
+        if needed.empty:
+            return np.full(shape, np.nan, dtype=np.float32)
+        values = self.inner.read(needed, channels).astype(np.float32)
+        never = np.broadcast_to(self.inner.never(needed), (self.n_channels, *needed.shape))[channels]
+        origin = (
+            self.matrix[:-1, :-1] @ np.asarray(box.start) + self.matrix[:-1, -1] - np.asarray(needed.start)
+        )
+        result = np.empty(shape, dtype=np.float32)
+        for c in range(shape[0]):
+            result[c] = self._map(np.where(never[c], 0, values[c]), origin, box.shape)
+            seen = self._map((~never[c]).astype(np.float32), origin, box.shape)
+            result[c][seen < 1 - 1e-3] = np.nan
+        return result
+
+    def never(self, box: Box) -> NDArray[np.bool_]:
+        """Return True where `read` gives NaN, `(c, *box.shape)`."""
+        return np.isnan(self.read(box))
+
+    def stage(self, directory: Path) -> Source:
+        """Return the same view of the staged file."""
+        return Resampled(inner=self.inner.stage(directory), space=self.space, matrix=self.matrix)
+
+    def close(self) -> None:
+        """Release file handles."""
+        self.inner.close()
+
+    def _map(
+        self, values: NDArray[np.float32], origin: NDArray[np.float64], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        result = affine_transform(
+            values,
+            self.matrix[:-1, :-1],
+            offset=origin,
+            output_shape=shape,
+            order=1,
+            mode="constant",
+            cval=0.0,
+        )
+        return np.asarray(result, dtype=np.float32)
+
+    def _needed(self, box: Box) -> Box:
+        """Box of the file that the window depends on."""
+        corners = np.stack(np.meshgrid(*zip(box.start, box.stop, strict=True), indexing="ij"), axis=-1)
+        mapped = corners.reshape(-1, box.ndim) @ self.matrix[:-1, :-1].T + self.matrix[:-1, -1]
+        low, high = np.floor(mapped.min(axis=0)) - 1, np.ceil(mapped.max(axis=0)) + 2
+        whole = Box.whole(self.inner.space.shape)
+        return Box(tuple(int(v) for v in low), tuple(int(v) for v in high)) & whole
+
+
+def resampled(source: Source, space: Space) -> Source:
+    """Return `source` seen on the grid `space`.
+
+    Raises:
+        ConfigError: the two are in different reference systems.
+    """
+    if not source.space.mismatch(space):
+        return source
+    if source.space.kind != space.kind or source.space.crs != space.crs:
+        raise ConfigError(
+            f"{source.paths[0]} cannot be resampled onto the image's grid: reference systems differ\n"
+            f"  image: {space.describe()}\n  guide: {source.space.describe()}\nReproject it first (e.g. gdalwarp)"
+        )
+    matrix = np.linalg.inv(index_to_world(source.space)) @ index_to_world(space)
+    return Resampled(inner=source, space=space, matrix=matrix)
+
+
+def index_to_world(space: Space) -> NDArray[np.float64]:
+    """Return the homogeneous matrix from index in memory order (pixel centres) to world coordinates."""
+    if space.kind == "raster":
+        a, b, c, d, e, f = space.affine
+        # corner affine in (col, row) -> centre matrix in (row, col)
+        return np.array([[b, a, c + (a + b) / 2], [e, d, f + (d + e) / 2], [0.0, 0.0, 1.0]])
+    matrix = np.vstack([np.asarray(space.affine).reshape(3, 4), [0, 0, 0, 1]])
+    return matrix[:, [2, 1, 0, 3]]

@@ -1,0 +1,119 @@
+"""Build the record of a restored image from plan, survey and journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.jobs import Order
+from pipeline.plan import Plan
+from pipeline.provenance.facts import DISCLAIMER, RECORD_VERSION, hardware, peak_rss_bytes, software
+
+_SOURCE_NAMES = {0: "observed", 1: "classical", 2: "network", 254: "refused", 255: "never_touched"}
+
+
+def build_record(
+    order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the record; outputs and the seconds of the last stages are added when they are known.
+
+    Args:
+        order: the image.
+        plan: its plan.
+        facts: what the survey wrote about how the plan came about.
+        results: journal facts of every block.
+    """
+    seconds = dict(facts["seconds"])
+    for stage in ("read", "compute", "write"):
+        seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
+    return {
+        "record_version": RECORD_VERSION,
+        "created": datetime.fromtimestamp(time.time(), tz=UTC).isoformat(timespec="seconds"),
+        "stem": order.stem,
+        "disclaimer": DISCLAIMER,
+        "request": order.request,
+        "plan": {"key": plan.key, "digest": plan.digest, "block": plan.block, "blocks": len(plan.blocks)},
+        "inputs": list(order.inputs),
+        "license": order.license,
+        "space": {
+            "kind": plan.space.kind,
+            "shape": plan.space.shape,
+            "spacing": plan.space.spacing,
+            "units": plan.space.units,
+            "channels": len(plan.channels),
+            "dtype": plan.dtype,
+        },
+        "holes": _holes(plan, facts, results),
+        "self_test": facts["self_test"],
+        "recipe": _recipe(plan),
+        "patches": {
+            "total": _product(plan.lattice.counts),
+            "touching_holes": facts["patches_touching_holes"],
+            "forwards": sum(r["patches"] for r in results.values()),
+        },
+        "seconds": seconds,
+        "peak_rss_bytes": max([peak_rss_bytes(), *(int(r["peak_rss_bytes"]) for r in results.values())]),
+        "software": software(),
+        "hardware": hardware(),
+        "model": _model(plan, facts),
+        "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
+        "config": order.config,
+        "config_sha256": order.request,
+        "notices": list(facts["notices"]),
+        "outputs": [],
+    }
+
+
+def source_name(code: int) -> str:
+    """Return the name of a code of the source layer; 10+k is `reference k`."""
+    return _SOURCE_NAMES.get(code, f"reference {code - 10}")
+
+
+def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    by_source: dict[str, int] = {}
+    for result in results.values():
+        for code, count in result["by_source"].items():
+            if int(code) not in (0, 255):
+                name = source_name(int(code))
+                by_source[name] = by_source.get(name, 0) + int(count)
+    holes = facts["states"]["holes"]
+    total = _product(plan.space.shape) * plan.n_state
+    return {
+        "pixels": holes,
+        "fraction": holes / total if total else 0.0,
+        "planes": plan.n_state,
+        "never_touched": facts["states"]["never"],
+        "by_source": dict(sorted(by_source.items())),
+    }
+
+
+def _recipe(plan: Plan) -> dict[str, Any]:
+    recipe = plan.recipe
+    return {
+        "fill": recipe.fill.label,
+        "reference_weights": recipe.reference_weights,
+        "network_weight": recipe.network_weight,
+        "coarse_cell_px": plan.guess_factor,
+    }
+
+
+def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    if plan.model is None:
+        return None
+    return {
+        "name": facts.get("model_name") or plan.model.kind,
+        "kind": plan.model.kind,
+        "weights": plan.model.weights.rsplit("/", 1)[-1] if plan.model.weights else None,
+        "sha256": plan.model.sha256,
+        "used": plan.recipe.network_weight > 0,
+        "device": plan.model.device,
+    }
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    n = 1
+    for value in numbers:
+        n *= value
+    return n

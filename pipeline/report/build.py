@@ -1,0 +1,99 @@
+"""report.html: one self-contained page that shows what was done to an image and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from pipeline.formats import open_any
+from pipeline.geometry.box import Box
+from pipeline.plan import Plan
+from pipeline.report.panels import Panel, Pulls, overview, panels, rgb_channels
+from pipeline.workspace import open_source
+
+
+def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
+    """Write `report.html` beside the record from the published files; returns its path."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"), autoescape=select_autoescape(), trim_blocks=True
+    )
+    environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
+    environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
+    template = environment.get_template("report.html.j2")
+    html = template.render(record=record, verdict=verdict(record), views=pictures(plan, record, folder))
+    path = folder / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def verdict(record: Mapping[str, Any]) -> str:
+    """Return the one-sentence summary on top of the page."""
+    holes = record["holes"]
+    if not holes["pixels"]:
+        return "Nothing to restore: the masks mark no pixel. The output equals the input."
+    parts = [f"{100 * holes['fraction']:.2f} % of the pixels were restored"]
+    sources = ", ".join(
+        f"{100 * n / sum(holes['by_source'].values()):.0f} % {name}" for name, n in holes["by_source"].items()
+    )
+    parts.append(f"from: {sources}")
+    test = record["self_test"]
+    if test and test["coverage_90"] is not None:
+        parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test pixels")
+    return "; ".join(parts) + "."
+
+
+def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[Panel]]:
+    """Return the four panels of each view."""
+    if not plan.blocks:
+        return []
+    paths: dict[str, Path] = {}
+    for output in reversed(record["outputs"]):
+        if output["role"] in ("restored", "uncertainty", "source"):
+            paths[output["role"]] = folder / output["path"]
+    source = open_source(plan.source)
+    opened = {role: open_any(str(path)) for role, path in paths.items()}
+    # gz volumes are read plane by plane: inflate them once
+    staged = {role: image.stage(Path(plan.workdir) / "staged") for role, image in opened.items()}
+    pulls = Pulls(
+        before=source.read,
+        after=staged["restored"].read,
+        uncertainty=staged["uncertainty"].read,
+        origin=staged["source"].read,
+    )
+    channels = rgb_channels(source.channel_names, plan.channels) if plan.ndim == 2 else [_busiest(plan)]
+    centre, top = _largest_hole(plan, pulls)
+    return [
+        panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)
+    ]
+
+
+def _busiest(plan: Plan) -> int:
+    """Channel to show of a volume series: the one with most hole pixels."""
+    if plan.n_state == 1:
+        return plan.channels[0]
+    import zarr
+
+    state = zarr.open_array(Path(plan.workdir) / "state.zarr", mode="r")
+    counts = [int((np.asarray(state[c]) == 1).sum()) for c in range(state.shape[0])]
+    return plan.channels[int(np.argmax(counts))]
+
+
+def _largest_hole(plan: Plan, pulls: Pulls) -> tuple[tuple[int, ...], float]:
+    """Return a hole pixel deep inside the block with most holes, and the 98th percentile of its uncertainty."""
+    from scipy.ndimage import distance_transform_edt
+
+    block = max(range(len(plan.blocks)), key=lambda b: plan.blocks[b][plan.ndim])
+    box = plan.block_box(block)
+    box = Box(box.start, tuple(min(b, a + 1024) for a, b in zip(box.start, box.stop, strict=True)))
+    origin = pulls.origin(box)
+    hole = ((origin != 0) & (origin != 255)).any(axis=0)
+    depth = distance_transform_edt(hole)
+    deepest = np.unravel_index(int(np.argmax(depth)), hole.shape)
+    sigma = pulls.uncertainty(box)
+    inside = sigma[np.broadcast_to(hole, sigma.shape) & (np.nan_to_num(sigma) > 0)]
+    top = float(np.percentile(inside, 98)) if inside.size else 1.0
+    return tuple(int(a + d) for a, d in zip(box.start, deepest, strict=True)), top

@@ -1,0 +1,206 @@
+"""Pictures of a restored image: before, holes, after, uncertainty; whole (thinned out) and around the largest hole."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.geometry.box import Box
+
+_MAX_EDGE = 560
+_ZOOM_EDGE = 256
+_RGB_NAMES = (
+    ("red", "green", "blue"),
+    ("b04", "b03", "b02"),
+    ("b4", "b3", "b2"),
+    ("sr_b4", "sr_b3", "sr_b2"),
+)
+# dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
+_RAMP = np.array(
+    [[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64
+)
+_HOLE_COLOUR = np.array([230, 60, 40], dtype=np.float64)
+
+Pull = Callable[[Box], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One picture: title, caption in a full sentence, WebP data URI."""
+
+    title: str
+    caption: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A plane of an image to be shown.
+
+    Attributes:
+        name: what part it shows.
+        box: the pixels; volumes have one axis of extent 1.
+        step: thinning on every axis.
+        aspect: height of a pixel over its width.
+        flip: turn upside down, so that the head is up in volumes.
+    """
+
+    name: str
+    box: Box
+    step: int = 1
+    aspect: float = 1.0
+    flip: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulls:
+    """Where the pixels come from: stored input, restored, standard error, source codes."""
+
+    before: Pull
+    after: Pull
+    uncertainty: Pull
+    origin: Pull
+
+
+def panels(view: View, pulls: Pulls, channels: Sequence[int], sigma_top: float) -> list[Panel]:
+    """Return the four pictures of one view."""
+    before = _plane(pulls.before, view)[list(channels)]
+    after = _plane(pulls.after, view)[list(channels)]
+    origin = _plane(pulls.origin, view)[0]
+    sigma = np.nanmean(np.nan_to_num(_plane(pulls.uncertainty, view)), axis=0)
+    hole = (origin != 0) & (origin != 255)
+    observed = origin == 0
+    low, high = _stretch(before, observed)
+    shown = _colour(before, low, high)
+    marked = shown.copy()
+    marked[hole] = 0.35 * marked[hole] + 0.65 * _HOLE_COLOUR
+    marked[origin == 255] = 40
+    heat = _ramp(np.where(hole, sigma / max(sigma_top, 1e-30), 0.0))
+    heat[origin == 255] = 40
+    pictures = (
+        ("before", "The input as stored, stretched to its 2nd to 98th percentile of observed pixels.", shown),
+        ("holes", "Pixels to restore in red; dark grey is never touched.", marked),
+        ("after", "The restored image, same stretch.", _colour(after, low, high)),
+        ("uncertainty", f"One standard error, black = 0 (observed), yellow = {sigma_top:.3g} or more.", heat),
+    )
+    return [
+        Panel(title=f"{view.name}: {title}", caption=caption, uri=_webp(picture, view))
+        for title, caption, picture in pictures
+    ]
+
+
+def overview(shape: tuple[int, ...], spacing: tuple[float, ...], centre: tuple[int, ...]) -> list[View]:
+    """Return the views of an image: whole and zoomed for rasters, three planes through `centre` for volumes."""
+    whole = Box.whole(shape)
+    if len(shape) == 2:
+        step = max(1, -(-max(shape) // _MAX_EDGE))
+        views = [View(name="whole image", box=whole, step=step)]
+        if step > 1 or max(shape) > 1.5 * _ZOOM_EDGE:
+            views.append(View(name="around the largest hole", box=_around(centre, shape)))
+        return views
+    names = ("axial-like plane (first axis)", "plane across the second axis", "plane across the third axis")
+    views = []
+    for axis, name in enumerate(names):
+        start = tuple(centre[a] if a == axis else 0 for a in range(3))
+        stop = tuple(centre[a] + 1 if a == axis else shape[a] for a in range(3))
+        rest = [a for a in range(3) if a != axis]
+        views.append(
+            View(
+                name=name,
+                box=Box(start, stop),
+                step=max(1, -(-max(shape[a] for a in rest) // _MAX_EDGE)),
+                aspect=spacing[rest[0]] / spacing[rest[1]],
+                flip=True,
+            )
+        )
+    return views
+
+
+def rgb_channels(names: Sequence[str], channels: Sequence[int]) -> list[int]:
+    """Return the channels to show as red, green, blue, or one channel for grey."""
+    lower = [n.lower() for n in names]
+    for wanted in _RGB_NAMES:
+        found = [
+            next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted
+        ]
+        if all(i is not None and i in channels for i in found):
+            return [i for i in found if i is not None]
+    if len(channels) == 3:
+        return list(channels)
+    if len(channels) >= 13:
+        # 13 unnamed bands are Sentinel-2 in its usual order
+        return [channels[3], channels[2], channels[1]]
+    return [channels[i] for i in (2, 1, 0)] if len(channels) > 3 else [channels[0]]
+
+
+def _plane(pull: Pull, view: View) -> NDArray[Any]:
+    """Pull a view in strips and thin it out; `(c, rows, cols)`."""
+    rows = []
+    first = next(a for a in range(view.box.ndim) if view.box.shape[a] > 1 or view.box.ndim == 2)
+    strip = [
+        512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)
+    ]
+    for start in range(0, view.box.shape[first], strip[first]):
+        lo = tuple(a + (start if i == first else 0) for i, a in enumerate(view.box.start))
+        hi = tuple(min(a + n, b) for a, n, b in zip(lo, strip, view.box.stop, strict=True))
+        part = pull(Box(lo, hi))
+        rows.append(part[(slice(None), *(slice(None, None, view.step) for _ in range(view.box.ndim)))])
+    plane = np.concatenate(rows, axis=1 + first)
+    return plane.reshape(
+        plane.shape[0],
+        *[n for i, n in enumerate(plane.shape[1:]) if view.box.shape[i] > 1 or view.box.ndim == 2],
+    )
+
+
+def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    start = tuple(
+        max(0, min(c - _ZOOM_EDGE // 2, n - _ZOOM_EDGE)) for c, n in zip(centre, shape, strict=True)
+    )
+    return Box(start, tuple(min(n, s + _ZOOM_EDGE) for s, n in zip(start, shape, strict=True)))
+
+
+def _stretch(
+    values: NDArray[Any], observed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    use = observed if observed.any() else np.ones_like(observed)
+    pairs = []
+    for channel in values.astype(np.float64):
+        finite = channel[use & np.isfinite(channel)]
+        pairs.append(np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0))
+    low, high = np.asarray(pairs).T.reshape(2, -1, 1, 1)
+    return low, np.where(high > low, high, low + 1)
+
+
+def _colour(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
+    return np.moveaxis(np.broadcast_to(scaled, (3, *scaled.shape[1:])), 0, -1).copy()
+
+
+def _ramp(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    position = np.clip(share, 0, 1) * (len(_RAMP) - 1)
+    low = np.minimum(position.astype(int), len(_RAMP) - 2)
+    part = (position - low)[..., None]
+    picture: NDArray[np.float64] = _RAMP[low] * (1 - part) + _RAMP[low + 1] * part
+    picture[share <= 0] = 0
+    return picture
+
+
+def _webp(picture: NDArray[np.float64], view: View) -> str:
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    if view.flip:
+        image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    width, height = image.size
+    grow = max(1.0, min(3.0, 320 / max(width, height)))
+    target = (round(width * grow), max(1, round(height * grow * view.aspect)))
+    if target != image.size:
+        image = image.resize(target, Image.Resampling.NEAREST if grow > 1 else Image.Resampling.BILINEAR)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=88, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

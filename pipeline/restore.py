@@ -1,0 +1,228 @@
+"""One window in, one estimate out: fill, then references, then the network, then a calibrated uncertainty.
+
+This is the arithmetic that blocks, the self-test and `evaluate` share, so what was tested is what runs. It is pure
+and deterministic; how much of each step is used was decided once, by the self-test, and stands in the `Recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.models.base import Inpainter, Patch
+from pipeline.quality.calibration import Calibration
+from pipeline.quality.roughness import local_scale
+from pipeline.references import Ridge, reference_fill
+
+OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
+"""Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What the self-test decided for one image.
+
+    Attributes:
+        fill: the base fill.
+        ridges: global multi-band map of each reference, None if it could not be fitted.
+        reference_weights: blend weight of each reference over what came before it; 0 = not used.
+        network_weight: blend weight of the network over the classical estimate; 0 = not used.
+        single: calibration of pixels restored from the image itself.
+        referenced: calibration of pixels restored with a reference.
+        floor: smallest local scale of each channel, data units.
+        low: smallest value that may be written, per channel, data units.
+        high: largest value that may be written, per channel, data units.
+    """
+
+    fill: FillSpec
+    ridges: tuple[Ridge | None, ...] = ()
+    reference_weights: tuple[float, ...] = ()
+    network_weight: float = 0.0
+    single: Calibration = field(default_factory=Calibration)
+    referenced: Calibration = field(default_factory=Calibration)
+    floor: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """A reference or auxiliary seen through one window.
+
+    Attributes:
+        values: float32 `(c_ref, *spatial)`.
+        valid: bool `(1 | c_ref, *spatial)`.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A window to restore, with all that may help.
+
+    Attributes:
+        window: observed values and holes, `(c, *spatial)`.
+        guides: one per reference of the recipe.
+        base: the exact base fill if the survey already has it, else None.
+        patch: constant spatial shape the network sees; the window is padded to it.
+        offset: where the window lies inside the patch, per axis.
+    """
+
+    window: Window
+    guides: tuple[Guide, ...] = ()
+    base: NDArray[np.float32] | None = None
+    patch: tuple[int, ...]
+    offset: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What is known about the holes of a window; observed pixels carry their value, 0 and `OBSERVED`.
+
+    Attributes:
+        mean: float32 `(c, *spatial)`, data units, inside the recipe's limits.
+        raw: float32, uncalibrated standard error, > 0 in holes.
+        sigma: float32, calibrated standard error.
+        distance: float32, distance to the nearest observed pixel of the window, in steps of the finest axis.
+        origin: uint8, code of the source layer.
+    """
+
+    mean: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    origin: NDArray[np.uint8]
+
+
+def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
+    """Restore windows; the result of a window does not depend on the others in the call."""
+    staged = [classical(recipe, task) for task in tasks]
+    if model is None or recipe.network_weight == 0:
+        raws = [local_scale(t.window.values, t.window.valid, _floor(recipe)) for t in tasks]
+        return [
+            _finish(recipe, task, mean, raw, origin)
+            for task, (mean, origin), raw in zip(tasks, staged, raws, strict=True)
+        ]
+    means_raws = refine(model, tasks, [mean for mean, _ in staged], recipe)
+    results = []
+    for task, (mean, origin), (predicted, raw) in zip(tasks, staged, means_raws, strict=True):
+        hole = task.window.hole
+        mixed = mean + np.float32(recipe.network_weight) * (predicted - mean)
+        origin = np.where(hole & (origin == CLASSICAL), np.uint8(NETWORK), origin)
+        results.append(_finish(recipe, task, np.where(hole, mixed, mean), raw, origin))
+    return results
+
+
+def classical(recipe: Recipe, task: Task) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the estimate before the network, `(c, *spatial)`, and its source codes."""
+    window = task.window
+    mean = recipe.fill(window) if task.base is None else task.base
+    origin = np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED))
+    used = zip(recipe.ridges, recipe.reference_weights, task.guides, strict=True)
+    for k, (ridge, weight, guide) in enumerate(used):
+        if ridge is None or weight == 0:
+            continue
+        result = reference_fill(window, guide.values, guide.valid, ridge, mean)
+        take = window.hole & result.usable
+        mean = np.where(take, mean + np.float32(weight) * (result.values - mean), mean)
+        origin = np.where(take, np.uint8(REFERENCE + k), origin)
+    return mean, origin
+
+
+def refine(
+    model: Inpainter, tasks: Sequence[Task], means: Sequence[NDArray[np.float32]], recipe: Recipe
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return `(mean, raw standard error)` of the network for each window; channels without holes are skipped."""
+    patches, active = [], []
+    for task, mean in zip(tasks, means, strict=True):
+        window = task.window
+        axes = tuple(range(1, window.hole.ndim))
+        channels = np.flatnonzero(window.hole.any(axis=axes))
+        filled = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
+        patches.append(
+            Patch(
+                filled=_pad(filled[channels], task),
+                valid=_pad(window.valid[channels], task, outside=False),
+                spacing=window.spacing,
+                floor=_floor(recipe)[channels],
+            )
+        )
+        active.append(channels)
+    predictions = model.predict(patches)
+    results = []
+    for task, mean, channels, prediction in zip(tasks, means, active, predictions, strict=True):
+        inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, mean.shape[1:], strict=True)))
+        full, raw = mean.copy(), np.ones_like(mean)
+        full[channels] = prediction.mean[inner]
+        raw[channels] = prediction.scale[inner]
+        results.append((full, raw))
+    return results
+
+
+def distance_to_observed(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float32]:
+    """Return the distance of each pixel to the nearest observed one, `(c, *spatial)`, in steps of the finest axis.
+
+    A channel without observed pixels has the window's diagonal everywhere.
+    """
+    step = min(spacing)
+    sampling = [s / step for s in spacing]
+    result = np.empty(valid.shape, dtype=np.float32)
+    for c, seen in enumerate(valid):
+        if c and np.array_equal(seen, valid[c - 1]):
+            result[c] = result[c - 1]
+        elif seen.any():
+            result[c] = distance_transform_edt(~seen, sampling=sampling)
+        else:
+            result[c] = float(np.linalg.norm(seen.shape))
+    return result
+
+
+def _finish(
+    recipe: Recipe,
+    task: Task,
+    mean: NDArray[np.float32],
+    raw: NDArray[np.float32],
+    origin: NDArray[np.uint8],
+) -> Estimate:
+    window = task.window
+    column = (-1,) + (1,) * (mean.ndim - 1)
+    low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
+    high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
+    distance = distance_to_observed(window.valid, window.spacing)
+    factor = np.where(origin >= REFERENCE, recipe.referenced.factor(distance), recipe.single.factor(distance))
+    return Estimate(
+        mean=np.where(window.hole, np.clip(mean, low, high), mean),
+        raw=raw,
+        sigma=np.where(window.hole, raw * factor, np.float32(0)).astype(np.float32),
+        distance=distance,
+        origin=origin.astype(np.uint8),
+    )
+
+
+def _floor(recipe: Recipe) -> NDArray[np.float32]:
+    return np.asarray(recipe.floor, dtype=np.float32)
+
+
+def _neutral(mean: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Per-channel mean of the observed values, shaped to broadcast: what never-touch pixels look like."""
+    axes = tuple(range(1, mean.ndim))
+    count = np.maximum(valid.sum(axis=axes, keepdims=True), 1)
+    total = np.where(valid, mean, np.float32(0)).sum(axis=axes, keepdims=True, dtype=np.float64)
+    return np.asarray(total / count, dtype=np.float32)
+
+
+def _pad(array: NDArray, task: Task, *, outside: bool | None = None) -> NDArray:  # type: ignore[type-arg]
+    spatial = array.shape[1:]
+    widths = [(o, p - o - n) for o, p, n in zip(task.offset, task.patch, spatial, strict=True)]
+    if not any(a or b for a, b in widths):
+        return array
+    if outside is None:
+        return np.pad(array, [(0, 0), *widths], mode="edge")
+    return np.pad(array, [(0, 0), *widths], mode="constant", constant_values=outside)

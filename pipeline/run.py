@@ -1,0 +1,258 @@
+"""The page to read first: what `inpaint-pipeline run` does, from the config to the published files.
+
+    config -> catalog -> open -> find holes -> survey -> PLAN -> blocks -> assemble -> verify -> record -> report
+
+Each image of a batch goes through `restore`. Running again after any interruption continues: a complete plan is used
+as it is, committed blocks are not computed again, and the result is the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import journal
+from pipeline.assemble import Written, assemble, publish
+from pipeline.block import BlockResult, create_store
+from pipeline.catalog import resolve_sources
+from pipeline.config import RunConfig, config_hash, load_config, resolved
+from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
+from pipeline.events import Events
+from pipeline.execute.base import Failures, Work
+from pipeline.jobs import Order, choose_executor, orders
+from pipeline.lock import locked
+from pipeline.plan import Plan, load_plan, write_atomic
+from pipeline.provenance.facts import output_facts, peak_rss_bytes, tags, write_json
+from pipeline.record import build_record
+from pipeline.registry import load
+from pipeline.report.build import write_report
+from pipeline.resources import check_disk
+from pipeline.signals import Stop
+from pipeline.survey import survey
+from pipeline.verify import quick_check
+
+
+def run(
+    config_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    events: Events | None = None,
+) -> dict[str, Any]:
+    """Restore every image of a config and return the summary that stands in `run.json`.
+
+    Raises:
+        PipelineError: nothing could be finished; for a batch of which a part failed, `BlockFailed` (exit code 5).
+    """
+    started = time.time()
+    events = events or Events()
+    config = load_config(config_path, overrides)
+    entries: list[dict[str, Any]] = []
+    failure: PipelineError | None = None
+    with Stop() as stop:
+        for order in orders(config, resolve_sources(config)):
+            try:
+                record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
+                entries.append(_entry(order, "done", record=record))
+            except PipelineError as error:
+                failure = error
+                entries.append(_entry(order, "failed", error=error))
+                events.failed(order.stem, error)
+            if stop.requested():
+                break
+        summary = _summary(config, entries, started)
+        config.output.directory.mkdir(parents=True, exist_ok=True)
+        write_json(config.output.directory / "run.json", summary)
+        if stop.requested():
+            raise Interrupted(
+                f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue"
+            )
+    if failure is not None:
+        if len(entries) == 1:
+            raise failure
+        bad = [e["stem"] for e in entries if e["state"] != "done"]
+        raise BlockFailed(f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; see run.json")
+    return summary
+
+
+def restore(
+    order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Restore one image: plan, blocks, files, record, report. Returns the record."""
+    prepare_folder(order, overwrite=overwrite)
+    with locked(order.workdir / "lock"):
+        finished = finished_record(order)
+        if finished is not None:
+            events.already_done(order.stem)
+            return finished
+        clock = {"start": time.perf_counter()}
+        plan, facts = plan_of(order, events)
+        clock["survey"] = time.perf_counter()
+        results = compute(order, plan, events, should_stop)
+        clock["blocks"] = time.perf_counter()
+        record = build_record(order, plan, facts, results)
+        events.stage(order.stem, "assemble")
+        written = assemble(plan, order.stem, order.formats, tags(record), order.job.memory_bytes)
+        quick_check(plan, written)
+        final = publish(written, order.folder)
+        clock["assemble"] = time.perf_counter()
+        return _finish(order, plan, record, final, clock)
+
+
+def prepare_folder(order: Order, *, overwrite: bool) -> None:
+    """Make the work folder, or refuse one that belongs to another plan.
+
+    Raises:
+        OutputConflict: the folder holds other results or a run with another config, or cannot be written.
+    """
+    request = order.workdir / "request"
+    known = request.read_text().strip() if request.exists() else None
+    occupied = order.folder.exists() and any(p.name != order.workdir.name for p in order.folder.iterdir())
+    foreign = known != order.request if known is not None else occupied
+    if foreign and not overwrite:
+        raise OutputConflict(
+            f"{order.folder} holds {'a run of another config or input' if known else 'files of something else'}; "
+            "use --overwrite to replace it, or another output.directory"
+        )
+    try:
+        if overwrite and order.folder.exists():
+            with locked(order.workdir / "lock") if order.workdir.exists() else _nothing():
+                shutil.rmtree(order.folder, ignore_errors=False)
+        order.workdir.mkdir(parents=True, exist_ok=True)
+        write_atomic(request, order.request + "\n")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if isinstance(error, OutputConflict):
+            raise
+        raise OutputConflict(
+            f"{order.folder}: cannot write ({error.strerror or error}); choose another output.directory"
+        ) from error
+
+
+def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
+    """Return the plan and the survey's facts: those of an interrupted run if there are any, else new ones."""
+    import json
+
+    if (order.workdir / "plan.json").exists():
+        events.stage(order.stem, "continue")
+        return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
+    events.stage(order.stem, "survey")
+    found = survey(order.job)
+    write_json(order.workdir / "survey.json", found.facts())
+    create_store(found.plan, order.n_file_channels())
+    found.plan.save()
+    for notice in found.notices:
+        events.notice(order.stem, notice)
+    # what is reported now and after a restart must be the same object
+    return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
+
+
+def compute(
+    order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]
+) -> dict[int, dict[str, Any]]:
+    """Process every block that the journal does not have; returns the facts of all.
+
+    Raises:
+        Interrupted: a stop was requested; what is committed stays.
+        BlockFailed: some blocks failed on every attempt; the rest is committed.
+    """
+    done = journal.committed(order.workdir, plan.digest)
+    todo = sorted(set(range(len(plan.blocks))) - set(done), key=lambda b: (-plan.blocks[b][plan.ndim + 1], b))
+    events.blocks(order.stem, done=len(done), total=len(plan.blocks))
+    if todo:
+        executor, workers = choose_executor(order, plan, len(todo))
+        work = Work(
+            workdir=plan.workdir,
+            digest=plan.digest,
+            blocks=tuple(todo),
+            workers=workers,
+            memory_bytes=order.job.memory_bytes,
+        )
+
+        def on_done(result: BlockResult) -> None:
+            events.block_done(order.stem, result)
+
+        failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
+        done = journal.committed(order.workdir, plan.digest)
+        if failures:
+            check_disk(plan.workdir)
+            first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])
+            raise BlockFailed(
+                f"{order.stem}: {len(failures)} of {len(plan.blocks)} blocks failed ({first}). The others are kept: "
+                "remove the cause and run again"
+            )
+        if len(done) < len(plan.blocks):
+            raise Interrupted(f"{order.stem}: stopped with {len(done)} of {len(plan.blocks)} blocks done")
+    return done
+
+
+def finished_record(order: Order) -> dict[str, Any] | None:
+    """Return the record of a finished run of the same request whose files are all there, else None."""
+    import json
+
+    path = order.folder / "record.json"
+    if not path.exists():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text())
+    complete = all((order.folder / o["path"]).exists() for o in record["outputs"])
+    return record if complete and record.get("request") == order.request else None
+
+
+def _finish(
+    order: Order, plan: Plan, record: dict[str, Any], final: Sequence[Written], clock: Mapping[str, float]
+) -> dict[str, Any]:
+    stages = record["seconds"]
+    stages["survey_total"] = clock["survey"] - clock["start"]
+    stages["blocks"] = clock["blocks"] - clock["survey"]
+    stages["assemble"] = clock["assemble"] - clock["blocks"]
+    record["outputs"] = [output_facts(w.role, w.path, order.folder) for w in final]
+    reporting = time.perf_counter()
+    report = write_report(plan, record, order.folder)
+    stages["report"] = time.perf_counter() - reporting
+    stages["total"] = time.perf_counter() - clock["start"]
+    record["outputs"].append(output_facts("report", report, order.folder))
+    record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
+    write_json(order.folder / "record.json", record)
+    _tidy(order)
+    return record
+
+
+def _tidy(order: Order) -> None:
+    """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
+    for name in ("blocks.zarr", "ready", "staged"):
+        shutil.rmtree(order.workdir / name, ignore_errors=True)
+
+
+def _entry(
+    order: Order, state: str, *, record: Mapping[str, Any] | None = None, error: PipelineError | None = None
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"stem": order.stem, "state": state, "directory": order.folder.name}
+    if record is not None:
+        entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+        entry["outputs"] = [f"{order.folder.name}/{o['path']}" for o in record["outputs"]]
+    if error is not None:
+        entry |= {"error": str(error), "exit_code": error.exit_code}
+    return entry
+
+
+def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:
+    failed = [e for e in entries if e["state"] != "done"]
+    code = 0 if not failed else (failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code)
+    return {
+        "sources": entries,
+        "exit_code": code,
+        "seconds": time.time() - started,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "config": resolved(config),
+        "config_sha256": config_hash(config),
+    }
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()

@@ -1,0 +1,360 @@
+"""Hide observed pixels in the file's own hole shapes, restore them, and let the result decide what is used.
+
+Every choice a run makes about quality is made here and only here: which base fill, which references and how much of
+them, how much of the network, and how wide the error bars are. Weights follow the risk-averse rule mean + 2 standard
+errors, so a method must win reliably to be used at all; a network that does not help gets weight 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.box import Box
+from pipeline.models.base import Inpainter
+from pipeline.quality.calibration import Calibration, coverage, fit
+from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
+from pipeline.references import Ridge, reference_fill
+from pipeline.restore import REFERENCE, Guide, Recipe, Task, estimate, refine
+
+WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_MAX_CALIBRATION_PIXELS = 400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One window with pseudo-holes on observed pixels.
+
+    Attributes:
+        task: the window as a block would see it, with the pseudo-holes hidden as well.
+        truth: float32 `(c, *spatial)`, observed values.
+        hidden: bool `(c, *spatial)`, observed pixels that were hidden: the only ones scored.
+    """
+
+    task: Task
+    truth: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the self-test table: PSNR over hidden pixels (range p1-p99 of observed values), gain, weight, time."""
+
+    method: str
+    psnr_db: float
+    gain_db: float
+    weight: float
+    seconds: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Outcome of the self-test.
+
+    Attributes:
+        recipe: the decisions.
+        rows: the table.
+        placements: number of windows used; 0 if too little is observed, then nothing beyond the default is used.
+        hidden_pixels: pixels scored, over all channels.
+        coverage_90: share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other.
+        note: sentence for people, empty if all went well.
+    """
+
+    recipe: Recipe
+    rows: tuple[Row, ...] = ()
+    placements: int = 0
+    hidden_pixels: int = 0
+    coverage_90: float | None = None
+    predicted_rmse: tuple[float, ...] = ()
+    note: str = ""
+
+
+def judge(
+    placements: Sequence[Placement],
+    candidates: Sequence[FillSpec],
+    ridges: Sequence[Ridge | None],
+    model: Inpainter | None,
+    draft: Recipe,
+    spread: NDArray[np.float64],
+    *,
+    forced: bool = False,
+) -> Verdict:
+    """Compare methods on the placements and return the decisions.
+
+    Args:
+        placements: windows with pseudo-holes; fewer than 2 mean that nothing can be decided.
+        candidates: base fills to compare, the default first.
+        ridges: global map of each guide, None if none could be fitted.
+        model: the network, or None.
+        draft: recipe with the floor and limits of the file and the default fill.
+        spread: robust range of each channel, `(c,)`.
+        forced: use the first candidate whatever the scores; the others are only measured.
+    """
+    if len(placements) < 2:
+        return Verdict(
+            recipe=draft,
+            placements=len(placements),
+            note="too few observed pixels for a self-test: default spline only, stored calibration",
+        )
+    fill, rows, means = _choose_fill(placements, candidates, spread, forced=forced)
+    recipe = replace(draft, fill=fill, ridges=tuple(ridges), reference_weights=(0.0,) * len(ridges))
+    for k, ridge in enumerate(ridges):
+        weight, row, means = _weigh_reference(placements, k, ridge, means, spread)
+        weights = tuple(weight if i == k else w for i, w in enumerate(recipe.reference_weights))
+        recipe = replace(recipe, reference_weights=weights)
+        rows.append(row)
+    if model is not None:
+        weight, row = _weigh_network(placements, model, means, recipe, spread)
+        recipe = replace(recipe, network_weight=weight)
+        rows.append(row)
+    base = next(r.psnr_db for r in rows if r.chosen)
+    rows = [replace(r, gain_db=r.psnr_db - base) for r in rows]
+    tested = [_restored(recipe, model, p) for p in placements]
+    recipe = _calibrate(recipe, tested)
+    errors = [np.abs(t.error) for t in tested]
+    return Verdict(
+        recipe=recipe,
+        rows=tuple(rows),
+        placements=len(placements),
+        hidden_pixels=int(sum(e.size for e in errors)),
+        coverage_90=_cross_coverage(recipe, tested),
+        predicted_rmse=_rmse_by_channel(placements, tested),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """Hidden pixels of one placement after restoring, flat arrays of equal length."""
+
+    error: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    referenced: NDArray[np.bool_]
+    channel: NDArray[np.intp]
+
+
+def _choose_fill(
+    placements: Sequence[Placement],
+    candidates: Sequence[FillSpec],
+    spread: NDArray[np.float64],
+    *,
+    forced: bool,
+) -> tuple[FillSpec, list[Row], list[NDArray[np.float32]]]:
+    scores, seconds, filled = [], [], []
+    for spec in candidates:
+        started = time.perf_counter()
+        means = [spec(p.task.window) for p in placements]
+        seconds.append(time.perf_counter() - started)
+        scores.append(
+            [normalised_mse(channel_mse(m, p.truth, p.hidden), spread) for m, p in zip(means, placements, strict=True)]
+        )
+        filled.append(means)
+    table = np.asarray(scores)
+    best = 0 if forced or not np.isfinite(table).any() else int(np.nanargmin(np.nanmean(table, axis=1)))
+    rows = [
+        Row(
+            method=spec.label,
+            psnr_db=_decibel(table[i]),
+            gain_db=0.0,
+            weight=1.0 if i == best else 0.0,
+            seconds=seconds[i],
+            chosen=i == best,
+        )
+        for i, spec in enumerate(candidates)
+    ]
+    return candidates[best], rows, filled[best]
+
+
+def _weigh_reference(
+    placements: Sequence[Placement],
+    k: int,
+    ridge: Ridge | None,
+    means: list[NDArray[np.float32]],
+    spread: NDArray[np.float64],
+) -> tuple[float, Row, list[NDArray[np.float32]]]:
+    started = time.perf_counter()
+    name = f"reference {k}"
+    if ridge is None:
+        row = Row(
+            method=f"{name} (no overlap)",
+            psnr_db=float("nan"),
+            gain_db=0.0,
+            weight=0.0,
+            seconds=0.0,
+            chosen=False,
+        )
+        return 0.0, row, means
+    proposals = []
+    for placement, mean in zip(placements, means, strict=True):
+        guide = placement.task.guides[k]
+        result = reference_fill(placement.task.window, guide.values, guide.valid, ridge, mean)
+        take = placement.task.window.hole & result.usable
+        proposals.append(np.where(take, result.values, mean))
+    weight, score = _weigh(placements, means, proposals, spread)
+    mixed = [m + np.float32(weight) * (p - m) for m, p in zip(means, proposals, strict=True)]
+    row = Row(
+        method=name, psnr_db=score, gain_db=float("nan"), weight=weight,
+        seconds=time.perf_counter() - started, chosen=weight > 0,
+    )  # fmt: skip
+    return weight, row, mixed
+
+
+def _weigh_network(
+    placements: Sequence[Placement],
+    model: Inpainter,
+    means: list[NDArray[np.float32]],
+    recipe: Recipe,
+    spread: NDArray[np.float64],
+) -> tuple[float, Row]:
+    started = time.perf_counter()
+    proposals = [
+        np.where(p.task.window.hole, refine(model, [p.task], [mean], recipe)[0][0], mean)
+        for p, mean in zip(placements, means, strict=True)
+    ]
+    weight, score = _weigh(placements, means, proposals, spread)
+    row = Row(
+        method=f"network {model.name}", psnr_db=score, gain_db=float("nan"), weight=weight,
+        seconds=time.perf_counter() - started, chosen=weight > 0,
+    )  # fmt: skip
+    return weight, row
+
+
+def _weigh(
+    placements: Sequence[Placement],
+    means: Sequence[NDArray[np.float32]],
+    proposals: Sequence[NDArray[np.float32]],
+    spread: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Return the risk-averse weight of the proposals over the means, and the PSNR of the proposals alone."""
+    mixed = np.asarray(
+        [
+            [
+                normalised_mse(channel_mse(m + np.float32(w) * (q - m), p.truth, p.hidden), spread)
+                for p, m, q in zip(placements, means, proposals, strict=True)
+            ]
+            for w in WEIGHTS
+        ]
+    )
+    return risk_averse_weight(mixed[0], mixed, WEIGHTS), _decibel(mixed[-1])
+
+
+def _restored(recipe: Recipe, model: Inpainter | None, placement: Placement) -> _Tested:
+    result = estimate(recipe, model, [placement.task])[0]
+    hidden = placement.hidden
+    error = (result.mean - placement.truth)[hidden]
+    channel = np.nonzero(hidden)[0]
+    return _Tested(error, result.raw[hidden], result.distance[hidden], result.origin[hidden] >= REFERENCE, channel)
+
+
+def _calibrate(recipe: Recipe, tested: Sequence[_Tested]) -> Recipe:
+    def of(referenced: bool) -> Calibration:
+        parts = [(np.abs(t.error), t.raw, t.distance, t.referenced == referenced) for t in tested]
+        error, raw, distance = (np.concatenate([p[i][p[3]] for p in parts]) for i in range(3))
+        step = max(1, error.size // _MAX_CALIBRATION_PIXELS)
+        return fit(error[::step], raw[::step], distance[::step])
+
+    return replace(recipe, single=of(False), referenced=of(True) if any(recipe.reference_weights) else Calibration())
+
+
+def _cross_coverage(recipe: Recipe, tested: Sequence[_Tested]) -> float | None:
+    half = _calibrate(recipe, tested[::2])
+    errors, sigmas = [], []
+    for t in tested[1::2]:
+        factor = np.where(t.referenced, half.referenced.factor(t.distance), half.single.factor(t.distance))
+        errors.append(np.abs(t.error))
+        sigmas.append(t.raw * factor)
+    value = coverage(np.concatenate(errors), np.concatenate(sigmas))
+    return None if np.isnan(value) else value
+
+
+def _rmse_by_channel(placements: Sequence[Placement], tested: Sequence[_Tested]) -> tuple[float, ...]:
+    total = np.zeros(placements[0].truth.shape[0])
+    count = np.zeros_like(total)
+    for t in tested:
+        total += np.bincount(t.channel, weights=t.error.astype(np.float64) ** 2, minlength=total.size)
+        count += np.bincount(t.channel, minlength=total.size)
+    return tuple(float(v) for v in np.sqrt(total / np.maximum(count, 1)))
+
+
+def _decibel(normalised: NDArray[np.float64]) -> float:
+    """PSNR in dB of the mean normalised MSE over placements."""
+    usable = normalised[np.isfinite(normalised)]
+    if not usable.size:
+        return float("nan")
+    return float(-10 * np.log10(max(usable.mean(), 1e-12)))
+
+
+def place(
+    read: Callable[[Box], tuple[Window, tuple[Guide, ...]]],
+    windows: Sequence[Box],
+    patterns: Sequence[NDArray[np.bool_]],
+    patch: tuple[int, ...],
+    seed: int,
+) -> list[Placement]:
+    """Cut the windows and hide observed pixels in them in the shape of the patterns.
+
+    A pattern `(n, *spatial)` is flipped, rolled and cut to the window; between 1 % and 60 % of the observed pixels of
+    a window, and at least 64, are hidden. Windows in which that fails are left out.
+    """
+    rng = np.random.default_rng(seed)
+    placed = []
+    for box in windows:
+        window, guides = read(box)
+        hidden = _hide(window.valid, patterns, rng)
+        if hidden is None:
+            continue
+        truth = window.values
+        tested = replace(
+            window,
+            values=np.where(hidden, np.float32(0), window.values),
+            valid=window.valid & ~hidden,
+            hole=window.hole | hidden,
+        )
+        task = Task(window=tested, guides=guides, patch=patch, offset=(0,) * len(patch))
+        placed.append(Placement(task=task, truth=truth, hidden=hidden))
+    return placed
+
+
+def _hide(
+    valid: NDArray[np.bool_], patterns: Sequence[NDArray[np.bool_]], rng: np.random.Generator
+) -> NDArray[np.bool_] | None:
+    observed = int(valid.sum())
+    least = max(64, observed // 100)
+    for _attempt in range(12):
+        hidden = _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng) & valid
+        if hidden.sum() > 0.6 * observed:
+            hidden &= _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng)
+        if hidden.sum() > 0.6 * observed:
+            hidden = hidden & _half(valid.shape, rng)
+        if least <= hidden.sum() <= 0.6 * observed:
+            return hidden
+    return None
+
+
+def _transformed(pattern: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Flip and roll a pattern at random and tile it to `shape`; no rotation, stripes and slices keep their axis."""
+    for axis in range(1, pattern.ndim):
+        if rng.random() < 0.5:
+            pattern = np.flip(pattern, axis=axis)
+        if rng.random() < 0.5:
+            pattern = np.roll(pattern, int(rng.integers(pattern.shape[axis])), axis=axis)
+    if pattern.shape[0] > 1:
+        pattern = np.roll(pattern, int(rng.integers(pattern.shape[0])), axis=0)
+    fitted = pattern[(slice(None), *(slice(0, n) for n in shape[1:]))]
+    widths = [(0, 0)] + [(0, n - m) for n, m in zip(shape[1:], fitted.shape[1:], strict=True)]
+    return np.broadcast_to(np.pad(fitted, widths), shape)
+
+
+def _half(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """True on one half of the window, cut across a random axis."""
+    axis = int(rng.integers(1, len(shape)))
+    line = np.arange(shape[axis]) < shape[axis] // 2
+    if rng.random() < 0.5:
+        line = ~line
+    return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)

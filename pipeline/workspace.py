@@ -1,0 +1,200 @@
+"""The open files of a plan in one process: image, guides, hole states, coarse fill, model, block store.
+
+Opened once a process and cached, so a worker that runs a thousand blocks opens each file once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.fills.base import Window
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.masks.base import FILL, KEEP, Mask, open_masks
+from pipeline.models.base import Inpainter
+from pipeline.plan import Plan, SourceRef, load_plan
+from pipeline.registry import load
+from pipeline.restore import Guide, Task
+
+STORED = "stored"
+"""Marker instead of a base fill: holes keep what the file stores there. Only the identity model uses it."""
+
+STATE, GUESS, BLOCKS = "state.zarr", "guess.npy", "blocks.zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Everything a block reads.
+
+    Attributes:
+        plan: the plan.
+        source: the image, staged if that makes reading cheaper.
+        guides: sources of the references and auxiliaries with their own masks.
+        state: zarr array uint8 `(n_state, *spatial)` of KEEP/FILL/NEVER.
+        guess: float32 `(c, *coarse)`, centred values of the coarse fill.
+        model: the network, None if the recipe does not use one.
+    """
+
+    plan: Plan
+    source: Source
+    guides: tuple[tuple[Source, Mask], ...]
+    state: zarr.Array
+    guess: NDArray[np.float32]
+    model: Inpainter | None
+
+    def read_state(self, box: Box) -> NDArray[np.uint8]:
+        """Return the states of `box`, shape `(n_state, *box.shape)`."""
+        return np.asarray(self.state[(slice(None), *box.slices)])
+
+    def read_guides(self, box: Box) -> tuple[Guide, ...]:
+        """Return references and auxiliaries over `box`."""
+        return tuple(read_guide(source, mask, box) for source, mask in self.guides)
+
+    def task(self, index: tuple[int, ...], held: Held) -> Task:
+        """Cut the window of patch `index` out of what a block holds in memory."""
+        plan = self.plan
+        patch_box = plan.lattice.box(index)
+        box = patch_box & Box.whole(plan.space.shape)
+        part = (slice(None), *box.within(held.box))
+        state = held.state[part]
+        shape = (len(plan.channels), *box.shape)
+        guess = coarse_window(self.guess, plan.guess_factor, box)
+        window = Window(
+            values=held.values[part],
+            valid=np.broadcast_to(state == KEEP, shape),
+            hole=np.broadcast_to(state == FILL, shape),
+            spacing=plan.spacing,
+            guess=guess,
+            open_edges=tuple(
+                (a > 0, b < n) for a, b, n in zip(box.start, box.stop, plan.space.shape, strict=True)
+            ),
+        )
+        return Task(
+            window=window,
+            guides=tuple(Guide(values=g.values[part], valid=g.valid[part]) for g in held.guides),
+            base=self._base(window, guess),
+            patch=plan.lattice.patch,
+            offset=tuple(a - b for a, b in zip(box.start, patch_box.start, strict=True)),
+        )
+
+    def _base(self, window: Window, guess: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        if self.plan.recipe.fill.kind == STORED:
+            return window.values
+        return np.where(window.valid, window.values, guess) if self.plan.guess_factor == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Pixels of one read box, in memory: centred values, states and guides."""
+
+    box: Box
+    values: NDArray[np.float32]
+    state: NDArray[np.uint8]
+    guides: tuple[Guide, ...]
+
+
+@lru_cache(maxsize=2)
+def open_workspace(workdir: str, digest: str) -> Workspace:
+    """Open (once a process) all that the plan in `workdir` needs; `digest` guards against another plan there."""
+    plan = load_plan(Path(workdir))
+    if plan.digest != digest:
+        raise RuntimeError(f"plan in {workdir} changed from {digest[:12]} to {plan.digest[:12]} while in use")
+    folder = Path(workdir)
+    return Workspace(
+        plan=plan,
+        source=open_source(plan.source, plan),
+        guides=tuple(open_guides(plan)),
+        state=zarr.open_array(folder / STATE, mode="r"),
+        guess=np.load(folder / GUESS, mmap_mode="r"),
+        model=open_model(plan),
+    )
+
+
+def open_source(ref: SourceRef, plan: Plan | None = None) -> Source:
+    """Open the image of a reference, staged and resampled as it says."""
+    source: Source = load("formats", ref.kind).open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
+    if ref.staged:
+        source = source.stage(Path(ref.staged))
+    if ref.resample and plan is not None:
+        from pipeline.formats._resample import resampled
+
+        source = resampled(source, plan.space)
+    return source
+
+
+def open_guides(plan: Plan) -> list[tuple[Source, Mask]]:
+    """Open references and auxiliaries with their own masks."""
+    opened = []
+    for guide in plan.guides:
+        source = open_source(guide.source, plan)
+        opened.append((source, open_guide_mask(guide.masks, source, guide.base)))
+    return opened
+
+
+def open_guide_mask(entries: Sequence[dict[str, Any]], source: Source, base: str) -> Mask:
+    """Open the masks of a guide; without any, its nodata is all that is known."""
+    options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in entries]
+    return open_masks(options, source, lambda path: str(Path(base, path)))
+
+
+def read_guide(source: Source, mask: Mask, box: Box) -> Guide:
+    """Read a guide over `box` as float32 with its validity."""
+    values = source.read(box).astype(np.float32)
+    valid = np.asarray(mask.read(box) == KEEP) & np.isfinite(values)
+    return Guide(values=np.where(valid, values, np.float32(0)), valid=valid)
+
+
+def open_model(plan: Plan) -> Inpainter | None:
+    """Open the plan's model; None if the recipe does not use it."""
+    if plan.model is None or plan.recipe.network_weight == 0:
+        return None
+    ref = plan.model
+    model: Inpainter = load("models", ref.kind).open_model(
+        Path(ref.weights) if ref.weights else None, ndim=plan.ndim, device=ref.device, options=ref.options
+    )
+    if model.sha256 != ref.sha256:
+        raise RuntimeError(f"model weights changed: plan has {ref.sha256[:12]}, found {model.sha256[:12]}")
+    return model
+
+
+def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return stored values as float32 relative to `centre`, 0 where not valid.
+
+    The centre is 0 for every dtype that float32 holds exactly; for wide integers and float64 it keeps precision.
+    """
+    column = np.asarray(centre, dtype=np.float64).reshape((-1,) + (1,) * (stored.ndim - 1))
+    safe = np.where(valid, stored, 0)
+    if not column.any():
+        return safe.astype(np.float32)
+    return np.where(valid, safe.astype(np.float64) - column, 0.0).astype(np.float32)
+
+
+def coarse_window(guess: NDArray[np.float32], factor: int, box: Box) -> NDArray[np.float32]:
+    """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
+    if factor == 1:
+        return np.asarray(guess[(slice(None), *box.slices)])
+    lows, weights, cells = [], [], []
+    for axis in range(box.ndim):
+        position = (np.arange(box.start[axis], box.stop[axis]) + 0.5) / factor - 0.5
+        position = np.clip(position, 0, guess.shape[axis + 1] - 1)
+        first = int(position[0])
+        last = min(int(position[-1]) + 1, guess.shape[axis + 1] - 1)
+        low = np.minimum(position.astype(int), last)
+        lows.append(low - first)
+        weights.append((position - low).astype(np.float32))
+        cells.append(slice(first, last + 1))
+    result = np.asarray(guess[(slice(None), *cells)])
+    for axis, (low, weight) in enumerate(zip(lows, weights, strict=True), start=1):
+        upper = np.minimum(low + 1, result.shape[axis] - 1)
+        column = weight.reshape([-1 if a == axis else 1 for a in range(result.ndim)])
+        below, above = np.take(result, low, axis=axis), np.take(result, upper, axis=axis)
+        result = below + column * (above - below)
+    return result
