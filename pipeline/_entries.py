@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from pipeline import __version__, _yaml
-from pipeline._fields import Bands, Masks, Nodata, SourceText, known_kind
+from pipeline._fields import Bands, DateText, Masks, Nodata, SourceText, known_kind
 from pipeline.config import References, Section, mask_keys
 from pipeline.errors import ConfigError
 
@@ -44,7 +44,7 @@ class EntryConfig(Section):
     mask: Masks = Field(default=(), description="What is hidden, unless the config says otherwise.")
     references: References = ()
     auxiliary: References = ()
-    date: str | None = Field(default=None, description="Acquisition date.")
+    date: DateText | None = Field(default=None, description="Acquisition date.")
     gsd: float | None = Field(default=None, gt=0, description="Ground sampling distance in metres.")
     providers: tuple[str, ...] = ()
     sha256: dict[str, str] = Field(default_factory=dict, description="File name to hash; checked before use.")

@@ -139,6 +139,9 @@ class OrText:
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
+DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""A date as written; a bare year is a number in YAML."""
+
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
 Bands = tuple[int | str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os
 import re
@@ -175,7 +176,8 @@ def _scalar(node: Any) -> Any:
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
-    return node
+    # YAML 1.2 knows no dates: an unquoted 2024-06-01 is text.
+    return node.isoformat() if isinstance(node, datetime.date) else node
 
 
 def _copy(node: Any) -> Any:

@@ -30,6 +30,7 @@ from pipeline._fields import (
     AutoCounts,
     Bands,
     ByteCount,
+    DateText,
     Masks,
     Nodata,
     OrAlone,
@@ -59,7 +60,7 @@ class ReferenceConfig(Section):
     mask: Masks | None = Field(default=None, description="What is hidden in it; looked for when left out.")
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
-    date: str | None = Field(default=None, description="Acquisition date, for the record.")
+    date: DateText | None = Field(default=None, description="Acquisition date, for the record.")
     resample: bool = Field(default=False, description="Read it on the grid of the image (linear interpolation).")
 
 
