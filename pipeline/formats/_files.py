@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import SourceError
+from pipeline.errors import OutputConflict, PipelineError, SourceError
 
 
 def is_remote(path: str) -> bool:
@@ -60,6 +60,23 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[Path]:
+    """Yield a scratch folder in which `path` is made; low-level `errors` become one that names it.
+
+    Raises:
+        OutputConflict: the file cannot be written.
+    """
+    try:
+        with scratch_folder(scratch) as folder:
+            yield folder
+    except PipelineError:
+        raise
+    except errors as error:
+        cause = error.__cause__ or error
+        raise OutputConflict(f"{path}: cannot be written: {cause}; check space and permissions") from error
 
 
 def publish(finished: Path, path: Path) -> None:

@@ -27,12 +27,15 @@ def gdal_env(*, remote: bool = False) -> Any:
     Locally the folder is listed, because masks and RPCs may lie in sidecar files; over HTTP a listing costs
     one request a file and is switched off.
     """
-    return rasterio.Env(
-        GDAL_CACHEMAX=128,
-        GDAL_TIFF_INTERNAL_MASK=True,
-        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR" if remote else "FALSE",
-        VSI_CACHE=remote,
-    )
+    options: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
+    if remote:
+        options = {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GDAL_HTTP_MAX_RETRY": 3,
+            "GDAL_HTTP_RETRY_DELAY": 1,
+            "VSI_CACHE": True,
+        }
+    return rasterio.Env(GDAL_CACHEMAX=128, GDAL_TIFF_INTERNAL_MASK=True, **options)
 
 
 @contextmanager
@@ -62,9 +65,7 @@ def open_dataset(path: str) -> Any:
         ) from error
     if dataset.driver not in DRIVERS:
         dataset.close()
-        raise SourceError(
-            f"{path}: this is {dataset.driver}, not GeoTIFF or JPEG 2000; convert it with gdal_translate"
-        )
+        raise SourceError(f"{path}: this is {dataset.driver}, not GeoTIFF or JPEG 2000; convert it with gdal_translate")
     return dataset
 
 

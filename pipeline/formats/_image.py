@@ -82,15 +82,11 @@ def pulled(pull: Pull, layer: Layer, box: Box) -> NDArray[Any]:
     values = np.asarray(pull(box))
     expected = (layer.n_channels, *box.shape)
     if values.shape != expected or values.dtype != layer.dtype:
-        raise ValueError(
-            f"{layer.role}, {box}: pulled {values.dtype}{values.shape}, expected {layer.dtype}{expected}"
-        )
+        raise ValueError(f"{layer.role}, {box}: pulled {values.dtype}{values.shape}, expected {layer.dtype}{expected}")
     return values
 
 
-def windows(
-    shape: tuple[int, ...], tile: tuple[int, ...], pixel_bytes: int, memory_bytes: int
-) -> Iterator[Box]:
+def windows(shape: tuple[int, ...], tile: tuple[int, ...], pixel_bytes: int, memory_bytes: int) -> Iterator[Box]:
     """Cut an image into boxes of whole tiles, in file order, each within half the memory bound.
 
     Boxes grow along the last axis first; a box is never smaller than one tile.

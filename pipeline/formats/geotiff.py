@@ -20,8 +20,8 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pipeline.errors import OutputConflict, SourceError
-from pipeline.formats._files import first_bytes, publish, scratch_folder, suffix_matches
+from pipeline.errors import SourceError
+from pipeline.formats._files import first_bytes, publish, suffix_matches, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
 from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats._raster_header import (
@@ -140,9 +140,7 @@ class GeoTiff(Image):
 
     def _mask_band(self, channel: _Channel, box: Box) -> NDArray[np.uint8]:
         with reading(self.paths[channel.file], box):
-            mask: NDArray[np.uint8] = self.pool.get(channel.file).read_masks(
-                channel.mask_band, window=_window(box)
-            )
+            mask: NDArray[np.uint8] = self.pool.get(channel.file).read_masks(channel.mask_band, window=_window(box))
         return mask
 
 
@@ -331,17 +329,11 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
     header = header_of_layer(own, layer)
     mask = like.file_mask if isinstance(like, GeoTiff) and layer.role == "restored" else None
-    with scratch_folder(options.scratch) as folder:
+    pixels = _Pixels(pull=pull, mask=mask, options=options)
+    with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env():
         tiled, finished = folder / "tiled.tif", folder / "cog.tif"
-        try:
-            with gdal_env():
-                _write_tiled(tiled, layer, header, like.space, _Pixels(pull=pull, mask=mask, options=options))
-                _copy_cog(tiled, finished, "NEAREST" if layer.role == "source" else "AVERAGE")
-        except RasterioError as error:
-            cause = error.__cause__ or error
-            raise OutputConflict(
-                f"{path}: cannot be written: {cause}; check space and permissions"
-            ) from error
+        _write_tiled(tiled, layer, header, like.space, pixels)
+        _copy_cog(tiled, finished, "NEAREST" if layer.role == "source" else "AVERAGE")
         publish(finished, path)
 
 

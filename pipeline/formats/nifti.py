@@ -21,8 +21,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputConflict, SourceError
-from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder
+from pipeline.errors import SourceError
+from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder, writing
 from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import Image, pulled, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
@@ -275,9 +275,7 @@ def _attributes(header: Any) -> dict[str, Any]:
 def _require_complete(path: str, expected: int) -> None:
     found = Path(path).stat().st_size if Path(path).exists() else 0
     if found < expected:
-        raise SourceError(
-            f"{path}: truncated: {found} bytes found, {expected} expected from its header; copy it again"
-        )
+        raise SourceError(f"{path}: truncated: {found} bytes found, {expected} expected from its header; copy it again")
 
 
 def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:
@@ -301,23 +299,16 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     order: Literal["<", ">"] = ">" if like.attributes.get("byte_order") == "big" else "<"
     dtype = layer.dtype.newbyteorder(order)
     shape, pixel_bytes = like.space.shape, layer.n_channels * dtype.itemsize
-    with scratch_folder(options.scratch) as folder:
+    with writing(path, options.scratch) as folder:
         raw, packed = folder / "volume.nii", folder / "volume.nii.gz"
-        try:
-            with raw.open("wb") as file:
-                file.write(prefix)
-                for slab in windows(shape, (1, *shape[1:]), pixel_bytes, options.memory_bytes):
-                    values = pulled(pull, layer, slab).astype(dtype, copy=False)
-                    _write_slab(file, len(prefix), shape[0], slab, values)
-            if path.name.endswith(".gz"):
-                deflate_file(raw, packed)
-            publish(packed if packed.exists() else raw, path)
-        except SourceError:
-            raise
-        except OSError as error:
-            raise OutputConflict(
-                f"{path}: cannot be written: {error}; check space and permissions"
-            ) from error
+        with raw.open("wb") as file:
+            file.write(prefix)
+            for slab in windows(shape, (1, *shape[1:]), pixel_bytes, options.memory_bytes):
+                values = pulled(pull, layer, slab).astype(dtype, copy=False)
+                _write_slab(file, len(prefix), shape[0], slab, values)
+        if path.name.endswith(".gz"):
+            deflate_file(raw, packed)
+        publish(packed if packed.exists() else raw, path)
 
 
 def _write_slab(file: IO[bytes], offset: int, depth: int, slab: Box, values: NDArray[Any]) -> None:

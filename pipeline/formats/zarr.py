@@ -20,9 +20,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from pipeline.errors import OutputConflict, SourceError
+from pipeline.errors import SourceError
 from pipeline.formats import _zarr_conventions as conventions
-from pipeline.formats._files import publish, require_file, scratch_folder
+from pipeline.formats._files import publish, require_file, writing
 from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -81,9 +81,7 @@ class Zarr(Image):
         return np.stack([unobserved(v, nodata) for v, nodata in zip(values, self.nodata, strict=True)])
 
 
-def open_source(
-    paths: Sequence[str], *, bands: Sequence[int | str] | None = None, nodata: float | None = None
-) -> Zarr:
+def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = None, nodata: float | None = None) -> Zarr:
     """Open one zarr v3 array, or the `restored` (or only) image array of a group.
 
     Args:
@@ -164,9 +162,7 @@ def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:
 def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str, Any]) -> Space:
     if "space" in own:
         fields = own["space"]
-        return Space(
-            **{**fields, "shape": tuple(fields["shape"]), "affine": tuple(float(v) for v in fields["affine"])}
-        )
+        return Space(**{**fields, "shape": tuple(fields["shape"]), "affine": tuple(float(v) for v in fields["affine"])})
     dims = tuple(array.metadata.dimension_names or ())
     if multiscale is not None:
         dims = tuple(axis["name"] for axis in multiscale["axes"])
@@ -196,9 +192,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     write_zarr_product(path, [(layer, pull)], like, options)
 
 
-def write_zarr_product(
-    path: Path, layers: Sequence[tuple[Layer, Pull]], like: Source, options: WriteOptions
-) -> None:
+def write_zarr_product(path: Path, layers: Sequence[tuple[Layer, Pull]], like: Source, options: WriteOptions) -> None:
     """Write layers on the grid of `like` into one zarr v3 group, which appears under its name when complete.
 
     Uncertainty is in stored units for rasters and in physical units for volumes, as in the native formats.
@@ -213,23 +207,16 @@ def write_zarr_product(
     Raises:
         OutputConflict: the store cannot be written.
     """
-    with scratch_folder(options.scratch) as folder:
+    with writing(path, options.scratch) as folder:
         building = folder / "product.zarr"
-        try:
-            root = zarr.open_group(building, mode="w", zarr_format=3)
-            root.attrs.update(_root_attributes(like, layers))
-            if like.space.kind == "raster":
-                _write_coordinates(root, like.space)
-            for layer, pull in layers:
-                _write_layer(root, layer, like, pull, options)
-            _finish(building)
-            publish(building, path)
-        except SourceError:
-            raise
-        except OSError as error:
-            raise OutputConflict(
-                f"{path}: cannot be written: {error}; check space and permissions"
-            ) from error
+        root = zarr.open_group(building, mode="w", zarr_format=3)
+        root.attrs.update(_root_attributes(like, layers))
+        if like.space.kind == "raster":
+            _write_coordinates(root, like.space)
+        for layer, pull in layers:
+            _write_layer(root, layer, like, pull, options)
+        _finish(building)
+        publish(building, path)
 
 
 def _finish(building: Path) -> None:
@@ -306,8 +293,7 @@ def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[
         },
         "channel_names": list(names),
         "nodata": [
-            None if v is None else repr(float(v))
-            for v in (like.nodata if restored else (nodata,) * len(names))
+            None if v is None else repr(float(v)) for v in (like.nodata if restored else (nodata,) * len(names))
         ],
         "scale_offset": [list(pair) for pair in scales],
         "fixed_channels": list(like.fixed_channels) if restored else [],

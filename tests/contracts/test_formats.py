@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline import registry
-from pipeline.errors import SourceError
+from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
 from tests.support_formats import (
@@ -30,11 +30,7 @@ SHAPES = {
     "raster": [(1, 1), (7, 1), (1, 9), (33, 47)],
     "volume": [(1, 1, 1), (5, 1, 3), (1, 7, 4), (9, 8, 7)],
 }
-CASES = [
-    (kind, space)
-    for kind in registry.kinds("formats")
-    for space in registry.load("formats", kind).SPACE_KINDS
-]
+CASES = [(kind, space) for kind in registry.kinds("formats") for space in registry.load("formats", kind).SPACE_KINDS]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -44,9 +40,7 @@ def case(request: pytest.FixtureRequest) -> tuple[ModuleType, str]:
     return registry.load("formats", kind), space
 
 
-def _write(
-    module: ModuleType, image: MemoryImage, tmp_path: Path, name: str = "image", **fields: Any
-) -> Path:
+def _write(module: ModuleType, image: MemoryImage, tmp_path: Path, name: str = "image", **fields: Any) -> Path:
     path = tmp_path / (name + module.SUFFIXES[0])
     module.write(layer_of(image, **fields), path, image, image.read, options(tmp_path))
     return path
@@ -181,6 +175,15 @@ class TestFormat:
         assert not path.exists()
         assert list((tmp_path / "scratch").iterdir()) == []
 
+    def test_unusable_scratch_is_an_output_conflict(self, case: Any, tmp_path: Path) -> None:
+        """What the disk refuses is an error that names the file, with the exit code for outputs."""
+        module, space = case
+        image = memory_image(SHAPES[space][-1], "int16")
+        path = tmp_path / ("image" + module.SUFFIXES[0])
+        (tmp_path / "scratch").touch()
+        with pytest.raises(OutputConflict, match=path.name):
+            module.write(layer_of(image), path, image, image.read, options(tmp_path))
+
     def test_an_old_result_is_replaced_whole(self, case: Any, tmp_path: Path) -> None:
         """Writing over an existing result leaves the new one only."""
         module, space = case
@@ -196,9 +199,7 @@ class TestFormat:
         image = memory_image(SHAPES[space][-1], "int16")
         path = tmp_path / ("wrong" + module.SUFFIXES[0])
         with pytest.raises(ValueError, match="expected int16"):
-            module.write(
-                layer_of(image), path, image, lambda box: np.zeros((1, *box.shape)), options(tmp_path)
-            )
+            module.write(layer_of(image), path, image, lambda box: np.zeros((1, *box.shape)), options(tmp_path))
 
     def test_is_found_without_being_named(self, case: Any, tmp_path: Path) -> None:
         """`open_any` finds the format from the suffix, and from the content when the name says nothing."""

@@ -118,6 +118,8 @@ HEADERS = {
     "alpha": (4, "uint8", {"setup": lambda d: setattr(d, "colorinterp", RGBA)}),
     "alpha 16 bit": (4, "uint16", {"setup": lambda d: setattr(d, "colorinterp", RGBA)}),
     "three grey bytes": (3, "uint8", {"photometric": "MINISBLACK"}),
+    "four grey bytes": (4, "uint8", {"photometric": "MINISBLACK", "alpha": "unspecified"}),
+    "rgb and infrared": (4, "uint8", {"photometric": "RGB", "alpha": "unspecified"}),
     "nan nodata": (1, "float32", {"nodata": float("nan")}),
     "huge nodata": (1, "float32", {"nodata": -3.4028234663852886e38}),
     "int64 nodata": (1, "int64", {"nodata": -9999}),
@@ -217,6 +219,15 @@ def test_nodata_that_cannot_occur_hides_nothing(tmp_path: Path) -> None:
     assert not source.never(whole(source)).any()
 
 
+def test_fourth_byte_band_is_no_alpha_unless_the_file_says_so(tmp_path: Path) -> None:
+    """GDAL would mark the fourth of four byte bands as alpha; infrared must stay a band to restore."""
+    values = random_values((4, 20, 30), "uint8")
+    path = write_tiff(tmp_path / "in.tif", values, photometric="RGB", alpha="unspecified")
+    source = geotiff.open_source([str(_restore(path, tmp_path))])
+    assert source.fixed_channels == ()
+    assert not source.never(whole(source)).any()
+
+
 def test_point_or_area_stays_and_no_time_is_invented(tmp_path: Path) -> None:
     """Two runs at two times give the same bytes, and no date tag appears."""
     path = write_tiff(tmp_path / "in.tif", random_values((3, 70, 90), "uint16"), setup=_describe_bands)
@@ -259,9 +270,7 @@ def test_bands_on_other_grids_are_refused_with_both(tmp_path: Path) -> None:
 
 def test_bands_that_disagree_on_nodata_need_a_word(tmp_path: Path) -> None:
     """A TIFF holds one nodata value, so two must be resolved by the user."""
-    files = [
-        str(write_tiff(tmp_path / f"{v}.tif", random_values((1, 9, 9), "int16"), nodata=v)) for v in (0, -1)
-    ]
+    files = [str(write_tiff(tmp_path / f"{v}.tif", random_values((1, 9, 9), "int16"), nodata=v)) for v in (0, -1)]
     with pytest.raises(SourceError, match="nodata differs"):
         geotiff.open_source(files)
     source = geotiff.open_source(files, nodata=-1)
@@ -283,9 +292,7 @@ def test_equal_band_names_are_told_apart(tmp_path: Path) -> None:
 def test_jpeg2000_input_gives_a_cog(tmp_path: Path) -> None:
     """JPEG 2000 (Sentinel-2 products) is read; the result is a COG with the same values."""
     values = np.arange(2 * 64 * 64, dtype=np.uint16).reshape(2, 64, 64)
-    path = write_tiff(
-        tmp_path / "in.jp2", values, driver="JP2OpenJPEG", REVERSIBLE="YES", QUALITY="100", YCBCR420="NO"
-    )
+    path = write_tiff(tmp_path / "in.jp2", values, driver="JP2OpenJPEG", REVERSIBLE="YES", QUALITY="100", YCBCR420="NO")
     result = _restore(path, tmp_path)
     with rasterio.open(path) as before, rasterio.open(result) as after:
         assert same_bytes(after.read(), before.read())
@@ -309,9 +316,7 @@ def test_overviews_never_mix_codes(role: str, expected: set[int], tmp_path: Path
 
 def test_uncertainty_has_the_scale_but_not_the_offset(tmp_path: Path) -> None:
     """An error in stored units is scaled like the data; an offset would shift it."""
-    path = write_tiff(
-        tmp_path / "in.tif", random_values((2, 70, 90), "uint16"), setup=_describe_bands, nodata=0
-    )
+    path = write_tiff(tmp_path / "in.tif", random_values((2, 70, 90), "uint16"), setup=_describe_bands, nodata=0)
     source = geotiff.open_source([str(path)])
     layer = layer_of(source, "uncertainty", dtype=np.dtype("float32"), nodata=float("nan"))
     result = tmp_path / "uncertainty.tif"
