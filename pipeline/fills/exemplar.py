@@ -20,9 +20,11 @@ from pipeline.fills.base import Window
 NDIM = (2,)
 
 _COMPONENTS = 3
+_LAYER = 2
+"""Pixels of depth that are matched at once."""
 _COPIED = 0.5
 """Weight of a pixel filled before, against an observed one, in the comparison of two patches."""
-_UNKNOWN = 0.02
+_UNKNOWN = 0.3
 """Weight of a pixel that has only its spline value yet."""
 
 Places = NDArray[np.intp]
@@ -86,7 +88,7 @@ class _Search:
         return cost
 
 
-def fill(window: Window, *, size: int = 7, sweeps: int = 4, seed: int = 0) -> NDArray[np.float32]:
+def fill(window: Window, *, size: int = 7, sweeps: int = 3, seed: int = 0) -> NDArray[np.float32]:
     """Fill the holes with copies of observed pixels whose surroundings look alike.
 
     Where no whole patch is observed, the tension spline stands.
@@ -121,7 +123,7 @@ def fill(window: Window, *, size: int = 7, sweeps: int = 4, seed: int = 0) -> ND
         cost=np.full(hole.shape, np.inf, dtype=np.float32),
         radius=radius,
     )
-    depth = ndimage.distance_transform_cdt(~complete, metric="chessboard") * hole
+    depth = -(-ndimage.distance_transform_cdt(~complete, metric="chessboard") // _LAYER) * hole
     random = np.random.default_rng(seed)
     for layer in range(1, int(depth.max()) + 1):
         targets = np.array(np.nonzero(depth == layer))

@@ -1,0 +1,170 @@
+"""Tension and harmonic fills against a dense oracle, and their edge rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.fills import harmonic, tension
+from pipeline.fills._solve import solve
+from pipeline.fills.base import Window
+
+
+def oracle(values, usable, hole, weights, t):
+    """Solve the same energy with dense matrices: float64 `spatial`."""
+    index = np.arange(values.size).reshape(values.shape)
+    laplacian = np.zeros((values.size, values.size))
+    for axis, weight in enumerate(weights):
+        a = np.moveaxis(index, axis, 0)[1:].ravel()
+        b = np.moveaxis(index, axis, 0)[:-1].ravel()
+        both = usable.ravel()[a] & usable.ravel()[b]
+        for i, j in zip(a[both], b[both], strict=True):
+            laplacian[[i, j], [i, j]] += weight
+            laplacian[[i, j], [j, i]] -= weight
+    energy = (1 - t) * laplacian + t * laplacian @ laplacian
+    inside, known = hole.ravel(), (usable & ~hole).ravel()
+    result = values.astype(np.float64).ravel().copy()
+    result[inside] = np.linalg.solve(energy[np.ix_(inside, inside)], -energy[np.ix_(inside, known)] @ result[known])
+    return result.reshape(values.shape)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("isotropic", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((14, 17), (1.0, 1.0)), ((14, 17), (3.0, 2.0)), ((7, 8, 9), (5.5, 1.0, 1.0))]
+)
+def test_tension_is_the_exact_minimum(t, isotropic, shape, spacing):
+    """Border holes, scattered holes, never-touch pixels, anisotropy: equal to dense algebra."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, shape).astype(np.float32)
+    hole = rng.random(shape) < 0.3
+    hole[:4, :5] = True
+    usable = np.ones(shape, bool)
+    usable[-3:, :2] = False
+    usable[6, 6] = False
+    hole &= usable
+    window = Window(values=values[None], valid=(usable & ~hole)[None], hole=hole[None], spacing=spacing)
+    weights = [1.0 if isotropic else (min(spacing) / s) ** 2 for s in spacing]
+    expected = oracle(values, usable, hole, weights, t)
+    assert np.allclose(tension.fill(window, t=t, isotropic=isotropic)[0][hole], expected[hole], atol=2e-6)
+
+
+def test_harmonic_is_tension_zero_and_keeps_the_range():
+    """The membrane obeys the maximum principle, and the thin module adds nothing."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(10, 20, (1, 40, 40)).astype(np.float32)
+    hole = rng.random(values.shape) < 0.6
+    window = Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    result = harmonic.fill(window)
+    assert np.array_equal(result, tension.fill(window, t=0.0))
+    assert result.min() >= values[~hole].min()
+    assert result.max() <= values[~hole].max()
+
+
+def test_channels_with_the_same_mask_do_not_mix():
+    """Solving channels together or alone gives the same values to rounding."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(500, 50, (3, 24, 24)).astype(np.float32)
+    hole = np.zeros(values.shape, bool)
+    hole[:, 5:14, 6:20] = True
+    hole[1, 20:22] = True
+    together = tension.fill(Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0)))
+    for k in range(3):
+        part = slice(k, k + 1)
+        alone = tension.fill(Window(values=values[part], valid=~hole[part], hole=hole[part], spacing=(1.0, 1.0)))
+        assert np.allclose(together[k], alone[0], atol=1e-3)
+
+
+def test_each_component_is_exact_on_its_own_constant_rim():
+    """Two holes whose rims have different values: both come out exactly constant."""
+    values = np.full((1, 20, 30), 0.1, np.float32)
+    values[:, :, 15:] = 12345.67
+    hole = np.zeros(values.shape, bool)
+    hole[:, 5:10, 3:8] = True
+    hole[:, 5:15, 20:26] = True
+    result = tension.fill(Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0)))
+    assert np.array_equal(result, values)
+
+
+def test_a_component_behind_never_touch_pixels_gets_mean_or_guess():
+    """An isolated hole has no rim: the mean of the valid pixels, or the guess if there is one."""
+    values = np.full((1, 12, 12), 4.0, np.float32)
+    values[:, :6] = 2.0
+    hole = np.zeros(values.shape, bool)
+    hole[:, 9, 9] = True
+    never = np.zeros(values.shape, bool)
+    never[:, 8:11, 8:11] = True
+    never &= ~hole
+    valid = ~hole & ~never
+    window = Window(values=values, valid=valid, hole=hole, spacing=(1.0, 1.0))
+    assert tension.fill(window)[0, 9, 9] == pytest.approx(values[valid].mean())
+    guess = np.full(values.shape, 9.0, np.float32)
+    guessed = Window(values=values, valid=valid, hole=hole, spacing=(1.0, 1.0), guess=guess)
+    assert tension.fill(guessed)[0, 9, 9] == 9.0
+
+
+def test_hole_pixels_at_open_edges_are_held_at_the_guess():
+    """Two pixels from a cut edge keep the guess; an image edge stays natural."""
+    values = np.zeros((1, 16, 16), np.float32)
+    hole = np.zeros(values.shape, bool)
+    hole[:, 4:12] = True
+    window = Window(
+        values=values,
+        valid=~hole,
+        hole=hole,
+        spacing=(1.0, 1.0),
+        guess=np.full(values.shape, 5.0, np.float32),
+        open_edges=((False, False), (True, False)),
+    )
+    result = tension.fill(window)[0]
+    assert (result[4:12, :2] == 5.0).all()
+    assert np.abs(result[4:12, -2:]).max() < 0.5
+    assert 0 < result[8, 3] < 5.0
+
+
+def test_neighbouring_windows_agree_if_the_guess_is_the_whole_solution():
+    """A window cut from the image, held at the whole image's fill, reproduces it."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 1, (1, 40, 40)).astype(np.float32)
+    hole = np.zeros(values.shape, bool)
+    hole[:, 10:30, 5:36] = True
+    whole = tension.fill(Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0)))
+    cut = (slice(None), slice(5, 35), slice(12, 30))
+    part = Window(
+        values=values[cut],
+        valid=~hole[cut],
+        hole=hole[cut],
+        spacing=(1.0, 1.0),
+        guess=whole[cut],
+        open_edges=((True, True), (True, True)),
+    )
+    assert np.allclose(tension.fill(part), whole[cut], atol=1e-5)
+
+
+def test_tension_outside_its_range_is_refused():
+    """The message names the value."""
+    values = np.zeros((1, 4, 4), np.float32)
+    window = Window(values=values, valid=values == 0, hole=values != 0, spacing=(1.0, 1.0))
+    with pytest.raises(ValueError, match=r"t = 1\.5"):
+        tension.fill(window, t=1.5)
+
+
+def test_an_indefinite_matrix_is_an_error_not_a_wrong_answer():
+    """The solver says so when it cannot converge."""
+    from scipy import sparse
+
+    matrix = sparse.csr_array(np.diag(np.array([1.0, -2.0, 3.0] * 30)) + 0.1)
+    with pytest.raises(ArithmeticError, match="unsolved"):
+        solve(matrix, np.full((90, 1), np.nan))
+
+
+def test_a_start_does_not_change_the_answer():
+    """A guess speeds up the iteration and nothing else."""
+    rng = np.random.default_rng(8)
+    values = rng.normal(100, 9, (1, 30, 30)).astype(np.float32)
+    hole = np.zeros(values.shape, bool)
+    hole[:, 6:24, 6:24] = True
+    cold = Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    guess = rng.normal(0, 1e4, values.shape).astype(np.float32)
+    warm = Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0), guess=guess)
+    assert np.allclose(tension.fill(cold), tension.fill(warm), atol=1e-4)
