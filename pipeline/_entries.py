@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,7 +95,7 @@ def list_entries(start: Path | str | None = None) -> dict[str, Entry]:
     """
     entries: dict[str, Entry] = {}
     for path in _catalog_files(Path(start) if start else Path.cwd()):
-        for name, config in _read_catalog(path).sources.items():
+        for name, config in _read_catalog(path, path.stat().st_mtime_ns).sources.items():
             entries.setdefault(name, Entry(name=name, config=config, catalog=path))
     return entries
 
@@ -151,7 +152,8 @@ def _catalog_files(start: Path) -> list[Path]:
     return list(dict.fromkeys(nearest_own + [path for path in shipped if path.is_file()][:1]))
 
 
-def _read_catalog(path: Path) -> CatalogConfig:
+@lru_cache(maxsize=16)
+def _read_catalog(path: Path, _changed_ns: int) -> CatalogConfig:
     document = _yaml.read_yaml(path)
     try:
         return CatalogConfig.model_validate(document.data)

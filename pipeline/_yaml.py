@@ -129,7 +129,8 @@ def expand_environment(text: str, where: str) -> str:
             raise ConfigError(f"{where}: '{text}' needs the environment variable {name}, which is not set")
         return os.environ[name]
 
-    return str(Path(re.sub(r"\$\{(\w+)\}", value, text)).expanduser()) if "://" not in text else text
+    expanded = re.sub(r"\$\{(\w+)\}", value, text)
+    return expanded if "://" in expanded else str(Path(expanded).expanduser())
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

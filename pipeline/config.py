@@ -328,4 +328,6 @@ def _from_working_folder(document: _yaml.Document) -> Any:
 
 
 def _is_file(path: Path) -> bool:
-    return path.is_file() or path.suffix == ".zarr" or any(path.parent.glob(path.name))
+    if set(path.name) & set("*?["):
+        return any(path.parent.glob(path.name))
+    return path.is_file() or path.suffix == ".zarr"

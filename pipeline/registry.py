@@ -7,6 +7,7 @@ Third parties add parts through entry points in the group `inpaint_pipeline.<fol
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -41,5 +42,6 @@ def load(folder: str, kind: str) -> ModuleType:
     return import_module(f"pipeline.{folder}.{kind}")
 
 
+@lru_cache
 def _entry_points(folder: str) -> tuple[metadata.EntryPoint, ...]:
     return tuple(metadata.entry_points(group=f"inpaint_pipeline.{folder}"))

@@ -94,6 +94,7 @@ class QaMask:
         """Return the states, shape `(1, *box.shape)`."""
         outer = box.grow(self.gap_limits or 0) & Box.whole(self.codes.target.shape)
         flags, inside = self.codes.read(outer)
+        flags = flags.astype(np.int64)  # a flag may lie beyond the bits of a narrow band
         unseen = ((flags & _FILL_BIT) != 0) & inside
         hole = np.zeros(flags.shape, dtype=bool)
         for bits in self.bits:

@@ -142,7 +142,9 @@ def test_paths_of_set_start_from_the_working_folder(tmp_path: Path, monkeypatch:
     config = _load(tmp_path, "input: {source: x}", "output.directory=result", "input.source=scene.tif")
     assert config.output.directory == here / "result"
     assert config.input.source == str(here / "scene.tif")
+    (here / "demo").mkdir()
     assert _load(tmp_path, "input: {source: x}", "input.source=demo").input.source == "demo"
+    assert _load(tmp_path, "input: {source: x}", "input.source='*.tif'").input.source == str(here / "*.tif")
 
 
 def test_resolved_round_trips(tmp_path: Path) -> None:

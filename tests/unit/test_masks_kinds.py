@@ -275,6 +275,12 @@ def test_fill_gaps_of_the_quality_band(tmp_path: Path) -> None:
     assert states.tolist() == [2, 1, 1, 2, 2, 2, 2, 2]
 
 
+def test_narrow_quality_bands_are_read(tmp_path: Path) -> None:
+    """A byte band has no bits 8 and 9; asking for the others must not fail."""
+    path = _write(tmp_path / "qa.tif", np.array([[1, 32, 2]], np.uint8))
+    assert _read(_image((1, 3)), kind="qa_pixel", layout="pixel_qa", path=path)[0, 0].tolist() == [2, 1, 0]
+
+
 def test_quality_bits_need_integers(tmp_path: Path) -> None:
     """A float raster has no bits."""
     path = _write(tmp_path / "qa.tif", np.ones((2, 2), np.float32))
