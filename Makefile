@@ -1,0 +1,73 @@
+# Every command of this project. The environment .venv is made on first use, with the exact versions of constraints.txt.
+# Variables: PYTHON (3.11 or newer), VENV, COVERAGE=1 (measure while testing), PYTEST_ARGS, CONFIG (of `make demo`).
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/sentinel.yaml
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# line coverage is enforced where a mistake would alter pixels
+CORE := pipeline/geometry/*,pipeline/plan.py,pipeline/block.py,pipeline/formats/*
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage coverage-report lint types schema docs build constraints clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+		{ echo "Python's venv is missing; on Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV), once; torch takes some minutes" >&2
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) --editable . --group test --group lint --group types
+	@touch $@
+
+demo: $(VENV)/.run  ## Restore a cloudy synthetic scene and say where the report is
+	$(BIN)/inpaint-pipeline run $(CONFIG)
+	@directory=$$($(BIN)/inpaint-pipeline config show $(CONFIG) | sed -n 's/^ *"directory": "\(.*\)".*/\1/p'); \
+		echo "open in a browser:"; ls "$$directory"/*/report.html
+
+test: $(VENV)/.dev  ## Run all tests (real images: set INPAINT_DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python $(if $(COVERAGE),-m coverage run )-m pytest -n 2 $(PYTEST_ARGS)
+
+coverage:  ## Run all tests, then check the line coverage of the core
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory test COVERAGE=1
+	@$(MAKE) --no-print-directory coverage-report
+
+coverage-report: $(VENV)/.dev  ## Check what `make test COVERAGE=1` has measured
+	@if ls .coverage.* >/dev/null 2>&1; then $(BIN)/python -m coverage combine --quiet; fi
+	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=95
+
+lint: $(VENV)/.dev  ## Style, spelling, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/.dev  ## Check the types
+	$(BIN)/mypy
+
+schema: $(VENV)/.run  ## Write configs/schema.json for editors
+	$(BIN)/inpaint-pipeline config schema > configs/schema.json.new && mv configs/schema.json.new configs/schema.json
+
+docs: $(VENV)/.run  ## Write docs/cli.md from the commands' help
+	$(BIN)/python docs/make_cli.py
+
+build: $(VENV)/.dev  ## Build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+constraints: $(VENV)/.dev  ## Write the versions of this environment to constraints.txt
+	@{ sed '/^pip>=/q' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## Remove what can be made again, but not out/
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
