@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ class TestMaskContract:
         assert isinstance(mask.notices, tuple)
         again = pickle.loads(pickle.dumps(mask))
         assert np.array_equal(again.read(Box.whole(SHAPE)), states)
+
+    def test_threads_agree(self, kind: str, image: ArraySource, resolve: Any) -> None:
+        """Several readers at once get what one reader gets."""
+        entry = mask_options({"kind": kind, **ENTRIES[kind], "buffer": "1 px"})
+        mask = open_masks([entry], image, resolve(kind), "inside")
+        boxes = list(Box.whole(SHAPE).tiles((9, 11)))
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(mask.read, boxes))
+        assert all(np.array_equal(states, mask.read(box)) for states, box in zip(together, boxes, strict=True))
 
     @given(
         buffer=st.sampled_from(["0 px", "1 px", "2.5 px", "35 m"]),
