@@ -219,9 +219,7 @@ class _Finder:
                 )
                 if reference.mask is None and not spec.mask:
                     spec = dataclasses.replace(spec, mask=sibling_mask(spec.paths[0]))
-                specs.append(
-                    dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample)
-                )
+                specs.append(dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample))
         return tuple(specs)
 
     def _one(self, text: str, *, names: bool) -> list[_Found]:

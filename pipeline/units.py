@@ -56,9 +56,7 @@ class Length:
     value: float
     unit: str
 
-    def pixels(
-        self, spacing: tuple[float, ...], units: str, latitude_deg: float | None = None
-    ) -> tuple[float, ...]:
+    def pixels(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None = None) -> tuple[float, ...]:
         """Return the distance in (fractions of) pixels on each axis.
 
         Args:
@@ -74,19 +72,14 @@ class Length:
         metres = self.value * _METRES[self.unit]
         return tuple(metres / step for step in self._steps_m(spacing, units, latitude_deg))
 
-    def _steps_m(
-        self, spacing: tuple[float, ...], units: str, latitude_deg: float | None
-    ) -> tuple[float, ...]:
+    def _steps_m(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None) -> tuple[float, ...]:
         if units in _METRES:
             return tuple(step * _METRES[units] for step in spacing)
         if units != "deg":
-            raise ConfigError(
-                f"'{self}' cannot be turned into pixels: the image has units '{units}'; give it in px"
-            )
+            raise ConfigError(f"'{self}' cannot be turned into pixels: the image has units '{units}'; give it in px")
         if latitude_deg is None or abs(latitude_deg) > 85:
             raise ConfigError(
-                f"'{self}' cannot be turned into pixels on a grid in degrees at latitude {latitude_deg}; "
-                "give it in px"
+                f"'{self}' cannot be turned into pixels on a grid in degrees at latitude {latitude_deg}; give it in px"
             )
         along = math.cos(math.radians(latitude_deg))
         return (spacing[0] * _METRES_PER_DEGREE, spacing[1] * _METRES_PER_DEGREE * along)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -204,23 +205,40 @@ def pixels_on(space: Space, length: str) -> tuple[float, ...]:
 def dilate(hole: NDArray[np.bool_], radii: Sequence[float]) -> NDArray[np.bool_]:
     """Widen holes by the ellipsoid with half-axes `radii` (pixels) around every hole pixel, per channel.
 
+    The ellipsoid is a set of runs along the last axis: the holes are widened step by step along it, and each
+    width is laid where the runs of that width lie. Whole numbers only, so a window agrees with the image.
+
     Args:
         hole: bool `(c, *spatial)`.
         radii: per spatial axis, at least 0.
     """
-    from scipy.ndimage import distance_transform_edt, find_objects
-
     result = hole.copy()
-    # An axis that is not widened gets steps too long to ever count.
-    sampling = [1.0 / r if r >= 1 else 1e6 for r in radii]
-    for index, channel in enumerate(hole):
-        for extent in find_objects(channel.view(np.uint8)):
-            start, stop = tuple(s.start for s in extent), tuple(s.stop for s in extent)
-            near = Box(start, stop).grow([int(r + 1e-9) for r in radii]) & Box.whole(channel.shape)
-            distance = distance_transform_edt(~channel[near.slices], sampling=sampling)
-            # The margin keeps pixels at exactly the radius in, whichever way the rounding goes.
-            result[index][near.slices] |= distance <= 1.0 + 1e-9
+    if not hole.any():
+        return result
+    runs = _runs(radii)
+    widened = hole.copy()
+    for width in range(max(runs) + 1):
+        if width:
+            before = widened.copy()
+            widened[..., 1:] |= before[..., :-1]
+            widened[..., :-1] |= before[..., 1:]
+        for offset in runs.get(width, ()):
+            here = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, hole.shape[1:], strict=False))
+            there = tuple(slice(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, hole.shape[1:], strict=False))
+            result[(slice(None), *here)] |= widened[(slice(None), *there)]
     return result
+
+
+def _runs(radii: Sequence[float]) -> dict[int, list[tuple[int, ...]]]:
+    """Cut an ellipsoid into runs along its last axis: half-length in pixels -> offsets on the other axes."""
+    *across, along = radii
+    runs: dict[int, list[tuple[int, ...]]] = {}
+    # The margin keeps pixels at exactly the radius in, whichever way the rounding goes.
+    for offset in product(*(range(-int(r + 1e-9), int(r + 1e-9) + 1) for r in across)):
+        left = 1.0 - sum((o / r) ** 2 for o, r in zip(offset, across, strict=True) if o)
+        if left >= -1e-9:
+            runs.setdefault(int(along * max(left, 0.0) ** 0.5 + 1e-9), []).append(offset)
+    return runs
 
 
 def channel_index(band: int | str, source: Source) -> int:
