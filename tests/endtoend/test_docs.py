@@ -1,0 +1,72 @@
+"""The documents say what the program does: commands, links and configs in them are checked against it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipeline.config import load_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_LINK = re.compile(r"\]\(([^)\s#]+)(?:#([^)\s]+))?\)")
+_YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+CONFIGS = [
+    pytest.param(text, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, text in enumerate(_YAML.findall(page.read_text(encoding="utf-8")))
+    if text.startswith("input:")
+]
+
+
+@pytest.fixture(scope="module")
+def make_cli() -> ModuleType:
+    """The script that writes `docs/cli.md`."""
+    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cli_page_is_fresh(make_cli: ModuleType) -> None:
+    """docs/cli.md is what `make docs` would write now."""
+    assert make_cli.PAGE.read_text(encoding="utf-8") == make_cli.page(), "stale: run `make docs`"
+
+
+def test_every_command_has_help_and_an_example(make_cli: ModuleType) -> None:
+    """A command without a sentence of help and an example to copy is not finished."""
+    names = make_cli.command_names()
+    groups = {words[:-1] for words in names if words}
+    for words in names:
+        help_text = make_cli.help_text(words)
+        assert re.search(r"^  [A-Z].*\.", help_text, re.MULTILINE), f"{words}: no help"
+        if words not in groups:
+            assert f"Example: inpaint-pipeline {' '.join(words)}" in help_text, f"{words}: no example"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Relative links and their anchors exist."""
+    for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve()
+        assert path.exists(), f"{page.name}: {target} is missing"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name}: {target}#{anchor} is no heading"
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_configs_in_the_documents_are_valid(text: str, tmp_path: Path) -> None:
+    """Every YAML block that is a whole config is one."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_config(path).output.directory.is_absolute()
