@@ -44,7 +44,7 @@ def reference_fill(
     ridge: Ridge,
     base: NDArray[np.float32],
     *,
-    sigma: float = 24.0,
+    sigma: float = 12.0,
     t: float = 0.5,
 ) -> ReferenceFill:
     """Estimate the holes of a window from one reference.

@@ -45,52 +45,60 @@ def local_fit(
 
 
 def _line(y: Field, x: Field, weight: Field, scales: Sequence[float], prior: float) -> tuple[Field, Field]:
-    """Return the locally fitted line at `x`, and the local mean of `y`."""
-    x_known = np.where(weight > 0, x, 0.0)
-    moments = [weight * v for v in (y, x_known, x_known * x_known, x_known * y)]
-    mean_y, mean_x, mean_xx, mean_xy = _average(moments, weight, scales)
-    variance = np.maximum(mean_xx - mean_x**2, 0.0)
-    tiny = 1e-12 + 1e-12 * np.abs(mean_xx)
-    slope = np.clip((mean_xy - mean_x * mean_y + prior) / (variance + prior + tiny), 0.0, 2.0)
+    """Return the locally fitted line at `x`, and the local mean of `y`.
+
+    The slope is that of the details: both are freed of their own local mean first, so a gradient of haze or bias
+    within the window does not pass for a relation. What the details miss is left to the residual.
+    """
+    known = weight > 0
+    mean_y, mean_x = _average([weight * y, weight * np.where(known, x, 0.0)], weight, scales)
+    detail_y, detail_x = np.where(known, y - mean_y, 0.0), np.where(known, x - mean_x, 0.0)
+    moments = [weight * detail_x * detail_x, weight * detail_x * detail_y]
+    variance, covariance = _average(moments, weight, scales)
+    slope = np.clip((covariance + prior) / (variance + prior + 1e-12), 0.0, 2.0)
     return mean_y + slope * (x - mean_x), mean_y
 
 
 def _average(moments: list[Field], weight: Field, scales: Sequence[float]) -> list[Field]:
     """Return weighted means around each pixel, with a kernel whose tail covers the window.
 
-    It is a sum of Gaussians of width `scales * 2^k`, each `_TAIL` times the one before, and a constant,
-    so a pixel deep in a hole falls back to its wider surroundings and nothing is divided by zero.
+    The kernel is a sum of Gaussians of width `scales * 2^k`, each `_TAIL` times the one before, and a constant, so a
+    pixel deep in a hole falls back to its wider surroundings and nothing is divided by zero. It works on means of
+    blocks a third of the width wide, whose error is far below the kernel's.
     """
-    total = [_blur(part, scales) for part in (*moments, weight)]
-    factor, widths = 1.0, list(scales)
-    while min(w / n for w, n in zip(widths, weight.shape, strict=True)) < 0.5:
-        widths = [2.0 * w for w in widths]
-        factor *= _TAIL
-        total = [a + factor * _blur(part, widths) for a, part in zip(total, (*moments, weight), strict=True)]
-    total = [a + factor * _TAIL * part.mean() for a, part in zip(total, (*moments, weight), strict=True)]
-    return [part / total[-1] for part in total[:-1]]
+    steps = [max(1, int(scale / 3.0)) for scale in scales]
+    parts = [_block_means(part, steps) for part in (*moments, weight)]
+    widths = [scale / step for scale, step in zip(scales, steps, strict=True)]
+    total = [_long_tailed(part, widths) for part in parts]
+    means = [part / total[-1] for part in total[:-1]]
+    return [_stretch(mean, steps, weight.shape) for mean in means]
 
 
-def _blur(field: Field, scales: Sequence[float]) -> Field:
-    """Gaussian blur (zero outside); wide ones on block means, whose error is far below the kernel's."""
-    steps = [max(1, int(s / 6.0)) for s in scales]
+def _long_tailed(field: Field, widths: Sequence[float]) -> Field:
+    """Blur by the kernel of `_average`; each doubling of the width is a halving of the grid."""
+    blurred: Field = ndimage.gaussian_filter(field, widths, mode="constant")
+    if all(width >= extent / 2 for width, extent in zip(widths, field.shape, strict=True)):
+        return blurred + _TAIL * float(field.mean())
+    half = (2,) * field.ndim
+    tail: Field = _stretch(_long_tailed(_block_means(field, half), widths), half, field.shape)
+    return blurred + _TAIL * tail
+
+
+def _block_means(field: Field, steps: Sequence[int]) -> Field:
     padded = np.pad(field, [(0, -n % f) for n, f in zip(field.shape, steps, strict=True)])
     split = [extent for n, f in zip(padded.shape, steps, strict=True) for extent in (n // f, f)]
-    coarse = padded.reshape(split).mean(axis=tuple(range(1, 2 * field.ndim, 2)))
-    narrow = [s / f for s, f in zip(scales, steps, strict=True)]
-    blurred: Field = ndimage.gaussian_filter(coarse, narrow, mode="constant")
-    for axis, (n, f) in enumerate(zip(field.shape, steps, strict=True)):
-        blurred = _stretch(blurred, axis, n, f)
-    return np.maximum(blurred, 0.0) if field.min() >= 0 else blurred
+    means: Field = padded.reshape(split).mean(axis=tuple(range(1, 2 * field.ndim, 2)))
+    return means
 
 
-def _stretch(field: Field, axis: int, extent: int, step: int) -> Field:
-    """Interpolate block means linearly to `extent` pixels along one axis."""
-    if step == 1:
-        return field
-    position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, field.shape[axis] - 1.0)
-    low = np.minimum(position.astype(np.intp), max(field.shape[axis] - 2, 0))
-    high = np.minimum(low + 1, field.shape[axis] - 1)
-    share = (position - low).reshape([-1 if a == axis else 1 for a in range(field.ndim)])
-    stretched: Field = (1.0 - share) * field.take(low, axis=axis) + share * field.take(high, axis=axis)
-    return stretched
+def _stretch(field: Field, steps: Sequence[int], shape: tuple[int, ...]) -> Field:
+    """Interpolate means of blocks of `steps` pixels linearly to an array of `shape`."""
+    for axis, (extent, step) in enumerate(zip(shape, steps, strict=True)):
+        if step > 1:
+            last = field.shape[axis] - 1
+            position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, last)
+            low = position.astype(np.intp)
+            share = (position - low).reshape([-1 if a == axis else 1 for a in range(field.ndim)])
+            high = np.minimum(low + 1, last)
+            field = (1.0 - share) * field.take(low, axis=axis) + share * field.take(high, axis=axis)
+    return field

@@ -14,7 +14,8 @@ Field = NDArray[np.float64]
 _ENOUGH = 32
 """Fewest common pixels per reference band on which a map is worth fitting."""
 _OUTLIER = 3.0
-"""Residuals beyond this many robust standard errors lose weight."""
+"""Pixels beyond this many robust standard errors lose weight."""
+_PASSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +58,11 @@ class Ridge:
 
 
 def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3) -> Ridge:
-    """Fit the global multi-band linear map by ridge regression with one robust reweighting.
+    """Fit the global multi-band linear map by robust ridge regression.
 
-    Bands are standardised first, so `ridge` has no units; constant bands get no weight. After a first fit,
-    pixels are weighted by Cauchy's function of their residual over all bands, and the fit is made again.
+    Bands are standardised first, so `ridge` has no units; constant bands get no weight. Pixels are weighted by
+    Cauchy's function: first of how unusual the reference is there, then, three times, of their residual over all
+    bands; so neither clouds that no mask knows nor real change bend the map.
 
     Args:
         target: `(n, c)` observed values of the image.
@@ -79,12 +81,13 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     if len(y) < _ENOUGH * (n_ref + 1):
         zeros = (0.0,) * bands
         return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
-    weight = np.ones(len(y))
+    weight = _cauchy(_distance(x))
+    for _ in range(_PASSES):
+        matrix, offset = _regress(y, x, weight, ridge)
+        misfit = (((y - _apply(matrix, x) - offset) / _scale(y)) ** 2).mean(axis=1)
+        weight = _cauchy(misfit / max(float(np.median(misfit)), 1e-12))
     matrix, offset = _regress(y, x, weight, ridge)
-    misfit = (((y - x @ matrix.T - offset) / _scale(y)) ** 2).mean(axis=1)
-    weight = 1.0 / (1.0 + misfit / (_OUTLIER**2 * max(float(np.median(misfit)), 1e-12)))
-    matrix, offset = _regress(y, x, weight, ridge)
-    rest = np.einsum("n,nj->j", weight, (y - np.einsum("ij,nj->ni", matrix, x) - offset) ** 2)
+    rest = np.einsum("n,nj->j", weight, (y - _apply(matrix, x) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
     explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
     low, high = np.quantile(y, (0.005, 0.995), axis=0)
@@ -96,6 +99,27 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
         samples=len(y),
         explained=tuple(explained.tolist()),
     )
+
+
+def _cauchy(squared: Field) -> Field:
+    """Return the weight of a squared, scaled distance."""
+    weight: Field = 1.0 / (1.0 + squared / _OUTLIER**2)
+    return weight
+
+
+def _distance(part: Field) -> Field:
+    """Return the mean squared distance from the median over columns, in robust standard deviations, `(n,)`."""
+    away = np.abs(part - np.median(part, axis=0))
+    spread = 1.4826 * np.median(away, axis=0)
+    spread = np.where(spread > 0, spread, _scale(part))
+    distance: Field = ((away / spread) ** 2).mean(axis=1)
+    return distance
+
+
+def _apply(matrix: Field, x: Field) -> Field:
+    """Return `x @ matrix.T` by einsum, whose order of summation no BLAS thread changes."""
+    product: Field = np.einsum("ij,nj->ni", matrix, x)
+    return product
 
 
 def _regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:

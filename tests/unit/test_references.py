@@ -1,0 +1,240 @@
+"""References: the global map, the local regression, the residual, and the duty to do no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from scipy import ndimage
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.references import Ridge, fit_ridge, reference_fill
+
+
+def texture(bands, shape, seed, width=2.0):
+    """Smooth random bands around 1000 with a spread of about 100, float32."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((bands, *shape))
+    smooth = np.stack([ndimage.gaussian_filter(n, width, mode="wrap") for n in noise])
+    return (1000 + 100 * smooth / smooth.std()).astype(np.float32)
+
+
+def hide(truth, hole):
+    """A window of `truth` with `hole` `spatial` hidden in all channels, and its tension fill."""
+    holes = np.broadcast_to(hole, truth.shape).copy()
+    values = np.where(holes, 0, truth).astype(np.float32)
+    window = Window(values=values, valid=~holes, hole=holes, spacing=(1.0,) * hole.ndim)
+    return window, FillSpec("tension")(window)
+
+
+def block(shape, start, stop):
+    """A boolean array that is True in one box."""
+    hole = np.zeros(shape, bool)
+    hole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
+    return hole
+
+
+def fitted(window, reference, seen=None):
+    """The map on pixels that both see."""
+    use = window.valid.all(axis=0) & (True if seen is None else seen)
+    return fit_ridge(window.values[:, use].T, reference[:, use].T)
+
+
+def error(truth, estimate, where):
+    """Root mean square error."""
+    return float(np.sqrt(((estimate - truth)[:, where].astype(np.float64) ** 2).mean()))
+
+
+def everywhere(shape):
+    """A validity mask that is True."""
+    return np.ones((1, *shape), bool)
+
+
+def test_ridge_recovers_a_linear_map_between_other_ranges_and_band_counts():
+    """Three bands around 1000 from five bands in 0 to 1."""
+    rng = np.random.default_rng(0)
+    reference = rng.random((4000, 5))
+    matrix = rng.normal(0, 500, (3, 5))
+    ridge = fit_ridge(reference @ matrix.T + [10, 20, 30], reference, ridge=1e-9)
+    assert np.allclose(ridge.matrix, matrix, rtol=1e-4, atol=1e-2)
+    assert np.allclose(ridge.offset, [10, 20, 30], atol=0.1)
+    assert min(ridge.explained) > 0.9999
+
+
+def test_ridge_is_robust_against_a_few_outliers():
+    """Two percent of cloud in the reference does not bend the line."""
+    rng = np.random.default_rng(1)
+    reference = rng.normal(0, 1, (5000, 2))
+    target = reference @ np.array([[2.0], [1.0]]) + rng.normal(0, 0.05, (5000, 1))
+    reference[:100] += 30
+    assert np.allclose(fit_ridge(target, reference).matrix, [[2.0, 1.0]], atol=0.15)
+
+
+def test_ridge_survives_constant_bands_and_non_finite_rows():
+    """A constant reference band has no weight, a constant target is its own offset, NaN rows are left out."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(5, 1, 2000)
+    reference = np.stack([x, np.full(2000, 7.0)], axis=1)
+    target = np.stack([3 * x, np.full(2000, 4.0)], axis=1)
+    reference[:5], target[5:9] = np.nan, np.inf
+    ridge = fit_ridge(target, reference)
+    assert ridge.samples == 1991
+    assert ridge.matrix[0] == pytest.approx((3.0, 0.0), abs=0.01)
+    assert ridge.matrix[1] == pytest.approx((0.0, 0.0), abs=1e-12)
+    assert ridge.offset[1] == pytest.approx(4.0)
+
+
+def test_ridge_comes_back_from_json_exactly():
+    """No digit is lost."""
+    rng = np.random.default_rng(3)
+    ridge = fit_ridge(rng.normal(0, 1, (500, 2)), rng.normal(0, 1, (500, 3)))
+    assert Ridge.from_json(ridge.to_json()) == ridge
+    assert hash(ridge) == hash(Ridge.from_json(ridge.to_json()))
+
+
+def test_ridge_with_too_few_pixels_says_nothing():
+    """No samples: nothing is usable and the base fill stands."""
+    truth = texture(2, (32, 32), 0)
+    window, base = hide(truth, block((32, 32), (8, 8), (20, 20)))
+    ridge = fit_ridge(np.zeros((5, 2)), np.zeros((5, 3)))
+    result = reference_fill(window, texture(3, (32, 32), 1), everywhere((32, 32)), ridge, base)
+    assert ridge.samples == 0
+    assert not result.usable.any()
+    assert np.array_equal(result.values, base)
+
+
+def test_ridge_refuses_arrays_of_other_lengths():
+    """The shapes are in the message."""
+    with pytest.raises(ValueError, match=r"\(4, 2\).*\(5, 2\)"):
+        fit_ridge(np.zeros((4, 2)), np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (28, 30, 32)])
+def test_a_linearly_related_reference_gives_the_truth_back(shape):
+    """Another gain, offset and band order: the hole is restored to a small part of the spline's error."""
+    truth = texture(2, shape, 5)
+    reference = (truth[::-1] * 0.001 - 0.3).astype(np.float32)
+    centre = tuple(n // 2 for n in shape)
+    hole = block(shape, tuple(c - 8 for c in centre), tuple(c + 8 for c in centre))
+    window, base = hide(truth, hole)
+    result = reference_fill(window, reference, everywhere(shape), fitted(window, reference), base)
+    assert result.usable[:, hole].all()
+    assert not result.usable[:, ~hole].any()
+    assert error(truth, result.values, hole) < 0.05 * error(truth, base, hole)
+    assert result.agreement.min() > 0.99
+
+
+def test_a_gain_that_changes_over_the_image_is_followed():
+    """Season or haze: a smooth field of gain and offset costs little."""
+    truth = texture(1, (128, 128), 6)
+    ramp = np.linspace(0.8, 1.2, 128, dtype=np.float32)
+    reference = truth * ramp + 300 * ramp[:, None]
+    hole = block((128, 128), (50, 50), (80, 80))
+    window, base = hide(truth, hole)
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
+    assert error(truth, result.values, hole) < 0.4 * error(truth, base, hole)
+
+
+def test_an_unrelated_reference_does_no_harm():
+    """Pure noise as reference: within a few percent of the single-image fill, and agreement says why."""
+    truth = texture(2, (96, 96), 7)
+    hole = block((96, 96), (30, 30), (60, 60))
+    window, base = hide(truth, hole)
+    reference = texture(2, (96, 96), 99)
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
+    assert error(truth, result.values, hole) < 1.15 * error(truth, base, hole)
+    assert result.agreement.mean() < 0.5
+
+
+def test_clouds_of_the_reference_leave_the_base_fill_and_no_seam():
+    """Where the reference is blind the base stands exactly; the step at its cloud's edge is that of the base."""
+    truth = texture(1, (96, 96), 8)
+    hole = block((96, 96), (20, 20), (70, 70))
+    cloud = block((96, 96), (0, 45), (96, 96))
+    window, base = hide(truth, hole)
+    reference = np.where(cloud, np.float32(np.nan), truth * 2)
+    seen = ~cloud
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference, seen), base)
+    assert np.array_equal(result.usable[0], hole & seen)
+    assert np.array_equal(result.values[0, hole & cloud], base[0, hole & cloud])
+    clear = hole & block((96, 96), (0, 0), (96, 38))
+    assert error(truth, result.values, clear) < 0.2 * error(truth, base, clear)
+    step = np.abs(result.values[0, 20:70, 45] - result.values[0, 20:70, 44])
+    assert step.max() < np.abs(np.diff(truth[0])).max()
+
+
+@pytest.mark.parametrize("seen", [0.0, 1.0])
+def test_no_common_pixel_means_nothing_usable(seen):
+    """A window that is all hole, or a reference that is blind, gives the base fill."""
+    shape = (1, 40, 40)
+    truth = texture(1, shape[1:], 9)
+    ridge = fit_ridge(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
+    hole = np.ones(shape, bool) if seen else block(shape, (0, 10, 10), (1, 20, 20))
+    window = Window(values=truth, valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    base = np.full(shape, 3.0, np.float32)
+    result = reference_fill(window, truth, np.full(shape, bool(seen)), ridge, base)
+    assert not result.usable.any()
+    assert (result.values[hole] == 3.0).all()
+
+
+def test_wild_reference_values_stay_near_the_observed_range():
+    """A reference pixel of 1e6 inside the hole is clipped to the robust range of the target plus 20 percent."""
+    truth = texture(1, (64, 64), 10)
+    reference = truth.copy()
+    reference[0, 30:34, 30:34] = 1e6
+    hole = block((64, 64), (24, 24), (40, 40))
+    window, base = hide(truth, hole)
+    ridge = fitted(window, reference)
+    result = reference_fill(window, reference, everywhere(hole.shape), ridge, base)
+    assert result.values.max() <= max(ridge.high[0] + 0.2 * (ridge.high[0] - ridge.low[0]) + 0.01, truth.max())
+
+
+def test_a_hole_of_most_of_the_window_is_still_finite():
+    """One observed line at the edge of a large window: no division by zero far from it."""
+    truth = texture(1, (160, 160), 11)
+    hole = block((160, 160), (0, 4), (160, 160))
+    window, base = hide(truth, hole)
+    ridge = fit_ridge(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
+    result = reference_fill(window, truth, everywhere(hole.shape), ridge, base, sigma=6)
+    assert np.isfinite(result.values).all()
+    assert error(truth, result.values, hole) < 0.2 * error(truth, base, hole)
+
+
+def test_observed_values_stand_and_inputs_are_untouched():
+    """Bit for bit, and the same bytes twice."""
+    truth = texture(2, (48, 48), 12)
+    window, base = hide(truth, block((48, 48), (10, 10), (30, 30)))
+    reference = texture(1, (48, 48), 13)
+    before = [part.tobytes() for part in (window.values, base, reference)]
+    ridge = fitted(window, reference)
+    first = reference_fill(window, reference, everywhere((48, 48)), ridge, base)
+    second = reference_fill(window, reference, everywhere((48, 48)), ridge, base)
+    assert [part.tobytes() for part in (window.values, base, reference)] == before
+    assert first.values.tobytes() == second.values.tobytes()
+    assert np.array_equal(first.values[window.valid], truth[window.valid])
+
+
+def test_mismatched_grids_and_maps_are_refused():
+    """The message has the shapes or the band counts."""
+    truth = texture(1, (32, 32), 14)
+    window, base = hide(truth, block((32, 32), (8, 8), (12, 12)))
+    ridge = fitted(window, truth)
+    with pytest.raises(ValueError, match="one grid"):
+        reference_fill(window, truth[:, 1:], everywhere((31, 32)), ridge, base)
+    with pytest.raises(ValueError, match="takes 1 bands to 1"):
+        reference_fill(window, texture(2, (32, 32), 1), everywhere((32, 32)), ridge, base)
+
+
+@pytest.mark.realdata
+def test_another_date_of_corumba_is_worth_more_than_one_decibel(data_dir):
+    """Landsat 8, sixteen days apart: hole error at least 1 dB below the tension spline's."""
+    dates = []
+    for name in ("20190809_20200827", "20190825_20200826"):
+        with rasterio.open(data_dir / f"satellite/l8_corumba/LC08_L1TP_227074_{name}_02_T1.tif") as source:
+            dates.append(source.read(window=((350, 606), (400, 656))).astype(np.float32))
+    truth, reference = dates
+    noise = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal(truth.shape[1:]), 10)
+    hole = noise < np.quantile(noise, 0.25)
+    window, base = hide(truth, hole)
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
+    assert 20 * np.log10(error(truth, base, hole) / error(truth, result.values, hole)) > 1.0
