@@ -68,8 +68,10 @@ def unobserved(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     else:
         result = np.zeros(values.shape, dtype=np.bool_)
     if nodata is not None and math.isfinite(nodata):
-        # a file declares nodata in double precision, its pixels may be coarser: compare as they are stored
-        result |= values == np.asarray(nodata).astype(values.dtype)
+        # a file declares nodata in double precision, its pixels may be coarser: compare as they are stored;
+        # what overflows becomes infinity, which was never observed anyway
+        with np.errstate(over="ignore"):
+            result |= values == np.asarray(nodata).astype(values.dtype)
     return result
 
 

@@ -101,8 +101,7 @@ class GeoTiff(Image):
         if self._values_matter:
             values = self.read(box)
             for at, nodata in enumerate(self.nodata):
-                if at not in self.fixed_channels:
-                    result[at] |= unobserved(values[at], nodata)
+                result[at] |= unobserved(values[at], nodata)
         return result
 
     def file_mask(self, box: Box) -> NDArray[np.uint8] | None:

@@ -154,6 +154,19 @@ def test_truncated_gzip_says_how_far_it_went(keep: float, tmp_path: Path) -> Non
         source.read(whole(source))
 
 
+def test_gzip_that_holds_too_little(tmp_path: Path) -> None:
+    """An intact gzip of a truncated volume is found by its length, and nothing is staged."""
+    raw = write_nifti(tmp_path / "in.nii", random_values((20, 20, 20), "int16")).read_bytes()
+    path = tmp_path / "in.nii.gz"
+    path.write_bytes(gzip.compress(raw[:10000]))
+    source = nifti.open_source([str(path)])
+    with pytest.raises(SourceError, match="10000 of 16352 expected bytes"):
+        source.stage(tmp_path / "staged")
+    assert list((tmp_path / "staged").iterdir()) == []
+    with pytest.raises(SourceError, match="expected"):
+        source.read(whole(source))
+
+
 def test_flipped_bit_in_gzip_fails_the_checksum(tmp_path: Path) -> None:
     """Silent damage is found by the checksum when the file is staged."""
     path = tmp_path / "in.nii.gz"

@@ -211,6 +211,13 @@ def test_float_nodata_is_compared_as_stored(tmp_path: Path) -> None:
     assert source.never(whole(source)).all()
 
 
+def test_float_nodata_beyond_single_precision(tmp_path: Path) -> None:
+    """1e300 overflows to infinity in float32 without a warning, and hides no finite pixel."""
+    path = write_tiff(tmp_path / "in.tif", np.ones((1, 4, 5), dtype=np.float32))
+    source = geotiff.open_source([str(path)], nodata=1e300)
+    assert not source.never(whole(source)).any()
+
+
 def test_nodata_that_cannot_occur_hides_nothing(tmp_path: Path) -> None:
     """-9999 declared for bytes matches no pixel and stops neither reading nor writing."""
     path = write_tiff(tmp_path / "in.tif", random_values((1, 20, 30), "uint8"))

@@ -283,7 +283,7 @@ def test_staging_again_after_the_file_changed(tmp_path: Path) -> None:
     """A staged copy belongs to one state of the file: a new file is inflated anew."""
     path = write_nifti(tmp_path / "in.nii.gz", random_values((7, 6, 5), "int16", seed=1))
     nifti.open_source([str(path)]).stage(tmp_path / "staged")
-    values = random_values((7, 6, 9), "int16", seed=2)
+    values = random_values((7, 6, 5), "int16", seed=2)
     source = nifti.open_source([str(write_nifti(path, values))]).stage(tmp_path / "staged")
     assert same_bytes(source.read(whole(source)), values.T[np.newaxis])
 

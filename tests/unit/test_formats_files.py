@@ -1,0 +1,45 @@
+"""Publishing: flushed to disk before the name appears, so that a crash leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.formats._files import publish, suffix_matches
+
+
+def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is: flush the file, rename it, flush the folder that holds the name."""
+    made, final = tmp_path / "made", tmp_path / "final"
+    made.write_text("new")
+    events: list[tuple[bool, bool]] = []
+    flush = os.fsync
+
+    def record(descriptor: int) -> None:
+        events.append((Path(f"/proc/self/fd/{descriptor}").resolve().is_dir(), final.exists()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    publish(made, final)
+    assert events == [(False, False), (True, True)]
+    assert final.read_text() == "new"
+
+
+def test_folder_replaces_folder(tmp_path: Path) -> None:
+    """An old store steps aside and nothing of it is left inside the new one."""
+    for name, content in (("made", "new"), ("final", "old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / content).write_text(content)
+    publish(tmp_path / "made", tmp_path / "final")
+    assert [p.name for p in (tmp_path / "final").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a.TIF", True), ("https://x/a.tif?sig=1.nii", True), ("a.tif.txt", False), ("tif", False)],
+)
+def test_suffix_of_names_and_urls(path: str, expected: bool) -> None:
+    """Upper case and a URL's query do not hide a suffix."""
+    assert suffix_matches(path, (".tif",)) is expected
