@@ -38,6 +38,7 @@ class Order:
         job: what the survey needs.
         formats: `same`, `zarr` or both.
         request: hash of config and input bytes; a folder belongs to one request.
+        config_sha256: hash of what in the config can change a value.
         inputs: facts of the input files for the record.
         config: resolved config.
         executor: as asked for.
@@ -51,6 +52,7 @@ class Order:
     job: Job
     formats: tuple[str, ...]
     request: str
+    config_sha256: str
     inputs: tuple[dict[str, Any], ...]
     config: dict[str, Any]
     executor: str
@@ -128,6 +130,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         job=job,
         formats=config.output.format,
         request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        config_sha256=config_hash(config),
         inputs=inputs,
         config=settings,
         executor=config.compute.executor,

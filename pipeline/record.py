@@ -60,7 +60,7 @@ def build_record(
         "model": _model(plan, facts),
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,
-        "config_sha256": order.request,
+        "config_sha256": order.config_sha256,
         "notices": list(facts["notices"]),
         "outputs": [],
     }

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
-from pipeline.quality.roughness import local_scale
+from pipeline.quality.normalise import local_statistics
 from pipeline.references import Ridge, reference_fill
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
@@ -105,7 +105,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
     """Restore windows; the result of a window does not depend on the others in the call."""
     staged = [classical(recipe, task) for task in tasks]
     if model is None or recipe.network_weight == 0:
-        raws = [local_scale(t.window.values, t.window.valid, _floor(recipe)) for t in tasks]
+        raws = [_roughness(t.window, recipe) for t in tasks]
         return [
             _finish(recipe, task, mean, raw, origin)
             for task, (mean, origin), raw in zip(tasks, staged, raws, strict=True)
@@ -114,7 +114,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
     results = []
     for task, (mean, origin), (predicted, raw) in zip(tasks, staged, means_raws, strict=True):
         hole = task.window.hole
-        mixed = mean + np.float32(recipe.network_weight) * (predicted - mean)
+        mixed = mix(mean, predicted, recipe.network_weight)
         origin = np.where(hole & (origin == CLASSICAL), np.uint8(NETWORK), origin)
         results.append(_finish(recipe, task, np.where(hole, mixed, mean), raw, origin))
     return results
@@ -131,7 +131,7 @@ def classical(recipe: Recipe, task: Task) -> tuple[NDArray[np.float32], NDArray[
             continue
         result = reference_fill(window, guide.values, guide.valid, ridge, mean)
         take = window.hole & result.usable
-        mean = np.where(take, mean + np.float32(weight) * (result.values - mean), mean)
+        mean = np.where(take, mix(mean, result.values, weight), mean)
         origin = np.where(take, np.uint8(REFERENCE + k), origin)
     return mean, origin
 
@@ -164,6 +164,13 @@ def refine(
         raw[channels] = prediction.scale[inner]
         results.append((full, raw))
     return results
+
+
+def mix(mean: NDArray[np.float32], proposal: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """Return the blend of two estimates; exactly `mean` at weight 0 and where they agree, exactly `proposal` at 1."""
+    if weight == 1:
+        return proposal
+    return np.asarray(mean + np.float32(weight) * (proposal - mean), dtype=np.float32)
 
 
 def distance_to_observed(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float32]:
@@ -204,6 +211,15 @@ def _finish(
         distance=distance,
         origin=origin.astype(np.uint8),
     )
+
+
+def _roughness(window: Window, recipe: Recipe) -> NDArray[np.float32]:
+    """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
+    raw = np.ones_like(window.values)
+    for c, floor in enumerate(recipe.floor):
+        if window.hole[c].any():
+            raw[c] = local_statistics(window.values[c], window.valid[c], floor).scale
+    return raw
 
 
 def _floor(recipe: Recipe) -> NDArray[np.float32]:

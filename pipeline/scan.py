@@ -27,6 +27,8 @@ _SCAN = {2: (1024, 1024), 3: (64, 256, 256)}
 _SAMPLE = 120_000
 _MAX_CELLS = 1 << 20
 _ROBUST = (0.01, 0.99)
+_LARGEST = 2e19
+"""Above every integer type; larger values are fill values that nobody declared, and overflow float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) ->
     """Sample the observed pixels on a regular grid and return robust statistics per restored channel.
 
     Raises:
-        SourceError: a channel has no observed pixel at all.
+        SourceError: a channel has no observed pixel at all, or values that float32 arithmetic cannot carry.
     """
     shape = source.space.shape
     whole = Box.whole(shape)
@@ -136,11 +138,16 @@ def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) ->
         samples = _sample(source, state, channels, 1, limit=8 * _SAMPLE)
     for c, sample in zip(channels, samples, strict=True):
         if not sample.size:
-            name = source.channel_names[c] if source.channel_names else str(c + 1)
             raise SourceError(
-                f"{source.paths[0]}: no observed pixel in channel {name}; nothing to restore it from"
+                f"{source.paths[0]}: no observed pixel in channel {_name(source, c)}; nothing to restore it from"
             )
     quantiles = np.asarray([np.quantile(s.astype(np.float64), _ROBUST) for s in samples])
+    for c, range_ in zip(channels, quantiles, strict=True):
+        if np.abs(range_).max() > _LARGEST:
+            raise SourceError(
+                f"{source.paths[0]}: observed values of channel {_name(source, c)} reach from {range_[0]:g} to "
+                f"{range_[1]:g}; if one of them means that nothing was observed, set input.nodata to it"
+            )
     exact = _float32_holds(source.dtype)
     middle = [0.0 if exact else float(np.median(s.astype(np.float64))) for s in samples]
     return ValueScan(
@@ -184,6 +191,10 @@ def coarse_values(
     mean = (total / np.maximum(seen, 1)).astype(np.float32)
     full = total.shape
     return mean, np.broadcast_to(seen > 0, full), np.broadcast_to(usable, full)
+
+
+def _name(source: Source, channel: int) -> str:
+    return source.channel_names[channel] if source.channel_names else str(channel + 1)
 
 
 def _float32_holds(dtype: np.dtype[Any]) -> bool:

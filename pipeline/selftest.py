@@ -24,6 +24,8 @@ from pipeline.restore import REFERENCE, Guide, Recipe, Task, estimate, refine
 
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _MAX_CALIBRATION_PIXELS = 400_000
+_MAX_LAYERS = 16
+_MIN_HIDDEN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,14 @@ class Placement:
     task: Task
     truth: NDArray[np.float32]
     hidden: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedGuide:
+    """A reference or auxiliary: its name in tables, its global map (None if the images share too few pixels)."""
+
+    label: str
+    ridge: Ridge | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,7 @@ class Verdict:
 def judge(
     placements: Sequence[Placement],
     candidates: Sequence[FillSpec],
-    ridges: Sequence[Ridge | None],
+    guides: Sequence[FittedGuide],
     model: Inpainter | None,
     draft: Recipe,
     spread: NDArray[np.float64],
@@ -90,7 +100,7 @@ def judge(
     Args:
         placements: windows with pseudo-holes; fewer than 2 mean that nothing can be decided.
         candidates: base fills to compare, the default first.
-        ridges: global map of each guide, None if none could be fitted.
+        guides: references and auxiliaries with their global maps.
         model: the network, or None.
         draft: recipe with the floor and limits of the file and the default fill.
         spread: robust range of each channel, `(c,)`.
@@ -103,9 +113,9 @@ def judge(
             note="too few observed pixels for a self-test: default spline only, stored calibration",
         )
     fill, rows, means = _choose_fill(placements, candidates, spread, forced=forced)
-    recipe = replace(draft, fill=fill, ridges=tuple(ridges), reference_weights=(0.0,) * len(ridges))
-    for k, ridge in enumerate(ridges):
-        weight, row, means = _weigh_reference(placements, k, ridge, means, spread)
+    recipe = replace(draft, fill=fill, ridges=tuple(g.ridge for g in guides), reference_weights=(0.0,) * len(guides))
+    for k, guide in enumerate(guides):
+        weight, row, means = _weigh_reference(placements, k, guide, means, spread)
         weights = tuple(weight if i == k else w for i, w in enumerate(recipe.reference_weights))
         recipe = replace(recipe, reference_weights=weights)
         rows.append(row)
@@ -174,12 +184,12 @@ def _choose_fill(
 def _weigh_reference(
     placements: Sequence[Placement],
     k: int,
-    ridge: Ridge | None,
+    fitted: FittedGuide,
     means: list[NDArray[np.float32]],
     spread: NDArray[np.float64],
 ) -> tuple[float, Row, list[NDArray[np.float32]]]:
     started = time.perf_counter()
-    name = f"reference {k}"
+    name, ridge = fitted.label, fitted.ridge
     if ridge is None:
         row = Row(
             method=f"{name} (no overlap)",
@@ -299,8 +309,8 @@ def place(
 ) -> list[Placement]:
     """Cut the windows and hide observed pixels in them in the shape of the patterns.
 
-    A pattern `(n, *spatial)` is flipped, rolled and cut to the window; between 1 % and 60 % of the observed pixels of
-    a window, and at least 64, are hidden. Windows in which that fails are left out.
+    Patterns `(n, *spatial)` are flipped, rolled and laid over the window until 2 % of its observed pixels are hidden,
+    at most 60 %. Windows in which fewer than 64 pixels could be hidden are left out.
     """
     rng = np.random.default_rng(seed)
     placed = []
@@ -324,28 +334,31 @@ def place(
 def _hide(
     valid: NDArray[np.bool_], patterns: Sequence[NDArray[np.bool_]], rng: np.random.Generator
 ) -> NDArray[np.bool_] | None:
+    """Lay patterns over the observed pixels until 2 % of them are hidden; cut back if it is more than 60 %."""
     observed = int(valid.sum())
-    least = max(64, observed // 100)
-    for _attempt in range(12):
-        hidden = _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng) & valid
-        if hidden.sum() > 0.6 * observed:
-            hidden &= _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng)
-        if hidden.sum() > 0.6 * observed:
-            hidden = hidden & _half(valid.shape, rng)
-        if least <= hidden.sum() <= 0.6 * observed:
-            return hidden
-    return None
+    hidden = np.zeros(valid.shape, dtype=np.bool_)
+    for _attempt in range(_MAX_LAYERS):
+        layer = _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng) & valid
+        if layer.sum() > 0.6 * observed:
+            layer &= _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng)
+        if layer.sum() > 0.6 * observed:
+            layer &= _half(valid.shape, rng)
+        if (hidden | layer).sum() <= 0.6 * observed:
+            hidden |= layer
+        if hidden.sum() >= 0.02 * observed:
+            break
+    return hidden if hidden.sum() >= _MIN_HIDDEN else None
 
 
 def _transformed(pattern: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Flip and roll a pattern at random and tile it to `shape`; no rotation, stripes and slices keep their axis."""
+    """Flip and roll a pattern at random and cut it to `shape`; no rotation, stripes and slices keep their axis."""
     for axis in range(1, pattern.ndim):
         if rng.random() < 0.5:
             pattern = np.flip(pattern, axis=axis)
         if rng.random() < 0.5:
             pattern = np.roll(pattern, int(rng.integers(pattern.shape[axis])), axis=axis)
     if pattern.shape[0] > 1:
-        pattern = np.roll(pattern, int(rng.integers(pattern.shape[0])), axis=0)
+        pattern = pattern[rng.integers(pattern.shape[0], size=shape[0])]
     fitted = pattern[(slice(None), *(slice(0, n) for n in shape[1:]))]
     widths = [(0, 0)] + [(0, n - m) for n, m in zip(shape[1:], fitted.shape[1:], strict=True)]
     return np.broadcast_to(np.pad(fitted, widths), shape)

@@ -32,13 +32,15 @@ from pipeline.registry import kinds, load
 from pipeline.resources import auto_block, check_fits
 from pipeline.restore import Guide, Recipe
 from pipeline.scan import StateScan, ValueScan, coarse_values, scan_states, scan_values
-from pipeline.selftest import Verdict, judge, place
+from pipeline.selftest import FittedGuide, Verdict, judge, place
 from pipeline.workspace import GUESS, STORED, centred, open_guide_mask, open_source, read_guide
 
 _MAX_COARSE_VALUES = 16_000_000
 _MAX_UNKNOWNS = 1_500_000
 _PLACEMENTS = 8
 _RIDGE_SAMPLES = 60_000
+_WIDEST = 3e38
+"""Just inside the range of float32."""
 _FORCED = {"identity", "constant"}
 """Models of the tests: they replace the restoration instead of competing in it."""
 
@@ -258,6 +260,9 @@ def _open_scene(job: Job, clock: _Clock) -> tuple[_Scene | None, list[str]]:
             "observed is left to restore from. Check the mask's classes, `invert` and `buffer`"
         )
     values = scan_values(source, state, channels)
+    if job.model_kind == "constant":
+        # its number is in data units
+        values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(_open_guide(job, guide, source) for guide in job.guides)
     spacing = space.spacing if space.kind == "volume" else (1.0,) * space.ndim
     clock.lap("statistics")
@@ -320,8 +325,8 @@ def _draft(scene: _Scene) -> Recipe:
     return Recipe(
         fill=fill,
         floor=tuple(float(v) for v in floor),
-        low=tuple(float(v) for v in values.low - margin - centre),
-        high=tuple(float(v) for v in values.high + margin - centre),
+        low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
+        high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
         ridges=(None,) * len(scene.guides),
         reference_weights=(0.0,) * len(scene.guides),
     )
@@ -331,9 +336,12 @@ def _self_test(scene: _Scene, model: Inpainter | None) -> Verdict:
     draft = _draft(scene)
     kind = scene.job.model_kind
     if kind in _FORCED:
-        wide = replace(draft, network_weight=1.0, low=(-3e38,) * len(draft.low), high=(3e38,) * len(draft.high))
+        wide = replace(draft, network_weight=1.0, low=(-_WIDEST,) * len(draft.low), high=(_WIDEST,) * len(draft.high))
         return Verdict(recipe=wide, note=f"model {kind}: no self-test")
-    ridges = _ridges(scene)
+    guides = [
+        FittedGuide(label=f"{ref.role} {k} ({ref.label})", ridge=ridge)
+        for k, (ref, ridge) in enumerate(zip(scene.job.guides, _ridges(scene), strict=True))
+    ]
     rng = np.random.default_rng(scene.job.seed)
     tests, patterns = _choose_windows(scene, rng)
     placements = place(scene.window, tests, [_pattern(scene, b) for b in patterns], scene.lattice.patch, scene.job.seed)
@@ -342,7 +350,7 @@ def _self_test(scene: _Scene, model: Inpainter | None) -> Verdict:
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [draft.fill, *(f for f in fills if f.label != draft.fill.label)]
-    return judge(placements, fills, ridges, model, draft, scene.values.spread, forced=forced)
+    return judge(placements, fills, guides, model, draft, scene.values.spread, forced=forced)
 
 
 def _choose_windows(scene: _Scene, rng: np.random.Generator) -> tuple[list[Box], list[Box]]:

@@ -30,7 +30,7 @@ mask:                              # holes = union of the entries
 output:
   directory: out/{stem}
   # format: [same, zarr]
-  # refuse_above: 300              # leave pixels unrestored that are less certain, in data units
+  # refuse_above: 0.2              # leave pixels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
 
@@ -48,7 +48,7 @@ mask:                              # holes = union of the entries
   # - {{kind: threshold, above: 2000, physical: true, buffer: 6 mm}}   # metal in CT
 output:
   directory: out/{stem}
-  # refuse_above: 50               # leave voxels unrestored that are less certain, in data units
+  # refuse_above: 0.2              # leave voxels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
 

@@ -68,18 +68,21 @@ class Workspace:
         shape = (len(plan.channels), *box.shape)
         guess = coarse_window(self.guess, plan.guess_factor, box)
         window = Window(
-            values=held.values[part],
+            # sums over a strided view round differently from sums over a contiguous copy: the window must look
+            # the same whatever block it is cut from
+            values=np.ascontiguousarray(held.values[part]),
             valid=np.broadcast_to(state == KEEP, shape),
             hole=np.broadcast_to(state == FILL, shape),
             spacing=plan.spacing,
             guess=guess,
-            open_edges=tuple(
-                (a > 0, b < n) for a, b, n in zip(box.start, box.stop, plan.space.shape, strict=True)
-            ),
+            open_edges=tuple((a > 0, b < n) for a, b, n in zip(box.start, box.stop, plan.space.shape, strict=True)),
         )
         return Task(
             window=window,
-            guides=tuple(Guide(values=g.values[part], valid=g.valid[part]) for g in held.guides),
+            guides=tuple(
+                Guide(values=np.ascontiguousarray(g.values[part]), valid=np.ascontiguousarray(g.valid[part]))
+                for g in held.guides
+            ),
             base=self._base(window, guess),
             patch=plan.lattice.patch,
             offset=tuple(a - b for a, b in zip(box.start, patch_box.start, strict=True)),
@@ -165,6 +168,10 @@ def open_model(plan: Plan) -> Inpainter | None:
     return model
 
 
+_LARGEST = 3e38
+"""Just inside the range of float32."""
+
+
 def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return stored values as float32 relative to `centre`, 0 where not valid.
 
@@ -172,9 +179,11 @@ def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.boo
     """
     column = np.asarray(centre, dtype=np.float64).reshape((-1,) + (1,) * (stored.ndim - 1))
     safe = np.where(valid, stored, 0)
-    if not column.any():
+    if not column.any() and stored.dtype != np.float64:
         return safe.astype(np.float32)
-    return np.where(valid, safe.astype(np.float64) - column, 0.0).astype(np.float32)
+    # float64 data may hold undeclared fill values such as -1.8e308
+    relative = np.clip(np.where(valid, safe.astype(np.float64) - column, 0.0), -_LARGEST, _LARGEST)
+    return relative.astype(np.float32)
 
 
 def coarse_window(guess: NDArray[np.float32], factor: int, box: Box) -> NDArray[np.float32]:

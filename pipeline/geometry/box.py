@@ -94,6 +94,8 @@ class Box:
         >>> [b.start for b in Box((0,), (10,)).tiles((4,))]
         [(0,), (4,), (8,)]
         """
+        if self.empty:
+            return
         ranges = [
             range(a // n, max(a // n, -(-b // n)))
             for a, b, n in zip(self.start, self.stop, shape, strict=True)

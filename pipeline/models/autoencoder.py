@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from pipeline.errors import ConfigError, PlanRefused
-from pipeline.models._normalise import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.quality.normalise import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
 

@@ -20,7 +20,7 @@ from pipeline.formats._open import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import KEEP
-from pipeline.models._normalise import depth_channel, local_statistics, network_input
+from pipeline.quality.normalise import depth_channel, local_statistics, network_input
 from pipeline.synthetic.brain import brain_volume
 from pipeline.synthetic.optical import optical_scene
 from pipeline.training.config import Images, Synthetic, TrainingConfig
