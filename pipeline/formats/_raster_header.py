@@ -111,21 +111,22 @@ def header_of_space(like: Source) -> RasterHeader:
     )
 
 
-def header_of_layer(header: RasterHeader, layer: Layer) -> RasterHeader:
-    """Return what a layer of a run inherits from the input's header, with the layer's own tags added.
+def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterHeader:
+    """Return what a layer of a run inherits from the header of `like`, with the layer's own tags added.
 
-    `restored` keeps everything; `uncertainty` keeps the grid, and scale and unit of each band (an error has
-    no offset); `source` keeps the grid alone.
+    `restored` keeps everything; `uncertainty` keeps the grid, and scale and unit of the bands of the same name
+    (an error has no offset); `source` keeps the grid alone.
     """
     if layer.role == "restored":
         return replace(header, tags={**header.tags, **layer.tags})
-    names = layer.channel_names or ("",) * layer.n_channels
-    bands = tuple(Band(description=name or None, nodata=layer.nodata) for name in names)
-    if layer.role == "uncertainty" and len(header.bands) == len(bands):
-        pairs = zip(bands, header.bands, strict=True)
-        bands = tuple(replace(own, scale=their.scale, unit=their.unit) for own, their in pairs)
+    names = layer.channel_names or like.channel_names[: layer.n_channels]
+    known = dict(zip(like.channel_names, header.bands, strict=True)) if layer.role == "uncertainty" else {}
+    bands = []
+    for name in names:
+        their = known.get(name, Band())
+        bands.append(Band(description=name, nodata=layer.nodata, scale=their.scale, unit=their.unit))
     grid = {k: v for k, v in header.tags.items() if k == "AREA_OR_POINT"}
-    return replace(header, bands=bands, tags={**grid, **layer.tags})
+    return replace(header, bands=tuple(bands), tags={**grid, **layer.tags})
 
 
 def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> None:

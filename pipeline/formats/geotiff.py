@@ -326,7 +326,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
         OutputConflict: the file cannot be written.
     """
     own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
-    header = header_of_layer(own, layer)
+    header = header_of_layer(own, layer, like)
     mask = like.file_mask if isinstance(like, GeoTiff) and layer.role == "restored" else None
     pixels = _Pixels(pull=pull, mask=mask, options=options)
     with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env():

@@ -150,8 +150,10 @@ def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:
     if "ome" in node.attrs:
         multiscale = node.attrs["ome"]["multiscales"][0]
         return node[multiscale["datasets"][0]["path"]], node, multiscale
-    if "restored" in node:
-        inner = node["restored"]
+    layers = [*node.attrs.get(conventions.OWN, {}).get("layers", ()), "restored"]
+    layer = "restored" if "restored" in node else layers[0]
+    if layer in node:
+        inner = node[layer]
         return (inner, node, None) if isinstance(inner, zarr.Array) else _image_array(path, inner)
     images = [name for name, array in node.arrays() if array.ndim >= 2]
     if len(images) != 1:
@@ -316,6 +318,7 @@ def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[
 
 def _scales(layer: Layer, like: Source) -> list[tuple[float, float]]:
     plain = layer.role == "source" or (layer.role == "uncertainty" and like.space.kind == "volume")
-    if plain or layer.n_channels != like.n_channels:
-        return [(1.0, 0.0)] * layer.n_channels
-    return [(s, o if layer.role == "restored" else 0.0) for s, o in like.scale_offset]
+    known = {} if plain else dict(zip(like.channel_names, like.scale_offset, strict=True))
+    names = layer.channel_names or like.channel_names[: layer.n_channels]
+    pairs = [known.get(name, (1.0, 0.0)) for name in names]
+    return [(scale, offset if layer.role == "restored" else 0.0) for scale, offset in pairs]

@@ -155,8 +155,7 @@ class TestFormat:
         layer = layer_of(like, role, dtype=np.dtype(dtype), nodata=nodata)
         path = tmp_path / (role + module.SUFFIXES[0])
         module.write(layer, path, like, lambda box: np.ones((2, *box.shape), dtype), options(tmp_path))
-        inner = path / role if path.is_dir() else path
-        result = module.open_source([str(inner)])
+        result = module.open_source([str(path)])
         assert (result.space, result.dtype) == (image.space, np.dtype(dtype))
         assert all(offset == 0 for _, offset in result.scale_offset)
         assert bool((result.read(whole(result)) == 1).all())

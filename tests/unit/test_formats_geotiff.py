@@ -336,6 +336,18 @@ def test_uncertainty_has_the_scale_but_not_the_offset(tmp_path: Path) -> None:
     assert facts["tags"] == {"AREA_OR_POINT": "Point"}
 
 
+def test_uncertainty_of_some_bands_finds_their_scale_by_name(tmp_path: Path) -> None:
+    """Alpha has no uncertainty: the remaining bands still get their own scale and unit."""
+    path = write_tiff(tmp_path / "in.tif", random_values((3, 20, 30), "uint16"), setup=_describe_bands)
+    source = geotiff.open_source([str(path)])
+    layer = layer_of(source, "uncertainty", n_channels=2, channel_names=("B03", "B02"), dtype=np.dtype("float32"))
+    result = tmp_path / "uncertainty.tif"
+    geotiff.write(layer, result, source, lambda b: np.ones((2, *b.shape), np.float32), options(tmp_path))
+    facts = _facts(result)
+    assert facts["scales"] == pytest.approx((0.0003, 0.0002))
+    assert facts["units"] == ("reflectance", "reflectance")
+
+
 def test_a_window_of_a_five_gigabyte_file(tmp_path: Path) -> None:
     """BigTIFF beyond 4 GB opens and reads by window; the sparse file itself is tiny."""
     path = tmp_path / "big.tif"
