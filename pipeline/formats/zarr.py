@@ -198,7 +198,7 @@ def write_zarr_product(path: Path, layers: Sequence[tuple[Layer, Pull]], like: S
     """Write layers on the grid of `like` into one zarr v3 group, which appears under its name when complete.
 
     Uncertainty is in stored units for rasters and in physical units for volumes, as in the native formats.
-    Chunks are unsharded because no released GDAL opens sharded arrays.
+    Chunks are unsharded because GDAL (3.12) does not open sharded arrays.
 
     Args:
         path: folder to make; an existing one is replaced.
