@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
 
@@ -54,26 +55,23 @@ def test_splines_commute_with_mirrors(window, spec):
 
 @given(windows(), st.sampled_from(SPLINES))
 def test_far_pixels_do_not_matter(window, spec):
-    """Adding observed pixels more than two steps away from every hole leaves the holes as they are."""
+    """Observed pixels more than two steps away from every hole can be anything."""
     pad = [(0, 0), *((0, 6),) * (window.values.ndim - 1)]
     ring = Window(
         values=np.pad(window.values, pad, mode="edge"),
-        valid=np.pad(window.valid, pad),
+        valid=np.pad(window.valid, pad, constant_values=True),
         hole=np.pad(window.hole, pad),
         spacing=window.spacing,
     )
-    far = ring.valid.copy()
-    far[:, -3:] = True
-    near = spec(ring)
-    wide = spec(replace(ring, valid=far, values=np.where(far & ~ring.valid, np.float32(1e6), ring.values)))
+    changed = ring.values.copy()
+    for axis, extent in enumerate(window.values.shape[1:], start=1):
+        np.moveaxis(changed, axis, 0)[extent + 3 :] = 1e6
     touched = ring.hole & _reached(ring)
-    assert np.allclose(near[touched], wide[touched], atol=1e-5)
+    assert np.array_equal(spec(ring)[touched], spec(replace(ring, values=changed))[touched])
 
 
 def _reached(window: Window) -> np.ndarray:
     """Hole pixels whose component touches a valid pixel; the others take the mean of the window."""
-    from scipy import ndimage
-
     reached = np.zeros(window.hole.shape, bool)
     for k, (hole, valid) in enumerate(zip(window.hole, window.valid, strict=True)):
         seeds = ndimage.binary_dilation(valid) & hole
