@@ -19,7 +19,7 @@ from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.plan import GuideRef, Plan, SourceRef
 from pipeline.provenance.facts import input_facts
-from pipeline.survey import Job
+from pipeline.scene import Job
 from pipeline.workspace import open_source
 
 _CLUSTER_START_SECONDS = 15.0
@@ -172,9 +172,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     workers = order.workers if isinstance(order.workers, int) else min(cores, fitting, n_todo)
     if order.executor != "auto":
         return order.executor, workers
-    seconds = (
-        plan.forwards * len(plan.channels) * _PATCH_SECONDS[plan.ndim] * n_todo / max(1, len(plan.blocks))
-    )
+    seconds = plan.forwards * len(plan.channels) * _PATCH_SECONDS[plan.ndim] * n_todo / max(1, len(plan.blocks))
     saved = seconds * (1 - 1 / max(1, workers))
     return ("local" if saved > _CLUSTER_START_SECONDS else "serial"), workers
 

@@ -16,6 +16,10 @@ _BASE_BYTES = 450 * 2**20
 """Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
 _ACTIVATION_BYTES = {2: 900, 3: 700}
 """Network activations per patch pixel and channel in flight, bytes (measured on the shipped autoencoders)."""
+_UNKNOWN_BYTES = 1300
+"""Peak of the spline solver per unknown (measured 1.2 kB)."""
+_COARSE_BYTES = 24
+"""Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
 _BLOCK_SIZES = {2: (2048, 1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
@@ -61,17 +65,32 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
     """
     need = worker_bytes(plan, n_file_channels)
     if need > memory_bytes:
+        block = "x".join(map(str, plan.block))
         raise PlanRefused(
-            f"{plan.source.paths[0]}: a block of {'x'.join(map(str, plan.block))} pixels x {len(plan.channels)} channels "
-            f"needs {need / 2**30:.2f} GiB, compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB. Raise it to at "
-            f"least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
+            f"{plan.source.paths[0]}: a block of {block} pixels x {len(plan.channels)} channels needs "
+            f"{need / 2**30:.2f} GiB, compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB. Raise it to "
+            f"at least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
         )
     free = shutil.disk_usage(_existing(Path(plan.workdir))).free
     disk = disk_bytes(plan, n_file_channels)
     if disk > free:
         raise PlanRefused(
-            f"{plan.workdir}: the run may write {disk / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free. Choose another "
-            "output.directory or free some space"
+            f"{plan.workdir}: the run may write {disk / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free. "
+            "Choose another output.directory or free some space"
+        )
+
+
+def check_survey(path: str, n_values: int, n_unknowns: int, memory_bytes: int) -> None:
+    """Refuse an image whose coarse fill would not fit; its size is bounded, so only small limits are ever hit.
+
+    Raises:
+        PlanRefused: with needed and given bytes.
+    """
+    need = _BASE_BYTES + n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES
+    if need > memory_bytes:
+        raise PlanRefused(
+            f"{path}: the survey's coarse fill ({n_unknowns} unknowns) needs {need / 2**30:.2f} GiB, "
+            f"compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB; raise it to at least {need / 2**30:.1f} GiB"
         )
 
 

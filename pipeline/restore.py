@@ -112,10 +112,10 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         ]
     means_raws = refine(model, tasks, [mean for mean, _ in staged], recipe)
     results = []
-    for task, (mean, origin), (predicted, raw) in zip(tasks, staged, means_raws, strict=True):
+    for task, (mean, code), (predicted, raw) in zip(tasks, staged, means_raws, strict=True):
         hole = task.window.hole
         mixed = mix(mean, predicted, recipe.network_weight)
-        origin = np.where(hole & (origin == CLASSICAL), np.uint8(NETWORK), origin)
+        origin = np.where(hole & (code == CLASSICAL), np.uint8(NETWORK), code)
         results.append(_finish(recipe, task, np.where(hole, mixed, mean), raw, origin))
     return results
 

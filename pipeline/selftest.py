@@ -159,7 +159,11 @@ def _choose_fill(
     scores, seconds, filled = [], [], []
     for spec in candidates:
         started = time.perf_counter()
-        means = [spec(p.task.window) for p in placements]
+        try:
+            means = [spec(p.task.window) for p in placements]
+        except ArithmeticError:
+            # the solver gave up: this fill cannot be used on this image
+            means = [np.full_like(p.truth, np.nan) for p in placements]
         seconds.append(time.perf_counter() - started)
         scores.append(
             [normalised_mse(channel_mse(m, p.truth, p.hidden), spread) for m, p in zip(means, placements, strict=True)]

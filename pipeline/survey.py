@@ -8,78 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.errors import ConfigError, PlanRefused
+from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.lattice import Lattice
-from pipeline.masks.base import FILL, KEEP, Mask
-from pipeline.models.base import Inpainter
-from pipeline.plan import GuideRef, ModelRef, Plan, SourceRef, patches_with_holes
-from pipeline.references import Ridge, fit_ridge
+from pipeline.masks.base import FILL
+from pipeline.models.base import Inpainter, find_weights
+from pipeline.plan import ModelRef, Plan, patches_with_holes
 from pipeline.registry import kinds, load
-from pipeline.resources import auto_block, check_fits
-from pipeline.restore import Guide, Recipe
-from pipeline.scan import StateScan, ValueScan, coarse_values, scan_states, scan_values
-from pipeline.selftest import FittedGuide, Verdict, judge, place
-from pipeline.workspace import GUESS, STORED, centred, open_guide_mask, open_source, read_guide
+from pipeline.resources import auto_block, check_fits, check_survey
+from pipeline.restore import Recipe
+from pipeline.scan import StateScan, coarse_values
+from pipeline.scene import Clock, Job, Scene, lattice_of, open_scene
+from pipeline.selftest import Verdict
+from pipeline.testbed import FORCED_MODELS, default_fills, self_test
+from pipeline.workspace import GUESS, STORED, open_source
 
 _MAX_COARSE_VALUES = 16_000_000
-_MAX_UNKNOWNS = 1_500_000
-_PLACEMENTS = 8
-_RIDGE_SAMPLES = 60_000
-_WIDEST = 3e38
-"""Just inside the range of float32."""
-_FORCED = {"identity", "constant"}
-"""Models of the tests: they replace the restoration instead of competing in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One image to restore, as the config asks for it.
-
-    Attributes:
-        workdir: folder for the survey's arrays.
-        source: the image.
-        open_mask: makes the mask from the (staged) source.
-        guides: references and auxiliaries.
-        model: kind, weights file, options and device; None = find shipped weights, then decide by self-test.
-        patch, overlap: per axis, or None for the default.
-        block: per axis, or None to choose by memory.
-        batch: patches a forward pass.
-        memory_bytes: bound of one worker.
-        refuse_above: see `Plan`.
-        seed: of every random draw.
-        config: hash-relevant part of the config.
-    """
-
-    workdir: Path
-    source: SourceRef
-    open_mask: Callable[[Source], Mask]
-    guides: tuple[GuideRef, ...] = ()
-    model_kind: str | None = None
-    model_weights: str = "auto"
-    model_options: dict[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    patch: tuple[int, ...] | None = None
-    overlap: tuple[int, ...] | None = None
-    block: tuple[int, ...] | None = None
-    batch: int = 1
-    memory_bytes: int = 4 * 2**30
-    refuse_above: float | None = None
-    seed: int = 0
-    config: dict[str, Any] = field(default_factory=dict)
+_MAX_UNKNOWNS = 800_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,34 +71,6 @@ class Survey:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scene:
-    """The opened image of a job with everything measured so far."""
-
-    job: Job
-    source: Source
-    guides: tuple[tuple[Source, Mask], ...]
-    channels: tuple[int, ...]
-    state: zarr.Array
-    states: StateScan
-    values: ValueScan
-    lattice: Lattice
-    spacing: tuple[float, ...]
-
-    def window(self, box: Box) -> tuple[Window, tuple[Guide, ...]]:
-        """Read a window as a block would see it; hole values are 0."""
-        state = np.asarray(self.state[(slice(None), *box.slices)])
-        stored = self.source.read(box)[list(self.channels)]
-        valid = np.broadcast_to(state == KEEP, stored.shape)
-        window = Window(
-            values=centred(stored, self.values.centre, valid),
-            valid=valid,
-            hole=np.broadcast_to(state == FILL, stored.shape),
-            spacing=self.spacing,
-        )
-        return window, tuple(read_guide(s, m, box) for s, m in self.guides)
-
-
 def survey(job: Job) -> Survey:
     """Look at the image of a job and return its plan.
 
@@ -153,13 +79,13 @@ def survey(job: Job) -> Survey:
         ConfigError: the config asks for what this image cannot have.
         PlanRefused: nothing is observed, or the work does not fit the memory or disk.
     """
-    clock = _Clock()
+    clock = Clock()
     with threadpool_limits(limits=1):
-        scene, notices = _open_scene(job, clock)
+        scene, notices = open_scene(job, clock)
         if scene is None or scene.states.holes == 0:
             return _nothing_to_do(job, notices, clock)
         model, model_ref = find_model(job, scene.source.space.ndim)
-        verdict = _self_test(scene, model)
+        verdict = self_test(scene, model)
         clock.lap("self-test")
         factor, digest = _coarse_fill(scene, verdict.recipe.fill)
         clock.lap("coarse fill")
@@ -184,13 +110,11 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
         ConfigError: unknown kind, missing weights or wrong hash.
         PlanRefused: the device is not there.
     """
-    from pipeline.models.base import find_weights
-
     kind = job.model_kind or "autoencoder"
     if kind in kinds("fills") and kind not in kinds("models"):
         return None, None
     weights: Path | None = None
-    if kind not in _FORCED:
+    if kind not in FORCED_MODELS:
         name = job.model_weights
         if name == "auto":
             name = "optical" if ndim == 2 else "t1"
@@ -206,217 +130,7 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
     return model, ref
 
 
-def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
-    """Base fills that compete in the self-test, the default first."""
-    if ndim == 2:
-        return [
-            FillSpec("tension", {"t": 0.5}),
-            FillSpec("tension", {"t": 0.9}),
-            FillSpec("harmonic"),
-            FillSpec("nearest"),
-        ]
-    fills = [FillSpec("tension", {"t": 0.95})]
-    if max(spacing) > 1.2 * min(spacing):
-        fills.append(FillSpec("tension", {"t": 0.95, "isotropic": True}))
-    return [
-        *fills,
-        FillSpec("harmonic"),
-        FillSpec("nearest"),
-        FillSpec("through", {"order": "linear"}),
-        FillSpec("through", {"order": "cubic"}),
-    ]
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = now - self._last
-        self._last = now
-
-
-def _open_scene(job: Job, clock: _Clock) -> tuple[_Scene | None, list[str]]:
-    source = open_source(job.source)
-    if job.source.staged:
-        clock.lap("stage")
-    space = source.space
-    lattice = _lattice(job, space.shape)
-    fixed = tuple(getattr(source, "fixed_channels", ()))
-    channels = tuple(c for c in range(source.n_channels) if c not in fixed)
-    if not channels:
-        raise ConfigError(f"{source.paths[0]}: no band to restore, only alpha")
-    mask = job.open_mask(source)
-    states, state = scan_states(source, mask, channels, job.workdir)
-    notices = list(mask.notices)
-    clock.lap("masks")
-    if states.holes == 0:
-        return None, notices
-    if states.kept == 0:
-        raise PlanRefused(
-            f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
-            "observed is left to restore from. Check the mask's classes, `invert` and `buffer`"
-        )
-    values = scan_values(source, state, channels)
-    if job.model_kind == "constant":
-        # its number is in data units
-        values = replace(values, centre=(0.0,) * len(channels))
-    guides = tuple(_open_guide(job, guide, source) for guide in job.guides)
-    spacing = space.spacing if space.kind == "volume" else (1.0,) * space.ndim
-    clock.lap("statistics")
-    scene = _Scene(
-        job=job,
-        source=source,
-        guides=guides,
-        channels=channels,
-        state=state,
-        states=states,
-        values=values,
-        lattice=lattice,
-        spacing=spacing,
-    )
-    return scene, notices
-
-
-def _open_guide(job: Job, guide: GuideRef, target: Source) -> tuple[Source, Mask]:
-    source = open_source(guide.source)
-    difference = target.space.mismatch(source.space)
-    if difference and not guide.source.resample:
-        raise ConfigError(
-            f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
-            f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
-            "Bring it onto the image's grid, or set `resample: true` on this entry"
-        )
-    if guide.source.resample:
-        from pipeline.formats._resample import resampled
-
-        source = resampled(source, target.space)
-    return source, open_guide_mask(guide.masks, source, guide.base)
-
-
-def _lattice(job: Job, shape: tuple[int, ...]) -> Lattice:
-    ndim = len(shape)
-    patch = job.patch or ((256, 256) if ndim == 2 else (64, 64, 64))
-    overlap = job.overlap or tuple(p // 4 for p in patch)
-    if len(patch) != ndim or len(overlap) != ndim:
-        raise ConfigError(
-            f"patch size {patch} and overlap {overlap} must have {ndim} numbers for an image of shape {shape}"
-        )
-    try:
-        return Lattice(shape=shape, patch=patch, overlap=overlap)
-    except ValueError as error:
-        raise ConfigError(f"patch: {error}") from error
-
-
-def _draft(scene: _Scene) -> Recipe:
-    values = scene.values
-    spread = values.spread
-    margin = 0.05 * spread
-    centre = np.asarray(values.centre)
-    floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
-    floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
-    fills = default_fills(scene.source.space.ndim, scene.spacing)
-    kind = scene.job.model_kind
-    fill = FillSpec(STORED) if kind == "identity" else fills[0]
-    if kind in kinds("fills") and kind not in kinds("models"):
-        fill = FillSpec(str(kind), scene.job.model_options)
-    return Recipe(
-        fill=fill,
-        floor=tuple(float(v) for v in floor),
-        low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
-        high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
-        ridges=(None,) * len(scene.guides),
-        reference_weights=(0.0,) * len(scene.guides),
-    )
-
-
-def _self_test(scene: _Scene, model: Inpainter | None) -> Verdict:
-    draft = _draft(scene)
-    kind = scene.job.model_kind
-    if kind in _FORCED:
-        wide = replace(draft, network_weight=1.0, low=(-_WIDEST,) * len(draft.low), high=(_WIDEST,) * len(draft.high))
-        return Verdict(recipe=wide, note=f"model {kind}: no self-test")
-    guides = [
-        FittedGuide(label=f"{ref.role} {k} ({ref.label})", ridge=ridge)
-        for k, (ref, ridge) in enumerate(zip(scene.job.guides, _ridges(scene), strict=True))
-    ]
-    rng = np.random.default_rng(scene.job.seed)
-    tests, patterns = _choose_windows(scene, rng)
-    placements = place(scene.window, tests, [_pattern(scene, b) for b in patterns], scene.lattice.patch, scene.job.seed)
-    fills = default_fills(scene.source.space.ndim, scene.spacing)
-    forced = kind in kinds("fills")
-    if forced:
-        # the user chose the fill: the others are only measured beside it
-        fills = [draft.fill, *(f for f in fills if f.label != draft.fill.label)]
-    return judge(placements, fills, guides, model, draft, scene.values.spread, forced=forced)
-
-
-def _choose_windows(scene: _Scene, rng: np.random.Generator) -> tuple[list[Box], list[Box]]:
-    """Return windows to test in (much observed, holes near) and windows to take hole shapes from."""
-    shape, patch = scene.source.space.shape, scene.lattice.patch
-    size = tuple(min(p, n) for p, n in zip(patch, shape, strict=True))
-    starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
-    grid = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
-    if len(grid) > 4096:
-        grid = grid[np.sort(rng.choice(len(grid), 4096, replace=False))]
-    cell = scene.states.cell
-    boxes = [Box(tuple(int(v) for v in g), tuple(int(v) + s for v, s in zip(g, size, strict=True))) for g in grid]
-    cuts = [tuple(slice(a // cell, -(-b // cell)) for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
-    holes = np.asarray([scene.states.hole_cells[c].sum() for c in cuts], dtype=np.float64)
-    kept = np.asarray([scene.states.kept_cells[c].sum() for c in cuts], dtype=np.float64)
-    near = kept * (1.0 + 3.0 * (holes > 0))
-    tests = _draw(boxes, near, _PLACEMENTS, rng)
-    # an image of one or two windows is tested several times with other hole positions
-    tests = [tests[i % len(tests)] for i in range(_PLACEMENTS)] if tests else []
-    return tests, _draw(boxes, holes, 2 * _PLACEMENTS, rng)
-
-
-def _draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Box]:
-    usable = int((weight > 0).sum())
-    if not usable:
-        return []
-    chosen = rng.choice(len(boxes), size=min(n, usable), replace=False, p=weight / weight.sum())
-    return [boxes[i] for i in sorted(chosen)]
-
-
-def _pattern(scene: _Scene, box: Box) -> NDArray[np.bool_]:
-    planes: NDArray[np.bool_] = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
-    # a channel without holes would hide nothing
-    if planes.shape[0] == 1:
-        return planes
-    with_holes = np.asarray(planes.any(axis=tuple(range(1, planes.ndim))))
-    return np.asarray(planes[with_holes])
-
-
-def _ridges(scene: _Scene) -> list[Ridge | None]:
-    """Fit the global map of every guide on a regular sample of pixels observed in both images."""
-    if not scene.guides:
-        return []
-    shape = scene.source.space.shape
-    target: list[NDArray[np.float32]] = []
-    guides: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
-    both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
-    step = max(1, int((math.prod(shape) / (2 * _RIDGE_SAMPLES)) ** (1 / len(shape))))
-    for box in Box.whole(shape).tiles((512,) * 2 if len(shape) == 2 else (64,) * 3):
-        window, seen = scene.window(box)
-        grid = (slice(None), *(slice((-a) % step, None, step) for a in box.start))
-        valid = np.asarray(window.valid[grid].all(axis=0))
-        target.append(window.values[grid][:, valid].T)
-        for k, guide in enumerate(seen):
-            guides[k].append(guide.values[grid][:, valid].T)
-            both[k].append(np.asarray(guide.valid[grid].all(axis=0))[valid])
-    everything = np.concatenate(target)
-    result: list[Ridge | None] = []
-    for k in range(len(scene.guides)):
-        use = np.concatenate(both[k])
-        enough = int(use.sum()) >= 10 * (guides[k][0].shape[1] + 1)
-        result.append(fit_ridge(everything[use], np.concatenate(guides[k])[use]) if enough else None)
-    return result
-
-
-def _coarse_fill(scene: _Scene, fill: FillSpec) -> tuple[int, str]:
+def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:
     """Fill the whole image at a bounded size and store it; returns the cell size and the hash of the array.
 
     At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
@@ -429,6 +143,7 @@ def _coarse_fill(scene: _Scene, fill: FillSpec) -> tuple[int, str]:
     factor = 1
     while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
         factor += 1
+    check_survey(scene.source.paths[0], n_values // factor**ndim, scene.states.holes // factor**ndim, job.memory_bytes)
     mean, valid, usable = coarse_values(scene.source, scene.state, scene.channels, scene.values.centre, factor)
     window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=scene.spacing)
     spec = fill if factor == 1 else default_fills(ndim, scene.spacing)[0]
@@ -438,7 +153,7 @@ def _coarse_fill(scene: _Scene, fill: FillSpec) -> tuple[int, str]:
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()
 
 
-def _plan(scene: _Scene, verdict: Verdict, model: ModelRef | None, factor: int, digest: str) -> Plan:
+def _plan(scene: Scene, verdict: Verdict, model: ModelRef | None, factor: int, digest: str) -> Plan:
     job, source = scene.job, scene.source
     channels = scene.channels
     nodata = tuple(source.nodata[c] for c in channels)
@@ -486,7 +201,7 @@ def _refused(
     return nodata
 
 
-def _blocks(scene: _Scene, plan: Plan) -> tuple[tuple[int, ...], ...]:
+def _blocks(scene: Scene, plan: Plan) -> tuple[tuple[int, ...], ...]:
     rows = []
     for box in Box.whole(plan.space.shape).tiles(plan.block):
         hole = np.asarray(np.asarray(scene.state[(slice(None), *box.slices)]) == FILL)
@@ -498,7 +213,7 @@ def _blocks(scene: _Scene, plan: Plan) -> tuple[tuple[int, ...], ...]:
     return tuple(rows)
 
 
-def _patches_touching_holes(scene: _Scene) -> int:
+def _patches_touching_holes(scene: Scene) -> int:
     """Count the patches of the whole lattice that touch a hole: what one block the size of the image would run."""
     lattice = scene.lattice
     touched = np.zeros(lattice.counts, dtype=np.bool_)
@@ -509,7 +224,7 @@ def _patches_touching_holes(scene: _Scene) -> int:
     return int(touched.sum())
 
 
-def _nothing_to_do(job: Job, notices: list[str], clock: _Clock) -> Survey:
+def _nothing_to_do(job: Job, notices: list[str], clock: Clock) -> Survey:
     source = open_source(job.source)
     ndim, shape = source.space.ndim, source.space.shape
     fixed = tuple(getattr(source, "fixed_channels", ()))
@@ -528,10 +243,10 @@ def _nothing_to_do(job: Job, notices: list[str], clock: _Clock) -> Survey:
         refused=(None,) * len(channels),
         centre=zeros,
         spread=zeros,
-        lattice=_lattice(job, shape),
+        lattice=lattice_of(job, shape),
         spacing=(1.0,) * ndim,
         guess_factor=1,
-        block=_lattice(job, shape).patch,
+        block=lattice_of(job, shape).patch,
         config=job.config,
     )
     np.save(job.workdir / GUESS, np.zeros((1,) * (ndim + 1), dtype=np.float32))

@@ -27,7 +27,7 @@ class _Warm(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, workdir: str, digest: str) -> None:
         self.workdir, self.digest = workdir, digest
 
-    def setup(self, worker: Any) -> None:  # noqa: ARG002, D102
+    def setup(self, worker: Any) -> None:  # noqa: ARG002
         open_workspace(self.workdir, self.digest)
 
 
@@ -60,7 +60,7 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
             _collect(pending, on_done, failures)
             if client.status != "running":
                 raise ClusterGone(
-                    f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue where it stopped"
+                    f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue"
                 )
     return failures
 

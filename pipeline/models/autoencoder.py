@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from pipeline.errors import ConfigError, PlanRefused
-from pipeline.quality.normalise import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
+from pipeline.quality.normalise import LocalStatistics, depth_channel, local_statistics, network_input
 
 Array = NDArray[np.float32]
 

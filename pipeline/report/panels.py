@@ -171,15 +171,21 @@ def _stretch(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     use = observed if observed.any() else np.ones_like(observed)
     pairs = []
-    for channel in values.astype(np.float64):
+    for channel in _wide(values):
         finite = channel[use & np.isfinite(channel)]
         pairs.append(np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0))
     low, high = np.asarray(pairs).T.reshape(2, -1, 1, 1)
     return low, np.where(high > low, high, low + 1)
 
 
+def _wide(values: NDArray[Any]) -> NDArray[np.float64]:
+    # NaNs that signal, which files may hold, are no fault of this program
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
+
+
 def _colour(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
-    scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
+    scaled = np.clip(np.nan_to_num((_wide(values) - low) / (high - low)), 0, 1) * 255
     return np.moveaxis(np.broadcast_to(scaled, (3, *scaled.shape[1:])), 0, -1).copy()
 
 

@@ -1,0 +1,186 @@
+"""One image of a run, opened and measured: what the survey and the self-test look at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.errors import ConfigError, PlanRefused
+from pipeline.fills.base import Window
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.geometry.lattice import Lattice
+from pipeline.masks.base import FILL, KEEP, Mask
+from pipeline.plan import GuideRef, SourceRef
+from pipeline.restore import Guide
+from pipeline.scan import StateScan, ValueScan, scan_states, scan_values
+from pipeline.workspace import centred, open_guide_mask, open_source, read_guide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One image to restore, as the config asks for it.
+
+    Attributes:
+        workdir: folder for the survey's arrays.
+        source: the image.
+        open_mask: makes the mask from the (staged) source.
+        guides: references and auxiliaries.
+        model: kind, weights file, options and device; None = find shipped weights, then decide by self-test.
+        patch, overlap: per axis, or None for the default.
+        block: per axis, or None to choose by memory.
+        batch: patches a forward pass.
+        memory_bytes: bound of one worker.
+        refuse_above: see `Plan`.
+        seed: of every random draw.
+        config: hash-relevant part of the config.
+    """
+
+    workdir: Path
+    source: SourceRef
+    open_mask: Callable[[Source], Mask]
+    guides: tuple[GuideRef, ...] = ()
+    model_kind: str | None = None
+    model_weights: str = "auto"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    patch: tuple[int, ...] | None = None
+    overlap: tuple[int, ...] | None = None
+    block: tuple[int, ...] | None = None
+    batch: int = 1
+    memory_bytes: int = 4 * 2**30
+    refuse_above: float | None = None
+    seed: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """The opened image of a job with everything measured so far."""
+
+    job: Job
+    source: Source
+    guides: tuple[tuple[Source, Mask], ...]
+    channels: tuple[int, ...]
+    state: zarr.Array
+    states: StateScan
+    values: ValueScan
+    lattice: Lattice
+    spacing: tuple[float, ...]
+
+    def window(self, box: Box) -> tuple[Window, tuple[Guide, ...]]:
+        """Read a window as a block would see it; hole values are 0."""
+        state = np.asarray(self.state[(slice(None), *box.slices)])
+        stored = self.source.read(box)[list(self.channels)]
+        valid = np.broadcast_to(state == KEEP, stored.shape)
+        window = Window(
+            values=centred(stored, self.values.centre, valid),
+            valid=valid,
+            hole=np.broadcast_to(state == FILL, stored.shape),
+            spacing=self.spacing,
+        )
+        return window, tuple(read_guide(s, m, box) for s, m in self.guides)
+
+
+class Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last call under `name`."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
+    """Open and measure the image of a job; None if the masks mark no hole. Also returns notices for the user.
+
+    Raises:
+        SourceError: the image, a mask or a guide cannot be used.
+        ConfigError: patch sizes or guides do not fit the image.
+        PlanRefused: nothing is observed.
+    """
+    source = open_source(job.source)
+    if job.source.staged:
+        clock.lap("stage")
+    space = source.space
+    lattice = lattice_of(job, space.shape)
+    fixed = tuple(getattr(source, "fixed_channels", ()))
+    channels = tuple(c for c in range(source.n_channels) if c not in fixed)
+    if not channels:
+        raise ConfigError(f"{source.paths[0]}: no band to restore, only alpha")
+    mask = job.open_mask(source)
+    states, state = scan_states(source, mask, channels, job.workdir)
+    notices = list(mask.notices)
+    clock.lap("masks")
+    if states.holes == 0:
+        return None, notices
+    if states.kept == 0:
+        raise PlanRefused(
+            f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
+            "observed is left to restore from. Check the mask's classes, `invert` and `buffer`"
+        )
+    values = scan_values(source, state, channels)
+    if job.model_kind == "constant":
+        # its number is in data units
+        values = replace(values, centre=(0.0,) * len(channels))
+    guides = tuple(_open_guide(guide, source) for guide in job.guides)
+    spacing = space.spacing if space.kind == "volume" else (1.0,) * space.ndim
+    clock.lap("statistics")
+    scene = Scene(
+        job=job,
+        source=source,
+        guides=guides,
+        channels=channels,
+        state=state,
+        states=states,
+        values=values,
+        lattice=lattice,
+        spacing=spacing,
+    )
+    return scene, notices
+
+
+def _open_guide(guide: GuideRef, target: Source) -> tuple[Source, Mask]:
+    source = open_source(guide.source)
+    difference = target.space.mismatch(source.space)
+    if difference and not guide.source.resample:
+        raise ConfigError(
+            f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
+            f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
+            "Bring it onto the image's grid, or set `resample: true` on this entry"
+        )
+    if guide.source.resample:
+        from pipeline.formats._resample import resampled
+
+        source = resampled(source, target.space)
+    return source, open_guide_mask(guide.masks, source, guide.base)
+
+
+def lattice_of(job: Job, shape: tuple[int, ...]) -> Lattice:
+    """Return the patch lattice of an image; 256 px patches in 2-D and 64 in 3-D unless the job says otherwise.
+
+    Raises:
+        ConfigError: sizes do not fit the number of axes, or the overlap is above half the patch.
+    """
+    ndim = len(shape)
+    patch = job.patch or ((256, 256) if ndim == 2 else (64, 64, 64))
+    overlap = job.overlap or tuple(p // 4 for p in patch)
+    if len(patch) != ndim or len(overlap) != ndim:
+        raise ConfigError(
+            f"patch size {patch} and overlap {overlap} must have {ndim} numbers for an image of shape {shape}"
+        )
+    try:
+        return Lattice(shape=shape, patch=patch, overlap=overlap)
+    except ValueError as error:
+        raise ConfigError(f"patch: {error}") from error

@@ -1,0 +1,158 @@
+"""Set up the self-test of an image: which fills compete, where, and with which hole shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fills.base import FillSpec
+from pipeline.geometry.box import Box
+from pipeline.masks.base import FILL
+from pipeline.models.base import Inpainter
+from pipeline.references import Ridge, fit_ridge
+from pipeline.registry import kinds
+from pipeline.restore import Recipe
+from pipeline.scene import Scene
+from pipeline.selftest import FittedGuide, Verdict, judge, place
+from pipeline.workspace import STORED
+
+_PLACEMENTS = 8
+_RIDGE_SAMPLES = 60_000
+_WIDEST = 3e38
+"""Just inside the range of float32."""
+_FORCED = {"identity", "constant"}
+"""Models of the tests: they replace the restoration instead of competing in it."""
+FORCED_MODELS = {"identity", "constant"}
+"""Models of the tests: they replace the restoration instead of competing in it."""
+
+
+def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
+    """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose."""
+    draft = _draft(scene)
+    kind = scene.job.model_kind
+    if kind in FORCED_MODELS:
+        wide = replace(draft, network_weight=1.0, low=(-_WIDEST,) * len(draft.low), high=(_WIDEST,) * len(draft.high))
+        return Verdict(recipe=wide, note=f"model {kind}: no self-test")
+    guides = [
+        FittedGuide(label=f"{ref.role} {k} ({ref.label})", ridge=ridge)
+        for k, (ref, ridge) in enumerate(zip(scene.job.guides, _ridges(scene), strict=True))
+    ]
+    rng = np.random.default_rng(scene.job.seed)
+    tests, patterns = _choose_windows(scene, rng)
+    placements = place(scene.window, tests, [_pattern(scene, b) for b in patterns], scene.lattice.patch, scene.job.seed)
+    fills = default_fills(scene.source.space.ndim, scene.spacing)
+    forced = kind in kinds("fills")
+    if forced:
+        # the user chose the fill: the others are only measured beside it
+        fills = [draft.fill, *(f for f in fills if f.label != draft.fill.label)]
+    return judge(placements, fills, guides, model, draft, scene.values.spread, forced=forced)
+
+
+def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
+    """Base fills that compete in the self-test, the default first."""
+    if ndim == 2:
+        return [
+            FillSpec("tension", {"t": 0.5}),
+            FillSpec("tension", {"t": 0.9}),
+            FillSpec("harmonic"),
+            FillSpec("nearest"),
+        ]
+    fills = [FillSpec("tension", {"t": 0.95})]
+    if max(spacing) > 1.2 * min(spacing):
+        fills.append(FillSpec("tension", {"t": 0.95, "isotropic": True}))
+    return [
+        *fills,
+        FillSpec("harmonic"),
+        FillSpec("nearest"),
+        FillSpec("through", {"order": "linear"}),
+        FillSpec("through", {"order": "cubic"}),
+    ]
+
+
+def _draft(scene: Scene) -> Recipe:
+    values = scene.values
+    spread = values.spread
+    margin = 0.05 * spread
+    centre = np.asarray(values.centre)
+    floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
+    floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
+    fills = default_fills(scene.source.space.ndim, scene.spacing)
+    kind = scene.job.model_kind
+    fill = FillSpec(STORED) if kind == "identity" else fills[0]
+    if kind in kinds("fills") and kind not in kinds("models"):
+        fill = FillSpec(str(kind), scene.job.model_options)
+    return Recipe(
+        fill=fill,
+        floor=tuple(float(v) for v in floor),
+        low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
+        high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
+        ridges=(None,) * len(scene.guides),
+        reference_weights=(0.0,) * len(scene.guides),
+    )
+
+
+def _choose_windows(scene: Scene, rng: np.random.Generator) -> tuple[list[Box], list[Box]]:
+    """Return windows to test in (much observed, holes near) and windows to take hole shapes from."""
+    shape, patch = scene.source.space.shape, scene.lattice.patch
+    size = tuple(min(p, n) for p, n in zip(patch, shape, strict=True))
+    starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
+    grid = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
+    if len(grid) > 4096:
+        grid = grid[np.sort(rng.choice(len(grid), 4096, replace=False))]
+    cell = scene.states.cell
+    boxes = [Box(tuple(int(v) for v in g), tuple(int(v) + s for v, s in zip(g, size, strict=True))) for g in grid]
+    cuts = [tuple(slice(a // cell, -(-b // cell)) for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
+    holes = np.asarray([scene.states.hole_cells[c].sum() for c in cuts], dtype=np.float64)
+    kept = np.asarray([scene.states.kept_cells[c].sum() for c in cuts], dtype=np.float64)
+    near = kept * (1.0 + 3.0 * (holes > 0))
+    tests = _draw(boxes, near, _PLACEMENTS, rng)
+    # an image of one or two windows is tested several times with other hole positions
+    tests = [tests[i % len(tests)] for i in range(_PLACEMENTS)] if tests else []
+    return tests, _draw(boxes, holes, 2 * _PLACEMENTS, rng)
+
+
+def _draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Box]:
+    usable = int((weight > 0).sum())
+    if not usable:
+        return []
+    chosen = rng.choice(len(boxes), size=min(n, usable), replace=False, p=weight / weight.sum())
+    return [boxes[i] for i in sorted(chosen)]
+
+
+def _pattern(scene: Scene, box: Box) -> NDArray[np.bool_]:
+    planes: NDArray[np.bool_] = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
+    # a channel without holes would hide nothing
+    if planes.shape[0] == 1:
+        return planes
+    with_holes = np.asarray(planes.any(axis=tuple(range(1, planes.ndim))))
+    return np.asarray(planes[with_holes])
+
+
+def _ridges(scene: Scene) -> list[Ridge | None]:
+    """Fit the global map of every guide on a regular sample of pixels observed in both images."""
+    if not scene.guides:
+        return []
+    shape = scene.source.space.shape
+    target: list[NDArray[np.float32]] = []
+    guides: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
+    both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
+    step = max(1, int((math.prod(shape) / (2 * _RIDGE_SAMPLES)) ** (1 / len(shape))))
+    for box in Box.whole(shape).tiles((512,) * 2 if len(shape) == 2 else (64,) * 3):
+        window, seen = scene.window(box)
+        grid = (slice(None), *(slice((-a) % step, None, step) for a in box.start))
+        valid = np.asarray(window.valid[grid].all(axis=0))
+        target.append(window.values[grid][:, valid].T)
+        for k, guide in enumerate(seen):
+            guides[k].append(guide.values[grid][:, valid].T)
+            both[k].append(np.asarray(guide.valid[grid].all(axis=0))[valid])
+    everything = np.concatenate(target)
+    result: list[Ridge | None] = []
+    for k in range(len(scene.guides)):
+        use = np.concatenate(both[k])
+        enough = int(use.sum()) >= 10 * (guides[k][0].shape[1] + 1)
+        result.append(fit_ridge(everything[use], np.concatenate(guides[k])[use]) if enough else None)
+    return result
