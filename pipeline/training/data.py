@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline import registry
 from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
-from pipeline.formats._open import open_any
+from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import KEEP

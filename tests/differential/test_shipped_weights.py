@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.formats._open import open_any
+from pipeline.formats import open_any
 from pipeline.geometry.box import Box
 from pipeline.models.autoencoder import open_model
 from pipeline.models.base import Patch, shipped
