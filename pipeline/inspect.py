@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ from pipeline.catalog import resolve_sources
 from pipeline.config import load_config
 from pipeline.errors import SourceError
 from pipeline.formats import open_any
-from pipeline.jobs import Order, choose_executor, orders
+from pipeline.jobs import Order, choose_executor, estimated_seconds, orders
 from pipeline.plan import load_plan
 from pipeline.provenance.facts import software
 from pipeline.report.build import write_report
 from pipeline.resources import disk_bytes, worker_bytes
-from pipeline.survey import Survey, survey
+from pipeline.scene import Job
+from pipeline.survey import Survey, outline, survey
 from pipeline.verify import finished_folders
 
 
 def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Survey every image in a temporary folder and return the numbers of its plan.
+    """Find the holes of every image in a temporary folder and return the numbers of its plan; computes no value.
 
     Raises:
         PlanRefused: with the numbers; nothing was computed.
     """
     rows = []
-    for order, found in _surveys(config_path, overrides):
+    for order, found in _surveys(config_path, overrides, outline):
         plan = found.plan
         channels = order.n_file_channels()
         executor, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
@@ -52,7 +53,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "disk_GiB": disk_bytes(plan, channels) / 2**30,
                 "executor": executor,
                 "workers": workers,
-                "survey_seconds": sum(found.seconds.values()),
+                "seconds_on_one_core": estimated_seconds(plan),
             }
         )
     return {"images": rows}
@@ -61,7 +62,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Run the self-test of every image and return its table: what each method scores on hidden observed pixels."""
     rows: list[dict[str, Any]] = []
-    for order, found in _surveys(config_path, overrides):
+    for order, found in _surveys(config_path, overrides, survey):
         facts = found.facts()["self_test"]
         if facts is None:
             rows.append({"image": order.stem, "note": "no holes, so no hole shapes to test with"})
@@ -78,9 +79,7 @@ def status_table(directory: Path) -> dict[str, Any]:
     Raises:
         SourceError: no run was started there.
     """
-    works = sorted(directory.glob("*/.work")) + (
-        [directory / ".work"] if (directory / ".work").exists() else []
-    )
+    works = sorted(directory.glob("*/.work")) + ([directory / ".work"] if (directory / ".work").exists() else [])
     if not works:
         raise SourceError(f"{directory}: no run was started here")
     rows = []
@@ -157,7 +156,7 @@ def rebuild_reports(directory: Path) -> list[Path]:
     return written
 
 
-def _surveys(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:
+def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], Survey]) -> list[tuple[Order, Survey]]:
     config = load_config(config_path, overrides)
     found = []
     for order in orders(config, resolve_sources(config)):
@@ -165,5 +164,5 @@ def _surveys(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, S
             job = order.job
             staged = replace(job.source, staged=folder)
             guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            found.append((order, survey(replace(job, workdir=Path(folder), source=staged, guides=guides))))
+            found.append((order, look(replace(job, workdir=Path(folder), source=staged, guides=guides))))
     return found

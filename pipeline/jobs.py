@@ -172,9 +172,14 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     workers = order.workers if isinstance(order.workers, int) else min(cores, fitting, n_todo)
     if order.executor != "auto":
         return order.executor, workers
-    seconds = plan.forwards * len(plan.channels) * _PATCH_SECONDS[plan.ndim] * n_todo / max(1, len(plan.blocks))
+    seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))
     saved = seconds * (1 - 1 / max(1, workers))
     return ("local" if saved > _CLUSTER_START_SECONDS else "serial"), workers
+
+
+def estimated_seconds(plan: Plan) -> float:
+    """Return the rough time of all blocks on one core; good enough to decide, not to promise."""
+    return plan.forwards * len(plan.channels) * _PATCH_SECONDS[plan.ndim]
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,13 +42,14 @@ def committed(workdir: Path, digest: str) -> dict[int, dict[str, Any]]:
                 facts = json.loads(line)
             except ValueError:
                 continue
-            if (
-                isinstance(facts, dict)
-                and facts.get("plan") == digest
-                and isinstance(facts.get("block"), int)
-            ):
+            if isinstance(facts, dict) and facts.get("plan") == digest and isinstance(facts.get("block"), int):
                 done[facts["block"]] = facts
     return done
+
+
+def forget(workdir: Path) -> None:
+    """Drop every line: the blocks they speak of do not exist any more."""
+    shutil.rmtree(workdir / FOLDER, ignore_errors=True)
 
 
 def sync_files(paths: Iterable[Path]) -> None:

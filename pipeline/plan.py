@@ -154,6 +154,8 @@ class Plan:
         for name in ("workdir", "block", "batch", "blocks"):
             facts.pop(name)
         facts["source"].pop("staged")
+        if facts["model"]:
+            facts["model"].pop("weights")
         for guide in facts["guides"]:
             guide["source"].pop("staged")
         return _hash(facts)

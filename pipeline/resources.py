@@ -20,7 +20,7 @@ _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 24
 """Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
-_BLOCK_SIZES = {2: (2048, 1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
+_BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
 def worker_bytes(plan: Plan, n_file_channels: int) -> int:

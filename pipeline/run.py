@@ -33,6 +33,7 @@ from pipeline.resources import check_disk
 from pipeline.signals import Stop
 from pipeline.survey import survey
 from pipeline.verify import quick_check
+from pipeline.workspace import BLOCKS
 
 
 def run(
@@ -67,9 +68,7 @@ def run(
         config.output.directory.mkdir(parents=True, exist_ok=True)
         write_json(config.output.directory / "run.json", summary)
         if stop.requested():
-            raise Interrupted(
-                f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue"
-            )
+            raise Interrupted(f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
         if len(entries) == 1:
             raise failure
@@ -78,14 +77,13 @@ def run(
     return summary
 
 
-def restore(
-    order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]
-) -> dict[str, Any]:
+def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Restore one image: plan, blocks, files, record, report. Returns the record."""
     prepare_folder(order, overwrite=overwrite)
     with locked(order.workdir / "lock"):
         finished = finished_record(order)
         if finished is not None:
+            _tidy(order)
             events.already_done(order.stem)
             return finished
         clock = {"start": time.perf_counter()}
@@ -120,7 +118,8 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
     try:
         if overwrite and order.folder.exists():
             with locked(order.workdir / "lock") if order.workdir.exists() else _nothing():
-                shutil.rmtree(order.folder, ignore_errors=False)
+                shutil.rmtree(order.folder)
+                shutil.rmtree(order.workdir, ignore_errors=True)
         order.workdir.mkdir(parents=True, exist_ok=True)
         write_atomic(request, order.request + "\n")
     except FileNotFoundError:
@@ -143,7 +142,6 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     events.stage(order.stem, "survey")
     found = survey(order.job)
     write_json(order.workdir / "survey.json", found.facts())
-    create_store(found.plan, order.n_file_channels())
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
@@ -151,15 +149,17 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
 
 
-def compute(
-    order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]
-) -> dict[int, dict[str, Any]]:
+def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
     """Process every block that the journal does not have; returns the facts of all.
 
     Raises:
         Interrupted: a stop was requested; what is committed stays.
         BlockFailed: some blocks failed on every attempt; the rest is committed.
     """
+    if not (order.workdir / BLOCKS).exists():
+        # a finished run dropped its blocks, and its files are gone since: nothing committed is left
+        journal.forget(order.workdir)
+        create_store(plan, order.n_file_channels())
     done = journal.committed(order.workdir, plan.digest)
     todo = sorted(set(range(len(plan.blocks))) - set(done), key=lambda b: (-plan.blocks[b][plan.ndim + 1], b))
     events.blocks(order.stem, done=len(done), total=len(plan.blocks))

@@ -170,7 +170,9 @@ def _choose_fill(
         )
         filled.append(means)
     table = np.asarray(scores)
-    best = 0 if forced or not np.isfinite(table).any() else int(np.nanargmin(np.nanmean(table, axis=1)))
+    scored = table[:, np.isfinite(table).any(axis=0)]
+    mean = np.where(np.isfinite(scored), scored, np.inf).mean(axis=1) if scored.size else np.zeros(len(table))
+    best = 0 if forced else int(np.argmin(mean))
     rows = [
         Row(
             method=spec.label,

@@ -29,7 +29,7 @@ from pipeline.restore import Recipe
 from pipeline.scan import StateScan, coarse_values
 from pipeline.scene import Clock, Job, Scene, lattice_of, open_scene
 from pipeline.selftest import Verdict
-from pipeline.testbed import FORCED_MODELS, default_fills, self_test
+from pipeline.testbed import FORCED_MODELS, default_fills, draft, self_test
 from pipeline.workspace import GUESS, STORED, open_source
 
 _MAX_COARSE_VALUES = 16_000_000
@@ -82,7 +82,7 @@ def survey(job: Job) -> Survey:
     clock = Clock()
     with threadpool_limits(limits=1):
         scene, notices = open_scene(job, clock)
-        if scene is None or scene.states.holes == 0:
+        if scene is None:
             return _nothing_to_do(job, notices, clock)
         model, model_ref = find_model(job, scene.source.space.ndim)
         verdict = self_test(scene, model)
@@ -103,6 +103,31 @@ def survey(job: Job) -> Survey:
     )
 
 
+def outline(job: Job) -> Survey:
+    """Return the plan of a job without the self-test and the fill: counts, memory and disk, no value computed.
+
+    The digest of such a plan is that of no run: it holds the default recipe.
+
+    Raises:
+        SourceError, ConfigError, PlanRefused: as `survey`.
+    """
+    clock = Clock()
+    scene, notices = open_scene(job, clock)
+    if scene is None:
+        return _nothing_to_do(job, notices, clock)
+    model, model_ref = find_model(job, scene.source.space.ndim)
+    factor = _coarse_factor(scene)
+    return Survey(
+        plan=_plan(scene, Verdict(recipe=draft(scene)), model_ref, factor, ""),
+        verdict=None,
+        states=scene.states,
+        patches_touching_holes=_patches_touching_holes(scene),
+        model_name=model.name if model else "",
+        seconds=clock.seconds,
+        notices=tuple(notices),
+    )
+
+
 def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
     """Open the model a job asks for; without a model section, shipped weights that fit the kind of image.
 
@@ -115,6 +140,10 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
         return None, None
     weights: Path | None = None
     if kind not in FORCED_MODELS:
+        import torch
+
+        # sums over threads would make the self-test depend on the machine
+        torch.set_num_threads(1)
         name = job.model_weights
         if name == "auto":
             name = "optical" if ndim == 2 else "t1"
@@ -139,11 +168,7 @@ def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:
     if fill.kind == STORED:
         np.save(job.workdir / GUESS, np.zeros((len(scene.channels),) + (1,) * ndim, dtype=np.float32))
         return max(scene.source.space.shape), ""
-    n_values = len(scene.channels) * math.prod(scene.source.space.shape)
-    factor = 1
-    while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
-        factor += 1
-    check_survey(scene.source.paths[0], n_values // factor**ndim, scene.states.holes // factor**ndim, job.memory_bytes)
+    factor = _coarse_factor(scene)
     mean, valid, usable = coarse_values(scene.source, scene.state, scene.channels, scene.values.centre, factor)
     window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=scene.spacing)
     spec = fill if factor == 1 else default_fills(ndim, scene.spacing)[0]
@@ -151,6 +176,22 @@ def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:
     path = job.workdir / GUESS
     np.save(path, guess)
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()
+
+
+def _coarse_factor(scene: Scene) -> int:
+    """Return the cell size that keeps values and unknowns of the coarse fill below fixed bounds.
+
+    Raises:
+        PlanRefused: even that does not fit the memory.
+    """
+    ndim = scene.source.space.ndim
+    n_values = len(scene.channels) * math.prod(scene.source.space.shape)
+    factor = 1
+    while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
+        factor += 1
+    cells = factor**ndim
+    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, scene.job.memory_bytes)
+    return factor
 
 
 def _plan(scene: Scene, verdict: Verdict, model: ModelRef | None, factor: int, digest: str) -> Plan:

@@ -32,10 +32,10 @@ FORCED_MODELS = {"identity", "constant"}
 
 def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose."""
-    draft = _draft(scene)
+    start = draft(scene)
     kind = scene.job.model_kind
     if kind in FORCED_MODELS:
-        wide = replace(draft, network_weight=1.0, low=(-_WIDEST,) * len(draft.low), high=(_WIDEST,) * len(draft.high))
+        wide = replace(start, network_weight=1.0, low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {kind}: no self-test")
     guides = [
         FittedGuide(label=f"{ref.role} {k} ({ref.label})", ridge=ridge)
@@ -48,8 +48,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     forced = kind in kinds("fills")
     if forced:
         # the user chose the fill: the others are only measured beside it
-        fills = [draft.fill, *(f for f in fills if f.label != draft.fill.label)]
-    return judge(placements, fills, guides, model, draft, scene.values.spread, forced=forced)
+        fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
+    return judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
 
 
 def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
@@ -73,7 +73,8 @@ def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
     ]
 
 
-def _draft(scene: Scene) -> Recipe:
+def draft(scene: Scene) -> Recipe:
+    """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
     values = scene.values
     spread = values.spread
     margin = 0.05 * spread

@@ -7,6 +7,7 @@ P3  patches computed again, cut into other blocks than the run used, give the by
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +78,23 @@ def verify(folder: Path) -> list[Check]:
             Check(name="P1-P3", held=None, detail=f"{work} is gone: only hashes could be checked"),
         ]
     plan = load_plan(work)
+    leftover = (work / "staged").exists()
+    try:
+        return checks + _checks(folder, plan, outputs, record)
+    finally:
+        if not leftover:
+            shutil.rmtree(work / "staged", ignore_errors=True)
+
+
+def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
     layers = [open_any(str(folder / outputs[r]["path"])) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
-    checks += [
+    return [
         observed_pixels(plan, source, layers[0], layers[2]),
         header(source, layers[0]),
         codes_and_uncertainty(plan, layers[1], layers[2], record["holes"]["by_source"]),
         recomputed(plan, layers[0], layers[2]),
     ]
-    return checks
 
 
 def quick_check(plan: Plan, written: Sequence[Written]) -> None:
@@ -102,9 +111,7 @@ def quick_check(plan: Plan, written: Sequence[Written]) -> None:
             checks.append(header(source, layers["restored"]))
         for check in checks:
             if not check.held:
-                raise IntegrityError(
-                    f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published"
-                )
+                raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
 
 
 def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:
@@ -119,9 +126,7 @@ def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source
         )
         kept += int(moved.sum())
         different += int((_bits(before) != _bits(after))[moved].sum())
-    return Check(
-        name="P1 observed pixels", held=different == 0, detail=f"{different} of {kept} observed pixels differ"
-    )
+    return Check(name="P1 observed pixels", held=different == 0, detail=f"{different} of {kept} observed pixels differ")
 
 
 def header(source: Source, restored: Source) -> Check:
@@ -140,9 +145,7 @@ def header(source: Source, restored: Source) -> Check:
     return Check(name="P1 header", held=not wrong, detail="; ".join(wrong) or "all fields equal")
 
 
-def codes_and_uncertainty(
-    plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]
-) -> Check:
+def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
     """Check that restored pixels have a known source and a positive uncertainty, and others none."""
     bad = restored = 0
     for box in _windows(plan):
@@ -151,9 +154,7 @@ def codes_and_uncertainty(
         hole = (full != OBSERVED) & (full != NEVER_TOUCHED)
         known = (full <= 2) | ((full >= 10) & (full < REFUSED)) | (full >= REFUSED)
         bad += int((~known).sum()) + int((hole & ~(sigma > 0)).sum())
-        bad += int(((full == OBSERVED) & (sigma != 0)).sum()) + int(
-            ((full == NEVER_TOUCHED) & ~np.isnan(sigma)).sum()
-        )
+        bad += int(((full == OBSERVED) & (sigma != 0)).sum()) + int(((full == NEVER_TOUCHED) & ~np.isnan(sigma)).sum())
         restored += int(((code != OBSERVED) & (code != NEVER_TOUCHED)).sum())
     counted = sum(by_source.values())
     held = bad == 0 and restored == counted
@@ -203,9 +204,7 @@ def _hashes(folder: Path, record: dict[str, Any]) -> Check:
             wrong.append(f"{output['path']} is missing")
         elif file_facts(path)["sha256"] != output["sha256"]:
             wrong.append(f"{output['path']} was changed")
-    return Check(
-        name="files", held=not wrong, detail="; ".join(wrong) or f"{len(record['outputs'])} hashes match"
-    )
+    return Check(name="files", held=not wrong, detail="; ".join(wrong) or f"{len(record['outputs'])} hashes match")
 
 
 def _windows(plan: Plan) -> Iterator[Box]:
