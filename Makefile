@@ -5,7 +5,7 @@ VENV ?= .venv
 CONFIG ?= configs/sentinel.yaml
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # line coverage is enforced where a mistake would alter pixels
 CORE := pipeline/geometry/*,pipeline/plan.py,pipeline/block.py,pipeline/formats/*
 
