@@ -1,0 +1,191 @@
+"""One result hash over block size, batch size, executor, workers, order and interruption (promise P3)."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import journal
+from pipeline.block import create_store, process_block
+from pipeline.plan import load_plan
+from pipeline.survey import survey
+from tests.helpers import (
+    blobs,
+    command,
+    layer,
+    order_of,
+    pixels,
+    result_hash,
+    run_config,
+    smooth,
+    tiny_weights,
+    write_image,
+)
+
+
+@pytest.fixture
+def _everything_is_used(monkeypatch):
+    """Give references and network a fixed part in the result, whatever the self-test says."""
+    monkeypatch.setattr("pipeline.selftest.risk_averse_weight", lambda *_, **__: 0.6)
+
+
+def _scene(folder: Path, ndim: int) -> Path:
+    """Write an image with a cloudy reference and an untrained network; return the config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape, suffix = ((61, 83), ".tif") if ndim == 2 else ((20, 26, 23), ".nii.gz")
+    values = smooth((2, *shape))
+    image = write_image(folder / f"image{suffix}", values)
+    mask = write_image(folder / f"mask{suffix}", blobs(shape, n=6, radius=5)[None])
+    other = (values * 0.7 + 100 + np.random.default_rng(5).normal(0, 4, values.shape)).astype(values.dtype)
+    reference = write_image(folder / f"other{suffix}", other)
+    cloud = write_image(folder / f"cloud{suffix}", blobs(shape, n=2, radius=7)[None])
+    entry = {"path": str(reference), "mask": [{"kind": "raster", "path": str(cloud)}]}
+    weights = tiny_weights(folder, ndim)
+    return run_config(
+        folder, image, mask, input={"references": [entry]}, model={"kind": "autoencoder", "weights": str(weights)}
+    )
+
+
+def _run(config: Path, *settings: str) -> str:
+    """Run into a fresh folder and return the result hash."""
+    target = config.parent / f"out-{abs(hash(settings))}"
+    outcome = command("run", config, "--quiet", "--set", f"output.directory={target}", *_sets(*settings))
+    assert outcome.code == 0, outcome.err
+    return result_hash(target / "image")
+
+
+def _sets(*settings: str) -> list[str]:
+    return [part for one in settings for part in ("--set", one)]
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    """A raster scene and the hash of its plain run, with everything in use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.selftest.risk_averse_weight", lambda *_, **__: 0.6)
+        config = _scene(tmp_path_factory.mktemp("flat"), 2)
+        return config, _run(config)
+
+
+def test_everything_took_part(flat):
+    """The scene of these tests uses spline, reference and network, or they would show nothing."""
+    config, _ = flat
+    folder = config.parent / f"out-{abs(hash(()))}" / "image"
+    assert set(np.unique(pixels(layer(folder, "source")))) == {0, 2, 10}
+    record = json.loads((folder / "record.json").read_text())
+    assert record["recipe"]["network_weight"] == 0.6
+    assert record["recipe"]["reference_weights"] == [0.6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("compute.block=16",),
+        ("compute.block=[25, 40]", "compute.batch_size=3"),
+        ("compute.block=64", "compute.batch_size=8"),
+        ("compute.block=20", "compute.executor=local", "compute.workers=2"),
+    ],
+)
+@pytest.mark.usefixtures("_everything_is_used")
+def test_cutting_and_executors_do_not_change_the_result(flat, settings):
+    """Block and batch size, serial or worker processes: the same bytes in all three layers."""
+    config, expected = flat
+    assert _run(config, *settings) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_everything_is_used")
+def test_order_and_interruption_do_not_change_the_result(flat):
+    """Some blocks in random order, some of them twice, one torn journal line: then `run` finishes to the same hash."""
+    config, expected = flat
+    target = config.parent / "out-interrupted"
+    settings = (f"output.directory={target}", "compute.block=16")
+    order = order_of(config, *settings)
+    (order.workdir / "request").write_text(order.request)
+    (order.workdir / "survey.json").write_text(json.dumps(survey_of(order)))
+    plan = load_plan(order.workdir)
+    blocks = list(range(len(plan.blocks)))
+    random.Random(4).shuffle(blocks)
+    early = blocks[: len(blocks) // 2]
+    for block in [*early, early[0]]:
+        process_block(plan.workdir, plan.digest, block)
+    with next((order.workdir / journal.FOLDER).iterdir()).open("ab") as stream:
+        stream.write(b'{"block": 3, "pl')
+    outcome = command("run", config, "--quiet", *_sets(*settings))
+    assert outcome.code == 0, outcome.err
+    assert result_hash(target / "image") == expected
+    done = [json.loads(line)["block"] for line in _journal_lines(order.workdir) if line.endswith("}")]
+    assert sorted(done) == sorted([*blocks, early[0]])
+
+
+def survey_of(order):
+    """Do what `run` does before the first block and return the survey's facts."""
+    found = survey(order.job)
+    create_store(found.plan, order.n_file_channels())
+    found.plan.save()
+    return found.facts()
+
+
+def _journal_lines(workdir: Path) -> list[str]:
+    files = (workdir / journal.FOLDER).glob("*.jsonl")
+    return [line for f in files for line in f.read_text().splitlines() if line]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_everything_is_used")
+def test_volumes_too(tmp_path):
+    """Three dimensions: two block and batch sizes, one hash."""
+    config = _scene(tmp_path, 3)
+    assert _run(config) == _run(config, "compute.block=[8, 30, 11]", "compute.batch_size=4")
+
+
+@pytest.mark.slow
+def test_a_coarse_start_does_not_change_with_blocks(tmp_path, monkeypatch):
+    """Where the image is too large for an exact base fill, patches start from the coarse one: still one hash."""
+    monkeypatch.setattr("pipeline.survey._MAX_COARSE_VALUES", 3000)
+    shape = (70, 90)
+    image = write_image(tmp_path / "image.tif", smooth((1, *shape)))
+    mask = write_image(tmp_path / "mask.tif", blobs(shape, n=3, radius=14)[None])
+    config = run_config(tmp_path, image, mask)
+    hashes = {_run(config), _run(config, "compute.block=16"), _run(config, "compute.block=[33, 50]")}
+    assert len(hashes) == 1
+    record = json.loads((tmp_path / f"out-{abs(hash(()))}" / "image" / "record.json").read_text())
+    assert record["recipe"]["coarse_cell_px"] > 1
+
+
+@pytest.mark.usefixtures("_everything_is_used")
+def test_two_surveys_give_one_key(flat):
+    """The plan is a pure function of input and config; folder, block and batch are not part of its key."""
+    config, _ = flat
+    keys, digests = set(), set()
+    for k, settings in enumerate([(), (), ("compute.block=16",), ("compute.batch_size=2",)]):
+        target = config.parent / f"survey-{k}"
+        shutil.rmtree(target, ignore_errors=True)
+        order = order_of(config, f"output.directory={target}", *settings)
+        plan = survey(order.job).plan
+        keys.add(plan.key)
+        digests.add(plan.digest)
+    assert len(keys) == 1
+    assert len(digests) == 3
+
+
+def test_another_seed_or_patch_is_another_key(tmp_path):
+    """What may change values changes the key."""
+    shape = (40, 44)
+    image = write_image(tmp_path / "image.tif", smooth((1, *shape)))
+    mask = write_image(tmp_path / "mask.tif", blobs(shape, n=3)[None])
+    config = run_config(tmp_path, image, mask, model={"kind": "constant", "options": {"value": 1}})
+    plan = survey(order_of(config).job).plan
+    others = [
+        survey(order_of(config, one).job).plan
+        for one in ("patch.overlap=4", "seed=1", "model.options={value: 2}", "mask=[{kind: threshold, above: 900}]")
+    ]
+    assert len({plan.key, *(p.key for p in others)}) == 5
+    assert replace(plan, workdir="elsewhere", batch=7).key == plan.key
