@@ -6,6 +6,8 @@ the model once (plugin), runs single-threaded arithmetic, and is restarted by it
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +30,9 @@ class _Warm(WorkerPlugin):  # type: ignore[misc]
         self.workdir, self.digest = workdir, digest
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
+        if threading.current_thread() is threading.main_thread():
+            # Ctrl-C reaches the whole process group; blocks in flight are to be finished
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         open_workspace(self.workdir, self.digest)
 
 

@@ -50,6 +50,7 @@ class View:
         step: thinning on every axis.
         aspect: height of a pixel over its width.
         flip: turn upside down, so that the head is up in volumes.
+        across: the axis of a volume that the plane cuts; None for rasters.
     """
 
     name: str
@@ -57,6 +58,7 @@ class View:
     step: int = 1
     aspect: float = 1.0
     flip: bool = False
+    across: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ def overview(shape: tuple[int, ...], spacing: tuple[float, ...], centre: tuple[i
                 step=max(1, -(-max(shape[a] for a in rest) // _MAX_EDGE)),
                 aspect=spacing[rest[0]] / spacing[rest[1]],
                 flip=True,
+                across=axis,
             )
         )
     return views
@@ -143,7 +146,7 @@ def rgb_channels(names: Sequence[str], channels: Sequence[int]) -> list[int]:
 def _plane(pull: Pull, view: View) -> NDArray[Any]:
     """Pull a view in strips and thin it out; `(c, rows, cols)`."""
     rows = []
-    first = next(a for a in range(view.box.ndim) if view.box.shape[a] > 1 or view.box.ndim == 2)
+    first = 1 if view.across == 0 else 0
     strip = [
         512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)
     ]
@@ -153,10 +156,7 @@ def _plane(pull: Pull, view: View) -> NDArray[Any]:
         part = pull(Box(lo, hi))
         rows.append(part[(slice(None), *(slice(None, None, view.step) for _ in range(view.box.ndim)))])
     plane = np.concatenate(rows, axis=1 + first)
-    return plane.reshape(
-        plane.shape[0],
-        *[n for i, n in enumerate(plane.shape[1:]) if view.box.shape[i] > 1 or view.box.ndim == 2],
-    )
+    return plane if view.across is None else plane.squeeze(axis=1 + view.across)
 
 
 def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Box:
