@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Field,
     GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
@@ -144,7 +145,7 @@ DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value
 
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
-Bands = tuple[int | str, ...]
+Bands = Annotated[tuple[int | str, ...], Field(min_length=1)]
 Nodata = Annotated[
     Literal["auto"] | float | None,
     PlainValidator(_nodata),

@@ -90,16 +90,15 @@ class Assembler:
 
 
 def assemble(
-    plan: Plan, stem: str, formats: Sequence[str], tags: Mapping[str, str], memory_bytes: int
+    plan: Plan, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path, memory_bytes: int
 ) -> list[Written]:
-    """Write all layers in all formats into the work folder, complete and synced, ready for `publish`.
+    """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
 
-    `formats` holds `same` (the format of the input) and `zarr`.
+    `formats` holds `same` (the format of the input) and `zarr`. `ready` must be on the file system of the results.
     """
     assembler = Assembler(plan)
-    ready = Path(plan.workdir) / "ready"
-    ready.mkdir(exist_ok=True)
-    options = WriteOptions(scratch=Path(plan.workdir), memory_bytes=min(memory_bytes, 512 * 2**20))
+    ready.mkdir(parents=True, exist_ok=True)
+    options = WriteOptions(scratch=ready, memory_bytes=min(memory_bytes, 512 * 2**20))
     written = []
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted
@@ -142,9 +141,7 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
         )  # fmt: skip
         return layer, assembler.uncertainty
     channel_names = picked if plan.n_state > 1 else ("source",)
-    layer = Layer(
-        role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags
-    )
+    layer = Layer(role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
     return layer, assembler.origin
 
 

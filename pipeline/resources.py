@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import OutputConflict, PlanRefused
+from pipeline.errors import OutputConflict, PipelineError, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan import Plan
 
@@ -94,17 +98,36 @@ def check_survey(path: str, n_values: int, n_unknowns: int, memory_bytes: int) -
         )
 
 
-def check_disk(folder: str) -> None:
-    """Explain a failed write.
+def check_disk(folder: str, reasons: Iterable[str]) -> None:
+    """Explain blocks that failed because the disk is full; `reasons` are their error texts.
 
     Raises:
         OutputConflict: the disk is full.
     """
     free = shutil.disk_usage(_existing(Path(folder))).free
-    if free < 2**20:
-        raise OutputConflict(
-            f"{folder}: the disk is full ({free} bytes free); free some space and run again to continue"
-        )
+    if free < 2**20 or any(os.strerror(errno.ENOSPC) in reason for reason in reasons):
+        raise OutputConflict(_full(folder))
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn "no space left" of any write inside the block into an error with exit code 6.
+
+    Raises:
+        OutputConflict: the disk is full.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputConflict(_full(folder)) from error
+
+
+def _full(folder: str | Path) -> str:
+    return f"{folder}: {os.strerror(errno.ENOSPC)}; free some space and run again to continue"
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:

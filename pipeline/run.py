@@ -22,14 +22,14 @@ from pipeline.config import RunConfig, config_hash, load_config, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.events import Events
 from pipeline.execute.base import Failures, Work
-from pipeline.jobs import Order, choose_executor, orders
+from pipeline.jobs import Order, choose_executor, order_of
 from pipeline.lock import locked
 from pipeline.plan import Plan, load_plan, write_atomic
 from pipeline.provenance.facts import output_facts, peak_rss_bytes, tags, write_json
 from pipeline.record import build_record
 from pipeline.registry import load
 from pipeline.report.build import write_report
-from pipeline.resources import check_disk
+from pipeline.resources import check_disk, explain_full_disk
 from pipeline.signals import Stop
 from pipeline.survey import survey
 from pipeline.verify import quick_check
@@ -54,19 +54,20 @@ def run(
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop:
-        for order in orders(config, resolve_sources(config)):
+        for spec in resolve_sources(config):
             try:
-                record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
-                entries.append(_entry(order, "done", record=record))
+                with explain_full_disk(config.output.directory):
+                    order = order_of(config, spec)
+                    record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
+                entries.append(_entry(spec.stem, "done", record=record))
             except PipelineError as error:
                 failure = error
-                entries.append(_entry(order, "failed", error=error))
-                events.failed(order.stem, error)
+                entries.append(_entry(spec.stem, "failed", error=error))
+                events.failed(spec.stem, error)
             if stop.requested():
                 break
         summary = _summary(config, entries, started)
-        config.output.directory.mkdir(parents=True, exist_ok=True)
-        write_json(config.output.directory / "run.json", summary)
+        _write_summary(config.output.directory, summary)
         if stop.requested():
             raise Interrupted(f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
@@ -93,7 +94,8 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         clock["blocks"] = time.perf_counter()
         record = build_record(order, plan, facts, results)
         events.stage(order.stem, "assemble")
-        written = assemble(plan, order.stem, order.formats, tags(record), order.job.memory_bytes)
+        ready = order.folder / ".work" / "ready"
+        written = assemble(plan, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
         quick_check(plan, written)
         final = publish(written, order.folder)
         clock["assemble"] = time.perf_counter()
@@ -108,7 +110,7 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
     """
     request = order.workdir / "request"
     known = request.read_text().strip() if request.exists() else None
-    occupied = order.folder.exists() and any(p.name != order.workdir.name for p in order.folder.iterdir())
+    occupied = order.folder.is_file() or any(p.name != order.workdir.name for p in order.folder.glob("*"))
     foreign = known != order.request if known is not None else occupied
     if foreign and not overwrite:
         raise OutputConflict(
@@ -120,6 +122,7 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
             with locked(order.workdir / "lock") if order.workdir.exists() else _nothing():
                 shutil.rmtree(order.folder)
                 shutil.rmtree(order.workdir, ignore_errors=True)
+        order.folder.mkdir(parents=True, exist_ok=True)
         order.workdir.mkdir(parents=True, exist_ok=True)
         write_atomic(request, order.request + "\n")
     except FileNotFoundError:
@@ -179,7 +182,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
         done = journal.committed(order.workdir, plan.digest)
         if failures:
-            check_disk(plan.workdir)
+            check_disk(plan.workdir, failures.values())
             first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])
             raise BlockFailed(
                 f"{order.stem}: {len(failures)} of {len(plan.blocks)} blocks failed ({first}). The others are kept: "
@@ -223,17 +226,19 @@ def _finish(
 
 def _tidy(order: Order) -> None:
     """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
-    for name in ("blocks.zarr", "ready", "staged"):
+    for name in ("blocks.zarr", "staged"):
         shutil.rmtree(order.workdir / name, ignore_errors=True)
+    work = order.folder / ".work"
+    shutil.rmtree(work / "ready" if work == order.workdir else work, ignore_errors=True)
 
 
 def _entry(
-    order: Order, state: str, *, record: Mapping[str, Any] | None = None, error: PipelineError | None = None
+    stem: str, state: str, *, record: Mapping[str, Any] | None = None, error: PipelineError | None = None
 ) -> dict[str, Any]:
-    entry: dict[str, Any] = {"stem": order.stem, "state": state, "directory": order.folder.name}
+    entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
     if record is not None:
         entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
-        entry["outputs"] = [f"{order.folder.name}/{o['path']}" for o in record["outputs"]]
+        entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
     if error is not None:
         entry |= {"error": str(error), "exit_code": error.exit_code}
     return entry
@@ -250,6 +255,16 @@ def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -
         "config": resolved(config),
         "config_sha256": config_hash(config),
     }
+
+
+def _write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "run.json", summary)
+    except OSError as error:
+        raise OutputConflict(
+            f"{directory}: cannot write run.json ({error.strerror or error}); choose another output.directory"
+        ) from error
 
 
 def _nothing() -> Any:

@@ -71,12 +71,12 @@ def _write_zarr(path: Path, values: NDArray[Any]) -> Path:
     return path
 
 
-def run_config(folder: Path, image: Path | str, mask: Path | None, **sections: Any) -> Path:
+def run_config(folder: Path, image: Path | str, hole: Path | None, **sections: Any) -> Path:
     """Write a config for one image and a mask file and return its path; serial, on the CPU, with small patches."""
     ndim = 3 if str(image).endswith((".nii", ".nii.gz")) else 2
     config: dict[str, Any] = {
         "input": {"source": str(image), **sections.pop("input", {})},
-        "mask": sections.pop("mask", [{"kind": "raster", "path": str(mask)}]),
+        "mask": sections.pop("mask", [{"kind": "raster", "path": str(hole)}]),
         "model": {"kind": "tension"},
         "patch": {"size": 32 if ndim == 2 else 16, "overlap": 8 if ndim == 2 else 4},
         "compute": {"executor": "serial", "device": "cpu", **sections.pop("compute", {})},

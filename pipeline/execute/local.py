@@ -64,9 +64,7 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
                 break
             _collect(pending, on_done, failures)
             if client.status != "running":
-                raise ClusterGone(
-                    f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue"
-                )
+                raise ClusterGone(f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue")
     return failures
 
 
@@ -76,9 +74,7 @@ def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Futu
         if block is None:
             return
         # a worker lost while it runs a block costs a retry, not the run
-        future = client.submit(
-            attempt, work_slice(work), block, key=f"block-{work.digest[:8]}-{block}", retries=2
-        )
+        future = client.submit(attempt, work_slice(work), block, key=f"block-{work.digest[:8]}-{block}", retries=2)
         pending[future] = block
 
 

@@ -23,9 +23,7 @@ _RGB_NAMES = (
     ("sr_b4", "sr_b3", "sr_b2"),
 )
 # dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
-_RAMP = np.array(
-    [[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64
-)
+_RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 _HOLE_COLOUR = np.array([230, 60, 40], dtype=np.float64)
 
 Pull = Callable[[Box], NDArray[Any]]
@@ -130,9 +128,7 @@ def rgb_channels(names: Sequence[str], channels: Sequence[int]) -> list[int]:
     """Return the channels to show as red, green, blue, or one channel for grey."""
     lower = [n.lower() for n in names]
     for wanted in _RGB_NAMES:
-        found = [
-            next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted
-        ]
+        found = [next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted]
         if all(i is not None and i in channels for i in found):
             return [i for i in found if i is not None]
     if len(channels) == 3:
@@ -147,9 +143,7 @@ def _plane(pull: Pull, view: View) -> NDArray[Any]:
     """Pull a view in strips and thin it out; `(c, rows, cols)`."""
     rows = []
     first = 1 if view.across == 0 else 0
-    strip = [
-        512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)
-    ]
+    strip = [512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)]
     for start in range(0, view.box.shape[first], strip[first]):
         lo = tuple(a + (start if i == first else 0) for i, a in enumerate(view.box.start))
         hi = tuple(min(a + n, b) for a, n, b in zip(lo, strip, view.box.stop, strict=True))
@@ -160,15 +154,11 @@ def _plane(pull: Pull, view: View) -> NDArray[Any]:
 
 
 def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Box:
-    start = tuple(
-        max(0, min(c - _ZOOM_EDGE // 2, n - _ZOOM_EDGE)) for c, n in zip(centre, shape, strict=True)
-    )
+    start = tuple(max(0, min(c - _ZOOM_EDGE // 2, n - _ZOOM_EDGE)) for c, n in zip(centre, shape, strict=True))
     return Box(start, tuple(min(n, s + _ZOOM_EDGE) for s, n in zip(start, shape, strict=True)))
 
 
-def _stretch(
-    values: NDArray[Any], observed: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _stretch(values: NDArray[Any], observed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     use = observed if observed.any() else np.ones_like(observed)
     pairs = []
     for channel in _wide(values):

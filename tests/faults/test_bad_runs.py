@@ -1,0 +1,435 @@
+"""What goes wrong for a user: an exit code a scheduler can act on, a message with file, value and remedy, no result."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from pipeline.lock import locked
+from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
+from tests.support_formats import same_bytes
+
+SHAPE = (40, 46)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A small raster with its mask; returns folder, image and mask."""
+    image = write_image(tmp_path / "image.tif", smooth((2, *SHAPE)))
+    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=3, radius=4)[None])
+    return tmp_path, image, mask
+
+
+def _constant(folder: Path, image: Path | str, hole: Path | None, **sections) -> Path:
+    """A config whose run takes no time: a constant in every hole."""
+    return run_config(folder, image, hole, **{"model": {"kind": "constant", "options": {"value": 7}}, **sections})
+
+
+def _fails(config: Path, code: int, *words: str, extra: tuple[str, ...] = ()) -> str:
+    """Run, expect the exit code and all words in the message, no traceback and nothing under a final name."""
+    outcome = command("run", config, *extra)
+    assert outcome.code == code, f"exit code {outcome.code}: {outcome.err}"
+    for word in words:
+        assert word in outcome.err, outcome.err
+    assert "Traceback" not in outcome.err
+    published = [p.name for p in (config.parent / "out").glob("*/*") if p.name != ".work"]
+    assert published == []
+    return outcome.err
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file(scene):
+    """Exit 4; names the file and the one that looks like it."""
+    folder, image, mask = scene
+    _fails(_constant(folder, folder / "imoge.tif", mask), 4, "imoge.tif", "no such file", image.name)
+
+
+@pytest.mark.parametrize("name", ["image.tif", "image.nii.gz"])
+def test_a_truncated_image(tmp_path, name):
+    """Exit 4: half a file is said to be damaged, whether the header or the pixels are cut."""
+    shape = SHAPE if name.endswith("tif") else (20, 22, 24)
+    values = np.random.default_rng(0).integers(0, 60_000, (1, *shape)).astype("uint16")
+    image = write_image(tmp_path / name, values)
+    mask = write_image(tmp_path / f"mask{''.join(image.suffixes)}", blobs(shape, n=3)[None])
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    _fails(_constant(tmp_path, image, mask), 4, name)
+
+
+def test_a_truncated_mask(scene):
+    """Exit 4; names the mask, not the image."""
+    folder, image, mask = scene
+    mask.write_bytes(mask.read_bytes()[:200])
+    _fails(_constant(folder, image, mask), 4, "mask.tif")
+
+
+def test_a_text_file_with_the_name_of_an_image(scene):
+    """Exit 4: what the file says counts, not what it is called."""
+    folder, image, mask = scene
+    image.write_text("these are not the pixels you are looking for\n")
+    _fails(_constant(folder, image, mask), 4, "image.tif")
+
+
+def _odd(folder: Path, values: np.ndarray, *, setup=None, **profile) -> Path:
+    return write_image(folder / "image.tif", values, setup=setup, **profile)
+
+
+def test_palette_data(scene):
+    """Exit 4: colour numbers have no in-between."""
+    folder, _, mask = scene
+    table = {0: (0, 0, 0, 255), 1: (255, 0, 0, 255)}
+    image = _odd(folder, np.ones((1, *SHAPE), "uint8"), setup=lambda d: d.write_colormap(1, table))
+    _fails(_constant(folder, image, mask), 4, "image.tif", "palette")
+
+
+def test_complex_data(scene):
+    """Exit 4: complex numbers are refused by name."""
+    folder, _, mask = scene
+    image = _odd(folder, np.ones((1, *SHAPE), "complex64"))
+    _fails(_constant(folder, image, mask), 4, "image.tif", "complex")
+
+
+def test_structured_data(tmp_path):
+    """Exit 4: a NIfTI of RGB structs is no measurement."""
+    values = np.zeros((6, 7, 8), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    from tests.support_formats import write_nifti
+
+    image = write_nifti(tmp_path / "image.nii.gz", values)
+    mask = write_image(tmp_path / "mask.nii.gz", np.ones((1, 8, 7, 6), "uint8"))
+    _fails(_constant(tmp_path, image, mask), 4, "image.nii.gz", "RGB")
+
+
+def test_zero_bands(scene):
+    """An empty band list is a mistake in the config: exit 2."""
+    folder, image, mask = scene
+    _fails(_constant(folder, image, mask, input={"bands": []}), 2, "input.bands")
+
+
+def test_a_band_that_is_not_there(scene):
+    """Says how many bands there are."""
+    folder, image, mask = scene
+    outcome = command("run", _constant(folder, image, mask, input={"bands": [9]}))
+    assert outcome.code in (2, 4)
+    assert "9" in outcome.err
+    assert "2" in outcome.err
+
+
+# --- masks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_of_another_place(scene):
+    """Exit 4: no overlap; names both grids."""
+    folder, image, _ = scene
+    hole = blobs(SHAPE, n=3)[None]
+    mask = write_image(folder / "far.tif", hole, transform=Affine(10, 0, 9e5, 0, -10, 9e6))
+    _fails(_constant(folder, image, mask), 4, "far.tif", "does not overlap the image", "900000", "500000")
+
+
+def test_a_mask_with_another_affine(tmp_path):
+    """Exit 4: a shifted NIfTI mask would restore the wrong tissue."""
+    shape = (10, 12, 14)
+    image = write_image(tmp_path / "image.nii.gz", smooth((1, *shape), "int16"))
+
+    mask = write_image(tmp_path / "right.nii.gz", blobs(shape, n=2)[None])
+    right = nibabel.load(mask)
+    affine = right.affine.copy()
+    affine[0, 3] += 1.0
+    mask = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.asarray(right.dataobj), affine), mask)
+    _fails(_constant(tmp_path, image, mask), 4, "mask.nii.gz", "affine")
+
+
+def test_an_empty_mask_is_no_error(scene):
+    """Exit 0, a notice, and the output is the input."""
+    folder, image, _ = scene
+    mask = write_image(folder / "mask.tif", np.zeros((1, *SHAPE), "uint8"))
+    outcome = command("run", _constant(folder, image, mask))
+    assert outcome.code == 0, outcome.err
+    assert "nothing to restore" in outcome.err
+    out = folder / "out" / "image"
+    assert same_bytes(pixels(layer(out, "restored")), pixels(image))
+    assert not pixels(layer(out, "source")).any()
+    record = json.loads((out / "record.json").read_text())
+    assert record["holes"]["pixels"] == 0
+    assert any("nothing to restore" in notice for notice in record["notices"])
+    assert command("verify", folder / "out").code == 0
+
+
+def test_a_mask_over_everything(scene):
+    """Exit 3: nothing observed is left; says what to check."""
+    folder, image, _ = scene
+    mask = write_image(folder / "mask.tif", np.ones((1, *SHAPE), "uint8"))
+    _fails(_constant(folder, image, mask), 3, "image.tif", "cover everything", "invert")
+
+
+def test_no_mask_at_all(scene):
+    """Exit 2: says how to say where the holes are."""
+    folder, image, _ = scene
+    _fails(_constant(folder, image, None, mask=[]), 2, "image.tif", "mask:")
+
+
+# --- configs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("compute: {exekutor: serial}", ("run.yaml:3", "exekutor", "executor")),
+        ("seed: 1\nseed: 2", ("run.yaml:4", "duplicate", "seed")),
+        ("patch: {size: large}", ("run.yaml:3", "patch.size", "large")),
+        ("compute: {memory_per_worker: lots}", ("run.yaml:3", "memory_per_worker", "lots")),
+        ("model: {kind: tensoin}", ("run.yaml:3", "tensoin", "tension")),
+    ],
+)
+def test_a_wrong_config(scene, line, words):
+    """Exit 2 with line, value and the nearest right word, and no folder made."""
+    folder, image, mask = scene
+    config = folder / "run.yaml"
+    config.write_text(f"input: {{source: {image}}}\nmask: [{{kind: raster, path: {mask}}}]\n{line}\n")
+    _fails(config, 2, *words)
+    assert not (folder / "out").exists()
+
+
+def test_a_config_that_is_not_there(tmp_path):
+    """Exit 2 and the name."""
+    outcome = command("run", tmp_path / "nothing.yaml")
+    assert outcome.code == 2
+    assert "nothing.yaml" in outcome.err
+
+
+def test_an_unknown_catalog_name(scene):
+    """Exit 2; suggests the nearest name."""
+    folder, _, mask = scene
+    _fails(_constant(folder, "demo-sentinal", mask), 2, "demo-sentinal", "demo-sentinel")
+
+
+def test_an_unknown_command():
+    """Exit 2, as any usage error."""
+    assert command("rnu").code == 2
+    assert command("run").code == 2
+
+
+# --- machine ----------------------------------------------------------------------------------------------------
+
+
+def test_more_memory_than_given(scene):
+    """Exit 3 with both numbers and the keys to change; nothing was computed."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask, compute={"memory_per_worker": "100 MiB"})
+    _fails(config, 3, "needs 0.4", "0.10 GiB", "compute.memory_per_worker")
+    assert not (folder / "out" / "image" / ".work" / "journal").exists()
+
+
+def test_a_gpu_that_is_not_there(scene, monkeypatch):
+    """Exit 3 and the key to change."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    folder, image, mask = scene
+    model = {"kind": "autoencoder", "weights": str(tiny_weights(folder))}
+    config = run_config(folder, image, mask, model=model, compute={"device": "cuda"})
+    _fails(config, 3, "cuda", "compute.device")
+
+
+def test_weights_that_are_not_there(scene):
+    """Exit 2 and the name."""
+    folder, image, mask = scene
+    model = {"kind": "autoencoder", "weights": str(folder / "none.safetensors")}
+    _fails(run_config(folder, image, mask, model=model), 2, "none.safetensors", "no such file")
+
+
+def test_weights_with_another_hash(scene):
+    """Exit 2; names both hashes."""
+    folder, image, mask = scene
+    weights = tiny_weights(folder)
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    model = {"kind": "autoencoder", "weights": str(weights)}
+    _fails(run_config(folder, image, mask, model=model), 2, "tiny2.safetensors", "sha256")
+
+
+# --- output -----------------------------------------------------------------------------------------------------
+
+
+def test_an_output_of_another_plan(scene):
+    """Exit 6, says `--overwrite`; with it the old result is replaced by the one a fresh folder would get."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    assert command("run", config).code == 0
+    before = pixels(layer(folder / "out" / "image", "restored"))
+    other = ("--set", "model.options={value: 9}")
+    outcome = command("run", config, *other)
+    assert outcome.code == 6
+    assert "--overwrite" in outcome.err
+    assert same_bytes(pixels(layer(folder / "out" / "image", "restored")), before)
+    assert command("run", config, *other, "--overwrite").code == 0
+    after = pixels(layer(folder / "out" / "image", "restored"))
+    assert set(np.unique(after[before != after])) == {9}
+
+
+def test_overwrite_with_scratch_elsewhere(scene):
+    """Working files on another folder are replaced as well: an old plan must not serve a new config."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask, compute={"scratch": str(folder / "scratch")})
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert command("verify", folder / "out").code == 0
+    outcome = command("run", config, "--set", "model.options={value: 9}", "--overwrite")
+    assert outcome.code == 0, outcome.err
+    assert (pixels(layer(folder / "out" / "image", "restored")) == 9).any()
+
+
+def test_a_folder_with_something_else(scene):
+    """Exit 6: files of the user are never replaced unasked."""
+    folder, image, mask = scene
+    precious = folder / "out" / "image" / "thesis.docx"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years")
+    outcome = command("run", _constant(folder, image, mask))
+    assert outcome.code == 6
+    assert "--overwrite" in outcome.err
+    assert precious.read_text() == "years"
+
+
+@pytest.mark.parametrize("where", ["out", "out/image"])
+def test_a_file_in_the_place_of_the_folder(scene, where):
+    """Exit 6: cannot be written; names the folder."""
+    folder, image, mask = scene
+    path = folder / where
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("in the way")
+    outcome = command("run", _constant(folder, image, mask))
+    assert outcome.code == 6, outcome.err
+    assert str(folder / "out") in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_an_output_in_use(scene):
+    """Exit 6 while another process holds the lock; names the process; afterwards the run works."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    assert command("run", config).code == 0
+    record = folder / "out" / "image" / "record.json"
+    record.unlink()
+    with locked(record.parent / ".work" / "lock"):
+        outcome = command("run", config)
+    assert outcome.code == 6
+    assert f"process {os.getpid()}" in outcome.err
+    assert command("run", config).code == 0
+
+
+def _no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "where", ["pipeline.block.store", "pipeline.assemble.Assembler.restored", "pipeline.run.survey"]
+)
+def test_a_full_disk(scene, monkeypatch, where):
+    """Exit 6 in survey, blocks and writing; nothing is published; with space again the run goes on."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pipeline.{where}", _no_space)
+        _fails(config, 6, "No space left")
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_disk_too_small(scene, monkeypatch):
+    """Exit 3 before anything is computed, with needed and free space."""
+    folder, image, mask = scene
+    full = shutil.disk_usage(folder)._replace(free=1000)
+    monkeypatch.setattr("pipeline.resources.shutil.disk_usage", lambda _: full)
+    _fails(_constant(folder, image, mask), 3, "GiB are free", "output.directory")
+
+
+# --- odd but fine -------------------------------------------------------------------------------------------------
+
+
+def test_not_a_number_among_observed_pixels(scene):
+    """NaN and infinity are no observations: never touched, back bit for bit, and they spoil no neighbour."""
+    folder, _, mask = scene
+    values = smooth((2, *SHAPE), "float32")
+    values[:, 5, 5:9] = np.array([np.nan, np.inf, -np.inf, np.nan])
+    hole = pixels(mask)[0].astype(bool)
+    hole[5, 5:9] = False
+    write_image(mask, hole[None].astype("uint8"))
+    image = write_image(folder / "image.tif", values)
+    outcome = command("run", run_config(folder, image, mask))
+    assert outcome.code == 0, outcome.err
+    out = folder / "out" / "image"
+    restored = pixels(layer(out, "restored"))
+    assert restored[:, ~hole].tobytes() == values[:, ~hole].tobytes()
+    assert np.isfinite(restored[:, hole]).all()
+    assert (pixels(layer(out, "source"))[0, 5, 5:9] == 255).all()
+    assert np.isnan(pixels(layer(out, "uncertainty"))[:, 5, 5:9]).all()
+    assert command("verify", folder / "out").code == 0
+
+
+def test_nodata_equal_to_a_likely_estimate(scene):
+    """An estimate that would hit nodata is moved one step: a restored pixel never looks unobserved."""
+    folder, _, mask = scene
+    image = write_image(folder / "image.tif", smooth((1, *SHAPE)), nodata=7)
+    outcome = command("run", _constant(folder, image, mask))
+    assert outcome.code == 0, outcome.err
+    hole = pixels(mask)[0].astype(bool)
+    restored = pixels(layer(folder / "out" / "image", "restored"))[0]
+    assert set(np.unique(restored[hole])) == {8}
+
+
+def test_nodata_equal_to_real_values(scene):
+    """Pixels that carry the nodata value are never touched, even under a mask."""
+    folder, _, mask = scene
+    values = smooth((1, *SHAPE))
+    values[:, ::3] = 0
+    image = write_image(folder / "image.tif", values, nodata=0)
+    outcome = command("run", _constant(folder, image, mask))
+    assert outcome.code == 0, outcome.err
+    restored = pixels(layer(folder / "out" / "image", "restored"))
+    assert (restored[:, ::3] == 0).all()
+    assert (pixels(layer(folder / "out" / "image", "source"))[:, ::3] == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(60, 1), (1, 60)])
+def test_an_image_one_pixel_wide(tmp_path, shape):
+    """A line of pixels is restored like anything else."""
+    hole = np.zeros(shape, dtype="uint8")
+    hole.flat[20:30] = 1
+    image = write_image(tmp_path / "image.tif", smooth((1, *shape)))
+    mask = write_image(tmp_path / "mask.tif", hole[None])
+    outcome = command("run", run_config(tmp_path, image, mask))
+    assert outcome.code == 0, outcome.err
+    assert command("verify", tmp_path / "out").code == 0
+
+
+def test_one_bad_image_does_not_stop_the_batch(scene):
+    """Exit 5: the good images are done, the bad one stands in run.json with its reason."""
+    folder, _, mask = scene
+    for name in ("a", "c"):
+        write_image(folder / f"scene_{name}.tif", smooth((2, *SHAPE)))
+    (folder / "scene_b.tif").write_text("no image")
+    config = _constant(folder, folder / "scene_*.tif", mask)
+    outcome = command("run", config)
+    assert outcome.code == 5, outcome.err
+    summary = json.loads((folder / "out" / "run.json").read_text())
+    assert {e["stem"]: e["state"] for e in summary["sources"]} == {
+        "scene_a": "done",
+        "scene_b": "failed",
+        "scene_c": "done",
+    }
+    assert "scene_b.tif" in summary["sources"][1]["error"]
+    assert summary["sources"][1]["exit_code"] == 4
+    assert summary["exit_code"] == 5
+    with rasterio.open(folder / "out" / "scene_c" / "scene_c_restored.tif") as dataset:
+        assert dataset.count == 2
