@@ -54,20 +54,12 @@ class Assembler:
         return self._overlay("restored", self.source.read(box).copy(), box)
 
     def uncertainty(self, box: Box) -> NDArray[np.float32]:
-        """Return one standard error over `box`: 0 where observed, NaN where never touched.
-
-        Rasters: in stored units (the file's scale applies to it as to the data). Volumes: in physical units,
-        because readers apply the slope of a NIfTI header and the uncertainty file has slope 1.
-        """
+        """Return one standard error over `box`, as published: 0 where observed, NaN where never touched."""
         plan = self.plan
         state = self._states(box)
         base = np.zeros((len(plan.channels), *box.shape), dtype=np.float32)
         base[np.broadcast_to(state == NEVER, base.shape)] = np.nan
-        result = self._overlay("uncertainty", base, box)
-        if plan.space.kind == "volume":
-            slope = [abs(self.source.scale_offset[c][0]) for c in plan.channels]
-            result = result * np.asarray(slope, dtype=np.float32).reshape((-1,) + (1,) * plan.ndim)
-        return result
+        return as_published(self._overlay("uncertainty", base, box), plan, self.source)
 
     def origin(self, box: Box) -> NDArray[np.uint8]:
         """Return the codes of the source layer over `box`, one plane or one per channel."""
@@ -87,6 +79,18 @@ class Assembler:
                 part = (slice(None), *tile.within(box))
                 base[part] = self._blocks[name][(slice(None), *tile.slices)]
         return base
+
+
+def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -> NDArray[np.float32]:
+    """Return standard errors `(c, ...)` of blocks in the units of the uncertainty file.
+
+    Rasters: stored units (the file's scale applies to it as to the data). Volumes: physical units, because readers
+    apply the slope of a NIfTI header and the uncertainty file has slope 1.
+    """
+    if plan.space.kind != "volume":
+        return uncertainty
+    slope = [abs(source.scale_offset[c][0]) for c in plan.channels]
+    return np.asarray(uncertainty * np.asarray(slope, dtype=np.float32).reshape((-1,) + (1,) * plan.ndim))
 
 
 def assemble(

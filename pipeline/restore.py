@@ -17,7 +17,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
-from pipeline.references import Ridge, reference_fill
+from pipeline.references import ReferenceFill, Ridge, reference_fill
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`."""
@@ -101,39 +101,62 @@ class Estimate:
     origin: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An estimate in the making: mean float32 `(c, *spatial)` and source codes uint8 of the same shape."""
+
+    mean: NDArray[np.float32]
+    origin: NDArray[np.uint8]
+
+
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
     """Restore windows; the result of a window does not depend on the others in the call."""
-    staged = [classical(recipe, task) for task in tasks]
+    drafts = [classical(recipe, task) for task in tasks]
     if model is None or recipe.network_weight == 0:
-        raws = [_roughness(t.window, recipe) for t in tasks]
         return [
-            _finish(recipe, task, mean, raw, origin)
-            for task, (mean, origin), raw in zip(tasks, staged, raws, strict=True)
+            finish(recipe, task, draft, roughness(recipe, task.window))
+            for task, draft in zip(tasks, drafts, strict=True)
         ]
-    means_raws = refine(model, tasks, [mean for mean, _ in staged], recipe)
-    results = []
-    for task, (mean, code), (predicted, raw) in zip(tasks, staged, means_raws, strict=True):
-        hole = task.window.hole
-        mixed = mix(mean, predicted, recipe.network_weight)
-        origin = np.where(hole & (code == CLASSICAL), np.uint8(NETWORK), code)
-        results.append(_finish(recipe, task, np.where(hole, mixed, mean), raw, origin))
-    return results
+    refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
+    return [
+        finish(recipe, task, with_network(draft, predicted, task.window.hole, recipe.network_weight), raw)
+        for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
+    ]
 
 
-def classical(recipe: Recipe, task: Task) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the estimate before the network, `(c, *spatial)`, and its source codes."""
+def classical(recipe: Recipe, task: Task) -> Draft:
+    """Return the estimate before the network: base fill, then each reference over what came before it."""
     window = task.window
-    mean = recipe.fill(window) if task.base is None else task.base
-    origin = np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED))
+    draft = filled(window, recipe.fill(window) if task.base is None else task.base)
     used = zip(recipe.ridges, recipe.reference_weights, task.guides, strict=True)
     for k, (ridge, weight, guide) in enumerate(used):
-        if ridge is None or weight == 0:
-            continue
-        result = reference_fill(window, guide.values, guide.valid, ridge, mean)
-        take = window.hole & result.usable
-        mean = np.where(take, mix(mean, result.values, weight), mean)
-        origin = np.where(take, np.uint8(REFERENCE + k), origin)
-    return mean, origin
+        if ridge is not None and weight > 0:
+            result = reference_fill(window, guide.values, guide.valid, ridge, draft.mean)
+            draft = with_reference(draft, result, k, weight)
+    return draft
+
+
+def filled(window: Window, mean: NDArray[np.float32]) -> Draft:
+    """Return the draft that a base fill makes."""
+    return Draft(mean=mean, origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)))
+
+
+def with_reference(draft: Draft, result: ReferenceFill, k: int, weight: float) -> Draft:
+    """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
+    if weight == 0:
+        return draft
+    return Draft(
+        mean=np.where(result.usable, mix(draft.mean, result.values, weight), draft.mean),
+        origin=np.where(result.usable, np.uint8(REFERENCE + k), draft.origin),
+    )
+
+
+def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], weight: float) -> Draft:
+    """Blend in what the network says in holes; pixels from a reference keep its code."""
+    return Draft(
+        mean=np.where(hole, mix(draft.mean, predicted, weight), draft.mean),
+        origin=np.where(hole & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
+    )
 
 
 def refine(
@@ -191,21 +214,16 @@ def distance_to_observed(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -
     return result
 
 
-def _finish(
-    recipe: Recipe,
-    task: Task,
-    mean: NDArray[np.float32],
-    raw: NDArray[np.float32],
-    origin: NDArray[np.uint8],
-) -> Estimate:
-    window = task.window
-    column = (-1,) + (1,) * (mean.ndim - 1)
+def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
+    """Clip the mean to the limits and turn the raw standard error into a calibrated one."""
+    window, origin = task.window, draft.origin
+    column = (-1,) + (1,) * (draft.mean.ndim - 1)
     low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
     high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
     distance = distance_to_observed(window.valid, window.spacing)
     factor = np.where(origin >= REFERENCE, recipe.referenced.factor(distance), recipe.single.factor(distance))
     return Estimate(
-        mean=np.where(window.hole, np.clip(mean, low, high), mean),
+        mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,
         sigma=np.where(window.hole, raw * factor, np.float32(0)).astype(np.float32),
         distance=distance,
@@ -213,7 +231,7 @@ def _finish(
     )
 
 
-def _roughness(window: Window, recipe: Recipe) -> NDArray[np.float32]:
+def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:
     """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
     raw = np.ones_like(window.values)
     for c, floor in enumerate(recipe.floor):

@@ -20,7 +20,21 @@ from pipeline.models.base import Inpainter
 from pipeline.quality.calibration import Calibration, coverage, fit
 from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
 from pipeline.references import Ridge, reference_fill
-from pipeline.restore import REFERENCE, Guide, Recipe, Task, estimate, refine
+from pipeline.restore import (
+    REFERENCE,
+    Draft,
+    Estimate,
+    Guide,
+    Recipe,
+    Task,
+    filled,
+    finish,
+    mix,
+    refine,
+    roughness,
+    with_network,
+    with_reference,
+)
 
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _MAX_CALIBRATION_PIXELS = 400_000
@@ -112,27 +126,24 @@ def judge(
             placements=len(placements),
             note="too few observed pixels for a self-test: default spline only, stored calibration",
         )
-    fill, rows, means = _choose_fill(placements, candidates, spread, forced=forced)
+    fill, rows, drafts = _choose_fill(placements, candidates, spread, forced=forced)
     recipe = replace(draft, fill=fill, ridges=tuple(g.ridge for g in guides), reference_weights=(0.0,) * len(guides))
     for k, guide in enumerate(guides):
-        weight, row, means = _weigh_reference(placements, k, guide, means, spread)
+        weight, row, drafts = _weigh_reference(placements, k, guide, drafts, spread)
         weights = tuple(weight if i == k else w for i, w in enumerate(recipe.reference_weights))
         recipe = replace(recipe, reference_weights=weights)
         rows.append(row)
+    raws = [roughness(recipe, p.task.window) for p in placements]
     if model is not None:
-        weight, row = _weigh_network(placements, model, means, recipe, spread)
-        recipe = replace(recipe, network_weight=weight)
+        recipe, row, drafts, raws = _weigh_network(placements, model, drafts, raws, recipe, spread)
         rows.append(row)
+    tested = [_tested(p, finish(recipe, p.task, d, raw)) for p, d, raw in zip(placements, drafts, raws, strict=True)]
     base = next(r.psnr_db for r in rows if r.chosen)
-    rows = [replace(r, gain_db=r.psnr_db - base) for r in rows]
-    tested = [_restored(recipe, model, p) for p in placements]
-    recipe = _calibrate(recipe, tested)
-    errors = [np.abs(t.error) for t in tested]
     return Verdict(
-        recipe=recipe,
-        rows=tuple(rows),
+        recipe=_calibrate(recipe, tested),
+        rows=tuple(replace(r, gain_db=r.psnr_db - base) for r in rows),
         placements=len(placements),
-        hidden_pixels=int(sum(e.size for e in errors)),
+        hidden_pixels=sum(t.error.size for t in tested),
         coverage_90=_cross_coverage(recipe, tested),
         predicted_rmse=_rmse_by_channel(placements, tested),
     )
@@ -155,8 +166,8 @@ def _choose_fill(
     spread: NDArray[np.float64],
     *,
     forced: bool,
-) -> tuple[FillSpec, list[Row], list[NDArray[np.float32]]]:
-    scores, seconds, filled = [], [], []
+) -> tuple[FillSpec, list[Row], list[Draft]]:
+    scores, seconds, means_of = [], [], []
     for spec in candidates:
         started = time.perf_counter()
         try:
@@ -168,7 +179,7 @@ def _choose_fill(
         scores.append(
             [normalised_mse(channel_mse(m, p.truth, p.hidden), spread) for m, p in zip(means, placements, strict=True)]
         )
-        filled.append(means)
+        means_of.append(means)
     table = np.asarray(scores)
     scored = table[:, np.isfinite(table).any(axis=0)]
     mean = np.where(np.isfinite(scored), scored, np.inf).mean(axis=1) if scored.size else np.zeros(len(table))
@@ -184,75 +195,77 @@ def _choose_fill(
         )
         for i, spec in enumerate(candidates)
     ]
-    return candidates[best], rows, filled[best]
+    drafts = [filled(p.task.window, mean) for p, mean in zip(placements, means_of[best], strict=True)]
+    return candidates[best], rows, drafts
 
 
 def _weigh_reference(
     placements: Sequence[Placement],
     k: int,
     fitted: FittedGuide,
-    means: list[NDArray[np.float32]],
+    drafts: list[Draft],
     spread: NDArray[np.float64],
-) -> tuple[float, Row, list[NDArray[np.float32]]]:
+) -> tuple[float, Row, list[Draft]]:
     started = time.perf_counter()
-    name, ridge = fitted.label, fitted.ridge
-    if ridge is None:
-        row = Row(
-            method=f"{name} (no overlap)",
-            psnr_db=float("nan"),
-            gain_db=0.0,
-            weight=0.0,
-            seconds=0.0,
-            chosen=False,
-        )
-        return 0.0, row, means
-    proposals = []
-    for placement, mean in zip(placements, means, strict=True):
-        guide = placement.task.guides[k]
-        result = reference_fill(placement.task.window, guide.values, guide.valid, ridge, mean)
-        take = placement.task.window.hole & result.usable
-        proposals.append(np.where(take, result.values, mean))
-    weight, score = _weigh(placements, means, proposals, spread)
-    mixed = [m + np.float32(weight) * (p - m) for m, p in zip(means, proposals, strict=True)]
-    row = Row(
-        method=name, psnr_db=score, gain_db=float("nan"), weight=weight,
-        seconds=time.perf_counter() - started, chosen=weight > 0,
-    )  # fmt: skip
-    return weight, row, mixed
+    if fitted.ridge is None:
+        nan = float("nan")
+        name = f"{fitted.label}: too few pixels observed in both"
+        return 0.0, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
+    results = [
+        reference_fill(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.ridge, d.mean)
+        for p, d in zip(placements, drafts, strict=True)
+    ]
+    proposals = [with_reference(d, r, k, 1.0).mean for d, r in zip(drafts, results, strict=True)]
+    weight, score = _weigh(placements, drafts, proposals, spread)
+    seconds = time.perf_counter() - started
+    row = Row(method=fitted.label, psnr_db=score, gain_db=0.0, weight=weight, seconds=seconds, chosen=weight > 0)
+    return weight, row, [with_reference(d, r, k, weight) for d, r in zip(drafts, results, strict=True)]
 
 
 def _weigh_network(
     placements: Sequence[Placement],
     model: Inpainter,
-    means: list[NDArray[np.float32]],
+    drafts: list[Draft],
+    raws: list[NDArray[np.float32]],
     recipe: Recipe,
     spread: NDArray[np.float64],
-) -> tuple[float, Row]:
+) -> tuple[Recipe, Row, list[Draft], list[NDArray[np.float32]]]:
+    """Return the recipe with the network's weight, its row, and drafts and raw errors as a block would make them."""
     started = time.perf_counter()
+    refined = [refine(model, [p.task], [d.mean], recipe)[0] for p, d in zip(placements, drafts, strict=True)]
+    holes = [p.task.window.hole for p in placements]
     proposals = [
-        np.where(p.task.window.hole, refine(model, [p.task], [mean], recipe)[0][0], mean)
-        for p, mean in zip(placements, means, strict=True)
+        with_network(d, mean, hole, 1.0).mean for d, (mean, _), hole in zip(drafts, refined, holes, strict=True)
     ]
-    weight, score = _weigh(placements, means, proposals, spread)
+    weight, score = _weigh(placements, drafts, proposals, spread)
+    seconds = time.perf_counter() - started
     row = Row(
-        method=f"network {model.name}", psnr_db=score, gain_db=float("nan"), weight=weight,
-        seconds=time.perf_counter() - started, chosen=weight > 0,
-    )  # fmt: skip
-    return weight, row
+        method=f"network {model.name}",
+        psnr_db=score,
+        gain_db=0.0,
+        weight=weight,
+        seconds=seconds,
+        chosen=weight > 0,
+    )
+    recipe = replace(recipe, network_weight=weight)
+    if weight == 0:
+        return recipe, row, drafts, raws
+    mixed = [with_network(d, mean, hole, weight) for d, (mean, _), hole in zip(drafts, refined, holes, strict=True)]
+    return recipe, row, mixed, [raw for _, raw in refined]
 
 
 def _weigh(
     placements: Sequence[Placement],
-    means: Sequence[NDArray[np.float32]],
+    drafts: Sequence[Draft],
     proposals: Sequence[NDArray[np.float32]],
     spread: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Return the risk-averse weight of the proposals over the means, and the PSNR of the proposals alone."""
+    """Return the risk-averse weight of the proposals over the drafts, and the PSNR of the proposals alone."""
     mixed = np.asarray(
         [
             [
-                normalised_mse(channel_mse(m + np.float32(w) * (q - m), p.truth, p.hidden), spread)
-                for p, m, q in zip(placements, means, proposals, strict=True)
+                normalised_mse(channel_mse(mix(d.mean, q, w), p.truth, p.hidden), spread)
+                for p, d, q in zip(placements, drafts, proposals, strict=True)
             ]
             for w in WEIGHTS
         ]
@@ -260,8 +273,7 @@ def _weigh(
     return risk_averse_weight(mixed[0], mixed, WEIGHTS), _decibel(mixed[-1])
 
 
-def _restored(recipe: Recipe, model: Inpainter | None, placement: Placement) -> _Tested:
-    result = estimate(recipe, model, [placement.task])[0]
+def _tested(placement: Placement, result: Estimate) -> _Tested:
     hidden = placement.hidden
     error = (result.mean - placement.truth)[hidden]
     channel = np.nonzero(hidden)[0]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.assemble import Written
+from pipeline.assemble import Written, as_published
 from pipeline.block import blend, composite, hold, one_thread
 from pipeline.errors import PipelineError, SourceError
 from pipeline.formats import open_any
@@ -93,7 +93,7 @@ def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str,
         observed_pixels(plan, source, layers[0], layers[2]),
         header(source, layers[0]),
         codes_and_uncertainty(plan, layers[1], layers[2], record["holes"]["by_source"]),
-        recomputed(plan, layers[0], layers[2]),
+        recomputed(plan, *layers),
     ]
 
 
@@ -138,7 +138,8 @@ def header(source: Source, restored: Source) -> Check:
     ]
     if source.space != restored.space:
         wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
-    for name in _HEADER_ATTRIBUTES:
+    # attributes are those of the first file: with a file a band they cannot equal the one result's
+    for name in _HEADER_ATTRIBUTES if len(source.paths) == 1 else ():
         before, after = source.attributes.get(name), restored.attributes.get(name)
         if name in source.attributes and not _same(before, after):
             wrong.append(f"{name}: {before} -> {after}")
@@ -162,7 +163,7 @@ def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_so
     return Check(name="P2 source and uncertainty", held=held, detail=detail)
 
 
-def recomputed(plan: Plan, restored: Source, origin: Source) -> Check:
+def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:
     """Compute some patches again as blocks of their own and compare with the published bytes."""
     if not plan.blocks:
         return Check(name="P3 recomputed", held=True, detail="no holes, nothing to compute")
@@ -176,6 +177,8 @@ def recomputed(plan: Plan, restored: Source, origin: Source) -> Check:
             layers = composite(plan, space.source.read(box), state, blend(space, held, box))
             different += int((_bits(layers["restored"]) != _bits(restored.read(box))).sum())
             different += int((layers["origin"] != origin.read(box)).sum())
+            sigma = as_published(layers["uncertainty"], plan, space.source)
+            different += int((_bits(sigma) != _bits(uncertainty.read(box))).sum())
             compared += box.size
     return Check(
         name="P3 recomputed",
