@@ -153,7 +153,7 @@ class OutputConfig(Section):
     refuse_above: float | None = Field(
         default=None,
         gt=0,
-        description="Leave a hole pixel unrestored if its uncertainty, in data units, is higher.",
+        description="Leave a hole pixel unrestored if its uncertainty is above this share of the value range.",
     )
 
 

@@ -213,12 +213,12 @@ def _finish(
     stages["blocks"] = clock["blocks"] - clock["survey"]
     stages["assemble"] = clock["assemble"] - clock["blocks"]
     record["outputs"] = [output_facts(w.role, w.path, order.folder) for w in final]
+    record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
     report = write_report(plan, record, order.folder)
     stages["report"] = time.perf_counter() - reporting
     stages["total"] = time.perf_counter() - clock["start"]
     record["outputs"].append(output_facts("report", report, order.folder))
-    record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     write_json(order.folder / "record.json", record)
     _tidy(order)
     return record

@@ -332,9 +332,7 @@ def _no_space(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(
-    "where", ["pipeline.block.store", "pipeline.assemble.Assembler.restored", "pipeline.run.survey"]
-)
+@pytest.mark.parametrize("where", ["run.survey", "block.store", "assemble.Assembler.restored"])
 def test_a_full_disk(scene, monkeypatch, where):
     """Exit 6 in survey, blocks and writing; nothing is published; with space again the run goes on."""
     folder, image, mask = scene
