@@ -173,6 +173,7 @@ def test_volumes_train_too(tmp_path):
         validate_on=None,
         masks={"blobs": 1, "slices": 1},
         base_fill={"kind": "tension", "t": 0.95},
+        bfloat16=True,
         tile=24,
         patch=16,
         batch=2,
