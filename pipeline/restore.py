@@ -35,6 +35,7 @@ class Recipe:
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
         floor: smallest local scale of each channel, data units.
+        typical: scale of each channel over the whole image, for windows in which nothing is observed.
         low: smallest value that may be written, per channel, data units.
         high: largest value that may be written, per channel, data units.
     """
@@ -46,6 +47,7 @@ class Recipe:
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
     floor: tuple[float, ...]
+    typical: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
 
@@ -162,31 +164,41 @@ def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.
 def refine(
     model: Inpainter, tasks: Sequence[Task], means: Sequence[NDArray[np.float32]], recipe: Recipe
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return `(mean, raw standard error)` of the network for each window; channels without holes are skipped."""
-    patches, active = [], []
+    """Return `(mean, raw standard error)` of the network for each window.
+
+    Channels without holes, and without any observed pixel to go by, keep what they have.
+    """
+    patches: list[Patch] = []
+    active = []
     for task, mean in zip(tasks, means, strict=True):
         window = task.window
         axes = tuple(range(1, window.hole.ndim))
-        channels = np.flatnonzero(window.hole.any(axis=axes))
-        filled = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
-        patches.append(
-            Patch(
-                filled=_pad(filled[channels], task),
-                valid=_pad(window.valid[channels], task, outside=False),
-                spacing=window.spacing,
-                floor=_floor(recipe)[channels],
-            )
-        )
+        channels = np.flatnonzero(window.hole.any(axis=axes) & window.valid.any(axis=axes))
         active.append(channels)
-    predictions = model.predict(patches)
+        if channels.size:
+            patches.append(_patch(task, mean, channels, recipe))
+    predictions = iter(model.predict(patches))
     results = []
-    for task, mean, channels, prediction in zip(tasks, means, active, predictions, strict=True):
-        inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, mean.shape[1:], strict=True)))
-        full, raw = mean.copy(), np.ones_like(mean)
-        full[channels] = prediction.mean[inner]
-        raw[channels] = prediction.scale[inner]
+    for task, mean, channels in zip(tasks, means, active, strict=True):
+        full, raw = mean.copy(), _typical(recipe, mean)
+        if channels.size:
+            prediction = next(predictions)
+            inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, mean.shape[1:], strict=True)))
+            full[channels] = prediction.mean[inner]
+            raw[channels] = prediction.scale[inner]
         results.append((full, raw))
     return results
+
+
+def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], recipe: Recipe) -> Patch:
+    window = task.window
+    complete = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
+    return Patch(
+        filled=_pad(complete[channels], task),
+        valid=_pad(window.valid[channels], task, outside=False),
+        spacing=window.spacing,
+        floor=_floor(recipe)[channels],
+    )
 
 
 def mix(mean: NDArray[np.float32], proposal: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
@@ -233,11 +245,16 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
 
 def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:
     """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
-    raw = np.ones_like(window.values)
+    raw = _typical(recipe, window.values)
     for c, floor in enumerate(recipe.floor):
-        if window.hole[c].any():
+        if window.hole[c].any() and window.valid[c].any():
             raw[c] = local_statistics(window.values[c], window.valid[c], floor).scale
     return raw
+
+
+def _typical(recipe: Recipe, like: NDArray[np.float32]) -> NDArray[np.float32]:
+    column = np.asarray(recipe.typical, dtype=np.float32).reshape((-1,) + (1,) * (like.ndim - 1))
+    return np.broadcast_to(column, like.shape).copy()
 
 
 def _floor(recipe: Recipe) -> NDArray[np.float32]:

@@ -275,7 +275,7 @@ def _nothing_to_do(job: Job, notices: list[str], clock: Clock) -> Survey:
     plan = Plan(
         workdir=str(job.workdir),
         source=job.source,
-        recipe=Recipe(fill=default_fills(ndim, (1.0,) * ndim)[0], floor=zeros, low=zeros, high=zeros),
+        recipe=Recipe(fill=default_fills(ndim, (1.0,) * ndim)[0], floor=zeros, typical=zeros, low=zeros, high=zeros),
         space=source.space,
         channels=channels,
         n_state=state.shape[0],

@@ -89,6 +89,8 @@ def draft(scene: Scene) -> Recipe:
     return Recipe(
         fill=fill,
         floor=tuple(float(v) for v in floor),
+        # p1 to p99 spans 4.65 standard deviations of a normal distribution
+        typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
         ridges=(None,) * len(scene.guides),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from pipeline.workspace import open_workspace
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
+_LONELY_SECONDS = 60.0
+"""Nannies restart a dead worker within seconds; without any worker for this long, none will come back."""
 
 
 class _Warm(WorkerPlugin):  # type: ignore[misc]
@@ -49,7 +52,8 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
             threads_per_worker=1,
             processes=True,
             memory_limit=int(work.memory_bytes * 1.25),
-            dashboard_address=None,
+            # a free port: another run on this machine may have the usual one
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
@@ -57,14 +61,16 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
         client.register_plugin(_Warm(work.workdir, work.digest))
         queue = iter(work.blocks)
         pending: dict[Future, int] = {}
+        lonely_since: float | None = None
         while True:
             if not should_stop():
                 _refill(client, work, queue, pending)
             if not pending:
                 break
             _collect(pending, on_done, failures)
-            if client.status != "running":
-                raise ClusterGone(f"{work.workdir}: the dask cluster is gone ({client.status}); run again to continue")
+            lonely_since = None if _has_workers(client) else lonely_since or time.monotonic()
+            if lonely_since is not None and (should_stop() or time.monotonic() - lonely_since > _LONELY_SECONDS):
+                raise ClusterGone(f"{work.workdir}: all dask workers are gone; run again to continue")
     return failures
 
 
@@ -83,6 +89,10 @@ def work_slice(work: Work) -> Work:
     from dataclasses import replace
 
     return replace(work, blocks=())
+
+
+def _has_workers(client: Client) -> bool:
+    return client.status == "running" and bool(client.scheduler_info()["workers"])
 
 
 def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None], failures: Failures) -> None:

@@ -18,9 +18,7 @@ from pipeline.workspace import open_source
 
 def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
     """Write `report.html` beside the record from the published files; returns its path."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.report"), autoescape=select_autoescape(), trim_blocks=True
-    )
+    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=select_autoescape(), trim_blocks=True)
     environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
     template = environment.get_template("report.html.j2")
@@ -66,9 +64,7 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
     )
     channels = rgb_channels(source.channel_names, plan.channels) if plan.ndim == 2 else [_busiest(plan)]
     centre, top = _largest_hole(plan, pulls)
-    return [
-        panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)
-    ]
+    return [panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)]
 
 
 def _busiest(plan: Plan) -> int:
@@ -92,7 +88,10 @@ def _largest_hole(plan: Plan, pulls: Pulls) -> tuple[tuple[int, ...], float]:
     origin = pulls.origin(box)
     hole = ((origin != 0) & (origin != 255)).any(axis=0)
     depth = distance_transform_edt(hole)
-    deepest = np.unravel_index(int(np.argmax(depth)), hole.shape)
+    deep = np.argwhere(depth >= 0.9 * depth.max())
+    # of equally deep pixels (a lost slice has many) the one nearest to the middle shows most
+    middle = (np.asarray(plan.space.shape) - 1) / 2 - np.asarray(box.start)
+    deepest = deep[int(np.argmin(((deep - middle) ** 2).sum(axis=1)))]
     sigma = pulls.uncertainty(box)
     inside = sigma[np.broadcast_to(hole, sigma.shape) & (np.nan_to_num(sigma) > 0)]
     top = float(np.percentile(inside, 98)) if inside.size else 1.0
