@@ -19,12 +19,12 @@ from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.jobs import Order, choose_executor, estimated_seconds, orders
 from pipeline.plan import load_plan
-from pipeline.provenance.facts import software
+from pipeline.provenance.facts import output_facts, software, write_json
 from pipeline.report.build import write_report
 from pipeline.resources import disk_bytes, worker_bytes
 from pipeline.scene import Job
 from pipeline.survey import Survey, outline, survey
-from pipeline.verify import finished_folders
+from pipeline.verify import finished_folders, work_folder
 
 
 def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,9 +150,14 @@ def rebuild_reports(directory: Path) -> list[Path]:
     written = []
     for folder in folders:
         record = json.loads((folder / "record.json").read_text())
-        if not (folder / ".work" / "plan.json").exists():
-            raise SourceError(f"{folder}: .work/plan.json is gone, the report cannot be made again")
-        written.append(write_report(load_plan(folder / ".work"), record, folder))
+        work = work_folder(folder, record)
+        if not (work / "plan.json").exists():
+            raise SourceError(f"{work}: plan.json is gone, the report cannot be made again")
+        report = write_report(load_plan(work), record, folder)
+        facts = output_facts("report", report, folder)
+        record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+        write_json(folder / "record.json", record)
+        written.append(report)
     return written
 
 

@@ -68,10 +68,7 @@ def verify(folder: Path) -> list[Check]:
     record = json.loads(path.read_text())
     outputs = {o["role"]: o for o in reversed(record["outputs"])}
     checks = [_hashes(folder, record)]
-    work = folder / ".work"
-    if not (work / "plan.json").exists():
-        scratch = record["config"]["compute"].get("scratch")
-        work = Path(scratch) / record["stem"] / ".work" if scratch else work
+    work = work_folder(folder, record)
     if not (work / "plan.json").exists():
         return [
             *checks,
@@ -84,6 +81,12 @@ def verify(folder: Path) -> list[Check]:
     finally:
         if not leftover:
             shutil.rmtree(work / "staged", ignore_errors=True)
+
+
+def work_folder(folder: Path, record: dict[str, Any]) -> Path:
+    """Return where the run of a finished image worked: in its folder, or in `compute.scratch`."""
+    scratch = record["config"]["compute"].get("scratch")
+    return Path(scratch) / record["stem"] / ".work" if scratch else folder / ".work"
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
@@ -107,8 +110,7 @@ def quick_check(plan: Plan, written: Sequence[Written]) -> None:
     for kind in {w.kind for w in written}:
         layers = {w.role: open_any(str(w.path), kind=kind) for w in written if w.kind == kind}
         checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
-        if kind == plan.source.kind:
-            checks.append(header(source, layers["restored"]))
+        checks.append(header(source, layers["restored"]))
         for check in checks:
             if not check.held:
                 raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
@@ -138,8 +140,9 @@ def header(source: Source, restored: Source) -> Check:
     ]
     if source.space != restored.space:
         wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
-    # attributes are those of the first file: with a file a band they cannot equal the one result's
-    for name in _HEADER_ATTRIBUTES if len(source.paths) == 1 else ():
+    # attributes are those of the format and of the first file: nothing to compare across formats or a file a band
+    comparable = source.kind == restored.kind and len(source.paths) == 1
+    for name in _HEADER_ATTRIBUTES if comparable else ():
         before, after = source.attributes.get(name), restored.attributes.get(name)
         if name in source.attributes and not _same(before, after):
             wrong.append(f"{name}: {before} -> {after}")
