@@ -205,7 +205,9 @@ def store(workdir: Path, plan: Plan, block: int, layers: dict[str, NDArray[Any]]
     paths, hashes = [], {}
     for name in LAYERS:
         root = workdir / BLOCKS / name
-        array = zarr.open_array(root, mode="r+", config={"write_empty_chunks": True})
+        # opening takes this from the configuration only, whatever the array was created with
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array = zarr.open_array(root, mode="r+")
         array[(slice(None), *box.slices)] = layers[name]
         paths.append(root / "c" / "0" / key)
         hashes[name] = hashlib.sha256(np.ascontiguousarray(layers[name]).tobytes()).hexdigest()

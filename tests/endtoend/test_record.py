@@ -225,3 +225,13 @@ def test_refused_pixels_keep_nodata_and_say_254(tmp_path):
     assert np.array_equal(refused, sigma > limit)
     assert (restored[refused] == -1.0).all()
     assert command("verify", tmp_path / "out").code == 0
+
+
+def test_holes_in_darkness(tmp_path):
+    """A block of which every restored value is 0 (air around a head, night) is a block like any other."""
+    image = write_image(tmp_path / "image.tif", np.zeros((1, *SHAPE), "int16"))
+    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=2, radius=4)[None])
+    outcome = command("run", run_config(tmp_path, image, mask))
+    assert outcome.code == 0, outcome.err
+    assert not pixels(layer(tmp_path / "out" / "image", "restored")).any()
+    assert command("verify", tmp_path / "out").code == 0
