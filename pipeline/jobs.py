@@ -40,6 +40,7 @@ class Order:
         request: hash of config and input bytes; a folder belongs to one request.
         config_sha256: hash of what in the config can change a value.
         inputs: facts of the input files for the record.
+        masks: mask entries with facts of their files, for the record.
         config: resolved config.
         executor: as asked for.
         workers: as asked for.
@@ -54,6 +55,7 @@ class Order:
     request: str
     config_sha256: str
     inputs: tuple[dict[str, Any], ...]
+    masks: tuple[dict[str, Any], ...]
     config: dict[str, Any]
     executor: str
     workers: int | str
@@ -117,11 +119,12 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+    masks = _mask_facts(spec)
     facts = {
         "config": config_hash(config),
         "inputs": inputs,
         "formats": config.output.format,
-        "masks": _mask_facts(spec),
+        "masks": masks,
     }
     return Order(
         stem=spec.stem,
@@ -132,6 +135,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         config_sha256=config_hash(config),
         inputs=inputs,
+        masks=tuple(masks),
         config=settings,
         executor=config.compute.executor,
         workers=config.compute.workers,

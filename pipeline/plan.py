@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import OutputConflict
 from pipeline.geometry.box import Box
@@ -197,7 +197,13 @@ def load_plan(workdir: Path) -> Plan:
             f"{PLAN_VERSION}; run again with --overwrite to start afresh"
         )
     facts["workdir"] = str(workdir)
-    return _adapter().validate_python(facts)
+    try:
+        return _adapter().validate_python(facts)
+    except ValidationError as error:
+        raise OutputConflict(
+            f"{workdir / 'plan.json'} was written by another version of this program ({error.errors()[0]['loc']}); "
+            "run again with --overwrite to start afresh"
+        ) from None
 
 
 def patches_with_holes(lattice: Lattice, box: Box, hole: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:

@@ -36,6 +36,7 @@ def build_record(
         "request": order.request,
         "plan": {"key": plan.key, "digest": plan.digest, "block": plan.block, "blocks": len(plan.blocks)},
         "inputs": list(order.inputs),
+        "masks": list(order.masks),
         "license": order.license,
         "space": {
             "kind": plan.space.kind,

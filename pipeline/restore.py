@@ -121,7 +121,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         ]
     refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
     return [
-        finish(recipe, task, with_network(draft, predicted, task.window.hole, recipe.network_weight), raw)
+        finish(recipe, task, with_network(draft, predicted, asked(model, task.window), recipe.network_weight), raw)
         for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
     ]
 
@@ -153,6 +153,15 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, weight: float) -
     )
 
 
+def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
+    """Return the hole pixels the model is asked about: none in channels without any observed pixel to go by.
+
+    A model that sets `blind = True` needs none.
+    """
+    seen = window.valid.any(axis=tuple(range(1, window.valid.ndim)), keepdims=True)
+    return window.hole & (seen | getattr(model, "blind", False))
+
+
 def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], weight: float) -> Draft:
     """Blend in what the network says in holes; pixels from a reference keep its code."""
     return Draft(
@@ -166,14 +175,13 @@ def refine(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return `(mean, raw standard error)` of the network for each window.
 
-    Channels without holes, and without any observed pixel to go by, keep what they have.
+    Channels that it is not `asked` about keep what they have.
     """
     patches: list[Patch] = []
     active = []
     for task, mean in zip(tasks, means, strict=True):
         window = task.window
-        axes = tuple(range(1, window.hole.ndim))
-        channels = np.flatnonzero(window.hole.any(axis=axes) & window.valid.any(axis=axes))
+        channels = np.flatnonzero(asked(model, window).any(axis=tuple(range(1, mean.ndim))))
         active.append(channels)
         if channels.size:
             patches.append(_patch(task, mean, channels, recipe))

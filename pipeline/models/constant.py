@@ -21,6 +21,7 @@ class Constant:
     value: float
     scale: float
     name: str = "constant"
+    blind: bool = True
 
     @property
     def sha256(self) -> str:

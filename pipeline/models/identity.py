@@ -19,6 +19,7 @@ class Identity:
     ndim: int
     name: str = "identity"
     sha256: str = "identity"
+    blind: bool = True
 
     def predict(self, patches: list[Patch]) -> list[Prediction]:
         """Return each patch as its own estimate; the scale is the patch's floor."""

@@ -57,12 +57,13 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
     # gz volumes are read plane by plane: inflate them once
     staged = {role: image.stage(Path(plan.workdir) / "staged") for role, image in opened.items()}
     pulls = Pulls(
-        before=source.read,
-        after=staged["restored"].read,
+        before=lambda box: source.read(box)[list(plan.channels)],
+        after=lambda box: staged["restored"].read(box)[list(plan.channels)],
         uncertainty=staged["uncertainty"].read,
         origin=staged["source"].read,
     )
-    channels = rgb_channels(source.channel_names, plan.channels) if plan.ndim == 2 else [_busiest(plan)]
+    names = [source.channel_names[c] for c in plan.channels]
+    channels = rgb_channels(names) if plan.ndim == 2 else [_busiest(plan)]
     centre, top = _largest_hole(plan, pulls)
     return [panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)]
 
@@ -70,12 +71,12 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
 def _busiest(plan: Plan) -> int:
     """Channel to show of a volume series: the one with most hole pixels."""
     if plan.n_state == 1:
-        return plan.channels[0]
+        return 0
     import zarr
 
     state = zarr.open_array(Path(plan.workdir) / "state.zarr", mode="r")
     counts = [int((np.asarray(state[c]) == 1).sum()) for c in range(state.shape[0])]
-    return plan.channels[int(np.argmax(counts))]
+    return int(np.argmax(counts))
 
 
 def _largest_hole(plan: Plan, pulls: Pulls) -> tuple[tuple[int, ...], float]:

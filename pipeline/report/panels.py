@@ -70,11 +70,13 @@ class Pulls:
 
 
 def panels(view: View, pulls: Pulls, channels: Sequence[int], sigma_top: float) -> list[Panel]:
-    """Return the four pictures of one view."""
+    """Return the four pictures of one view; `channels` are positions among the restored channels."""
     before = _plane(pulls.before, view)[list(channels)]
     after = _plane(pulls.after, view)[list(channels)]
-    origin = _plane(pulls.origin, view)[0]
-    sigma = np.nanmean(np.nan_to_num(_plane(pulls.uncertainty, view)), axis=0)
+    codes = _plane(pulls.origin, view)
+    # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
+    origin = codes[list(channels) if len(codes) > 1 else [0]].max(axis=0)
+    sigma = np.nan_to_num(_plane(pulls.uncertainty, view))[list(channels)].mean(axis=0)
     hole = (origin != 0) & (origin != 255)
     observed = origin == 0
     low, high = _stretch(before, observed)
@@ -124,19 +126,19 @@ def overview(shape: tuple[int, ...], spacing: tuple[float, ...], centre: tuple[i
     return views
 
 
-def rgb_channels(names: Sequence[str], channels: Sequence[int]) -> list[int]:
-    """Return the channels to show as red, green, blue, or one channel for grey."""
+def rgb_channels(names: Sequence[str]) -> list[int]:
+    """Return the channels to show as red, green, blue, or one channel for grey, as positions in `names`."""
     lower = [n.lower() for n in names]
     for wanted in _RGB_NAMES:
         found = [next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted]
-        if all(i is not None and i in channels for i in found):
+        if None not in found:
             return [i for i in found if i is not None]
-    if len(channels) == 3:
-        return list(channels)
-    if len(channels) >= 13:
-        # 13 unnamed bands are Sentinel-2 in its usual order
-        return [channels[3], channels[2], channels[1]]
-    return [channels[i] for i in (2, 1, 0)] if len(channels) > 3 else [channels[0]]
+    if len(names) == 3:
+        return [0, 1, 2]
+    if len(names) >= 12:
+        # unnamed bands in this number are Sentinel-2 in its usual order
+        return [3, 2, 1]
+    return [2, 1, 0] if len(names) > 3 else [0]
 
 
 def _plane(pull: Pull, view: View) -> NDArray[Any]:
