@@ -117,3 +117,17 @@ def test_a_constant_field_gives_exactly_constant_holes(tmp_path, name, dtype, va
         "pixels": int(hole.sum()), "fraction": pytest.approx(hole.mean()), "planes": 1, "never_touched": 0,
         "by_source": {"network": int(hole.sum())},
     }  # fmt: skip
+
+
+def test_a_hole_larger_than_many_patches_is_constant_too(tmp_path):
+    """Patches that see no observed pixel at all follow the model as well; nothing else shines through."""
+    values = smooth((1, 130, 120), "float32")
+    hole = np.zeros((130, 120), dtype=bool)
+    hole[5:125, 8:] = True
+    image = write_image(tmp_path / "image.tif", values)
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    model = {"kind": "constant", "options": {"value": 3.25}}
+    outcome = command("run", run_config(tmp_path, image, mask, model=model), "--quiet")
+    assert outcome.code == 0, outcome.err
+    restored = pixels(layer(tmp_path / "out" / "image", "restored"))
+    assert same_bytes(restored, np.where(hole, np.float32(3.25), values))

@@ -1,0 +1,243 @@
+"""One window in, one estimate out; what the self-test decides and how it hides pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.box import Box
+from pipeline.models.base import Prediction
+from pipeline.references.estimate import ReferenceFill
+from pipeline.restore import (
+    CLASSICAL,
+    NETWORK,
+    OBSERVED,
+    REFERENCE,
+    Recipe,
+    Task,
+    distance_to_observed,
+    estimate,
+    filled,
+    mix,
+    with_network,
+    with_reference,
+)
+from pipeline.selftest import judge, place
+from tests.helpers import blobs, smooth
+
+SHAPE = (48, 52)
+RECIPE = Recipe(
+    fill=FillSpec("nearest"), floor=(1.0, 1.0), typical=(30.0, 30.0), low=(0.0, 0.0), high=(2000.0, 2000.0)
+)  # fmt: skip
+
+
+def _window(*, blank: bool = False) -> Window:
+    values = smooth((2, *SHAPE), "float32")
+    hole = np.broadcast_to(blobs(SHAPE, n=3, radius=5).astype(bool), values.shape)
+    if blank:
+        hole = np.stack([hole[0], np.ones(SHAPE, dtype=bool)])
+    return Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+
+
+def _task(window: Window) -> Task:
+    return Task(window=window, patch=(64, 64), offset=(3, 5))
+
+
+@dataclass
+class Stub:
+    """A network that says one number and remembers the patches it saw."""
+
+    value: float = 500.0
+    name: str = "stub"
+    sha256: str = "stub"
+    ndim: int = 2
+
+    def __post_init__(self) -> None:
+        self.seen = []
+
+    def predict(self, patches):
+        """Return the number everywhere."""
+        self.seen += patches
+        return [Prediction(mean=np.full_like(p.filled, self.value), scale=np.full_like(p.filled, 7.0)) for p in patches]
+
+
+def test_observed_pixels_pass_through():
+    """Value, 0 uncertainty and code 0 where observed; finite, positive, classical in holes."""
+    window = _window()
+    (result,) = estimate(RECIPE, None, [_task(window)])
+    assert np.array_equal(result.mean[window.valid], window.values[window.valid])
+    assert (result.sigma[window.valid] == 0).all()
+    assert (result.sigma[window.hole] > 0).all()
+    assert np.array_equal(result.origin, np.where(window.hole, CLASSICAL, OBSERVED))
+
+
+def test_estimates_stay_inside_the_limits():
+    """Nothing is written that lies outside the recipe's range."""
+    window = _window()
+    recipe = replace(RECIPE, high=(900.0, 900.0))
+    (result,) = estimate(recipe, None, [_task(window)])
+    assert result.mean[window.hole].max() == 900.0
+
+
+def test_the_network_sees_patches_of_one_shape():
+    """Padded at the edges: values replicated, marked as not observed."""
+    window, stub = _window(), Stub()
+    estimate(replace(RECIPE, network_weight=0.5), stub, [_task(window)])
+    (patch,) = stub.seen
+    assert patch.filled.shape == (2, 64, 64)
+    assert not patch.valid[:, :3].any()
+    assert not patch.valid[:, :, :5].any()
+    assert np.array_equal(patch.valid[:, 3:51, 5:57], window.valid)
+    assert np.array_equal(patch.filled[:, 3, 5:57], patch.filled[:, 0, 5:57])
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+def test_the_network_counts_by_its_weight(weight):
+    """In holes only; its own scale becomes the raw error; the code says network."""
+    window = _window()
+    plain = estimate(RECIPE, None, [_task(window)])[0]
+    mixed = estimate(replace(RECIPE, network_weight=weight), Stub(), [_task(window)])[0]
+    expected = plain.mean + weight * (500.0 - plain.mean)
+    assert np.allclose(mixed.mean[window.hole], expected[window.hole])
+    assert np.array_equal(mixed.mean[window.valid], window.values[window.valid])
+    assert (mixed.origin[window.hole] == NETWORK).all()
+    assert (mixed.raw[window.hole] == 7.0).all()
+
+
+def test_a_channel_nobody_observed_is_not_asked_for():
+    """Without any observed pixel the fill stays, the error is that of the whole image, the code says classical."""
+    window, stub = _window(blank=True), Stub()
+    base = np.where(window.valid, window.values, np.float32(42))
+    task = replace(_task(window), base=base)
+    (result,) = estimate(replace(RECIPE, network_weight=1.0), stub, [task])
+    assert stub.seen[0].filled.shape[0] == 1
+    assert (result.mean[1] == 42).all()
+    assert (result.raw[1] == 30.0).all()
+    assert (result.origin[1] == CLASSICAL).all()
+    assert (result.origin[0][window.hole[0]] == NETWORK).all()
+
+
+def test_company_does_not_matter():
+    """A window's estimate is the same alone and among others."""
+    blank = _window(blank=True)
+    tasks = [_task(_window()), replace(_task(blank), base=np.where(blank.valid, blank.values, np.float32(42)))]
+    recipe = replace(RECIPE, fill=FillSpec("harmonic"), network_weight=0.4)
+    together = estimate(recipe, Stub(), tasks)
+    alone = [estimate(recipe, Stub(), [task])[0] for task in tasks]
+    for one, two in zip(together, alone, strict=True):
+        assert one.mean.tobytes() == two.mean.tobytes()
+        assert one.sigma.tobytes() == two.sigma.tobytes()
+
+
+def test_mixing_is_exact_at_its_ends():
+    """Weight 1 is the proposal to the last bit, and equal estimates stay what they are at any weight."""
+    a, b = np.float32([0.1, 1e8, -3]), np.float32([0.3, 1e-8, 7])
+    assert np.array_equal(mix(a, b, 1.0), b)
+    assert np.array_equal(mix(a, b, 0.0), a)
+    assert np.array_equal(mix(a, a.copy(), 0.3), a)
+
+
+def test_a_reference_keeps_its_code():
+    """Where a reference was usable the code names it, also after the network had its say."""
+    window = _window()
+    usable = window.hole & (np.arange(SHAPE[1]) < 25)
+    fill = ReferenceFill(values=np.full_like(window.values, 9.0), usable=usable, agreement=np.ones_like(window.values))
+    draft = with_reference(filled(window, window.values), fill, 1, 0.5)
+    draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, 0.5)
+    assert (draft.origin[usable] == REFERENCE + 1).all()
+    assert (draft.origin[window.hole & ~usable] == NETWORK).all()
+    assert (draft.mean[usable] == 52.25).all()
+    assert (draft.mean[window.hole & ~usable] == 50.0).all()
+
+
+def test_distance_counts_in_the_finest_steps():
+    """Across a coarse axis one step is several; without anything observed it is the diagonal."""
+    valid = np.ones((2, 5, 5), dtype=bool)
+    valid[0, 2, 1:4] = False
+    valid[1] = False
+    distance = distance_to_observed(valid, (3.0, 1.0))
+    assert distance[0, 2, 2] == 2.0
+    assert distance[0, 2, 1] == 1.0
+    assert (distance[1] == np.float32(np.hypot(5, 5))).all()
+
+
+def _placements(n: int = 6):
+    values = smooth((2, *SHAPE), "float32")
+    state = blobs(SHAPE, n=3, radius=5).astype(bool)
+
+    def read(box: Box):
+        hole = np.broadcast_to(state, values.shape)[(slice(None), *box.slices)]
+        kept = np.where(hole, 0, values[(slice(None), *box.slices)]).astype(np.float32)
+        return Window(values=kept, valid=~hole, hole=hole, spacing=(1.0, 1.0)), ()
+
+    return place(read, [Box.whole(SHAPE)] * n, [state[None]], (64, 64), 3)
+
+
+def test_only_observed_pixels_are_hidden():
+    """Pseudo-holes lie on observed pixels, between 1 % and 60 % of them, with the truth kept."""
+    placed = _placements()
+    assert len(placed) >= 4
+    for one in placed:
+        window = one.task.window
+        assert not (one.hidden & window.valid).any()
+        assert (window.hole & one.hidden).sum() == one.hidden.sum() >= 64
+        share = one.hidden.sum() / (one.hidden | window.valid).sum()
+        assert 0.01 <= share <= 0.6
+        assert (one.truth[one.hidden] != 0).all()
+        assert (window.values[one.hidden] == 0).all()
+
+
+def test_places_are_drawn_from_the_seed():
+    """Twice the same, pixel for pixel."""
+    for one, two in zip(_placements(), _placements(), strict=True):
+        assert np.array_equal(one.hidden, two.hidden)
+
+
+SPREAD = np.array([400.0, 400.0])
+FILLS = [FillSpec("nearest"), FillSpec("tension", {"t": 0.5})]
+
+
+def test_the_better_fill_wins_unless_the_user_chose():
+    """A spline beats nearest on a smooth field; a forced choice stays, and the table says both scores."""
+    chosen = judge(_placements(), FILLS, [], None, RECIPE, SPREAD)
+    assert chosen.recipe.fill.kind == "tension"
+    forced = judge(_placements(), FILLS, [], None, RECIPE, SPREAD, forced=True)
+    assert forced.recipe.fill.kind == "nearest"
+    table = {row.method: row.psnr_db for row in forced.rows}
+    assert table["tension t=0.5"] > table["nearest"] + 3
+    assert 0.7 < chosen.coverage_90 <= 1
+    assert max(chosen.predicted_rmse) < 40
+
+
+def test_a_harmful_network_gets_no_weight():
+    """Do no harm: one number everywhere loses against the spline, and the recipe leaves it out."""
+    verdict = judge(_placements(), FILLS, [], Stub(value=0.0), RECIPE, SPREAD)
+    assert verdict.recipe.network_weight == 0
+    row = verdict.rows[-1]
+    assert "network" in row.method
+    assert not row.chosen
+    assert row.gain_db < 0
+
+
+def test_an_oracle_gets_all_the_weight():
+    """A network that knows the truth is used fully."""
+    placed = _placements()
+
+    @dataclass
+    class Oracle(Stub):
+        def predict(self, patches):
+            full = np.pad(smooth((2, *SHAPE), "float32"), [(0, 0), (0, 16), (0, 12)])
+            return [Prediction(mean=full, scale=np.full_like(full, 5.0)) for _ in patches]
+
+    verdict = judge(placed, FILLS, [], Oracle(), RECIPE, SPREAD)
+    assert verdict.recipe.network_weight == 1.0
+
+
+def test_too_little_to_test_with_uses_the_default():
+    """One window decides nothing, and the note says so."""
+    verdict = judge(_placements(1), FILLS, [], Stub(), RECIPE, SPREAD)
+    assert verdict.recipe == RECIPE
+    assert "too few observed pixels" in verdict.note
