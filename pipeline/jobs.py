@@ -23,6 +23,8 @@ from pipeline.scene import Job
 from pipeline.workspace import open_source
 
 _CLUSTER_START_SECONDS = 15.0
+_BATCH = {"cpu": 1, "cuda": 8}
+"""Patches a forward pass when the config says `auto`; on a CPU larger batches only cost memory."""
 _PATCH_SECONDS = {2: 0.15, 3: 0.5}
 """Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
 
@@ -79,8 +81,9 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         SourceError: a file is missing, unreadable or has another hash than the catalog says.
         ConfigError: nothing says where the holes are.
     """
-    for path, expected in spec.sha256.items():
-        verify_sha256(path, expected)
+    for one in (spec, *spec.references, *spec.auxiliary):
+        for path, expected in one.sha256.items():
+            verify_sha256(path, expected)
     if not spec.mask and config.input.fill_nodata == "never":
         raise ConfigError(
             f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
@@ -88,18 +91,43 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         )
     folder = config.output.directory / spec.stem
     workdir = (config.compute.scratch / spec.stem if config.compute.scratch else folder) / ".work"
+    job = _job(config, spec, workdir)
+    inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
+    facts = {
+        "config": config_hash(config),
+        "inputs": inputs,
+        "formats": config.output.format,
+        "masks": _mask_facts(spec),
+    }
+    return Order(
+        stem=spec.stem,
+        folder=folder,
+        workdir=workdir,
+        job=job,
+        formats=config.output.format,
+        request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        config_sha256=config_hash(config),
+        inputs=tuple(inputs),
+        masks=tuple(facts["masks"]),
+        config=resolved(config),
+        executor=config.compute.executor,
+        workers=config.compute.workers,
+        license=spec.license,
+    )
+
+
+def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
     source = source_ref(spec, workdir / "staged")
     guides = tuple(
         guide_ref(g, role, workdir / "staged")
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
         for g in found
     )
-    model = config.model
     ndim = open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata).space.ndim
-    inputs = tuple(input_facts([p for ref in (source, *(g.source for g in guides)) for p in ref.paths]))
-    settings = resolved(config)
-    device = _device(config.compute.device)
-    job = Job(
+    model, compute, settings = config.model, config.compute, resolved(config)
+    device = _device(compute.device)
+    batch = compute.batch_size if isinstance(compute.batch_size, int) else _BATCH[device]
+    return Job(
         workdir=workdir,
         source=source,
         open_mask=partial(_open_mask, spec, config.input.fill_nodata),
@@ -110,36 +138,12 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         device=device,
         patch=_counts(config.patch.size, ndim),
         overlap=_counts(config.patch.overlap, ndim),
-        block=_counts(config.compute.block, ndim),
-        batch=config.compute.batch_size
-        if isinstance(config.compute.batch_size, int)
-        else (8 if device == "cuda" else 1),
-        memory_bytes=config.compute.memory_per_worker,
+        block=_counts(compute.block, ndim),
+        batch=batch,
+        memory_bytes=compute.memory_per_worker,
         refuse_above=config.output.refuse_above,
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
-    )
-    masks = _mask_facts(spec)
-    facts = {
-        "config": config_hash(config),
-        "inputs": inputs,
-        "formats": config.output.format,
-        "masks": masks,
-    }
-    return Order(
-        stem=spec.stem,
-        folder=folder,
-        workdir=workdir,
-        job=job,
-        formats=config.output.format,
-        request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        config_sha256=config_hash(config),
-        inputs=inputs,
-        masks=tuple(masks),
-        config=settings,
-        executor=config.compute.executor,
-        workers=config.compute.workers,
-        license=spec.license,
     )
 
 

@@ -17,12 +17,11 @@ _SOURCE_NAMES = {0: "observed", 1: "classical", 2: "network", 254: "refused", 25
 def build_record(
     order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the record; outputs and the seconds of the last stages are added when they are known.
+    """Return the record; outputs and the seconds of the last stages come later.
 
     Args:
-        order: the image.
-        plan: its plan.
-        facts: what the survey wrote about how the plan came about.
+        order, plan: of the image.
+        facts: of the survey.
         results: journal facts of every block.
     """
     seconds = dict(facts["seconds"])
