@@ -93,12 +93,8 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     workdir = (config.compute.scratch / spec.stem if config.compute.scratch else folder) / ".work"
     job = _job(config, spec, workdir)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
-    facts = {
-        "config": config_hash(config),
-        "inputs": inputs,
-        "formats": config.output.format,
-        "masks": _mask_facts(spec),
-    }
+    masks = _mask_facts(spec)
+    facts = {"config": config_hash(config), "inputs": inputs, "formats": config.output.format, "masks": masks}
     return Order(
         stem=spec.stem,
         folder=folder,
@@ -108,7 +104,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         config_sha256=config_hash(config),
         inputs=tuple(inputs),
-        masks=tuple(facts["masks"]),
+        masks=tuple(masks),
         config=resolved(config),
         executor=config.compute.executor,
         workers=config.compute.workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,8 @@ def build_record(
     """Return the record; outputs and the seconds of the last stages come later.
 
     Args:
-        order, plan: of the image.
+        order: the image.
+        plan: its plan.
         facts: of the survey.
         results: journal facts of every block.
     """
@@ -29,7 +29,7 @@ def build_record(
         seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
     return {
         "record_version": RECORD_VERSION,
-        "created": datetime.fromtimestamp(time.time(), tz=UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         "stem": order.stem,
         "disclaimer": DISCLAIMER,
         "request": order.request,
