@@ -1,0 +1,203 @@
+"""What the survey measures does not depend on how it reads; what a plan needs is known before it runs."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline import scan
+from pipeline.errors import OutputConflict, PlanRefused, SourceError
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.masks.base import FILL, KEEP, NEVER
+from pipeline.resources import auto_block, check_disk, check_fits, disk_bytes, explain_full_disk, worker_bytes
+from pipeline.scan import block_sum, coarse_values, scan_states, scan_values
+from tests.fake_source import ArraySource, raster_space
+from tests.helpers import smooth
+from tests.unit.test_block_values import _plan
+
+SHAPE = (70, 90)
+MiB = 2**20
+
+
+class StateMask:
+    """A mask over an array of states `(1 or c, *spatial)`."""
+
+    notices = ()
+
+    def __init__(self, states: np.ndarray) -> None:
+        self.states = states
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return a window."""
+        return self.states[(slice(None), *box.slices)]
+
+
+def _states(planes: int = 1) -> np.ndarray:
+    draw = np.random.default_rng(2).random((planes, *SHAPE))
+    return np.where(draw < 0.1, FILL, np.where(draw < 0.2, NEVER, KEEP)).astype(np.uint8)
+
+
+def _source(dtype: str = "uint16", channels: int = 2) -> Source:
+    return ArraySource(values=smooth((channels, *SHAPE), dtype), space=raster_space(SHAPE))
+
+
+@pytest.fixture(params=[(1024, 1024), (32, 16)])
+def boxes(request, monkeypatch):
+    """Scan at once, and in many small windows."""
+    monkeypatch.setattr(scan, "_SCAN", {2: request.param, 3: (8, 8, 8)})
+
+
+@pytest.mark.usefixtures("boxes")
+def test_states_are_counted_exactly(tmp_path):
+    """Counts, cells and the stored states equal the mask, however the image is cut."""
+    states = _states()
+    found, stored = scan_states(_source(), StateMask(states), (0, 1), tmp_path)
+    assert (found.holes, found.kept, found.never) == tuple(int((states == s).sum()) for s in (FILL, KEEP, NEVER))
+    assert np.array_equal(stored[...], states)
+    assert found.hole_cells.sum() == found.holes
+    assert found.kept_cells.sum() == found.kept
+
+
+@pytest.mark.usefixtures("boxes")
+def test_equal_planes_become_one(tmp_path):
+    """A mask that says the same for every band is stored and counted once; different planes stay apart."""
+    same = np.repeat(_states(), 2, axis=0)
+    found, stored = scan_states(_source(), StateMask(same), (0, 1), tmp_path)
+    assert (found.n_state, stored.shape[0]) == (1, 1)
+    assert found.holes == int((same[0] == FILL).sum())
+    assert np.array_equal(stored[...], same[:1])
+    different = _states(2)
+    found, stored = scan_states(_source(), StateMask(different), (0, 1), tmp_path)
+    assert (found.n_state, found.holes) == (2, int((different == FILL).sum()))
+    assert np.array_equal(stored[...], different)
+
+
+def test_only_restored_channels_count(tmp_path):
+    """The plane of an alpha band takes no part."""
+    states = _states(3)
+    found, stored = scan_states(_source(channels=3), StateMask(states), (0, 2), tmp_path)
+    assert found.holes == int((states[[0, 2]] == FILL).sum())
+    assert np.array_equal(stored[...], states[[0, 2]])
+
+
+def test_a_mask_with_other_channels_is_refused(tmp_path):
+    """Three planes for two bands: says both numbers."""
+    with pytest.raises(SourceError, match="3 channels, the image 2"):
+        scan_states(_source(), StateMask(_states(3)), (0, 1), tmp_path)
+
+
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float64"])
+def test_values_are_those_of_observed_pixels(tmp_path, dtype):
+    """Range and robust range of what was kept, holes and never-touched pixels left out; wide types are centred."""
+    source, states = _source(dtype), _states()
+    source.values[:, states[0] != KEEP] = 60_000
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    found = scan_values(source, stored, (0, 1))
+    kept = source.values[:, states[0] == KEEP].astype(float)
+    assert np.array_equal(found.low, kept.min(axis=1))
+    assert np.array_equal(found.high, kept.max(axis=1))
+    assert np.allclose(np.stack([found.p1, found.p99]), np.quantile(kept, (0.01, 0.99), axis=1))
+    assert found.quantum == (0.0 if dtype == "float64" else 1.0)
+    assert found.centre == ((0.0, 0.0) if dtype == "uint16" else tuple(np.median(kept, axis=1)))
+
+
+def test_holes_that_avoid_the_sample_grid(tmp_path, monkeypatch):
+    """Where the thin sample sees nothing, everything is looked at."""
+    monkeypatch.setattr(scan, "_SAMPLE", 60)
+    states = np.full((1, *SHAPE), FILL, dtype=np.uint8)
+    states[0, 1, 1:5] = KEEP
+    source = _source()
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    assert scan_values(source, stored, (0, 1)).low[0] == source.values[0, 1, 1:5].min()
+
+
+def test_a_channel_without_observed_pixels(tmp_path):
+    """Named in the message: there is nothing to restore it from."""
+    states = np.stack([np.full(SHAPE, KEEP), np.full(SHAPE, FILL)]).astype(np.uint8)
+    source = _source()
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    with pytest.raises(SourceError, match=r"no observed pixel in channel B02"):
+        scan_values(source, stored, (0, 1))
+
+
+def test_an_undeclared_fill_value_is_found(tmp_path):
+    """-1.8e308 among the data is no measurement; the message says to declare it."""
+    source, states = _source("float64"), _states()
+    source.values[0, :20] = np.finfo("float64").min
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    with pytest.raises(SourceError, match=r"B01 reach from -1\.79769e\+308 .*input\.nodata"):
+        scan_values(source, stored, (0, 1))
+
+
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize("factor", [1, 4, 7])
+def test_coarse_cells_are_means_of_observed_pixels(tmp_path, factor):
+    """Each cell is the mean of its observed pixels, ragged edges included, however the image is cut."""
+    source, states = _source(), _states()
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    mean, valid, usable = coarse_values(source, stored, (0, 1), (0.0, 0.0), factor)
+    for y, x in [(0, 0), (3, 5), (mean.shape[1] - 1, mean.shape[2] - 1)]:
+        cell = (slice(y * factor, (y + 1) * factor), slice(x * factor, (x + 1) * factor))
+        kept = states[0][cell] == KEEP
+        assert valid[0, y, x] == kept.any()
+        assert usable[0, y, x] == (states[0][cell] != NEVER).any()
+        if kept.any():
+            assert np.allclose(mean[:, y, x], source.values[:, *cell][:, kept].mean(axis=1), rtol=1e-6)
+
+
+def test_block_sum():
+    """Ragged last cells are summed over what is there."""
+    assert block_sum(np.ones((5, 4), dtype=int), 3).tolist() == [[9, 3], [6, 2]]
+
+
+# --- memory and disk ----------------------------------------------------------------------------------------------
+
+
+def _large(block: int):
+    lattice = replace(_plan().lattice, shape=(20_000, 20_000), patch=(256, 256), overlap=(64, 64))
+    return _plan(space=raster_space((20_000, 20_000)), lattice=lattice, block=(block, block))
+
+
+def test_memory_is_set_by_the_block_not_by_the_image():
+    """A larger block needs more; a larger image with the same block needs the same."""
+    assert worker_bytes(_large(512), 1) < worker_bytes(_large(2048), 1)
+    larger = _large(512)
+    larger = replace(
+        larger, space=raster_space((90_000, 90_000)), lattice=replace(larger.lattice, shape=(90_000, 90_000))
+    )
+    assert worker_bytes(larger, 1) == worker_bytes(_large(512), 1)
+    assert disk_bytes(larger, 1) > 20 * disk_bytes(_large(512), 1)
+
+
+def test_the_largest_block_that_fits_is_taken():
+    """More memory, larger blocks; with too little the smallest, for `check_fits` to refuse."""
+    sizes = [auto_block(_large(1), 1, memory * MiB)[0] for memory in (100, 520, 600, 4096)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 1
+    for memory in (600, 4096):
+        block = auto_block(_large(1), 1, memory * MiB)
+        assert worker_bytes(replace(_large(1), block=block), 1) <= memory * MiB
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_numbers():
+    """Needed, given, and the keys to change."""
+    with pytest.raises(PlanRefused, match=r"2048x2048 pixels.*needs 0\.\d\d GiB.*is 0\.10 GiB.*compute\.block"):
+        check_fits(_large(2048), 1, 100 * MiB)
+
+
+def test_a_full_disk_is_told_from_other_failures(tmp_path):
+    """Only "no space left" becomes exit 6; other reasons stay what they are."""
+    check_disk(str(tmp_path / "not" / "yet"), ["block 3: ValueError: bad"])
+    with pytest.raises(OutputConflict, match="run again"):
+        check_disk(str(tmp_path), ["block 3: OSError: [Errno 28] No space left on device"])
+    with pytest.raises(OutputConflict, match="No space left"), explain_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(SourceError), explain_full_disk(tmp_path):
+        raise SourceError("bad file")
