@@ -19,6 +19,7 @@ from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.plan import GuideRef, Plan, SourceRef
 from pipeline.provenance.facts import input_facts
+from pipeline.registry import kinds
 from pipeline.scene import Job
 from pipeline.workspace import open_source
 
@@ -121,7 +122,9 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
     )
     ndim = open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata).space.ndim
     model, compute, settings = config.model, config.compute, resolved(config)
-    device = _device(compute.device)
+    classical = model is not None and model.kind in kinds("fills") and model.kind not in kinds("models")
+    # looking for a GPU means importing torch, which takes seconds that a classical fill does not need
+    device = "cpu" if classical else _device(compute.device)
     batch = compute.batch_size if isinstance(compute.batch_size, int) else _BATCH[device]
     return Job(
         workdir=workdir,
