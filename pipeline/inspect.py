@@ -18,6 +18,7 @@ from pipeline.config import load_config
 from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.jobs import Order, choose_executor, estimated_seconds, orders
+from pipeline.lock import held
 from pipeline.plan import load_plan
 from pipeline.provenance.facts import output_facts, software, write_json
 from pipeline.report.build import write_report
@@ -91,7 +92,7 @@ def status_table(directory: Path) -> dict[str, Any]:
         elif (work / "plan.json").exists():
             plan = load_plan(work)
             done = len(journal.committed(work, plan.digest))
-            running = (work / "lock").exists()
+            running = held(work / "lock")
             row |= {
                 "state": "running" if running else "interrupted",
                 "blocks": len(plan.blocks),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import OutputConflict
 
@@ -43,6 +44,19 @@ def locked(path: Path) -> Iterator[None]:
             path.unlink()
 
 
+def held(path: Path) -> bool:
+    """Return True if a living run holds the lock file `path` (one on another host is believed to live)."""
+    try:
+        return not _dead(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def _dead(owner: Mapping[str, Any]) -> bool:
+    here = owner.get("host") == socket.gethostname()
+    return here and (owner.get("pid", -1) <= 0 or _started(int(owner["pid"])) != owner.get("started"))
+
+
 def _evict_dead(path: Path) -> None:
     try:
         owner = json.loads(path.read_text())
@@ -51,8 +65,7 @@ def _evict_dead(path: Path) -> None:
     except ValueError:
         # killed between creating and writing the file
         owner = {"host": socket.gethostname(), "pid": -1, "started": ""}
-    here = owner.get("host") == socket.gethostname()
-    if here and (owner.get("pid", -1) <= 0 or _started(int(owner["pid"])) != owner.get("started")):
+    if _dead(owner):
         with suppress(FileNotFoundError):
             path.unlink()
         return

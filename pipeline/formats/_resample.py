@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
+from scipy.ndimage import map_coordinates
 
 from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
@@ -88,13 +88,11 @@ class Resampled:
             return np.full(shape, np.nan, dtype=np.float32)
         values = self.inner.read(needed, channels).astype(np.float32)
         never = np.broadcast_to(self.inner.never(needed), (self.n_channels, *needed.shape))[channels]
-        origin = (
-            self.matrix[:-1, :-1] @ np.asarray(box.start) + self.matrix[:-1, -1] - np.asarray(needed.start)
-        )
+        where = self._positions(box, needed)
         result = np.empty(shape, dtype=np.float32)
         for c in range(shape[0]):
-            result[c] = self._map(np.where(never[c], 0, values[c]), origin, box.shape)
-            seen = self._map((~never[c]).astype(np.float32), origin, box.shape)
+            result[c] = _interpolated(np.where(never[c], 0, values[c]), where)
+            seen = _interpolated((~never[c]).astype(np.float32), where)
             result[c][seen < 1 - 1e-3] = np.nan
         return result
 
@@ -110,19 +108,16 @@ class Resampled:
         """Release file handles."""
         self.inner.close()
 
-    def _map(
-        self, values: NDArray[np.float32], origin: NDArray[np.float64], shape: tuple[int, ...]
-    ) -> NDArray[np.float32]:
-        result = affine_transform(
-            values,
-            self.matrix[:-1, :-1],
-            offset=origin,
-            output_shape=shape,
-            order=1,
-            mode="constant",
-            cval=0.0,
+    def _positions(self, box: Box, needed: Box) -> NDArray[np.float64]:
+        """Return where in `needed` each pixel of `box` lies, `(ndim, *box.shape)`.
+
+        Computed from indices of the whole image, and subtracting a whole number is exact: windows agree bit for bit.
+        """
+        index = np.meshgrid(
+            *(np.arange(a, b, dtype=np.float64) for a, b in zip(box.start, box.stop, strict=True)), indexing="ij"
         )
-        return np.asarray(result, dtype=np.float32)
+        rows = zip(self.matrix[:-1], needed.start, strict=True)
+        return np.stack([sum(m * i for m, i in zip(row, index, strict=False)) + row[-1] - start for row, start in rows])
 
     def _needed(self, box: Box) -> Box:
         """Box of the file that the window depends on."""
@@ -131,6 +126,10 @@ class Resampled:
         low, high = np.floor(mapped.min(axis=0)) - 1, np.ceil(mapped.max(axis=0)) + 2
         whole = Box.whole(self.inner.space.shape)
         return Box(tuple(int(v) for v in low), tuple(int(v) for v in high)) & whole
+
+
+def _interpolated(values: NDArray[np.float32], where: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(map_coordinates(values, where, order=1, mode="constant", cval=0.0), dtype=np.float32)
 
 
 def resampled(source: Source, space: Space) -> Source:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import journal
 from pipeline.errors import OutputConflict
-from pipeline.lock import locked
+from pipeline.lock import held, locked
 
 
 def test_a_commit_is_read_back(tmp_path):
@@ -100,7 +100,9 @@ def test_a_dead_owner_loses_its_lock(tmp_path, owner):
     """Gone, or its number now belongs to another process, or killed before it could sign."""
     path = tmp_path / "lock"
     path.write_text("" if owner is None else json.dumps(owner))
+    assert not held(path)
     with locked(path):
+        assert held(path)
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
 

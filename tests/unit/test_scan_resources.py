@@ -166,10 +166,8 @@ def _large(block: int):
 def test_memory_is_set_by_the_block_not_by_the_image():
     """A larger block needs more; a larger image with the same block needs the same."""
     assert worker_bytes(_large(512), 1) < worker_bytes(_large(2048), 1)
-    larger = _large(512)
-    larger = replace(
-        larger, space=raster_space((90_000, 90_000)), lattice=replace(larger.lattice, shape=(90_000, 90_000))
-    )
+    shape, plan = (90_000, 90_000), _large(512)
+    larger = replace(plan, space=raster_space(shape), lattice=replace(plan.lattice, shape=shape))
     assert worker_bytes(larger, 1) == worker_bytes(_large(512), 1)
     assert disk_bytes(larger, 1) > 20 * disk_bytes(_large(512), 1)
 
