@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -182,7 +183,10 @@ def _neighbour(code: float, dtype: np.dtype[Any]) -> Any:
 
 def create_store(plan: Plan, n_file_channels: int) -> None:
     """Create the empty block store; one chunk is one block, so no two blocks write one object."""
-    root = Path(plan.workdir) / BLOCKS
+    final = Path(plan.workdir) / BLOCKS
+    # a store counts as made only when all of its arrays are there
+    root = final.with_name(final.name + ".partial")
+    shutil.rmtree(root, ignore_errors=True)
     counts = {"restored": n_file_channels, "uncertainty": len(plan.channels), "origin": plan.n_state}
     dtypes = {"restored": plan.dtype, "uncertainty": "float32", "origin": "uint8"}
     for name in LAYERS:
@@ -196,6 +200,7 @@ def create_store(plan: Plan, n_file_channels: int) -> None:
             config={"write_empty_chunks": True},
             overwrite=True,
         )
+    root.rename(final)
 
 
 def store(workdir: Path, plan: Plan, block: int, layers: dict[str, NDArray[Any]]) -> dict[str, str]:

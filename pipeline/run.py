@@ -8,9 +8,11 @@ as it is, committed blocks are not computed again, and the result is the same by
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +121,15 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
         )
     try:
         if overwrite and order.folder.exists():
-            with locked(order.workdir / "lock") if order.workdir.exists() else _nothing():
+            with locked(order.workdir / "lock") if order.workdir.exists() else nullcontext():
                 shutil.rmtree(order.folder)
                 shutil.rmtree(order.workdir, ignore_errors=True)
         order.folder.mkdir(parents=True, exist_ok=True)
         order.workdir.mkdir(parents=True, exist_ok=True)
         write_atomic(request, order.request + "\n")
-    except FileNotFoundError:
+    except OutputConflict:
         raise
     except OSError as error:
-        if isinstance(error, OutputConflict):
-            raise
         raise OutputConflict(
             f"{order.folder}: cannot write ({error.strerror or error}); choose another output.directory"
         ) from error
@@ -137,8 +137,6 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if there are any, else new ones."""
-    import json
-
     if (order.workdir / "plan.json").exists():
         events.stage(order.stem, "continue")
         return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
@@ -195,8 +193,6 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
 
 def finished_record(order: Order) -> dict[str, Any] | None:
     """Return the record of a finished run of the same request whose files are all there, else None."""
-    import json
-
     path = order.folder / "record.json"
     if not path.exists():
         return None
@@ -265,9 +261,3 @@ def _write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         raise OutputConflict(
             f"{directory}: cannot write run.json ({error.strerror or error}); choose another output.directory"
         ) from error
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
