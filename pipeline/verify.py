@@ -7,6 +7,7 @@ P3  patches computed again, cut into other blocks than the run used, give the by
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _HEADER = ("dtype", "channel_names", "nodata", "scale_offset")
 _HEADER_ATTRIBUTES = (
     "colorinterp",
     "units",
+    "nodata_declared",
     "gcps",
     "rpcs",
     "pixdim",
@@ -41,6 +43,8 @@ _HEADER_ATTRIBUTES = (
     "qform_code",
     "sform_code",
 )
+_GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
+"""Names that readers give to channels without one; they count positions, which a selection of bands changes."""
 
 
 class IntegrityError(PipelineError):
@@ -90,11 +94,11 @@ def work_folder(folder: Path, record: dict[str, Any]) -> Path:
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
-    layers = [open_any(str(folder / outputs[r]["path"])) for r in ("restored", "uncertainty", "source")]
+    layers = [_open(plan, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
     return [
         observed_pixels(plan, source, layers[0], layers[2]),
-        header(source, layers[0]),
+        header(source, layers[0], selected=plan.source.bands is not None),
         codes_and_uncertainty(plan, layers[1], layers[2], record["holes"]["by_source"]),
         recomputed(plan, *layers),
     ]
@@ -108,12 +112,17 @@ def quick_check(plan: Plan, written: Sequence[Written]) -> None:
     """
     source = open_source(plan.source)
     for kind in {w.kind for w in written}:
-        layers = {w.role: open_any(str(w.path), kind=kind) for w in written if w.kind == kind}
+        layers = {w.role: _open(plan, w.path, w.role, kind) for w in written if w.kind == kind}
         checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
-        checks.append(header(source, layers["restored"]))
+        checks.append(header(source, layers["restored"], selected=plan.source.bands is not None))
         for check in checks:
             if not check.held:
                 raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
+
+
+def _open(plan: Plan, path: Path, role: str, kind: str | None = None) -> Source:
+    """Open a layer; the restored image as its input was opened: `input.nodata` overrules it, and changes no header."""
+    return open_any(str(path), kind=kind, nodata=plan.source.nodata if role == "restored" else None)
 
 
 def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:
@@ -131,12 +140,15 @@ def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source
     return Check(name="P1 observed pixels", held=different == 0, detail=f"{different} of {kept} observed pixels differ")
 
 
-def header(source: Source, restored: Source) -> Check:
-    """Compare grid, dtype, nodata, scale, names and the format's own fields with the input."""
+def header(source: Source, restored: Source, *, selected: bool = False) -> Check:
+    """Compare grid, dtype, nodata, scale, names and the format's own fields with the input.
+
+    `selected` leaves out colours: what TIFF can say about those depends on how many bands stand beside each other.
+    """
     wrong = [
         f"{name}: {getattr(source, name)} -> {getattr(restored, name)}"
         for name in _HEADER
-        if not _same(getattr(source, name), getattr(restored, name))
+        if not _same(_given(source, name), _given(restored, name))
     ]
     if source.space != restored.space:
         wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
@@ -144,7 +156,8 @@ def header(source: Source, restored: Source) -> Check:
     comparable = source.kind == restored.kind and len(source.paths) == 1
     for name in _HEADER_ATTRIBUTES if comparable else ():
         before, after = source.attributes.get(name), restored.attributes.get(name)
-        if name in source.attributes and not _same(before, after):
+        ignored = selected and name == "colorinterp"
+        if name in source.attributes and not ignored and not _same(before, after):
             wrong.append(f"{name}: {before} -> {after}")
     return Check(name="P1 header", held=not wrong, detail="; ".join(wrong) or "all fields equal")
 
@@ -221,6 +234,13 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     """Values as unsigned integers of the same width, so that NaN payloads and negative zeros count."""
     native = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
     return native.view(f"u{native.dtype.itemsize}")
+
+
+def _given(source: Source, name: str) -> Any:
+    """A header field of a source, without what its reader made up."""
+    if name == "channel_names":
+        return tuple("" if _GENERATED_NAME.fullmatch(n) else n for n in source.channel_names)
+    return getattr(source, name)
 
 
 def _same(before: Any, after: Any) -> bool:

@@ -197,7 +197,7 @@ def _describe(
         nodata=tuple(None if i in fixed else representable(v, dtype) for i, v in enumerate(declared)),
         scale_offset=tuple((band.scale, band.offset) for band in headers),
         native_chunk=tuple(datasets[0].block_shapes[0]),
-        attributes=_attributes(datasets[0]),
+        attributes=_attributes(datasets, channels),
         fixed_channels=fixed,
         channels=tuple(channels),
         pool=DatasetPool(files),
@@ -285,15 +285,18 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
     return dtype
 
 
-def _attributes(dataset: Any) -> dict[str, Any]:
+def _attributes(datasets: list[Any], channels: list[_Channel]) -> dict[str, Any]:
+    """Header facts of the first file, and those of every chosen band."""
+    dataset = datasets[0]
+    bands = [(datasets[c.file], c.band - 1) for c in channels]
     return {
         "driver": dataset.driver,
         "compression": dataset.compression.name if dataset.compression else "none",
         "interleaving": dataset.interleaving.name if dataset.interleaving else "unknown",
         "block_shape": list(dataset.block_shapes[0]),
-        "colorinterp": [c.name for c in dataset.colorinterp],
-        "units": [unit or "" for unit in dataset.units],
-        "nodata_declared": [None if v is None else str(v) for v in dataset.nodatavals],
+        "colorinterp": [d.colorinterp[at].name for d, at in bands],
+        "units": [d.units[at] or "" for d, at in bands],
+        "nodata_declared": [None if (v := d.nodatavals[at]) is None else str(v) for d, at in bands],
         "tags": dict(dataset.tags()),
         "gcps": len(dataset.gcps[0]),
         "rpcs": dataset.rpcs is not None,

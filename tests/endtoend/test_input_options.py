@@ -1,0 +1,72 @@
+"""Keys of `input` that change how a file is opened reach the published files and pass the run's own checks."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import rasterio
+
+from pipeline.formats import open_any
+from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
+
+FILL = {"model": {"kind": "nearest"}}
+
+
+@pytest.mark.parametrize("declared", [None, 7])
+@pytest.mark.parametrize("nodata", [0, -9999, "none"])
+def test_nodata_of_the_config_leaves_the_header(tmp_path, declared, nodata):
+    """`input.nodata` says how pixels are read; the published header is the input's."""
+    values = smooth((1, 48, 48), "int16")
+    hole = blobs((48, 48))
+    image = write_image(tmp_path / "image.tif", values, nodata=declared)
+    mask = write_image(tmp_path / "mask.tif", hole[None])
+    config = run_config(tmp_path, image, mask, input={"nodata": nodata}, **FILL)
+    assert (outcome := command("run", config)).code == 0, outcome.err
+    restored = layer(tmp_path / "out" / "image", "restored")
+    assert restored.nodata == open_any(str(image)).nodata
+    assert command("verify", tmp_path / "out").code == 0
+
+
+def test_nodata_of_a_volume(tmp_path):
+    """NIfTI cannot declare nodata: the config can, and voxels that hold it are never touched."""
+    values = smooth((1, 16, 16, 16), "int16")
+    values[0, :3] = 0
+    hole = np.zeros((1, 16, 16, 16), np.uint8)
+    hole[0, 2:8, 5:9, 5:9] = 1
+    image = write_image(tmp_path / "image.nii.gz", values)
+    mask = write_image(tmp_path / "mask.nii.gz", hole)
+    config = run_config(tmp_path, image, mask, input={"nodata": 0}, **FILL)
+    assert (outcome := command("run", config)).code == 0, outcome.err
+    assert (pixels(layer(tmp_path / "out" / "image", "source"))[0, 2, 5:9, 5:9] == 255).all()
+    assert command("verify", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize("bands", [[2], [3, 1]])
+def test_some_bands_of_a_raster(tmp_path, bands):
+    """`input.bands` restores and publishes these bands alone, in that order, named or not."""
+    values = smooth((3, 48, 48), "uint16")
+    image = write_image(tmp_path / "image.tif", values)
+    with rasterio.open(image, "r+") as file:
+        file.set_band_description(3, "red")
+        file.set_band_unit(1, "K")
+    mask = write_image(tmp_path / "mask.tif", blobs((48, 48))[None])
+    config = run_config(tmp_path, image, mask, input={"bands": bands}, **FILL)
+    assert (outcome := command("run", config)).code == 0, outcome.err
+    keep = blobs((48, 48)) == 0
+    restored = pixels(layer(tmp_path / "out" / "image", "restored"))
+    assert np.array_equal(restored[:, keep], values[[b - 1 for b in bands]][:, keep])
+    assert command("verify", tmp_path / "out").code == 0
+
+
+def test_one_volume_of_a_series(tmp_path):
+    """One time point of a 4-D file is published as the 3-D image that it is."""
+    values = smooth((3, 12, 14, 16), "int16")
+    hole = np.zeros((1, 12, 14, 16), np.uint8)
+    hole[0, 4:7, 4:7, 4:7] = 1
+    image = write_image(tmp_path / "image.nii.gz", values)
+    mask = write_image(tmp_path / "mask.nii.gz", hole)
+    config = run_config(tmp_path, image, mask, input={"bands": [2]}, **FILL)
+    assert (outcome := command("run", config)).code == 0, outcome.err
+    assert nibabel.load(tmp_path / "out" / "image" / "image_restored.nii.gz").shape == (16, 14, 12)
+    assert command("verify", tmp_path / "out").code == 0
