@@ -57,6 +57,7 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
     corumba = draw_raster_mask(DATA / CORUMBA, folder / "corumba_holes.tif")
     head = draw_volume_mask(DATA / "medical/child_head_t1/sag_anon_t1.nii.gz", folder / "head_holes.nii.gz")
     raw = DATA / "medical/ms_long_patient01_raw"
+    pairs = DATA / "satellite/s2_masked_pairs"
     thick = {
         "source": str(raw / "study1_T1W.nii.gz"),
         "auxiliary": [{"path": str(raw / "study1_FLAIR.nii.gz")}],
@@ -70,8 +71,8 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
         "le7-colombia": {"input": {"source": "le7-colombia"}},
         "l8-colombia": {"input": {"source": "l8-colombia"}},
         "s2-masked-4287": {
-            "input": {"source": str(DATA / "satellite/s2_masked_pairs/4287_input.tif")},
-            "mask": [{"kind": "raster", "path": str(DATA / "satellite/s2_masked_pairs/4287_mask.tif"), "buffer": "3 px"}],
+            "input": {"source": str(pairs / "4287_input.tif")},
+            "mask": [{"kind": "raster", "path": str(pairs / "4287_mask.tif"), "buffer": "3 px"}],
         },
         "s2-volga-p840": {"input": {"source": "s2-volga-p840"}},
         "l8-corumba": {"input": {"source": "l8-corumba"}, "mask": [{"kind": "raster", "path": str(corumba)}]},
@@ -119,7 +120,8 @@ def run_case(name: str, config: dict[str, Any], folder: Path, overrides: list[st
     if done.returncode != expected:
         raise SystemExit(f"{name}: exit code {done.returncode}, expected {expected}\n{done.stderr[-4000:]}")
     if expected:
-        return {"name": name, "refused": done.stderr.strip().splitlines()[-4:]}
+        message = done.stderr.strip().splitlines()[-4:]
+        return {"name": name, "refused": " ".join(message).replace(str(DATA) + "/", "").replace("|", "/")}
     check = subprocess.run(
         [sys.executable, "-m", "pipeline", "verify", str(folder / name)], capture_output=True, text=True, check=False
     )
@@ -135,19 +137,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Real images",
         "",
-        "Every row is one run of `inpaint-pipeline run` followed by `inpaint-pipeline verify` (all checks passed). PSNR: the",
-        "run's own self-test, observed pixels hidden in the file's own hole shapes, range p1-p99, dB. **Bold** = base fill used;",
-        "network and references: PSNR of the method alone and, in brackets, the weight that the self-test gave it. Made by",
-        "`INPAINT_DATA=... python benchmarks/real_data.py`; one row with `--only NAME`. Seconds on two shared cores.",
+        "Every row is one run of `inpaint-pipeline run` followed by `inpaint-pipeline verify` (all checks passed).",
+        "PSNR: the run's own self-test, observed pixels hidden in the file's own hole shapes, range p1-p99, dB.",
+        "**Bold** = base fill used; network and references: PSNR of the method alone and, in brackets, the weight that",
+        "the self-test gave it. Made by `INPAINT_DATA=... python benchmarks/real_data.py`, one row with `--only NAME`.",
+        "Seconds are those of the whole command on two shared cores; compare rows of one table only.",
         "",
         "| case | size | holes | fills | references, auxiliaries | network | 90 % interval held | seconds | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         if "refused" in row:
-            lines.append(f"| {row['name']} | refused with exit code 2, as it should: {' '.join(row['refused'])} |||||||||")
-            continue
-        lines.append(_row(row))
+            lines.append(f"| {row['name']} | refused with exit code 2, as it should: {row['refused']} |||||||")
+        else:
+            lines.append(_row(row))
     return "\n".join(lines) + "\n"
 
 
@@ -157,18 +160,27 @@ def _row(row: dict[str, Any]) -> str:
     guides = [m for m in test["methods"] if m["method"].startswith(("reference", "auxiliary"))]
     network = [m for m in test["methods"] if m["method"].startswith("network")]
     fills = [m for m in test["methods"] if m not in guides and m not in network]
-    fill = ", ".join(f"**{m['method']} {m['psnr_db']:.2f}**" if m["chosen"] else f"{m['method']} {m['psnr_db']:.2f}" for m in fills)
-
-    def weighed(methods: list[dict[str, Any]]) -> str:
-        return ", ".join(f"{m['psnr_db']:.2f} ({m['weight']:.1f})" if m["psnr_db"] is not None else "-" for m in methods)
-
+    fill = ", ".join(("**{}**" if m["chosen"] else "{}").format(f"{m['method']} {m['psnr_db']:.2f}") for m in fills)
     held = f"{100 * test['coverage_90']:.1f} %" if test["coverage_90"] is not None else test.get("note", "-")
     size = " x ".join(str(n) for n in (record["space"]["channels"], *record["space"]["shape"]))
-    return (
-        f"| {row['name']} | {size} {record['space']['dtype']} | {100 * record['holes']['fraction']:.2f} % | {fill} | "
-        f"{weighed(guides) or '-'} | {weighed(network) or '-'} | {held} | {row['seconds']:.0f} | "
-        f"{record['peak_rss_bytes'] / 2**20:.0f} |"
+    cells = (
+        row["name"],
+        f"{size} {record['space']['dtype'].lstrip('<|')}",
+        f"{100 * record['holes']['fraction']:.2f} %",
+        fill,
+        weighed(guides),
+        weighed(network),
+        held,
+        f"{row['seconds']:.0f}",
+        f"{record['peak_rss_bytes'] / 2**20:.0f}",
     )
+    return "| " + " | ".join(cells) + " |"
+
+
+def weighed(methods: list[dict[str, Any]]) -> str:
+    """PSNR of each method alone with its weight in brackets; a dash for none."""
+    shown = [f"{m['psnr_db']:.2f} ({m['weight']:.1f})" for m in methods if m["psnr_db"] is not None]
+    return ", ".join(shown) or "-"
 
 
 def main() -> None:

@@ -54,9 +54,7 @@ def main(
 def run(
     config: Config,
     set_: Overrides = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of another config or input.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
@@ -123,9 +121,7 @@ def verify(
         raise SourceError(f"{directory}: no finished image here (no record.json)")
     results = {folder.name: verify_image(folder) for folder in folders}
     if as_json:
-        _print_json(
-            {n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()}
-        )
+        _print_json({n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()})
     else:
         for name, checks in results.items():
             for check in checks:
@@ -273,9 +269,7 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 @config_app.command("new")
 def config_new(
     file: Annotated[str, typer.Argument(help="Your GeoTIFF or NIfTI.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:
     """Write a commented start config for your own image.
 

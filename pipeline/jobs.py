@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.plan import GuideRef, Plan, SourceRef
 from pipeline.provenance.facts import input_facts
 from pipeline.registry import kinds
 from pipeline.scene import Job
+from pipeline.survey import weights_of
 from pipeline.workspace import open_source
 
 _CLUSTER_START_SECONDS = 15.0
@@ -95,12 +96,18 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     job = _job(config, spec, workdir)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
     masks = _mask_facts(spec)
-    facts = {"config": config_hash(config), "inputs": inputs, "formats": config.output.format, "masks": masks}
+    weights = weights_of(job.model_kind, job.model_weights, _ndim(job.source))
+    contents = {
+        "inputs": [fact["sha256"] for fact in inputs],
+        "masks": masks,
+        "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
+    }
+    facts = {"config": config_hash(config), "formats": config.output.format, **contents}
     return Order(
         stem=spec.stem,
         folder=folder,
         workdir=workdir,
-        job=job,
+        job=replace(job, config=job.config | contents),
         formats=config.output.format,
         request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         config_sha256=config_hash(config),
@@ -120,7 +127,7 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
         for g in found
     )
-    ndim = open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata).space.ndim
+    ndim = _ndim(source)
     model, compute, settings = config.model, config.compute, resolved(config)
     classical = model is not None and model.kind in kinds("fills") and model.kind not in kinds("models")
     # looking for a GPU means importing torch, which takes seconds that a classical fill does not need
@@ -144,6 +151,10 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+
+
+def _ndim(source: SourceRef) -> int:
+    return open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata).space.ndim
 
 
 def source_ref(spec: SourceSpec, staged: Path) -> SourceRef:

@@ -75,9 +75,7 @@ class ValueScan:
         return np.asarray(self.p99 - self.p1)
 
 
-def scan_states(
-    source: Source, mask: Mask, channels: tuple[int, ...], workdir: Path
-) -> tuple[StateScan, zarr.Array]:
+def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: Path) -> tuple[StateScan, zarr.Array]:
     """Write the state of every pixel to `workdir/state.zarr`, uint8 `(n_state, *spatial)`, and count.
 
     Raises:

@@ -138,16 +138,12 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
     kind = job.model_kind or "autoencoder"
     if kind in kinds("fills") and kind not in kinds("models"):
         return None, None
-    weights: Path | None = None
-    if kind not in FORCED_MODELS:
+    weights = weights_of(kind, job.model_weights, ndim)
+    if weights is not None:
         import torch
 
         # sums over threads would make the self-test depend on the machine
         torch.set_num_threads(1)
-        name = job.model_weights
-        if name == "auto":
-            name = "optical" if ndim == 2 else "t1"
-        weights = find_weights(name)
     model: Inpainter = load("models", kind).open_model(weights, ndim=ndim, device=job.device, options=job.model_options)
     ref = ModelRef(
         kind=kind,
@@ -157,6 +153,19 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
         device=job.device,
     )
     return model, ref
+
+
+def weights_of(kind: str | None, name: str, ndim: int) -> Path | None:
+    """Return the weights file of a model section: the one it names, or the shipped one for the kind of image.
+
+    Raises:
+        ConfigError: no such name or file.
+    """
+    if kind is not None and (kind in FORCED_MODELS or kind not in kinds("models")):
+        return None
+    if name != "auto":
+        return find_weights(name)
+    return find_weights("optical" if ndim == 2 else "t1")
 
 
 def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:

@@ -132,9 +132,7 @@ def write_tiff(path: Path, values: NDArray[Any], *, setup: Any = None, **profile
     return path
 
 
-def write_nifti(
-    path: Path, values: NDArray[Any], *, setup: Any = None, version: int = 1, order: str = "<"
-) -> Path:
+def write_nifti(path: Path, values: NDArray[Any], *, setup: Any = None, version: int = 1, order: str = "<") -> Path:
     """Write `values` (i, j, k, ...) with nibabel, unscaled; `setup(header)` changes the header first."""
     kinds = {1: (nibabel.Nifti1Image, nibabel.Nifti1Header), 2: (nibabel.Nifti2Image, nibabel.Nifti2Header)}
     image_kind, header_kind = kinds[version]

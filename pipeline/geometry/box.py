@@ -96,10 +96,7 @@ class Box:
         """
         if self.empty:
             return
-        ranges = [
-            range(a // n, max(a // n, -(-b // n)))
-            for a, b, n in zip(self.start, self.stop, shape, strict=True)
-        ]
+        ranges = [range(a // n, max(a // n, -(-b // n))) for a, b, n in zip(self.start, self.stop, shape, strict=True)]
         for index in product(*ranges):
             tile = Box(
                 tuple(i * n for i, n in zip(index, shape, strict=True)),

@@ -101,9 +101,7 @@ class Lattice:
             hi = min(patch.stop[axis], box.stop[axis])
             if hi > lo:
                 w = axis_weights(self.patch[axis], self.overlap[axis])
-                line[lo - box.start[axis] : hi - box.start[axis]] = w[
-                    lo - patch.start[axis] : hi - patch.start[axis]
-                ]
+                line[lo - box.start[axis] : hi - box.start[axis]] = w[lo - patch.start[axis] : hi - patch.start[axis]]
             shape = [1] * box.ndim
             shape[axis] = -1
             result = result * line.reshape(shape)

@@ -78,9 +78,7 @@ class Space:
         """One line for messages: shape, spacing, origin, reference system."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
         name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
-        return (
-            f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
-        )
+        return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
 
 
 def _short(numbers: tuple[float, ...]) -> str:

@@ -38,17 +38,13 @@ class ResidualUNet(nn.Module):
         steps = list(pairwise(widths))
         self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act="LEAKYRELU")
         self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
-        self.down = nn.ModuleList(
-            Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps
-        )
+        self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps)
         self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
         self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
         self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.residual_head = conv(first, 1, 1)
-        self.scale_head = nn.Sequential(
-            Convolution(ndim, first, 16, norm=None, act="LEAKYRELU"), conv(16, 1, 1)
-        )
+        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act="LEAKYRELU"), conv(16, 1, 1))
         for parameter in self.residual_head.parameters():
             nn.init.zeros_(parameter)
 
@@ -75,13 +71,9 @@ class ResidualUNet(nn.Module):
 
 
 def _unit(ndim: int, width: int) -> nn.Module:
-    unit: nn.Module = ResidualUnit(
-        ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True
-    )
+    unit: nn.Module = ResidualUnit(ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True)
     return unit
 
 
 def _widen(ndim: int, coarse: int, fine: int) -> nn.Module:
-    return nn.Sequential(
-        Convolution(ndim, coarse, fine, kernel_size=1, conv_only=True), nn.Upsample(scale_factor=2)
-    )
+    return nn.Sequential(Convolution(ndim, coarse, fine, kernel_size=1, conv_only=True), nn.Upsample(scale_factor=2))

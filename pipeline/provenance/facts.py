@@ -50,9 +50,7 @@ def input_facts(paths: Iterable[str]) -> list[dict[str, Any]]:
     facts = []
     for text in paths:
         path = Path(text)
-        facts.append(
-            {"path": text, **(file_facts(path) if path.exists() else {"bytes": None, "sha256": None})}
-        )
+        facts.append({"path": text, **(file_facts(path) if path.exists() else {"bytes": None, "sha256": None})})
     return facts
 
 
@@ -110,9 +108,7 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     from pipeline.journal import sync_files
 
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(
-        json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    partial.write_text(json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     sync_files([partial])
     partial.replace(path)
 

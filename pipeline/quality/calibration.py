@@ -46,9 +46,7 @@ class Calibration:
         return np.asarray(factor * growth, dtype=np.float32)
 
 
-def fit(
-    absolute_error: NDArray[np.floating], raw: NDArray[np.floating], distance: NDArray[np.floating]
-) -> Calibration:
+def fit(absolute_error: NDArray[np.floating], raw: NDArray[np.floating], distance: NDArray[np.floating]) -> Calibration:
     """Fit the factors on held-back pixels; all arguments are 1-D and equally long, `raw > 0`.
 
     Bins with fewer than 200 pixels take the factor of the next nearer bin. With fewer than 200 pixels in all the
@@ -70,9 +68,7 @@ def fit(
             value = factors[-1] if factors else overall
         factors.append(max(value, factors[-1]) if factors else value)
     floor = 1e-6
-    return Calibration(
-        factors=tuple(max(f, floor) for f in factors), tested_to=tested_to, pixels=int(ratio.size)
-    )
+    return Calibration(factors=tuple(max(f, floor) for f in factors), tested_to=tested_to, pixels=int(ratio.size))
 
 
 def coverage(absolute_error: NDArray[np.floating], sigma: NDArray[np.floating]) -> float:

@@ -76,9 +76,7 @@ def depth_channel(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array
     return np.asarray(np.log2(1.0 + distance) / 6.0, dtype=np.float32)
 
 
-def network_input(
-    values: Array, valid: NDArray[np.bool_], statistics: LocalStatistics, depth: Array
-) -> Array:
+def network_input(values: Array, valid: NDArray[np.bool_], statistics: LocalStatistics, depth: Array) -> Array:
     """Stack what the network sees: `(3, *spatial)` = normalised values, validity, depth."""
     normalised = np.clip((values - statistics.mean) / statistics.scale, -CLIP, CLIP)
     return np.stack([normalised, valid.astype(np.float32), depth]).astype(np.float32)

@@ -73,9 +73,7 @@ def landscape(rng: np.random.Generator, shape: tuple[int, int]) -> Landscape:
     )
 
 
-def _parcels(
-    rng: np.random.Generator, y: Array, x: Array
-) -> tuple[NDArray[np.int32], int, NDArray[np.bool_]]:
+def _parcels(rng: np.random.Generator, y: Array, x: Array) -> tuple[NDArray[np.int32], int, NDArray[np.bool_]]:
     """Cut blocks of land (Voronoi cells) into strips; return parcel number, count and boundary pixels."""
     pitch = rng.uniform(70, 150)
     grid = np.stack(
@@ -108,9 +106,7 @@ def _parcels(
     return parcel, int(parcel.max()) + 1, edge
 
 
-def _course(
-    rng: np.random.Generator, y: Array, x: Array, wander: float, longest: float
-) -> tuple[Array, Array]:
+def _course(rng: np.random.Generator, y: Array, x: Array, wander: float, longest: float) -> tuple[Array, Array]:
     """Return the distance in pixels to a wandering line across the scene, and the position along it."""
     angle = rng.uniform(0, np.pi)
     centre = rng.uniform(0.2, 0.8, 2) * (y.shape[0], y.shape[1])
@@ -121,18 +117,12 @@ def _course(
     position = np.clip(u + reach / 2, 0, reach - 1)
     offset = np.interp(position, np.arange(reach), line)
     steepness = np.interp(position, np.arange(reach), np.hypot(1.0, np.gradient(line)))
-    return np.asarray(np.abs(v - offset) / steepness, dtype=np.float32), np.asarray(
-        position, dtype=np.float32
-    )
+    return np.asarray(np.abs(v - offset) / steepness, dtype=np.float32), np.asarray(position, dtype=np.float32)
 
 
-def _river(
-    rng: np.random.Generator, y: Array, x: Array, width: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _river(rng: np.random.Generator, y: Array, x: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     bend = 5.0 * fractal(rng, y.shape, slope=2.0, longest=90, shortest=16)
-    distance, position = _course(
-        rng, y + bend, x - bend, wander=rng.uniform(25, 60), longest=rng.uniform(180, 400)
-    )
+    distance, position = _course(rng, y + bend, x - bend, wander=rng.uniform(25, 60), longest=rng.uniform(180, 400))
     half = width * (1.0 + 0.3 * np.sin(position / 47.0))
     fringe = half + 1.5 + 5.0 * np.clip(fractal(rng, y.shape, slope=1.2, longest=40), -0.3, 3.0)
     return distance < half, distance < fringe
@@ -158,9 +148,7 @@ def _towns(rng: np.random.Generator, y: Array, x: Array) -> NDArray[np.uint8]:
         lot = np.floor(u / 2.3).astype(np.int64) * 7919 + np.floor(v / 2.7).astype(np.int64) * 104729
         draw = rng.random(4096)[lot % 4096]
         density = 0.75 * np.clip(1.15 - np.hypot(u, v) / ragged, 0.2, 1.0)
-        colour = np.where(
-            draw < 0.6 * density, 1, np.where(draw < 0.92 * density, 2, np.where(draw < density, 3, 0))
-        )
+        colour = np.where(draw < 0.6 * density, 1, np.where(draw < 0.92 * density, 2, np.where(draw < density, 3, 0)))
         roof[inside] = np.where(street, 4, colour)[inside]
     return roof
 

@@ -39,9 +39,7 @@ class BrainVolume:
     spacing_mm: float
 
 
-def brain_volume(
-    shape: tuple[int, int, int] = (96, 112, 96), seed: int = 0, *, contrast: str = "t1"
-) -> BrainVolume:
+def brain_volume(shape: tuple[int, int, int] = (96, 112, 96), seed: int = 0, *, contrast: str = "t1") -> BrainVolume:
     """Draw a head that fills the volume; the same arguments give the same bytes.
 
     Args:
@@ -60,9 +58,7 @@ def brain_volume(
 
 
 def _labels(rng: np.random.Generator, shape: tuple[int, int, int], spacing: float) -> NDArray[np.uint8]:
-    grid = np.meshgrid(
-        *[(np.arange(n, dtype=np.float32) - (n - 1) / 2) * spacing for n in shape], indexing="ij"
-    )
+    grid = np.meshgrid(*[(np.arange(n, dtype=np.float32) - (n - 1) / 2) * spacing for n in shape], indexing="ij")
     warped = [g + 2.5 * _noise(rng, shape, 140 / spacing, 80 / spacing, slope=2.5) for g in grid]
     z, y, x = warped[0] - 8.0, warped[1], warped[2]
     half = _BRAIN_MM * rng.uniform(0.93, 1.04, 3).astype(np.float32)
