@@ -27,6 +27,7 @@ from pipeline.restore import (
     Guide,
     Recipe,
     Task,
+    estimate,
     filled,
     finish,
     mix,
@@ -126,7 +127,8 @@ def judge(
             placements=len(placements),
             note="too few observed pixels for a self-test: default spline only, stored calibration",
         )
-    fill, rows, drafts = _choose_fill(placements, candidates, spread, forced=forced)
+    fill, rows, alone = _choose_fill(placements, candidates, spread, forced=forced)
+    drafts = alone
     recipe = replace(draft, fill=fill, ridges=tuple(g.ridge for g in guides), reference_weights=(0.0,) * len(guides))
     for k, guide in enumerate(guides):
         weight, row, drafts = _weigh_reference(placements, k, guide, drafts, spread)
@@ -138,13 +140,14 @@ def judge(
         recipe, row, drafts, raws = _weigh_network(placements, model, drafts, raws, recipe, spread)
         rows.append(row)
     tested = [_tested(p, finish(recipe, p.task, d, raw)) for p, d, raw in zip(placements, drafts, raws, strict=True)]
+    single = _without_references(placements, model, alone, recipe) if any(recipe.reference_weights) else tested
     base = next(r.psnr_db for r in rows if r.chosen)
     return Verdict(
-        recipe=_calibrate(recipe, tested),
+        recipe=_calibrate(recipe, tested, single),
         rows=tuple(replace(r, gain_db=r.psnr_db - base) for r in rows),
         placements=len(placements),
         hidden_pixels=sum(t.error.size for t in tested),
-        coverage_90=_cross_coverage(recipe, tested),
+        coverage_90=_cross_coverage(recipe, tested, single),
         predicted_rmse=_rmse_by_channel(placements, tested),
     )
 
@@ -280,18 +283,38 @@ def _tested(placement: Placement, result: Estimate) -> _Tested:
     return _Tested(error, result.raw[hidden], result.distance[hidden], result.origin[hidden] >= REFERENCE, channel)
 
 
-def _calibrate(recipe: Recipe, tested: Sequence[_Tested]) -> Recipe:
-    def of(referenced: bool) -> Calibration:
-        parts = [(np.abs(t.error), t.raw, t.distance, t.referenced == referenced) for t in tested]
+def _without_references(
+    placements: Sequence[Placement], model: Inpainter | None, alone: Sequence[Draft], recipe: Recipe
+) -> list[_Tested]:
+    """Return what the image alone makes of the hidden pixels.
+
+    The few that no reference sees lie at the edges of its own mask: they say nothing about the middle of a cloud
+    that hides both dates.
+    """
+    recipe = replace(recipe, reference_weights=(0.0,) * len(recipe.reference_weights))
+    tasks = [replace(p.task, base=d.mean) for p, d in zip(placements, alone, strict=True)]
+    return [
+        _tested(p, result)
+        for p, task in zip(placements, tasks, strict=True)
+        for result in estimate(recipe, model, [task])
+    ]
+
+
+def _calibrate(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[_Tested]) -> Recipe:
+    """Fit both calibrations: with a reference on pixels that had one, without on `single`."""
+
+    def of(source: Sequence[_Tested], *, referenced: bool) -> Calibration:
+        parts = [(np.abs(t.error), t.raw, t.distance, t.referenced == referenced) for t in source]
         error, raw, distance = (np.concatenate([p[i][p[3]] for p in parts]) for i in range(3))
         step = max(1, error.size // _MAX_CALIBRATION_PIXELS)
         return fit(error[::step], raw[::step], distance[::step])
 
-    return replace(recipe, single=of(False), referenced=of(True) if any(recipe.reference_weights) else Calibration())
+    referenced = of(tested, referenced=True) if any(recipe.reference_weights) else Calibration()
+    return replace(recipe, single=of(single, referenced=False), referenced=referenced)
 
 
-def _cross_coverage(recipe: Recipe, tested: Sequence[_Tested]) -> float | None:
-    half = _calibrate(recipe, tested[::2])
+def _cross_coverage(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[_Tested]) -> float | None:
+    half = _calibrate(recipe, tested[::2], single[::2])
     errors, sigmas = [], []
     for t in tested[1::2]:
         factor = np.where(t.referenced, half.referenced.factor(t.distance), half.single.factor(t.distance))

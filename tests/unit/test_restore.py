@@ -10,12 +10,14 @@ import pytest
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
+from pipeline.references import fit_ridge
 from pipeline.references.estimate import ReferenceFill
 from pipeline.restore import (
     CLASSICAL,
     NETWORK,
     OBSERVED,
     REFERENCE,
+    Guide,
     Recipe,
     Task,
     distance_to_observed,
@@ -25,7 +27,7 @@ from pipeline.restore import (
     with_network,
     with_reference,
 )
-from pipeline.selftest import judge, place
+from pipeline.selftest import FittedGuide, judge, place
 from tests.helpers import blobs, smooth
 
 SHAPE = (48, 52)
@@ -210,6 +212,28 @@ def test_the_better_fill_wins_unless_the_user_chose():
     assert table["tension t=0.5"] > table["nearest"] + 3
     assert 0.7 < chosen.coverage_90 <= 1
     assert max(chosen.predicted_rmse) < 40
+
+
+@pytest.mark.parametrize("model", [None, "useless"])
+def test_a_good_reference_does_not_calibrate_what_it_does_not_see(model):
+    """Where the reference is clouded, too, the error bar is that of the image alone, not of the clouds' seams."""
+    placed = _placements()
+    other = smooth((1, *SHAPE), "float32", seed=9)
+    unseen = np.zeros((1, *SHAPE), dtype=bool)
+    unseen[:, 20:40, 20:40] = True
+    guided = []
+    for one in placed:
+        guide = Guide(values=np.concatenate([one.truth, other]).astype(np.float32), valid=~unseen)
+        guided.append(replace(one, task=replace(one.task, guides=(guide,))))
+    seen = placed[0].task.window.valid.all(axis=0)
+    pairs = placed[0].truth[:, seen].T, guided[0].task.guides[0].values[:, seen].T
+    network = Stub(value=1e9) if model else None
+    alone = judge(placed, FILLS, [], network, RECIPE, SPREAD)
+    helped = judge(guided, FILLS, [FittedGuide(label="other date", ridge=fit_ridge(*pairs))], network, RECIPE, SPREAD)
+    assert helped.recipe.reference_weights[0] > 0.5
+    assert helped.recipe.network_weight == alone.recipe.network_weight == 0
+    assert helped.recipe.single == alone.recipe.single
+    assert max(helped.recipe.referenced.factors) < max(alone.recipe.single.factors)
 
 
 def test_a_harmful_network_gets_no_weight():
