@@ -351,8 +351,10 @@ def place(
     """Cut the windows and hide observed pixels in them in the shape of the patterns.
 
     Patterns `(n, *spatial)` are flipped, rolled and laid over the window until 2 % of its observed pixels are hidden,
-    at most 60 %. Windows in which fewer than 64 pixels could be hidden are left out.
+    at most 60 %. Windows in which fewer than 64 pixels could be hidden are left out, without patterns all.
     """
+    if not patterns:
+        return []
     rng = np.random.default_rng(seed)
     placed = []
     for box in windows:

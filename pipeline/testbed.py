@@ -22,10 +22,9 @@ from pipeline.workspace import STORED
 
 _PLACEMENTS = 8
 _RIDGE_SAMPLES = 60_000
+_MAX_WINDOWS = 4096
 _WIDEST = 3e38
 """Just inside the range of float32."""
-_FORCED = {"identity", "constant"}
-"""Models of the tests: they replace the restoration instead of competing in it."""
 FORCED_MODELS = {"identity", "constant"}
 """Models of the tests: they replace the restoration instead of competing in it."""
 
@@ -43,7 +42,9 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     ]
     rng = np.random.default_rng(scene.job.seed)
     tests, patterns = _choose_windows(scene, rng)
-    placements = place(scene.window, tests, [_pattern(scene, b) for b in patterns], scene.lattice.patch, scene.job.seed)
+    # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
+    shapes = [pattern for pattern in (_pattern(scene, box) for box in patterns) if pattern.any()]
+    placements = place(scene.window, tests, shapes, scene.lattice.patch, scene.job.seed)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     forced = kind in kinds("fills")
     if forced:
@@ -104,8 +105,10 @@ def _choose_windows(scene: Scene, rng: np.random.Generator) -> tuple[list[Box], 
     size = tuple(min(p, n) for p, n in zip(patch, shape, strict=True))
     starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
     grid = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
-    if len(grid) > 4096:
-        grid = grid[np.sort(rng.choice(len(grid), 4096, replace=False))]
+    if len(grid) > _MAX_WINDOWS:
+        some = grid[np.sort(rng.choice(len(grid), _MAX_WINDOWS, replace=False))]
+        # a random choice misses the holes of a large image that has few
+        grid = np.unique(np.concatenate([some, _starts_at_holes(scene, starts, rng)]), axis=0)
     cell = scene.states.cell
     boxes = [Box(tuple(int(v) for v in g), tuple(int(v) + s for v, s in zip(g, size, strict=True))) for g in grid]
     cuts = [tuple(slice(a // cell, -(-b // cell)) for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
@@ -116,6 +119,20 @@ def _choose_windows(scene: Scene, rng: np.random.Generator) -> tuple[list[Box], 
     # an image of one or two windows is tested several times with other hole positions
     tests = [tests[i % len(tests)] for i in range(_PLACEMENTS)] if tests else []
     return tests, _draw(boxes, holes, 2 * _PLACEMENTS, rng)
+
+
+def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return starts of windows that hold a hole pixel, for up to 16 of the cells that have holes."""
+    cells = np.argwhere(scene.states.hole_cells)
+    cells = cells[np.sort(rng.choice(len(cells), min(len(cells), 2 * _PLACEMENTS), replace=False))]
+    edge, whole = scene.states.cell, Box.whole(scene.source.space.shape)
+    found = []
+    for cell in cells:
+        box = Box(tuple(int(c) * edge for c in cell), tuple((int(c) + 1) * edge for c in cell)) & whole
+        hole = (np.asarray(scene.state[(slice(None), *box.slices)]) == FILL).any(axis=0)
+        pixel = np.argwhere(hole)[0] + box.start
+        found.append([max(s for s in line if s <= p) for line, p in zip(starts, pixel, strict=True)])
+    return np.asarray(found, dtype=np.int64)
 
 
 def _draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Box]:
