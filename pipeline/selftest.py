@@ -39,7 +39,7 @@ from pipeline.restore import (
 
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _MAX_CALIBRATION_PIXELS = 400_000
-_MAX_LAYERS = 16
+_USUAL_LAYERS, _MAX_LAYERS = 16, 256
 _MIN_HIDDEN = 64
 
 
@@ -380,7 +380,7 @@ def _hide(
     """Lay patterns over the observed pixels until 2 % of them are hidden; cut back if it is more than 60 %."""
     observed = int(valid.sum())
     hidden = np.zeros(valid.shape, dtype=np.bool_)
-    for _attempt in range(_MAX_LAYERS):
+    for attempt in range(1, _MAX_LAYERS + 1):
         layer = _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng) & valid
         if layer.sum() > 0.6 * observed:
             layer &= _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng)
@@ -388,7 +388,9 @@ def _hide(
             layer &= _half(valid.shape, rng)
         if (hidden | layer).sum() <= 0.6 * observed:
             hidden |= layer
-        if hidden.sum() >= 0.02 * observed:
+        # single dead pixels take many layers until there are enough to count on
+        enough = _MIN_HIDDEN if attempt >= _USUAL_LAYERS else 0.02 * observed
+        if hidden.sum() >= enough:
             break
     return hidden if hidden.sum() >= _MIN_HIDDEN else None
 

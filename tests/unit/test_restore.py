@@ -166,7 +166,7 @@ def test_distance_counts_in_the_finest_steps():
     assert (distance[1] == np.float32(np.hypot(5, 5))).all()
 
 
-def _placements(n: int = 6):
+def _placements(n: int = 6, pattern: np.ndarray | None = None):
     values = smooth((2, *SHAPE), "float32")
     state = blobs(SHAPE, n=3, radius=5).astype(bool)
 
@@ -175,7 +175,7 @@ def _placements(n: int = 6):
         kept = np.where(hole, 0, values[(slice(None), *box.slices)]).astype(np.float32)
         return Window(values=kept, valid=~hole, hole=hole, spacing=(1.0, 1.0)), ()
 
-    return place(read, [Box.whole(SHAPE)] * n, [state[None]], (64, 64), 3)
+    return place(read, [Box.whole(SHAPE)] * n, [state[None] if pattern is None else pattern], (64, 64), 3)
 
 
 def test_only_observed_pixels_are_hidden():
@@ -196,6 +196,15 @@ def test_places_are_drawn_from_the_seed():
     """Twice the same, pixel for pixel."""
     for one, two in zip(_placements(), _placements(), strict=True):
         assert np.array_equal(one.hidden, two.hidden)
+
+
+def test_single_dead_pixels_are_tested_too():
+    """Holes of one pixel are laid often enough to count on."""
+    dot = np.zeros((1, *SHAPE), dtype=bool)
+    dot[0, 5, 7] = True
+    for one in _placements(pattern=dot):
+        assert 64 <= one.hidden.sum() < 0.6 * one.task.window.valid.sum()
+    assert len(_placements(pattern=dot)) == 6
 
 
 SPREAD = np.array([400.0, 400.0])
