@@ -25,7 +25,7 @@ from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineEr
 from pipeline.events import Events
 from pipeline.execute.base import Failures, Work
 from pipeline.jobs import Order, choose_executor, order_of
-from pipeline.lock import locked
+from pipeline.lock import held, locked
 from pipeline.plan import Plan, load_plan, write_atomic
 from pipeline.provenance.facts import output_facts, peak_rss_bytes, tags, write_json
 from pipeline.record import build_record
@@ -113,7 +113,11 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
     request = order.workdir / "request"
     known = request.read_text().strip() if request.exists() else None
     occupied = order.folder.is_file() or any(p.name != order.workdir.name for p in order.folder.glob("*"))
-    foreign = known != order.request if known is not None else occupied
+    # a run that was refused before it had a plan left nothing that another config could spoil
+    begun = occupied or (order.workdir / "plan.json").exists() or held(order.workdir / "lock")
+    foreign = begun and known != order.request
+    if foreign or overwrite:
+        _refuse_to_replace_inputs(order)
     if foreign and not overwrite:
         raise OutputConflict(
             f"{order.folder} holds {'a run of another config or input' if known else 'files of something else'}; "
@@ -135,11 +139,23 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
         ) from error
 
 
+def _refuse_to_replace_inputs(order: Order) -> None:
+    files = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
+    for file in files:
+        if Path(file["path"]).absolute().is_relative_to(order.folder.absolute()):
+            raise OutputConflict(
+                f"{order.folder} is where the results would go, but {file['path']} lies there, which the run reads; "
+                "choose another output.directory"
+            )
+
+
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if there are any, else new ones."""
     if (order.workdir / "plan.json").exists():
         events.stage(order.stem, "continue")
         return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
+    # without a plan nothing is committed: what lies there is left of an `--overwrite` that was killed
+    shutil.rmtree(order.workdir / BLOCKS, ignore_errors=True)
     events.stage(order.stem, "survey")
     found = survey(order.job)
     write_json(order.workdir / "survey.json", found.facts())
