@@ -278,13 +278,16 @@ def config_new(
     from pipeline.errors import OutputConflict
     from pipeline.template import config_template
 
-    text = config_template(file)
+    text = config_template(file, output.parent if output else ".")
     if output is None:
         typer.echo(text, nl=False)
         return
     if output.exists():
         raise OutputConflict(f"{output} exists; choose another name")
-    output.write_text(text, encoding="utf-8")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputConflict(f"{output}: cannot write ({error.strerror}); choose another name") from error
     typer.echo(f"wrote {output}; next: inpaint-pipeline plan {output}", err=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
@@ -18,7 +18,9 @@ from pipeline.workspace import open_source
 
 def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
     """Write `report.html` beside the record from the published files; returns its path."""
-    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=select_autoescape(), trim_blocks=True)
+    # names of files and dtypes ("<u2") stand in the page: all of it is escaped
+    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
+    environment.filters["dtype"] = lambda name: np.dtype(name).name
     environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
     template = environment.get_template("report.html.j2")

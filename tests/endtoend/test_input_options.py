@@ -70,3 +70,29 @@ def test_one_volume_of_a_series(tmp_path):
     assert (outcome := command("run", config)).code == 0, outcome.err
     assert nibabel.load(tmp_path / "out" / "image" / "image_restored.nii.gz").shape == (16, 14, 12)
     assert command("verify", tmp_path / "out").code == 0
+
+
+def test_config_new_in_another_folder(tmp_path, monkeypatch):
+    """Paths are relative to the config that is written, not to where the user stands; no folder is no traceback."""
+    (tmp_path / "data").mkdir()
+    image = write_image(tmp_path / "data" / "image.tif", smooth((1, 48, 48)))
+    write_image(tmp_path / "data" / "image_mask.tif", blobs((48, 48))[None])
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outcome = command("config", "new", image.relative_to(tmp_path), "-o", "configs/mine.yaml")
+    assert outcome.code == 0, outcome.err
+    assert (outcome := command("plan", "configs/mine.yaml")).code == 0, outcome.err
+    outcome = command("config", "new", image, "-o", "nowhere/mine.yaml")
+    assert outcome.code == 6
+    assert "nowhere/mine.yaml" in outcome.err
+
+
+def test_names_in_the_report_are_text(tmp_path):
+    """A file name is no HTML, and the dtype is readable."""
+    image = write_image(tmp_path / "a<b>&c.tif", smooth((1, 48, 48), "uint16"))
+    mask = write_image(tmp_path / "mask.tif", blobs((48, 48))[None])
+    assert (outcome := command("run", run_config(tmp_path, image, mask, **FILL))).code == 0, outcome.err
+    page = (tmp_path / "out" / "a<b>&c" / "report.html").read_text()
+    assert "<b>&c" not in page
+    assert "a&lt;b&gt;&amp;c" in page
+    assert "uint16" in page
