@@ -7,7 +7,7 @@ and deterministic; how much of each step is used was decided once, by the self-t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,7 @@ class Estimate:
         sigma: float32, calibrated standard error.
         distance: float32, distance to the nearest observed pixel of the window, in steps of the finest axis.
         origin: uint8, code of the source layer.
+        trust: float32 in [0, 1], how far references carry the mean.
     """
 
     mean: NDArray[np.float32]
@@ -101,14 +102,22 @@ class Estimate:
     sigma: NDArray[np.float32]
     distance: NDArray[np.float32]
     origin: NDArray[np.uint8]
+    trust: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """An estimate in the making: mean float32 `(c, *spatial)` and source codes uint8 of the same shape."""
+    """An estimate in the making, all `(c, *spatial)`.
+
+    Attributes:
+        mean: float32, data units.
+        origin: uint8, source codes.
+        trust: float32 in [0, 1], how far references carry the mean.
+    """
 
     mean: NDArray[np.float32]
     origin: NDArray[np.uint8]
+    trust: NDArray[np.float32]
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
@@ -140,7 +149,8 @@ def classical(recipe: Recipe, task: Task) -> Draft:
 
 def filled(window: Window, mean: NDArray[np.float32]) -> Draft:
     """Return the draft that a base fill makes."""
-    return Draft(mean=mean, origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)))
+    origin = np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED))
+    return Draft(mean=mean, origin=origin, trust=np.zeros_like(mean))
 
 
 def with_reference(draft: Draft, result: ReferenceFill, k: int, weight: float) -> Draft:
@@ -150,6 +160,7 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, weight: float) -
     return Draft(
         mean=np.where(result.usable, mix(draft.mean, result.values, weight), draft.mean),
         origin=np.where(result.usable, np.uint8(REFERENCE + k), draft.origin),
+        trust=1 - (1 - draft.trust) * (1 - result.trust),
     )
 
 
@@ -164,7 +175,8 @@ def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
 
 def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], weight: float) -> Draft:
     """Blend in what the network says in holes; pixels from a reference keep its code."""
-    return Draft(
+    return replace(
+        draft,
         mean=np.where(hole, mix(draft.mean, predicted, weight), draft.mean),
         origin=np.where(hole & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
     )
@@ -241,14 +253,21 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
     high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
     distance = distance_to_observed(window.valid, window.spacing)
-    factor = np.where(origin >= REFERENCE, recipe.referenced.factor(distance), recipe.single.factor(distance))
+    factor = error_factor(recipe, draft.trust, distance)
     return Estimate(
         mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,
         sigma=np.where(window.hole, raw * factor, np.float32(0)).astype(np.float32),
         distance=distance,
         origin=origin.astype(np.uint8),
+        trust=draft.trust,
     )
+
+
+def error_factor(recipe: Recipe, trust: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the raw standard error is multiplied by; where a reference fades out, both calibrations count."""
+    referenced, single = recipe.referenced.factor(distance), recipe.single.factor(distance)
+    return np.asarray(np.hypot(trust * referenced, (1 - trust) * single), dtype=np.float32)
 
 
 def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:

@@ -21,12 +21,12 @@ from pipeline.quality.calibration import Calibration, coverage, fit
 from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
 from pipeline.references import Ridge, reference_fill
 from pipeline.restore import (
-    REFERENCE,
     Draft,
     Estimate,
     Guide,
     Recipe,
     Task,
+    error_factor,
     estimate,
     filled,
     finish,
@@ -41,6 +41,8 @@ WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _MAX_CALIBRATION_PIXELS = 400_000
 _USUAL_LAYERS, _MAX_LAYERS = 16, 256
 _MIN_HIDDEN = 64
+_FULL_TRUST = 0.99
+"""A pixel counts as restored from a reference if no more than this little of the base fill is left in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,7 @@ class _Tested:
     error: NDArray[np.float32]
     raw: NDArray[np.float32]
     distance: NDArray[np.float32]
-    referenced: NDArray[np.bool_]
+    trust: NDArray[np.float32]
     channel: NDArray[np.intp]
 
 
@@ -280,7 +282,7 @@ def _tested(placement: Placement, result: Estimate) -> _Tested:
     hidden = placement.hidden
     error = (result.mean - placement.truth)[hidden]
     channel = np.nonzero(hidden)[0]
-    return _Tested(error, result.raw[hidden], result.distance[hidden], result.origin[hidden] >= REFERENCE, channel)
+    return _Tested(error, result.raw[hidden], result.distance[hidden], result.trust[hidden], channel)
 
 
 def _without_references(
@@ -304,7 +306,7 @@ def _calibrate(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[_Test
     """Fit both calibrations: with a reference on pixels that had one, without on `single`."""
 
     def of(source: Sequence[_Tested], *, referenced: bool) -> Calibration:
-        parts = [(np.abs(t.error), t.raw, t.distance, t.referenced == referenced) for t in source]
+        parts = [(np.abs(t.error), t.raw, t.distance, (t.trust >= _FULL_TRUST) == referenced) for t in source]
         error, raw, distance = (np.concatenate([p[i][p[3]] for p in parts]) for i in range(3))
         step = max(1, error.size // _MAX_CALIBRATION_PIXELS)
         return fit(error[::step], raw[::step], distance[::step])
@@ -317,9 +319,8 @@ def _cross_coverage(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[
     half = _calibrate(recipe, tested[::2], single[::2])
     errors, sigmas = [], []
     for t in tested[1::2]:
-        factor = np.where(t.referenced, half.referenced.factor(t.distance), half.single.factor(t.distance))
         errors.append(np.abs(t.error))
-        sigmas.append(t.raw * factor)
+        sigmas.append(t.raw * error_factor(half, t.trust, t.distance))
     value = coverage(np.concatenate(errors), np.concatenate(sigmas))
     return None if np.isnan(value) else value
 

@@ -27,6 +27,8 @@ class ReferenceFill:
     Attributes:
         values: float32 `(c, *spatial)`; observed, estimate in usable holes, base fill elsewhere.
         usable: bool `(c, *spatial)`; hole pixels where the reference had something to say.
+        trust: float32 `(c, *spatial)` in [0, 1]; share of the estimate in `values`, the rest is the base fill. 0 beside
+            pixels that the reference does not see, rising to 1; 0 where not usable.
         agreement: float32 `(c, *spatial)` in [0, 1], a weight for `values` against the base fill, from the
             share of the local variance of observed pixels that the reference explains. Low where the scene
             changed or the reference is cloudy.
@@ -34,6 +36,7 @@ class ReferenceFill:
 
     values: NDArray[np.float32]
     usable: NDArray[np.bool_]
+    trust: NDArray[np.float32]
     agreement: NDArray[np.float32]
 
 
@@ -67,7 +70,9 @@ def reference_fill(
     values = np.where(window.valid, window.values, base).astype(np.float32)
     agreement = np.zeros(values.shape, dtype=np.float32)
     if ridge.samples == 0 or not usable.any():
-        return ReferenceFill(values=values, usable=np.zeros_like(usable), agreement=agreement)
+        return ReferenceFill(
+            values=values, usable=np.zeros_like(usable), trust=np.zeros_like(agreement), agreement=agreement
+        )
     prediction = ridge(reference)
     fitted = np.zeros(values.shape, dtype=np.float32)
     scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
@@ -81,7 +86,9 @@ def reference_fill(
     estimate = _bounded(estimate, ridge, base)
     trust = _feather(seen, window.spacing)
     np.copyto(values, base + trust * (estimate - base), where=usable, casting="same_kind")
-    return ReferenceFill(values=values, usable=usable, agreement=agreement)
+    return ReferenceFill(
+        values=values, usable=usable, trust=np.where(usable, trust, np.float32(0)), agreement=agreement
+    )
 
 
 def _check_shapes(

@@ -10,6 +10,7 @@ import pytest
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
+from pipeline.quality.calibration import Calibration
 from pipeline.references import fit_ridge
 from pipeline.references.estimate import ReferenceFill
 from pipeline.restore import (
@@ -21,6 +22,7 @@ from pipeline.restore import (
     Recipe,
     Task,
     distance_to_observed,
+    error_factor,
     estimate,
     filled,
     mix,
@@ -146,13 +148,30 @@ def test_a_reference_keeps_its_code():
     """Where a reference was usable the code names it, also after the network had its say."""
     window = _window()
     usable = window.hole & (np.arange(SHAPE[1]) < 25)
-    fill = ReferenceFill(values=np.full_like(window.values, 9.0), usable=usable, agreement=np.ones_like(window.values))
+    fill = ReferenceFill(
+        values=np.full_like(window.values, 9.0),
+        usable=usable,
+        trust=usable.astype(np.float32),
+        agreement=np.ones_like(window.values),
+    )
     draft = with_reference(filled(window, window.values), fill, 1, 0.5)
     draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, 0.5)
     assert (draft.origin[usable] == REFERENCE + 1).all()
     assert (draft.origin[window.hole & ~usable] == NETWORK).all()
     assert (draft.mean[usable] == 52.25).all()
     assert (draft.mean[window.hole & ~usable] == 50.0).all()
+
+
+def test_where_a_reference_fades_out_the_error_bar_is_that_of_the_fill():
+    """Trust 1 takes the factor of references, 0 that of the image alone, in between both count."""
+    recipe = replace(
+        RECIPE,
+        single=Calibration(factors=(4.0,) * 7, tested_to=100.0),
+        referenced=Calibration(factors=(1.0,) * 7, tested_to=100.0),
+    )
+    trust = np.array([0.0, 0.5, 1.0], dtype=np.float32)
+    factor = error_factor(recipe, trust, np.full(3, 5.0, dtype=np.float32))
+    assert factor.tolist() == pytest.approx([4.0, np.hypot(2.0, 0.5), 1.0])
 
 
 def test_distance_counts_in_the_finest_steps():
