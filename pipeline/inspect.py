@@ -54,7 +54,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "disk_GiB": disk_bytes(plan, channels) / 2**30,
                 "executor": executor,
                 "workers": workers,
-                "seconds_on_one_core": estimated_seconds(plan),
+                "block_seconds_on_one_core": estimated_seconds(plan),
             }
         )
     return {"images": rows}

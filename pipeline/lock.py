@@ -25,23 +25,34 @@ def locked(path: Path) -> Iterator[None]:
         OutputConflict: another living run holds it; the message says which and how to remove it.
     """
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-    while True:
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            break
-        except FileExistsError:
-            _evict_dead(path)
-        except OSError as error:
-            raise OutputConflict(
-                f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
-            ) from error
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(owner, stream)
+    # signed first, then linked: a lock file that can be seen always names its owner
+    signed = path.with_name(f"{path.name}.{owner['host']}-{owner['pid']}")
+    try:
+        signed.write_text(json.dumps(owner))
+        _link(signed, path)
+    except OutputConflict:
+        raise
+    except OSError as error:
+        raise OutputConflict(
+            f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
+        ) from error
+    finally:
+        with suppress(OSError):
+            signed.unlink()
     try:
         yield
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _link(signed: Path, path: Path) -> None:
+    while True:
+        try:
+            os.link(signed, path)
+            return
+        except FileExistsError:
+            _evict_dead(path)
 
 
 def held(path: Path) -> bool:

@@ -53,10 +53,11 @@ def run(
     started = time.time()
     events = events or Events()
     config = load_config(config_path, overrides)
+    specs = resolve_sources(config)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop:
-        for spec in resolve_sources(config):
+        for spec in specs:
             try:
                 with explain_full_disk(config.output.directory):
                     order = order_of(config, spec)
@@ -64,8 +65,11 @@ def run(
                 entries.append(_entry(spec.stem, "done", record=record))
             except PipelineError as error:
                 failure = error
-                entries.append(_entry(spec.stem, "failed", error=error))
-                events.failed(spec.stem, error)
+                state = "interrupted" if isinstance(error, Interrupted) else "failed"
+                entries.append(_entry(spec.stem, state, error=error))
+                if len(specs) > 1:
+                    # a single image's error is the command's own, said once
+                    events.failed(spec.stem, error)
             if stop.requested():
                 break
         summary = _summary(config, entries, started)
@@ -238,7 +242,10 @@ def _finish(
 
 def _tidy(order: Order) -> None:
     """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
-    for name in ("blocks.zarr", "staged"):
+    if (order.workdir / BLOCKS).exists():
+        # renamed first: a store that is only half deleted must not pass for a whole one
+        (order.workdir / BLOCKS).rename(order.workdir / f"{BLOCKS}.partial")
+    for name in (f"{BLOCKS}.partial", "staged"):
         shutil.rmtree(order.workdir / name, ignore_errors=True)
     work = order.folder / ".work"
     shutil.rmtree(work / "ready" if work == order.workdir else work, ignore_errors=True)

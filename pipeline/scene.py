@@ -122,6 +122,10 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
     mask = job.open_mask(source)
     states, state = scan_states(source, mask, channels, job.workdir)
     notices = list(mask.notices)
+    if len(source.paths) > 1:
+        notices.append(
+            f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
+        )
     clock.lap("masks")
     if states.holes == 0:
         return None, notices

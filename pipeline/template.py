@@ -12,7 +12,6 @@ from pipeline.formats import open_any
 from pipeline.formats.base import Source
 
 _RASTER = """\
-# yaml-language-server: $schema=./schema.json
 # {name}: {facts}
 input:
   source: {source}
@@ -35,7 +34,6 @@ output:
 """
 
 _VOLUME = """\
-# yaml-language-server: $schema=./schema.json
 # {name}: {facts}
 # No medical device: for research only.
 input:

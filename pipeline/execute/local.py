@@ -102,6 +102,8 @@ def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None],
         return
     for future in done:
         block = pending.pop(future)
+        if future.cancelled():
+            raise ClusterGone(f"block {block} was cancelled: the dask scheduler is gone; run again to continue")
         error = future.exception() if future.status == "error" else None
         result = future.result() if error is None else f"block {block}: worker lost: {error}"
         if isinstance(result, str):
