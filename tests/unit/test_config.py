@@ -186,7 +186,7 @@ def test_shipped_configs_load_and_match_the_schema(path: Path, tmp_path: Path, m
     """Every run config in configs/ is valid, and the editor's schema agrees."""
     monkeypatch.setenv("INPAINT_DATA", str(tmp_path))
     config = load_config(path)
-    assert config.output.directory.is_relative_to(CONFIGS / "out")
+    assert config.output.directory.is_relative_to(CONFIGS.parent / "out")
     jsonschema.validate(read_yaml(path).data, json_schema())
 
 
