@@ -307,11 +307,16 @@ def _one_stem(path: str) -> str:
 
 
 def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
-    seen: dict[str, int] = {}
+    own = {spec.stem for spec in specs}
+    taken: set[str] = set()
     unique = []
     for spec in specs:
-        seen[spec.stem] = count = seen.get(spec.stem, 0) + 1
-        unique.append(spec if count == 1 else dataclasses.replace(spec, stem=f"{spec.stem}-{count}"))
+        stem, count = spec.stem, 1
+        while stem in taken or (count > 1 and stem in own):
+            count += 1
+            stem = f"{spec.stem}-{count}"
+        taken.add(stem)
+        unique.append(spec if count == 1 else dataclasses.replace(spec, stem=stem))
     return unique
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
+from pipeline.masks.base import FILL
 from pipeline.plan import Plan
 from pipeline.report.panels import Panel, Pulls, overview, panels, rgb_channels
 from pipeline.workspace import open_source
@@ -77,7 +78,10 @@ def _busiest(plan: Plan) -> int:
     import zarr
 
     state = zarr.open_array(Path(plan.workdir) / "state.zarr", mode="r")
-    counts = [int((np.asarray(state[c]) == 1).sum()) for c in range(state.shape[0])]
+    counts = np.zeros(state.shape[0], dtype=np.int64)
+    for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):
+        part = np.asarray(state[(slice(None), *box.slices)]) == FILL
+        counts += part.reshape(len(counts), -1).sum(axis=1)
     return int(np.argmax(counts))
 
 

@@ -337,3 +337,14 @@ def test_slc_off_stripes_are_holes_and_the_swath_edge_is_not(data_dir: Path, tmp
     fill = source.never(Box.whole(source.space.shape))[0]
     assert 0.6 < (states[fill] == 1).mean() < 0.95
     assert not (states[~fill] != 0).any()
+
+
+def test_stems_stay_unique_when_a_numbered_name_is_taken(tmp_path: Path) -> None:
+    """Two images `a` and one `a-2` get three folders."""
+    from pipeline.catalog import PathResolver, SourceSpec, _with_unique_stems
+
+    resolve = PathResolver(base=str(tmp_path))
+    specs = [
+        SourceSpec(name=n, stem=n, paths=(f"{i}/{n}.tif",), resolve=resolve) for i, n in enumerate(["a", "a", "a-2"])
+    ]
+    assert [spec.stem for spec in _with_unique_stems(specs)] == ["a", "a-3", "a-2"]
