@@ -138,3 +138,20 @@ def test_a_kill_while_files_are_written(tmp_path, expected):
     assert outcome.code == 0, outcome.err
     assert result_hash(tmp_path / "out" / "image") == expected
     assert sorted(_committed(workdir)) == before
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(tmp_path, expected):
+    """SIGKILL to one worker process: its nanny starts another, the run ends by itself with the same bytes."""
+    config = _config(tmp_path)
+    workdir = tmp_path / "out" / "image" / ".work"
+    process = start("run", config, "--set", "compute.executor=local", "--quiet")
+    assert _wait(process, lambda: len(_committed(workdir)) >= 3), process.communicate()[1]
+    victim = int(next((workdir / journal.FOLDER).glob("*.jsonl")).stem.rsplit("-", 1)[1])
+    assert victim != process.pid
+    os.kill(victim, signal.SIGKILL)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    assert result_hash(tmp_path / "out" / "image") == expected
+    workers = {path.stem for path in (workdir / journal.FOLDER).glob("*.jsonl")}
+    assert len(workers) >= 2
