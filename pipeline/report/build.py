@@ -67,7 +67,7 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
     )
     names = [source.channel_names[c] for c in plan.channels]
     channels = rgb_channels(names) if plan.ndim == 2 else [_busiest(plan)]
-    centre, top = _largest_hole(plan, pulls)
+    centre, top = _largest_hole(plan, pulls, channels)
     return [panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)]
 
 
@@ -85,8 +85,8 @@ def _busiest(plan: Plan) -> int:
     return int(np.argmax(counts))
 
 
-def _largest_hole(plan: Plan, pulls: Pulls) -> tuple[tuple[int, ...], float]:
-    """Return a hole pixel deep inside the block with most holes, and the 98th percentile of its uncertainty."""
+def _largest_hole(plan: Plan, pulls: Pulls, channels: list[int]) -> tuple[tuple[int, ...], float]:
+    """Return a hole pixel deep inside the block with most holes, and the 98th percentile of the uncertainty shown."""
     from scipy.ndimage import distance_transform_edt
 
     block = max(range(len(plan.blocks)), key=lambda b: plan.blocks[b][plan.ndim])
@@ -99,7 +99,7 @@ def _largest_hole(plan: Plan, pulls: Pulls) -> tuple[tuple[int, ...], float]:
     # of equally deep pixels (a lost slice has many) the one nearest to the middle shows most
     middle = (np.asarray(plan.space.shape) - 1) / 2 - np.asarray(box.start)
     deepest = deep[int(np.argmin(((deep - middle) ** 2).sum(axis=1)))]
-    sigma = pulls.uncertainty(box)
-    inside = sigma[np.broadcast_to(hole, sigma.shape) & (np.nan_to_num(sigma) > 0)]
+    sigma = np.nan_to_num(pulls.uncertainty(box)[channels]).mean(axis=0)
+    inside = sigma[hole & (sigma > 0)]
     top = float(np.percentile(inside, 98)) if inside.size else 1.0
     return tuple(int(a + d) for a, d in zip(box.start, deepest, strict=True)), top
