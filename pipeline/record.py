@@ -37,14 +37,7 @@ def build_record(
         "inputs": list(order.inputs),
         "masks": list(order.masks),
         "license": order.license,
-        "space": {
-            "kind": plan.space.kind,
-            "shape": plan.space.shape,
-            "spacing": plan.space.spacing,
-            "units": plan.space.units,
-            "channels": len(plan.channels),
-            "dtype": plan.dtype,
-        },
+        "space": _space(plan),
         "holes": _holes(plan, facts, results),
         "self_test": facts["self_test"],
         "recipe": _recipe(plan),
@@ -69,6 +62,17 @@ def build_record(
 def source_name(code: int) -> str:
     """Return the name of a code of the source layer; 10+k is `reference k`."""
     return _SOURCE_NAMES.get(code, f"reference {code - 10}")
+
+
+def _space(plan: Plan) -> dict[str, Any]:
+    return {
+        "kind": plan.space.kind,
+        "shape": plan.space.shape,
+        "spacing": plan.space.spacing,
+        "units": plan.space.units,
+        "channels": len(plan.channels),
+        "dtype": plan.dtype,
+    }
 
 
 def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -115,10 +115,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
         clock.lap("stage")
     space = source.space
     lattice = lattice_of(job, space.shape)
-    fixed = tuple(getattr(source, "fixed_channels", ()))
-    channels = tuple(c for c in range(source.n_channels) if c not in fixed)
-    if not channels:
-        raise ConfigError(f"{source.paths[0]}: no band to restore, only alpha")
+    channels = restorable(source)
     mask = job.open_mask(source)
     states, state = scan_states(source, mask, channels, job.workdir)
     notices = list(mask.notices)
@@ -153,6 +150,18 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
         spacing=spacing,
     )
     return scene, notices
+
+
+def restorable(source: Source) -> tuple[int, ...]:
+    """Return the channels that can be restored: all but alpha.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    channels = tuple(c for c in range(source.n_channels) if c not in source.fixed_channels)
+    if not channels:
+        raise ConfigError(f"{source.paths[0]}: no band to restore, only alpha")
+    return channels
 
 
 def _open_guide(guide: GuideRef, target: Source) -> tuple[Source, Mask]:

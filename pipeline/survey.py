@@ -27,7 +27,7 @@ from pipeline.registry import kinds, load
 from pipeline.resources import auto_block, check_fits, check_survey
 from pipeline.restore import Recipe
 from pipeline.scan import StateScan, coarse_values
-from pipeline.scene import Clock, Job, Scene, lattice_of, open_scene
+from pipeline.scene import Clock, Job, Scene, lattice_of, open_scene, restorable
 from pipeline.selftest import Verdict
 from pipeline.testbed import FORCED_MODELS, default_fills, draft, self_test
 from pipeline.workspace import GUESS, STORED, open_source
@@ -277,8 +277,7 @@ def _patches_touching_holes(scene: Scene) -> int:
 def _nothing_to_do(job: Job, notices: list[str], clock: Clock) -> Survey:
     source = open_source(job.source)
     ndim, shape = source.space.ndim, source.space.shape
-    fixed = tuple(getattr(source, "fixed_channels", ()))
-    channels = tuple(c for c in range(source.n_channels) if c not in fixed)
+    channels = restorable(source)
     zeros = (0.0,) * len(channels)
     state = zarr.open_array(job.workdir / "state.zarr", mode="r")
     plan = Plan(
