@@ -21,7 +21,7 @@ from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL, KEEP, NEVER, Mask
-from pipeline.workspace import STATE, centred
+from pipeline.workspace import STATE, centred, float32_holds
 
 _SCAN = {2: (1024, 1024), 3: (64, 256, 256)}
 _SAMPLE = 120_000
@@ -146,7 +146,7 @@ def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) ->
                 f"{source.paths[0]}: observed values of channel {_name(source, c)} reach from {range_[0]:g} to "
                 f"{range_[1]:g}; if one of them means that nothing was observed, set input.nodata to it"
             )
-    exact = _float32_holds(source.dtype)
+    exact = float32_holds(source.dtype)
     middle = [0.0 if exact else float(np.median(s.astype(np.float64))) for s in samples]
     return ValueScan(
         centre=tuple(middle),
@@ -193,11 +193,6 @@ def coarse_values(
 
 def _name(source: Source, channel: int) -> str:
     return source.channel_names[channel] if source.channel_names else str(channel + 1)
-
-
-def _float32_holds(dtype: np.dtype[Any]) -> bool:
-    """True if float32 represents every value of the dtype."""
-    return (dtype.kind in "iub" and dtype.itemsize <= 2) or (dtype.kind == "f" and dtype.itemsize <= 4)
 
 
 def block_sum(counts: NDArray[np.integer], cell: int) -> NDArray[np.int64]:

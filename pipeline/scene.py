@@ -20,7 +20,7 @@ from pipeline.masks.base import FILL, KEEP, Mask
 from pipeline.plan import GuideRef, SourceRef
 from pipeline.restore import Guide
 from pipeline.scan import StateScan, ValueScan, scan_states, scan_values
-from pipeline.workspace import centred, open_guide_mask, open_source, read_guide
+from pipeline.workspace import OpenGuide, centred, open_guide, open_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Scene:
 
     job: Job
     source: Source
-    guides: tuple[tuple[Source, Mask], ...]
+    guides: tuple[OpenGuide, ...]
     channels: tuple[int, ...]
     state: zarr.Array
     states: StateScan
@@ -85,7 +85,7 @@ class Scene:
             hole=np.broadcast_to(state == FILL, stored.shape),
             spacing=self.spacing,
         )
-        return window, tuple(read_guide(s, m, box) for s, m in self.guides)
+        return window, tuple(guide.read(box) for guide in self.guides)
 
 
 class Clock:
@@ -164,7 +164,7 @@ def restorable(source: Source) -> tuple[int, ...]:
     return channels
 
 
-def _open_guide(guide: GuideRef, target: Source) -> tuple[Source, Mask]:
+def _open_guide(guide: GuideRef, target: Source) -> OpenGuide:
     source = open_source(guide.source)
     difference = target.space.mismatch(source.space)
     if difference and not guide.source.resample:
@@ -173,11 +173,7 @@ def _open_guide(guide: GuideRef, target: Source) -> tuple[Source, Mask]:
             f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
             "Bring it onto the image's grid, or set `resample: true` on this entry"
         )
-    if guide.source.resample:
-        from pipeline.formats._resample import resampled
-
-        source = resampled(source, target.space)
-    return source, open_guide_mask(guide.masks, source, guide.base)
+    return open_guide(guide, target.space)
 
 
 def lattice_of(job: Job, shape: tuple[int, ...]) -> Lattice:

@@ -16,17 +16,20 @@ import zarr
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
+from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
 from pipeline.masks.base import FILL, KEEP, Mask, open_masks
 from pipeline.models.base import Inpainter
-from pipeline.plan import Plan, SourceRef, load_plan
+from pipeline.plan import GuideRef, Plan, SourceRef, load_plan
 from pipeline.registry import load
 from pipeline.restore import Guide, Task
 
 STORED = "stored"
 """Marker instead of a base fill: holes keep what the file stores there. Only the identity model uses it."""
 
+_CENTRE_REACH = 16
 STATE, GUESS, BLOCKS = "state.zarr", "guess.npy", "blocks.zarr"
 
 
@@ -45,7 +48,7 @@ class Workspace:
 
     plan: Plan
     source: Source
-    guides: tuple[tuple[Source, Mask], ...]
+    guides: tuple[OpenGuide, ...]
     state: zarr.Array
     guess: NDArray[np.float32]
     model: Inpainter | None
@@ -56,7 +59,7 @@ class Workspace:
 
     def read_guides(self, box: Box) -> tuple[Guide, ...]:
         """Return references and auxiliaries over `box`."""
-        return tuple(read_guide(source, mask, box) for source, mask in self.guides)
+        return tuple(guide.read(box) for guide in self.guides)
 
     def task(self, index: tuple[int, ...], held: Held) -> Task:
         """Cut the window of patch `index` out of what a block holds in memory."""
@@ -113,46 +116,69 @@ def open_workspace(workdir: str, digest: str) -> Workspace:
     folder = Path(workdir)
     return Workspace(
         plan=plan,
-        source=open_source(plan.source, plan),
-        guides=tuple(open_guides(plan)),
+        source=open_source(plan.source),
+        guides=tuple(open_guide(guide, plan.space) for guide in plan.guides),
         state=zarr.open_array(folder / STATE, mode="r"),
         guess=np.load(folder / GUESS, mmap_mode="r"),
         model=open_model(plan),
     )
 
 
-def open_source(ref: SourceRef, plan: Plan | None = None) -> Source:
-    """Open the image of a reference, staged and resampled as it says."""
+def open_source(ref: SourceRef, space: Space | None = None) -> Source:
+    """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`."""
     source: Source = load("formats", ref.kind).open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
     if ref.staged:
         source = source.stage(Path(ref.staged))
-    if ref.resample and plan is not None:
-        from pipeline.formats._resample import resampled
-
-        source = resampled(source, plan.space)
+    if ref.resample and space is not None:
+        source = resampled(source, space)
     return source
 
 
-def open_guides(plan: Plan) -> list[tuple[Source, Mask]]:
-    """Open references and auxiliaries with their own masks."""
-    opened = []
-    for guide in plan.guides:
-        source = open_source(guide.source, plan)
-        opened.append((source, open_guide_mask(guide.masks, source, guide.base)))
-    return opened
+@dataclass(frozen=True, kw_only=True)
+class OpenGuide:
+    """A reference or auxiliary that is open.
+
+    Attributes:
+        source: the image, on the grid of the image to restore.
+        mask: its own mask.
+        centre: subtracted per channel before float32 arithmetic; 0 where float32 is exact.
+    """
+
+    source: Source
+    mask: Mask
+    centre: tuple[float, ...]
+
+    def read(self, box: Box) -> Guide:
+        """Read `box` as float32 with its validity; 0 where not valid."""
+        stored = self.source.read(box)
+        valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
+        return Guide(values=centred(stored, self.centre, valid), valid=valid)
 
 
-def open_guide_mask(entries: Sequence[dict[str, Any]], source: Source, base: str) -> Mask:
-    """Open the masks of a guide; without any, its nodata is all that is known."""
-    options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in entries]
-    return open_masks(options, source, lambda path: str(Path(base, path)))
+def open_guide(guide: GuideRef, space: Space) -> OpenGuide:
+    """Open a reference or auxiliary on the grid `space`, with its own masks (without any, its nodata is all known)."""
+    source = open_source(guide.source, space)
+    options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
+    mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
+    return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask))
 
 
-def read_guide(source: Source, mask: Mask, box: Box) -> Guide:
-    """Read a guide over `box` as float32 with its validity."""
-    values = source.read(box).astype(np.float32)
-    valid = np.asarray(mask.read(box) == KEEP) & np.isfinite(values)
-    return Guide(values=np.where(valid, values, np.float32(0)), valid=valid)
+def _guide_centre(source: Source, mask: Mask) -> tuple[float, ...]:
+    """Median of the middle of the image: near enough to the values for float32 to keep their differences."""
+    if float32_holds(source.dtype):
+        return (0.0,) * source.n_channels
+    middle = tuple(n // 2 for n in source.space.shape)
+    box = Box(middle, tuple(m + 1 for m in middle)).grow(_CENTRE_REACH) & Box.whole(source.space.shape)
+    stored = source.read(box)
+    valid = np.broadcast_to(mask.read(box) == KEEP, stored.shape) & np.isfinite(stored)
+    return tuple(
+        float(np.median(c[v].astype(np.float64))) if v.any() else 0.0 for c, v in zip(stored, valid, strict=True)
+    )
+
+
+def float32_holds(dtype: np.dtype[Any]) -> bool:
+    """Return True if float32 represents every value of the dtype."""
+    return (dtype.kind in "iub" and dtype.itemsize <= 2) or (dtype.kind == "f" and dtype.itemsize <= 4)
 
 
 def open_model(plan: Plan) -> Inpainter | None:
