@@ -143,6 +143,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "**Bold** = base fill used; network and references: PSNR of the method alone and, in brackets, the weight that",
         "the self-test gave it. Made by `INPAINT_DATA=... python benchmarks/real_data.py`, one row with `--only NAME`.",
         "Seconds are of one image on two shared cores, start-up not included; compare rows of one table only.",
+        "The network saw child-head-t1 and one half of l8-corumba in training: its scores there are not those of a new",
+        "image.",
         "",
         "| case | size | holes | fills | references, auxiliaries | network | 90 % interval held | seconds | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
