@@ -6,6 +6,7 @@ the model once (plugin), runs single-threaded arithmetic, and is restarted by it
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -55,6 +56,8 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
             # a free port: another run on this machine may have the usual one
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
+            # workers that miss a heartbeat while the cluster closes print tracebacks; real failures come as futures
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):
