@@ -17,7 +17,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
-from pipeline.references import ReferenceFill, Ridge, reference_fill
+from pipeline.references import ReferenceFill, Relation, reference_fill
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`."""
@@ -29,7 +29,7 @@ class Recipe:
 
     Attributes:
         fill: the base fill.
-        ridges: global multi-band map of each reference, None if it could not be fitted.
+        relations: how each reference maps to the image, None if that could not be fitted.
         reference_weights: blend weight of each reference over what came before it; 0 = not used.
         network_weight: blend weight of the network over the classical estimate; 0 = not used.
         single: calibration of pixels restored from the image itself.
@@ -41,7 +41,7 @@ class Recipe:
     """
 
     fill: FillSpec
-    ridges: tuple[Ridge | None, ...] = ()
+    relations: tuple[Relation | None, ...] = ()
     reference_weights: tuple[float, ...] = ()
     network_weight: float = 0.0
     single: Calibration = field(default_factory=Calibration)
@@ -139,10 +139,10 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     """Return the estimate before the network: base fill, then each reference over what came before it."""
     window = task.window
     draft = filled(window, recipe.fill(window) if task.base is None else task.base)
-    used = zip(recipe.ridges, recipe.reference_weights, task.guides, strict=True)
-    for k, (ridge, weight, guide) in enumerate(used):
-        if ridge is not None and weight > 0:
-            result = reference_fill(window, guide.values, guide.valid, ridge, draft.mean)
+    used = zip(recipe.relations, recipe.reference_weights, task.guides, strict=True)
+    for k, (relation, weight, guide) in enumerate(used):
+        if relation is not None and weight > 0:
+            result = reference_fill(window, guide.values, guide.valid, relation, draft.mean)
             draft = with_reference(draft, result, k, weight)
     return draft
 

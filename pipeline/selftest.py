@@ -19,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.models.base import Inpainter
 from pipeline.quality.calibration import Calibration, coverage, fit
 from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
-from pipeline.references import Ridge, reference_fill
+from pipeline.references import Relation, reference_fill
 from pipeline.restore import (
     Draft,
     Estimate,
@@ -62,10 +62,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedGuide:
-    """A reference or auxiliary: its name in tables, its global map (None if the images share too few pixels)."""
+    """A reference or auxiliary: its name in tables, its relation to the image (None: too few common pixels)."""
 
     label: str
-    ridge: Ridge | None
+    relation: Relation | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def judge(
     Args:
         placements: windows with pseudo-holes; fewer than 2 mean that nothing can be decided.
         candidates: base fills to compare, the default first.
-        guides: references and auxiliaries with their global maps.
+        guides: references and auxiliaries with their relations to the image.
         model: the network, or None.
         draft: recipe with the floor and limits of the file and the default fill.
         spread: robust range of each channel, `(c,)`.
@@ -131,7 +131,9 @@ def judge(
         )
     fill, rows, alone = _choose_fill(placements, candidates, spread, forced=forced)
     drafts = alone
-    recipe = replace(draft, fill=fill, ridges=tuple(g.ridge for g in guides), reference_weights=(0.0,) * len(guides))
+    recipe = replace(
+        draft, fill=fill, relations=tuple(g.relation for g in guides), reference_weights=(0.0,) * len(guides)
+    )
     for k, guide in enumerate(guides):
         weight, row, drafts = _weigh_reference(placements, k, guide, drafts, spread)
         weights = tuple(weight if i == k else w for i, w in enumerate(recipe.reference_weights))
@@ -212,12 +214,12 @@ def _weigh_reference(
     spread: NDArray[np.float64],
 ) -> tuple[float, Row, list[Draft]]:
     started = time.perf_counter()
-    if fitted.ridge is None:
+    if fitted.relation is None:
         nan = float("nan")
         name = f"{fitted.label}: too few pixels observed in both"
         return 0.0, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
     results = [
-        reference_fill(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.ridge, d.mean)
+        reference_fill(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.relation, d.mean)
         for p, d in zip(placements, drafts, strict=True)
     ]
     proposals = [with_reference(d, r, k, 1.0).mean for d, r in zip(drafts, results, strict=True)]

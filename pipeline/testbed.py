@@ -13,7 +13,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
-from pipeline.references import Ridge, fit_ridge
+from pipeline.references import Relation, fit_relation
 from pipeline.registry import kinds
 from pipeline.restore import Recipe
 from pipeline.scene import Scene
@@ -37,8 +37,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
         wide = replace(start, network_weight=1.0, low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {kind}: no self-test")
     guides = [
-        FittedGuide(label=f"{ref.role} {k} ({ref.label})", ridge=ridge)
-        for k, (ref, ridge) in enumerate(zip(scene.job.guides, _ridges(scene), strict=True))
+        FittedGuide(label=f"{ref.role} {k} ({ref.label})", relation=relation)
+        for k, (ref, relation) in enumerate(zip(scene.job.guides, _relations(scene), strict=True))
     ]
     rng = np.random.default_rng(scene.job.seed)
     tests, patterns = _choose_windows(scene, rng)
@@ -94,7 +94,7 @@ def draft(scene: Scene) -> Recipe:
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
-        ridges=(None,) * len(scene.guides),
+        relations=(None,) * len(scene.guides),
         reference_weights=(0.0,) * len(scene.guides),
     )
 
@@ -152,8 +152,8 @@ def _pattern(scene: Scene, box: Box) -> NDArray[np.bool_]:
     return np.asarray(planes[with_holes])
 
 
-def _ridges(scene: Scene) -> list[Ridge | None]:
-    """Fit the global map of every guide on a regular sample of pixels observed in both images."""
+def _relations(scene: Scene) -> list[Relation | None]:
+    """Relate every guide to the image on a regular sample of pixels observed in both images."""
     if not scene.guides:
         return []
     shape = scene.source.space.shape
@@ -170,9 +170,9 @@ def _ridges(scene: Scene) -> list[Ridge | None]:
             guides[k].append(guide.values[grid][:, valid].T)
             both[k].append(np.asarray(guide.valid[grid].all(axis=0))[valid])
     everything = np.concatenate(target)
-    result: list[Ridge | None] = []
+    result: list[Relation | None] = []
     for k in range(len(scene.guides)):
         use = np.concatenate(both[k])
         enough = int(use.sum()) >= 10 * (guides[k][0].shape[1] + 1)
-        result.append(fit_ridge(everything[use], np.concatenate(guides[k])[use]) if enough else None)
+        result.append(fit_relation(everything[use], np.concatenate(guides[k])[use]) if enough else None)
     return result

@@ -11,6 +11,6 @@ nothing (its own clouds) the single-image fill stands, and the two are feathered
 """
 
 from pipeline.references.estimate import ReferenceFill, reference_fill
-from pipeline.references.ridge import Ridge, fit_ridge
+from pipeline.references.relation import Relation, fit_relation
 
-__all__ = ["ReferenceFill", "Ridge", "fit_ridge", "reference_fill"]
+__all__ = ["ReferenceFill", "Relation", "fit_relation", "reference_fill"]

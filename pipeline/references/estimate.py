@@ -12,6 +12,7 @@ from scipy import ndimage
 from pipeline.fills import tension
 from pipeline.fills.base import Window
 from pipeline.references.local import local_fit
+from pipeline.references.relation import Relation
 from pipeline.references.ridge import Ridge
 
 _WIDER = 0.2
@@ -29,22 +30,21 @@ class ReferenceFill:
         usable: bool `(c, *spatial)`; hole pixels where the reference had something to say.
         trust: float32 `(c, *spatial)` in [0, 1]; share of the estimate in `values`, the rest is the base fill. 0 beside
             pixels that the reference does not see, rising to 1; 0 where not usable.
-        agreement: float32 `(c, *spatial)` in [0, 1], a weight for `values` against the base fill, from the
-            share of the local variance of observed pixels that the reference explains. Low where the scene
-            changed or the reference is cloudy.
+        reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the error to expect relative to the
+            base fill's. Low where the scene changed or the reference is cloudy, 0 where not usable.
     """
 
     values: NDArray[np.float32]
     usable: NDArray[np.bool_]
     trust: NDArray[np.float32]
-    agreement: NDArray[np.float32]
+    reliability: NDArray[np.float32]
 
 
 def reference_fill(
     window: Window,
     reference: NDArray[np.float32],
     reference_valid: NDArray[np.bool_],
-    ridge: Ridge,
+    relation: Relation,
     base: NDArray[np.float32],
     *,
     sigma: float = 12.0,
@@ -56,7 +56,7 @@ def reference_fill(
         window: 2-D or 3-D window of the target.
         reference: float32 `(c_ref, *spatial)` on the same grid.
         reference_valid: bool `(1, *spatial)` or `(c_ref, *spatial)`; a pixel is used if all bands are valid.
-        ridge: global map from `fit_ridge`.
+        relation: how the two images are related, from `fit_relation`.
         base: float32 `(c, *spatial)` single-image fill of the window.
         sigma: width of the regression window in steps of the finest axis.
         t: tension of the residual's interpolation.
@@ -64,14 +64,15 @@ def reference_fill(
     Raises:
         ValueError: shapes do not belong together.
     """
+    ridge = relation.ridge
     _check_shapes(window, reference, reference_valid, ridge, base)
     seen: NDArray[np.bool_] = np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0)
     usable = window.hole & seen
     values = np.where(window.valid, window.values, base).astype(np.float32)
-    agreement = np.zeros(values.shape, dtype=np.float32)
+    reliability = np.zeros(values.shape, dtype=np.float32)
     if ridge.samples == 0 or not usable.any():
         return ReferenceFill(
-            values=values, usable=np.zeros_like(usable), trust=np.zeros_like(agreement), agreement=agreement
+            values=values, usable=np.zeros_like(usable), trust=np.zeros_like(reliability), reliability=reliability
         )
     prediction = ridge(reference)
     fitted = np.zeros(values.shape, dtype=np.float32)
@@ -81,13 +82,16 @@ def reference_fill(
         usable[k] &= bool(common.any())
         if usable[k].any():
             observed = np.where(common, window.values[k], 0.0).astype(np.float64)
-            fitted[k], agreement[k] = local_fit(observed, prediction[k], common, scales)
+            fitted[k], reliability[k] = local_fit(observed, prediction[k], common, scales)
     estimate = fitted + _residual(window, fitted, seen, t)
     estimate = _bounded(estimate, ridge, base)
     trust = _feather(seen, window.spacing)
     np.copyto(values, base + trust * (estimate - base), where=usable, casting="same_kind")
     return ReferenceFill(
-        values=values, usable=usable, trust=np.where(usable, trust, np.float32(0)), agreement=agreement
+        values=values,
+        usable=usable,
+        trust=np.where(usable, trust, np.float32(0)),
+        reliability=np.where(usable, reliability, np.float32(0)),
     )
 
 

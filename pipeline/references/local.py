@@ -25,7 +25,7 @@ timid."""
 def local_fit(
     observed: Field, prediction: Field, common: NDArray[np.bool_], scales: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Regress `observed` on `prediction` around each pixel; return the fit and the agreement, both `spatial`.
+    """Regress `observed` on `prediction` around each pixel; return the fit and its reliability, both `spatial`.
 
     One robust reweighting keeps pixels of undetected clouds or change from bending the line.
     """
@@ -40,8 +40,8 @@ def local_fit(
     fit, mean = _line(y, x, weight, scales, prior)
     rest, spread = _average([common * (y - fit) ** 2, common * (y - mean) ** 2], common.astype(np.float64), scales)
     share = 1.0 - rest / np.maximum(spread, 1e-12)
-    agreement: Field = np.clip(share / _CONVINCING, 0.0, 1.0)
-    return (fit + centre).astype(np.float32), agreement.astype(np.float32)
+    reliability: Field = np.clip(share / _CONVINCING, 0.0, 1.0)
+    return (fit + centre).astype(np.float32), reliability.astype(np.float32)
 
 
 def _line(y: Field, x: Field, weight: Field, scales: Sequence[float], prior: float) -> tuple[Field, Field]:

@@ -8,7 +8,8 @@ import rasterio
 from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.references import Ridge, fit_ridge, reference_fill
+from pipeline.references import fit_relation, reference_fill
+from pipeline.references.ridge import Ridge, fit_ridge
 
 
 def texture(bands, shape, seed, width=2.0):
@@ -37,7 +38,7 @@ def block(shape, start, stop):
 def fitted(window, reference, seen=None):
     """The map on pixels that both see."""
     use = window.valid.all(axis=0) & (True if seen is None else seen)
-    return fit_ridge(window.values[:, use].T, reference[:, use].T)
+    return fit_relation(window.values[:, use].T, reference[:, use].T)
 
 
 def error(truth, estimate, where):
@@ -96,9 +97,9 @@ def test_ridge_with_too_few_pixels_says_nothing():
     """No samples: nothing is usable and the base fill stands."""
     truth = texture(2, (32, 32), 0)
     window, base = hide(truth, block((32, 32), (8, 8), (20, 20)))
-    ridge = fit_ridge(np.zeros((5, 2)), np.zeros((5, 3)))
-    result = reference_fill(window, texture(3, (32, 32), 1), everywhere((32, 32)), ridge, base)
-    assert ridge.samples == 0
+    relation = fit_relation(np.zeros((5, 2)), np.zeros((5, 3)))
+    result = reference_fill(window, texture(3, (32, 32), 1), everywhere((32, 32)), relation, base)
+    assert relation.ridge.samples == 0
     assert not result.usable.any()
     assert np.array_equal(result.values, base)
 
@@ -121,7 +122,7 @@ def test_a_linearly_related_reference_gives_the_truth_back(shape):
     assert result.usable[:, hole].all()
     assert not result.usable[:, ~hole].any()
     assert error(truth, result.values, hole) < 0.05 * error(truth, base, hole)
-    assert result.agreement.min() > 0.99
+    assert result.reliability[:, hole].min() > 0.99
 
 
 def test_a_gain_that_changes_over_the_image_is_followed():
@@ -136,14 +137,14 @@ def test_a_gain_that_changes_over_the_image_is_followed():
 
 
 def test_an_unrelated_reference_does_no_harm():
-    """Pure noise as reference: within a few percent of the single-image fill, and agreement says why."""
+    """Pure noise as reference: within a few percent of the single-image fill, and reliability says why."""
     truth = texture(2, (96, 96), 7)
     hole = block((96, 96), (30, 30), (60, 60))
     window, base = hide(truth, hole)
     reference = texture(2, (96, 96), 99)
     result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
     assert error(truth, result.values, hole) < 1.15 * error(truth, base, hole)
-    assert result.agreement.mean() < 0.5
+    assert result.reliability[:, hole].mean() < 0.5
 
 
 def test_clouds_of_the_reference_leave_the_base_fill_and_no_seam():
@@ -168,11 +169,11 @@ def test_no_common_pixel_means_nothing_usable(seen):
     """A window that is all hole, or a reference that is blind, gives the base fill."""
     shape = (1, 40, 40)
     truth = texture(1, shape[1:], 9)
-    ridge = fit_ridge(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
+    relation = fit_relation(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
     hole = np.ones(shape, bool) if seen else block(shape, (0, 10, 10), (1, 20, 20))
     window = Window(values=truth, valid=~hole, hole=hole, spacing=(1.0, 1.0))
     base = np.full(shape, 3.0, np.float32)
-    result = reference_fill(window, truth, np.full(shape, bool(seen)), ridge, base)
+    result = reference_fill(window, truth, np.full(shape, bool(seen)), relation, base)
     assert not result.usable.any()
     assert (result.values[hole] == 3.0).all()
 
@@ -184,9 +185,11 @@ def test_wild_reference_values_stay_near_the_observed_range():
     reference[0, 30:34, 30:34] = 1e6
     hole = block((64, 64), (24, 24), (40, 40))
     window, base = hide(truth, hole)
-    ridge = fitted(window, reference)
-    result = reference_fill(window, reference, everywhere(hole.shape), ridge, base)
-    assert result.values.max() <= max(ridge.high[0] + 0.2 * (ridge.high[0] - ridge.low[0]) + 0.01, truth.max())
+    relation = fitted(window, reference)
+    result = reference_fill(window, reference, everywhere(hole.shape), relation, base)
+    assert result.values.max() <= max(
+        relation.ridge.high[0] + 0.2 * (relation.ridge.high[0] - relation.ridge.low[0]) + 0.01, truth.max()
+    )
 
 
 def test_a_hole_of_most_of_the_window_is_still_finite():
@@ -194,8 +197,8 @@ def test_a_hole_of_most_of_the_window_is_still_finite():
     truth = texture(1, (160, 160), 11)
     hole = block((160, 160), (0, 4), (160, 160))
     window, base = hide(truth, hole)
-    ridge = fit_ridge(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
-    result = reference_fill(window, truth, everywhere(hole.shape), ridge, base, sigma=6)
+    relation = fit_relation(truth.reshape(1, -1).T, truth.reshape(1, -1).T)
+    result = reference_fill(window, truth, everywhere(hole.shape), relation, base, sigma=6)
     assert np.isfinite(result.values).all()
     assert error(truth, result.values, hole) < 0.2 * error(truth, base, hole)
 
@@ -206,9 +209,9 @@ def test_observed_values_stand_and_inputs_are_untouched():
     window, base = hide(truth, block((48, 48), (10, 10), (30, 30)))
     reference = texture(1, (48, 48), 13)
     before = [part.tobytes() for part in (window.values, base, reference)]
-    ridge = fitted(window, reference)
-    first = reference_fill(window, reference, everywhere((48, 48)), ridge, base)
-    second = reference_fill(window, reference, everywhere((48, 48)), ridge, base)
+    relation = fitted(window, reference)
+    first = reference_fill(window, reference, everywhere((48, 48)), relation, base)
+    second = reference_fill(window, reference, everywhere((48, 48)), relation, base)
     assert [part.tobytes() for part in (window.values, base, reference)] == before
     assert first.values.tobytes() == second.values.tobytes()
     assert np.array_equal(first.values[window.valid], truth[window.valid])
@@ -218,11 +221,11 @@ def test_mismatched_grids_and_maps_are_refused():
     """The message has the shapes or the band counts."""
     truth = texture(1, (32, 32), 14)
     window, base = hide(truth, block((32, 32), (8, 8), (12, 12)))
-    ridge = fitted(window, truth)
+    relation = fitted(window, truth)
     with pytest.raises(ValueError, match="one grid"):
-        reference_fill(window, truth[:, 1:], everywhere((31, 32)), ridge, base)
+        reference_fill(window, truth[:, 1:], everywhere((31, 32)), relation, base)
     with pytest.raises(ValueError, match="takes 1 bands to 1"):
-        reference_fill(window, texture(2, (32, 32), 1), everywhere((32, 32)), ridge, base)
+        reference_fill(window, texture(2, (32, 32), 1), everywhere((32, 32)), relation, base)
 
 
 @pytest.mark.realdata

@@ -11,7 +11,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
 from pipeline.quality.calibration import Calibration
-from pipeline.references import fit_ridge
+from pipeline.references import fit_relation
 from pipeline.references.estimate import ReferenceFill
 from pipeline.restore import (
     CLASSICAL,
@@ -152,7 +152,7 @@ def test_a_reference_keeps_its_code():
         values=np.full_like(window.values, 9.0),
         usable=usable,
         trust=usable.astype(np.float32),
-        agreement=np.ones_like(window.values),
+        reliability=np.ones_like(window.values),
     )
     draft = with_reference(filled(window, window.values), fill, 1, 0.5)
     draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, 0.5)
@@ -257,7 +257,9 @@ def test_a_good_reference_does_not_calibrate_what_it_does_not_see(model):
     pairs = placed[0].truth[:, seen].T, guided[0].task.guides[0].values[:, seen].T
     network = Stub(value=1e9) if model else None
     alone = judge(placed, FILLS, [], network, RECIPE, SPREAD)
-    helped = judge(guided, FILLS, [FittedGuide(label="other date", ridge=fit_ridge(*pairs))], network, RECIPE, SPREAD)
+    helped = judge(
+        guided, FILLS, [FittedGuide(label="other date", relation=fit_relation(*pairs))], network, RECIPE, SPREAD
+    )
     assert helped.recipe.reference_weights[0] > 0.5
     assert helped.recipe.network_weight == alone.recipe.network_weight == 0
     assert helped.recipe.single == alone.recipe.single
