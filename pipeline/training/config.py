@@ -28,6 +28,7 @@ class Images(_Part):
     )
     masks: tuple[Mapping[str, Any], ...] = Field(default=(), description="Pixels not to learn from.")
     tiles: int = Field(default=16, ge=1, description="Most tiles taken from one file.")
+    repeats: int = Field(default=1, ge=1, description="Rounds of masks over each tile.")
     zoom: int = Field(default=1, ge=1, le=4, description="Average this many pixels a side into one.")
     contrast: float = Field(default=0.02, ge=0, description="Least tile deviation / robust range of the file.")
     data_licence: str = Field(default="", description="For the card: where the data are from and their licence.")
@@ -40,6 +41,7 @@ class Synthetic(_Part):
     count: int = Field(ge=1, description="How many scenes.")
     seed: int = Field(default=0, ge=0, description="Of the first; the others follow.")
     tiles: int = Field(default=4, ge=1, description="Tiles of each scene (brain) - optical scenes are one tile.")
+    repeats: int = Field(default=1, ge=1, description="Rounds of masks over each tile.")
     contrast: Literal["t1", "random"] = Field(default="t1", description="Brains only.")
 
 

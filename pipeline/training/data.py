@@ -93,7 +93,7 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path)
         entries: list[dict[str, Any]] = []
         for number, tile in enumerate(tiles(part, config, config_path)):
             rng = np.random.default_rng([config.seed, number, int(digest[:8], 16)])
-            entries.extend(_store(tile, config, folder / f"tile_{number:06d}.npy", rng))
+            entries.extend(_store(tile, config, folder / f"tile_{number:06d}.npy", rng, part.repeats))
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
     return [Sample(path=folder / r["file"], row=r["row"], scene=r["scene"], family=r["family"]) for r in rows]
@@ -109,10 +109,12 @@ def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _store(tile: Tile, config: TrainingConfig, path: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _store(
+    tile: Tile, config: TrainingConfig, path: Path, rng: np.random.Generator, repeats: int
+) -> list[dict[str, Any]]:
     planes: list[NDArray[np.float16]] = []
     entries: list[dict[str, Any]] = []
-    for _ in range(config.masks_per_tile):
+    for _ in range(config.masks_per_tile * repeats):
         family, made = cut(tile, config, rng)
         for sample in made:
             entries.append({"file": path.name, "row": len(planes), "scene": tile.scene, "family": family})
@@ -139,8 +141,7 @@ def cut(tile: Tile, config: TrainingConfig, rng: np.random.Generator) -> tuple[s
         spacing=tile.spacing,
         open_edges=((False, False),) * mask.ndim,
     )
-    options = dict(config.base_fill)
-    filled = FillSpec(str(options.pop("kind")), options)(window)
+    filled = _base_fill(config, family, rng)(window)
     extent = tile.extent[bands]
     made = [
         _planes(truth[i], filled[i], valid[i], hole[i], (float(extent[i]), tile.spacing))
@@ -148,6 +149,19 @@ def cut(tile: Tile, config: TrainingConfig, rng: np.random.Generator) -> tuple[s
         if hole[i].any()
     ]
     return family, [planes for planes in made if _worth_learning(planes)]
+
+
+_TENSION = {"points": (0.5, 0.95), "stripes": (0.5, 0.95)}
+_AREA_TENSION = (0.3, 0.8)
+
+
+def _base_fill(config: TrainingConfig, family: str, rng: np.random.Generator) -> FillSpec:
+    """Return the fill to correct; its tension in 2-D is drawn anew, as the self-test picks one for each image."""
+    options = dict(config.base_fill)
+    kind = str(options.pop("kind"))
+    if kind == "tension" and config.ndim == 2:
+        options["t"] = float(rng.uniform(*_TENSION.get(family, _AREA_TENSION)))
+    return FillSpec(kind, options)
 
 
 def _worth_learning(planes: NDArray[np.float16]) -> bool:

@@ -213,7 +213,7 @@ def test_no_clean_tile_is_an_error(tmp_path):
 def test_training_and_inference_see_the_same_input(tmp_path):
     """What a patch is turned into at inference is what the network was trained on, to half precision."""
     path = _config(tmp_path)
-    config = read_config(path)
+    config = read_config(path).model_copy(update={"base_fill": {"kind": "harmonic"}})
     tile = next(tiles(config.train[0], config, path))
     whole = dataclasses.replace(tile, values=tile.values[:1], observed=tile.observed[:1])
     whole = dataclasses.replace(whole, extent=tile.extent[:1])
@@ -222,7 +222,7 @@ def test_training_and_inference_see_the_same_input(tmp_path):
     filled = np.where(hole, 0, whole.values[0]).astype(np.float32)
     window = Window(values=filled[None], valid=~hole[None], hole=hole[None], spacing=(1.0, 1.0))
     patch = Patch(
-        filled=FillSpec("tension", {"t": 0.5})(window),
+        filled=FillSpec("harmonic")(window),
         valid=~hole[None],
         spacing=(1.0, 1.0),
         floor=0.01 * whole.extent,
