@@ -1,19 +1,28 @@
-"""Conjugate gradients with an algebraic multigrid preconditioner, for several right-hand sides at once.
+"""Solve sparse symmetric positive definite equations for several right-hand sides at once, directly or by multigrid.
 
-Everything is sparse products and element-wise sums in one fixed order: no BLAS, no random start, no clock. So
-the bytes of the result do not depend on the number of threads. The hierarchy is smoothed aggregation (Vanek,
-Mandel and Brezina 1996, doi:10.1007/BF02238511) as set up by PyAMG; the smoother is Chebyshev's polynomial
-(Adams et al. 2003, doi:10.1016/S0021-9991(03)00194-3), which serves all columns in one product.
+Planes are factorised: LU of SuperLU (Demmel et al. 1999, doi:10.1137/S0895479895291765), 3 to 10 times faster there
+than iterating and as fast for every tension. Volumes fill the factors in, and go through conjugate gradients with an
+algebraic multigrid preconditioner: smoothed aggregation (Vanek, Mandel and Brezina 1996, doi:10.1007/BF02238511) as
+set up by PyAMG, smoothed by Chebyshev's polynomial (Adams et al. 2003, doi:10.1016/S0021-9991(03)00194-3), which serves
+all columns in one product.
+
+The bytes of the result do not depend on the number of threads: SuperLU's BLAS is held to one, the rest is sparse
+products and element-wise sums in one fixed order, without BLAS, random start or clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyamg.aggregation import smoothed_aggregation_solver
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
+from threadpoolctl import ThreadpoolController
 
 Columns = NDArray[np.float64]
 _Rough = NDArray[np.float32]
@@ -25,6 +34,8 @@ _COARSEST = 40
 _MAX_ITERATIONS = 3000
 _DEGREE = 3
 _DAMPED_BAND = 20.0
+_DIRECT = 60_000
+"""Unknowns that are factorised at once: about 6 million factor entries, 75 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,58 @@ class Multigrid:
         x = _smooth(level, right, None)
         x += level.prolong @ self(level.restrict @ (right - level.matrix @ x), depth + 1)
         return _smooth(level, right, x)
+
+
+def solve_planar(matrix: Any, right: Columns) -> Columns:
+    """Solve `matrix @ x = right`, exact to rounding, where the unknowns lie in a plane.
+
+    Connected parts are factorised in groups, so memory does not grow with the number of holes; a part too large to
+    be factorised goes to `solve`.
+
+    Args:
+        matrix: CSR float64 `(n, n)`, symmetric positive definite.
+        right: float64 `(n, k)`; a column of zeros gives exactly zeros.
+
+    Raises:
+        ArithmeticError: the matrix is not positive definite.
+    """
+    n_parts, part = connected_components(matrix, directed=False)
+    x = np.empty_like(right)
+    for rows in _groups(part, n_parts):
+        block = matrix if len(rows) == len(part) else matrix[rows][:, rows]
+        x[rows] = _direct(block, right[rows]) if len(rows) <= _DIRECT else solve(block.tocsr(), right[rows])
+    return x
+
+
+def _groups(part: NDArray[np.integer[Any]], n_parts: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows of whole parts, in order, as many parts at once as may be factorised together."""
+    sizes = np.bincount(part, minlength=n_parts)
+    group = np.zeros(n_parts, dtype=np.intp)
+    number, filled = 0, 0
+    for k, size in enumerate(sizes):
+        if filled and filled + size > _DIRECT:
+            number, filled = number + 1, 0
+        group[k] = number
+        filled += int(size)
+    order = np.argsort(group[part], kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(group[part][order])) + 1)
+
+
+def _direct(matrix: Any, right: Columns) -> Columns:
+    with _pools().limit(limits=1):
+        try:
+            factors = splu(
+                matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            )
+        except RuntimeError as error:
+            raise ArithmeticError(f"spline equations of {len(right)} pixels: {error}") from None
+        solved: Columns = factors.solve(right)
+    return solved
+
+
+@lru_cache(maxsize=1)
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def solve(matrix: Any, right: Columns, start: Columns | None = None) -> Columns:

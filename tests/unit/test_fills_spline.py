@@ -7,8 +7,9 @@ import pytest
 import rasterio
 from scipy import sparse
 
-from pipeline.fills import harmonic, tension
-from pipeline.fills._solve import solve
+from pipeline.fills import _solve, harmonic, tension
+from pipeline.fills._graph import build
+from pipeline.fills._solve import solve, solve_planar
 from pipeline.fills.base import Window
 
 
@@ -180,3 +181,17 @@ def test_tension_beats_harmonic_on_scattered_holes_of_a_real_tile(data_dir, shar
     window = Window(values=np.where(hole, 0, truth), valid=~hole, hole=hole, spacing=(1.0, 1.0))
     errors = [np.square(f - truth).mean(axis=(1, 2)) for f in (harmonic.fill(window), tension.fill(window))]
     assert np.mean(10 * np.log10(errors[0] / errors[1])) > 0.5
+
+
+@pytest.mark.parametrize("at_once", [60_000, 40, 5])
+def test_planes_solved_directly_agree_with_iterating(at_once, monkeypatch):
+    """Factorised whole, in groups of parts, or (parts too large) not at all: the same solution, zeros stay zeros."""
+    hole = np.zeros((40, 44), dtype=bool)
+    hole[3:9, 4:12] = hole[20:26, 8:13] = hole[30:33, 30:40] = hole[12, 30] = True
+    system = build(hole, np.ones_like(hole), (1.0, 1.0), 0.9)
+    right = np.random.default_rng(0).normal(size=(len(system.unknown), 3))
+    right[:, 1] = 0.0
+    monkeypatch.setattr(_solve, "_DIRECT", at_once)
+    direct = solve_planar(system.inner, right)
+    assert np.allclose(direct, solve(system.inner, right), rtol=0, atol=1e-5)
+    assert not direct[:, 1].any()
