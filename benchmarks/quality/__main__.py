@@ -1,0 +1,109 @@
+"""Print the table of restoration quality: `INPAINT_DATA=... python -m benchmarks.quality`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# a worker a core: arithmetic libraries with threads of their own would only get in each other's way
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.quality.cases import Case, all_cases  # noqa: E402
+from benchmarks.quality.runner import Settings, measure, software_state  # noqa: E402
+from benchmarks.quality.show import print_cases, print_table  # noqa: E402
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--only", action="append", default=[], metavar="FAMILY", help="families that start with this")
+    parser.add_argument("--scenes", action="append", default=[], metavar="NAME", help="scenes that start with this")
+    parser.add_argument("--cases", type=int, metavar="N", help="at most this many holes a family and scene")
+    parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
+    parser.add_argument("--reuse", action="store_true", help="take results of the same case and state from --out")
+    parser.add_argument("--state", help="name of the software state; default: a hash of code and weights")
+    parser.add_argument("--out", type=Path, default=ROOT / "out/quality", help="where results are kept")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--details", action="store_true", help="print every case, too")
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> list[Case]:
+    """Return the cases that the command line asks for."""
+
+    def starts(name: str, beginnings: Sequence[str]) -> bool:
+        return not beginnings or any(name.startswith(b) for b in beginnings)
+
+    return [
+        case
+        for case in all_cases()
+        if starts(case.family, options.only)
+        and starts(case.scene.name, options.scenes)
+        and (options.cases is None or case.number < options.cases)
+    ]
+
+
+_CASES: dict[str, Case] = {}
+
+
+def _measure(name: str, settings: Settings) -> dict[str, Any]:
+    if not _CASES:
+        _CASES.update({case.name: case for case in all_cases()})
+    return measure(_CASES[name], settings)
+
+
+def measured(cases: Sequence[Case], settings: Settings, jobs: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the cases as they are done."""
+    if jobs <= 1:
+        for case in cases:
+            yield measure(case, settings)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_measure, case.name, settings): case.name for case in cases}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except Exception as error:  # a worker that died takes only its case with it
+                family, scene, _ = futures[future].split(" / ")
+                yield {"case": futures[future], "family": family, "scene": scene, "error": repr(error)}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = arguments()
+    cases = chosen(options)
+    if options.list or not cases:
+        print("\n".join(case.name for case in cases) or "no such case; see --list")
+        return
+    settings = Settings(out=options.out.resolve(), state=options.state or software_state(), reuse=options.reuse)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    order = {case.name: k for k, case in enumerate(cases)}
+    rows = []
+    with (settings.out / f"{settings.state}.jsonl").open("a") as log:
+        for done, row in enumerate(measured(cases, settings, options.jobs), start=1):
+            rows.append(row)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            failed = f": {row['error']}" if "error" in row else ""
+            clock = f"{time.monotonic() - started:.0f} s"
+            print(f"{done}/{len(cases)} {clock} {row['case']}{failed}", file=sys.stderr, flush=True)
+    rows.sort(key=lambda row: order[row["case"]])
+    if options.details:
+        print_cases(rows)
+    print_table(rows, settings.state, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The methods to beat: every classical fill of a family, and a plain reference regression of the benchmark's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.quality.scenes import Image
+from pipeline.fills.base import FillSpec, Window
+
+Array = NDArray[np.float32]
+REGRESSION, COPY = "regression + spline", "copy"
+TIME = "mean of the time points beside it"
+
+
+def classical_fills(image: Image) -> list[FillSpec]:
+    """Return the single-image fills that compete on images like this one."""
+    if image.values.ndim == 3:
+        return [
+            FillSpec("nearest"),
+            FillSpec("harmonic"),
+            *(FillSpec("tension", {"t": t}) for t in (0.1, 0.5, 0.75, 0.9, 1.0)),
+        ]
+    tensions = [FillSpec("tension", {"t": t}) for t in (0.9, 0.95, 1.0)]
+    if max(image.spacing) > 1.01 * min(image.spacing):
+        tensions += [FillSpec("tension", {**spec.options, "isotropic": True}) for spec in tensions]
+    through = [FillSpec("through", {"order": order}) for order in ("linear", "cubic")]
+    return [FillSpec("nearest"), FillSpec("harmonic"), *tensions, *through]
+
+
+def estimates(image: Image, hole: NDArray[np.bool_]) -> dict[str, Array]:
+    """Return what every method makes of the holes, by name; float32 `(c, *spatial)`, rounded as the file stores it."""
+    window = window_of(image, hole)
+    found = {spec.label: spec(window) for spec in classical_fills(image)}
+    if image.guides:
+        found |= {REGRESSION: regression(image, window), COPY: copied(image, window)}
+    if image.values.ndim == 4 and len(image.values) > 2:
+        found[TIME] = beside_in_time(window)
+    return {name: as_stored(values, image.values.dtype) for name, values in found.items()}
+
+
+def window_of(image: Image, hole: NDArray[np.bool_]) -> Window:
+    """Return the image with its holes as the fills take it; real clouds are holes, too."""
+    missing = hole | image.hidden
+    values = np.where(missing, 0, image.values).astype(np.float32)
+    return Window(values=values, valid=~missing, hole=missing, spacing=image.spacing)
+
+
+def as_stored(values: Array, dtype: np.dtype) -> Array:
+    """Round and clip as the file's type would."""
+    if dtype.kind not in "iu":
+        return values.astype(np.float32)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(np.float32)
+
+
+def beside_in_time(window: Window) -> Array:
+    """Return the mean of the nearest volumes before and after that have the voxel."""
+    result = window.values.copy()
+    for c in range(len(result)):
+        sides = [k for k in (c - 1, c + 1) if 0 <= k < len(result)]
+        weight = window.valid[sides].astype(np.float32)
+        mean = (weight * window.values[sides]).sum(0) / np.maximum(weight.sum(0), 1)
+        result[c] = np.where(window.hole[c], mean, result[c])
+    return result
+
+
+def copied(image: Image, window: Window) -> Array:
+    """Paste the first guide, scaled to each channel's mean and spread where it has other channels."""
+    guide = image.guides[0].values.astype(np.float32)
+    if len(guide) != len(window.values):
+        guide = np.repeat(guide[:1], len(window.values), axis=0)
+    if image.guides[0].auxiliary:
+        both = window.valid.all(axis=0)
+        for c, band in enumerate(guide):
+            source, target = band[both], window.values[c][both]
+            guide[c] = (band - source.mean()) / max(float(source.std()), 1e-9) * target.std() + target.mean()
+    return np.where(window.hole, guide, window.values)
+
+
+def regression(image: Image, window: Window, *, sigma: float = 12.0) -> Array:
+    """Multi-band ridge, then local regression, then the spline of the residual: what a careful analyst would script.
+
+    Pixels that a guide's own mask hides get the single-image spline.
+    """
+    guide = np.concatenate([g.values.astype(np.float64) for g in image.guides])
+    seen = np.ones(guide.shape[1:], dtype=bool)
+    for g in image.guides:
+        seen &= True if g.hidden is None else ~g.hidden
+    spline = FillSpec("tension", {"t": 0.5 if seen.ndim == 2 else 0.95})
+    common = window.valid.all(axis=0) & seen
+    prediction = _ridge(guide, window.values, common)
+    widths = [sigma * min(image.spacing) / s for s in image.spacing]
+    fit = np.stack(
+        [_local(y.astype(np.float64), x, common, widths) for y, x in zip(window.values, prediction, strict=True)]
+    ).astype(np.float32)
+    valid = window.valid & seen
+    rest = replace(
+        window,
+        values=np.where(valid, window.values - fit, 0).astype(np.float32),
+        valid=valid,
+        hole=window.hole & seen,
+    )
+    estimate = fit + spline(rest)
+    return np.where(window.hole & seen, estimate, spline(window)).astype(np.float32)
+
+
+def _ridge(guide: NDArray[np.float64], target: Array, common: NDArray[np.bool_]) -> NDArray[np.float64]:
+    x, y = guide[:, common], target[:, common].astype(np.float64)
+    centre, spread = x.mean(axis=1, keepdims=True), np.maximum(x.std(axis=1, keepdims=True), 1e-9)
+    x = (x - centre) / spread
+    level = y.mean(axis=1, keepdims=True)
+    gram = np.einsum("in,jn->ij", x, x) + 1e-3 * x.shape[1] * np.eye(len(x))
+    weights = np.linalg.solve(gram, np.einsum("in,jn->ij", x, y - level))
+    flat = (guide.reshape(len(guide), -1) - centre) / spread
+    return np.asarray(np.einsum("ij,in->jn", weights, flat) + level).reshape(len(target), *guide.shape[1:])
+
+
+def _local(
+    y: NDArray[np.float64], x: NDArray[np.float64], common: NDArray[np.bool_], widths: list[float]
+) -> NDArray[np.float64]:
+    """Return the line of `y` over `x` fitted in a Gaussian window around each pixel, at `x`."""
+    weight = common.astype(np.float64)
+    level_x, level_y = x[common].mean(), y[common].mean()
+    dx, dy = x - level_x, np.where(common, y - level_y, 0.0)
+    # a trace of the whole image, for pixels deep in a hole
+    trace = 1e-4
+
+    def mean(part: NDArray[np.float64]) -> NDArray[np.float64]:
+        blurred = ndimage.gaussian_filter(weight * part, widths, mode="nearest") + trace * part[common].mean()
+        return np.asarray(blurred / (ndimage.gaussian_filter(weight, widths, mode="nearest") + trace))
+
+    mx, my = mean(dx), mean(dy)
+    prior = 0.02 * dx[common].var() + 1e-12
+    slope = (mean(dx * dy) - mx * my + prior) / (np.maximum(mean(dx * dx) - mx**2, 0) + prior)
+    return np.asarray(my + slope * (dx - mx) + level_y)

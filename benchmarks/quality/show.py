@@ -1,0 +1,73 @@
+"""Rows and lines as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.quality.runner import OURS
+from benchmarks.quality.table import Line, best_classical, decibel, of_family, quality_table
+
+Row = dict[str, Any]
+HEAD = "| | floor | goal | measured | 95 % interval | places / cases | verdict | |\n|---|---|---|---|---|---|---|---|"
+
+
+def print_table(rows: Sequence[Row], state: str, seconds: float) -> None:
+    """Print the table, and the cases that failed."""
+    print(f"\nsoftware state {state}, {seconds:.0f} s\n")
+    print(markdown(quality_table(rows)))
+    for row in rows:
+        if "error" in row:
+            print(f"\nFAILED {row['case']}: {row['error']}")
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Return the table."""
+    return "\n".join([HEAD, *(_line(line) for line in lines)])
+
+
+def _line(line: Line) -> str:
+    interval = "" if math.isnan(line.low) else f"{_number(line.low, line)} .. {_number(line.high, line)}"
+    mark = "" if math.isnan(line.floor) else ("<= " if line.less else "")
+    cells = (
+        line.title,
+        mark + _number(line.floor, line),
+        mark + _number(line.goal, line),
+        _number(line.value, line),
+        interval,
+        f"{line.places} / {line.cases}",
+        line.verdict,
+        line.note,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float, line: Line) -> str:
+    if math.isnan(value):
+        return ""
+    if line.unit == "dB":
+        return f"{value:+.2f} dB"
+    return f"{value:.1f} %" if line.unit == "%" else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def print_cases(rows: Sequence[Row]) -> None:
+    """Print one line a case: dB, gain over the family's best classical fill, what the run used."""
+    for family in dict.fromkeys(row["family"] for row in rows):
+        members = of_family(rows, family)
+        if not members:
+            continue
+        best = best_classical(members)
+        print(f"\n{family}, best classical: {best}")
+        for row in members:
+            ours = decibel(row, OURS)
+            recipe = row["recipe"]
+            used = f"{recipe['fill']}, network {recipe['network_weight']:.1f}"
+            if recipe["reference_weights"]:
+                used += ", references " + " ".join(f"{w:.1f}" for w in recipe["reference_weights"])
+            number = row["case"].rsplit(" / ", 1)[1]
+            print(
+                f"  {row['scene']:16} {number} {ours:6.2f} dB {ours - decibel(row, best):+6.2f}"
+                f"  90 %: {100 * row['coverage']:5.1f}  seam {row['seam']:.2f}  gradients {row['gradient']:.2f}"
+                f"  {row['seconds']:4.0f} s  {used}"
+            )

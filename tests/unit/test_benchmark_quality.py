@@ -1,0 +1,161 @@
+"""The benchmark's own arithmetic against hand-made cases: whoever judges must be judged first."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import holes, scores, table
+from benchmarks.quality.fills import regression, window_of
+from benchmarks.quality.runner import OURS, Frame
+from benchmarks.quality.scenes import Guide, Image
+
+
+def test_psnr_is_the_mean_over_channels_in_decibel():
+    """Errors of a tenth and a hundredth of the range: 20 and 40 dB, 30 on average; empty channels do not count."""
+    assert scores.psnr([1.0, 0.01], [10.0, 10.0]) == pytest.approx(30.0)
+    assert scores.psnr([1.0, math.nan, 1.0], [10.0, 10.0, 0.0]) == pytest.approx(20.0)
+    assert scores.psnr([0.0], [1.0]) == scores.PERFECT_DB
+    assert math.isnan(scores.psnr([math.nan], [1.0]))
+
+
+def test_only_scored_pixels_count():
+    """An error elsewhere is nobody's; a channel without scored pixels has no score."""
+    truth = np.zeros((2, 4, 4))
+    estimate = truth.copy()
+    estimate[0, 0, 0], estimate[1] = 3.0, 9.0
+    scored = np.zeros(truth.shape, dtype=bool)
+    scored[0, 0, :2] = True
+    mse = scores.squared_error(estimate, truth, scored)
+    assert mse[0] == pytest.approx(4.5)
+    assert math.isnan(mse[1])
+
+
+def test_parts_are_scored_one_by_one():
+    """Two holes, one wrong by two: its mean is 4, the other's 0, unscored pixels of a part are left out."""
+    truth = np.zeros((1, 2, 6))
+    labels = np.array([[1, 1, 0, 2, 2, 2], [1, 1, 0, 2, 2, 2]])
+    estimate = np.where(labels == 2, 2.0, 0.0)[None]
+    scored = labels > 0
+    scored[:, 5] = False
+    np.testing.assert_allclose(scores.by_part(estimate, truth, scored, labels), [[0.0], [4.0]])
+
+
+def test_tiles_cover_the_image_once():
+    """Numbers run from 1 and change every `edge` pixels on each axis."""
+    label = scores.tiles((5, 4), 2)
+    assert sorted(np.unique(label)) == list(range(1, 7))
+    assert (label[:2, :2] == label[0, 0]).all()
+    assert label[0, 0] != label[2, 0] != label[4, 0]
+
+
+def test_seam_and_gradients_of_the_truth_are_one():
+    """A perfect result scores 1; a flat one has no gradient inside."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(2, 20, 20))
+    hole = np.zeros((20, 20), dtype=bool)
+    hole[5:12, 4:15] = True
+    assert scores.rim_seam(truth, truth, hole) == pytest.approx(1.0)
+    assert scores.gradient_ratio(truth, truth, hole) == pytest.approx(1.0)
+    assert scores.gradient_ratio(np.where(hole, 0.0, truth), truth, hole) == 0.0
+
+
+def test_bootstrap_resamples_places_not_cases():
+    """Many equal cases of two places: the interval spans the places; one place alone has none."""
+    value, low, high = scores.bootstrap({"a": [0.0] * 500, "b": [1.0] * 500})
+    assert (value, low, high) == (0.5, 0.0, 1.0)
+    _, low, high = scores.bootstrap({str(k): [float(k)] for k in range(40)})
+    assert 13 < low < 19.5 < high < 26
+    assert scores.bootstrap({"a": [1.0, 2.0]})[0] == 1.5
+    assert all(math.isnan(v) for v in scores.bootstrap({"a": [1.0, 2.0]})[1:])
+    assert scores.bootstrap({"a": [1.0], "b": [5.0], "c": [2.0]}) == scores.bootstrap(
+        {"c": [2.0], "b": [5.0], "a": [1.0]}
+    )
+
+
+def test_coverage_and_rank():
+    """Half of the errors inside; order reversed is -1."""
+    assert scores.coverage(np.array([1.0, -3.0]), np.array([1.0, 1.0])) == 0.5
+    assert scores.spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
+    assert math.isnan(scores.spearman([1, 2], [1, 2]))
+
+
+def _row(family: str, place: str, ours: float, fills: dict[str, float]) -> table.Row:
+    """Return a row of one channel with range 1 and mean squared errors as given."""
+    methods = {OURS: ours, **fills}
+    scored = {name: {"mse": [v], "components": [[v], [v]], "tiles": []} for name, v in methods.items()}
+    return {
+        "case": f"{family} / {place} / 0",
+        "family": family,
+        "place": place,
+        "range": [1.0],
+        "methods": scored,
+    }
+
+
+def test_the_best_fill_is_chosen_for_the_family_not_the_file():
+    """`b` wins on average though `a` wins on one file; the gain is counted against `b` everywhere."""
+    rows = [
+        _row("cloud", "x", 0.01, {"a": 0.10, "b": 0.02}),
+        _row("cloud", "y", 0.01, {"a": 0.01, "b": 0.02}),
+    ]
+    assert table.best_classical(rows) == "b"
+    line = table.gain_line("cloud", rows, 0, 5)
+    assert line.value == pytest.approx(10 * math.log10(2))
+    assert line.verdict == "floor"
+    assert (line.places, line.cases) == (2, 2)
+
+
+def test_components_worse_than_the_best_fill_are_counted():
+    """Two of four components are worse by more than 0.05 dB."""
+    rows = [_row("cloud", "x", 0.03, {"a": 0.02}), _row("cloud", "y", 0.0201, {"a": 0.02})]
+    assert table.parts_worse(rows, "components") == {"x": [1.0, 1.0], "y": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.5, "goal"), (5.0, "floor"), (9.0, "**below the floor**")])
+def test_small_is_good_where_it_should_be(value, verdict):
+    """Of harm, less is more."""
+    assert table.Line(title="", unit="%", floor=8, goal=1, value=value, less=True).verdict == verdict
+
+
+def _image(values: np.ndarray, **more) -> Image:
+    shape = values.shape[1:]
+    nothing = np.zeros(shape, dtype=bool)
+    return Image(values=values, hidden=nothing, counted=~nothing, spacing=(1.0,) * len(shape), **more)
+
+
+def test_what_a_guide_cannot_see_is_not_scored():
+    """Pixels under the reference's own cloud judge no method."""
+    clouded = np.zeros((8, 8), dtype=bool)
+    clouded[:, 4:] = True
+    values = np.zeros((1, 8, 8), dtype=np.uint8)
+    image = _image(values, guides=(Guide(values=values, hidden=clouded),))
+    hole = np.zeros((1, 8, 8), dtype=bool)
+    hole[:, 2:6, 2:6] = True
+    assert Frame.of(image, hole).scored.sum() == 8
+
+
+def test_the_reference_baseline_undoes_a_linear_change():
+    """A reference that differs by gain and offset restores the hole almost exactly."""
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(2, 64, 64)).astype(np.float32)
+    mixed = np.stack([2 * truth[0] + truth[1] + 5, truth[0] - 3 * truth[1]])
+    hole = np.zeros((2, 64, 64), dtype=bool)
+    hole[:, 20:40, 20:40] = True
+    image = _image(truth, guides=(Guide(values=mixed),))
+    result = regression(image, window_of(image, hole))
+    assert np.abs(result - truth)[hole].max() < 0.05
+    assert (result == truth)[~hole].all()
+
+
+def test_holes_have_the_size_they_promise():
+    """Shares, squares, margins and runs of slices."""
+    rng = np.random.default_rng(2)
+    assert holes.points(rng, (200, 200), 0.3).mean() == pytest.approx(0.3, abs=0.02)
+    assert holes.cloud(rng, (128, 128), 0.2).mean() == pytest.approx(0.2, abs=0.001)
+    assert holes.squares(rng, (256, 256), 32, 8).sum() == 8 * 32 * 32
+    assert holes.margin((50, 40), 16, ((0, True),))[-16:].all()
+    assert holes.slices(rng, (60, 9, 9), 3, 3).all(axis=(1, 2)).sum() == 9
+    assert 0.1 < holes.wedges(rng, (256, 256)).mean() < 0.35
