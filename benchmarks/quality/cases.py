@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from benchmarks.quality import holes
+from benchmarks.quality import holes, pairs, volumes
 from benchmarks.quality.scenes import Image, Scene, single_scenes
 
 Draw = Callable[[np.random.Generator, Image], NDArray[np.bool_]]
@@ -105,6 +106,60 @@ def single_image_cases() -> list[Case]:
     ]
 
 
+def paired_cases() -> list[Case]:
+    """Return the families with another date or sensor of the same place."""
+    draws = [_cloud(0.25), _squares(48, 5)]
+    return [
+        *_cases("clear reference", pairs.clear_pairs(), draws),
+        *_cases("cloudy reference", pairs.cloudy_pairs(), draws, also_alone=True),
+        *_cases("changed reference", pairs.changed_pairs(), draws),
+        *_cases("radar", pairs.radar_pairs(), draws[:1]),
+    ]
+
+
+def _slices(number: int) -> Draw:
+    return lambda rng, image: holes.slices(rng, _shape(image), number, groups=3)
+
+
+def _blobs(low: float, high: float, count: int) -> Draw:
+    return lambda rng, image: holes.blobs(rng, image.counted, (low, high), count, image.spacing)
+
+
+def _metal(rng: np.random.Generator, image: Image) -> NDArray[np.bool_]:
+    """Implants sit in bone: blobs of 1-1.5 cm around dense voxels."""
+    bone = ndimage.binary_dilation(image.values[0] > 250, iterations=3)
+    return holes.blobs(rng, np.asarray(bone), (3, 5), 6, image.spacing)
+
+
+def _lost_in_time(*lost: tuple[int, tuple[int, ...]]) -> Draw:
+    """Lose the slices of single time points, `(time, slices)`."""
+
+    def draw(_: np.random.Generator, image: Image) -> NDArray[np.bool_]:
+        hole = np.zeros(image.values.shape, dtype=bool)
+        for time, numbers in lost:
+            hole[time, list(numbers)] = True
+        return hole
+
+    return draw
+
+
+def volume_cases() -> list[Case]:
+    """Return the families of volumes."""
+    lesions = [_blobs(6, 8, 6), _blobs(10, 12, 3)]
+    heads = [*volumes.t1_volumes(), volumes.flair_volume()]
+    series = [_lost_in_time((3, (9, 10)), (7, (5,))), _lost_in_time((4, (8,)), (6, (11, 12, 13)))]
+    return [
+        *_cases("slice drop", heads, [_slices(1), _slices(2), _slices(3)]),
+        *_cases("thick slice drop", volumes.thick_volumes(), [_slices(1)]),
+        *_cases("blob T1", volumes.t1_volumes(), lesions),
+        *_cases("blob other contrast", volumes.other_contrasts(), lesions[:1]),
+        *_cases("border slab", heads, [_margin(6, (2, True))]),
+        *_cases("auxiliary contrast", volumes.guided_volumes(), lesions),
+        *_cases("series", [volumes.series()], series),
+        *_cases("CT metal", [volumes.computed_tomography()], [_metal, _metal]),
+    ]
+
+
 def all_cases() -> list[Case]:
     """Return every case of the benchmark."""
-    return single_image_cases()
+    return [*single_image_cases(), *paired_cases(), *volume_cases()]

@@ -35,6 +35,13 @@ def estimates(image: Image, hole: NDArray[np.bool_]) -> dict[str, Array]:
     """Return what every method makes of the holes, by name; float32 `(c, *spatial)`, rounded as the file stores it."""
     window = window_of(image, hole)
     found = {spec.label: spec(window) for spec in classical_fills(image)}
+    if image.values.ndim == 4:
+        # on cubic voxels the unit of length changes nothing, but families mix cubic and other voxels
+        found |= {
+            f"{n} isotropic=True": v
+            for n, v in found.items()
+            if n.startswith("tension") and "iso" not in n and f"{n} isotropic=True" not in found
+        }
     if image.guides:
         found |= {REGRESSION: regression(image, window), COPY: copied(image, window)}
     if image.values.ndim == 4 and len(image.values) > 2:

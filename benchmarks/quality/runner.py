@@ -21,6 +21,7 @@ from benchmarks.quality import engine, scores
 from benchmarks.quality.cases import Case, content_key
 from benchmarks.quality.fills import as_stored, estimates
 from benchmarks.quality.scenes import Image
+from benchmarks.quality.trained import seen
 
 OURS, ALONE = "ours", "ours without guides"
 TILE = 32
@@ -67,7 +68,7 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
         "place": case.scene.place,
         "sensor": case.scene.sensor,
         "unseen": case.scene.unseen,
-        "tags": sorted(case.scene.tags),
+        "trained": seen(case.scene),
     }
     # a case that never ends is a failed case
     signal.signal(signal.SIGALRM, _too_long)

@@ -1,13 +1,14 @@
 """What is tested on: real images, where they were taken, and whether the shipped weights have seen them.
 
 Bands of optical scenes come as (red, near infrared, short-wave infrared); with references green is added in front.
+
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,6 @@ class Scene:
     part: tuple[float, float, float, float] = (0, 0, 1, 1)
     unseen: bool = False
     credit: str = ""
-    tags: frozenset[str] = field(default_factory=frozenset)
 
 
 def read_raster(file: str, bands: tuple[int, ...], crop: Crop | None = None) -> Array:
@@ -97,7 +97,8 @@ def read_raster(file: str, bands: tuple[int, ...], crop: Crop | None = None) -> 
     return values
 
 
-def _flat(values: Array, **options: Any) -> Image:
+def flat(values: Array, **options: Any) -> Image:
+    """Return an optical image; `options` are fields of `Image`."""
     shape = values.shape[1:]
     return Image(
         values=values,
@@ -116,7 +117,7 @@ def optical(
         name=name,
         place=place,
         sensor=sensor,
-        load=lambda: _flat(read_raster(file, bands, crop)),
+        load=lambda: flat(read_raster(file, bands, crop)),
         files=(f"satellite/{file}",),
         **more,
     )

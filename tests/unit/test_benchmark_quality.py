@@ -90,6 +90,7 @@ def _row(family: str, place: str, ours: float, fills: dict[str, float]) -> table
         "case": f"{family} / {place} / 0",
         "family": family,
         "place": place,
+        "trained": "no",
         "range": [1.0],
         "methods": scored,
     }
