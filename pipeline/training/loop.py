@@ -80,7 +80,7 @@ def train(config_path: str | Path, *, resume: bool = False) -> dict[str, Any]:
         last = state.step == config.steps
         if last or state.step % config.validate_every == 0:
             gains = _validate(state, cases, config)
-            _append(curve, state.step, float(np.mean(running)), gains)
+            _append(curve, state.step, float(np.exp(np.mean(running))), gains)
             running = []
         if last or state.step % config.checkpoint_every == 0:
             _save(state, checkpoint)

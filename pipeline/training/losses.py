@@ -1,4 +1,4 @@
-"""Losses in the holes, every sample weighing the same whatever its difficulty."""
+"""Losses in the holes: logarithms of ratios to the base fill's error, as the gain in dB is what counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_EASY = 3e-4
+_EASY = 1e-4
+"""Smooth-L1 (squared normalised error / 2) below which a sample counts as solved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,8 @@ class Losses:
     """Terms of one batch, scalars.
 
     Attributes:
-        fit: smooth-L1 of the residual over that of the base fill; 1 = no better than the fill.
-        gradient: L1 of finite differences over those of the base fill.
+        fit: logarithm of smooth-L1 of the residual over that of the base fill; 0 = no better than the fill.
+        gradient: the same of the L1 of finite differences.
         likelihood: negative log-likelihood of a Laplace distribution with the stated scale.
     """
 
@@ -45,10 +46,14 @@ def losses(output: Tensor, target: Tensor, hole: Tensor) -> Losses:
     # The mean is detached: the scale must describe the errors, not excuse them.
     nll = _sum((error.detach().abs() * torch.exp(-log_scale) + log_scale) * hole) / count
     return Losses(
-        fit=(after / (before + _EASY)).mean(),
-        gradient=(_differences(error) / (_differences(missed) + _EASY * count)).mean(),
+        fit=_log_ratio(after, before),
+        gradient=_log_ratio(_differences(error) / count, _differences(missed) / count),
         likelihood=nll.mean(),
     )
+
+
+def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
+    return torch.log((after + _EASY) / (before + _EASY)).mean()
 
 
 def _sum(field: Tensor) -> Tensor:
