@@ -40,7 +40,7 @@ def test_easy_and_hard_samples_weigh_the_same():
         output = torch.zeros(3, 2, 16, 16)
         output[i, 0] = target[i] / 2
         helped.append(-float(losses(output, target, hole).fit))
-    assert helped[0] == pytest.approx(helped[1], rel=0.1)
+    assert helped[0] == pytest.approx(helped[1], rel=0.25)
 
 
 def test_a_sample_the_fill_solves_does_not_drown_the_others():
