@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_EASY = 1e-4
+_EASY = 1e-3
 """Smooth-L1 (squared normalised error / 2) below which a sample counts as solved."""
 
 
