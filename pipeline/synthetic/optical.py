@@ -6,7 +6,7 @@ size that spectral libraries give; nothing is copied from one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +111,58 @@ def optical_scene(
     return OpticalScene(images=tuple(images), truths=tuple(truths), scl=tuple(scls), cloudy=cloudy)
 
 
+def varied_scene(shape: tuple[int, int] = (256, 256), seed: int = 0) -> Array:
+    """Draw a clear scene for training: farmland or wild land, flat or hilly, of 10 to 20 m pixels, sharp or soft.
+
+    How strong texture, relief and optics may be was set so that spectra and the errors of splines in holes lie
+    among those of real Sentinel-2 and Landsat tiles (docs/decisions/training.md).
+
+    Args:
+        shape: `(y, x)` in pixels.
+        seed: any non-negative integer; the same arguments give the same bytes.
+
+    Returns:
+        float32 `(6, y, x)`, reflectance x 10000 of `BANDS`.
+    """
+    rng = np.random.default_rng([seed, 6])
+    zoom = int(rng.integers(1, 3))
+    large = (shape[0] * zoom, shape[1] * zoom)
+    land = landscape(rng, large)
+    absent = [kind for kind, share in ((WATER, 0.4), (TOWN, 0.5), (ROAD, 0.3)) if rng.random() < share]
+    land = replace(land, cover=np.where(np.isin(land.cover, absent), FIELD, land.cover).astype(np.uint8))
+    wild = rng.random() < 0.5
+    if wild:
+        land = _overgrown(rng, land)
+    season = _first_season(rng, land.parcels)
+    if wild:
+        season = season._replace(vigour=np.sort(season.vigour), hue=np.sort(season.hue))
+    surface = _surface(land, season) * _rough(rng, large)
+    seen = surface.reshape(len(BANDS), shape[0], zoom, shape[1], zoom).mean(axis=(2, 4))
+    return _store(_sense(rng, np.asarray(seen, dtype=np.float32), rng.uniform(0.45, 0.9))).astype(np.float32)
+
+
+def _overgrown(rng: np.random.Generator, land: Landscape) -> Landscape:
+    """Replace most fields by vegetation without straight edges: each "parcel" is a height line of noise."""
+    shape = land.cover.shape
+    growth = fractal(rng, shape, slope=rng.uniform(1.1, 1.7), longest=rng.uniform(60, 300), shortest=2.0)
+    levels = 512
+    line = np.clip((growth + 3.0) / 6.0 * levels, 0, levels - 1).astype(np.int32)
+    wood = fractal(rng, shape, slope=1.4, longest=120, shortest=2.5) > rng.uniform(-0.5, 1.5)
+    cover = np.where(np.isin(land.cover, (FIELD, GRASS)) & wood, WOOD, land.cover).astype(np.uint8)
+    return replace(land, cover=cover, parcel=line, parcels=levels)
+
+
+def _rough(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Return factors around 1 of fine texture and of light on slopes."""
+    strength = np.exp(rng.uniform(np.log(0.008), np.log(0.08)))
+    grain = strength * fractal(rng, shape, slope=rng.uniform(0.4, 1.2), longest=60, shortest=2.0)
+    if rng.random() < 0.4:
+        height = fractal(rng, shape, slope=2.0, longest=rng.uniform(60, 250), shortest=3.0)
+        lit = np.gradient(height)[int(rng.integers(2))]
+        grain = grain + rng.uniform(0.03, 0.25) * lit / max(float(lit.std()), 1e-6)
+    return np.asarray(np.exp(np.clip(grain, -1.0, 1.0)), dtype=np.float32)
+
+
 def _first_season(rng: np.random.Generator, parcels: int) -> _Season:
     shape_a, shape_b = rng.uniform(0.5, 1.1), rng.uniform(0.5, 1.1)
     return _Season(
@@ -157,12 +209,12 @@ def _surface(land: Landscape, season: _Season) -> Array:
     return np.asarray(lit, dtype=np.float32)
 
 
-def _sense(rng: np.random.Generator, surface: Array) -> Array:
+def _sense(rng: np.random.Generator, surface: Array, softness: float = 1.0) -> Array:
     """Blur by the optics (the short-wave infrared bands have 20 m pixels) and add detector noise."""
     seen = np.empty_like(surface)
     for band, values in enumerate(surface):
         coarse = BANDS[band] in {"B11", "B12"}
-        seen[band] = ndimage.gaussian_filter(values, 1.15 if coarse else 0.6, mode="nearest")
+        seen[band] = ndimage.gaussian_filter(values, softness * (1.15 if coarse else 0.6), mode="nearest")
     noise = rng.standard_normal(seen.shape, dtype=np.float32)
     return np.asarray(seen + noise * (6.0 + 0.004 * seen), dtype=np.float32)
 

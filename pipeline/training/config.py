@@ -10,7 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline._yaml import expand_environment, explain, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.training.masks import FAMILIES
+from pipeline.models.base import Card, find_weights, read_card
+from pipeline.training.masks import FAMILIES, TENSIONS
+
+TILE = {2: 256, 3: 48}
+TUNING_TILE = {2: 128, 3: 48}
+_TUNING: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "steps": 600,
+    "validate_every": 50,
+    "checkpoint_every": 100,
+    "patience": 4,
+    "masks_per_tile": 12,
+}
+"""Defaults that differ when training starts from weights: few images, little to learn, nothing to forget."""
 
 
 class _Part(BaseModel):
@@ -29,7 +42,10 @@ class Images(_Part):
     masks: tuple[Mapping[str, Any], ...] = Field(default=(), description="Pixels not to learn from.")
     tiles: int = Field(default=16, ge=1, description="Most tiles taken from one file.")
     repeats: int = Field(default=1, ge=1, description="Rounds of masks over each tile.")
-    zoom: int = Field(default=1, ge=1, le=4, description="Average this many pixels a side into one.")
+    observed: float = Field(default=0.9, gt=0, le=1, description="Least share of observed pixels of a tile.")
+    zoom: int | tuple[int, ...] = Field(
+        default=1, description="Average this many pixels into one; one number for all axes, or one an axis."
+    )
     contrast: float = Field(default=0.02, ge=0, description="Least tile deviation / robust range of the file.")
     data_licence: str = Field(default="", description="For the card: where the data are from and their licence.")
 
@@ -37,10 +53,10 @@ class Images(_Part):
 class Synthetic(_Part):
     """Scenes drawn from `pipeline.synthetic`, for licence-free training."""
 
-    synthetic: Literal["optical", "brain"]
+    synthetic: Literal["optical", "brain", "body"]
     count: int = Field(ge=1, description="How many scenes.")
     seed: int = Field(default=0, ge=0, description="Of the first; the others follow.")
-    tiles: int = Field(default=4, ge=1, description="Tiles of each scene (brain) - optical scenes are one tile.")
+    tiles: int = Field(default=4, ge=1, description="Tiles of each volume; an optical scene is one tile.")
     repeats: int = Field(default=1, ge=1, description="Rounds of masks over each tile.")
     contrast: Literal["t1", "random"] = Field(default="t1", description="Brains only.")
 
@@ -62,6 +78,18 @@ class Loss(_Part):
     scale: float = Field(default=0.2, ge=0, description="Likelihood of the stated scale.")
 
 
+class Augment(_Part):
+    """Changes of a tile before its holes are cut; each happens to `share` of the training holes on its own.
+
+    Gain and offset are not among them: local normalisation takes them out.
+    """
+
+    share: float = Field(default=0.25, ge=0, le=1)
+    gamma: float = Field(default=0.5, ge=0, le=2, description="Exponent of the tone curve: exp(+- this) at most.")
+    noise: float = Field(default=0.02, ge=0, le=0.2, description="Largest noise deviation / robust range.")
+    blur: float = Field(default=0.8, ge=0, le=4, description="Largest deviation of a Gaussian blur, pixels.")
+
+
 class TrainingConfig(_Part):
     """All that decides a training run."""
 
@@ -73,7 +101,13 @@ class TrainingConfig(_Part):
         default=(), description="Scenes held out; if empty, one scene in five of `train` is."
     )
     base_fill: Mapping[str, Any] = Field(default={"kind": "tension"}, description="Fill kind and options.")
+    tensions: Mapping[str, tuple[float, float]] | None = Field(
+        default=None,
+        description="Range of the tension t by hole family: drawn anew for every training hole, its middle in "
+        "validation. Other families use base_fill; {} turns it off. Default: what self-tests tend to choose.",
+    )
     masks: Mapping[str, float] = Field(default_factory=dict, description="Hole families and their shares.")
+    augment: Augment = Augment()
     tile: int = Field(default=256, ge=16, description="Extent of precomputed tiles.")
     masks_per_tile: int = Field(default=8, ge=1)
     bands_per_mask: int = Field(default=3, ge=1)
@@ -83,16 +117,32 @@ class TrainingConfig(_Part):
     batch: int = Field(default=8, ge=1)
     steps: int = Field(default=2000, ge=1)
     learning_rate: float = Field(default=1.2e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0, description="Of AdamW.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights.")
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
     bfloat16: bool = Field(default=True, description="Mixed precision in training.")
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
-    start_from: str | None = Field(default=None, description="Weights to continue from: a name or a file.")
+    validation_cases: int = Field(default=120, ge=1, description="Most cases validated on, shared by families.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many validations without a better score."
+    )
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:N; only on a cpu are runs repeatable to the bit.")
+    loaders: int = Field(default=1, ge=1, description="Threads that cut batches ahead of the network.")
+    start: str | None = Field(
+        default=None,
+        description="Weights to start from: a name or a file. Dimensions, network, base fill and holes are then "
+        "those of its card unless given, and the defaults those of a short adaptation.",
+    )
     output: str = Field(description="Weights file to write; card, curve and checkpoint lie beside it.")
     cache: str = Field(default=".cache/training", description="Folder for precomputed fills.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for the card: limits, intended use.")
+    licence: str = Field(default="not stated", description="Of the weights, for the card.")
+    searched: tuple[Mapping[str, Any], ...] = Field(
+        default=(), description="Table of the search that chose these values; `train --search` writes it."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
@@ -100,6 +150,8 @@ class TrainingConfig(_Part):
         if unknown:
             known = ", ".join(sorted(FAMILIES[self.ndim]))
             raise ValueError(f"masks: no family '{unknown[0]}' in {self.ndim}-D (known: {known})")
+        if stray := sorted(set(self.tensions or {}) - set(FAMILIES[self.ndim])):
+            raise ValueError(f"tensions: no family '{stray[0]}' in {self.ndim}-D")
         if self.patch > self.tile:
             raise ValueError(f"patch {self.patch} must not be larger than tile {self.tile}")
         multiple = 2 ** (len(self.network.widths) - 1)
@@ -112,6 +164,13 @@ class TrainingConfig(_Part):
         """Hole families and their shares; all families alike if none are given."""
         return dict(self.masks) or dict.fromkeys(FAMILIES[self.ndim], 1.0)
 
+    @property
+    def tension_ranges(self) -> dict[str, tuple[float, float]]:
+        """Range of `t` by hole family; empty for base fills without tension."""
+        if self.tensions is not None:
+            return dict(self.tensions)
+        return dict(TENSIONS[self.ndim]) if self.base_fill.get("kind") == "tension" else {}
+
 
 def read_config(path: Path) -> TrainingConfig:
     """Read a training config; relative paths and `${NAME}` in it are resolved.
@@ -120,8 +179,13 @@ def read_config(path: Path) -> TrainingConfig:
         ConfigError: not readable, an unknown or missing key, or values that do not fit together.
     """
     document = read_yaml(path)
+    data = dict(document.data)
+    start = data.get("start")
+    if isinstance(start, str):
+        weights = start_weights(start, path)
+        data = _inherited(data, read_card(weights)) | {"start": str(weights)}
     try:
-        config = TrainingConfig.model_validate(document.data)
+        config = TrainingConfig.model_validate(_sized(data))
     except ValidationError as error:
         raise ConfigError(explain(error, document, {(): list(TrainingConfig.model_fields)})) from None
     return config.model_copy(
@@ -132,6 +196,40 @@ def read_config(path: Path) -> TrainingConfig:
             "validate_on": tuple(_resolved(part, path) for part in config.validate_on),
         }
     )
+
+
+def start_weights(start: str, config: Path) -> Path:
+    """Return the file that `start` names: shipped weights, else a path relative to the config file.
+
+    Raises:
+        ConfigError: neither exists.
+    """
+    relative = Path(resolve(start, config))
+    return relative if relative.is_file() else find_weights(start)
+
+
+def _inherited(data: Mapping[str, Any], card: Card) -> dict[str, Any]:
+    """Add what the config does not say and the weights' card does, and the defaults of an adaptation."""
+    made = (card.model_extra or {}).get("training", {})
+    told: dict[str, Any] = {key: made[key] for key in ("patch", "batch", "masks", "loss") if key in made}
+    card_says: dict[str, Any] = {
+        "ndim": card.ndim,
+        "network": dict(card.architecture),
+        "base_fill": dict(card.base_fill),
+    }
+    result = card_says | told | {"tile": TUNING_TILE[card.ndim]} | _TUNING | dict(data)
+    if isinstance(data.get("train"), list):
+        # a user's few images are used even where clouds hide a part of a tile
+        result["train"] = [
+            {"observed": 0.5} | part if isinstance(part, dict) and "paths" in part else part for part in data["train"]
+        ]
+    return result
+
+
+def _sized(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the tile of the image's dimensions where the config names none."""
+    ndim = data.get("ndim", 2)
+    return {"tile": TILE.get(ndim, TILE[2])} | dict(data) if isinstance(ndim, int) else dict(data)
 
 
 def resolve(text: str, config: Path) -> str:

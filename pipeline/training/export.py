@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save
 
 from pipeline.models._unet import ResidualUNet
+from pipeline.models.base import read_card
 from pipeline.training.config import Images, Synthetic, TrainingConfig
 
 _LIMITS = (
@@ -52,14 +53,16 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
         "training": _training(config) | {"steps_done": progress["step"]},
         "data": [_described(part) for part in config.train],
         "validation": {
-            "data": [_described(part) for part in config.validate_on],
+            "data": [_described(part) for part in config.validate_on] or "held out of the training data",
             "measure": "gain over the base fill, dB of the squared error in the holes, mean over cases",
-            "gain_db": progress["gain_db"],
-            "cases_worse": progress["cases_worse"],
+            "tension": {family: round((low + high) / 2, 3) for family, (low, high) in config.tension_ranges.items()},
+            **{key: progress[key] for key in ("gain_db", "cases_worse", "gain_db_at_start") if key in progress},
         },
         "limits": [*_LIMITS, *config.notes],
-        "licence": "Apache-2.0",
+        "licence": config.licence,
     }
+    if config.searched:
+        card["search"] = [dict(row) for row in config.searched]
     text = io.StringIO()
     yaml = YAML()
     yaml.width = 100
@@ -70,22 +73,31 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
 
 
 def _training(config: TrainingConfig) -> dict[str, Any]:
-    keys = ("steps", "batch", "patch", "learning_rate", "ema", "seed", "masks")
-    chosen = {key: getattr(config, key) for key in keys}
+    keys = ("steps", "batch", "patch", "tile", "learning_rate", "weight_decay", "clip_norm", "ema", "seed")
+    chosen: dict[str, Any] = {key: getattr(config, key) for key in keys}
     chosen["masks"] = config.shares
+    chosen["tensions"] = {family: list(limits) for family, limits in config.tension_ranges.items()}
+    chosen["augment"] = config.augment.model_dump()
     chosen["loss"] = config.loss.model_dump()
     chosen["torch"] = str(torch.__version__)
+    if config.start is not None:
+        start = read_card(Path(config.start))
+        chosen["start"] = {"name": start.name, "sha256": start.sha256}
     return chosen
 
 
 def _described(part: Images | Synthetic) -> dict[str, Any]:
     if isinstance(part, Synthetic):
-        return {"synthetic": part.synthetic, "scenes": part.count, "first_seed": part.seed}
-    described: dict[str, Any] = {"files": [Path(p).name for p in part.paths]}
+        kind = {"contrast": part.contrast} if part.synthetic == "brain" else {}
+        return {"synthetic": part.synthetic, "scenes": part.count, "first_seed": part.seed, **kind}
+    # a name alone does not say which set: many files are called T1.nii.gz
+    described: dict[str, Any] = {"files": ["/".join(Path(p).parts[-2:]) for p in part.paths]}
     if part.data_licence:
         described["licence"] = part.data_licence
     if part.region:
         described["region"] = list(part.region)
+    if part.zoom != 1:
+        described["zoom"] = part.zoom if isinstance(part.zoom, int) else list(part.zoom)
     return described
 
 

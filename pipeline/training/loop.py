@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,33 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors.torch import load_file
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
+from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
-from pipeline.training.data import DEPTH, HOLE, SCALE, TARGET, Sample, samples
+from pipeline.training.data import HOLE, TARGET, Sample, samples
 from pipeline.training.export import export
 from pipeline.training.losses import losses
+from pipeline.training.validation import INPUT, Gains, autocast, layout, validate
 
 log = logging.getLogger(__name__)
 
-_INPUT = slice(0, DEPTH + 1)
-_VALIDATION_CASES = 96
 _UNIT_SHRINK_3D = 0.3
+_FREE = {
+    "output",
+    "cache",
+    "threads",
+    "loaders",
+    "device",
+    "checkpoint_every",
+    "patience",
+    "summary",
+    "notes",
+    "searched",
+}
+"""Keys that may change between a checkpoint and its continuation: they do not move the weights."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +54,7 @@ class _State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     step: int = 0
     best: float = float("-inf")
+    stale: int = 0
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,39 +67,75 @@ def train(config_path: str | Path, *, resume: bool = False) -> dict[str, Any]:
 
     Returns:
         `weights` (path), `step`, `gain_db` by hole family (`mean` included) over the base fill on held-out
-        scenes, `cases_worse` (share of cases more than 0.05 dB below it) and `seconds`.
+        scenes, `cases_worse` (share of cases more than 0.05 dB below it) and `seconds`; `gain_db_at_start` if
+        training started from weights.
 
     Raises:
         ConfigError: the config is wrong or its images have no clean tile.
         SourceError: an image cannot be read.
+        PlanRefused: the device is not there.
     """
-    started = time.monotonic()
     path = Path(config_path)
     config = read_config(path)
+    return fit(config, samples(config, path), resume=resume)
+
+
+def fit(
+    config: TrainingConfig,
+    data: tuple[list[Sample], list[Sample]],
+    *,
+    resume: bool = False,
+    until: int | None = None,
+) -> dict[str, Any]:
+    """Train on samples that are cut already; see `train`.
+
+    Args:
+        config: all that decides the run.
+        data: training and validation samples.
+        resume: continue from the checkpoint beside the output if there is one.
+        until: stop at this step with a checkpoint, as if interrupted; the learning rate follows `config.steps`.
+    """
+    started = time.monotonic()
+    training, cases = data
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise PlanRefused(f"device '{config.device}': no CUDA device is visible; set device: cpu")
     torch.set_num_threads(config.threads)
-    training, validation = samples(config, path)
-    log.info("%d training and %d validation samples", len(training), len(validation))
+    log.info("%d training samples, %d validation cases", len(training), len(cases))
     state = _start(config)
     checkpoint = Path(config.output).with_suffix(".checkpoint.pt")
     curve = Path(config.output).with_suffix(".curve.csv")
     curve.parent.mkdir(parents=True, exist_ok=True)
     if resume and checkpoint.is_file():
         _load(state, checkpoint, config)
+        _shorten(curve, state.step)
     else:
         curve.unlink(missing_ok=True)
-    cases = _spread(validation)
-    running: list[float] = []
-    while state.step < config.steps:
-        running.append(_one_step(state, training, config))
-        state.step += 1
-        last = state.step == config.steps
-        if last or state.step % config.validate_every == 0:
-            gains = _validate(state, cases, config)
-            _append(curve, state.step, float(np.exp(np.mean(running))), gains)
-            running = []
-        if last or state.step % config.checkpoint_every == 0:
-            _save(state, checkpoint)
+        if config.start is not None:
+            _judge(state, cases, config, curve, float("nan"))
+    _run(state, training, cases, config, min(until or config.steps, config.steps))
     return state.result | {"seconds": time.monotonic() - started}
+
+
+def _run(
+    state: _State, training: Sequence[Sample], cases: Sequence[Sample], config: TrainingConfig, until: int
+) -> None:
+    output = Path(config.output)
+    running: list[float] = []
+    stream = batches(training, config, state.step)
+    while state.step < until and not _stopped(state, config):
+        running.append(_one_step(state, next(stream), config))
+        state.step += 1
+        last = state.step == until
+        if last or state.step % config.validate_every == 0:
+            _judge(state, cases, config, output.with_suffix(".curve.csv"), float(np.exp(np.mean(running))))
+            running = []
+        if last or _stopped(state, config) or state.step % config.checkpoint_every == 0:
+            _save(state, output.with_suffix(".checkpoint.pt"), config)
+    stream.close()
+
+
+def _stopped(state: _State, config: TrainingConfig) -> bool:
+    return config.patience is not None and state.stale >= config.patience
 
 
 def _start(config: TrainingConfig) -> _State:
@@ -93,14 +144,16 @@ def _start(config: TrainingConfig) -> _State:
     if config.ndim == 3:
         # At full strength the deep residual path drowns the zero head's first gradients in 3-D.
         network.shrink_units(_UNIT_SHRINK_3D)
-    if config.start_from is not None:
-        from safetensors.torch import load_file
-
-        from pipeline.models.base import find_weights
-
-        network.load_state_dict(load_file(find_weights(config.start_from)))
-    network = network.to(memory_format=_layout(config.ndim))  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    if config.start is not None:
+        try:
+            network.load_state_dict(load_file(config.start))
+        except (RuntimeError, KeyError) as error:
+            raise ConfigError(
+                f"{config.start}: is no network of {config.ndim} dimensions and widths {list(config.network.widths)} "
+                f"({str(error).splitlines()[0]}); leave out ndim and network to take those of its card"
+            ) from None
+    network = network.to(config.device).to(memory_format=layout(config.ndim))  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=config.learning_rate, total_steps=_cycle(config), pct_start=0.1
     )
@@ -113,24 +166,18 @@ def _cycle(config: TrainingConfig) -> int:
     return max(config.steps + 1, 32)
 
 
-def _layout(ndim: int) -> torch.memory_format:
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d
-
-
-def _one_step(state: _State, training: Sequence[Sample], config: TrainingConfig) -> float:
-    rng = np.random.default_rng([config.seed, state.step, 13])
-    chosen = [training[i] for i in rng.integers(0, len(training), config.batch)]
-    planes = torch.from_numpy(np.stack([crop(s.planes(), config.patch, rng) for s in chosen]))
+def _one_step(state: _State, batch: NDArray[np.float32], config: TrainingConfig) -> float:
+    planes = torch.from_numpy(batch).to(config.device, non_blocking=True)
     state.network.train()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
-        output = state.network(planes[:, _INPUT].contiguous(memory_format=_layout(config.ndim)))
+    with autocast(config):
+        output = state.network(planes[:, INPUT].contiguous(memory_format=layout(config.ndim)))
     terms = losses(output, planes[:, TARGET], planes[:, HOLE])
     loss = terms.fit + config.loss.scale * terms.likelihood
     if config.ndim == 2:
         loss = loss + config.loss.gradient * terms.gradient
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
     state.optimiser.step()
     state.schedule.step()
     decay = min(config.ema, (1 + state.step) / (10 + state.step))
@@ -140,79 +187,44 @@ def _one_step(state: _State, training: Sequence[Sample], config: TrainingConfig)
     return float(terms.fit.detach())
 
 
-def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cut a patch around a random hole pixel, then flip, transpose and negate it at random.
-
-    Args:
-        planes: `(6, *tile)`, see `pipeline.training.data`.
-        size: extent of the patch.
-        rng: source of randomness.
-    """
-    spatial = planes.shape[1:]
-    inside = np.flatnonzero(planes[HOLE])
-    centre = np.unravel_index(int(rng.choice(inside)), spatial)
-    starts = [int(np.clip(c - rng.integers(0, size), 0, n - size)) for c, n in zip(centre, spatial, strict=True)]
-    patch = planes[(slice(None), *(slice(s, s + size) for s in starts))].astype(np.float32)
-    patch = patch.transpose(0, *(1 + rng.permutation(len(spatial))))
-    flipped = tuple(axis + 1 for axis in range(len(spatial)) if rng.random() < 0.5)
-    patch = np.ascontiguousarray(np.flip(patch, flipped))
-    if rng.random() < 0.5:
-        patch[[0, TARGET]] *= -1
-    return np.asarray(patch)
+def _judge(state: _State, cases: Sequence[Sample], config: TrainingConfig, curve: Path, fit_so_far: float) -> None:
+    """Validate the averaged weights, note the result, export them if they are the best so far."""
+    gains = validate(state.average, cases, config)
+    log.info("step %d: %s", state.step, dict(gains.families))
+    _append(curve, state.step, fit_so_far, gains)
+    state.stale += 1
+    if gains.score > state.best:
+        state.best, state.stale = gains.score, 0
+        before = {"gain_db_at_start": dict(gains.families)} if state.step == 0 else {}
+        if "gain_db_at_start" in state.result:
+            before = {"gain_db_at_start": state.result["gain_db_at_start"]}
+        metrics = {"step": state.step, "gain_db": dict(gains.families), "cases_worse": gains.worse, **before}
+        state.result = {"weights": str(export(state.average, config, metrics)), **metrics}
 
 
-def _spread(validation: Sequence[Sample]) -> list[Sample]:
-    """Return a fixed, even choice of validation samples."""
-    keep = np.linspace(0, len(validation) - 1, min(_VALIDATION_CASES, len(validation))).astype(int)
-    return [validation[i] for i in np.unique(keep)]
-
-
-@torch.inference_mode()
-def _validate(state: _State, cases: Sequence[Sample], config: TrainingConfig) -> dict[str, float]:
-    """Measure the averaged weights, export them if they are the best so far, return gains by family."""
-    gains: dict[str, list[float]] = {}
-    for case in cases:
-        gains.setdefault(case.family, []).append(_gain_db(state.average, case, config))
-    every = [g for family in gains.values() for g in family]
-    by_family = {family: round(float(np.mean(g)), 4) for family, g in sorted(gains.items())}
-    mean = round(float(np.mean(list(by_family.values()))), 4)
-    metrics = {
-        "step": state.step,
-        "gain_db": by_family | {"mean": mean},
-        "cases_worse": round(float(np.mean(np.array(every) < -0.05)), 4),
-    }
-    log.info("step %d: %s", state.step, metrics["gain_db"])
-    if mean > state.best:
-        state.best = mean
-        weights = export(state.average, config, metrics)
-        state.result = {"weights": str(weights), **metrics}
-    return by_family | {"mean": mean}
-
-
-def _gain_db(network: ResidualUNet, case: Sample, config: TrainingConfig) -> float:
-    """Return how much smaller the network's squared error in the hole is than the base fill's."""
-    planes = case.planes()
-    whole = tuple(slice(n - n % network.multiple) for n in planes.shape[1:])
-    tile = torch.from_numpy(planes[(slice(None), *whole)].astype(np.float32))
-    x: Tensor = tile[None, _INPUT].contiguous(memory_format=_layout(config.ndim))
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
-        residual = network(x)[0, 0]
-    weight = tile[SCALE] * tile[HOLE]
-    before = float(((tile[TARGET] * weight) ** 2).sum())
-    after = float((((tile[TARGET] - residual) * weight) ** 2).sum())
-    return 10.0 * float(np.log10((before + 1e-12) / (after + 1e-12)))
-
-
-def _append(curve: Path, step: int, fit: float, gains: Mapping[str, float]) -> None:
+def _append(curve: Path, step: int, fit: float, gains: Gains) -> None:
     fresh = not curve.exists()
     with curve.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(["step", "relative_fit", *gains])
-        writer.writerow([step, f"{fit:.5f}", *gains.values()])
+            writer.writerow(["step", "relative_fit", *gains.families, "score", "cases_worse"])
+        writer.writerow([step, f"{fit:.5f}", *gains.families.values(), f"{gains.score:.4f}", gains.worse])
 
 
-def _save(state: _State, path: Path) -> None:
+def _shorten(curve: Path, step: int) -> None:
+    """Drop the rows after a checkpoint: they are about to be made again."""
+    if curve.is_file():
+        head, *rows = curve.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+        curve.write_text("".join([head, *kept]), encoding="utf-8", newline="")
+
+
+def _decisive(config: TrainingConfig) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(config.model_dump_json(exclude=_FREE))
+    return facts
+
+
+def _save(state: _State, path: Path, config: TrainingConfig) -> None:
     partial = path.with_name(f".{path.name}.part")
     torch.save(
         {
@@ -222,7 +234,9 @@ def _save(state: _State, path: Path) -> None:
             "schedule": state.schedule.state_dict(),
             "step": state.step,
             "best": state.best,
+            "stale": state.stale,
             "result": state.result,
+            "config": _decisive(config),
         },
         partial,
     )
@@ -230,20 +244,16 @@ def _save(state: _State, path: Path) -> None:
 
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:
-    saved = torch.load(path, weights_only=True)
-    if saved["schedule"]["total_steps"] != _cycle(config):
+    saved = torch.load(path, weights_only=True, map_location=config.device)
+    now, then = _decisive(config), saved.get("config", {})
+    changed = sorted(key for key in now if now[key] != then.get(key))
+    if changed:
         raise ConfigError(
-            f"{path}: was made for {saved['schedule']['total_steps'] - 1} steps, the config says "
-            f"{config.steps}; delete it, or set start_from to the weights to train on from there"
+            f"{path}: this checkpoint was made with another {', '.join(changed)} than the config of '{config.name}' "
+            "says; delete it, restore the config, or set start to the weights to train on from there"
         )
-    try:
-        state.network.load_state_dict(saved["network"])
-        state.average.load_state_dict(saved["average"])
-        state.optimiser.load_state_dict(saved["optimiser"])
-        state.schedule.load_state_dict(saved["schedule"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: this checkpoint is of another network ({str(error).splitlines()[0]}); "
-            f"delete it or restore the config of '{config.name}'"
-        ) from None
-    state.step, state.best, state.result = saved["step"], saved["best"], saved["result"]
+    state.network.load_state_dict(saved["network"])
+    state.average.load_state_dict(saved["average"])
+    state.optimiser.load_state_dict(saved["optimiser"])
+    state.schedule.load_state_dict(saved["schedule"])
+    state.step, state.best, state.stale, state.result = (saved[k] for k in ("step", "best", "stale", "result"))

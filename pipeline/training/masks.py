@@ -116,3 +116,15 @@ FAMILIES: dict[int, dict[str, Draw]] = {
     },
 }
 """Families by number of spatial dimensions."""
+
+TENSIONS: dict[int, dict[str, tuple[float, float]]] = {
+    2: {
+        "cloud": (0.3, 0.8),
+        "regions": (0.3, 0.8),
+        "border": (0.3, 0.8),
+        "points": (0.5, 1.0),
+        "stripes": (0.5, 0.95),
+    },
+    3: dict.fromkeys(FAMILIES[3], (0.9, 1.0)),
+}
+"""Range of the spline's tension that self-tests choose from, by dimensions and family."""

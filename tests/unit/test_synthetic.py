@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 
+from pipeline.synthetic.body import body_volume
 from pipeline.synthetic.brain import CSF, GREY, WHITE, brain_volume
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from pipeline.synthetic.noise import fractal
-from pipeline.synthetic.optical import Scl, optical_scene
+from pipeline.synthetic.optical import Scl, optical_scene, varied_scene
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,25 @@ def test_demo_files_open_with_their_headers(tmp_path: Path):
     assert head.shape == mask.shape == (32, 40, 32)
     assert head.get_data_dtype() == np.int16
     assert nib.aff2axcodes(head.affine) == ("R", "A", "S")
+
+
+def test_training_scenes_vary_and_repeat():
+    """The same seed gives the same scene; wild and cultivated, soft and sharp ones differ in fine structure."""
+    scenes = [varied_scene((96, 96), seed) for seed in range(6)]
+    assert np.array_equal(scenes[0], varied_scene((96, 96), 0))
+    rough = [np.diff(s[3]).std() / s[3].std() for s in scenes]
+    assert max(rough) > 1.5 * min(rough)
+    assert all(s.shape == (6, 96, 96) and s.min() >= 1 for s in scenes)
+
+
+def test_bodies_have_the_levels_of_hounsfield():
+    """Air around, fat and soft tissue inside, bone somewhere, no metal; the same seed gives the same bytes."""
+    body = body_volume((48, 56, 64), seed=1)
+    assert body.dtype == np.int16
+    assert np.array_equal(body, body_volume((48, 56, 64), seed=1))
+    corner = body[:, :4, :4]
+    assert abs(float(np.median(corner)) + 1000) < 15
+    assert ((body > -150) & (body < -50)).mean() > 0.02
+    assert ((body > 0) & (body < 250)).mean() > 0.05
+    assert 0.001 < (body > 400).mean() < 0.15
+    assert body.max() < 2500
