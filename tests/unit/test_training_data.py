@@ -89,7 +89,7 @@ def test_clouded_tiles_are_used_when_enough_of_them_is_observed(tmp_path):
     """`observed` says how much; the message of an empty set names the key; masks lie beside the config."""
     _image(tmp_path / "mine.tif", (100, 100))
     with rasterio.open(
-        tmp_path / "clouds.tif", "w", driver="GTiff", count=1, height=100, width=100, dtype="u1"
+        tmp_path / "clouds.tif", "w", driver="GTiff", count=1, height=100, width=100, dtype="uint8"
     ) as file:
         file.write((np.random.default_rng(1).random((1, 100, 100)) < 0.3).astype(np.uint8))
     part = {"paths": ["mine.tif"], "contrast": 0, "masks": [{"kind": "raster", "path": "clouds.tif"}]}
