@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.quality.cases import Case, all_cases  # noqa: E402
+from benchmarks.quality.document import Report, write_document  # noqa: E402
 from benchmarks.quality.runner import Settings, measure, software_state  # noqa: E402
 from benchmarks.quality.show import print_cases, print_table  # noqa: E402
 
@@ -36,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "out/quality", help="where results are kept")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--details", action="store_true", help="print every case, too")
+    parser.add_argument("--write", action="store_true", help="write docs/quality.md and its pictures")
     return parser.parse_args()
 
 
@@ -102,7 +104,12 @@ def main() -> None:
     rows.sort(key=lambda row: order[row["case"]])
     if options.details:
         print_cases(rows)
-    print_table(rows, settings.state, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    print_table(rows, settings.state, seconds)
+    if options.write:
+        cases_by_name = {case.name: case for case in cases}
+        report = Report(rows=rows, cases=cases_by_name, settings=settings, seconds=seconds)
+        write_document(report, ROOT / "docs/quality.md")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pipeline.fills.base import FillSpec, Window
 Array = NDArray[np.float32]
 REGRESSION, COPY = "regression + spline", "copy"
 TIME = "mean of the time points beside it"
+_ISOTROPIC = " isotropic=True"
 
 
 def classical_fills(image: Image) -> list[FillSpec]:
@@ -32,21 +33,27 @@ def classical_fills(image: Image) -> list[FillSpec]:
 
 
 def estimates(image: Image, hole: NDArray[np.bool_]) -> dict[str, Array]:
-    """Return what every method makes of the holes, by name; float32 `(c, *spatial)`, rounded as the file stores it."""
+    """Return what every method makes of the holes, by name; float32 `(c, *spatial)`."""
     window = window_of(image, hole)
     found = {spec.label: spec(window) for spec in classical_fills(image)}
     if image.values.ndim == 4:
         # on cubic voxels the unit of length changes nothing, but families mix cubic and other voxels
-        found |= {
-            f"{n} isotropic=True": v
-            for n, v in found.items()
-            if n.startswith("tension") and "iso" not in n and f"{n} isotropic=True" not in found
-        }
+        cubic = {f"{name}{_ISOTROPIC}": values for name, values in found.items() if name.startswith("tension")}
+        found = {name: values for name, values in cubic.items() if _ISOTROPIC * 2 not in name} | found
     if image.guides:
         found |= {REGRESSION: regression(image, window), COPY: copied(image, window)}
     if image.values.ndim == 4 and len(image.values) > 2:
         found[TIME] = beside_in_time(window)
-    return {name: as_stored(values, image.values.dtype) for name, values in found.items()}
+    return found
+
+
+def estimate_of(image: Image, hole: NDArray[np.bool_], method: str) -> Array:
+    """Return what one single-image fill makes of the holes."""
+    window = window_of(image, hole)
+    if method == TIME:
+        return beside_in_time(window)
+    specs = {spec.label: spec for spec in classical_fills(image)}
+    return (specs.get(method) or specs[method.removesuffix(_ISOTROPIC)])(window)
 
 
 def window_of(image: Image, hole: NDArray[np.bool_]) -> Window:

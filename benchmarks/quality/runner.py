@@ -22,6 +22,7 @@ from benchmarks.quality.cases import Case, content_key
 from benchmarks.quality.fills import as_stored, estimates
 from benchmarks.quality.scenes import Image
 from benchmarks.quality.trained import seen
+from pipeline.errors import Interrupted
 
 OURS, ALONE = "ours", "ours without guides"
 TILE = 32
@@ -75,9 +76,10 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
     signal.alarm(CASE_SECONDS)
     try:
         row |= _scores(case, settings)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except Interrupted:
+        # the run took the signal that was meant for the benchmark
+        raise KeyboardInterrupt from None
+    except Exception as error:
         row |= {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-3000:]}
     finally:
         signal.alarm(0)

@@ -246,9 +246,9 @@ def unseen_line(rows: Sequence[Row]) -> Line:
     gain = gains(rows)
     kinds: dict[str, dict[bool, list[tuple[str, float]]]] = {}
     for row in rows:
-        kinds.setdefault(row["family"], {}).setdefault(bool(row["unseen"]), []).append(
-            (row["place"], gain[row["case"]])
-        )
+        # the same holes in T1 and in other contrasts are one family here
+        family = "blob" if row["family"].startswith("blob") else row["family"]
+        kinds.setdefault(family, {}).setdefault(bool(row["unseen"]), []).append((row["place"], gain[row["case"]]))
     both = {family: sides for family, sides in kinds.items() if len(sides) == 2}
     flat = [(place, value, side, family) for family, s in both.items() for side, v in s.items() for place, value in v]
     groups: dict[str, list[float]] = {}

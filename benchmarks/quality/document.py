@@ -1,0 +1,120 @@
+"""Write `docs/quality.md` from the rows: table, scenes, and pictures of the best, median and worst case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from benchmarks.quality.cases import Case
+from benchmarks.quality.pictures import save_strip
+from benchmarks.quality.runner import OURS, Settings
+from benchmarks.quality.show import markdown
+from benchmarks.quality.table import best_classical, decibel, gains, of_family, quality_table
+
+Row = dict[str, Any]
+LIMITS = Path(__file__).with_name("limits.yaml")
+HEADER = """# Restoration quality
+
+Made by `INPAINT_DATA=... python -m benchmarks.quality --write`; edit the sentences in
+[limits.yaml](../benchmarks/quality/limits.yaml), the rest is generated.
+
+Test holes are cut into clean pixels of real images, written as ordinary files, and restored by the ordinary command
+with its defaults. **Only hole pixels count**: PSNR in dB with the 1st to 99th percentile of the image as range, mean
+over bands (of volumes: foreground voxels). A gain is over the classical fill that is best *on average over the family*:
+nearest, harmonic, tension splines t = 0.1-1 (volumes: in mm and in voxels, linear and cubic between slices), all
+computed in the same run on the same pixels. The interval is a cluster bootstrap over places or subjects (2000 draws,
+95 %); with few places it is wide, and with one it is not known. Scenes that the shipped weights were trained on count
+only where fewer than three other places exist; notes say so.
+
+What the method is and how it decides: [quality and self-test](quality-and-self-test.md).
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything the page is made from."""
+
+    rows: Sequence[Row]
+    cases: Mapping[str, Case]
+    settings: Settings
+    seconds: float
+
+
+def write_document(report: Report, page: Path) -> None:
+    """Write the page and its pictures in `images/quality/` beside it."""
+    good = [row for row in report.rows if "error" not in row]
+    parts = [HEADER, "## Numbers\n", markdown(quality_table(good)), _failures(report.rows), _scenes(good)]
+    parts.append("\n## Best, median and worst\n")
+    parts.append(
+        "Each picture shows the best, the median and the worst case of a family by gain, of the images that may be "
+        "shown; errors are black at 0 and white at a quarter of the range, the stated error is one standard error.\n"
+    )
+    for family in dict.fromkeys(row["family"] for row in good):
+        parts.append(_family(family, of_family(good, family), report, page.parent / "images/quality"))
+    parts.append(f"\nSoftware state `{report.settings.state}`, {report.seconds / 60:.0f} minutes.\n")
+    page.write_text("\n".join(part for part in parts if part))
+
+
+def _failures(rows: Sequence[Row]) -> str:
+    failed = [row for row in rows if "error" in row]
+    if not failed:
+        return f"\n{len(rows)} cases, none failed."
+    lines = [f"- {row['case']}: {row['error'].splitlines()[0][:160]}" for row in failed]
+    return "\n".join([f"\n{len(rows)} cases, **{len(failed)} failed**:", "", *lines])
+
+
+def _scenes(rows: Sequence[Row]) -> str:
+    head = [
+        "\n## Scenes\n",
+        "*Trained on*: `other part` = other pixels of the same file or folder are in the training set.\n",
+        "| scene | place or subject | sensor or contrast | sensor in training | trained on | cases | mean gain, dB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    gain = gains(rows)
+    table: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        known = "never" if row["unseen"] else "yes"
+        key = (row["scene"], row["place"], row["sensor"], known, row["trained"])
+        table.setdefault(key, []).append(gain[row["case"]])
+    lines = [f"| {' | '.join(key)} | {len(v)} | {np.mean(v):+.2f} |" for key, v in sorted(table.items())]
+    return "\n".join([*head, *lines])
+
+
+def _family(family: str, rows: Sequence[Row], report: Report, folder: Path) -> str:
+    gain, best = gains(rows), best_classical(rows)
+    ranked = sorted(rows, key=lambda row: -gain[row["case"]])
+    shown = [row for row in ranked if report.cases[row["case"]].scene.credit]
+    text = [f"\n### {family[0].upper()}{family[1:]}\n"]
+    if shown:
+        chosen = [shown[i] for i in dict.fromkeys((0, len(shown) // 2, len(shown) - 1))]
+        name = re.sub(r"[^a-z0-9]+", "-", family.lower()).strip("-")
+        save_strip(folder / f"{name}.png", [(report.cases[r["case"]], r) for r in chosen], best, report.settings)
+        credit = "; ".join(dict.fromkeys(report.cases[r["case"]].scene.credit for r in chosen))
+        text += [f"![{family}](images/quality/{name}.png)\n", f"*{credit}.* From top to bottom:\n"]
+        text += [_caption(row, gain[row["case"]], best) for row in chosen]
+    hidden = [row for row in (ranked[0], ranked[-1]) if row not in shown]
+    if hidden:
+        names = ", ".join(f"{r['scene']} ({gain[r['case']]:+.2f} dB)" for r in hidden)
+        text.append(f"\nAt the ends but not shown (licence): {names}.")
+    said = YAML(typ="safe").load(LIMITS.read_text()).get(family)
+    text.append(f"\n**What limits it.** {said.strip()}" if said else "")
+    return "\n".join(text)
+
+
+def _caption(row: Row, gain: float, best: str) -> str:
+    recipe = row["recipe"]
+    used = [recipe["fill"], f"network {recipe['network_weight']:.1f}"]
+    if recipe.get("reference_weights"):
+        used.append("helpers " + ", ".join(f"{w:.1f}" for w in recipe["reference_weights"]))
+    oracle = max((decibel(row, m), m) for m in row["methods"] if not m.startswith("ours"))
+    scores = f"{decibel(row, OURS):.2f} dB against {decibel(row, best):.2f} of {best}"
+    return (
+        f"- {row['scene']}: **{gain:+.2f} dB** ({scores}; best of this file: {oracle[1]}, {oracle[0]:.2f}); "
+        f"90 % interval holds {100 * row['coverage']:.0f} %; used {', '.join(used)}"
+    )

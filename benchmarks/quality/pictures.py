@@ -1,0 +1,140 @@
+"""Pictures of cases: truth, holes, reference, best classical fill, ours, its error and its stated error."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw
+
+from benchmarks.quality.cases import Case
+from benchmarks.quality.engine import Array
+from benchmarks.quality.fills import as_stored, estimate_of
+from benchmarks.quality.runner import Frame, Settings
+from benchmarks.quality.scenes import Image
+from benchmarks.quality.scores import robust_range
+
+EDGE, GAP, HEAD = 128, 3, 12
+MAX_BYTES = 150_000
+FULL_ERROR = 0.25
+"""Share of the value range at which the panels of errors are white."""
+Panel = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a picture shows of an image: channels as (red, green, blue), a plane, and a part of it."""
+
+    channels: tuple[int, int, int]
+    plane: tuple[Any, ...]
+    part: tuple[slice, slice]
+    stretch: int
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return `(y, x)` or `(3, y, x)` of `(*spatial)` or `(c, *spatial)`."""
+        spatial = values[(..., *self.plane)]
+        cut = np.repeat(spatial, self.stretch, axis=-2)[(..., *self.part)]
+        return cut[list(self.channels)] if cut.ndim == 3 else cut
+
+
+def save_strip(path: Path, cases: list[tuple[Case, dict[str, Any]]], best: str, settings: Settings) -> None:
+    """Write one row of panels a case, as a palette PNG of at most 150 kB."""
+    rows = [panels(case, row, best, settings) for case, row in cases]
+    titles = list(rows[0])
+    width = len(titles) * (EDGE + GAP) - GAP
+    canvas = Picture.new("RGB", (width, HEAD + len(rows) * (EDGE + GAP) - GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((column * (EDGE + GAP), 0), title, fill="black")
+        for line, row in enumerate(rows):
+            tile = Picture.fromarray(row[title])
+            canvas.paste(tile, (column * (EDGE + GAP), HEAD + line * (EDGE + GAP)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for colours in (128, 64, 32, 16):
+        buffer = io.BytesIO()
+        canvas.quantize(colours).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= MAX_BYTES:
+            break
+    path.write_bytes(buffer.getvalue())
+
+
+def panels(case: Case, row: dict[str, Any], best: str, settings: Settings) -> dict[str, Panel]:
+    """Return the panels of a case, `(EDGE, EDGE, 3)` each, by title."""
+    image, hole = case.build()
+    frame = Frame.of(image, hole)
+    view = choose_view(image, frame.scored)
+    ours, sigma = _result(image, hole, settings.out / settings.state / f"{row['key']}.npz")
+    classical = as_stored(estimate_of(image, hole, best), image.values.dtype)
+    span = np.maximum(robust_range(image.values, frame.counted), 1e-12).reshape(-1, *(1,) * (hole.ndim - 1))
+    low = np.percentile(image.values[:, frame.counted], 1, axis=1).reshape(span.shape)
+
+    def colour(values: Array, base: Array = low, reach: Array = span) -> Panel:
+        shown = np.clip((view.of(values.astype(np.float64)) - view.of(base)) / view.of(reach), 0, 1)
+        return _square(np.moveaxis((255 * shown).astype(np.uint8), 0, -1))
+
+    def heat(values: Array) -> Panel:
+        shown = np.where(hole, values / span / FULL_ERROR, 0).mean(axis=0)
+        grey = np.clip(255 * view.of(shown), 0, 255).astype(np.uint8)
+        return _square(np.repeat(grey[..., None], 3, axis=2))
+
+    low, span = (np.broadcast_to(v, hole.shape) for v in (low, span))
+    found = {"truth": colour(image.values, low, span)}
+    covered = colour(image.values, low, span)
+    covered[_square(np.repeat(view.of(np.asarray(hole.any(axis=0)))[..., None], 3, axis=2))] = 255
+    found["holes"] = covered
+    if image.guides:
+        guide = image.guides[0].values.astype(np.float64)
+        guide = guide if len(guide) == len(hole) else np.repeat(guide[:1], len(hole), axis=0)
+        bounds = np.percentile(guide.reshape(len(guide), -1), (1, 99), axis=1)
+        base, top = (np.broadcast_to(b.reshape(-1, *(1,) * (hole.ndim - 1)), hole.shape) for b in bounds)
+        found["helper"] = colour(guide, base, np.maximum(top - base, 1e-12))
+    found["best classical"] = colour(classical, low, span)
+    found["ours"] = colour(ours, low, span)
+    found["error"] = heat(np.abs(ours - image.values))
+    found["stated error"] = heat(sigma)
+    return found
+
+
+def choose_view(image: Image, scored: NDArray[np.bool_]) -> View:
+    """Show the part with the most scored hole pixels; of a volume the plane with the most, across lost slices."""
+    count = len(image.values)
+    area = np.asarray(scored.any(axis=0))
+    if area.ndim == 2:
+        channels = (2, 1, 0) if count == 3 else (count - 1, count - 2, count - 3)
+        return View(channels=channels, plane=(slice(None), slice(None)), part=_window(area), stretch=1)
+    channel = int(scored.sum(axis=(1, 2, 3)).argmax())
+    across = bool(scored[channel].all(axis=(1, 2)).any() or area.mean(axis=(1, 2)).max() > 0.6)
+    axis = 1 if across else 0
+    best = int(area.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+    plane = tuple(best if a == axis else slice(None, None, -1) if a == 0 else slice(None) for a in range(3))
+    stretch = max(1, round(image.spacing[0] / image.spacing[2])) if across else 1
+    part = _window(np.repeat(np.asarray(area[plane]), stretch, axis=0))
+    return View(channels=(channel,) * 3, plane=plane, part=part, stretch=stretch)
+
+
+def _window(area: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the window of at most 128 pixels a side with the most hole pixels."""
+    height, width = (min(EDGE, n) for n in area.shape)
+    tops, lefts = (range(0, max(1, n - e + 1), 16) for n, e in zip(area.shape, (height, width), strict=True))
+    most = max((int(area[t : t + height, x : x + width].sum()), -t, -x) for t in tops for x in lefts)
+    return slice(-most[1], -most[1] + height), slice(-most[2], -most[2] + width)
+
+
+def _square(panel: NDArray[Any]) -> NDArray[Any]:
+    """Centre a panel on a square of the panel size; what is outside stays black."""
+    result = np.zeros((EDGE, EDGE, *panel.shape[2:]), dtype=panel.dtype)
+    top, left = ((EDGE - n) // 2 for n in panel.shape[:2])
+    result[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
+    return result
+
+
+def _result(image: Image, hole: NDArray[np.bool_], path: Path) -> tuple[Array, Array]:
+    stored = np.load(path)
+    ours, sigma = image.values.astype(np.float64), np.zeros(hole.shape)
+    ours[hole], sigma[hole] = stored["ours"], stored["sigma"]
+    return ours, sigma
