@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 # a worker a core: arithmetic libraries with threads of their own would only get in each other's way
@@ -21,8 +18,9 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.quality.cases import Case, all_cases  # noqa: E402
 from benchmarks.quality.document import Report, write_document  # noqa: E402
-from benchmarks.quality.runner import Settings, measure, software_state  # noqa: E402
-from benchmarks.quality.show import print_cases, print_table  # noqa: E402
+from benchmarks.quality.pool import measured  # noqa: E402
+from benchmarks.quality.runner import Settings, software_state  # noqa: E402
+from benchmarks.quality.show import print_cases, print_change, print_table  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -34,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
     parser.add_argument("--reuse", action="store_true", help="take results of the same case and state from --out")
     parser.add_argument("--state", help="name of the software state; default: a hash of code and weights")
+    parser.add_argument("--against", metavar="STATE", help="also print the change since this state, case by case")
     parser.add_argument("--out", type=Path, default=ROOT / "out/quality", help="where results are kept")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--details", action="store_true", help="print every case, too")
@@ -54,31 +53,6 @@ def chosen(options: argparse.Namespace) -> list[Case]:
         and starts(case.scene.name, options.scenes)
         and (options.cases is None or case.number < options.cases)
     ]
-
-
-_CASES: dict[str, Case] = {}
-
-
-def _measure(name: str, settings: Settings) -> dict[str, Any]:
-    if not _CASES:
-        _CASES.update({case.name: case for case in all_cases()})
-    return measure(_CASES[name], settings)
-
-
-def measured(cases: Sequence[Case], settings: Settings, jobs: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the cases as they are done."""
-    if jobs <= 1:
-        for case in cases:
-            yield measure(case, settings)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_measure, case.name, settings): case.name for case in cases}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except Exception as error:  # a worker that died takes only its case with it
-                family, scene, _ = futures[future].split(" / ")
-                yield {"case": futures[future], "family": family, "scene": scene, "error": repr(error)}
 
 
 def main() -> None:
@@ -106,9 +80,12 @@ def main() -> None:
         print_cases(rows)
     seconds = time.monotonic() - started
     print_table(rows, settings.state, seconds)
+    if options.against:
+        print_change(rows, settings.out / options.against, options.against)
     if options.write:
         cases_by_name = {case.name: case for case in cases}
-        report = Report(rows=rows, cases=cases_by_name, settings=settings, seconds=seconds)
+        complete = len(cases) == len(all_cases())
+        report = Report(rows=rows, cases=cases_by_name, settings=settings, seconds=seconds, complete=complete)
         write_document(report, ROOT / "docs/quality.md")
 
 

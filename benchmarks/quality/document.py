@@ -44,12 +44,15 @@ class Report:
     cases: Mapping[str, Case]
     settings: Settings
     seconds: float
+    complete: bool
 
 
 def write_document(report: Report, page: Path) -> None:
     """Write the page and its pictures in `images/quality/` beside it."""
     good = [row for row in report.rows if "error" not in row]
     parts = [HEADER, "## Numbers\n", markdown(quality_table(good)), _failures(report.rows), _scenes(good)]
+    if not report.complete:
+        parts.insert(1, "**Only a part of the cases was run for this page.**\n")
     parts.append("\n## Best, median and worst\n")
     parts.append(
         "Each picture shows the best, the median and the worst case of a family by gain, of the images that may be "

@@ -60,9 +60,9 @@ def _digest(paths: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def measure(case: Case, settings: Settings) -> dict[str, Any]:
-    """Return the row of a case; one that fails has an `error` instead of scores."""
-    row: dict[str, Any] = {
+def describe(case: Case) -> dict[str, Any]:
+    """Return what a row says before anything is measured."""
+    return {
         "case": case.name,
         "family": case.family,
         "scene": case.scene.name,
@@ -71,6 +71,11 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
         "unseen": case.scene.unseen,
         "trained": seen(case.scene),
     }
+
+
+def measure(case: Case, settings: Settings) -> dict[str, Any]:
+    """Return the row of a case; one that fails has an `error` instead of scores."""
+    row = describe(case)
     # a case that never ends is a failed case
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(CASE_SECONDS)

@@ -7,6 +7,7 @@ Bands of optical scenes come as (red, near infrared, short-wave infrared); with 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,11 @@ class Scene:
 def read_raster(file: str, bands: tuple[int, ...], crop: Crop | None = None) -> Array:
     """Read bands (from 1) of a part `(x, y, width, height)` of a raster, `(c, y, x)`."""
     window = None if crop is None else rasterio.windows.Window(*crop)
-    with rasterio.open(data_folder() / "satellite" / file) as source:
+    with warnings.catch_warnings():
+        # some of the files do not say where they are
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        source = rasterio.open(data_folder() / "satellite" / file)
+    with source:
         values: Array = source.read(list(bands), window=window)
     return values
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.runner import OURS
+from benchmarks.quality.scores import psnr
 from benchmarks.quality.table import Line, best_classical, decibel, of_family, quality_table
 
 Row = dict[str, Any]
@@ -71,3 +74,18 @@ def print_cases(rows: Sequence[Row]) -> None:
                 f"  90 %: {100 * row['coverage']:5.1f}  seam {row['seam']:.2f}  gradients {row['gradient']:.2f}"
                 f"  {row['seconds']:4.0f} s  {used}"
             )
+
+
+def print_change(rows: Sequence[Row], folder: Path, state: str) -> None:
+    """Print the mean change in dB of each family since another state, and its worst case; same cases only."""
+    print(f"\nchange since {state}\n\n| family | cases | mean | worst | in |\n|---|---|---|---|---|")
+    for family in dict.fromkeys(row["family"] for row in rows):
+        changes = []
+        for row in of_family(rows, family):
+            path = folder / f"{row['key']}.json"
+            if path.exists():
+                before = psnr(json.loads(path.read_text())["methods"][OURS]["mse"], row["range"])
+                changes.append((decibel(row, OURS) - before, row["scene"]))
+        if changes:
+            mean, worst = sum(c for c, _ in changes) / len(changes), min(changes)
+            print(f"| {family} | {len(changes)} | {mean:+.3f} dB | {worst[0]:+.3f} dB | {worst[1]} |")
