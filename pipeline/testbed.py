@@ -13,7 +13,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
-from pipeline.references import Relation, fit_relation
+from pipeline.references import Relation, context, fit_relation
 from pipeline.registry import kinds
 from pipeline.restore import Recipe
 from pipeline.scene import Scene
@@ -167,12 +167,14 @@ def _relations(scene: Scene) -> list[Relation | None]:
         valid = np.asarray(window.valid[grid].all(axis=0))
         target.append(window.values[grid][:, valid].T)
         for k, guide in enumerate(seen):
-            guides[k].append(guide.values[grid][:, valid].T)
-            both[k].append(np.asarray(guide.valid[grid].all(axis=0))[valid])
+            everywhere = np.asarray(guide.valid.all(axis=0))
+            guides[k].append(context(guide.values, everywhere, window.spacing)[grid][:, valid].T)
+            both[k].append(everywhere[grid[1:]][valid])
     everything = np.concatenate(target)
     result: list[Relation | None] = []
     for k in range(len(scene.guides)):
         use = np.concatenate(both[k])
-        enough = int(use.sum()) >= 10 * (guides[k][0].shape[1] + 1)
-        result.append(fit_relation(everything[use], np.concatenate(guides[k])[use]) if enough else None)
+        bands = scene.guides[k].source.n_channels
+        enough = int(use.sum()) >= 10 * (bands + 1)
+        result.append(fit_relation(everything[use], np.concatenate(guides[k])[use], bands) if enough else None)
     return result

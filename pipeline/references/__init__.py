@@ -2,15 +2,17 @@
 
 A reference enters in three steps, each of which repairs what the one before cannot know::
 
-    ridge      all bands of the reference -> each band of the target, one linear map for the whole image
-    local      target on ridge output in a window around each pixel: season, haze, bias field
-    residual   what is left on observed pixels, interpolated across the holes by the tension spline
+    relation   what a reference looks like around a pixel -> each band of the target, for the whole image: a linear
+               map, a smooth non-linear correction, and how far off both are for pixels that look like this
+    local      its error regressed on all bands of the reference in a window around each pixel: season, haze, bias field
+    residual   what is left on observed pixels, interpolated across the holes along what the reference shows as one
 
 The last step makes the result meet the observed pixels without a seam. Where the reference itself sees
 nothing (its own clouds) the single-image fill stands, and the two are feathered into one another.
 """
 
+from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation, fit_relation
 
-__all__ = ["ReferenceFill", "Relation", "fit_relation", "reference_fill"]
+__all__ = ["ReferenceFill", "Relation", "context", "fit_relation", "reference_fill"]

@@ -1,16 +1,17 @@
-"""From one reference to values: global map, local regression, interpolated residual, feathered edges."""
+"""From one reference to values: relation, local correction, interpolated residual, feathered edges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.fills import tension
 from pipeline.fills.base import Window
+from pipeline.references.context import context
+from pipeline.references.guided import interpolate
 from pipeline.references.local import local_fit
 from pipeline.references.relation import Relation
 from pipeline.references.ridge import Ridge
@@ -30,8 +31,9 @@ class ReferenceFill:
         usable: bool `(c, *spatial)`; hole pixels where the reference had something to say.
         trust: float32 `(c, *spatial)` in [0, 1]; share of the estimate in `values`, the rest is the base fill. 0 beside
             pixels that the reference does not see, rising to 1; 0 where not usable.
-        reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the error to expect relative to the
-            base fill's. Low where the scene changed or the reference is cloudy, 0 where not usable.
+        reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the error to expect relative to that
+            of a local mean; at about 0.5 the reference says no more than that. Low where the scene changed or the
+            reference is cloudy, 0 where not usable.
     """
 
     values: NDArray[np.float32]
@@ -48,7 +50,6 @@ def reference_fill(
     base: NDArray[np.float32],
     *,
     sigma: float = 12.0,
-    t: float = 0.5,
 ) -> ReferenceFill:
     """Estimate the holes of a window from one reference.
 
@@ -59,34 +60,36 @@ def reference_fill(
         relation: how the two images are related, from `fit_relation`.
         base: float32 `(c, *spatial)` single-image fill of the window.
         sigma: width of the regression window in steps of the finest axis.
-        t: tension of the residual's interpolation.
 
     Raises:
         ValueError: shapes do not belong together.
     """
-    ridge = relation.ridge
-    _check_shapes(window, reference, reference_valid, ridge, base)
+    _check_shapes(window, reference, reference_valid, relation, base)
     seen: NDArray[np.bool_] = np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0)
     usable = window.hole & seen
     values = np.where(window.valid, window.values, base).astype(np.float32)
-    reliability = np.zeros(values.shape, dtype=np.float32)
-    if ridge.samples == 0 or not usable.any():
-        return ReferenceFill(
-            values=values, usable=np.zeros_like(usable), trust=np.zeros_like(reliability), reliability=reliability
-        )
-    prediction = ridge(reference)
-    fitted = np.zeros(values.shape, dtype=np.float32)
+    nothing = np.zeros(values.shape, dtype=np.float32)
+    if relation.ridge.samples == 0 or not (usable.any() and (window.valid & seen).any()):
+        return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
+    said = relation.predict(context(reference, seen, window.spacing))
+    guide = relation.guide(reference)
     scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
-    for k in range(len(values)):
-        common = window.valid[k] & seen
-        usable[k] &= bool(common.any())
-        if usable[k].any():
-            observed = np.where(common, window.values[k], 0.0).astype(np.float64)
-            fitted[k], reliability[k] = local_fit(observed, prediction[k], common, scales)
-    estimate = fitted + _residual(window, fitted, seen, t)
-    estimate = _bounded(estimate, ridge, base)
+    estimate, reliability = values.astype(np.float64), nothing
+    for channels in _alike(window):
+        common = window.valid[channels[0]] & seen
+        hole = usable[channels[0]]
+        if not common.any():
+            usable[channels] = False
+        elif hole.any():
+            observed = window.values[channels].astype(np.float64)
+            prediction, expected = said[0][channels], said[1][channels]
+            fit = local_fit(observed, (prediction, expected), guide, common, scales)
+            rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
+            estimate[channels] = fit.values + rest
+            reliability[channels] = fit.spread / (fit.spread + fit.misfit * expected + 1e-30)
+    bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
     trust = _feather(seen, window.spacing)
-    np.copyto(values, base + trust * (estimate - base), where=usable, casting="same_kind")
+    np.copyto(values, base + trust * (bounded - base), where=usable, casting="same_kind")
     return ReferenceFill(
         values=values,
         usable=usable,
@@ -95,11 +98,27 @@ def reference_fill(
     )
 
 
+def _alike(window: Window) -> list[list[int]]:
+    """Return the channels with holes, grouped by equal masks."""
+    groups: list[list[int]] = []
+    for k in np.flatnonzero(window.hole.any(axis=tuple(range(1, window.hole.ndim)))):
+        for group in groups:
+            first = group[0]
+            if np.array_equal(window.hole[k], window.hole[first]) and np.array_equal(
+                window.valid[k], window.valid[first]
+            ):
+                group.append(int(k))
+                break
+        else:
+            groups.append([int(k)])
+    return groups
+
+
 def _check_shapes(
     window: Window,
     reference: NDArray[np.float32],
     reference_valid: NDArray[np.bool_],
-    ridge: Ridge,
+    relation: Relation,
     base: NDArray[np.float32],
 ) -> None:
     spatial = window.values.shape[1:]
@@ -108,9 +127,10 @@ def _check_shapes(
             f"window {window.values.shape}, reference {reference.shape}, validity {reference_valid.shape} "
             f"and base fill {base.shape} must lie on one grid"
         )
-    if len(ridge.offset) != len(base) or len(ridge.matrix[0]) != len(reference):
+    bands, maps_to = len(relation.axes[0]), len(relation.ridge.offset)
+    if maps_to != len(base) or bands != len(reference):
         raise ValueError(
-            f"the map takes {len(ridge.matrix[0])} bands to {len(ridge.offset)}, but reference and target "
+            f"the map takes {bands} bands to {maps_to}, but reference and target "
             f"have {len(reference)} and {len(base)}: fit it on the same bands"
         )
 
@@ -121,19 +141,6 @@ def _bounded(estimate: NDArray[np.float32], ridge: Ridge, base: NDArray[np.float
     slack = _WIDER * (high - low)
     clipped: NDArray[np.float32] = np.clip(estimate, np.minimum(low - slack, base), np.maximum(high + slack, base))
     return clipped
-
-
-def _residual(window: Window, fitted: NDArray[np.float32], seen: NDArray[np.bool_], t: float) -> NDArray[np.float32]:
-    """Interpolate observed minus fitted across the holes; zero where no observed pixel is connected."""
-    rest = replace(
-        window,
-        values=np.where(window.valid & seen, window.values - fitted, 0.0).astype(np.float32),
-        valid=window.valid & seen,
-        hole=window.hole & seen,
-        guess=np.zeros_like(fitted),
-        open_edges=(),
-    )
-    return tension.fill(rest, t=t)
 
 
 def _feather(seen: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:

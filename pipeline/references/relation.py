@@ -1,30 +1,148 @@
-"""What the survey knows of one reference: how its values map to the image's."""
+"""What the survey knows of one reference: how its values map to the image's, and where to doubt them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.references.ridge import Ridge, fit_ridge
+from pipeline.references.context import WAVES, standardised, with_waves
+from pipeline.references.ridge import Field, Ridge, cauchy, fit_ridge, regress
+
+_PIXELS_PER_WAVE = 40
+_MOST_PIXELS = 15_000
+_PENALTY = 3e-3
+_DOUBT_PENALTY = 1e-2
+_AXES = 6
+_PASSES = 2
+_QUIET = 1e-3
+"""Share of a band's typical squared misfit below which misfits are not told apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
     """How a reference and the image are related, over the whole image; part of the plan.
 
+    The prediction of the image is a linear map of the reference's context plus a smooth non-linear correction. The
+    doubt is the expected logarithm of the squared misfit for what the reference looks like at a pixel: clouds, their
+    shadows and kinds of cover that change look different from what stayed, and are learned as such on observed pixels.
+
     Attributes:
-        ridge: linear map of all bands.
+        ridge: linear map of the context, `m` values a pixel.
+        centre: mean of each context value, in units of the reference.
+        scale: standard deviation of each context value.
+        axes: `(q, c_ref)`, principal axes of the standardised bands.
+        correction: per band of the image `m + waves` coefficients, in its units; empty if there were too few pixels.
+        shift: per band, constant of the correction.
+        doubt: per band `m + waves` coefficients; empty if there were too few pixels.
+        typical: per band, constant of the doubt.
     """
 
     ridge: Ridge
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    axes: tuple[tuple[float, ...], ...]
+    correction: tuple[tuple[float, ...], ...]
+    shift: tuple[float, ...]
+    doubt: tuple[tuple[float, ...], ...]
+    typical: tuple[float, ...]
+
+    def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
+        """Return the predicted image and the expected squared misfit, float64 `(c, *spatial)` each."""
+        linear = self.ridge(context)
+        column = (-1,) + (1,) * (context.ndim - 1)
+        if not self.correction:
+            misfit = np.exp(np.asarray(self.typical).reshape(column))
+            return linear, np.broadcast_to(misfit, linear.shape)
+        features = with_waves(
+            standardised(context, self.centre, self.scale), len(self.correction[0]) - len(self.centre)
+        )
+        heads = np.asarray(self.correction + self.doubt, dtype=np.float32)
+        said = np.einsum("hf,f...->h...", heads, features).astype(np.float64)
+        bands = len(linear)
+        correction = said[:bands] + np.asarray(self.shift).reshape(column)
+        return linear + correction, np.exp(said[bands:] + np.asarray(self.typical).reshape(column))
+
+    def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the principal components of standardised bands, `(q, *spatial)`; mean variance a band is 1."""
+        bands = reference.shape[0]
+        z = standardised(reference, self.centre[:bands], self.scale[:bands])
+        components: NDArray[np.float32] = np.einsum("qb,b...->q...", np.asarray(self.axes, dtype=np.float32), z)
+        return components
 
 
-def fit_relation(target: NDArray[Any], reference: NDArray[Any]) -> Relation:
-    """Relate `(n, c)` values of the image to `(n, c_ref)` values of the reference at the same pixels.
+def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Relation:
+    """Relate the image to a reference on pixels observed in both.
+
+    Args:
+        target: `(n, c)` values of the image.
+        context: `(n, m)` values of `references.context` at the same pixels; rows with non-finite values are left out.
+        bands: number of bands of the reference, the first columns of `context`.
 
     Raises:
         ValueError: the arrays are not 2-D or differ in length.
     """
-    return Relation(ridge=fit_ridge(target, reference))
+    ridge = fit_ridge(target, context)
+    finite = np.isfinite(target).all(axis=1) & np.isfinite(context).all(axis=1)
+    step = -(-int(finite.sum()) // _MOST_PIXELS) or 1
+    y, x = target[finite][::step].astype(np.float64), context[finite][::step].astype(np.float32)
+    if ridge.samples == 0:
+        none = (0.0,) * target.shape[1]
+        return _relation(ridge, x, bands, ((), none, (), none))
+    rest = y - ridge(x.T).T
+    typical = np.log(np.maximum(np.median(rest**2, axis=0), 1e-30))
+    waves = min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
+    if waves <= 0:
+        return _relation(ridge, x, bands, ((), (0.0,) * len(typical), (), tuple(typical.tolist())))
+    return _relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves))
+
+
+def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], Field, Field]:
+    """Return standardised `x.T` with its centres and scales."""
+    centre, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 1e-9 * np.maximum(np.abs(x).max(axis=0), 1e-30), scale, 1.0)
+    return standardised(x.T, centre.tolist(), scale.tolist()), centre, scale
+
+
+def _nonlinear(
+    rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int
+) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]:
+    """Fit correction and doubt to what the linear map left over, `(n, c)`."""
+    features = with_waves(standard[0], waves).T.astype(np.float64)
+    scale = np.maximum(rest.std(axis=0), 1e-30)
+    misfit = ((rest / scale) ** 2).mean(axis=1)
+    left = rest
+    for _ in range(_PASSES):
+        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+        matrix, shift = regress(rest, features, weight, _PENALTY)
+        left = rest - np.einsum("nf,cf->nc", features, matrix) - shift
+        misfit = ((left / scale) ** 2).mean(axis=1)
+    squared = left**2
+    level = np.log(squared + _QUIET * np.maximum(np.median(squared, axis=0), 1e-30))
+    doubt, typical = regress(level, features, np.ones(len(level)), _DOUBT_PENALTY)
+    return (_rows(matrix), tuple(shift.tolist()), _rows(doubt), tuple(typical.tolist()))
+
+
+def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: Any) -> Relation:
+    """Put a relation together; principal axes from the correlations of the bands."""
+    z, centre, scale = _standard(x) if len(x) else (x.T, np.zeros(x.shape[1]), np.ones(x.shape[1]))
+    few = z[:bands].astype(np.float64)
+    correlation = np.einsum("in,jn->ij", few, few) / max(1, len(x))
+    axes = np.linalg.eigh(correlation)[1][:, ::-1].T[: min(_AXES, bands)]
+    correction, shift, doubt, typical = heads
+    return Relation(
+        ridge=ridge,
+        centre=tuple(centre.tolist()),
+        scale=tuple(scale.tolist()),
+        axes=_rows(axes),
+        correction=correction,
+        shift=shift,
+        doubt=doubt,
+        typical=typical,
+    )
+
+
+def _rows(matrix: Field) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, matrix.tolist()))

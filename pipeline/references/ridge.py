@@ -16,6 +16,8 @@ _ENOUGH = 32
 _OUTLIER = 3.0
 """Pixels beyond this many robust standard errors lose weight."""
 _PASSES = 3
+_CHUNK = 512
+"""Pixels whose products are summed at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,12 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     if len(y) < _ENOUGH * (n_ref + 1):
         zeros = (0.0,) * bands
         return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
-    weight = _cauchy(_distance(x))
+    weight = cauchy(_distance(x))
     for _ in range(_PASSES):
-        matrix, offset = _regress(y, x, weight, ridge)
+        matrix, offset = regress(y, x, weight, ridge)
         misfit = (((y - _apply(matrix, x) - offset) / _scale(y)) ** 2).mean(axis=1)
-        weight = _cauchy(misfit / max(float(np.median(misfit)), 1e-12))
-    matrix, offset = _regress(y, x, weight, ridge)
+        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+    matrix, offset = regress(y, x, weight, ridge)
     rest = np.einsum("n,nj->j", weight, (y - _apply(matrix, x) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
     explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
@@ -101,7 +103,7 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     )
 
 
-def _cauchy(squared: Field) -> Field:
+def cauchy(squared: Field) -> Field:
     """Return the weight of a squared, scaled distance."""
     weight: Field = 1.0 / (1.0 + squared / _OUTLIER**2)
     return weight
@@ -122,14 +124,19 @@ def _apply(matrix: Field, x: Field) -> Field:
     return product
 
 
-def _regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
+def regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
     """Return matrix `(c, c_ref)` and offset `(c,)`; sums by einsum, whose order no BLAS thread changes."""
     total = weight.sum()
     mean_y, mean_x = (np.einsum("n,nj->j", weight, part) / total for part in (y, x))
     scale_y, scale_x = _scale(y), _scale(x)
-    ys, xs = (y - mean_y) / scale_y, (x - mean_x) / scale_x
-    gram = np.einsum("n,ni,nj->ij", weight, xs, xs) / total + ridge * np.eye(x.shape[1])
-    cross = np.einsum("n,ni,nj->ij", weight, xs, ys) / total
+    ys, xs = (np.ascontiguousarray(part.T) for part in ((y - mean_y) / scale_y, (x - mean_x) / scale_x))
+    both = np.concatenate([xs, ys])
+    moments = np.zeros((len(xs), len(both)))
+    for start in range(0, len(weight), _CHUNK):
+        part = both[:, start : start + _CHUNK]
+        moments += np.einsum("in,jn->ij", part[: len(xs)] * weight[start : start + _CHUNK], part)
+    moments /= total
+    gram, cross = moments[:, : len(xs)] + ridge * np.eye(len(xs)), moments[:, len(xs) :]
     matrix = (np.linalg.solve(gram, cross) / scale_x[:, None] * scale_y).T
     return matrix, mean_y - np.einsum("ij,j->i", matrix, mean_x)
 

@@ -11,7 +11,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
 from pipeline.quality.calibration import Calibration
-from pipeline.references import fit_relation
+from pipeline.references import context, fit_relation
 from pipeline.references.estimate import ReferenceFill
 from pipeline.restore import (
     CLASSICAL,
@@ -254,12 +254,11 @@ def test_a_good_reference_does_not_calibrate_what_it_does_not_see(model):
         guide = Guide(values=np.concatenate([one.truth, other]).astype(np.float32), valid=~unseen)
         guided.append(replace(one, task=replace(one.task, guides=(guide,))))
     seen = placed[0].task.window.valid.all(axis=0)
-    pairs = placed[0].truth[:, seen].T, guided[0].task.guides[0].values[:, seen].T
+    around = context(guided[0].task.guides[0].values, ~unseen[0], (1.0, 1.0))
+    relation = fit_relation(placed[0].truth[:, seen].T, around[:, seen].T, 3)
     network = Stub(value=1e9) if model else None
     alone = judge(placed, FILLS, [], network, RECIPE, SPREAD)
-    helped = judge(
-        guided, FILLS, [FittedGuide(label="other date", relation=fit_relation(*pairs))], network, RECIPE, SPREAD
-    )
+    helped = judge(guided, FILLS, [FittedGuide(label="other date", relation=relation)], network, RECIPE, SPREAD)
     assert helped.recipe.reference_weights[0] > 0.5
     assert helped.recipe.network_weight == alone.recipe.network_weight == 0
     assert helped.recipe.single == alone.recipe.single

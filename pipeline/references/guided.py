@@ -1,0 +1,82 @@
+"""Interpolate residuals across holes along what belongs together in the reference, not across its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+from pipeline.fills._solve import solve, solve_planar
+
+Field = NDArray[np.float64]
+
+_LEAST = 0.02
+"""Smallest conductance: a field that no observed pixel touches still takes over its neighbours' residual."""
+
+
+def interpolate(
+    values: Field,
+    known: NDArray[np.bool_],
+    hole: NDArray[np.bool_],
+    guide: NDArray[np.float32],
+    spacing: Sequence[float],
+) -> Field:
+    """Return values that hold where known and are guided-harmonic in the hole; 0 in parts that touch no known pixel.
+
+    Neighbours conduct by `1 / (1 + d)`, `d` being their squared distance in the guide over its median (Perona and
+    Malik 1990, doi:10.1109/34.56205): what is left over of a field follows the field.
+
+    Args:
+        values: `(c, *spatial)`.
+        known: bool `spatial`.
+        hole: bool `spatial`, disjoint from `known`; pixels in neither do not conduct.
+        guide: float32 `(q, *spatial)`.
+        spacing: step per axis, only ratios matter.
+    """
+    labels, count = ndimage.label(hole)
+    touching = np.zeros(count + 1, dtype=np.bool_)
+    touching[labels[ndimage.binary_dilation(known) & hole]] = True
+    touching[0] = False
+    unknown = touching[labels]
+    result = np.where(known, values, 0.0)
+    if not unknown.any():
+        return result
+    n = int(unknown.sum())
+    number = np.full(unknown.shape, -1, dtype=np.int64)
+    number[unknown] = np.arange(n)
+    diagonal, right = np.zeros(n), np.zeros((n, len(values)))
+    rows, columns, data = [np.arange(n)], [np.arange(n)], []
+    for here, there, weight in _edges(known | unknown, guide, spacing):
+        for one, other in ((here, there), (there, here)):
+            a, b = number[one], number[other]
+            inside = (a >= 0) & (weight > 0)
+            diagonal += np.bincount(a[inside], weights=weight[inside], minlength=n)
+            inner, rim = inside & (b >= 0), inside & (b < 0)
+            rows.append(a[inner])
+            columns.append(b[inner])
+            data.append(-weight[inner])
+            for k, band in enumerate(values):
+                pull = weight[rim] * band[other][rim]
+                right[:, k] += np.bincount(a[rim], weights=pull, minlength=n)
+    entries = np.concatenate([diagonal, *data]), (np.concatenate(rows), np.concatenate(columns))
+    matrix = sparse.csr_array(entries, shape=(n, n))
+    matrix.sort_indices()
+    result[:, unknown] = (solve_planar if unknown.ndim == 2 else solve)(matrix, right).T
+    return result
+
+
+def _edges(
+    usable: NDArray[np.bool_], guide: NDArray[np.float32], spacing: Sequence[float]
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], Field]]:
+    """Yield per axis the slices of both ends of all edges and their conductance, 0 where an end is not usable."""
+    everything = (slice(None),) * usable.ndim
+    for axis, step in enumerate(spacing):
+        here = tuple(slice(None, -1) if a == axis else s for a, s in enumerate(everything))
+        there = tuple(slice(1, None) if a == axis else s for a, s in enumerate(everything))
+        both = usable[here] & usable[there]
+        squared = (np.diff(guide.astype(np.float64), axis=axis + 1) ** 2).mean(axis=0)
+        typical = max(float(np.median(squared[both])) if both.any() else 1.0, 1e-12)
+        weight = np.maximum(1.0 / (1.0 + squared / typical), _LEAST) * (min(spacing) / step) ** 2
+        yield here, there, np.where(both, weight, 0.0)
