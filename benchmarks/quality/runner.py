@@ -77,7 +77,7 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
     """Return the row of a case; one that fails has an `error` instead of scores."""
     row = describe(case)
     # a case that never ends is a failed case
-    signal.signal(signal.SIGALRM, _too_long)
+    before = signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(CASE_SECONDS)
     try:
         row |= _scores(case, settings)
@@ -88,6 +88,7 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
         row |= {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-3000:]}
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     return row
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML
 
-from benchmarks.quality.scenes import Scene, data_folder
+from benchmarks.quality.scenes import Scene
 
 ROOT = Path(__file__).resolve().parents[2]
 Part = tuple[float, float, float, float]
@@ -16,30 +16,24 @@ Part = tuple[float, float, float, float]
 
 def seen(scene: Scene) -> str:
     """Return `yes` if a training set holds pixels of the scene, `other part` of its file or folder, else `no`."""
-    shares = _trained()
-    folders = {Path(file).parent for file in shares}
-    found = "no"
+    entries = _trained()
     for file in scene.files:
-        if any(_overlap(part, scene.part) for part in shares.get(file, ())):
+        if any(fnmatchcase(file, pattern) and _overlap(part, scene.part) for pattern, part in entries):
             return "yes"
-        if Path(file).parent in folders:
-            found = "other part"
-    return found
+    folders = {PurePosixPath(pattern).parent for pattern, _ in entries}
+    return "other part" if any(PurePosixPath(file).parent in folders for file in scene.files) else "no"
 
 
 @cache
-def _trained() -> dict[str, list[Part]]:
-    """Return the part of every file of the data folder that was trained on."""
-    folder = data_folder()
-    shares: dict[str, list[Part]] = {}
+def _trained() -> tuple[tuple[str, Part], ...]:
+    """Return pattern and part `(top, left, bottom, right)` of everything that is trained on."""
+    found = []
     for config in sorted((ROOT / "configs").glob("train_*.yaml")):
         for entry in YAML(typ="safe").load(config.read_text())["train"]:
             top, left, bottom, right = entry.get("region", (0, 0, 1, 1))
             for pattern in entry.get("paths", ()):
-                relative = os.path.relpath(pattern.replace("${INPAINT_DATA}", str(folder)), folder)
-                for path in folder.glob(relative):
-                    shares.setdefault(str(path.relative_to(folder)), []).append((top, left, bottom, right))
-    return shares
+                found.append((pattern.removeprefix("${INPAINT_DATA}/"), (top, left, bottom, right)))
+    return tuple(found)
 
 
 def _overlap(one: Part, other: Part) -> bool:

@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks.quality import holes, scores, table
+from benchmarks.quality.cases import Case
+from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.fills import regression, window_of
-from benchmarks.quality.runner import OURS, Frame
-from benchmarks.quality.scenes import Guide, Image
+from benchmarks.quality.runner import OURS, Frame, Settings, measure
+from benchmarks.quality.scenes import Guide, Image, Scene
+from benchmarks.quality.trained import seen
 
 
 def test_psnr_is_the_mean_over_channels_in_decibel():
@@ -160,3 +164,50 @@ def test_holes_have_the_size_they_promise():
     assert holes.margin((50, 40), 16, ((0, True),))[-16:].all()
     assert holes.slices(rng, (60, 9, 9), 3, 3).all(axis=(1, 2)).sum() == 9
     assert 0.1 < holes.wedges(rng, (256, 256)).mean() < 0.35
+
+
+@pytest.mark.parametrize(
+    ("file", "part", "expected"),
+    [
+        ("satellite/s2_cr_volga/ROIs1970_fall_s2_136_p500.tif", (0, 0, 1, 1), "yes"),
+        ("satellite/s2_cr_lazio/ROIs1868_summer_s2_102_p100.tif", (0, 0, 1, 1), "no"),
+        ("satellite/l8_corumba/LC08_L1TP_227074_20190809_20200827_02_T1.tif", (0, 0.5, 1, 1), "other part"),
+        ("satellite/l8_corumba/LC08_L1TP_227074_20190809_20200827_02_T1.tif", (0, 0, 1, 1), "yes"),
+    ],
+)
+def test_training_sets_are_read_from_the_configs(file, part, expected):
+    """Half of a scene may be trained on and the other half still be new."""
+    scene = Scene(name="", place="", sensor="", load=lambda: None, files=(file,), part=part)
+    assert seen(scene) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(2, 96, 96), (1, 24, 40, 40)])
+def test_a_case_from_hole_to_page(tmp_path, shape):
+    """The real command restores a synthetic image; the row, the table and the page with its picture follow."""
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), (0, *(3,) * (len(shape) - 1)))
+    values = (128 + 100 * smooth / np.abs(smooth).max()).astype(np.uint8)
+    scene = Scene(name="made", place="nowhere", sensor="", load=lambda: _image(values), files=(), credit="made")
+    case = Case(family="points 30 %", scene=scene, number=0, draw=lambda r, i: holes.points(r, i.values.shape[1:], 0.3))
+    settings = Settings(out=tmp_path / "out", state="test", reuse=True)
+    row = measure(case, settings)
+    assert "error" not in row, row["traceback"]
+    assert row["changed"] == 0
+    assert 0 < row["coverage"] <= 1
+    assert table.decibel(row, OURS) > table.decibel(row, "nearest")
+    assert measure(case, settings)["seconds"] == row["seconds"], "kept results are used"
+    page = tmp_path / "docs" / "quality.md"
+    page.parent.mkdir()
+    write_document(Report(rows=[row], cases={case.name: case}, settings=settings, seconds=1, complete=False), page)
+    assert (page.parent / "images/quality/points-30.png").stat().st_size < 150_000
+    assert "| points 30 % | +0.80 dB |" in page.read_text()
+
+
+def test_a_case_that_fails_is_a_row_with_an_error(tmp_path):
+    """Nothing stops the benchmark."""
+    scene = Scene(name="gone", place="nowhere", sensor="", load=lambda: 1 / 0, files=())
+    case = Case(family="cloud", scene=scene, number=0, draw=lambda *_: np.ones((8, 8), dtype=bool))
+    row = measure(case, Settings(out=tmp_path, state="test", reuse=False))
+    assert "ZeroDivisionError" in row["error"]
+    assert table.quality_table([row]) == []
