@@ -16,6 +16,8 @@ from benchmarks.quality.scenes import Image, Scene, single_scenes
 Draw = Callable[[np.random.Generator, Image], NDArray[np.bool_]]
 AREA_FAMILIES = ("cloud", "region 32", "region 64", "border")
 """Single-image families whose hole components are counted one by one."""
+HELPED_FAMILIES = ("clear reference", "cloudy reference", "changed reference", "radar", "auxiliary contrast")
+"""Families with another image beside the one that is restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

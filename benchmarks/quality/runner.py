@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 import traceback
 from dataclasses import dataclass
 from functools import cache
@@ -76,6 +77,7 @@ def describe(case: Case) -> dict[str, Any]:
 def measure(case: Case, settings: Settings) -> dict[str, Any]:
     """Return the row of a case; one that fails has an `error` instead of scores."""
     row = describe(case)
+    started = time.process_time()
     # a case that never ends is a failed case
     before = signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(CASE_SECONDS)
@@ -89,6 +91,7 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+    row["cpu_seconds"] = time.process_time() - started
     return row
 
 

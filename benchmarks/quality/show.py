@@ -18,7 +18,8 @@ HEAD = "| | floor | goal | measured | 95 % interval | places / cases | verdict |
 
 def print_table(rows: Sequence[Row], state: str, seconds: float) -> None:
     """Print the table, and the cases that failed."""
-    print(f"\nsoftware state {state}, {seconds:.0f} s\n")
+    cpu = sum(row.get("cpu_seconds", 0) for row in rows)
+    print(f"\nsoftware state {state}, {len(rows)} cases, {seconds:.0f} s of wall and {cpu:.0f} s of CPU time\n")
     print(markdown(quality_table(rows)))
     for row in rows:
         if "error" in row:
