@@ -63,41 +63,56 @@ def save_strip(path: Path, cases: list[tuple[Case, dict[str, Any]]], best: str, 
     path.write_bytes(buffer.getvalue())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tone:
+    """How values become colours: black at `low`, white at `low + span`, both `(c, 1, ...)`."""
+
+    view: View
+    low: Array
+    span: Array
+
+    @classmethod
+    def of(cls, view: View, values: Array, counted: NDArray[np.bool_]) -> Tone:
+        """Return the tone of an image, from the 1st to the 99th percentile of the pixels that count."""
+        column = (-1,) + (1,) * counted.ndim
+        low = np.percentile(values[:, counted], 1, axis=1).reshape(column)
+        span = np.maximum(robust_range(values, counted), 1e-12).reshape(column)
+        return cls(view=view, low=low, span=span)
+
+    def colour(self, values: Array) -> Panel:
+        """Return the panel of an image."""
+        shown = np.clip((values.astype(np.float64) - self.low) / self.span, 0, 1)
+        return _square(np.moveaxis((255 * self.view.of(shown)).astype(np.uint8), 0, -1))
+
+    def grey(self, error: Array, hole: NDArray[np.bool_]) -> Panel:
+        """Return the panel of an error, the mean over the channels that have holes."""
+        share = np.where(hole, error / self.span, 0).sum(axis=0) / np.maximum(hole.sum(axis=0), 1)
+        shown = np.clip(255 / FULL_ERROR * self.view.of(share), 0, 255).astype(np.uint8)
+        return _square(np.repeat(shown[..., None], 3, axis=2))
+
+
 def panels(case: Case, row: dict[str, Any], best: str, settings: Settings) -> dict[str, Panel]:
     """Return the panels of a case, `(EDGE, EDGE, 3)` each, by title."""
     image, hole = case.build()
     frame = Frame.of(image, hole)
     view = choose_view(image, frame.scored)
+    tone = Tone.of(view, image.values, frame.counted)
     ours, sigma = _result(image, hole, settings.out / settings.state / f"{row['key']}.npz")
     classical = as_stored(estimate_of(image, hole, best), image.values.dtype)
-    span = np.maximum(robust_range(image.values, frame.counted), 1e-12).reshape(-1, *(1,) * (hole.ndim - 1))
-    low = np.percentile(image.values[:, frame.counted], 1, axis=1).reshape(span.shape)
-
-    def colour(values: Array, base: Array = low, reach: Array = span) -> Panel:
-        shown = np.clip((view.of(values.astype(np.float64)) - view.of(base)) / view.of(reach), 0, 1)
-        return _square(np.moveaxis((255 * shown).astype(np.uint8), 0, -1))
-
-    def heat(values: Array) -> Panel:
-        shown = np.where(hole, values / span / FULL_ERROR, 0).mean(axis=0)
-        grey = np.clip(255 * view.of(shown), 0, 255).astype(np.uint8)
-        return _square(np.repeat(grey[..., None], 3, axis=2))
-
-    low, span = (np.broadcast_to(v, hole.shape) for v in (low, span))
-    found = {"truth": colour(image.values, low, span)}
-    covered = colour(image.values, low, span)
-    covered[_square(np.repeat(view.of(np.asarray(hole.any(axis=0)))[..., None], 3, axis=2))] = 255
-    found["holes"] = covered
+    truth = tone.colour(image.values)
+    holes = truth.copy()
+    holes[_square(view.of(np.asarray(hole.any(axis=0))))] = 255
+    found = {"truth": truth, "holes": holes}
     if image.guides:
-        guide = image.guides[0].values.astype(np.float64)
+        guide = image.guides[0].values
         guide = guide if len(guide) == len(hole) else np.repeat(guide[:1], len(hole), axis=0)
-        bounds = np.percentile(guide.reshape(len(guide), -1), (1, 99), axis=1)
-        base, top = (np.broadcast_to(b.reshape(-1, *(1,) * (hole.ndim - 1)), hole.shape) for b in bounds)
-        found["helper"] = colour(guide, base, np.maximum(top - base, 1e-12))
-    found["best classical"] = colour(classical, low, span)
-    found["ours"] = colour(ours, low, span)
-    found["error"] = heat(np.abs(ours - image.values))
-    found["stated error"] = heat(sigma)
-    return found
+        found["helper"] = Tone.of(view, guide, image.counted).colour(guide)
+    return found | {
+        "best classical": tone.colour(classical),
+        "ours": tone.colour(ours),
+        "error": tone.grey(np.abs(ours - image.values), hole),
+        "stated error": tone.grey(sigma, hole),
+    }
 
 
 def choose_view(image: Image, scored: NDArray[np.bool_]) -> View:
