@@ -159,12 +159,20 @@ def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) ->
 def train(
     config: Config,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    search: Annotated[
+        int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit weights on images without ground truth, by hiding observed pixels.
 
     Example: inpaint-pipeline train configs/train_optical.yaml --resume
     """
+    if search is not None:
+        from pipeline.training.search import search as compare
+
+        _show(compare(config, search, resume=resume), as_json)
+        return
     from pipeline.training.loop import train as fit
 
     _show(fit(config, resume=resume), as_json)

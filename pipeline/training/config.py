@@ -78,6 +78,26 @@ class Loss(_Part):
     scale: float = Field(default=0.2, ge=0, description="Likelihood of the stated scale.")
 
 
+Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class Search(_Part):
+    """What `train --search` draws from; pairs are ranges, drawn evenly on a logarithmic scale."""
+
+    widths: tuple[tuple[int, ...], ...] = Field(
+        default=(), description="Default: those of `network`, a third narrower or wider, one level less or more."
+    )
+    bottom_units: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    learning_rate: Range = (3e-4, 3e-3)
+    weight_decay: Range = (1e-6, 1e-2)
+    gradient: Range = (0.05, 2.0)
+    scale: Range = (0.05, 0.5)
+    rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(1 / 9, 1 / 3), min_length=1, description="Shares of `steps` after which trials are compared."
+    )
+    keep: float = Field(default=1 / 3, gt=0, lt=1, description="Share of trials that goes on after each rung.")
+
+
 class Augment(_Part):
     """Changes of a tile before its holes are cut; each happens to `share` of the training holes on its own.
 
@@ -140,6 +160,7 @@ class TrainingConfig(_Part):
     cache: str = Field(default=".cache/training", description="Folder for precomputed fills.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for the card: limits, intended use.")
     licence: str = Field(default="not stated", description="Of the weights, for the card.")
+    search: Search = Search()
     searched: tuple[Mapping[str, Any], ...] = Field(
         default=(), description="Table of the search that chose these values; `train --search` writes it."
     )

@@ -39,6 +39,7 @@ _FREE = {
     "patience",
     "summary",
     "notes",
+    "search",
     "searched",
 }
 """Keys that may change between a checkpoint and its continuation: they do not move the weights."""
@@ -113,7 +114,7 @@ def fit(
         if config.start is not None:
             _judge(state, cases, config, curve, float("nan"))
     _run(state, training, cases, config, min(until or config.steps, config.steps))
-    return state.result | {"seconds": time.monotonic() - started}
+    return {"weights": config.output} | state.result | {"seconds": time.monotonic() - started}
 
 
 def _run(
@@ -198,8 +199,15 @@ def _judge(state: _State, cases: Sequence[Sample], config: TrainingConfig, curve
         before = {"gain_db_at_start": dict(gains.families)} if state.step == 0 else {}
         if "gain_db_at_start" in state.result:
             before = {"gain_db_at_start": state.result["gain_db_at_start"]}
-        metrics = {"step": state.step, "gain_db": dict(gains.families), "cases_worse": gains.worse, **before}
-        state.result = {"weights": str(export(state.average, config, metrics)), **metrics}
+        metrics = {
+            "step": state.step,
+            "score": gains.score,
+            "gain_db": dict(gains.families),
+            "cases_worse": gains.worse,
+            **before,
+        }
+        export(state.average, config, metrics)
+        state.result = metrics
 
 
 def _append(curve: Path, step: int, fit: float, gains: Gains) -> None:
