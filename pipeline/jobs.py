@@ -96,7 +96,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     job = _job(config, spec, workdir)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
     masks = _mask_facts(spec)
-    weights = weights_of(job.model_kind, job.model_weights, _ndim(job.source))
+    weights = weights_of(job.model_kind, job.model_weights, _opened(job.source))
     contents = {
         "inputs": [fact["sha256"] for fact in inputs],
         "masks": masks,
@@ -127,7 +127,7 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
         for g in found
     )
-    ndim = _ndim(source)
+    ndim = _opened(source).space.ndim
     model, compute, settings = config.model, config.compute, resolved(config)
     classical = model is not None and model.kind in kinds("fills") and model.kind not in kinds("models")
     # looking for a GPU means importing torch, which takes seconds that a classical fill does not need
@@ -153,8 +153,8 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
     )
 
 
-def _ndim(source: SourceRef) -> int:
-    return open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata).space.ndim
+def _opened(source: SourceRef) -> Source:
+    return open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata)
 
 
 def source_ref(spec: SourceSpec, staged: Path) -> SourceRef:

@@ -21,6 +21,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
+from pipeline.models._choice import auto_weights
 from pipeline.models.base import Inpainter, find_weights
 from pipeline.plan import ModelRef, Plan, patches_with_holes
 from pipeline.registry import kinds, load
@@ -84,7 +85,7 @@ def survey(job: Job) -> Survey:
         scene, notices = open_scene(job, clock)
         if scene is None:
             return _nothing_to_do(job, notices, clock)
-        model, model_ref = find_model(job, scene.source.space.ndim)
+        model, model_ref = find_model(job, scene.source)
         verdict = self_test(scene, model)
         clock.lap("self-test")
         factor, digest = _coarse_fill(scene, verdict.recipe.fill)
@@ -115,7 +116,7 @@ def outline(job: Job) -> Survey:
     scene, notices = open_scene(job, clock)
     if scene is None:
         return _nothing_to_do(job, notices, clock)
-    model, model_ref = find_model(job, scene.source.space.ndim)
+    model, model_ref = find_model(job, scene.source)
     factor = _coarse_factor(scene)
     return Survey(
         plan=_plan(scene, Verdict(recipe=draft(scene)), model_ref, factor, ""),
@@ -128,7 +129,7 @@ def outline(job: Job) -> Survey:
     )
 
 
-def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
+def find_model(job: Job, source: Source) -> tuple[Inpainter | None, ModelRef | None]:
     """Open the model a job asks for; without a model section, shipped weights that fit the kind of image.
 
     Raises:
@@ -138,13 +139,15 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
     kind = job.model_kind or "autoencoder"
     if kind in kinds("fills") and kind not in kinds("models"):
         return None, None
-    weights = weights_of(kind, job.model_weights, ndim)
+    weights = weights_of(kind, job.model_weights, source)
     if weights is not None:
         import torch
 
         # sums over threads would make the self-test depend on the machine
         torch.set_num_threads(1)
-    model: Inpainter = load("models", kind).open_model(weights, ndim=ndim, device=job.device, options=job.model_options)
+    model: Inpainter = load("models", kind).open_model(
+        weights, ndim=source.space.ndim, device=job.device, options=job.model_options
+    )
     ref = ModelRef(
         kind=kind,
         weights=str(weights) if weights else None,
@@ -155,17 +158,18 @@ def find_model(job: Job, ndim: int) -> tuple[Inpainter | None, ModelRef | None]:
     return model, ref
 
 
-def weights_of(kind: str | None, name: str, ndim: int) -> Path | None:
+def weights_of(kind: str | None, name: str, source: Source) -> Path | None:
     """Return the weights file of a model section: the one it names, or the shipped one for the kind of image.
 
     Raises:
         ConfigError: no such name or file.
+        SourceError: the image cannot be read.
     """
     if kind is not None and (kind in FORCED_MODELS or kind not in kinds("models")):
         return None
     if name != "auto":
         return find_weights(name)
-    return find_weights("optical" if ndim == 2 else "t1")
+    return find_weights(auto_weights(source))
 
 
 def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:

@@ -82,6 +82,7 @@ class Card(BaseModel):
     summary: str = Field(default="", description="One line: what images, what holes.")
     kind: str = Field(default="autoencoder", description="Module in pipeline/models that can load it.")
     ndim: int = Field(description="2 for rasters, 3 for volumes.")
+    suits: str = Field(default="", description="`hounsfield`: chosen by itself for computed tomography.")
     sha256: str = Field(description="Of the weights file; the first 12 digits are enough.", min_length=12)
     architecture: Mapping[str, Any] = Field(default_factory=dict, description="Arguments of the network.")
     base_fill: Mapping[str, Any] = Field(default_factory=dict, description="Fill that it was trained over.")

@@ -115,6 +115,7 @@ class TrainingConfig(_Part):
 
     name: str = Field(description="Name of the weights.")
     summary: str = Field(default="", description="One line for the card.")
+    suits: Literal["", "hounsfield"] = Field(default="", description="Kind of values the weights are chosen for.")
     ndim: Literal[2, 3] = 2
     train: tuple[Data, ...] = Field(min_length=1)
     validate_on: tuple[Data, ...] = Field(

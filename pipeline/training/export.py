@@ -43,6 +43,7 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
         "summary": config.summary,
         "kind": "autoencoder",
         "ndim": config.ndim,
+        **({"suits": config.suits} if config.suits else {}),
         "sha256": hashlib.sha256(data).hexdigest(),
         "architecture": {
             "widths": list(config.network.widths),

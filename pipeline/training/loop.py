@@ -38,6 +38,7 @@ _FREE = {
     "checkpoint_every",
     "patience",
     "summary",
+    "suits",
     "notes",
     "search",
     "searched",

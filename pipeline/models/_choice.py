@@ -1,0 +1,68 @@
+"""Which shipped weights an image gets when the config names none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.models.base import shipped
+
+HOUNSFIELD = "hounsfield"
+"""`suits` of weights for computed tomography."""
+_DEFAULT = {2: "optical", 3: "t1"}
+_SLICES, _MAX_VALUES = 8, 1 << 24
+_AIR, _SOFT = (-1100.0, -850.0), (-200.0, 200.0)
+_MIN_AIR, _MIN_SOFT, _MAX_BELOW = 0.01, 0.03, 0.01
+
+
+def auto_weights(source: Source) -> str:
+    """Return the name of the shipped weights that fit an image.
+
+    Rasters get `optical`; volumes in Hounsfield units those whose card says `suits: hounsfield`, other volumes and, if
+    there are none, these too `t1`. The choice is a start: whether the network is used at all is up to the self-test.
+
+    Raises:
+        SourceError: the middle of a volume cannot be read.
+    """
+    ndim = source.space.ndim
+    if ndim == 3:
+        suited = [s.name for s in shipped() if s.ndim == ndim and s.card.suits == HOUNSFIELD]
+        if suited and hounsfield(_middle(source)):
+            return suited[0]
+    return _DEFAULT[ndim]
+
+
+def hounsfield(values: NDArray[np.floating]) -> bool:
+    """Say whether values are those of computed tomography: some air, some soft tissue, next to nothing below air.
+
+    The last rule tells them from phase images and standardised volumes, which also go far below zero. Padding outside
+    the field of view is one value, the smallest, and does not count.
+
+    Args:
+        values: finite physical values of the middle of a volume, any shape.
+    """
+    if not values.size:
+        return False
+    seen = values[(values > values.min()) | (values >= _AIR[0])]
+    if not seen.size:
+        return False
+    air = np.mean((seen >= _AIR[0]) & (seen <= _AIR[1]))
+    soft = np.mean((seen >= _SOFT[0]) & (seen <= _SOFT[1]))
+    return bool(air >= _MIN_AIR and soft >= _MIN_SOFT and np.mean(seen < _AIR[0]) <= _MAX_BELOW)
+
+
+def _middle(source: Source) -> NDArray[np.float64]:
+    """Return the physical values of a few slices in the middle of the first channel, without nodata."""
+    shape = source.space.shape
+    # a slab along the slowest axis is read in one piece, also from compressed files
+    depth = min(shape[0], _SLICES)
+    rows = min(shape[1], max(1, _MAX_VALUES // (depth * shape[2])))
+    start = ((shape[0] - depth) // 2, (shape[1] - rows) // 2, 0)
+    box = Box(start, (start[0] + depth, start[1] + rows, shape[2]))
+    stored = source.read(box, slice(0, 1))[0]
+    never = source.never(box)[0]
+    scale, offset = source.scale_offset[0]
+    values = stored[~never].astype(np.float64) * scale + offset
+    return np.asarray(values[np.isfinite(values)])
