@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.jobs import Order
 from pipeline.plan import Plan
 from pipeline.provenance.facts import DISCLAIMER, RECORD_VERSION, hardware, peak_rss_bytes, software
+from pipeline.restore import REFERENCE
 
 _SOURCE_NAMES = {0: "observed", 1: "classical", 2: "network", 254: "refused", 255: "never_touched"}
 
@@ -59,9 +60,11 @@ def build_record(
     }
 
 
-def source_name(code: int) -> str:
-    """Return the name of a code of the source layer; 10+k is `reference k`."""
-    return _SOURCE_NAMES.get(code, f"reference {code - 10}")
+def source_name(code: int, n_references: int) -> str:
+    """Return the name of a code of the source layer; 10+k is `reference k`, after the last one `other channels`."""
+    if code == REFERENCE + n_references:
+        return "other channels"
+    return _SOURCE_NAMES.get(code, f"reference {code - REFERENCE}")
 
 
 def _space(plan: Plan) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[s
     for result in results.values():
         for code, count in result["by_source"].items():
             if int(code) not in (0, 255):
-                name = source_name(int(code))
+                name = source_name(int(code), len(plan.guides))
                 by_source[name] = by_source.get(name, 0) + int(count)
     holes = facts["states"]["holes"]
     total = _product(plan.space.shape) * plan.n_state

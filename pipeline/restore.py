@@ -17,10 +17,11 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
-from pipeline.references import ReferenceFill, Relation, reference_fill
+from pipeline.references import ReferenceFill, Relation, Siblings, consult
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
-"""Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`."""
+"""Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
+channels come after the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,8 @@ class Recipe:
 
     Attributes:
         fill: the base fill.
-        relations: how each reference maps to the image, None if that could not be fitted.
+        relations: how each reference maps to the image, None if that could not be fitted; the last one is that of
+            the image's own channels if they have different holes.
         reference_weights: blend weight of each reference over what came before it; 0 = not used.
         network_weight: blend weight of the network over the classical estimate; 0 = not used.
         single: calibration of pixels restored from the image itself.
@@ -41,7 +43,7 @@ class Recipe:
     """
 
     fill: FillSpec
-    relations: tuple[Relation | None, ...] = ()
+    relations: tuple[Relation | Siblings | None, ...] = ()
     reference_weights: tuple[float, ...] = ()
     network_weight: float = 0.0
     single: Calibration = field(default_factory=Calibration)
@@ -65,13 +67,18 @@ class Guide:
     valid: NDArray[np.bool_]
 
 
+def with_siblings(window: Window, guides: tuple[Guide, ...], n_state: int) -> tuple[Guide, ...]:
+    """Add the image itself to the guides of a window if its channels have different holes."""
+    return guides if n_state == 1 else (*guides, Guide(values=window.values, valid=window.valid))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A window to restore, with all that may help.
 
     Attributes:
         window: observed values and holes, `(c, *spatial)`.
-        guides: one per reference of the recipe.
+        guides: one per reference of the recipe, then the image itself if its channels have different holes.
         base: the exact base fill if the survey already has it, else None.
         patch: constant spatial shape the network sees; the window is padded to it.
         offset: where the window lies inside the patch, per axis.
@@ -142,7 +149,7 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     used = zip(recipe.relations, recipe.reference_weights, task.guides, strict=True)
     for k, (relation, weight, guide) in enumerate(used):
         if relation is not None and weight > 0:
-            result = reference_fill(window, guide.values, guide.valid, relation, draft.mean)
+            result = consult(window, guide.values, guide.valid, relation, draft.mean)
             draft = with_reference(draft, result, k, weight)
     return draft
 

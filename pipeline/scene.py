@@ -18,7 +18,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.masks.base import FILL, KEEP, Mask
 from pipeline.plan import GuideRef, SourceRef
-from pipeline.restore import Guide
+from pipeline.restore import Guide, with_siblings
 from pipeline.scan import StateScan, ValueScan, scan_states, scan_values
 from pipeline.workspace import OpenGuide, centred, open_guide, open_source
 
@@ -74,6 +74,16 @@ class Scene:
     lattice: Lattice
     spacing: tuple[float, ...]
 
+    @property
+    def has_siblings(self) -> bool:
+        """Return True if channels have different holes, so that they can tell about one another."""
+        return self.states.n_state > 1
+
+    @property
+    def n_guides(self) -> int:
+        """Return the number of guides of a window: one a file, and one for the image's own channels."""
+        return len(self.guides) + self.has_siblings
+
     def window(self, box: Box) -> tuple[Window, tuple[Guide, ...]]:
         """Read a window as a block would see it; hole values are 0."""
         state = np.asarray(self.state[(slice(None), *box.slices)])
@@ -85,7 +95,7 @@ class Scene:
             hole=np.broadcast_to(state == FILL, stored.shape),
             spacing=self.spacing,
         )
-        return window, tuple(guide.read(box) for guide in self.guides)
+        return window, with_siblings(window, tuple(guide.read(box) for guide in self.guides), self.states.n_state)
 
 
 class Clock:

@@ -19,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.models.base import Inpainter
 from pipeline.quality.calibration import Calibration, coverage, fit
 from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
-from pipeline.references import Relation, reference_fill
+from pipeline.references import Relation, Siblings, consult
 from pipeline.restore import (
     Draft,
     Estimate,
@@ -65,7 +65,7 @@ class FittedGuide:
     """A reference or auxiliary: its name in tables, its relation to the image (None: too few common pixels)."""
 
     label: str
-    relation: Relation | None
+    relation: Relation | Siblings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +219,7 @@ def _weigh_reference(
         name = f"{fitted.label}: too few pixels observed in both"
         return 0.0, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
     results = [
-        reference_fill(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.relation, d.mean)
+        consult(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.relation, d.mean)
         for p, d in zip(placements, drafts, strict=True)
     ]
     proposals = [with_reference(d, r, k, 1.0).mean for d, r in zip(drafts, results, strict=True)]

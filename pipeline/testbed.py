@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,15 +12,14 @@ from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
-from pipeline.references import Relation, context, fit_relation
 from pipeline.registry import kinds
+from pipeline.relate import relations
 from pipeline.restore import Recipe
 from pipeline.scene import Scene
 from pipeline.selftest import FittedGuide, Verdict, judge, place
 from pipeline.workspace import STORED
 
 _PLACEMENTS = 8
-_RIDGE_SAMPLES = 60_000
 _MAX_WINDOWS = 4096
 _WIDEST = 3e38
 """Just inside the range of float32."""
@@ -36,9 +34,9 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if kind in FORCED_MODELS:
         wide = replace(start, network_weight=1.0, low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {kind}: no self-test")
+    labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
     guides = [
-        FittedGuide(label=f"{ref.role} {k} ({ref.label})", relation=relation)
-        for k, (ref, relation) in enumerate(zip(scene.job.guides, _relations(scene), strict=True))
+        FittedGuide(label=label, relation=relation) for label, relation in zip(labels, relations(scene), strict=False)
     ]
     rng = np.random.default_rng(scene.job.seed)
     tests, patterns = _choose_windows(scene, rng)
@@ -94,8 +92,8 @@ def draft(scene: Scene) -> Recipe:
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
-        relations=(None,) * len(scene.guides),
-        reference_weights=(0.0,) * len(scene.guides),
+        relations=(None,) * scene.n_guides,
+        reference_weights=(0.0,) * scene.n_guides,
     )
 
 
@@ -150,31 +148,3 @@ def _pattern(scene: Scene, box: Box) -> NDArray[np.bool_]:
         return planes
     with_holes = np.asarray(planes.any(axis=tuple(range(1, planes.ndim))))
     return np.asarray(planes[with_holes])
-
-
-def _relations(scene: Scene) -> list[Relation | None]:
-    """Relate every guide to the image on a regular sample of pixels observed in both images."""
-    if not scene.guides:
-        return []
-    shape = scene.source.space.shape
-    target: list[NDArray[np.float32]] = []
-    guides: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
-    both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
-    step = max(1, int((math.prod(shape) / (2 * _RIDGE_SAMPLES)) ** (1 / len(shape))))
-    for box in Box.whole(shape).tiles((512,) * 2 if len(shape) == 2 else (64,) * 3):
-        window, seen = scene.window(box)
-        grid = (slice(None), *(slice((-a) % step, None, step) for a in box.start))
-        valid = np.asarray(window.valid[grid].all(axis=0))
-        target.append(window.values[grid][:, valid].T)
-        for k, guide in enumerate(seen):
-            everywhere = np.asarray(guide.valid.all(axis=0))
-            guides[k].append(context(guide.values, everywhere, window.spacing)[grid][:, valid].T)
-            both[k].append(everywhere[grid[1:]][valid])
-    everything = np.concatenate(target)
-    result: list[Relation | None] = []
-    for k in range(len(scene.guides)):
-        use = np.concatenate(both[k])
-        bands = scene.guides[k].source.n_channels
-        enough = int(use.sum()) >= 10 * (bands + 1)
-        result.append(fit_relation(everything[use], np.concatenate(guides[k])[use], bands) if enough else None)
-    return result

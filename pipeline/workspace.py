@@ -24,7 +24,7 @@ from pipeline.masks.base import FILL, KEEP, Mask, open_masks
 from pipeline.models.base import Inpainter
 from pipeline.plan import GuideRef, Plan, SourceRef, load_plan
 from pipeline.registry import load
-from pipeline.restore import Guide, Task
+from pipeline.restore import Guide, Task, with_siblings
 
 STORED = "stored"
 """Marker instead of a base fill: holes keep what the file stores there. Only the identity model uses it."""
@@ -80,12 +80,13 @@ class Workspace:
             guess=guess,
             open_edges=tuple((a > 0, b < n) for a, b, n in zip(box.start, box.stop, plan.space.shape, strict=True)),
         )
+        guides = tuple(
+            Guide(values=np.ascontiguousarray(g.values[part]), valid=np.ascontiguousarray(g.valid[part]))
+            for g in held.guides
+        )
         return Task(
             window=window,
-            guides=tuple(
-                Guide(values=np.ascontiguousarray(g.values[part]), valid=np.ascontiguousarray(g.valid[part]))
-                for g in held.guides
-            ),
+            guides=with_siblings(window, guides, plan.n_state),
             base=self._base(window, guess),
             patch=plan.lattice.patch,
             offset=tuple(a - b for a, b in zip(box.start, patch_box.start, strict=True)),

@@ -11,8 +11,19 @@ The last step makes the result meet the observed pixels without a seam. Where th
 nothing (its own clouds) the single-image fill stands, and the two are feathered into one another.
 """
 
+from pipeline.references.consult import consult
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation, fit_relation
+from pipeline.references.siblings import Sibling, Siblings
 
-__all__ = ["ReferenceFill", "Relation", "context", "fit_relation", "reference_fill"]
+__all__ = [
+    "ReferenceFill",
+    "Relation",
+    "Sibling",
+    "Siblings",
+    "consult",
+    "context",
+    "fit_relation",
+    "reference_fill",
+]

@@ -16,6 +16,8 @@ _MOST_PIXELS = 15_000
 _PENALTY = 3e-3
 _DOUBT_PENALTY = 1e-2
 _AXES = 6
+_SLAB = 8192
+"""Pixels whose features are held at a time; each pixel is computed by itself, so the number does not matter."""
 _PASSES = 2
 _QUIET = 1e-3
 """Share of a band's typical squared misfit below which misfits are not told apart."""
@@ -56,11 +58,15 @@ class Relation:
         if not self.correction:
             misfit = np.exp(np.asarray(self.typical).reshape(column))
             return linear, np.broadcast_to(misfit, linear.shape)
-        features = with_waves(
-            standardised(context, self.centre, self.scale), len(self.correction[0]) - len(self.centre)
-        )
         heads = np.asarray(self.correction + self.doubt, dtype=np.float32)
-        said = np.einsum("hf,f...->h...", heads, features).astype(np.float64)
+        waves = heads.shape[1] - len(self.centre)
+        flat = context.reshape(len(context), -1)
+        said = np.empty((len(heads), flat.shape[1]))
+        for start in range(0, flat.shape[1], _SLAB):
+            part = slice(start, start + _SLAB)
+            features = with_waves(standardised(flat[:, part], self.centre, self.scale), waves)
+            said[:, part] = np.einsum("hf,fn->hn", heads, features)
+        said = said.reshape(-1, *context.shape[1:])
         bands = len(linear)
         correction = said[:bands] + np.asarray(self.shift).reshape(column)
         return linear + correction, np.exp(said[bands:] + np.asarray(self.typical).reshape(column))

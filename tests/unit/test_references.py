@@ -8,7 +8,7 @@ import rasterio
 from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.references import context, fit_relation, reference_fill
+from pipeline.references import Sibling, Siblings, consult, context, fit_relation, reference_fill
 from pipeline.references.ridge import Ridge, fit_ridge
 
 
@@ -234,6 +234,75 @@ def test_mismatched_grids_and_maps_are_refused():
         reference_fill(window, truth[:, 1:], everywhere((31, 32)), relation, base)
     with pytest.raises(ValueError, match="takes 1 bands to 1"):
         reference_fill(window, texture(2, (32, 32), 1), everywhere((32, 32)), relation, base)
+
+
+def test_clouds_that_no_mask_knows_are_found_by_what_they_look_like():
+    """A bright cloud over a third of the reference: reliability is low under it and high beside it, inside the hole."""
+    truth = texture(3, (128, 128), 20)
+    reference = (truth * 0.5 + texture(3, (128, 128), 21) * 0.02).astype(np.float32)
+    cloud = ndimage.gaussian_filter(block((128, 128), (0, 60), (128, 100)).astype(np.float32), 3)
+    reference = reference * (1 - cloud) + cloud * texture(3, (128, 128), 22, width=6) * 3
+    hole = block((128, 128), (40, 20), (90, 110))
+    window, base = hide(truth, hole)
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
+    clear, clouded = hole & (cloud < 0.01), hole & (cloud > 0.9)
+    assert result.reliability[:, clear].mean() > 0.85
+    assert result.reliability[:, clouded].mean() < 0.5
+    assert error(truth, result.values, clear) < 0.3 * error(truth, base, clear)
+
+
+def test_a_relation_that_is_no_line_is_learned():
+    """Decibels against amplitudes: the curve is followed where one line would leave a tenth of the range."""
+    truth = texture(1, (128, 128), 23)
+    reference = (20 * np.log10(np.maximum(truth - 600, 20))).astype(np.float32)
+    hole = block((128, 128), (40, 40), (80, 80))
+    window, base = hide(truth, hole)
+    relation = fitted(window, reference)
+    result = reference_fill(window, reference, everywhere(hole.shape), relation, base)
+    line = relation.ridge(context(reference, np.ones(hole.shape, bool), window.spacing))
+    assert error(truth, result.values, hole) < 0.3 * error(truth, line, hole)
+
+
+@pytest.mark.parametrize("level", [0.0, 1234.5])
+def test_a_constant_image_stays_constant_whatever_the_reference_shows(level):
+    """No texture of the reference is imprinted."""
+    truth = np.full((2, 64, 64), level, np.float32)
+    window, base = hide(truth, block((64, 64), (20, 20), (40, 40)))
+    reference = texture(2, (64, 64), 24)
+    result = reference_fill(window, reference, everywhere((64, 64)), fitted(window, reference), base)
+    assert np.array_equal(result.values, truth)
+
+
+def test_non_finite_reference_pixels_are_not_used():
+    """NaN and infinity without a mask of their own: base fill there, finite everywhere."""
+    truth = texture(2, (96, 96), 25)
+    reference = (truth * 2).copy()
+    reference[0, 40:44, 40:44], reference[1, 50:54, 50:54] = np.nan, np.inf
+    hole = block((96, 96), (30, 30), (60, 60))
+    window, base = hide(truth, hole)
+    finite = np.isfinite(reference).all(axis=0)
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference, finite), base)
+    assert np.isfinite(result.values).all()
+    assert np.array_equal(result.values[:, hole & ~finite], base[:, hole & ~finite])
+    assert not result.usable[:, ~finite].any()
+
+
+def test_another_channel_of_the_image_fills_a_dead_detector():
+    """A hole in one band only: restored from the bands that were observed there, the others untouched."""
+    truth = texture(3, (96, 96), 26)
+    truth[2] = 0.5 * truth[0] - 0.2 * truth[1] + 100
+    hole = np.zeros(truth.shape, bool)
+    hole[2, 30:60, 20:70] = True
+    window = Window(values=np.where(hole, 0, truth), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    base = FillSpec("tension")(window)
+    use = ~hole[2]
+    around = context(truth[:2], np.ones((96, 96), bool), window.spacing)
+    relation = fit_relation(truth[2:, use].T, around[:, use].T, 2)
+    siblings = Siblings(of=(None, None, Sibling(channels=(0, 1), relation=relation)))
+    result = consult(window, truth, ~hole, siblings, base)
+    assert np.array_equal(result.usable, hole)
+    assert error(truth[2:], result.values[2:], hole[2]) < 0.1 * error(truth[2:], base[2:], hole[2])
+    assert np.array_equal(result.values[:2], truth[:2])
 
 
 @pytest.mark.realdata
