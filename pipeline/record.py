@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,10 +99,17 @@ def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[s
 
 def _recipe(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
+    thin, deep, border = (spec.label for spec in recipe.fills)
     return {
-        "fill": recipe.fill.label,
+        "fill": deep,
+        "thin_fill": thin,
+        "border_fill": border,
         "reference_weights": recipe.reference_weights,
         "network_weight": recipe.network_weight,
+        "network": asdict(recipe.network),
+        "network_limit": recipe.network_limit,
+        "references": [asdict(reliance) for reliance in recipe.references],
+        "calibration": {"single": asdict(recipe.single), "referenced": asdict(recipe.referenced)},
         "coarse_cell_px": plan.guess_factor,
     }
 

@@ -6,22 +6,61 @@ and deterministic; how much of each step is used was decided once, by the self-t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
+from pipeline.quality.situation import Curves, Situation, blended, flat, situation
 from pipeline.references import ReferenceFill, Relation, Siblings, consult
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
 channels come after the last."""
+CARRIED = 0.5
+"""Share of a reference in the mean from which its own calibration holds."""
+_NAMED = 0.05
+"""Weight from which the source layer names a method."""
+_NEAR = 0.25
+"""Share of the patch up to which the local scale holds as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliance:
+    """How much of a reference is blended in, by what it says of its own reliability and by distance.
+
+    Attributes:
+        near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`).
+        far: weights far from them (from the second on); in between linear in log distance.
+        limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
+    """
+
+    near: tuple[float, ...]
+    far: tuple[float, ...]
+    limit: float | None = None
+
+    @property
+    def highest(self) -> float:
+        """Return the largest weight."""
+        return max(*self.near, *self.far)
+
+    def at(self, reliability: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the weight of each pixel."""
+        if len({*self.near, *self.far}) == 1:
+            return np.full(reliability.shape, self.near[0], dtype=np.float32)
+        low, high = (np.interp(reliability, RELIABILITY, row) for row in (self.near, self.far))
+        share = np.interp(np.log2(np.maximum(distance, 0.5)), np.log2(REACH), (0.0, 1.0))
+        return np.asarray(low + share * (high - low), dtype=np.float32)
+
+
+RELIABILITY = (0.0, 0.25, 0.5, 0.75, 1.0)
+REACH = (2.0, 16.0)
+UNUSED = Reliance(near=(0.0,) * len(RELIABILITY), far=(0.0,) * len(RELIABILITY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,29 +68,51 @@ class Recipe:
     """What the self-test decided for one image.
 
     Attributes:
-        fill: the base fill.
+        fill: the base fill of deep holes, and of all for which nothing else is said.
+        thin_fill: the base fill of thin holes (dead pixels, lines), None = `fill`.
+        border_fill: the base fill of holes with nothing observed behind them, None = `fill`.
         relations: how each reference maps to the image, None if that could not be fitted; the last one is that of
             the image's own channels if they have different holes.
-        reference_weights: blend weight of each reference over what came before it; 0 = not used.
-        network_weight: blend weight of the network over the classical estimate; 0 = not used.
+        references: how much of each reference is blended in over what came before it.
+        network: blend weight of the network over the classical estimate; 0 everywhere = not used.
+        network_limit: largest correction of the network that is taken in full, in local standard deviations of the
+            observed pixels; None = any.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
         floor: smallest local scale of each channel, data units.
-        typical: scale of each channel over the whole image, for windows in which nothing is observed.
+        typical: scale of each channel over the whole image, for pixels far from all that is observed.
         low: smallest value that may be written, per channel, data units.
         high: largest value that may be written, per channel, data units.
     """
 
     fill: FillSpec
+    thin_fill: FillSpec | None = None
+    border_fill: FillSpec | None = None
     relations: tuple[Relation | Siblings | None, ...] = ()
-    reference_weights: tuple[float, ...] = ()
-    network_weight: float = 0.0
+    references: tuple[Reliance, ...] = ()
+    network: Curves = field(default_factory=lambda: flat(0.0))
+    network_limit: float | None = None
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
     floor: tuple[float, ...]
     typical: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    @property
+    def fills(self) -> tuple[FillSpec, FillSpec, FillSpec]:
+        """Return the base fill of each family, in the order of `FAMILIES`."""
+        return self.thin_fill or self.fill, self.fill, self.border_fill or self.fill
+
+    @property
+    def network_weight(self) -> float:
+        """Return the largest weight that the network has anywhere."""
+        return self.network.highest
+
+    @property
+    def reference_weights(self) -> tuple[float, ...]:
+        """Return the largest weight that each reference has anywhere."""
+        return tuple(reliance.highest for reliance in self.references)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +160,7 @@ class Estimate:
         mean: float32 `(c, *spatial)`, data units, inside the recipe's limits.
         raw: float32, uncalibrated standard error, > 0 in holes.
         sigma: float32, calibrated standard error.
-        distance: float32, distance to the nearest observed pixel of the window, in steps of the finest axis.
+        place: distance and hole family of each pixel.
         origin: uint8, code of the source layer.
         trust: float32 in [0, 1], how far references carry the mean.
     """
@@ -107,7 +168,7 @@ class Estimate:
     mean: NDArray[np.float32]
     raw: NDArray[np.float32]
     sigma: NDArray[np.float32]
-    distance: NDArray[np.float32]
+    place: Situation
     origin: NDArray[np.uint8]
     trust: NDArray[np.float32]
 
@@ -120,24 +181,25 @@ class Draft:
         mean: float32, data units.
         origin: uint8, source codes.
         trust: float32 in [0, 1], how far references carry the mean.
+        place: distance and hole family of each pixel.
+        scale: float32, local standard deviation of the observed pixels.
     """
 
     mean: NDArray[np.float32]
     origin: NDArray[np.uint8]
     trust: NDArray[np.float32]
+    place: Situation
+    scale: NDArray[np.float32]
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
     """Restore windows; the result of a window does not depend on the others in the call."""
     drafts = [classical(recipe, task) for task in tasks]
     if model is None or recipe.network_weight == 0:
-        return [
-            finish(recipe, task, draft, roughness(recipe, task.window))
-            for task, draft in zip(tasks, drafts, strict=True)
-        ]
+        return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
     return [
-        finish(recipe, task, with_network(draft, predicted, asked(model, task.window), recipe.network_weight), raw)
+        finish(recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw)
         for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
     ]
 
@@ -145,30 +207,79 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
 def classical(recipe: Recipe, task: Task) -> Draft:
     """Return the estimate before the network: base fill, then each reference over what came before it."""
     window = task.window
-    draft = filled(window, recipe.fill(window) if task.base is None else task.base)
-    used = zip(recipe.relations, recipe.reference_weights, task.guides, strict=True)
-    for k, (relation, weight, guide) in enumerate(used):
-        if relation is not None and weight > 0:
+    place = where(window)
+    mean = base_fill(recipe, window, place) if task.base is None else task.base
+    draft = filled(recipe, window, mean, place)
+    used = zip(recipe.relations, recipe.references, task.guides, strict=True)
+    for k, (relation, reliance, guide) in enumerate(used):
+        if relation is not None and reliance.highest > 0:
             result = consult(window, guide.values, guide.valid, relation, draft.mean)
-            draft = with_reference(draft, result, k, weight)
+            draft = with_reference(draft, result, k, reliance)
     return draft
 
 
-def filled(window: Window, mean: NDArray[np.float32]) -> Draft:
+def where(window: Window) -> Situation:
+    """Return distance and family of the pixels of a window."""
+    return situation(window.valid, window.hole, window.spacing, window.open_edges)
+
+
+def base_fill(
+    recipe: Recipe,
+    window: Window,
+    place: Situation,
+    fill: Callable[[FillSpec], NDArray[np.float32]] | None = None,
+) -> NDArray[np.float32]:
+    """Return what the base fills make of a window, each in its family of holes, `(c, *spatial)`.
+
+    `fill` gives the fill of this window if it is known already.
+    """
+    fill = fill or (lambda spec: spec(window))
+    present = [bool((share[window.hole] > 0).any()) for share in place.shares]
+    specs = [spec for spec, there in zip(recipe.fills, present, strict=True) if there] or [recipe.fill]
+    means = {spec.label: fill(spec) for spec in specs}
+    if len(means) == 1:
+        return means[specs[0].label]
+    # a family that is not there has share 0: what stands in for it does not count
+    parts = [means.get(spec.label, means[specs[0].label]) for spec in recipe.fills]
+    return np.where(window.hole, blended(place.shares, parts), parts[0])
+
+
+def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation) -> Draft:
     """Return the draft that a base fill makes."""
-    origin = np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED))
-    return Draft(mean=mean, origin=origin, trust=np.zeros_like(mean))
-
-
-def with_reference(draft: Draft, result: ReferenceFill, k: int, weight: float) -> Draft:
-    """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
-    if weight == 0:
-        return draft
     return Draft(
-        mean=np.where(result.usable, mix(draft.mean, result.values, weight), draft.mean),
-        origin=np.where(result.usable, np.uint8(REFERENCE + k), draft.origin),
-        trust=1 - (1 - draft.trust) * (1 - result.trust),
+        mean=mean,
+        origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)),
+        trust=np.zeros_like(mean),
+        place=place,
+        scale=roughness(recipe, window),
     )
+
+
+def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Reliance) -> Draft:
+    """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
+    if reliance.highest == 0:
+        return draft
+    weight = np.where(result.usable, reliance.at(result.reliability, draft.place.distance), np.float32(0))
+    carried = weight * result.trust
+    return replace(
+        draft,
+        mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
+        origin=np.where(carried >= _NAMED, np.uint8(REFERENCE + k), draft.origin),
+        trust=1 - (1 - draft.trust) * (1 - carried),
+    )
+
+
+def limited(draft: Draft, proposal: NDArray[np.float32], limit: float | None) -> NDArray[np.float32]:
+    """Return the proposal with steps above `limit` local standard deviations shortened, none longer than twice that.
+
+    The self-test sets the limit to the largest steps that proved good: what goes beyond them was never tested.
+    """
+    if limit is None:
+        return proposal
+    step = proposal - draft.mean
+    size, most = np.abs(step), np.float32(limit) * draft.scale
+    shortened = draft.mean + np.sign(step) * most * (2 - most / np.maximum(size, most))
+    return np.where(size <= most, proposal, shortened).astype(np.float32)
 
 
 def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
@@ -180,12 +291,26 @@ def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
     return window.hole & (seen | getattr(model, "blind", False))
 
 
-def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], weight: float) -> Draft:
+def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], recipe: Recipe) -> Draft:
     """Blend in what the network says in holes; pixels from a reference keep its code."""
+    weight = np.where(hole, recipe.network.at(draft.place), np.float32(0))
     return replace(
         draft,
-        mean=np.where(hole, mix(draft.mean, predicted, weight), draft.mean),
-        origin=np.where(hole & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
+        mean=mix(draft.mean, limited(draft, predicted, recipe.network_limit), weight),
+        origin=np.where((weight >= _NAMED) & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
+    )
+
+
+def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:
+    """Return the recipe for some of the channels, without references."""
+    return replace(
+        recipe,
+        relations=(),
+        references=(),
+        floor=tuple(recipe.floor[c] for c in channels),
+        typical=tuple(recipe.typical[c] for c in channels),
+        low=tuple(recipe.low[c] for c in channels),
+        high=tuple(recipe.high[c] for c in channels),
     )
 
 
@@ -228,53 +353,45 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
     )
 
 
-def mix(mean: NDArray[np.float32], proposal: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+def mix(mean: NDArray[np.float32], proposal: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the blend of two estimates; exactly `mean` at weight 0 and where they agree, exactly `proposal` at 1."""
-    if weight == 1:
-        return proposal
-    return np.asarray(mean + np.float32(weight) * (proposal - mean), dtype=np.float32)
-
-
-def distance_to_observed(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float32]:
-    """Return the distance of each pixel to the nearest observed one, `(c, *spatial)`, in steps of the finest axis.
-
-    A channel without observed pixels has the window's diagonal everywhere.
-    """
-    step = min(spacing)
-    sampling = [s / step for s in spacing]
-    result = np.empty(valid.shape, dtype=np.float32)
-    for c, seen in enumerate(valid):
-        if c and np.array_equal(seen, valid[c - 1]):
-            result[c] = result[c - 1]
-        elif seen.any():
-            result[c] = distance_transform_edt(~seen, sampling=sampling)
-        else:
-            result[c] = float(np.linalg.norm(seen.shape))
-    return result
+    blend = mean + np.asarray(weight, dtype=np.float32) * (proposal - mean)
+    return np.where(weight == 1, proposal, np.where(weight == 0, mean, blend)).astype(np.float32)
 
 
 def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
     """Clip the mean to the limits and turn the raw standard error into a calibrated one."""
-    window, origin = task.window, draft.origin
+    window, place = task.window, draft.place
     column = (-1,) + (1,) * (draft.mean.ndim - 1)
     low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
     high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
-    distance = distance_to_observed(window.valid, window.spacing)
-    factor = error_factor(recipe, draft.trust, distance)
+    raw = _faded(recipe, task, place, raw)
     return Estimate(
         mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,
-        sigma=np.where(window.hole, raw * factor, np.float32(0)).astype(np.float32),
-        distance=distance,
-        origin=origin.astype(np.uint8),
+        sigma=np.where(window.hole, raw * error_factor(recipe, draft.trust, place), np.float32(0)).astype(np.float32),
+        place=place,
+        origin=draft.origin.astype(np.uint8),
         trust=draft.trust,
     )
 
 
-def error_factor(recipe: Recipe, trust: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what the raw standard error is multiplied by; where a reference fades out, both calibrations count."""
-    referenced, single = recipe.referenced.factor(distance), recipe.single.factor(distance)
-    return np.asarray(np.hypot(trust * referenced, (1 - trust) * single), dtype=np.float32)
+def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -> NDArray[np.float32]:
+    """Return what the raw standard error is multiplied by: that of references where one carries half the mean."""
+    single = recipe.single.factor(place)
+    if not trust.any():
+        return single
+    carried = np.minimum(trust / np.float32(CARRIED), np.float32(1))
+    return np.asarray(single + carried * (recipe.referenced.factor(place) - single), dtype=np.float32)
+
+
+def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Let the raw error fade into that of the whole image far from observed pixels.
+
+    A window without any observed pixel has no other, and its neighbours must not show a step.
+    """
+    far = np.clip((place.distance / min(task.patch) - _NEAR) / (1 - _NEAR), 0, 1).astype(np.float32)
+    return np.asarray(raw + far * (_typical(recipe, raw) - raw), dtype=np.float32)
 
 
 def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:

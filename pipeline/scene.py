@@ -94,6 +94,9 @@ class Scene:
             valid=valid,
             hole=np.broadcast_to(state == FILL, stored.shape),
             spacing=self.spacing,
+            open_edges=tuple(
+                (a > 0, b < n) for a, b, n in zip(box.start, box.stop, self.source.space.shape, strict=True)
+            ),
         )
         return window, with_siblings(window, tuple(guide.read(box) for guide in self.guides), self.states.n_state)
 

@@ -1,63 +1,63 @@
 """Hide observed pixels in the file's own hole shapes, restore them, and let the result decide what is used.
 
 Every choice a run makes about quality is made here and only here: which base fill, which references and how much of
-them, how much of the network, and how wide the error bars are. Weights follow the risk-averse rule mean + 2 standard
-errors, so a method must win reliably to be used at all; a network that does not help gets weight 0.
+them, how much of the network, and how wide the error bars are, each for the situation of a pixel (thin, deep or border
+hole; distance to observed pixels). Weights follow the risk-averse rule mean + 2 standard errors, so a method must win
+reliably to be used at all; a network that does not help gets weight 0.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fills.base import FillSpec, Window
-from pipeline.geometry.box import Box
+from pipeline.errorbars import Tested, calibrated, cross_coverage, expected_rmse, tested_on
+from pipeline.fills.base import FillSpec
 from pipeline.models.base import Inpainter
-from pipeline.quality.calibration import Calibration, coverage, fit
-from pipeline.quality.metrics import channel_mse, normalised_mse, risk_averse_weight
-from pipeline.references import Relation, Siblings, consult
+from pipeline.pseudoholes import Placement
+from pipeline.quality.decide import Evidence, better_one, choose_weights, pooled, rising
+from pipeline.quality.situation import KNOTS, curves_of, hats
+from pipeline.references import ReferenceFill, Relation, Siblings, consult
 from pipeline.restore import (
+    REACH,
+    RELIABILITY,
+    UNUSED,
     Draft,
-    Estimate,
-    Guide,
     Recipe,
-    Task,
-    error_factor,
-    estimate,
+    Reliance,
+    asked,
+    base_fill,
     filled,
-    finish,
-    mix,
+    limited,
+    narrowed,
     refine,
-    roughness,
     with_network,
     with_reference,
 )
+from pipeline.trials import (
+    Drafts,
+    Trial,
+    channel_units,
+    evidence_of,
+    family_scores,
+    hidden_of,
+    psnr_of,
+    rotated,
+    row_of,
+    shares_of,
+    step_limit,
+    trial_of,
+)
+from pipeline.verdict import Row, Verdict, sentences
 
-WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_MAX_CALIBRATION_PIXELS = 400_000
-_USUAL_LAYERS, _MAX_LAYERS = 16, 256
-_MIN_HIDDEN = 64
-_FULL_TRUST = 0.99
-"""A pixel counts as restored from a reference if no more than this little of the base fill is left in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One window with pseudo-holes on observed pixels.
-
-    Attributes:
-        task: the window as a block would see it, with the pseudo-holes hidden as well.
-        truth: float32 `(c, *spatial)`, observed values.
-        hidden: bool `(c, *spatial)`, observed pixels that were hidden: the only ones scored.
-    """
-
-    task: Task
-    truth: NDArray[np.float32]
-    hidden: NDArray[np.bool_]
+_SCREENED = 3
+"""Placements on which every candidate fill is tried; the chosen ones are on all."""
+_SPARSE = 0.1
+"""Observed share of the pixels below which error bars are never narrower than the stored ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,40 +66,6 @@ class FittedGuide:
 
     label: str
     relation: Relation | Siblings | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A line of the self-test table: PSNR over hidden pixels (range p1-p99 of observed values), gain, weight, time."""
-
-    method: str
-    psnr_db: float
-    gain_db: float
-    weight: float
-    seconds: float
-    chosen: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Outcome of the self-test.
-
-    Attributes:
-        recipe: the decisions.
-        rows: the table.
-        placements: number of windows used; 0 if too little is observed, then nothing beyond the default is used.
-        hidden_pixels: pixels scored, over all channels.
-        coverage_90: share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other.
-        note: sentence for people, empty if all went well.
-    """
-
-    recipe: Recipe
-    rows: tuple[Row, ...] = ()
-    placements: int = 0
-    hidden_pixels: int = 0
-    coverage_90: float | None = None
-    predicted_rmse: tuple[float, ...] = ()
-    note: str = ""
 
 
 def judge(
@@ -124,298 +90,246 @@ def judge(
         forced: use the first candidate whatever the scores; the others are only measured.
     """
     if len(placements) < 2:
-        return Verdict(
-            recipe=draft,
-            placements=len(placements),
-            note="too few observed pixels for a self-test: default spline only, stored calibration",
-        )
-    fill, rows, alone = _choose_fill(placements, candidates, spread, forced=forced)
-    drafts = alone
-    recipe = replace(
-        draft, fill=fill, relations=tuple(g.relation for g in guides), reference_weights=(0.0,) * len(guides)
-    )
+        note = "too few observed pixels for a self-test: default spline only, stored calibration"
+        return Verdict(recipe=draft, placements=len(placements), calibration="stored", note=note)
+    trials = [trial_of(k, p) for k, p in enumerate(placements)]
+    recipe = replace(draft, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
+    recipe, rows = _choose_fills(trials, candidates, recipe, spread, forced=forced)
+    drafts = [_filled(recipe, trial) for trial in trials]
+    alone, single = drafts, recipe
+    tools: list[Row] = []
     for k, guide in enumerate(guides):
-        weight, row, drafts = _weigh_reference(placements, k, guide, drafts, spread)
-        weights = tuple(weight if i == k else w for i, w in enumerate(recipe.reference_weights))
-        recipe = replace(recipe, reference_weights=weights)
-        rows.append(row)
-    raws = [roughness(recipe, p.task.window) for p in placements]
+        recipe, row, drafts = _weigh_reference(trials, k, guide, drafts, recipe, spread)
+        tools.append(row)
+    raws = [draft.scale for draft in drafts]
     if model is not None:
-        recipe, row, drafts, raws = _weigh_network(placements, model, drafts, raws, recipe, spread)
-        rows.append(row)
-    tested = [_tested(p, finish(recipe, p.task, d, raw)) for p, d, raw in zip(placements, drafts, raws, strict=True)]
-    single = _without_references(placements, model, alone, recipe) if any(recipe.reference_weights) else tested
-    base = next(r.psnr_db for r in rows if r.chosen)
+        trials, drafts, alone = rotated(trials, drafts, alone)
+        recipe, row, drafts, raws = _weigh_network(trials, model, drafts, recipe, spread)
+        tools.append(row)
+    tested = [tested_on(t, d, raw, recipe) for t, d, raw in zip(trials, drafts, raws, strict=True)]
+    plain = tested
+    if any(recipe.reference_weights):
+        single = replace(single, network=recipe.network, network_limit=recipe.network_limit)
+        plain = _without_references(trials, model, alone, single)
+    sparse = np.mean([p.task.window.valid.mean() + p.hidden.mean() for p in placements]) < _SPARSE
+    recipe = calibrated(recipe, tested, plain, sparse=bool(sparse))
     return Verdict(
-        recipe=_calibrate(recipe, tested, single),
-        rows=tuple(replace(r, gain_db=r.psnr_db - base) for r in rows),
+        recipe=recipe,
+        rows=(*rows, *tools),
         placements=len(placements),
         hidden_pixels=sum(t.error.size for t in tested),
-        coverage_90=_cross_coverage(recipe, tested, single),
-        predicted_rmse=_rmse_by_channel(placements, tested),
+        coverage_90=cross_coverage(recipe, tested, plain),
+        predicted_rmse=expected_rmse(tested, spread),
+        calibration="fitted" if recipe.single.pixels else "stored",
+        decisions=sentences(recipe, rows, tools),
+        note=_note(recipe, sparse=bool(sparse)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Tested:
-    """Hidden pixels of one placement after restoring, flat arrays of equal length."""
-
-    error: NDArray[np.float32]
-    raw: NDArray[np.float32]
-    distance: NDArray[np.float32]
-    trust: NDArray[np.float32]
-    channel: NDArray[np.intp]
+def _note(recipe: Recipe, *, sparse: bool) -> str:
+    if not recipe.single.pixels:
+        return "too few hidden pixels to calibrate on: the stored calibration is used"
+    return "few observed pixels: the uncertainty is at least that of the stored calibration" if sparse else ""
 
 
-def _choose_fill(
-    placements: Sequence[Placement],
+def _filled(recipe: Recipe, trial: Trial) -> Draft:
+    window = trial.placement.task.window
+    return filled(recipe, window, base_fill(recipe, window, trial.place, trial.fill), trial.place)
+
+
+def _choose_fills(
+    trials: Sequence[Trial],
     candidates: Sequence[FillSpec],
+    recipe: Recipe,
     spread: NDArray[np.float64],
     *,
     forced: bool,
-) -> tuple[FillSpec, list[Row], list[Draft]]:
-    scores, seconds, means_of = [], [], []
+) -> tuple[Recipe, list[Row]]:
+    """Try every candidate on a few placements; each family of holes gets its best one."""
+    trials = trials[:: max(1, len(trials) // _SCREENED)]
+    scores, seconds, usable = [], [], []
     for spec in candidates:
         started = time.perf_counter()
         try:
-            means = [spec(p.task.window) for p in placements]
+            for trial in trials:
+                trial.fill(spec)
+            usable.append(True)
         except ArithmeticError:
             # the solver gave up: this fill cannot be used on this image
-            means = [np.full_like(p.truth, np.nan) for p in placements]
+            usable.append(False)
+            for trial in trials:
+                trial.made[spec.label] = np.full_like(trial.placement.truth, np.nan)
         seconds.append(time.perf_counter() - started)
-        scores.append(
-            [normalised_mse(channel_mse(m, p.truth, p.hidden), spread) for m, p in zip(means, placements, strict=True)]
+        scores.append(psnr_of(trials, [t.made[spec.label] for t in trials], spread))
+    default = 0 if forced or not any(usable) else usable.index(True)
+    errors = [[hidden_of(t, t.made[spec.label] - t.placement.truth) for t in trials] for spec in candidates]
+    units = channel_units(trials, errors[default])
+    unit, shares = np.concatenate([hidden_of(t, t.unit) for t in trials]), shares_of(trials)
+    best = []
+    for share in shares:
+        rivals = [
+            np.concatenate([e / u for e, u in zip(error, units, strict=True)]) if good else None
+            for error, good in zip(errors, usable, strict=True)
+        ]
+        best.append(default if forced else better_one(rivals, default, share, unit))
+    rows = []
+    for i, spec in enumerate(candidates):
+        families = family_scores(trials, errors[default], errors[i], [float(b == i) for b in best])
+        weight = sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1)
+        gain = scores[i] - scores[default]
+        rows.append(
+            Row(
+                method=spec.label,
+                psnr_db=scores[i],
+                gain_db=gain,
+                weight=weight,
+                seconds=seconds[i],
+                chosen=i in best,
+                families=families,
+            )
         )
-        means_of.append(means)
-    table = np.asarray(scores)
-    scored = table[:, np.isfinite(table).any(axis=0)]
-    mean = np.where(np.isfinite(scored), scored, np.inf).mean(axis=1) if scored.size else np.zeros(len(table))
-    best = 0 if forced else int(np.argmin(mean))
-    rows = [
-        Row(
-            method=spec.label,
-            psnr_db=_decibel(table[i]),
-            gain_db=0.0,
-            weight=1.0 if i == best else 0.0,
-            seconds=seconds[i],
-            chosen=i == best,
-        )
-        for i, spec in enumerate(candidates)
-    ]
-    drafts = [filled(p.task.window, mean) for p, mean in zip(placements, means_of[best], strict=True)]
-    return candidates[best], rows, drafts
+    thin, deep, border = (candidates[b] for b in best)
+    chosen = replace(
+        recipe,
+        fill=deep,
+        thin_fill=None if thin == deep else thin,
+        border_fill=None if border == deep else border,
+    )
+    return chosen, rows
 
 
 def _weigh_reference(
-    placements: Sequence[Placement],
+    trials: Sequence[Trial],
     k: int,
     fitted: FittedGuide,
-    drafts: list[Draft],
+    drafts: Drafts,
+    recipe: Recipe,
     spread: NDArray[np.float64],
-) -> tuple[float, Row, list[Draft]]:
+) -> tuple[Recipe, Row, Drafts]:
     started = time.perf_counter()
     if fitted.relation is None:
         nan = float("nan")
         name = f"{fitted.label}: too few pixels observed in both"
-        return 0.0, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
-    results = [
-        consult(p.task.window, p.task.guides[k].values, p.task.guides[k].valid, fitted.relation, d.mean)
-        for p, d in zip(placements, drafts, strict=True)
-    ]
-    proposals = [with_reference(d, r, k, 1.0).mean for d, r in zip(drafts, results, strict=True)]
-    weight, score = _weigh(placements, drafts, proposals, spread)
-    seconds = time.perf_counter() - started
-    row = Row(method=fitted.label, psnr_db=score, gain_db=0.0, weight=weight, seconds=seconds, chosen=weight > 0)
-    return weight, row, [with_reference(d, r, k, weight) for d, r in zip(drafts, results, strict=True)]
+        return recipe, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
+    results = []
+    for trial, draft in zip(trials, drafts, strict=True):
+        task = trial.placement.task
+        guide = task.guides[k]
+        results.append(consult(task.window, guide.values, guide.valid, fitted.relation, draft.mean))
+    proposals = [np.where(r.usable, r.values, d.mean) for r, d in zip(results, drafts, strict=True)]
+    limit = step_limit(trials, drafts, proposals)
+    taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]
+    cells = [_reliance_cells(t, r) for t, r in zip(trials, results, strict=True)]
+    evidence = evidence_of(trials, drafts, taken, cells)
+    reliance = _reliance(evidence, limit)
+    mixed = [with_reference(d, r, k, reliance) for d, r in zip(drafts, results, strict=True)]
+    recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
+    row = row_of(fitted.label, trials, drafts, proposals, mixed, spread)
+    return recipe, replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started), mixed
+
+
+def _reliance_cells(trial: Trial, result: ReferenceFill) -> NDArray[np.float64]:
+    """Return the share of each cell in the hidden pixels: near with rising reliability, then far; none if unusable."""
+    hidden = trial.placement.hidden
+    reliability, distance = result.reliability[hidden], trial.place.distance[hidden]
+    position = np.interp(reliability, RELIABILITY, np.arange(len(RELIABILITY)))
+    level = np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(RELIABILITY))[:, None]))
+    level = level * result.usable[hidden]
+    reach = hats(distance, REACH)
+    return np.concatenate([level * reach[0], level * reach[1]])
+
+
+def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
+    """Decide the weights of a reference: none rises where reliability falls."""
+    weights = choose_weights(evidence)
+    counts = evidence.cells.sum(axis=1)
+    n = len(RELIABILITY)
+    rows = []
+    for part in (slice(0, n), slice(n, 2 * n)):
+        known = [0.0 if w is None and k == 0 else w for k, w in enumerate(weights[part])]
+        rows.append(rising(pooled(known), counts[part]) if any(w is not None for w in weights[part]) else None)
+    near, far = rows[0] or rows[1], rows[1] or rows[0]
+    if near is None or far is None:
+        return UNUSED
+    return Reliance(near=tuple(near), far=tuple(far), limit=limit)
 
 
 def _weigh_network(
-    placements: Sequence[Placement],
-    model: Inpainter,
-    drafts: list[Draft],
-    raws: list[NDArray[np.float32]],
-    recipe: Recipe,
-    spread: NDArray[np.float64],
-) -> tuple[Recipe, Row, list[Draft], list[NDArray[np.float32]]]:
-    """Return the recipe with the network's weight, its row, and drafts and raw errors as a block would make them."""
+    trials: Sequence[Trial], model: Inpainter, drafts: Drafts, recipe: Recipe, spread: NDArray[np.float64]
+) -> tuple[Recipe, Row, Drafts, list[NDArray[np.float32]]]:
+    """Return the recipe with the network's weights, its row, and drafts and raw errors as a block would make them."""
     started = time.perf_counter()
-    refined = [refine(model, [p.task], [d.mean], recipe)[0] for p, d in zip(placements, drafts, strict=True)]
-    holes = [p.task.window.hole for p in placements]
+    refined = _refined(trials, model, drafts, recipe)
     proposals = [
-        with_network(d, mean, hole, 1.0).mean for d, (mean, _), hole in zip(drafts, refined, holes, strict=True)
+        np.where(asked(model, t.placement.task.window), mean, d.mean)
+        for t, d, (mean, _) in zip(trials, drafts, refined, strict=True)
     ]
-    weight, score = _weigh(placements, drafts, proposals, spread)
-    seconds = time.perf_counter() - started
-    row = Row(
-        method=f"network {model.name}",
-        psnr_db=score,
-        gain_db=0.0,
-        weight=weight,
-        seconds=seconds,
-        chosen=weight > 0,
-    )
-    recipe = replace(recipe, network_weight=weight)
-    if weight == 0:
-        return recipe, row, drafts, raws
-    mixed = [with_network(d, mean, hole, weight) for d, (mean, _), hole in zip(drafts, refined, holes, strict=True)]
-    return recipe, row, mixed, [raw for _, raw in refined]
+    limit = step_limit(trials, drafts, proposals)
+    taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]
+    evidence = evidence_of(trials, drafts, taken, [_family_cells(t) for t in trials])
+    weights = choose_weights(evidence)
+    rows, first = [], 0
+    for knots in KNOTS:
+        rows.append(pooled(weights[first : first + len(knots)]))
+        first += len(knots)
+    if all(w is None for w in weights[1 + len(KNOTS[1]) :]):
+        # nothing at an image edge could be hidden: such holes are deep ones of which less is known
+        rows[2] = [0.5 * w for w in rows[1]]
+    recipe = replace(recipe, network=curves_of(rows), network_limit=limit)
+    mixed, raws = _networked(trials, model, drafts, refined, recipe)
+    row = row_of(f"network {model.name}", trials, drafts, proposals, mixed, spread)
+    used = recipe.network_weight > 0
+    return recipe, replace(row, chosen=used, seconds=time.perf_counter() - started), mixed, raws
 
 
-def _weigh(
-    placements: Sequence[Placement],
-    drafts: Sequence[Draft],
-    proposals: Sequence[NDArray[np.float32]],
-    spread: NDArray[np.float64],
-) -> tuple[float, float]:
-    """Return the risk-averse weight of the proposals over the drafts, and the PSNR of the proposals alone."""
-    mixed = np.asarray(
-        [
-            [
-                normalised_mse(channel_mse(mix(d.mean, q, w), p.truth, p.hidden), spread)
-                for p, d, q in zip(placements, drafts, proposals, strict=True)
-            ]
-            for w in WEIGHTS
-        ]
-    )
-    return risk_averse_weight(mixed[0], mixed, WEIGHTS), _decibel(mixed[-1])
+def _refined(
+    trials: Sequence[Trial], model: Inpainter, drafts: Drafts, recipe: Recipe
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    return [
+        refine(model, [t.placement.task], [d.mean], narrowed(recipe, t.channels))[0]
+        for t, d in zip(trials, drafts, strict=True)
+    ]
 
 
-def _tested(placement: Placement, result: Estimate) -> _Tested:
-    hidden = placement.hidden
-    error = (result.mean - placement.truth)[hidden]
-    channel = np.nonzero(hidden)[0]
-    return _Tested(error, result.raw[hidden], result.distance[hidden], result.trust[hidden], channel)
+def _networked(
+    trials: Sequence[Trial],
+    model: Inpainter,
+    drafts: Drafts,
+    refined: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    recipe: Recipe,
+) -> tuple[Drafts, list[NDArray[np.float32]]]:
+    if recipe.network_weight == 0:
+        return drafts, [draft.scale for draft in drafts]
+    mixed = [
+        with_network(d, mean, asked(model, t.placement.task.window), recipe)
+        for t, d, (mean, _) in zip(trials, drafts, refined, strict=True)
+    ]
+    return mixed, [raw for _, raw in refined]
+
+
+def _family_cells(trial: Trial) -> NDArray[np.float64]:
+    """Return the share of each knot of each family in the hidden pixels; knots see part of their neighbours' pixels."""
+    hidden = trial.placement.hidden
+    distance = trial.place.distance[hidden]
+    cells = []
+    for share, knots in zip(trial.place.shares, KNOTS, strict=True):
+        hat = hats(distance, knots)
+        wide = hat.copy()
+        wide[1:] += 0.5 * hat[:-1]
+        wide[:-1] += 0.5 * hat[1:]
+        cells.append(wide * share[hidden])
+    return np.concatenate(cells)
 
 
 def _without_references(
-    placements: Sequence[Placement], model: Inpainter | None, alone: Sequence[Draft], recipe: Recipe
-) -> list[_Tested]:
+    trials: Sequence[Trial], model: Inpainter | None, alone: Drafts, recipe: Recipe
+) -> list[Tested]:
     """Return what the image alone makes of the hidden pixels.
 
     The few that no reference sees lie at the edges of its own mask: they say nothing about the middle of a cloud
     that hides both dates.
     """
-    recipe = replace(recipe, reference_weights=(0.0,) * len(recipe.reference_weights))
-    tasks = [replace(p.task, base=d.mean) for p, d in zip(placements, alone, strict=True)]
-    return [
-        _tested(p, result)
-        for p, task in zip(placements, tasks, strict=True)
-        for result in estimate(recipe, model, [task])
-    ]
-
-
-def _calibrate(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[_Tested]) -> Recipe:
-    """Fit both calibrations: with a reference on pixels that had one, without on `single`."""
-
-    def of(source: Sequence[_Tested], *, referenced: bool) -> Calibration:
-        parts = [(np.abs(t.error), t.raw, t.distance, (t.trust >= _FULL_TRUST) == referenced) for t in source]
-        error, raw, distance = (np.concatenate([p[i][p[3]] for p in parts]) for i in range(3))
-        step = max(1, error.size // _MAX_CALIBRATION_PIXELS)
-        return fit(error[::step], raw[::step], distance[::step])
-
-    referenced = of(tested, referenced=True) if any(recipe.reference_weights) else Calibration()
-    return replace(recipe, single=of(single, referenced=False), referenced=referenced)
-
-
-def _cross_coverage(recipe: Recipe, tested: Sequence[_Tested], single: Sequence[_Tested]) -> float | None:
-    half = _calibrate(recipe, tested[::2], single[::2])
-    errors, sigmas = [], []
-    for t in tested[1::2]:
-        errors.append(np.abs(t.error))
-        sigmas.append(t.raw * error_factor(half, t.trust, t.distance))
-    value = coverage(np.concatenate(errors), np.concatenate(sigmas))
-    return None if np.isnan(value) else value
-
-
-def _rmse_by_channel(placements: Sequence[Placement], tested: Sequence[_Tested]) -> tuple[float, ...]:
-    total = np.zeros(placements[0].truth.shape[0])
-    count = np.zeros_like(total)
-    for t in tested:
-        total += np.bincount(t.channel, weights=t.error.astype(np.float64) ** 2, minlength=total.size)
-        count += np.bincount(t.channel, minlength=total.size)
-    return tuple(float(v) for v in np.sqrt(total / np.maximum(count, 1)))
-
-
-def _decibel(normalised: NDArray[np.float64]) -> float:
-    """PSNR in dB of the mean normalised MSE over placements."""
-    usable = normalised[np.isfinite(normalised)]
-    if not usable.size:
-        return float("nan")
-    return float(-10 * np.log10(max(usable.mean(), 1e-12)))
-
-
-def place(
-    read: Callable[[Box], tuple[Window, tuple[Guide, ...]]],
-    windows: Sequence[Box],
-    patterns: Sequence[NDArray[np.bool_]],
-    patch: tuple[int, ...],
-    seed: int,
-) -> list[Placement]:
-    """Cut the windows and hide observed pixels in them in the shape of the patterns.
-
-    Patterns `(n, *spatial)` are flipped, rolled and laid over the window until 2 % of its observed pixels are hidden,
-    at most 60 %. Windows in which fewer than 64 pixels could be hidden are left out, without patterns all.
-    """
-    if not patterns:
-        return []
-    rng = np.random.default_rng(seed)
-    placed = []
-    for box in windows:
-        window, guides = read(box)
-        hidden = _hide(window.valid, patterns, rng)
-        if hidden is None:
-            continue
-        truth = window.values
-        tested = replace(
-            window,
-            values=np.where(hidden, np.float32(0), window.values),
-            valid=window.valid & ~hidden,
-            hole=window.hole | hidden,
-        )
-        task = Task(window=tested, guides=guides, patch=patch, offset=(0,) * len(patch))
-        placed.append(Placement(task=task, truth=truth, hidden=hidden))
-    return placed
-
-
-def _hide(
-    valid: NDArray[np.bool_], patterns: Sequence[NDArray[np.bool_]], rng: np.random.Generator
-) -> NDArray[np.bool_] | None:
-    """Lay patterns over the observed pixels until 2 % of them are hidden; cut back if it is more than 60 %."""
-    observed = int(valid.sum())
-    hidden = np.zeros(valid.shape, dtype=np.bool_)
-    for attempt in range(1, _MAX_LAYERS + 1):
-        layer = _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng) & valid
-        if layer.sum() > 0.6 * observed:
-            layer &= _transformed(patterns[int(rng.integers(len(patterns)))], valid.shape, rng)
-        if layer.sum() > 0.6 * observed:
-            layer &= _half(valid.shape, rng)
-        if (hidden | layer).sum() <= 0.6 * observed:
-            hidden |= layer
-        # single dead pixels take many layers until there are enough to count on
-        enough = _MIN_HIDDEN if attempt >= _USUAL_LAYERS else 0.02 * observed
-        if hidden.sum() >= enough:
-            break
-    return hidden if hidden.sum() >= _MIN_HIDDEN else None
-
-
-def _transformed(pattern: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Flip and roll a pattern at random and cut it to `shape`; no rotation, stripes and slices keep their axis."""
-    for axis in range(1, pattern.ndim):
-        if rng.random() < 0.5:
-            pattern = np.flip(pattern, axis=axis)
-        if rng.random() < 0.5:
-            pattern = np.roll(pattern, int(rng.integers(pattern.shape[axis])), axis=axis)
-    if pattern.shape[0] > 1:
-        pattern = pattern[rng.integers(pattern.shape[0], size=shape[0])]
-    fitted = pattern[(slice(None), *(slice(0, n) for n in shape[1:]))]
-    widths = [(0, 0)] + [(0, n - m) for n, m in zip(shape[1:], fitted.shape[1:], strict=True)]
-    return np.broadcast_to(np.pad(fitted, widths), shape)
-
-
-def _half(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """True on one half of the window, cut across a random axis."""
-    axis = int(rng.integers(1, len(shape)))
-    line = np.arange(shape[axis]) < shape[axis] // 2
-    if rng.random() < 0.5:
-        line = ~line
-    return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
+    raws = [draft.scale for draft in alone]
+    if model is not None and recipe.network_weight > 0:
+        alone, raws = _networked(trials, model, alone, _refined(trials, model, alone, recipe), recipe)
+    return [tested_on(t, d, raw, recipe) for t, d, raw in zip(trials, alone, raws, strict=True)]

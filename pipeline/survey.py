@@ -17,7 +17,7 @@ import zarr
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
-from pipeline.fills.base import FillSpec, Window
+from pipeline.fills.base import Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
@@ -26,11 +26,11 @@ from pipeline.models.base import Inpainter, find_weights
 from pipeline.plan import ModelRef, Plan, patches_with_holes
 from pipeline.registry import kinds, load
 from pipeline.resources import auto_block, check_fits, check_survey
-from pipeline.restore import Recipe
+from pipeline.restore import Recipe, base_fill, where
 from pipeline.scan import StateScan, coarse_values
 from pipeline.scene import Clock, Job, Scene, lattice_of, open_scene, restorable
-from pipeline.selftest import Verdict
 from pipeline.testbed import FORCED_MODELS, default_fills, draft, self_test
+from pipeline.verdict import Verdict
 from pipeline.workspace import GUESS, STORED, open_source
 
 _MAX_COARSE_VALUES = 16_000_000
@@ -59,6 +59,8 @@ class Survey:
                 "hidden_pixels": verdict.hidden_pixels,
                 "coverage_90": verdict.coverage_90,
                 "predicted_rmse": verdict.predicted_rmse,
+                "calibration": verdict.calibration,
+                "decisions": verdict.decisions,
                 "note": verdict.note,
                 "methods": [asdict(row) for row in verdict.rows],
             }
@@ -88,7 +90,7 @@ def survey(job: Job) -> Survey:
         model, model_ref = find_model(job, scene.source)
         verdict = self_test(scene, model)
         clock.lap("self-test")
-        factor, digest = _coarse_fill(scene, verdict.recipe.fill)
+        factor, digest = _coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
         plan = _plan(scene, verdict, model_ref, factor, digest)
         clock.lap("plan")
@@ -172,20 +174,21 @@ def weights_of(kind: str | None, name: str, source: Source) -> Path | None:
     return find_weights(auto_weights(source))
 
 
-def _coarse_fill(scene: Scene, fill: FillSpec) -> tuple[int, str]:
+def _coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
     """Fill the whole image at a bounded size and store it; returns the cell size and the hash of the array.
 
     At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
     """
     job, ndim = scene.job, scene.source.space.ndim
-    if fill.kind == STORED:
+    if recipe.fill.kind == STORED:
         np.save(job.workdir / GUESS, np.zeros((len(scene.channels),) + (1,) * ndim, dtype=np.float32))
         return max(scene.source.space.shape), ""
     factor = _coarse_factor(scene)
     mean, valid, usable = coarse_values(scene.source, scene.state, scene.channels, scene.values.centre, factor)
     window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=scene.spacing)
-    spec = fill if factor == 1 else default_fills(ndim, scene.spacing)[0]
-    guess = spec(window)
+    if factor > 1:
+        recipe = replace(recipe, fill=default_fills(ndim, scene.spacing)[0], thin_fill=None, border_fill=None)
+    guess = base_fill(recipe, window, where(window))
     path = job.workdir / GUESS
     np.save(path, guess)
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()

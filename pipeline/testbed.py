@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,14 +13,19 @@ from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
+from pipeline.pseudoholes import Mask, Shapes, Sides, collect, place
+from pipeline.quality.situation import flat
 from pipeline.registry import kinds
 from pipeline.relate import relations
-from pipeline.restore import Recipe
+from pipeline.restore import UNUSED, Recipe
 from pipeline.scene import Scene
-from pipeline.selftest import FittedGuide, Verdict, judge, place
+from pipeline.selftest import FittedGuide, judge
+from pipeline.verdict import Verdict
 from pipeline.workspace import STORED
 
-_PLACEMENTS = 8
+_PLACEMENTS = 6
+_EXTENTS_OF_DEPTH = 14
+"""Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
 _MAX_WINDOWS = 4096
 _WIDEST = 3e38
 """Just inside the range of float32."""
@@ -32,17 +38,16 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     start = draft(scene)
     kind = scene.job.model_kind
     if kind in FORCED_MODELS:
-        wide = replace(start, network_weight=1.0, low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
+        wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {kind}: no self-test")
     labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
     guides = [
         FittedGuide(label=label, relation=relation) for label, relation in zip(labels, relations(scene), strict=False)
     ]
     rng = np.random.default_rng(scene.job.seed)
-    tests, patterns = _choose_windows(scene, rng)
-    # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
-    shapes = [pattern for pattern in (_pattern(scene, box) for box in patterns) if pattern.any()]
-    placements = place(scene.window, tests, shapes, scene.lattice.patch, scene.job.seed)
+    shapes = _shapes(scene, rng)
+    tests = _test_windows(scene, shapes.depth, rng)
+    placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     forced = kind in kinds("fills")
     if forced:
@@ -56,7 +61,9 @@ def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
     if ndim == 2:
         return [
             FillSpec("tension", {"t": 0.5}),
+            FillSpec("tension", {"t": 0.75}),
             FillSpec("tension", {"t": 0.9}),
+            FillSpec("tension", {"t": 1.0}),
             FillSpec("harmonic"),
             FillSpec("nearest"),
         ]
@@ -93,14 +100,35 @@ def draft(scene: Scene) -> Recipe:
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
         relations=(None,) * scene.n_guides,
-        reference_weights=(0.0,) * scene.n_guides,
+        references=(UNUSED,) * scene.n_guides,
     )
 
 
-def _choose_windows(scene: Scene, rng: np.random.Generator) -> tuple[list[Box], list[Box]]:
-    """Return windows to test in (much observed, holes near) and windows to take hole shapes from."""
-    shape, patch = scene.source.space.shape, scene.lattice.patch
-    size = tuple(min(p, n) for p, n in zip(patch, shape, strict=True))
+def _shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
+    """Collect the shapes of the holes from up to 16 patch-sized windows."""
+    patch = scene.lattice.patch
+    boxes, holes, _ = _windows(scene, patch, rng)
+    # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
+    return collect([_pattern(scene, box) for box in _draw(boxes, holes, 2 * _PLACEMENTS, rng)], scene.spacing)
+
+
+def _test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
+    """Return windows to test in: much observed, holes near, no larger than the holes ask for."""
+    smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
+    wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
+    size = tuple(min(p, wanted) for p in scene.lattice.patch)
+    boxes, holes, kept = _windows(scene, size, rng)
+    tests = _draw(boxes, kept * (1.0 + 3.0 * (holes > 0)), _PLACEMENTS, rng)
+    # an image of one or two windows is tested several times with other hole positions
+    return [tests[i * len(tests) // _PLACEMENTS] for i in range(_PLACEMENTS)] if tests else []
+
+
+def _windows(
+    scene: Scene, extent: tuple[int, ...], rng: np.random.Generator
+) -> tuple[list[Box], NDArray[np.float64], NDArray[np.float64]]:
+    """Return boxes of this size all over the image, and how many hole and observed pixels each has (roughly)."""
+    shape = scene.source.space.shape
+    size = tuple(min(p, n) for p, n in zip(extent, shape, strict=True))
     starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
     grid = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
     if len(grid) > _MAX_WINDOWS:
@@ -112,11 +140,7 @@ def _choose_windows(scene: Scene, rng: np.random.Generator) -> tuple[list[Box], 
     cuts = [tuple(slice(a // cell, -(-b // cell)) for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
     holes = np.asarray([scene.states.hole_cells[c].sum() for c in cuts], dtype=np.float64)
     kept = np.asarray([scene.states.kept_cells[c].sum() for c in cuts], dtype=np.float64)
-    near = kept * (1.0 + 3.0 * (holes > 0))
-    tests = _draw(boxes, near, _PLACEMENTS, rng)
-    # an image of one or two windows is tested several times with other hole positions
-    tests = [tests[i % len(tests)] for i in range(_PLACEMENTS)] if tests else []
-    return tests, _draw(boxes, holes, 2 * _PLACEMENTS, rng)
+    return boxes, holes, kept
 
 
 def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -141,10 +165,8 @@ def _draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.ran
     return [boxes[i] for i in sorted(chosen)]
 
 
-def _pattern(scene: Scene, box: Box) -> NDArray[np.bool_]:
-    planes: NDArray[np.bool_] = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
-    # a channel without holes would hide nothing
-    if planes.shape[0] == 1:
-        return planes
-    with_holes = np.asarray(planes.any(axis=tuple(range(1, planes.ndim))))
-    return np.asarray(planes[with_holes])
+def _pattern(scene: Scene, box: Box) -> tuple[Mask, Sides]:
+    """Return the holes of a window, and at which of its sides the image ends."""
+    planes: Mask = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
+    shape = scene.source.space.shape
+    return planes, tuple((a == 0, b == n) for a, b, n in zip(box.start, box.stop, shape, strict=True))

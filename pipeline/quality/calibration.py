@@ -1,76 +1,146 @@
-"""Make stated uncertainty true: one factor per distance to observed pixels, fitted on pixels hidden on purpose.
+"""Make stated uncertainty true: factors per hole family and distance, fitted on pixels hidden on purpose.
 
 A raw standard error (local roughness, or the network's scale) is multiplied by a factor so that 90 % of the
 absolute errors of held-back pixels lie below `1.645 x` it (conformal scaling; Romano, Patterson and Candes 2019).
-Factors never fall with distance and go on growing beyond the largest distance that could be tested.
+Factors are continuous, never fall with distance and go on growing beyond the largest distance that could be tested.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.quality.situation import FAMILIES, KNOTS, Curves, Field, Situation, blended, curves_of, hats
+
 Z90 = 1.645
 """Half width of a two-sided 90 % normal interval in standard errors: the meaning of our uncertainty layer."""
 
-_EDGES = (1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5)
 _GROWTH_EXPONENT = 0.25
 _MIN_PIXELS = 200
-_UNTESTED_FACTOR = 1.5
+_SMALLEST = 1e-6
+_STORED = (
+    (0.9,),
+    (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
+    (1.0, 1.15, 1.3, 1.45, 1.6, 1.75, 1.9),
+)
+
+
+def _stored() -> Curves:
+    return curves_of(_STORED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Factor on the raw standard error as a function of distance.
+    """Factor on the raw standard error.
 
     Attributes:
-        edges: upper distance (in steps of the finest axis) of each bin.
-        factors: factor of each bin, non-decreasing.
-        tested_to: largest distance with enough held-back pixels; 0 if nothing could be tested.
-        pixels: number of held-back pixels used.
+        factors: factor over distance of each family, non-decreasing.
+        tested_to: largest distance with enough held-back pixels of each family; beyond it factors go on growing.
+        pixels: number of held-back pixels used; 0 = the stored default.
     """
 
-    edges: tuple[float, ...] = _EDGES
-    factors: tuple[float, ...] = (_UNTESTED_FACTOR,) * len(_EDGES)
-    tested_to: float = 0.0
+    factors: Curves = field(default_factory=_stored)
+    tested_to: tuple[float, ...] = (KNOTS[0][-1], 16.0, 16.0)
     pixels: int = 0
 
-    def factor(self, distance: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the factor at each distance (same shape, float32)."""
-        index = np.minimum(np.searchsorted(self.edges, distance), len(self.factors) - 1)
-        factor = np.asarray(self.factors, dtype=np.float64)[index]
-        limit = max(self.tested_to, self.edges[0])
-        growth = np.maximum(distance / limit, 1.0) ** _GROWTH_EXPONENT
-        return np.asarray(factor * growth, dtype=np.float32)
+    def factor(self, place: Situation) -> Field:
+        """Return the factor at each pixel, `(c, *spatial)`."""
+        distance = place.distance.astype(np.float64)
+        grown = [
+            curve(distance) * np.maximum(distance / limit, 1.0) ** _GROWTH_EXPONENT
+            for curve, limit in zip(self.factors.all, self.tested_to, strict=True)
+        ]
+        return blended(place.shares, grown)
+
+    def at_least_stored(self) -> Calibration:
+        """Return the same with no factor below the stored default's."""
+        rows = [
+            [max(a, b) for a, b in zip(own.values, stored.values, strict=True)]
+            for own, stored in zip(self.factors.all, _stored().all, strict=True)
+        ]
+        return replace(self, factors=curves_of(rows))
 
 
-def fit(absolute_error: NDArray[np.floating], raw: NDArray[np.floating], distance: NDArray[np.floating]) -> Calibration:
-    """Fit the factors on held-back pixels; all arguments are 1-D and equally long, `raw > 0`.
+def fit(
+    absolute_error: NDArray[np.floating],
+    raw: NDArray[np.floating],
+    distance: NDArray[np.floating],
+    shares: NDArray[np.floating],
+) -> Calibration:
+    """Fit the factors on held-back pixels.
 
-    Bins with fewer than 200 pixels take the factor of the next nearer bin. With fewer than 200 pixels in all the
-    stored default (`tested_to = 0`) is returned.
+    A knot with a weight of fewer than 200 pixels takes the factor of the next nearer knot, a family without any that of
+    the others at that distance. With fewer than 200 pixels in all the stored default is returned.
+
+    Args:
+        absolute_error: `(n,)`.
+        raw: `(n,)`, > 0.
+        distance: `(n,)`, steps of the finest axis.
+        shares: `(3, n)`, families.
     """
     if absolute_error.size < _MIN_PIXELS:
-        return Calibration(pixels=int(absolute_error.size))
+        return Calibration()
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
-    bins = np.minimum(np.searchsorted(_EDGES, distance), len(_EDGES) - 1)
-    overall = float(np.quantile(ratio, 0.9)) / Z90
+    order = np.argsort(ratio, kind="stable")
+    ratio, distance, shares = ratio[order], distance[order], shares[:, order]
+    everyone = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None)
+    rows, tested = [], []
+    for k, knots in enumerate(KNOTS):
+        nearest = [everyone[0][int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knot))))] for knot in knots]
+        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest)
+        rows.append(values)
+        tested.append(limit)
+    return Calibration(factors=curves_of(rows), tested_to=tuple(tested), pixels=int(ratio.size))
+
+
+def _curve(
+    ratio: NDArray[np.float64],
+    distance: NDArray[np.floating],
+    share: NDArray[np.floating],
+    knots: Sequence[float],
+    *,
+    fallback: Sequence[float] | None,
+) -> tuple[list[float], float]:
+    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted."""
+    found: list[float | None] = []
+    tested = knots[0]
+    for knot, hat in zip(knots, hats(distance, knots), strict=True):
+        weight = hat * share
+        total = float(weight.sum())
+        if total < _MIN_PIXELS:
+            found.append(None)
+            continue
+        found.append(float(ratio[int(np.searchsorted(np.cumsum(weight), 0.9 * total))]) / Z90)
+        tested = max(tested, min(knot, float(distance[weight > 0].max())))
+    if all(value is None for value in found):
+        whole = float(np.quantile(ratio, 0.9)) / Z90
+        found = [whole] * len(knots) if fallback is None else list(fallback)
+    first = next(value for value in found if value is not None)
     factors: list[float] = []
-    tested_to = _EDGES[0]
-    for k, edge in enumerate(_EDGES):
-        inside = ratio[bins == k]
-        if inside.size >= _MIN_PIXELS:
-            value = float(np.quantile(inside, 0.9)) / Z90
-            tested_to = min(edge, float(distance.max()))
-        else:
-            value = factors[-1] if factors else overall
-        factors.append(max(value, factors[-1]) if factors else value)
-    floor = 1e-6
-    return Calibration(factors=tuple(max(f, floor) for f in factors), tested_to=tested_to, pixels=int(ratio.size))
+    for value in found:
+        last = factors[-1] if factors else max(first, _SMALLEST)
+        factors.append(max(last if value is None else value, last if factors else _SMALLEST))
+    return factors, tested
 
 
 def coverage(absolute_error: NDArray[np.floating], sigma: NDArray[np.floating]) -> float:
     """Return the share of errors inside the 90 % interval."""
     return float(np.mean(absolute_error <= Z90 * sigma)) if absolute_error.size else float("nan")
+
+
+def mean_squared_ratio(
+    error: NDArray[np.floating], raw: NDArray[np.floating], distance: NDArray[np.floating], shares: NDArray[np.floating]
+) -> Curves:
+    """Return `mean (error / raw)^2` over distance for each family, from held-back pixels as in `fit`."""
+    square = (error.astype(np.float64) / raw) ** 2
+    overall = float(square.mean()) if square.size else 1.0
+    rows = []
+    for k in range(len(FAMILIES)):
+        weight = hats(distance, KNOTS[k]) * shares[k]
+        total = weight.sum(axis=1)
+        prior = _MIN_PIXELS / 4
+        rows.append(((weight * square).sum(axis=1) + prior * overall) / (total + prior))
+    return curves_of(rows)

@@ -35,27 +35,3 @@ def normalised_mse(mse: NDArray[np.float64], value_range: NDArray[np.float64]) -
     if not usable.any():
         return math.nan
     return float(np.mean(mse[usable] / value_range[usable] ** 2))
-
-
-def risk_averse_weight(
-    base_error: NDArray[np.float64],
-    blended_error: NDArray[np.float64],
-    weights: tuple[float, ...],
-    *,
-    risk: float = 2.0,
-) -> float:
-    """Return the blend weight whose relative MSE change has the smallest mean + `risk` standard errors.
-
-    Args:
-        base_error: MSE of the unblended estimate in each placement, shape `(n,)`.
-        blended_error: MSE at each weight in each placement, shape `(len(weights), n)`.
-        weights: candidate weights; 0 must be the first.
-        risk: number of standard errors; 2 was measured to cut harm tenfold at no loss in mean PSNR.
-    """
-    usable = np.isfinite(base_error) & (base_error > 0) & np.isfinite(blended_error).all(axis=0)
-    n = int(usable.sum())
-    if n < 2:
-        return weights[0]
-    change = blended_error[:, usable] / base_error[usable] - 1.0
-    bound = change.mean(axis=1) + risk * change.std(axis=1, ddof=1) / math.sqrt(n)
-    return weights[int(np.argmin(bound))] if bound.min() < 0 else weights[0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.quality.calibration import Z90, Calibration, coverage, fit
-from pipeline.quality.metrics import channel_mse, normalised_mse, psnr_db, risk_averse_weight
-
-WEIGHTS = (0.0, 0.5, 1.0)
+from pipeline.quality.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
+from pipeline.quality.decide import Evidence, better_one, choose_weights, pooled, rising
+from pipeline.quality.metrics import channel_mse, normalised_mse, psnr_db
+from pipeline.quality.situation import Curve, Situation, flat, hats, situation
 
 
 def test_psnr():
@@ -33,25 +34,63 @@ def test_errors_count_only_where_hidden():
     assert math.isnan(normalised_mse(mse, np.array([0.0, 10.0])))
 
 
+def _evidence(error: np.ndarray, step: np.ndarray, unit: np.ndarray) -> Evidence:
+    return Evidence(error=error, step=step, cells=np.ones((1, error.size)), unit=unit)
+
+
+UNIT = np.repeat(np.arange(8), 50)
+
+
 def test_a_reliable_winner_is_used_fully():
-    """Half the error in every placement: weight 1."""
-    base = np.array([4.0, 5.0, 6.0, 4.5])
-    blended = np.stack([base, base * 0.7, base * 0.5])
-    assert risk_averse_weight(base, blended, WEIGHTS) == 1.0
+    """A proposal that takes off the whole error everywhere: weight 1; half of it is the best where it goes too far."""
+    error = np.random.default_rng(0).normal(0, 1, UNIT.size)
+    assert choose_weights(_evidence(error, -error, UNIT)) == [1.0]
+    assert choose_weights(_evidence(error, -2 * error, UNIT)) == [0.5]
 
 
 def test_an_unreliable_winner_is_not_used():
-    """Better on average but far worse in one placement of four: weight 0 - do no harm."""
-    base = np.ones(4)
-    gamble = np.array([0.2, 0.2, 0.2, 2.5])
-    assert gamble.mean() < 1
-    assert risk_averse_weight(base, np.stack([base, gamble, gamble]), WEIGHTS) == 0.0
+    """Good in seven pieces of eight, bad in one: less of it than average error asks for; very bad: none."""
+    error = np.ones(UNIT.size)
+    gamble = np.where(UNIT == 3, 1.0, -0.8)
+    best = min(np.linspace(0, 1, 11), key=lambda w: ((error + w * gamble) ** 2).mean())
+    assert choose_weights(_evidence(error, gamble, UNIT))[0] < 0.5 * best
+    assert choose_weights(_evidence(error, np.where(UNIT == 3, 5.0, -0.8), UNIT)) == [0.0]
 
 
-@pytest.mark.parametrize("base", [np.array([1.0]), np.array([np.nan, 1.0]), np.array([0.0, 0.0])])
-def test_no_evidence_means_no_use(base):
-    """Fewer than two usable placements decide nothing."""
-    assert risk_averse_weight(base, np.stack([base, base / 2, base / 4]), WEIGHTS) == 0.0
+@pytest.mark.parametrize("unit", [np.zeros(400, int), np.minimum(np.arange(400), 2)])
+def test_no_evidence_means_no_decision(unit):
+    """Errors of one piece of the image decide nothing, however many; a cell without pixels neither."""
+    error = np.ones(unit.size)
+    assert choose_weights(_evidence(error, -error, unit)) == [None]
+
+
+def test_cells_are_decided_apart():
+    """Good in one situation, bad in another; where nothing was tested the nearest decided one before holds."""
+    error = np.ones(UNIT.size)
+    cells = np.zeros((3, UNIT.size))
+    cells[0, ::2] = cells[1, 1::2] = 1
+    step = np.where(cells[0] > 0, -1.0, 1.0)
+    weights = choose_weights(Evidence(error=error, step=step, cells=cells, unit=UNIT))
+    assert weights == [1.0, 0.0, None]
+    assert pooled(weights) == [1.0, 0.0, 0.0]
+    assert pooled([None, 0.4, None]) == [0.4, 0.4, 0.4]
+    assert pooled([None, None]) == [0.0, 0.0]
+
+
+def test_weights_rise_with_reliability():
+    """Violators are averaged by how much was tested of each."""
+    assert rising([0.0, 0.8, 0.2, 1.0], np.array([1.0, 1.0, 3.0, 1.0])) == [0.0, 0.35, 0.35, 1.0]
+
+
+def test_another_fill_must_beat_the_default_reliably():
+    """Smaller error everywhere wins, smaller on average but not reliably does not."""
+    rng = np.random.default_rng(1)
+    usual = rng.normal(0, 1, UNIT.size)
+    lucky = np.where(UNIT == 2, 0.1 * usual, 1.02 * usual)
+    assert (lucky**2).mean() < (usual**2).mean()
+    everything = np.ones(UNIT.size)
+    assert better_one([usual, 0.9 * usual, None, lucky], 0, everything, UNIT) == 1
+    assert better_one([usual, lucky], 0, everything, UNIT) == 0
 
 
 def _errors(n: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,35 +100,91 @@ def _errors(n: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return np.abs(rng.normal(0, raw * (1 + 0.1 * distance))), raw, distance
 
 
+def _deep(n: int) -> np.ndarray:
+    return np.stack([np.zeros(n), np.ones(n), np.zeros(n)])
+
+
+def _place(distance: np.ndarray) -> Situation:
+    return Situation(distance=distance.astype(np.float32), shares=_deep(distance.size).astype(np.float32))
+
+
 def test_ninety_percent_is_ninety_percent():
     """On errors that grow with distance the interval covers 90 % of others drawn alike, near and far."""
-    calibration = fit(*_errors())
+    error, raw, distance = _errors()
+    calibration = fit(error, raw, distance, _deep(error.size))
     error, raw, distance = _errors(seed=1)
-    sigma = raw * calibration.factor(distance)
+    sigma = raw * calibration.factor(_place(distance))
     assert coverage(error, sigma) == pytest.approx(0.9, abs=0.01)
     for near, far in ((1, 4), (9, 16), (17, 30)):
         inside = (distance > near) & (distance < far)
         assert coverage(error[inside], sigma[inside]) == pytest.approx(0.9, abs=0.04)
 
 
-def test_factors_never_fall_with_distance():
+def test_factors_never_fall_with_distance_and_have_no_steps():
     """Also beyond what could be tested the stated error goes on growing."""
-    calibration = fit(*_errors())
-    factor = calibration.factor(np.linspace(0, 500, 1001))
+    error, raw, distance = _errors()
+    calibration = fit(error, raw, distance, _deep(error.size))
+    factor = calibration.factor(_place(np.linspace(0, 500, 2001)))
     assert (np.diff(factor) >= 0).all()
-    assert factor[-1] > factor[100]
-    assert calibration.tested_to <= 32.5
+    assert np.diff(factor).max() < 0.3
+    assert factor[-1] > factor[400]
+    assert calibration.tested_to[1] <= 32.5
+
+
+def test_families_have_their_own_factors():
+    """Twice the error at the border: twice the factor there; a family that was not tested takes that of all."""
+    error, raw, distance = _errors()
+    border = np.arange(error.size) % 2 == 0
+    shares = np.stack([np.zeros(error.size), ~border, border])
+    calibration = fit(np.where(border, 2 * error, error), raw, distance, shares)
+    assert calibration.factors.border.values[3] == pytest.approx(2 * calibration.factors.deep.values[3], rel=0.1)
+    assert calibration.factors.thin.values[0] > calibration.factors.deep.values[0]
 
 
 def test_too_little_evidence_keeps_the_stored_default():
-    """199 pixels calibrate nothing."""
-    few = tuple(a[:199] for a in _errors())
-    assert fit(*few) == Calibration(pixels=199)
+    """199 pixels calibrate nothing; sparse images are never more certain than the stored default."""
+    error, raw, distance = (a[:199] for a in _errors())
+    assert fit(error, raw, distance, _deep(199)) == Calibration()
     assert math.isnan(coverage(np.empty(0), np.empty(0)))
+    low = replace(Calibration(), factors=flat(0.01), pixels=500)
+    assert low.at_least_stored().factors == Calibration().factors
 
 
 def test_perfect_methods_still_state_an_error():
     """Factors stay above 0 even where nothing was wrong."""
     _, raw, distance = _errors()
-    assert (fit(np.zeros_like(raw), raw, distance).factor(distance) > 0).all()
+    assert (fit(np.zeros_like(raw), raw, distance, _deep(raw.size)).factor(_place(distance)) > 0).all()
     assert Z90 == 1.645
+
+
+def test_expected_error_over_raw_error_by_distance():
+    """The mean squared ratio follows how errors grow; with nothing tested it is that of all."""
+    error, raw, distance = _errors()
+    ratio = mean_squared_ratio(error, raw, distance, _deep(error.size))
+    assert ratio.deep.values[4] == pytest.approx((1 + 1.6) ** 2, rel=0.25)
+    assert ratio.border.values[0] == pytest.approx(float(((error / raw) ** 2).mean()), rel=1e-6)
+
+
+def test_where_a_pixel_stands():
+    """Dead pixels are thin, the middle of a region deep, a missing margin is border, beyond open edges nothing ends."""
+    hole = np.zeros((1, 80, 90), bool)
+    hole[0, 5, 5:60:3] = True
+    hole[0, 20:50, 20:50] = True
+    hole[0, 60:] = True
+    place = situation(~hole, hole, (1.0, 1.0))
+    assert np.allclose(place.shares.sum(axis=0), 1, atol=1e-6)
+    assert (place.shares[0, 0, 5, 5:60:3] == 1).all()
+    assert (place.shares[1, 0, 22:48, 22:48] == 1).all()
+    assert (place.shares[2, 0, 62:, 3:-3] == 1).all()
+    assert place.distance[0, 35, 35] == 15
+    open_below = situation(~hole, hole, (1.0, 1.0), ((False, True), (False, False)))
+    assert open_below.shares[2, 0, 62:, 10:-10].max() == 0
+
+
+def test_curves_are_continuous_and_exact_at_their_knots():
+    """Linear in log distance between knots, constant beyond; a partition of unity decides them."""
+    curve = Curve(knots=(1.0, 4.0, 16.0), values=(0.0, 1.0, 0.5))
+    assert curve(np.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 99.0])).tolist() == [0, 0, 0.5, 1, 0.75, 0.5, 0.5]
+    weights = hats(np.array([1.0, 2.0, 3.0, 50.0]), (1.0, 4.0, 16.0))
+    assert np.allclose(weights.sum(axis=0), 1)
+    assert weights[:, 1].tolist() == [0.5, 0.5, 0]

@@ -10,7 +10,9 @@ import pytest
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
+from pipeline.pseudoholes import collect, place
 from pipeline.quality.calibration import Calibration
+from pipeline.quality.situation import Situation, flat, situation
 from pipeline.references import context, fit_relation
 from pipeline.references.estimate import ReferenceFill
 from pipeline.restore import (
@@ -20,16 +22,19 @@ from pipeline.restore import (
     REFERENCE,
     Guide,
     Recipe,
+    Reliance,
     Task,
-    distance_to_observed,
+    base_fill,
     error_factor,
     estimate,
     filled,
+    limited,
     mix,
+    where,
     with_network,
     with_reference,
 )
-from pipeline.selftest import FittedGuide, judge, place
+from pipeline.selftest import FittedGuide, judge
 from tests.helpers import blobs, smooth
 
 SHAPE = (48, 52)
@@ -89,7 +94,7 @@ def test_estimates_stay_inside_the_limits():
 def test_the_network_sees_patches_of_one_shape():
     """Padded at the edges: values replicated, marked as not observed."""
     window, stub = _window(), Stub()
-    estimate(replace(RECIPE, network_weight=0.5), stub, [_task(window)])
+    estimate(replace(RECIPE, network=flat(0.5)), stub, [_task(window)])
     (patch,) = stub.seen
     assert patch.filled.shape == (2, 64, 64)
     assert not patch.valid[:, :3].any()
@@ -103,7 +108,7 @@ def test_the_network_counts_by_its_weight(weight):
     """In holes only; its own scale becomes the raw error; the code says network."""
     window = _window()
     plain = estimate(RECIPE, None, [_task(window)])[0]
-    mixed = estimate(replace(RECIPE, network_weight=weight), Stub(), [_task(window)])[0]
+    mixed = estimate(replace(RECIPE, network=flat(weight)), Stub(), [_task(window)])[0]
     expected = plain.mean + weight * (500.0 - plain.mean)
     assert np.allclose(mixed.mean[window.hole], expected[window.hole])
     assert np.array_equal(mixed.mean[window.valid], window.values[window.valid])
@@ -116,7 +121,7 @@ def test_a_channel_nobody_observed_is_not_asked_for():
     window, stub = _window(blank=True), Stub()
     base = np.where(window.valid, window.values, np.float32(42))
     task = replace(_task(window), base=base)
-    (result,) = estimate(replace(RECIPE, network_weight=1.0), stub, [task])
+    (result,) = estimate(replace(RECIPE, network=flat(1.0)), stub, [task])
     assert stub.seen[0].filled.shape[0] == 1
     assert (result.mean[1] == 42).all()
     assert (result.raw[1] == 30.0).all()
@@ -128,7 +133,7 @@ def test_company_does_not_matter():
     """A window's estimate is the same alone and among others."""
     blank = _window(blank=True)
     tasks = [_task(_window()), replace(_task(blank), base=np.where(blank.valid, blank.values, np.float32(42)))]
-    recipe = replace(RECIPE, fill=FillSpec("harmonic"), network_weight=0.4)
+    recipe = replace(RECIPE, fill=FillSpec("harmonic"), network=flat(0.4))
     together = estimate(recipe, Stub(), tasks)
     alone = [estimate(recipe, Stub(), [task])[0] for task in tasks]
     for one, two in zip(together, alone, strict=True):
@@ -154,24 +159,88 @@ def test_a_reference_keeps_its_code():
         trust=usable.astype(np.float32),
         reliability=np.ones_like(window.values),
     )
-    draft = with_reference(filled(window, window.values), fill, 1, 0.5)
-    draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, 0.5)
+    half = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
+    draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, 1, half)
+    draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, replace(RECIPE, network=flat(0.5)))
     assert (draft.origin[usable] == REFERENCE + 1).all()
     assert (draft.origin[window.hole & ~usable] == NETWORK).all()
     assert (draft.mean[usable] == 52.25).all()
     assert (draft.mean[window.hole & ~usable] == 50.0).all()
 
 
+def _places(*distances: float) -> Situation:
+    distance = np.float32(distances)[None]
+    shares = np.zeros((3, *distance.shape), np.float32)
+    shares[1] = 1
+    return Situation(distance=distance, shares=shares)
+
+
 def test_where_a_reference_fades_out_the_error_bar_is_that_of_the_fill():
-    """Trust 1 takes the factor of references, 0 that of the image alone, in between both count."""
+    """Half the mean or more from a reference takes its factor, none that of the image alone, in between linear."""
     recipe = replace(
         RECIPE,
-        single=Calibration(factors=(4.0,) * 7, tested_to=100.0),
-        referenced=Calibration(factors=(1.0,) * 7, tested_to=100.0),
+        single=Calibration(factors=flat(4.0), tested_to=(100.0,) * 3),
+        referenced=Calibration(factors=flat(1.0), tested_to=(100.0,) * 3),
     )
-    trust = np.array([0.0, 0.5, 1.0], dtype=np.float32)
-    factor = error_factor(recipe, trust, np.full(3, 5.0, dtype=np.float32))
-    assert factor.tolist() == pytest.approx([4.0, np.hypot(2.0, 0.5), 1.0])
+    trust = np.float32([[0.0, 0.25, 0.5, 1.0]])
+    factor = error_factor(recipe, trust, _places(5, 5, 5, 5))
+    assert factor[0].tolist() == [4.0, 2.5, 1.0, 1.0]
+
+
+def test_reliance_follows_reliability_and_distance():
+    """Near and far weights by reliability, log-linear in distance between them, constant beyond."""
+    reliance = Reliance(near=(0, 0, 0, 0, 0.4), far=(0, 0, 0.5, 0.5, 1.0))
+    distance = np.float32([1, 2, 2**2.5, 16, 99, 16, 16])
+    reliability = np.float32([1, 1, 1, 1, 1, 0.375, 0])
+    assert np.allclose(reliance.at(reliability, distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0])
+
+
+def test_steps_that_were_never_tested_are_shortened():
+    """Up to the limit nothing happens, beyond it a step grows ever slower, never above twice the limit."""
+    window = _window()
+    draft = filled(RECIPE, window, window.values, where(window))
+    draft = replace(draft, scale=np.full_like(draft.mean, 10.0))
+    small, large, huge = (limited(draft, draft.mean - step, 2.0) - draft.mean for step in (20, 30, 1e6))
+    assert np.allclose(small, -20, atol=1e-3)
+    assert np.allclose(large, -20 * (2 - 20 / 30), atol=1e-3)
+    assert (huge >= -40.01).all()
+    assert (huge < large).all()
+    assert limited(draft, draft.mean + 7, None) is not None
+
+
+def test_each_family_of_holes_has_its_own_fill():
+    """Dead pixels by one, a region by the other; with one fill for all the families do not matter."""
+    values = smooth((2, *SHAPE), "float32")
+    hole = np.zeros(values.shape, bool)
+    hole[:, 10:26, 10:26] = True
+    hole[:, 40, 5:50:4] = True
+    window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    place = where(window)
+    nearest, spline = FillSpec("nearest"), FillSpec("tension", {"t": 0.5})
+    mean = base_fill(replace(RECIPE, fill=spline, thin_fill=nearest), window, place)
+    assert np.array_equal(mean[:, 40], nearest(window)[:, 40])
+    assert np.allclose(mean[:, 12:24, 12:24], spline(window)[:, 12:24, 12:24], atol=1e-3)
+    assert np.array_equal(mean[window.valid], window.values[window.valid])
+    assert np.array_equal(base_fill(RECIPE, window, place), nearest(window))
+
+
+def test_no_step_where_a_window_sees_nothing():
+    """Far from all that is observed the stated error fades into the image's own, which a blank window has, too."""
+    values = smooth((2, 64, 64), "float32")
+    hole = np.ones(values.shape, bool)
+    hole[:, :, :2] = False
+    seen = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    blank = replace(seen, valid=np.zeros_like(hole), hole=np.ones_like(hole))
+    recipe = replace(RECIPE, typical=(500.0, 500.0))
+    base = np.full_like(values, 100.0)
+    one, two = (
+        estimate(recipe, None, [Task(window=w, base=base, patch=(64, 64), offset=(0, 0))])[0] for w in (seen, blank)
+    )
+    assert one.raw[0, 30, 63] > 450
+    assert one.raw[0, 30, 5] < 250
+    ratio = one.sigma[0, 30, 63] / two.sigma[0, 30, 63]
+    assert 0.75 < ratio <= 1.05
+    assert (np.diff(one.sigma[0, 30, 4:]) >= -1e-3).all()
 
 
 def test_distance_counts_in_the_finest_steps():
@@ -179,7 +248,7 @@ def test_distance_counts_in_the_finest_steps():
     valid = np.ones((2, 5, 5), dtype=bool)
     valid[0, 2, 1:4] = False
     valid[1] = False
-    distance = distance_to_observed(valid, (3.0, 1.0))
+    distance = situation(valid, ~valid, (3.0, 1.0)).distance
     assert distance[0, 2, 2] == 2.0
     assert distance[0, 2, 1] == 1.0
     assert (distance[1] == np.float32(np.hypot(5, 5))).all()
@@ -194,7 +263,9 @@ def _placements(n: int = 6, pattern: np.ndarray | None = None):
         kept = np.where(hole, 0, values[(slice(None), *box.slices)]).astype(np.float32)
         return Window(values=kept, valid=~hole, hole=hole, spacing=(1.0, 1.0)), ()
 
-    return place(read, [Box.whole(SHAPE)] * n, [state[None] if pattern is None else pattern], (64, 64), 3)
+    closed = ((True, True), (True, True))
+    shapes = collect([(state[None] if pattern is None else pattern, closed)], (1.0, 1.0))
+    return place(read, [Box.whole(SHAPE)] * n, shapes, FillSpec("nearest"), 3)
 
 
 def test_only_observed_pixels_are_hidden():
@@ -207,8 +278,10 @@ def test_only_observed_pixels_are_hidden():
         assert (window.hole & one.hidden).sum() == one.hidden.sum() >= 64
         share = one.hidden.sum() / (one.hidden | window.valid).sum()
         assert 0.01 <= share <= 0.6
-        assert (one.truth[one.hidden] != 0).all()
+        assert np.array_equal(one.truth[one.hidden], smooth((2, *SHAPE), "float32")[one.hidden])
         assert (window.values[one.hidden] == 0).all()
+        assert (one.concerned <= window.hole).all()
+        assert (one.hidden <= one.concerned).all()
 
 
 def test_places_are_drawn_from_the_seed():
@@ -262,7 +335,7 @@ def test_a_good_reference_does_not_calibrate_what_it_does_not_see(model):
     assert helped.recipe.reference_weights[0] > 0.5
     assert helped.recipe.network_weight == alone.recipe.network_weight == 0
     assert helped.recipe.single == alone.recipe.single
-    assert max(helped.recipe.referenced.factors) < max(alone.recipe.single.factors)
+    assert helped.recipe.referenced.factors.highest < alone.recipe.single.factors.highest
 
 
 def test_a_harmful_network_gets_no_weight():
@@ -282,8 +355,13 @@ def test_an_oracle_gets_all_the_weight():
     @dataclass
     class Oracle(Stub):
         def predict(self, patches):
-            full = np.pad(smooth((2, *SHAPE), "float32"), [(0, 0), (0, 16), (0, 12)])
-            return [Prediction(mean=full, scale=np.full_like(full, 5.0)) for _ in patches]
+            truth = smooth((2, *SHAPE), "float32")
+            said = []
+            for patch in patches:
+                seen = patch.valid[0]
+                channel = int(np.argmin([np.abs(t - patch.filled[0])[seen].max() for t in truth]))
+                said.append(Prediction(mean=truth[[channel]], scale=np.full_like(truth[[channel]], 5.0)))
+            return said
 
     verdict = judge(placed, FILLS, [], Oracle(), RECIPE, SPREAD)
     assert verdict.recipe.network_weight == 1.0
