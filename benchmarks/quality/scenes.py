@@ -76,7 +76,8 @@ class Scene:
         sensor: instrument or contrast.
         unseen: True if no image of this sensor or contrast is in the training set of the shipped weights.
         load: returns the image.
-        files: of the data folder, with the part `(top, left, bottom, right)` in shares of the image that is used.
+        files: of the data folder.
+        part: of the image that is used, `(top, left, bottom, right)` or `(z, y, x, z, y, x)` in shares; () = any.
         credit: attribution; pictures are published only of scenes that have one.
     """
 
@@ -85,7 +86,7 @@ class Scene:
     sensor: str
     load: Callable[[], Image]
     files: tuple[str, ...]
-    part: tuple[float, float, float, float] = (0, 0, 1, 1)
+    part: tuple[float, ...] = ()
     unseen: bool = False
     credit: str = ""
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from benchmarks.quality.scenes import Scene
 
 ROOT = Path(__file__).resolve().parents[2]
-Part = tuple[float, float, float, float]
+Part = tuple[float, ...]
 
 
 def seen(scene: Scene) -> str:
@@ -26,15 +26,15 @@ def seen(scene: Scene) -> str:
 
 @cache
 def _trained() -> tuple[tuple[str, Part], ...]:
-    """Return pattern and part `(top, left, bottom, right)` of everything that is trained on."""
+    """Return pattern and part `(low, ..., high, ...)` of everything that is trained on; no numbers = all of it."""
     found = []
     for config in sorted((ROOT / "configs").glob("train_*.yaml")):
         for entry in YAML(typ="safe").load(config.read_text())["train"]:
-            top, left, bottom, right = entry.get("region", (0, 0, 1, 1))
-            for pattern in entry.get("paths", ()):
-                found.append((pattern.removeprefix("${INPAINT_DATA}/"), (top, left, bottom, right)))
+            part = tuple(entry.get("region", ()))
+            found += [(path.removeprefix("${INPAINT_DATA}/"), part) for path in entry.get("paths", ())]
     return tuple(found)
 
 
 def _overlap(one: Part, other: Part) -> bool:
-    return all(max(one[a], other[a]) < min(one[a + 2], other[a + 2]) for a in (0, 1))
+    ndim = min(len(one), len(other)) // 2
+    return all(max(one[a], other[a]) < min(one[a + ndim], other[a + ndim]) for a in range(ndim))

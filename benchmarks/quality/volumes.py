@@ -56,12 +56,16 @@ def volume(
     guides: tuple[str, ...] = (),
     **more: Any,
 ) -> Scene:
-    """Return a scene of a piece of a volume; `guides` are other contrasts on the same grid."""
+    """Return a scene of a piece of a volume; `guides` are other contrasts on the same grid.
+
+    The piece lies around the middle of what is `inside`, in the scene's `part`.
+    """
+    part = more.get("part", ())
 
     def load() -> Image:
         values, spacing = read_volume(file)
         body = inside(values[0])
-        box = middle(body, size)
+        box = middle(body & _within(body.shape, part), size)
         return Image(
             values=values[(slice(None), *box)],
             hidden=np.zeros(body[box].shape, dtype=bool),
@@ -72,6 +76,13 @@ def volume(
 
     files = (f"medical/{file}",)
     return Scene(name=name, place=place, sensor=sensor, load=load, files=files, **more)
+
+
+def _within(shape: tuple[int, ...], part: tuple[float, ...]) -> NDArray[np.bool_]:
+    result = np.zeros(shape, dtype=bool)
+    ends = zip(part[:3], part[3:], shape, strict=True) if part else ((0, 1, n) for n in shape)
+    result[tuple(slice(int(low * n), int(high * n)) for low, high, n in ends)] = True
+    return result
 
 
 def _brain_mask(_: Array) -> NDArray[np.bool_]:
@@ -160,12 +171,14 @@ def series() -> Scene:
 
 
 def computed_tomography() -> Scene:
-    """Return an abdomen in Hounsfield units."""
+    """Return the lower trunk in Hounsfield units; the upper one of the same person is trained on."""
     return volume(
         "ct-abdomen",
         "CT abdomen",
         "CT, 3 mm",
         "ct_abdomen/example_ct.nii.gz",
+        size=(48, 80, 80),
+        part=(0, 0, 0, 0.48, 1, 1),
         inside=lambda values: values > -500,
         credit=TOTAL,
     )

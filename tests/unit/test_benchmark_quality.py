@@ -169,10 +169,12 @@ def test_holes_have_the_size_they_promise():
 @pytest.mark.parametrize(
     ("file", "part", "expected"),
     [
-        ("satellite/s2_cr_volga/ROIs1970_fall_s2_136_p500.tif", (0, 0, 1, 1), "yes"),
-        ("satellite/s2_cr_lazio/ROIs1868_summer_s2_102_p100.tif", (0, 0, 1, 1), "no"),
+        ("satellite/s2_cr_volga/ROIs1970_fall_s2_136_p500.tif", (), "yes"),
+        ("satellite/s2_cr_lazio/ROIs1868_summer_s2_102_p100.tif", (), "no"),
         ("satellite/l8_corumba/LC08_L1TP_227074_20190809_20200827_02_T1.tif", (0, 0.5, 1, 1), "other part"),
         ("satellite/l8_corumba/LC08_L1TP_227074_20190809_20200827_02_T1.tif", (0, 0, 1, 1), "yes"),
+        ("medical/ct_abdomen/example_ct.nii.gz", (0, 0, 0, 0.48, 1, 1), "other part"),
+        ("medical/ct_abdomen/example_ct.nii.gz", (0.4, 0, 0, 1, 1, 1), "yes"),
     ],
 )
 def test_training_sets_are_read_from_the_configs(file, part, expected):
