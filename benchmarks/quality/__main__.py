@@ -26,8 +26,12 @@ from benchmarks.quality.show import print_cases, print_change, print_table  # no
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("--only", action="append", default=[], metavar="FAMILY", help="families that start with this")
-    parser.add_argument("--scenes", action="append", default=[], metavar="NAME", help="scenes that start with this")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="FAMILY", help="this family, or all that start with this"
+    )
+    parser.add_argument(
+        "--scenes", action="append", default=[], metavar="NAME", help="this scene, or all that start with this"
+    )
     parser.add_argument("--cases", type=int, metavar="N", help="at most this many holes a family and scene")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
     parser.add_argument("--reuse", action="store_true", help="take results of the same case and state from --out")
@@ -41,16 +45,18 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> list[Case]:
-    """Return the cases that the command line asks for."""
+    """Return the cases that the command line asks for; a whole name means only that one."""
+    cases = all_cases()
+    families, scenes = {case.family for case in cases}, {case.scene.name for case in cases}
 
-    def starts(name: str, beginnings: Sequence[str]) -> bool:
-        return not beginnings or any(name.startswith(b) for b in beginnings)
+    def wanted(name: str, asked: Sequence[str], known: set[str]) -> bool:
+        return not asked or any(name == a or (a not in known and name.startswith(a)) for a in asked)
 
     return [
         case
-        for case in all_cases()
-        if starts(case.family, options.only)
-        and starts(case.scene.name, options.scenes)
+        for case in cases
+        if wanted(case.family, options.only, families)
+        and wanted(case.scene.name, options.scenes, scenes)
         and (options.cases is None or case.number < options.cases)
     ]
 
