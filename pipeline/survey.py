@@ -61,6 +61,7 @@ class Survey:
                 "predicted_rmse": verdict.predicted_rmse,
                 "calibration": verdict.calibration,
                 "decisions": verdict.decisions,
+                "rim": asdict(verdict.rim) | {"advice": verdict.rim.sentence()},
                 "note": verdict.note,
                 "methods": [asdict(row) for row in verdict.rows],
             }
@@ -102,7 +103,7 @@ def survey(job: Job) -> Survey:
         patches_touching_holes=touching,
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=tuple(notices),
+        notices=(*notices, *filter(None, (verdict.rim.sentence(),))),
     )
 
 

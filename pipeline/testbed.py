@@ -18,6 +18,7 @@ from pipeline.quality.situation import flat
 from pipeline.registry import kinds
 from pipeline.relate import relations
 from pipeline.restore import UNUSED, Recipe
+from pipeline.rim import Rim, check_rim
 from pipeline.scene import Scene
 from pipeline.selftest import FittedGuide, judge
 from pipeline.verdict import Verdict
@@ -26,6 +27,7 @@ from pipeline.workspace import STORED
 _PLACEMENTS = 6
 _EXTENTS_OF_DEPTH = 14
 """Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
+_RIM_WINDOWS = 3
 _MAX_WINDOWS = 4096
 _WIDEST = 3e38
 """Just inside the range of float32."""
@@ -53,7 +55,18 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
-    return judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
+    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
+    return replace(verdict, rim=_rim(scene, start, rng))
+
+
+def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
+    """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
+    boxes, holes, kept = _windows(scene, scene.lattice.patch, rng)
+    some = _draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
+    windows = [scene.window(box)[0] for box in some]
+    if len(windows) == 1 and scene.source.space.ndim == 2:
+        windows *= 2
+    return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
 
 
 def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.restore import Recipe
+from pipeline.rim import Rim
 
 FAMILY_NAMES = {
     "thin": "thin holes (dead pixels, lines, lost slices)",
@@ -67,6 +68,7 @@ class Verdict:
         predicted_rmse: error to expect in the real holes of each channel, data units.
         calibration: `fitted` on this image, or `stored` if too little is observed.
         decisions: sentences that say which tool is used for which holes.
+        rim: whether observed pixels beside the mask look contaminated.
         note: sentence for people, empty if all went well.
     """
 
@@ -78,6 +80,7 @@ class Verdict:
     predicted_rmse: tuple[float, ...] = ()
     calibration: str = "fitted"
     decisions: tuple[str, ...] = ()
+    rim: Rim = field(default_factory=Rim)
     note: str = ""
 
 

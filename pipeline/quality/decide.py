@@ -103,7 +103,7 @@ def better_one(
         change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
         mean = float((importance * change).sum())
         spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
-        if mean + np.sqrt(spread) < 0 and mean < least:
+        if mean + _RISK * np.sqrt(spread) < 0 and mean < least:
             best, least = k, mean
     return best
 
