@@ -17,7 +17,7 @@ TILE = {2: 256, 3: 48}
 TUNING_TILE = {2: 128, 3: 48}
 _TUNING: dict[str, Any] = {
     "learning_rate": 1e-4,
-    "steps": 600,
+    "steps": 400,
     "validate_every": 50,
     "checkpoint_every": 100,
     "patience": 4,

@@ -163,6 +163,7 @@ def cut(
     count = min(config.bands_per_mask, len(tile.values))
     bands = np.sort(rng.choice(len(tile.values), count, replace=False))
     truth, observed, extent = tile.values[bands], tile.observed[bands], tile.extent[bands]
+    unknown = tile.hidden[bands]
     if not held:
         truth = augmented(truth, observed, extent, config.augment, rng)
     hole = observed & mask
@@ -172,13 +173,13 @@ def cut(
     window = Window(
         values=np.where(valid, truth, np.float32(0)),
         valid=valid,
-        hole=hole,
+        hole=hole | unknown,
         spacing=tile.spacing,
         open_edges=((False, False),) * mask.ndim,
     )
     filled = _base_fill(config, family, tile.spacing, None if held else rng)(window)
     made = [
-        _planes(truth[i], filled[i], valid[i], hole[i], (float(extent[i]), tile.spacing))
+        _planes(truth[i], filled[i], (valid[i], hole[i], unknown[i]), (float(extent[i]), tile.spacing))
         for i in range(count)
         if hole[i].any()
     ]
@@ -240,12 +241,12 @@ def _worth_learning(planes: NDArray[np.float16]) -> bool:
 def _planes(
     truth: Array,
     filled: Array,
-    valid: NDArray[np.bool_],
-    hole: NDArray[np.bool_],
+    states: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
     scaling: tuple[float, tuple[float, ...]],
 ) -> NDArray[np.float16]:
-    extent, spacing = scaling
-    seen = np.where(valid | hole, filled, filled[valid].mean() if valid.any() else np.float32(0))
+    """Stack a sample from truth and fill `(*tile)`, the valid, cut and unknown pixels, robust range and spacing."""
+    (valid, hole, unknown), (extent, spacing) = states, scaling
+    seen = np.where(valid | hole | unknown, filled, filled[valid].mean() if valid.any() else np.float32(0))
     local = local_statistics(seen, valid, 0.01 * extent)
     inputs = network_input(seen, valid, local, depth_channel(valid, spacing))
     target = np.where(hole, (truth - filled) / local.scale, 0)

@@ -17,14 +17,15 @@ from pipeline.errors import ConfigError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.masks.base import KEEP
+from pipeline.masks.base import FILL, KEEP, NEVER
 from pipeline.synthetic.body import body_volume
 from pipeline.synthetic.brain import brain_volume
 from pipeline.synthetic.optical import varied_scene
 from pipeline.training.config import Images, Synthetic, TrainingConfig, resolve
 
 Array = NDArray[np.float32]
-Pieces = list[tuple[Box, Array, NDArray[np.bool_]]]
+Mask = NDArray[np.bool_]
+Pieces = list[tuple[Box, Array, Mask, Mask]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Tile:
         box: where it lies in the scene, in pixels of the scene whatever the zoom.
         values: float32 `(c, *tile)`.
         observed: bool `(c, *tile)`.
+        hidden: bool `(c, *tile)`, holes of the image itself: to be filled as in a run, but nobody knows with what.
         extent: float32 `(c,)`, robust range of the scene's channels.
         spacing: step per spatial axis.
     """
@@ -43,7 +45,8 @@ class Tile:
     scene: str
     box: Box
     values: Array
-    observed: NDArray[np.bool_]
+    observed: Mask
+    hidden: Mask
     extent: Array
     spacing: tuple[float, ...]
 
@@ -96,7 +99,10 @@ def _synthetic_tiles(part: Synthetic, config: TrainingConfig) -> Iterator[Tile]:
         order = np.random.default_rng([seed, 5]).permutation(len(windows))
         pieces = [(windows[i], data[(slice(None), *windows[i].slices)]) for i in order]
         lively = [p for p in pieces if p[1].std() > 0.15 * np.ptp(data)] or pieces
-        chosen = [(box, values, np.ones(values.shape, dtype=bool)) for box, values in lively[: part.tiles]]
+        chosen = [
+            (box, values, np.ones(values.shape, dtype=bool), np.zeros(values.shape, dtype=bool))
+            for box, values in lively[: part.tiles]
+        ]
         yield from _finished(f"synthetic-{part.synthetic}-{seed}", chosen, (1.0,) * config.ndim, 0.0)
 
 
@@ -119,27 +125,35 @@ def _file_tiles(path: str, part: Images, config: TrainingConfig, config_path: Pa
     for i in rng.permutation(len(windows)):
         if len(chosen) == part.tiles:
             break
-        values, observed = _read(source, windows[i], masks, zoom)
+        values, observed, hidden = _read(source, windows[i], masks, zoom)
         if observed.mean() >= part.observed:
-            chosen.append((windows[i], values, observed))
+            chosen.append((windows[i], values, observed, hidden))
     source.close()
     spacing = tuple(s * z for s, z in zip(source.space.spacing, zoom, strict=True))
     yield from _finished(scene, chosen, spacing, part.contrast)
 
 
-def _read(source: Source, box: Box, masks: Sequence[Any], zoom: tuple[int, ...]) -> tuple[Array, NDArray[np.bool_]]:
+def _read(source: Source, box: Box, masks: Sequence[Any], zoom: tuple[int, ...]) -> tuple[Array, Mask, Mask]:
+    """Return values, observed pixels and holes of a window; a coarse pixel is observed if all its parts are."""
     stored = source.read(box)
     observed = np.broadcast_to(~source.never(box), stored.shape) & np.isfinite(stored)
-    for mask in masks:
-        observed = observed & (mask.read(box) == KEEP)
+    # nodata may be a hole, too: a `nodata` mask says so
+    states = [np.broadcast_to(mask.read(box), stored.shape) for mask in masks]
+    hidden = np.zeros(stored.shape, dtype=bool)
+    for state in states:
+        observed, hidden = observed & (state == KEEP), hidden | (state == FILL)
+    for state in states:
+        hidden = hidden & (state != NEVER)
+    known = observed | hidden
     values = np.where(observed, stored, 0).astype(np.float32)
     if max(zoom) == 1:
-        return values, observed
+        return values, observed, hidden
     cells = [n // z for n, z in zip(values.shape[1:], zoom, strict=True)]
     split = (len(values), *(size for cell in zip(cells, zoom, strict=True) for size in cell))
     axes = tuple(range(2, 2 * len(cells) + 1, 2))
     trimmed = (slice(None), *(slice(n * z) for n, z in zip(cells, zoom, strict=True)))
-    return values[trimmed].reshape(split).mean(axis=axes), observed[trimmed].reshape(split).all(axis=axes)
+    whole = [flags[trimmed].reshape(split).all(axis=axes) for flags in (observed, known)]
+    return values[trimmed].reshape(split).mean(axis=axes), whole[0], whole[1] & ~whole[0]
 
 
 def _windows(
@@ -170,10 +184,18 @@ def _finished(scene: str, pieces: Pieces, spacing: tuple[float, ...], contrast: 
     if not pieces:
         return
     channels = range(len(pieces[0][1]))
-    pooled = [np.concatenate([v[c][o[c]][::5] for _, v, o in pieces]) for c in channels]
+    pooled = [np.concatenate([v[c][o[c]][::5] for _, v, o, _ in pieces]) for c in channels]
     low, high = np.array([np.percentile(p, [1, 99]) for p in pooled], dtype=np.float32).T
     extent = np.maximum(high - low, np.float32(1e-6))
-    for box, values, observed in pieces:
+    for box, values, observed, hidden in pieces:
         deviation = np.array([v[o].std() for v, o in zip(values, observed, strict=True)])
         if (deviation / extent).mean() >= contrast:
-            yield Tile(scene=scene, box=box, values=values, observed=observed, extent=extent, spacing=spacing)
+            yield Tile(
+                scene=scene,
+                box=box,
+                values=values,
+                observed=observed,
+                hidden=hidden,
+                extent=extent,
+                spacing=spacing,
+            )

@@ -226,7 +226,7 @@ def test_training_and_inference_see_the_same_input(tmp_path):
     path = _config(tmp_path, augment={"share": 0})
     config = read_config(path)
     tile = next(tiles(config.train[0], config, path))
-    whole = dataclasses.replace(tile, values=tile.values[:1], observed=tile.observed[:1])
+    whole = dataclasses.replace(tile, values=tile.values[:1], observed=tile.observed[:1], hidden=tile.hidden[:1])
     whole = dataclasses.replace(whole, extent=tile.extent[:1])
     _, (planes,) = cut(whole, config, np.random.default_rng(3))
     hole = planes[HOLE] > 0
