@@ -77,12 +77,13 @@ def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
             FillSpec("tension", {"t": 0.75}),
             FillSpec("tension", {"t": 0.9}),
             FillSpec("tension", {"t": 1.0}),
+            FillSpec("kriging", {"t": 0.75}),
             FillSpec("harmonic"),
             FillSpec("nearest"),
         ]
-    fills = [FillSpec("tension", {"t": 0.95})]
+    fills = [FillSpec("tension", {"t": 0.95}), FillSpec("kriging", {"t": 0.95})]
     if max(spacing) > 1.2 * min(spacing):
-        fills.append(FillSpec("tension", {"t": 0.95, "isotropic": True}))
+        fills += [FillSpec(kind, {"t": 0.95, "isotropic": True}) for kind in ("tension", "kriging")]
     return [
         *fills,
         FillSpec("harmonic"),

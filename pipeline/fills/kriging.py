@@ -1,0 +1,201 @@
+"""Kriging with the image's own covariance: each hole pixel is the best linear combination of those observed around it.
+
+Ordinary kriging (Cressie 1993, section 3.2) in a small neighbourhood. No covariance model is assumed: the covariances
+of all pairs of pixels in the neighbourhood are counted on the window itself, so blur, texture and direction are the
+image's own, and lost slices and lines are predicted as slices and lines of this image depend on each other.
+Deep inside holes, where little is observed nearby, the tension spline stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.fills import tension
+from pipeline.fills._common import channel_groups, check
+from pipeline.fills.base import Window
+
+NDIM = (2, 3)
+
+_SHARE = 1 / 3
+"""Share of the neighbourhood that must be observed for a pixel to be kriged."""
+_SAMPLES = 30_000
+_NUGGET = 0.01
+"""Added to the diagonal, as a share of the semivariance of nearest neighbours: steadies the weights."""
+_FLOOR = 0.1
+"""Neighbourhoods flatter than this share of the mean variance count less: their details may be noise."""
+_CHUNK = 1 << 22
+
+Places = NDArray[np.intp]
+Field = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sites:
+    """Where to krige and from what, as flat indices of the padded window.
+
+    Attributes:
+        pad: padding per axis.
+        near: `(k,)` steps from a pixel to its k neighbours.
+        pixel: `(n,)` hole pixels to krige, grouped by pattern.
+        first: `(p + 1,)` where the pixels of each pattern start.
+        pattern: bool `(p, k)`, which neighbours are observed.
+        centre: `(m,)` observed pixels to count covariances around.
+    """
+
+    pad: tuple[int, ...]
+    near: Places
+    pixel: Places
+    first: Places
+    pattern: NDArray[np.bool_]
+    centre: Places
+
+
+def fill(
+    window: Window, *, t: float = 0.5, isotropic: bool = False, reach: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """Fill the holes by kriging where a third of the neighbourhood is observed, elsewhere by the tension spline.
+
+    Args:
+        window: 2-D or 3-D window.
+        t: tension of the spline, see `tension.fill`.
+        isotropic: see `tension.fill`.
+        reach: half width of the neighbourhood per axis, in pixels; by default it is long across holes that are thin
+            along one axis only (lost slices, stripes), else a disc or ball.
+
+    Returns:
+        float32 `(c, *spatial)`: observed values where valid, estimates in holes, finite elsewhere.
+
+    Raises:
+        ValueError: `reach` does not fit the window, or the window cannot be filled (see `tension.fill`).
+    """
+    check(window, NDIM)
+    result = tension.fill(window, t=t, isotropic=isotropic)
+    for channels in channel_groups(window):
+        valid, hole = window.valid[channels[0]], window.hole[channels[0]]
+        offsets = _neighbourhood(hole, reach)
+        sites = _sites(valid, hole, offsets)
+        if len(sites.centre) < 10 * len(offsets):
+            continue
+        for channel in channels:
+            result[channel] = _krige(result[channel], sites)
+    return result
+
+
+def _neighbourhood(hole: NDArray[np.bool_], reach: Sequence[int] | None) -> Places:
+    """Return the offsets of the neighbours, `(k, ndim)`, without the pixel itself."""
+    if reach is not None:
+        if len(reach) != hole.ndim or min(reach) < 0 or max(reach) < 1:
+            raise ValueError(f"reach = {reach} must give one half width for each of the {hole.ndim} axes, not all 0")
+        return _box(reach)
+    runs = [hole.sum() / max(1, int((np.diff(hole, axis=a, prepend=False) & hole).sum())) for a in range(hole.ndim)]
+    thin = int(np.argmin(runs))
+    if all(run > 3 * runs[thin] for a, run in enumerate(runs) if a != thin):
+        across, along = (6, 2) if hole.ndim == 2 else (5, 1)
+        return _box([across if a == thin else along for a in range(hole.ndim)])
+    radius = 3 if hole.ndim == 2 else 2
+    box = _box((radius,) * hole.ndim)
+    ball: Places = box[(box**2).sum(axis=1) <= radius**2 + 1]
+    return ball
+
+
+def _box(reach: Sequence[int]) -> Places:
+    return np.array([o for o in product(*(range(-r, r + 1) for r in reach)) if any(o)], dtype=np.intp)
+
+
+def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], offsets: Places) -> _Sites:
+    pad = tuple(int(r) for r in np.abs(offsets).max(axis=0))
+    observed = np.pad(valid, [(r, r) for r in pad])
+    steps = np.cumprod((1, *observed.shape[:0:-1]))[::-1].astype(np.intp)
+    near = offsets @ steps
+    pixel = np.flatnonzero(np.pad(hole, [(r, r) for r in pad]))
+    packed = [np.packbits(observed.ravel()[part[:, None] + near], axis=1) for part in _parts(pixel, len(near))]
+    patterns, index = np.unique(np.concatenate(packed), axis=0, return_inverse=True)
+    index = index.ravel()
+    pattern = np.unpackbits(patterns, axis=1, count=len(near)).astype(bool)
+    enough = pattern.sum(axis=1) >= _SHARE * len(near)
+    order = np.argsort(index, kind="stable")
+    order = order[enough[index[order]]]
+    first = np.searchsorted(index[order], np.append(np.flatnonzero(enough), len(pattern)))
+    # never-touch pixels and what lies outside the window carry no information
+    usable = np.pad(valid | hole, [(r, r) for r in pad])
+    within = ndimage.minimum_filter(usable, size=[2 * r + 1 for r in pad], mode="constant")
+    centre = np.flatnonzero(within & observed)
+    centre = centre[:: max(1, len(centre) // _SAMPLES)]
+    return _Sites(pad=pad, near=near, pixel=pixel[order], first=first, pattern=pattern[enough], centre=centre)
+
+
+def _krige(start: NDArray[np.float32], sites: _Sites) -> NDArray[np.float32]:
+    """Return `start` `(*spatial)`, complete with the spline in holes, with kriged values in place of it."""
+    flat = np.pad(start, [(r, r) for r in sites.pad], mode="edge").astype(np.float64).ravel()
+    cross, among = _covariance(flat, sites)
+    nugget = _NUGGET * float(among.diagonal().mean() - cross.max())
+    if not nugget > 0:
+        return start
+    value = flat.copy()
+    size = max(1, _CHUNK // len(sites.near) ** 2)
+    for low in range(0, len(sites.pattern), size):
+        patterns = sites.pattern[low : low + size]
+        weights = _weights(cross, among, nugget, patterns)
+        bounds = sites.first[low : low + len(patterns) + 1]
+        which = np.repeat(np.arange(len(patterns)), np.diff(bounds))
+        pixels = sites.pixel[bounds[0] : bounds[-1]]
+        for part, rows in zip(_parts(pixels, len(sites.near)), _parts(which, len(sites.near)), strict=True):
+            # relative to the spline, so that a constant surrounding gives the constant exactly
+            level = flat[part]
+            value[part] = level + np.einsum(
+                "nk,nk->n", flat[part[:, None] + sites.near] - level[:, None], weights[rows]
+            )
+    inner = tuple(slice(r, r + n) for r, n in zip(sites.pad, start.shape, strict=True))
+    padded = [n + 2 * r for r, n in zip(sites.pad, start.shape, strict=True)]
+    return value.reshape(padded)[inner].astype(np.float32)
+
+
+def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
+    """Return covariances of the pixel with its neighbours `(k,)` and among these `(k, k)`, of unit mean variance.
+
+    Counted around observed pixels, holes among the neighbours have their spline value: so the matrix is positive.
+    Each neighbourhood is taken relative to its mean (weights sum to one, the level drops out) and to its spread.
+    """
+    offsets = np.append(0, sites.near)
+    parts = list(_parts(sites.centre, len(offsets)))
+    spread = [flat[part[:, None] + offsets].var(axis=1) for part in parts]
+    floor = _FLOOR * float(np.concatenate(spread).mean())
+    total = np.zeros((len(offsets), len(offsets)))
+    if floor > 0:
+        for part, variance in zip(parts, spread, strict=True):
+            sample = flat[part[:, None] + offsets]
+            sample -= sample.mean(axis=1, keepdims=True)
+            sample /= np.sqrt(variance + floor)[:, None]
+            # einsum without optimisation adds in one order, matrix products may not
+            total += np.einsum("ni,nj->ij", sample, sample)
+    total /= len(sites.centre)
+    return total[0, 1:], total[1:, 1:]
+
+
+def _weights(cross: Field, among: Field, nugget: float, patterns: NDArray[np.bool_]) -> Field:
+    """Solve the ordinary kriging system of each pattern `(p, k)`; returns `(p, k)`, 0 where not observed.
+
+    The systems are far too small for LAPACK to spread over threads.
+    """
+    both = patterns[:, :, None] & patterns[:, None, :]
+    matrix = np.where(both, among, 0.0)
+    axis = np.arange(len(cross))
+    matrix[:, axis, axis] += np.where(patterns, nugget, 1.0)
+    right = np.stack([np.where(patterns, cross, 0.0), patterns.astype(np.float64)], axis=-1)
+    solved = np.linalg.solve(matrix, right)
+    simple, ones = solved[..., 0], solved[..., 1]
+    missing = (1.0 - simple.sum(axis=1)) / ones.sum(axis=1)
+    weights: Field = simple + missing[:, None] * ones
+    return weights
+
+
+def _parts(indices: Places, width: int) -> list[Places]:
+    """Cut indices so that an array of them by `width` stays small."""
+    size = max(1, _CHUNK // width)
+    return [indices[low : low + size] for low in range(0, len(indices), size)] or [indices]
