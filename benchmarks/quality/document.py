@@ -117,7 +117,11 @@ def _caption(row: Row, gain: float, best: str) -> str:
         used.append("helpers " + ", ".join(f"{w:.1f}" for w in recipe["reference_weights"]))
     oracle = max((decibel(row, m), m) for m in row["methods"] if not m.startswith("ours"))
     scores = f"{decibel(row, OURS):.2f} dB against {decibel(row, best):.2f} of {best}"
+    alike = ""
+    if "agreement" in row:
+        explained, changed = row["agreement"]
+        alike = f"; a linear map of the helper explains {100 * explained:.0f} %, {100 * changed:.0f} % changed"
     return (
         f"- {row['scene']}: **{gain:+.2f} dB** ({scores}; best of this file: {oracle[1]}, {oracle[0]:.2f}); "
-        f"90 % interval holds {100 * row['coverage']:.0f} %; used {', '.join(used)}"
+        f"90 % interval holds {100 * row['coverage']:.0f} %; used {', '.join(used)}{alike}"
     )

@@ -113,7 +113,17 @@ def _scores(case: Case, settings: Settings) -> dict[str, Any]:
     if ours is None or (case.also_alone and ALONE not in ours["methods"]):
         ours = _keep(settings, settings.state, key, _run(case, settings, key, image, hole))
     facts = {"key": key, "range": scores.robust_range(image.values, frame.counted).tolist(), "parts": frame.facts()}
+    if image.guides:
+        facts["agreement"] = _agreement(image, frame)
     return facts | ours | {"methods": classical["methods"] | ours["methods"]}
+
+
+def _agreement(image: Image, frame: Frame) -> tuple[float, float]:
+    """Return how alike image and guides are, without what their own masks hide."""
+    common = frame.counted.copy()
+    for guide in image.guides:
+        common &= True if guide.hidden is None else ~guide.hidden
+    return scores.agreement(image.values, np.concatenate([g.values for g in image.guides]), common)
 
 
 def _run(case: Case, settings: Settings, key: str, image: Image, hole: NDArray[np.bool_]) -> dict[str, Any]:

@@ -74,6 +74,24 @@ def coverage(error: Field, sigma: Field) -> float:
     return float((np.abs(error) <= Z90 * sigma).mean())
 
 
+def agreement(target: Field, guide: Field, common: Mask) -> tuple[float, float]:
+    """Say how alike two dates are: share of variance explained by a linear map of all bands, share of changed pixels.
+
+    A pixel has changed if the map is off by more than a quarter of the range, mean over channels.
+
+    Args:
+        target: `(c, *spatial)`.
+        guide: `(c_guide, *spatial)`.
+        common: bool `(*spatial)`, pixels that both dates show.
+    """
+    y = target[:, common].astype(np.float64).T
+    x = np.column_stack([guide[:, common].astype(np.float64).T, np.ones(len(y))])
+    rest = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    explained = 1 - rest.var(axis=0) / np.maximum(y.var(axis=0), 1e-12)
+    span = np.maximum(robust_range(target, common), 1e-12)
+    return float(explained.mean()), float((np.abs(rest) / span > 0.25).mean())
+
+
 def rim_seam(estimate: Field, truth: Field, hole: Mask) -> float:
     """Return the mean jump over the hole's rim against that of the truth; 1 is ideal, NaN without a rim."""
     return _ratio(estimate, truth, lambda one, other: one != other, hole)

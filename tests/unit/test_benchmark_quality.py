@@ -55,6 +55,20 @@ def test_tiles_cover_the_image_once():
     assert label[0, 0] != label[2, 0] != label[4, 0]
 
 
+def test_agreement_of_two_dates():
+    """A mixture of the bands is fully explained; a tenth of the pixels replaced counts as changed."""
+    rng = np.random.default_rng(4)
+    target = rng.normal(size=(2, 50, 50))
+    everywhere = np.ones((50, 50), dtype=bool)
+    mixed = np.stack([target[0] + target[1], target[0] - 2 * target[1]])
+    explained, changed = scores.agreement(target, mixed, everywhere)
+    assert (explained, changed) == (pytest.approx(1.0), 0.0)
+    mixed[:, :5] += 40.0
+    explained, changed = scores.agreement(target, mixed, everywhere)
+    assert explained < 0.9
+    assert scores.agreement(target, mixed, np.arange(50)[:, None] >= np.full(50, 5))[0] == pytest.approx(1.0)
+
+
 def test_seam_and_gradients_of_the_truth_are_one():
     """A perfect result scores 1; a flat one has no gradient inside."""
     rng = np.random.default_rng(0)
