@@ -123,7 +123,7 @@ TENSIONS: dict[int, dict[str, tuple[float, float]]] = {
         "regions": (0.3, 0.8),
         "border": (0.3, 0.8),
         "points": (0.5, 1.0),
-        "stripes": (0.5, 0.95),
+        "stripes": (0.5, 1.0),
     },
     3: dict.fromkeys(FAMILIES[3], (0.9, 1.0)),
 }
