@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
-from pipeline.references import Relation, Sibling, Siblings, context, fit_relation
+from pipeline.references import (
+    Pair,
+    Relation,
+    Sibling,
+    Siblings,
+    aligned,
+    context,
+    fit_relation,
+    misregistration,
+)
 from pipeline.restore import Guide
 from pipeline.scene import Scene
 
 _SAMPLES = 30_000
 _MAX_TILES = {2: 48, 3: 64}
 _TILE = {2: 512, 3: 64}
+_WINDOWS = 6
+_WINDOW = {2: 256, 3: 64}
+"""Windows on which misregistration is measured, and their edge."""
 _MOST_SIBLINGS = 6
 _THERE, _JOINTLY, _SOMETIMES = 0.9, 0.8, 0.2
 """Share of a channel's holes at which siblings must be observed: each; all of them; a single one, if none is better."""
@@ -52,12 +65,13 @@ def _of_files(scene: Scene) -> list[Relation | None]:
     target: list[NDArray[np.float32]] = []
     around: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
     both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
+    offsets = _offsets(scene)
     for window, guides, grid in _tiles(scene, _SAMPLES):
         valid = np.asarray(window.valid[(slice(None), *grid)].all(axis=0))
         target.append(window.values[(slice(None), *grid)][:, valid].T)
         for k in range(len(scene.guides)):
-            seen = np.asarray(guides[k].valid.all(axis=0))
-            looks = context(guides[k].values, seen, window.spacing)
+            reference, seen = aligned(guides[k].values, np.asarray(guides[k].valid.all(axis=0)), offsets[k])
+            looks = context(reference, seen, window.spacing)
             around[k].append(looks[(slice(None), *grid)][:, valid].T)
             both[k].append(seen[grid][valid])
     everything = np.concatenate(target)
@@ -65,8 +79,23 @@ def _of_files(scene: Scene) -> list[Relation | None]:
     for k, guide in enumerate(scene.guides):
         use, bands = np.concatenate(both[k]), guide.source.n_channels
         enough = int(use.sum()) >= 10 * (bands + 1)
-        result.append(fit_relation(everything[use], np.concatenate(around[k])[use], bands) if enough else None)
+        relation = fit_relation(everything[use], np.concatenate(around[k])[use], bands) if enough else None
+        result.append(replace(relation, offset=offsets[k]) if relation else None)
     return result
+
+
+def _offsets(scene: Scene) -> list[tuple[float, ...]]:
+    """Return the misregistration of every guide, found on a few windows spread over the image."""
+    shape, ndim = scene.source.space.shape, scene.source.space.ndim
+    tiles = list(Box.whole(shape).tiles((_WINDOW[ndim],) * ndim))
+    pairs: list[list[Pair]] = [[] for _ in scene.guides]
+    for box in tiles[:: -(-len(tiles) // _WINDOWS)]:
+        window, guides = scene.window(box)
+        known = np.asarray(window.valid.all(axis=0))
+        for k in range(len(scene.guides)):
+            seen = np.asarray(guides[k].valid.all(axis=0))
+            pairs[k].append(Pair(target=window.values, known=known, reference=guides[k].values, seen=seen))
+    return [misregistration(some) for some in pairs]
 
 
 def _siblings(scene: Scene) -> Siblings | None:

@@ -11,6 +11,7 @@ The last step makes the result meet the observed pixels without a seam. Where th
 nothing (its own clouds) the single-image fill stands, and the two are feathered into one another.
 """
 
+from pipeline.references.align import Pair, aligned, misregistration
 from pipeline.references.consult import consult
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill, reference_fill
@@ -18,12 +19,15 @@ from pipeline.references.relation import Relation, fit_relation
 from pipeline.references.siblings import Sibling, Siblings
 
 __all__ = [
+    "Pair",
     "ReferenceFill",
     "Relation",
     "Sibling",
     "Siblings",
+    "aligned",
     "consult",
     "context",
     "fit_relation",
+    "misregistration",
     "reference_fill",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.fills.base import Window
+from pipeline.references.align import aligned
 from pipeline.references.context import context
 from pipeline.references.guided import interpolate
 from pipeline.references.local import local_fit
@@ -72,6 +73,7 @@ def reference_fill(
     """
     _check_shapes(window, reference, reference_valid, relation, base)
     seen: NDArray[np.bool_] = np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0)
+    reference, seen = aligned(reference, seen, relation.offset)
     usable = window.hole & seen
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)

@@ -33,6 +33,7 @@ class Relation:
 
     Attributes:
         ridge: linear map of the context, `m` values a pixel.
+        offset: where the reference shows what the image has at a pixel, relative to it, in pixels per axis.
         centre: mean of each context value, in units of the reference.
         scale: standard deviation of each context value.
         axes: `(q, c_ref)`, principal axes of the standardised bands.
@@ -43,6 +44,7 @@ class Relation:
     """
 
     ridge: Ridge
+    offset: tuple[float, ...] = ()
     centre: tuple[float, ...]
     scale: tuple[float, ...]
     axes: tuple[tuple[float, ...], ...]

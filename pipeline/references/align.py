@@ -1,0 +1,121 @@
+"""Small misregistration between a reference and the image: one shift for the whole image, found and taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.references.ridge import Field, Ridge, cauchy, fit_ridge
+
+_STEPS = 4
+_LARGEST, _SMALLEST = 3.0, 0.05
+"""Shifts in pixels beyond which something else is wrong, and below which nothing is gained."""
+_GAIN = 0.02
+"""Share of the squared misfit of details that a shift must remove to be believed; resampling alone smooths a little."""
+_DETAIL = 4.0
+_RINGING = 3
+"""Reach in pixels of a cubic spline's ringing beside pixels that are not seen."""
+_MOST_PIXELS = 15_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The same window of image and reference.
+
+    Attributes:
+        target: `(c, *spatial)`.
+        known: bool `spatial`, all channels observed.
+        reference: float32 `(c_ref, *spatial)`.
+        seen: bool `spatial`, all its bands observed.
+    """
+
+    target: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    reference: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+
+
+def aligned(
+    reference: NDArray[np.float32], seen: NDArray[np.bool_], offset: Sequence[float]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the reference as it is `offset` pixels on, `reference(x + offset)`, and where that is seen.
+
+    Cubic interpolation; pixels close to unseen ones count as unseen. An empty offset or zeros change nothing.
+    """
+    if not any(offset):
+        return reference, seen
+    if not seen.any():
+        return reference, seen
+    level = reference[:, seen].mean(axis=1, dtype=np.float64)
+    moved = [
+        ndimage.shift(np.where(seen, band, mean), [-o for o in offset], order=3, mode="nearest")
+        for band, mean in zip(reference.astype(np.float64), level, strict=True)
+    ]
+    reach = _RINGING + int(np.ceil(np.abs(offset).max()))
+    clear = seen if seen.all() else ~ndimage.binary_dilation(~seen, iterations=reach)
+    return np.where(clear, np.stack(moved), 0.0).astype(np.float32), clear
+
+
+def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
+    """Return the shift per axis, in pixels, at which the reference explains the image's details best; or zeros.
+
+    Gauss-Newton steps (Lucas and Kanade, IJCAI 1981) on a robust linear prediction of the image from the bands. A
+    shift is believed if it removes 2 % of the squared misfit.
+    """
+    none = (0.0,) * (pairs[0].known.ndim if pairs else 0)
+    usable = [pair for pair in pairs if (pair.known & pair.seen).sum() >= 2 * _RINGING * pair.known.ndim]
+    if not usable:
+        return none
+    both = [pair.known & pair.seen for pair in usable]
+    y = np.concatenate([pair.target[:, use] for pair, use in zip(usable, both, strict=True)], axis=1).T
+    x = np.concatenate([pair.reference[:, use] for pair, use in zip(usable, both, strict=True)], axis=1).T
+    step = -(-len(y) // _MOST_PIXELS)
+    ridge = fit_ridge(y[::step], x[::step])
+    if ridge.samples == 0:
+        return none
+    unit = np.maximum(y.std(axis=0, dtype=np.float64), 1e-30)
+    offset, first, best = np.zeros(len(none)), 0.0, (np.inf, none)
+    for k in range(_STEPS + 1):
+        normal, right, misfit = _equations(usable, ridge, unit, offset)
+        first = misfit if k == 0 else first
+        if misfit < best[0]:
+            best = misfit, tuple(offset.tolist())
+        offset = offset + np.linalg.solve(normal + 1e-9 * np.eye(len(none)), right)
+        if np.abs(offset).max() > _LARGEST:
+            break
+    believed = best[0] < (1 - _GAIN) * first and np.abs(best[1]).max() >= _SMALLEST
+    return best[1] if believed else none
+
+
+def _equations(pairs: Sequence[Pair], ridge: Ridge, unit: Field, offset: Field) -> tuple[Field, Field, float]:
+    """Return normal matrix, right side and mean squared misfit of one step at `offset`."""
+    ndim = len(offset)
+    normal, right, total, count = np.zeros((ndim, ndim)), np.zeros(ndim), 0.0, 1e-30
+    column = (-1,) + (1,) * ndim
+    for pair in pairs:
+        reference, seen = aligned(pair.reference, pair.seen, offset.tolist())
+        use = ndimage.binary_erosion(pair.known & seen, iterations=_RINGING)
+        if not use.any():
+            continue
+        predicted = _details(ridge(reference) / unit.reshape(column), seen)
+        observed = _details(pair.target.astype(np.float64) / unit.reshape(column), pair.known)
+        error = (observed - predicted)[:, use]
+        squared = (error**2).mean(axis=0)
+        weight = cauchy(squared / max(float(np.median(squared)), 1e-30))
+        slope = np.stack([np.gradient(predicted, axis=a + 1)[:, use] for a in range(ndim)])
+        normal += np.einsum("acn,bcn,n->ab", slope, slope, weight)
+        right += np.einsum("acn,cn,n->a", slope, error, weight)
+        total += float((weight * squared).sum())
+        count += float(weight.sum())
+    return normal, right, total / count
+
+
+def _details(fields: Field, known: NDArray[np.bool_]) -> Field:
+    """Return fields freed of their local mean over known pixels, 0 elsewhere."""
+    share = ndimage.gaussian_filter(known.astype(np.float64), _DETAIL)
+    means = [ndimage.gaussian_filter(np.where(known, f, 0.0), _DETAIL) / np.maximum(share, 1e-6) for f in fields]
+    return np.where(known, fields - np.stack(means), 0.0)
