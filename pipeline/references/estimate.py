@@ -94,7 +94,8 @@ def reference_fill(
             fit = local_fit(observed, (prediction, expected), guide, common, scales)
             rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
             estimate[channels] = fit.values + rest
-            said_to_be_worse = fit.misfit * expected / np.maximum(fit.spread, 1e-30)
+            optimism = np.array(relation.optimism)[channels].reshape(-1, *(1,) * hole.ndim)
+            said_to_be_worse = optimism * fit.misfit * expected / np.maximum(fit.spread, 1e-30)
             reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
     trust = _feather(seen, window.spacing)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.references.context import WAVES, standardised, with_waves
-from pipeline.references.ridge import Field, Ridge, cauchy, fit_ridge, regress
+from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_ridge, regress
 
 _PIXELS_PER_WAVE = 40
 _MOST_PIXELS = 15_000
-_PENALTY = 3e-3
+_PENALTIES = (3e-3, 3e-2, 0.3, 3.0)
 _DOUBT_PENALTY = 1e-2
 _AXES = 6
 _SLAB = 8192
 """Pixels whose features are held at a time; each pixel is computed by itself, so the number does not matter."""
 _PASSES = 2
+_FOLDS, _STRIPS = 4, 3
+"""Groups of pixels that are left out in turn, and strips of the image in each."""
 _QUIET = 1e-3
 """Share of a band's typical squared misfit below which misfits are not told apart."""
 
@@ -41,6 +43,7 @@ class Relation:
         shift: per band, constant of the correction.
         doubt: per band `m + waves` coefficients; empty if there were too few pixels.
         typical: per band, constant of the doubt.
+        optimism: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
     """
 
     ridge: Ridge
@@ -52,6 +55,7 @@ class Relation:
     shift: tuple[float, ...]
     doubt: tuple[tuple[float, ...], ...]
     typical: tuple[float, ...]
+    optimism: tuple[float, ...]
 
     def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
         """Return the predicted image and the expected squared misfit, float64 `(c, *spatial)` each."""
@@ -81,6 +85,16 @@ class Relation:
         return components
 
 
+class _Heads(NamedTuple):
+    """The non-linear part of a `Relation`."""
+
+    correction: tuple[tuple[float, ...], ...]
+    shift: tuple[float, ...]
+    doubt: tuple[tuple[float, ...], ...]
+    typical: tuple[float, ...]
+    optimism: tuple[float, ...]
+
+
 def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Relation:
     """Relate the image to a reference on pixels observed in both.
 
@@ -96,14 +110,15 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Rel
     finite = np.isfinite(target).all(axis=1) & np.isfinite(context).all(axis=1)
     step = -(-int(finite.sum()) // _MOST_PIXELS) or 1
     y, x = target[finite][::step].astype(np.float64), context[finite][::step].astype(np.float32)
+    none = (0.0,) * target.shape[1]
+    one = (1.0,) * target.shape[1]
     if ridge.samples == 0:
-        none = (0.0,) * target.shape[1]
-        return _relation(ridge, x, bands, ((), none, (), none))
+        return _relation(ridge, x, bands, _Heads((), none, (), none, one))
     rest = y - ridge(x.T).T
     typical = np.log(np.maximum(np.median(rest**2, axis=0), 1e-30))
     waves = min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
     if waves <= 0:
-        return _relation(ridge, x, bands, ((), (0.0,) * len(typical), (), tuple(typical.tolist())))
+        return _relation(ridge, x, bands, _Heads((), none, (), _floats(typical), one))
     return _relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves))
 
 
@@ -114,42 +129,67 @@ def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], Field, Field
     return standardised(x.T, centre.tolist(), scale.tolist()), centre, scale
 
 
-def _nonlinear(
-    rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int
-) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]:
-    """Fit correction and doubt to what the linear map left over, `(n, c)`."""
+def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int) -> _Heads:
+    """Fit correction and doubt to what the linear map left over, `(n, c)`.
+
+    The penalty is the one with the smallest error on strips of the image that were left out; the doubt is learned
+    from those errors, too, as pixels that were fitted look better than they are.
+    """
     features = with_waves(standard[0], waves).T.astype(np.float64)
     scale = np.maximum(rest.std(axis=0), 1e-30)
     misfit = ((rest / scale) ** 2).mean(axis=1)
-    left = rest
     for _ in range(_PASSES):
         weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
-        matrix, shift = regress(rest, features, weight, _PENALTY)
-        left = rest - np.einsum("nf,cf->nc", features, matrix) - shift
-        misfit = ((left / scale) ** 2).mean(axis=1)
-    squared = left**2
+        folds = [Moments.of(rest[part], features[part], weight[part]) for part in _strips(len(rest))]
+        left_out, penalty = _left_out(rest / scale, features, weight, folds, scale)
+        misfit = (left_out**2).mean(axis=1)
+    matrix, shift = sum(folds[1:], folds[0]).solve(penalty)
+    fitted = rest - np.einsum("nf,cf->nc", features, matrix) - shift
+    squared = (left_out * scale) ** 2
     level = np.log(squared + _QUIET * np.maximum(np.median(squared, axis=0), 1e-30))
     doubt, typical = regress(level, features, np.ones(len(level)), _DOUBT_PENALTY)
-    return (_rows(matrix), tuple(shift.tolist()), _rows(doubt), tuple(typical.tolist()))
+    optimism = np.median(squared, axis=0) / np.maximum(np.median(fitted**2, axis=0), 1e-30)
+    return _Heads(_rows(matrix), _floats(shift), _rows(doubt), _floats(typical), _floats(np.clip(optimism, 1.0, 10.0)))
 
 
-def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: Any) -> Relation:
+def _strips(n: int) -> list[NDArray[np.intp]]:
+    """Return the numbers of every pixel by strip: samples come in the order of the image."""
+    strip = np.arange(n) * (_FOLDS * _STRIPS) // n % _FOLDS
+    return [np.flatnonzero(strip == k) for k in range(_FOLDS)]
+
+
+def _left_out(y: Field, features: Field, weight: Field, folds: list[Moments], scale: Field) -> tuple[Field, float]:
+    """Return errors of pixels left out in turn, in units of `scale`, at the penalty where they are smallest."""
+    best, chosen = np.inf, (y, _PENALTIES[-1])
+    for penalty in _PENALTIES:
+        error = np.empty_like(y)
+        for k, part in enumerate(_strips(len(y))):
+            others = [fold for i, fold in enumerate(folds) if i != k]
+            matrix, shift = sum(others[1:], others[0]).solve(penalty)
+            error[part] = y[part] - (np.einsum("nf,cf->nc", features[part], matrix) + shift) / scale
+        size = float(np.einsum("n,nc->", weight, error**2))
+        if size < best:
+            best, chosen = size, (error, penalty)
+    return chosen
+
+
+def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: _Heads) -> Relation:
     """Put a relation together; principal axes from the correlations of the bands."""
     z, centre, scale = _standard(x) if len(x) else (x.T, np.zeros(x.shape[1]), np.ones(x.shape[1]))
     few = z[:bands].astype(np.float64)
     correlation = np.einsum("in,jn->ij", few, few) / max(1, len(x))
     axes = np.linalg.eigh(correlation)[1][:, ::-1].T[: min(_AXES, bands)]
-    correction, shift, doubt, typical = heads
     return Relation(
         ridge=ridge,
         centre=tuple(centre.tolist()),
         scale=tuple(scale.tolist()),
         axes=_rows(axes),
-        correction=correction,
-        shift=shift,
-        doubt=doubt,
-        typical=typical,
+        **heads._asdict(),
     )
+
+
+def _floats(values: Field) -> tuple[float, ...]:
+    return tuple(values.tolist())
 
 
 def _rows(matrix: Field) -> tuple[tuple[float, ...], ...]:

@@ -124,6 +124,43 @@ def _apply(matrix: Field, x: Field) -> Field:
     return product
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Weighted sums over pixels from which a ridge regression follows; those of parts add up to those of the whole.
+
+    Attributes:
+        squares: sums of products of all columns of `x`, `y` and 1, `(m + c + 1, m + c + 1)`.
+        features: m.
+    """
+
+    squares: Field
+    features: int
+
+    @classmethod
+    def of(cls, y: Field, x: Field, weight: Field) -> Moments:
+        """Sum `(n, c)`, `(n, m)` and `(n,)` by einsum, whose order no BLAS thread changes."""
+        both = np.ascontiguousarray(np.concatenate([x, y, np.ones((len(x), 1))], axis=1).T)
+        squares = np.zeros((len(both), len(both)))
+        for start in range(0, len(weight), _CHUNK):
+            part = both[:, start : start + _CHUNK]
+            squares += np.einsum("in,jn->ij", part * weight[start : start + _CHUNK], part)
+        return cls(squares, x.shape[1])
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.squares + other.squares, self.features)
+
+    def solve(self, penalty: float) -> tuple[Field, Field]:
+        """Return matrix `(c, m)` and offset `(c,)`; the penalty is a share of the variance of each feature."""
+        m, total = self.features, self.squares[-1, -1]
+        mean = self.squares[-1, :-1] / total
+        covariance = self.squares[:-1, :-1] / total - mean[:, None] * mean
+        gram = covariance[:m, :m]
+        scale = np.sqrt(np.maximum(gram.diagonal(), 1e-12))
+        standard = gram / scale[:, None] / scale + penalty * np.eye(m)
+        matrix = (np.linalg.solve(standard, covariance[:m, m:] / scale[:, None]) / scale[:, None]).T
+        return matrix, mean[m:] - np.einsum("ij,j->i", matrix, mean[:m])
+
+
 def regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
     """Return matrix `(c, c_ref)` and offset `(c,)`; sums by einsum, whose order no BLAS thread changes."""
     total = weight.sum()

@@ -8,7 +8,17 @@ import rasterio
 from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.references import Sibling, Siblings, consult, context, fit_relation, reference_fill
+from pipeline.references import (
+    Pair,
+    Sibling,
+    Siblings,
+    aligned,
+    consult,
+    context,
+    fit_relation,
+    misregistration,
+    reference_fill,
+)
 from pipeline.references.ridge import Ridge, fit_ridge
 
 
@@ -285,6 +295,43 @@ def test_non_finite_reference_pixels_are_not_used():
     assert np.isfinite(result.values).all()
     assert np.array_equal(result.values[:, hole & ~finite], base[:, hole & ~finite])
     assert not result.usable[:, ~finite].any()
+
+
+@pytest.mark.parametrize(("shape", "shift"), [((128, 128), (0.6, -1.3)), ((40, 40, 40), (0.0, 0.7, -0.4))])
+def test_a_shifted_reference_is_found_and_taken_back(shape, shift):
+    """To a tenth of a pixel, with a hole in the image and a gap in the reference."""
+    truth = texture(2, shape, 27)
+    reference = np.stack([ndimage.shift(band * 3 + 7, shift, order=3, mode="nearest") for band in truth])
+    known, seen = (
+        ~block(shape, (10,) * len(shape), (20,) * len(shape)),
+        ~block(shape, (0,) * len(shape), (6,) * len(shape)),
+    )
+    reference = np.where(seen, reference, 0).astype(np.float32)
+    found = misregistration([Pair(target=truth, known=known, reference=reference, seen=seen)])
+    assert np.allclose(found, shift, atol=0.1)
+    moved, clear = aligned(reference, seen, found)
+    inner = clear & block(shape, (6,) * len(shape), tuple(n - 6 for n in shape))
+    assert error(truth * 3 + 7, moved, inner) < 0.1 * error(truth * 3 + 7, reference, inner)
+    assert not (clear & ~seen).any()
+
+
+def test_what_is_registered_or_unrelated_is_not_shifted():
+    """A copy stays where it is, and noise has no place to go to."""
+    truth, other = texture(2, (96, 96), 28), texture(2, (96, 96), 29)
+    everything = np.ones((96, 96), bool)
+    for reference in (truth * 2, other):
+        assert not any(misregistration([Pair(target=truth, known=everything, reference=reference, seen=everything)]))
+    assert aligned(truth, everything, ())[0] is truth
+
+
+def test_pixels_left_out_tell_how_far_a_relation_can_be_trusted():
+    """Noise is fitted better than it is predicted; a true relation is not."""
+    truth, noise = texture(2, (64, 64), 30), texture(2, (64, 64), 31)
+    window, _ = hide(truth, block((64, 64), (0, 0), (4, 4)))
+    related, unrelated = fitted(window, truth * 2), fitted(window, noise)
+    assert max(unrelated.optimism) > 1.02
+    assert min(unrelated.optimism) >= 1.0
+    assert max(np.exp(related.typical)) < 0.01 * min(np.exp(unrelated.typical))
 
 
 def test_another_channel_of_the_image_fills_a_dead_detector():
