@@ -17,7 +17,7 @@ from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
 from pipeline.quality.situation import Curves, Situation, blended, flat, situation
-from pipeline.references import ReferenceFill, Relation, Siblings, consult
+from pipeline.references import ReferenceFill, Relation, Siblings, compared, consult
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
@@ -183,6 +183,8 @@ class Draft:
         trust: float32 in [0, 1], how far references carry the mean.
         place: distance and hole family of each pixel.
         scale: float32, local standard deviation of the observed pixels.
+        lead: float32 in [0, 1], share of the mean of the reference that `origin` names.
+        reliability: float32 in [0, 1], of the references in the mean; 0.5 without any.
     """
 
     mean: NDArray[np.float32]
@@ -190,6 +192,8 @@ class Draft:
     trust: NDArray[np.float32]
     place: Situation
     scale: NDArray[np.float32]
+    lead: NDArray[np.float32]
+    reliability: NDArray[np.float32]
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
@@ -213,7 +217,7 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     used = zip(recipe.relations, recipe.references, task.guides, strict=True)
     for k, (relation, reliance, guide) in enumerate(used):
         if relation is not None and reliance.highest > 0:
-            result = consult(window, guide.values, guide.valid, relation, draft.mean)
+            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
             draft = with_reference(draft, result, k, reliance)
     return draft
 
@@ -252,6 +256,8 @@ def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Sit
         trust=np.zeros_like(mean),
         place=place,
         scale=roughness(recipe, window),
+        lead=np.zeros_like(mean),
+        reliability=np.full_like(mean, 0.5),
     )
 
 
@@ -261,11 +267,16 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
         return draft
     weight = np.where(result.usable, reliance.at(result.reliability, draft.place.distance), np.float32(0))
     carried = weight * result.trust
+    left = draft.lead * (1 - carried)
+    leads = (carried >= _NAMED) & (carried >= left)
+    absolute = compared(result.reliability, 1 - draft.reliability)
     return replace(
         draft,
         mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
-        origin=np.where(carried >= _NAMED, np.uint8(REFERENCE + k), draft.origin),
+        origin=np.where(leads, np.uint8(REFERENCE + k), draft.origin),
         trust=1 - (1 - draft.trust) * (1 - carried),
+        lead=np.where(leads, carried, left),
+        reliability=draft.reliability + carried * np.maximum(absolute - draft.reliability, np.float32(0)),
     )
 
 

@@ -215,7 +215,7 @@ def _weigh_reference(
     for trial, draft in zip(trials, drafts, strict=True):
         task = trial.placement.task
         guide = task.guides[k]
-        results.append(consult(task.window, guide.values, guide.valid, fitted.relation, draft.mean))
+        results.append(consult(task.window, guide.values, guide.valid, fitted.relation, draft.mean, draft.reliability))
     proposals = [np.where(r.usable, r.values, d.mean) for r, d in zip(results, drafts, strict=True)]
     limit = step_limit(trials, drafts, proposals)
     taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]

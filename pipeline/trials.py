@@ -101,6 +101,8 @@ def _draft_of(draft: Draft, picked: list[int]) -> Draft:
         trust=draft.trust[picked],
         place=Situation(distance=draft.place.distance[picked], shares=draft.place.shares[:, picked]),
         scale=draft.scale[picked],
+        lead=draft.lead[picked],
+        reliability=draft.reliability[picked],
     )
 
 

@@ -12,7 +12,7 @@ nothing (its own clouds) the single-image fill stands, and the two are feathered
 """
 
 from pipeline.references.align import Pair, aligned, misregistration
-from pipeline.references.consult import consult
+from pipeline.references.consult import compared, consult
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation, fit_relation
@@ -25,6 +25,7 @@ __all__ = [
     "Sibling",
     "Siblings",
     "aligned",
+    "compared",
     "consult",
     "context",
     "fit_relation",

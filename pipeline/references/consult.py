@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +19,30 @@ def consult(
     valid: NDArray[np.bool_],
     relation: Relation | Siblings,
     base: NDArray[np.float32],
+    standing: NDArray[np.float32],
 ) -> ReferenceFill:
     """Return what a guide says about the holes of a window; see `reference_fill`.
 
     Siblings look at the window itself, not at `values`: what is hidden there must be hidden from them.
+
+    Args:
+        window: as in `reference_fill`.
+        values: as in `reference_fill`.
+        valid: as in `reference_fill`.
+        relation: how the guide is related to the image.
+        base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
+        standing: float32 like `base`, reliability of what came before; 0.5 where it is a single-image fill. The
+            guide's own reliability is relative to it: 0.5 where both are equally good.
     """
     if isinstance(relation, Siblings):
-        return sibling_fill(window, relation, base)
-    return reference_fill(window, values, valid, relation, base)
+        result = sibling_fill(window, relation, base)
+    else:
+        result = reference_fill(window, values, valid, relation, base)
+    return replace(result, reliability=compared(result.reliability, standing))
+
+
+def compared(reliability: NDArray[np.float32], standing: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a reliability relative to another one: the ratio of their odds; unchanged against 0.5."""
+    ours, theirs = reliability * (1 - standing), standing * (1 - reliability)
+    total = ours + theirs
+    return np.where(total > 0, ours / np.where(total > 0, total, 1), reliability).astype(np.float32)

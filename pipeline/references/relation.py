@@ -43,6 +43,8 @@ class Relation:
         shift: per band, constant of the correction.
         doubt: per band `m + waves` coefficients; empty if there were too few pixels.
         typical: per band, constant of the doubt.
+        mildest: per band, smallest doubt that is believed.
+        worst: per band, largest doubt that is believed.
         optimism: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
     """
 
@@ -55,6 +57,8 @@ class Relation:
     shift: tuple[float, ...]
     doubt: tuple[tuple[float, ...], ...]
     typical: tuple[float, ...]
+    mildest: tuple[float, ...]
+    worst: tuple[float, ...]
     optimism: tuple[float, ...]
 
     def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
@@ -75,7 +79,9 @@ class Relation:
         said = said.reshape(-1, *context.shape[1:])
         bands = len(linear)
         correction = said[:bands] + np.asarray(self.shift).reshape(column)
-        return linear + correction, np.exp(said[bands:] + np.asarray(self.typical).reshape(column))
+        doubt = said[bands:] + np.asarray(self.typical).reshape(column)
+        low, high = (np.asarray(edge).reshape(column) for edge in (self.mildest, self.worst))
+        return linear + correction, np.exp(np.clip(doubt, low, high))
 
     def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the principal components of standardised bands, `(q, *spatial)`; mean variance a band is 1."""
@@ -92,6 +98,8 @@ class _Heads(NamedTuple):
     shift: tuple[float, ...]
     doubt: tuple[tuple[float, ...], ...]
     typical: tuple[float, ...]
+    mildest: tuple[float, ...]
+    worst: tuple[float, ...]
     optimism: tuple[float, ...]
 
 
@@ -113,12 +121,14 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Rel
     none = (0.0,) * target.shape[1]
     one = (1.0,) * target.shape[1]
     if ridge.samples == 0:
-        return _relation(ridge, x, bands, _Heads((), none, (), none, one))
+        return _relation(ridge, x, bands, _Heads((), none, (), none, none, none, one))
     rest = y - ridge(x.T).T
     typical = np.log(np.maximum(np.median(rest**2, axis=0), 1e-30))
     waves = min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
     if waves <= 0:
-        return _relation(ridge, x, bands, _Heads((), none, (), _floats(typical), one))
+        return _relation(
+            ridge, x, bands, _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)
+        )
     return _relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves))
 
 
@@ -149,7 +159,16 @@ def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], 
     level = np.log(squared + _QUIET * np.maximum(np.median(squared, axis=0), 1e-30))
     doubt, typical = regress(level, features, np.ones(len(level)), _DOUBT_PENALTY)
     optimism = np.median(squared, axis=0) / np.maximum(np.median(fitted**2, axis=0), 1e-30)
-    return _Heads(_rows(matrix), _floats(shift), _rows(doubt), _floats(typical), _floats(np.clip(optimism, 1.0, 10.0)))
+    mildest, worst = np.quantile(level, (0.01, 0.99), axis=0)
+    return _Heads(
+        correction=_rows(matrix),
+        shift=_floats(shift),
+        doubt=_rows(doubt),
+        typical=_floats(typical),
+        mildest=_floats(mildest),
+        worst=_floats(worst),
+        optimism=_floats(np.clip(optimism, 1.0, 10.0)),
+    )
 
 
 def _strips(n: int) -> list[NDArray[np.intp]]:

@@ -13,6 +13,7 @@ from pipeline.references import (
     Sibling,
     Siblings,
     aligned,
+    compared,
     consult,
     context,
     fit_relation,
@@ -331,7 +332,16 @@ def test_pixels_left_out_tell_how_far_a_relation_can_be_trusted():
     related, unrelated = fitted(window, truth * 2), fitted(window, noise)
     assert max(unrelated.optimism) > 1.02
     assert min(unrelated.optimism) >= 1.0
-    assert max(np.exp(related.typical)) < 0.01 * min(np.exp(unrelated.typical))
+    assert max(related.worst) < min(unrelated.worst) - 3
+
+
+def test_the_better_of_two_references_counts_where_they_differ():
+    """A later reference is compared with what the earlier one made of each pixel, not with the single-image fill."""
+    reliability = np.float32([0.2, 0.5, 0.9, 0.9, 0.0, 1.0])
+    assert np.allclose(compared(reliability, np.full(6, 0.5, np.float32)), reliability)
+    assert np.allclose(compared(reliability, reliability)[:4], 0.5)
+    assert compared(np.float32([0.9]), np.float32([0.99]))[0] < 0.1
+    assert compared(np.float32([0.9]), np.float32([0.3]))[0] > 0.95
 
 
 def test_another_channel_of_the_image_fills_a_dead_detector():
@@ -346,7 +356,7 @@ def test_another_channel_of_the_image_fills_a_dead_detector():
     around = context(truth[:2], np.ones((96, 96), bool), window.spacing)
     relation = fit_relation(truth[2:, use].T, around[:, use].T, 2)
     siblings = Siblings(of=(None, None, Sibling(channels=(0, 1), relation=relation)))
-    result = consult(window, truth, ~hole, siblings, base)
+    result = consult(window, truth, ~hole, siblings, base, np.full_like(base, 0.5))
     assert np.array_equal(result.usable, hole)
     assert error(truth[2:], result.values[2:], hole[2]) < 0.1 * error(truth[2:], base[2:], hole[2])
     assert np.array_equal(result.values[:2], truth[:2])
