@@ -20,7 +20,7 @@ from pipeline.references.ridge import Field, Ridge
 _WIDER = 0.2
 """Estimates may leave the robust range of the target by this share of it (unless the base fill does too)."""
 _FEATHER = 6.0
-"""Pixels over which the estimate fades into the base fill beside pixels that the reference does not see."""
+"""Pixels over which the estimate fades into the base fill beside hole pixels that the reference does not see."""
 
 
 _INFLATION = 1.5
@@ -98,7 +98,8 @@ def reference_fill(
             said_to_be_worse = optimism * fit.misfit * expected / np.maximum(fit.spread, 1e-30)
             reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
-    trust = _feather(seen, window.spacing)
+    # a seam can only show where the base fill begins: at pixels that neither of the two images saw
+    trust = _feather(seen | ~window.hole.any(axis=0), window.spacing)
     np.copyto(values, base + trust * (bounded - base), where=usable, casting="same_kind")
     return ReferenceFill(
         values=values,
@@ -171,7 +172,7 @@ def _bounded(estimate: NDArray[np.float32], ridge: Ridge, base: NDArray[np.float
 
 
 def _feather(seen: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
-    """Return 0 beside pixels that the reference does not see, rising to 1 over `_FEATHER` pixels."""
+    """Return 0 beside pixels with nothing to go by, rising to 1 over `_FEATHER` pixels."""
     if seen.all():
         return np.ones(seen.shape, dtype=np.float32)
     distance = ndimage.distance_transform_edt(seen, sampling=[s / min(spacing) for s in spacing])

@@ -183,6 +183,18 @@ def test_clouds_of_the_reference_leave_the_base_fill_and_no_seam():
     assert step.max() < np.abs(np.diff(truth[0])).max()
 
 
+def test_a_gap_of_the_reference_where_the_image_is_observed_costs_nothing():
+    """Only beside hole pixels that the reference misses does it fade: a lost slice next door is no reason."""
+    truth = texture(1, (96, 96), 8)
+    hole = block((96, 96), (0, 40), (96, 44))
+    window, base = hide(truth, hole)
+    seen = ~block((96, 96), (0, 46), (96, 50))
+    reference = np.where(seen, truth * 2, np.float32(np.nan))
+    result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference, seen), base)
+    assert np.array_equal(result.usable[0], hole)
+    assert (result.trust[0, hole] == 1).all()
+
+
 @pytest.mark.parametrize("seen", [0.0, 1.0])
 def test_no_common_pixel_means_nothing_usable(seen):
     """A window that is all hole, or a reference that is blind, gives the base fill."""
