@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline._yaml import expand_environment, explain, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.models.base import Card, find_weights, read_card
-from pipeline.training.masks import FAMILIES, TENSIONS
+from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
 TILE = {2: 256, 3: 48}
 TUNING_TILE = {2: 128, 3: 48}
@@ -127,6 +127,11 @@ class TrainingConfig(_Part):
         description="Range of the tension t by hole family: drawn anew for every training hole, its middle in "
         "validation. Other families use base_fill; {} turns it off. Default: what self-tests tend to choose.",
     )
+    kriging: Mapping[str, Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        default=None,
+        description="Share of the training holes of a family that kriging fills instead of base_fill; validated apart, "
+        "as `FAMILY kriged`. {} turns it off. Default: half of the thin families if base_fill is the spline.",
+    )
     masks: Mapping[str, float] = Field(default_factory=dict, description="Hole families and their shares.")
     augment: Augment = Augment()
     tile: int = Field(default=256, ge=16, description="Extent of precomputed tiles.")
@@ -172,8 +177,9 @@ class TrainingConfig(_Part):
         if unknown:
             known = ", ".join(sorted(FAMILIES[self.ndim]))
             raise ValueError(f"masks: no family '{unknown[0]}' in {self.ndim}-D (known: {known})")
-        if stray := sorted(set(self.tensions or {}) - set(FAMILIES[self.ndim])):
-            raise ValueError(f"tensions: no family '{stray[0]}' in {self.ndim}-D")
+        for key, named in (("tensions", self.tensions), ("kriging", self.kriging)):
+            if stray := sorted(set(named or {}) - set(FAMILIES[self.ndim])):
+                raise ValueError(f"{key}: no family '{stray[0]}' in {self.ndim}-D")
         if self.patch > self.tile:
             raise ValueError(f"patch {self.patch} must not be larger than tile {self.tile}")
         multiple = 2 ** (len(self.network.widths) - 1)
@@ -192,6 +198,14 @@ class TrainingConfig(_Part):
         if self.tensions is not None:
             return dict(self.tensions)
         return dict(TENSIONS[self.ndim]) if self.base_fill.get("kind") == "tension" else {}
+
+    @property
+    def kriged(self) -> dict[str, float]:
+        """Share of kriged holes by hole family, of families that are trained on."""
+        default = KRIGED[self.ndim] if self.base_fill.get("kind") == "tension" else {}
+        return {
+            f: share for f, share in (default if self.kriging is None else self.kriging).items() if f in self.shares
+        }
 
 
 def read_config(path: Path) -> TrainingConfig:

@@ -28,6 +28,7 @@ NORMALISED, VALID, DEPTH, TARGET, HOLE, SCALE = range(6)
 """Planes of a stored sample; the first three are the network's input, all in normalised units but SCALE,
 which is the local scale over the robust range of the channel."""
 _LEAST_ERROR = 0.01
+_KRIGED = " kriged"
 _THICK = 1.2
 """Ratio of voxel edges above which the self-test also tries the spline that counts length in voxels."""
 
@@ -104,7 +105,7 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
         folder.mkdir(parents=True, exist_ok=True)
         entries: list[dict[str, Any]] = []
         for number, tile in enumerate(tiles(part, config, config_path)):
-            families = (sorted(config.shares) if held else [None] * config.masks_per_tile) * part.repeats
+            families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
             entries.extend(_store(tile, config, folder / f"tile_{number:06d}.npy", families))
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
@@ -122,12 +123,27 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
 
 def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path, *, held: bool) -> str:
     """Hash everything the stored samples of one entry depend on; files count by size and time of change."""
-    keys = {"ndim", "base_fill", "tensions", "masks", "augment", "tile", "patch", "masks_per_tile", "bands_per_mask"}
+    keys = {
+        "ndim",
+        "base_fill",
+        "tensions",
+        "kriging",
+        "masks",
+        "augment",
+        "tile",
+        "patch",
+        "masks_per_tile",
+        "bands_per_mask",
+    }
     facts: list[Any] = [config.model_dump(mode="json", include=keys | {"seed"}), part.model_dump(mode="json"), held]
     if isinstance(part, Images):
         stats = [(name, Path(name).stat()) for name in files(part, config_path)]
         facts.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _validated(config: TrainingConfig) -> list[str]:
+    return sorted(config.shares) + [f + _KRIGED for f in sorted(config.kriged)]
 
 
 def _store(tile: Tile, config: TrainingConfig, path: Path, families: Sequence[str | None]) -> list[dict[str, Any]]:
@@ -155,11 +171,13 @@ def cut(
         tile: clean pixels.
         config: holes, fills and augmentation.
         rng: source of randomness.
-        family: hole family of a validation case, which is not augmented and has the middle tension; without
-            it family, tension and augmentation are drawn.
+        family: hole family of a validation case, which is not augmented and has the middle tension, with ` kriged`
+            behind it if kriging fills the hole; without it family, fill and augmentation are drawn.
     """
     held = family is not None
-    family, mask = sample_mask(rng, tile.values.shape[1:], config.shares if family is None else {family: 1.0})
+    shares = config.shares if family is None else {family.removesuffix(_KRIGED): 1.0}
+    drawn, mask = sample_mask(rng, tile.values.shape[1:], shares)
+    family = family or drawn
     count = min(config.bands_per_mask, len(tile.values))
     bands = np.sort(rng.choice(len(tile.values), count, replace=False))
     truth, observed, extent = tile.values[bands], tile.observed[bands], tile.extent[bands]
@@ -192,6 +210,9 @@ def _base_fill(
     """Return the fill a self-test might choose: drawn with `rng`, the middle one without."""
     options = dict(config.base_fill)
     kind = str(options.pop("kind"))
+    if family.endswith(_KRIGED) or (rng and rng.random() < config.kriged.get(family, 0.0)):
+        kind, family = "kriging", family.removesuffix(_KRIGED)
+        options = {key: value for key, value in options.items() if key in {"t", "isotropic"}}
     if family in config.tension_ranges:
         low, high = config.tension_ranges[family]
         options["t"] = round(float(rng.uniform(low, high)) if rng else (low + high) / 2, 3)

@@ -78,6 +78,7 @@ def _training(config: TrainingConfig) -> dict[str, Any]:
     chosen: dict[str, Any] = {key: getattr(config, key) for key in keys}
     chosen["masks"] = config.shares
     chosen["tensions"] = {family: list(limits) for family, limits in config.tension_ranges.items()}
+    chosen["kriging"] = config.kriged
     chosen["augment"] = config.augment.model_dump()
     chosen["loss"] = config.loss.model_dump()
     chosen["torch"] = str(torch.__version__)

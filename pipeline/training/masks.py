@@ -117,6 +117,9 @@ FAMILIES: dict[int, dict[str, Draw]] = {
 }
 """Families by number of spatial dimensions."""
 
+KRIGED: dict[int, dict[str, float]] = {2: {"points": 0.5, "stripes": 0.5}, 3: {"slices": 0.5, "points": 0.5}}
+"""Share of the holes of thin families that self-tests leave to kriging rather than to the spline."""
+
 TENSIONS: dict[int, dict[str, tuple[float, float]]] = {
     2: {
         "cloud": (0.3, 0.8),

@@ -18,6 +18,7 @@ from pipeline.training.data import HOLE, NORMALISED, TARGET, VALID, _base_fill, 
 SMALL = {
     "name": "small",
     "masks": {"points": 1, "cloud": 1},
+    "kriging": {},
     "train": [{"synthetic": "optical", "count": 2}],
     "tile": 48,
     "patch": 32,
@@ -118,6 +119,18 @@ def test_tensions_are_drawn_for_training_and_fixed_for_validation(tmp_path):
     assert max(drawn) <= 1.0
     assert _base_fill(config, "points", (1.0, 1.0), None).options == {"t": 0.8}
     assert "t" not in _base_fill(config, "cloud", (1.0, 1.0), rng).options
+
+
+def test_thin_holes_are_kriged_in_part_and_validated_apart(tmp_path):
+    """Both fills that self-tests choose are trained on, and each has validation cases of its own."""
+    path = _config(tmp_path, kriging={"points": 0.5})
+    config = read_config(path)
+    rng = np.random.default_rng(0)
+    assert {_base_fill(config, "points", (1.0, 1.0), rng).kind for _ in range(20)} == {"tension", "kriging"}
+    assert {_base_fill(config, "cloud", (1.0, 1.0), rng).kind for _ in range(20)} == {"tension"}
+    assert {s.family for s in samples(config, path)[1]} == {"cloud", "points", "points kriged"}
+    assert _base_fill(config, "points kriged", (1.0, 1.0), None).kind == "kriging"
+    assert _base_fill(config, "points", (1.0, 1.0), None).kind == "tension"
 
 
 def test_thick_voxels_meet_both_units_of_length(tmp_path):

@@ -26,6 +26,7 @@ SMALL = {
     "name": "small",
     "base_fill": {"kind": "tension", "t": 0.5},
     "tensions": {},
+    "kriging": {},
     "masks": {"points": 1, "stripes": 1},
     "train": [{"synthetic": "optical", "count": 4}],
     "validate_on": [{"synthetic": "optical", "count": 1, "seed": 50}],
