@@ -42,12 +42,14 @@ class Placement:
         truth: float32 `(c, *spatial)`, what was there; a plain fill in the real holes.
         hidden: bool `(c, *spatial)`, the pseudo-holes.
         concerned: bool `(c, *spatial)`, hole pixels whose fill depends on what is hidden; the others keep theirs.
+        start: first pixel of the window in the image.
     """
 
     task: Task
     truth: NDArray[np.float32]
     hidden: Mask
     concerned: Mask
+    start: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Shapes:
     thin: tuple[Mask, ...]
     depth: float
     """Distance to observed pixels that 95 % of the hole pixels keep within."""
+    thin_distance: float
+    """Mean distance of the pixels of thin holes to observed ones."""
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
@@ -84,7 +88,7 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     """
     deep: list[Shape] = []
     thin: list[Mask] = []
-    depths = []
+    depths, thin_depths = [], [np.zeros(0)]
     sampling = [s / min(spacing) for s in spacing]
     for planes, edges in patterns:
         union = np.asarray(planes.any(axis=0))
@@ -96,9 +100,12 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
         slim = union & (distance_transform_edt(~core, sampling=sampling) > _APART) if core.any() else union
         if slim.any():
             thin.append(planes & slim)
+            thin_depths.append(inside[slim])
         deep += _pieces(planes, union & ~slim, edges)
     reach = float(np.quantile(np.concatenate(depths), 0.95)) if depths else 0.0
-    return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach)
+    narrow = np.concatenate(thin_depths)
+    usual = float(narrow.mean()) if narrow.size else 1.0
+    return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
 
 
 def _depth_inside(union: Mask, sampling: Sequence[float]) -> NDArray[np.float64]:
@@ -157,7 +164,7 @@ def place(
         )
         task = Task(window=tested, guides=guides, patch=box.shape, offset=(0,) * box.ndim)
         concerned = _concerned(tested.hole, hidden)
-        placed.append(Placement(task=task, truth=window.values, hidden=hidden, concerned=concerned))
+        placed.append(Placement(task=task, truth=window.values, hidden=hidden, concerned=concerned, start=box.start))
     return placed
 
 
@@ -198,7 +205,7 @@ def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
             if hidden.sum() > _DEEP_SHARE * observed:
                 break
     if shapes.thin:
-        hidden |= _sprinkle(shapes.thin, window, hidden, rng)
+        hidden |= _sprinkle(shapes, window, hidden, rng)
     return hidden
 
 
@@ -248,18 +255,23 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
     return np.broadcast_to(result, full)
 
 
-def _sprinkle(patterns: Sequence[Mask], window: Window, hidden: Mask, rng: np.random.Generator) -> Mask:
-    """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out."""
+def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator) -> Mask:
+    """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out.
+
+    Whole pieces of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from
+    observed pixels as those of real thin holes.
+    """
     free = window.valid & ~hidden
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
     near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), np.ones((3,) * len(window.spacing)))
-    result = np.zeros_like(hidden)
+    result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     for attempt in range(_MOST_LAYERS):
-        pattern = patterns[int(rng.integers(len(patterns)))]
+        pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~result
         labels, count = label(layer.any(axis=0), np.ones((3,) * len(window.spacing)))
         if not count:
             continue
+        offered |= layer
         size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         touching = np.bincount(labels[near], minlength=count + 1)[1:]
         order = rng.permutation(count)
@@ -273,7 +285,20 @@ def _sprinkle(patterns: Sequence[Mask], window: Window, hidden: Mask, rng: np.ra
         # single dead pixels take many layers until there are enough to count on
         if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
             break
-    return result
+    chance = result.sum() / max(int(offered.sum()), 1)
+    single = offered & (rng.random(hidden.shape[1:]) < chance)
+    return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
+
+
+def _mean_distance(window: Window, hidden: Mask) -> float:
+    """Return how far hidden pixels lie from observed ones on average, infinite without any."""
+    left = (window.valid & ~hidden).any(axis=0)
+    where = hidden.any(axis=0)
+    step = min(window.spacing)
+    sampling = [s / step for s in window.spacing]
+    return (
+        float(distance_transform_edt(~left, sampling=sampling)[where].mean()) if where.any() and left.any() else np.inf
+    )
 
 
 def _rolled(pattern: Mask, full: tuple[int, ...], rng: np.random.Generator) -> Mask:

@@ -20,7 +20,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.models.base import Inpainter
 from pipeline.pseudoholes import Placement
 from pipeline.quality.decide import Evidence, better_one, choose_weights, pooled, rising
-from pipeline.quality.situation import KNOTS, curves_of, hats
+from pipeline.quality.situation import KNOTS, Curves, curves_of, hats
 from pipeline.references import ReferenceFill, Relation, Siblings, consult
 from pipeline.restore import (
     REACH,
@@ -44,18 +44,23 @@ from pipeline.trials import (
     channel_units,
     evidence_of,
     family_scores,
+    harmed,
     hidden_of,
     psnr_of,
     rotated,
     row_of,
     shares_of,
     step_limit,
-    trial_of,
+    trials_of,
 )
 from pipeline.verdict import Row, Verdict, sentences
 
 _SCREENED = 3
 """Placements on which every candidate fill is tried; the chosen ones are on all."""
+_CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
+_HARMED = 0.1
+"""Share of single wide pseudo-holes that the network may make noticeably worse, in one channel, before its weights are
+lowered; they have won on average, so not to nothing."""
 _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
 
@@ -92,7 +97,7 @@ def judge(
     if len(placements) < 2:
         note = "too few observed pixels for a self-test: default spline only, stored calibration"
         return Verdict(recipe=draft, placements=len(placements), calibration="stored", note=note)
-    trials = [trial_of(k, p) for k, p in enumerate(placements)]
+    trials = trials_of(placements)
     recipe = replace(draft, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows = _choose_fills(trials, candidates, recipe, spread, forced=forced)
     drafts = [_filled(recipe, trial) for trial in trials]
@@ -275,11 +280,27 @@ def _weigh_network(
     if all(w is None for w in weights[1 + len(KNOTS[1]) :]):
         # nothing at an image edge could be hidden: such holes are deep ones of which less is known
         rows[2] = [0.5 * w for w in rows[1]]
-    recipe = replace(recipe, network=curves_of(rows), network_limit=limit)
+    recipe = replace(recipe, network=_cautious(trials, drafts, taken, curves_of(rows)), network_limit=limit)
     mixed, raws = _networked(trials, model, drafts, refined, recipe)
     row = row_of(f"network {model.name}", trials, drafts, proposals, mixed, spread)
     used = recipe.network_weight > 0
     return recipe, replace(row, chosen=used, seconds=time.perf_counter() - started), mixed, raws
+
+
+def _cautious(trials: Sequence[Trial], drafts: Drafts, taken: Sequence[NDArray[np.float32]], weights: Curves) -> Curves:
+    """Lower the weights of wide holes until few single ones get worse: an average hides the odd one out."""
+    before = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
+    steps = [hidden_of(t, weights.at(t.place) * (p - d.mean)) for t, d, p in zip(trials, drafts, taken, strict=True)]
+
+    def harm(share: float) -> float:
+        return harmed(trials, before, [e + share * step for e, step in zip(before, steps, strict=True)])
+
+    share = next((share for share in _CAUTION if not harm(share) > _HARMED), _CAUTION[-1])
+    thin, deep, border = (
+        [round(factor * w, 3) for w in curve.values]
+        for factor, curve in zip((1.0, share, share), weights.all, strict=True)
+    )
+    return curves_of([thin, deep, border])
 
 
 def _refined(

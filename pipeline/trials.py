@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from pipeline.fills.base import FillSpec
 from pipeline.pseudoholes import Placement
@@ -22,6 +23,7 @@ _CHANNELS = 1
 _MAX_PIXELS = 400_000
 _LIMIT_QUANTILE = 0.98
 _FEWEST = 64
+_HOLE, _NOTICEABLE_DB = 16, 0.05
 
 Drafts = list[Draft]
 
@@ -54,16 +56,38 @@ class Trial:
         return self.made[spec.label]
 
 
-def trial_of(k: int, placement: Placement) -> Trial:
-    """Return placement number `k` on trial; halves along each axis are units of their own."""
-    shape = placement.truth.shape
-    quadrant = np.zeros(shape[1:], dtype=np.intp)
-    for axis, n in enumerate(shape[1:]):
-        line = (np.arange(n) >= n // 2).astype(np.intp).reshape([-1 if a == axis else 1 for a in range(len(shape) - 1)])
-        quadrant = 2 * quadrant + line
-    unit = np.broadcast_to(quadrant + k * 2 ** (len(shape) - 1), shape)
-    place = where(placement.task.window)
-    return Trial(placement=placement, place=place, unit=unit, channels=tuple(range(shape[0])))
+def trials_of(placements: Sequence[Placement]) -> list[Trial]:
+    """Return placements on trial.
+
+    The unit of independent evidence is a piece of the image, a quarter of a window wide (a third in volumes), however
+    often something was hidden there.
+    """
+    ndim = len(placements[0].start)
+    extent = [max(1, -(-n // (6 - ndim))) for n in placements[0].truth.shape[1:]]
+    cells = []
+    for placement in placements:
+        lines = [
+            (a + np.arange(n)) // size
+            for a, n, size in zip(placement.start, placement.truth.shape[1:], extent, strict=True)
+        ]
+        cells.append(np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1))
+    most = np.max([cell.reshape(-1, ndim).max(axis=0) for cell in cells], axis=0) + 1
+    flat = [np.ravel_multi_index(tuple(np.moveaxis(cell, -1, 0)), tuple(most)) for cell in cells]
+    _, number = np.unique(np.concatenate([f.ravel() for f in flat]), return_inverse=True)
+    trials, first = [], 0
+    for placement, numbers in zip(placements, flat, strict=True):
+        unit = number[first : first + numbers.size].reshape(numbers.shape)
+        first += numbers.size
+        shape = placement.truth.shape
+        trials.append(
+            Trial(
+                placement=placement,
+                place=where(placement.task.window),
+                unit=np.broadcast_to(unit, shape),
+                channels=tuple(range(shape[0])),
+            )
+        )
+    return trials
 
 
 def rotated(trials: Sequence[Trial], drafts: Drafts, alone: Drafts) -> tuple[list[Trial], Drafts, Drafts]:
@@ -89,6 +113,7 @@ def _of_channels(trial: Trial, picked: list[int]) -> Trial:
         truth=p.truth[picked],
         hidden=p.hidden[picked],
         concerned=p.concerned[picked],
+        start=p.start,
     )
     channels = tuple(trial.channels[c] for c in picked)
     return Trial(placement=placement, place=place, unit=trial.unit[picked], channels=channels)
@@ -147,6 +172,31 @@ def _channel_of(trial: Trial) -> NDArray[np.intp]:
 def shares_of(trials: Sequence[Trial]) -> NDArray[np.float32]:
     """Return the family shares of all hidden pixels, `(3, n)`."""
     return np.concatenate([t.place.shares[:, t.placement.hidden] for t in trials], axis=1)
+
+
+def harmed(
+    trials: Sequence[Trial], before: Sequence[NDArray[np.floating]], after: Sequence[NDArray[np.floating]]
+) -> float:
+    """Return the share of wide pseudo-holes of at least 16 pixels that are made worse by more than 0.05 dB.
+
+    `before` and `after` are the errors on the hidden pixels of each trial. NaN without such holes.
+    """
+    worse = total = 0
+    for trial, old, new in zip(trials, before, after, strict=True):
+        hidden = trial.placement.hidden
+        labels = np.zeros(hidden.shape, dtype=np.intp)
+        for c, mask in enumerate(hidden & (trial.place.shares[0] < 0.5)):
+            found, _ = label(mask)
+            labels[c] = np.where(mask, found + labels.max(), 0)
+        number = labels[hidden]
+        size = np.bincount(number)
+        large = np.flatnonzero(size >= _HOLE)
+        ratio = np.bincount(number, weights=new**2)[large] / np.maximum(
+            np.bincount(number, weights=old**2)[large], 1e-30
+        )
+        worse += int((ratio > 10 ** (_NOTICEABLE_DB / 10)).sum())
+        total += large.size
+    return worse / total if total else float("nan")
 
 
 def channel_units(trials: Sequence[Trial], errors: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:

@@ -71,9 +71,14 @@ def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> float:
     change = (gain * grid**2 + 2 * cross * grid) / denominator
     mean = (importance * change).sum(axis=1)
     spread = (importance**2 * (change - mean[:, None]) ** 2).sum(axis=1) * len(base) / (len(base) - 1)
-    bound = mean + _RISK * np.sqrt(spread)
+    bound = mean + _risk(importance) * np.sqrt(spread)
     best = int(np.argmin(bound))
     return GRID[best] if bound[best] < 0 else 0.0
+
+
+def _risk(importance: Array) -> float:
+    """Return the standard errors to win by: more than 2 where few units speak, about as Student's t has it."""
+    return _RISK * (1.0 + 2.0 * float((importance**2).sum()))
 
 
 def better_one(
@@ -103,7 +108,7 @@ def better_one(
         change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
         mean = float((importance * change).sum())
         spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
-        if mean + _RISK * np.sqrt(spread) < 0 and mean < least:
+        if mean + _risk(importance) * np.sqrt(spread) < 0 and mean < least:
             best, least = k, mean
     return best
 

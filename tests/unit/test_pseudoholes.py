@@ -1,0 +1,79 @@
+"""Where pseudo-holes lie: in the shapes of real ones, where such holes could have been."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.box import Box
+from pipeline.pseudoholes import Placement, collect, place
+from tests.helpers import smooth
+
+SHAPE = (96, 96)
+CLOSED = ((True, True), (True, True))
+
+
+def _placements(planes: np.ndarray, seed: int = 0) -> list[Placement]:
+    """Place the holes `(n, *SHAPE)` of a two-channel image in itself, six times."""
+    values = smooth((2, *SHAPE), "float32")
+    hole = np.broadcast_to(planes, values.shape)
+
+    def read(_: Box):
+        window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+        return window, ()
+
+    shapes = collect([(planes, CLOSED)], (1.0, 1.0))
+    return place(read, [Box.whole(SHAPE)] * 6, shapes, FillSpec("nearest"), seed)
+
+
+def test_holes_at_an_edge_are_tested_at_an_edge():
+    """A lost margin is hidden along another margin: there, too, nothing is observed behind it."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, :10] = True
+    for one in _placements(hole):
+        rows = np.flatnonzero(one.hidden[0].all(axis=1))
+        assert rows.tolist() == list(range(86, 96))
+
+
+def test_wide_holes_keep_their_shape_and_clear_of_one_another():
+    """A disk is hidden whole, at other places, and not grown into the real one."""
+    grid = np.hypot(*np.meshgrid(np.arange(96) - 20, np.arange(96) - 25, indexing="ij"))
+    hole = (grid < 9)[None]
+    placed = _placements(hole)
+    assert len(placed) == 6
+    assert len({one.hidden.tobytes() for one in placed}) > 1
+    for one in placed:
+        depth = distance_transform_edt(one.task.window.hole[0])[one.hidden[0]].max()
+        assert depth == pytest.approx(distance_transform_edt(hole[0]).max(), abs=1.5)
+        assert not (one.hidden & hole).any()
+
+
+def test_dense_dead_pixels_are_thinned_out():
+    """Of scattered pixels few are hidden at once: their neighbours are observed as often as those of real ones."""
+    hole = np.random.default_rng(0).random((1, *SHAPE)) < 0.5
+    for one in _placements(hole):
+        assert 0.02 < one.hidden[0].mean() < 0.1
+        distance = distance_transform_edt(~one.task.window.valid[0])
+        assert distance[one.hidden[0]].mean() == pytest.approx(distance[hole[0]].mean(), rel=0.1)
+
+
+def test_a_band_with_lost_lines_is_tested_alone():
+    """Channels are hidden as they are in the file; the others stay to tell about them."""
+    hole = np.zeros((2, *SHAPE), bool)
+    hole[1, 5::17] = True
+    for one in _placements(hole):
+        assert not one.hidden[0].any()
+        assert one.hidden[1].any()
+        assert (one.task.window.valid[0]).all()
+
+
+def test_only_what_depends_on_hidden_pixels_is_filled_again():
+    """A real hole far from all hidden pixels keeps the fill it has; one that touches them does not."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, 40:60, 40:60] = True
+    for one in _placements(hole, seed=2):
+        assert (one.hidden <= one.concerned).all()
+        gap = distance_transform_edt(~one.hidden[0])[hole[0]].min()
+        assert one.concerned[0, 50, 50] if gap <= 2 else gap <= 4 or not one.concerned[0, 50, 50]
