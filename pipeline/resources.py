@@ -39,8 +39,10 @@ def worker_bytes(plan: Plan, n_file_channels: int) -> int:
     sums = write * (c * (8 + 8 + 1) + 8)
     composite = write * (3 * n_file_channels * item + c * (8 + 8 + 8) + 4 * plan.n_state)
     window = patch * c * 110
+    at_once = c if plan.guides else int(plan.n_state > 1)
+    reference = patch * (450 + 230 * at_once) if at_once else 0
     network = patch * min(c, 16) * _ACTIVATION_BYTES[ndim] // 8 if plan.model is not None else 0
-    return _BASE_BYTES + held + sums + composite + plan.batch * (window + network)
+    return _BASE_BYTES + held + sums + composite + plan.batch * (window + network) + reference
 
 
 def disk_bytes(plan: Plan, n_file_channels: int) -> int:
