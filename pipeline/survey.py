@@ -33,7 +33,9 @@ from pipeline.testbed import FORCED_MODELS, default_fills, draft, self_test
 from pipeline.verdict import Verdict
 from pipeline.workspace import GUESS, STORED, open_source
 
-_MAX_COARSE_VALUES = 16_000_000
+_MAX_EXACT_VALUES = 16_000_000
+_MAX_COARSE_VALUES = 4_000_000
+"""A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
 _MAX_UNKNOWNS = 800_000
 
 
@@ -204,8 +206,10 @@ def _coarse_factor(scene: Scene) -> int:
     ndim = scene.source.space.ndim
     n_values = len(scene.channels) * math.prod(scene.source.space.shape)
     factor = 1
-    while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
-        factor += 1
+    if n_values > _MAX_EXACT_VALUES or scene.states.holes > _MAX_UNKNOWNS:
+        factor = 2
+        while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
+            factor += 1
     cells = factor**ndim
     check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, scene.job.memory_bytes)
     return factor

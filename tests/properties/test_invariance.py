@@ -149,7 +149,8 @@ def test_volumes_too(tmp_path):
 @pytest.mark.slow
 def test_a_coarse_start_does_not_change_with_blocks(tmp_path, monkeypatch):
     """Where the image is too large for an exact base fill, patches start from the coarse one: still one hash."""
-    monkeypatch.setattr("pipeline.survey._MAX_COARSE_VALUES", 3000)
+    for bound in ("_MAX_EXACT_VALUES", "_MAX_COARSE_VALUES"):
+        monkeypatch.setattr(f"pipeline.survey.{bound}", 3000)
     shape = (70, 90)
     image = write_image(tmp_path / "image.tif", smooth((1, *shape)))
     mask = write_image(tmp_path / "mask.tif", blobs(shape, n=3, radius=14)[None])
