@@ -224,6 +224,8 @@ def test_refused_pixels_keep_nodata_and_say_254(tmp_path):
     assert refused.any()
     assert np.array_equal(refused, sigma > limit)
     assert (restored[refused] == -1.0).all()
+    record = json.loads((out / "record.json").read_text())
+    assert record["holes"]["by_source"]["refused"] == refused.sum()
     assert command("verify", tmp_path / "out").code == 0
 
 
