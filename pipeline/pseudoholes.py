@@ -29,6 +29,8 @@ _SHAPES_PER_WINDOW = 12
 _WORST_PLACE = 0.4
 """Share of a hole that must fall on observed pixels clear of other holes."""
 _MIN_HIDDEN = 64
+_CLEAR = 3
+"""Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
 
@@ -263,7 +265,8 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     """
     free = window.valid & ~hidden
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
-    near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), np.ones((3,) * len(window.spacing)))
+    cube = np.ones((3,) * len(window.spacing))
+    near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]

@@ -86,6 +86,8 @@ def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
         fills += [FillSpec(kind, {"t": 0.95, "isotropic": True}) for kind in ("tension", "kriging")]
     return [
         *fills,
+        # where there is only one side to go by, stiff splines overshoot
+        FillSpec("tension", {"t": 0.5}),
         FillSpec("harmonic"),
         FillSpec("nearest"),
         FillSpec("through", {"order": "linear"}),

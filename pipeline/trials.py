@@ -15,13 +15,15 @@ from pipeline.pseudoholes import Placement
 from pipeline.quality.decide import Evidence
 from pipeline.quality.metrics import channel_mse, normalised_mse
 from pipeline.quality.situation import FAMILIES, Situation
-from pipeline.restore import Draft, where
+from pipeline.restore import Draft, limited, where
 from pipeline.verdict import FamilyScore, Row
 
 _CHANNELS = 1
 """Channels of each placement that go through the network, other ones in the next."""
 _MAX_PIXELS = 400_000
 _LIMIT_QUANTILE = 0.98
+_CLEARLY = 0.7
+"""Share of the squared error of limited steps that full ones must stay below for the limit to go."""
 _FEWEST = 64
 _HOLE, _NOTICEABLE_DB = 16, 0.05
 
@@ -132,11 +134,28 @@ def _draft_of(draft: Draft, picked: list[int]) -> Draft:
 
 
 def step_limit(trials: Sequence[Trial], drafts: Drafts, proposals: Sequence[NDArray[np.float32]]) -> float | None:
-    """Return the step, in local standard deviations, that nearly all of the tested ones stay below."""
+    """Return the step, in local standard deviations, that nearly all of the tested ones stay below.
+
+    None if those beyond it proved right, too: what a clear reference shows may lie far from any fill.
+    """
     ratios = [hidden_of(t, np.abs(p - d.mean) / d.scale) for t, d, p in zip(trials, drafts, proposals, strict=True)]
     steps = np.concatenate(ratios)
     steps = steps[steps > 0]
-    return round(float(np.quantile(steps, _LIMIT_QUANTILE)), 3) if steps.size >= _FEWEST else None
+    if steps.size < _FEWEST:
+        return None
+    limit = round(float(np.quantile(steps, _LIMIT_QUANTILE)), 3)
+    full = cut = 0.0
+    for trial, draft, proposal, ratio in zip(trials, drafts, proposals, ratios, strict=True):
+        beyond = ratio > limit
+        full += _squares(trial, draft, proposal, beyond)
+        cut += _squares(trial, draft, limited(draft, proposal, limit), beyond)
+    return None if full < _CLEARLY * cut else limit
+
+
+def _squares(trial: Trial, draft: Draft, mean: NDArray[np.float32], some: NDArray[np.bool_]) -> float:
+    """Return the sum of squared errors over some of the hidden pixels, in local standard deviations."""
+    errors = hidden_of(trial, (mean - trial.placement.truth) / draft.scale)[some]
+    return float((errors.astype(np.float64) ** 2).sum())
 
 
 def evidence_of(
