@@ -102,10 +102,7 @@ def judge(
     recipe, rows = _choose_fills(trials, candidates, recipe, spread, forced=forced)
     drafts = [_filled(recipe, trial) for trial in trials]
     alone, single = drafts, recipe
-    tools: list[Row] = []
-    for k, guide in enumerate(guides):
-        recipe, row, drafts = _weigh_reference(trials, k, guide, drafts, recipe, spread)
-        tools.append(row)
+    recipe, tools, drafts = _weigh_references(trials, guides, drafts, recipe, spread)
     raws = [draft.scale for draft in drafts]
     if model is not None:
         trials, drafts, alone = rotated(trials, drafts, alone)
@@ -116,8 +113,8 @@ def judge(
     if any(recipe.reference_weights):
         single = replace(single, network=recipe.network, network_limit=recipe.network_limit)
         plain = _without_references(trials, model, alone, single)
-    sparse = np.mean([p.task.window.valid.mean() + p.hidden.mean() for p in placements]) < _SPARSE
-    recipe = calibrated(recipe, tested, plain, sparse=bool(sparse))
+    sparse = _sparse(placements)
+    recipe = calibrated(recipe, tested, plain, sparse=sparse)
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
@@ -127,8 +124,13 @@ def judge(
         predicted_rmse=expected_rmse(tested, spread),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
-        note=_note(recipe, sparse=bool(sparse)),
+        note=_note(recipe, sparse=sparse),
     )
+
+
+def _sparse(placements: Sequence[Placement]) -> bool:
+    observed = [p.task.window.valid.mean() + p.hidden.mean() for p in placements]
+    return bool(np.mean(observed) < _SPARSE)
 
 
 def _note(recipe: Recipe, *, sparse: bool) -> str:
@@ -152,43 +154,28 @@ def _choose_fills(
 ) -> tuple[Recipe, list[Row]]:
     """Try every candidate on a few placements; each family of holes gets its best one."""
     trials = trials[:: max(1, len(trials) // _SCREENED)]
-    scores, seconds, usable = [], [], []
-    for spec in candidates:
-        started = time.perf_counter()
-        try:
-            for trial in trials:
-                trial.fill(spec)
-            usable.append(True)
-        except ArithmeticError:
-            # the solver gave up: this fill cannot be used on this image
-            usable.append(False)
-            for trial in trials:
-                trial.made[spec.label] = np.full_like(trial.placement.truth, np.nan)
-        seconds.append(time.perf_counter() - started)
-        scores.append(psnr_of(trials, [t.made[spec.label] for t in trials], spread))
+    tried = [_tried(trials, spec) for spec in candidates]
+    usable = [good for good, _ in tried]
+    scores = [psnr_of(trials, [t.made[spec.label] for t in trials], spread) for spec in candidates]
     default = 0 if forced or not any(usable) else usable.index(True)
     errors = [[hidden_of(t, t.made[spec.label] - t.placement.truth) for t in trials] for spec in candidates]
     units = channel_units(trials, errors[default])
-    unit, shares = np.concatenate([hidden_of(t, t.unit) for t in trials]), shares_of(trials)
-    best = []
-    for share in shares:
-        rivals = [
-            np.concatenate([e / u for e, u in zip(error, units, strict=True)]) if good else None
-            for error, good in zip(errors, usable, strict=True)
-        ]
-        best.append(default if forced else better_one(rivals, default, share, unit))
+    rivals = [
+        np.concatenate([e / u for e, u in zip(error, units, strict=True)]) if good else None
+        for error, good in zip(errors, usable, strict=True)
+    ]
+    unit = np.concatenate([hidden_of(t, t.unit) for t in trials])
+    best = [default if forced else better_one(rivals, default, share, unit) for share in shares_of(trials)]
     rows = []
     for i, spec in enumerate(candidates):
         families = family_scores(trials, errors[default], errors[i], [float(b == i) for b in best])
-        weight = sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1)
-        gain = scores[i] - scores[default]
         rows.append(
             Row(
                 method=spec.label,
                 psnr_db=scores[i],
-                gain_db=gain,
-                weight=weight,
-                seconds=seconds[i],
+                gain_db=scores[i] - scores[default],
+                weight=sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1),
+                seconds=tried[i][1],
                 chosen=i in best,
                 families=families,
             )
@@ -201,6 +188,36 @@ def _choose_fills(
         border_fill=None if border == deep else border,
     )
     return chosen, rows
+
+
+def _tried(trials: Sequence[Trial], spec: FillSpec) -> tuple[bool, float]:
+    """Fill the trials; return whether the fill can be used on this image (NaN stands for it where not) and seconds."""
+    started = time.perf_counter()
+    try:
+        for trial in trials:
+            trial.fill(spec)
+        usable = True
+    except ArithmeticError:
+        # the solver gave up
+        usable = False
+        for trial in trials:
+            trial.made[spec.label] = np.full_like(trial.placement.truth, np.nan)
+    return usable, time.perf_counter() - started
+
+
+def _weigh_references(
+    trials: Sequence[Trial],
+    guides: Sequence[FittedGuide],
+    drafts: Drafts,
+    recipe: Recipe,
+    spread: NDArray[np.float64],
+) -> tuple[Recipe, list[Row], Drafts]:
+    """Weigh one guide after the other, each over what the earlier ones made."""
+    rows = []
+    for k, guide in enumerate(guides):
+        recipe, row, drafts = _weigh_reference(trials, k, guide, drafts, recipe, spread)
+        rows.append(row)
+    return recipe, rows, drafts
 
 
 def _weigh_reference(

@@ -99,6 +99,8 @@ def write(path: Path, values: Array, image: Image) -> None:
     """Write `(c, *spatial)` as GeoTIFF or NIfTI on the grid of the image."""
     if values.ndim == 3:
         profile = {"driver": "GTiff", "height": values.shape[1], "width": values.shape[2], "count": len(values)}
+        # by itself GDAL makes the fourth band of bytes an alpha channel, which is never restored
+        profile["photometric"] = "minisblack"
         grid = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 4_600_000)}
         with rasterio.open(path, "w", dtype=values.dtype, **profile, **grid) as target:
             target.write(values)

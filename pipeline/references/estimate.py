@@ -79,24 +79,8 @@ def reference_fill(
     nothing = np.zeros(values.shape, dtype=np.float32)
     if relation.ridge.samples == 0 or not (usable.any() and (window.valid & seen).any()):
         return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
-    said = relation.predict(context(reference, seen, window.spacing))
-    guide = relation.guide(reference)
-    scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
-    estimate, reliability = values.astype(np.float64), nothing
-    for channels in _alike(window):
-        common = window.valid[channels[0]] & seen
-        hole = usable[channels[0]]
-        if not common.any():
-            usable[channels] = False
-        elif hole.any():
-            observed = window.values[channels].astype(np.float64)
-            prediction, expected = said[0][channels], said[1][channels]
-            fit = local_fit(observed, (prediction, expected), guide, common, scales)
-            rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
-            estimate[channels] = fit.values + rest
-            optimism = np.array(relation.optimism)[channels].reshape(-1, *(1,) * hole.ndim)
-            said_to_be_worse = optimism * fit.misfit * expected / np.maximum(fit.spread, 1e-30)
-            reliability[channels] = _reliability(said_to_be_worse, hole, scales)
+    usable &= (window.valid & seen).any(axis=tuple(range(1, usable.ndim)), keepdims=True)
+    estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
     # a seam can only show where the base fill begins: at pixels that neither of the two images saw
     trust = _feather(seen | ~window.hole.any(axis=0), window.spacing)
@@ -107,6 +91,33 @@ def reference_fill(
         trust=np.where(usable, trust, np.float32(0)),
         reliability=np.where(usable, reliability, np.float32(0)),
     )
+
+
+def _channel_estimates(
+    window: Window,
+    relation: Relation,
+    reference: NDArray[np.float32],
+    seen: NDArray[np.bool_],
+    sigma: float,
+) -> tuple[Field, NDArray[np.float32]]:
+    """Return estimate and reliability `(c, *spatial)`, channels with the same holes together; zeros elsewhere."""
+    said, misfit = relation.predict(context(reference, seen, window.spacing))
+    guide = relation.guide(reference)
+    scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
+    estimate = np.zeros(window.values.shape, dtype=np.float64)
+    reliability = np.zeros(window.values.shape, dtype=np.float32)
+    for channels in _alike(window):
+        common, hole = window.valid[channels[0]] & seen, window.hole[channels[0]] & seen
+        if not (common.any() and hole.any()):
+            continue
+        observed = window.values[channels].astype(np.float64)
+        fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
+        rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
+        estimate[channels] = fit.values + rest
+        optimism = np.array(relation.optimism)[channels].reshape(-1, *(1,) * hole.ndim)
+        said_to_be_worse = optimism * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
+        reliability[channels] = _reliability(said_to_be_worse, hole, scales)
+    return estimate, reliability
 
 
 def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float]) -> NDArray[np.float32]:
