@@ -148,7 +148,9 @@ class TrainingConfig(_Part):
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights.")
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
-    bfloat16: bool = Field(default=True, description="Mixed precision in training.")
+    bfloat16: bool | Literal["auto"] = Field(
+        default="auto", description="Mixed precision in training; auto: where the device computes it in hardware."
+    )
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
     validation_cases: int = Field(default=120, ge=1, description="Most cases validated on, shared by families.")

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import read_card
 from pipeline.training.config import Images, Synthetic, TrainingConfig
+from pipeline.training.validation import mixed
 
 _LIMITS = (
     "Corrects a base fill by what texture and edges suggest; it cannot know what a hole really hid.",
@@ -81,7 +82,7 @@ def _training(config: TrainingConfig) -> dict[str, Any]:
     chosen["kriging"] = config.kriged
     chosen["augment"] = config.augment.model_dump()
     chosen["loss"] = config.loss.model_dump()
-    chosen["torch"] = str(torch.__version__)
+    chosen["torch"], chosen["bfloat16"] = str(torch.__version__), mixed(config)
     if config.start is not None:
         start = read_card(Path(config.start))
         chosen["start"] = {"name": start.name, "sha256": start.sha256}

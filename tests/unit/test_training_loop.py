@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
@@ -20,7 +21,7 @@ from pipeline.training.config import read_config
 from pipeline.training.data import DEPTH, HOLE, TARGET, VALID, cut, samples
 from pipeline.training.loop import train
 from pipeline.training.tiles import tiles
-from pipeline.training.validation import Gains
+from pipeline.training.validation import Gains, mixed
 
 SMALL = {
     "name": "small",
@@ -294,3 +295,12 @@ def test_four_lines_adapt_weights_to_an_image(tmp_path):
     card = read_card(Path(result["weights"]))
     assert card.training["start"]["name"] == "small"
     assert card.data == [{"files": [f"{tmp_path.name}/{demo['truth'].name}"]}]
+
+
+@pytest.mark.parametrize(("abilities", "expected"), [({"avx2": True}, False), ({"avx512_bf16": True}, True)])
+def test_mixed_precision_is_used_where_the_processor_has_it(monkeypatch, tmp_path, abilities, expected):
+    """Without such instructions bfloat16 is many times slower than float32; an explicit choice stands."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
+    config = read_config(_config(tmp_path, bfloat16="auto"))
+    assert mixed(config) is expected
+    assert mixed(config.model_copy(update={"bfloat16": True}))
