@@ -26,6 +26,7 @@ class VolumeMask:
 
     path: str
     values: tuple[float, ...] | None
+    stamp: tuple[int, int, int]
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
@@ -35,7 +36,7 @@ class VolumeMask:
             SourceError: the file is damaged.
         """
         with _READ_ONCE:
-            bits, width = _bits(self.path, self.values)
+            bits, width = _bits(self.path, self.values, self.stamp)
         planes = bits[(slice(None), *box.slices[:-1])]
         return states_from(np.unpackbits(planes, axis=-1, count=width)[..., box.slices[-1]].astype(bool))
 
@@ -60,12 +61,18 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
     volumes = int(np.prod(image.shape[3:]))
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
-    return VolumeMask(path=path, values=values)
+    facts = Path(path).stat()
+    return VolumeMask(path=path, values=values, stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _bits(path: str, values: tuple[float, ...] | None) -> tuple[NDArray[np.uint8], int]:
-    """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, and the extent in x."""
+def _bits(
+    path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, int]
+) -> tuple[NDArray[np.uint8], int]:
+    """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, and the extent in x.
+
+    The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.
+    """
     from pipeline.masks.raster import selected
 
     image = _load(path)

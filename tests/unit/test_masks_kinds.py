@@ -212,6 +212,19 @@ def test_a_volume_mask_a_volume(tmp_path: Path) -> None:
         _read(_volume(3), kind="raster", path=path)
 
 
+def test_a_new_volume_mask_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    """Somebody edits the mask and runs again in the same session: the old holes are not restored."""
+    image = ArraySource(values=np.ones((1, 4, 5, 6), np.int16), space=volume_space((4, 5, 6)))
+    path, found = tmp_path / "mask.nii", []
+    for hole in (2, 3):
+        mask = np.zeros((6, 5, 4), np.uint8)
+        mask[hole] = 1
+        nibabel.save(nibabel.Nifti1Image(mask, np.diag([1, 1, 1, 1])), path)
+        found.append(_read(image, kind="raster", path=str(path))[0, 0, 0].tolist())
+    assert found[0].index(1) == 2
+    assert found[1].index(1) == 3
+
+
 def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
     """More than 1e-3 mm apart would restore the wrong tissue; less is rounding."""
     near, far = np.eye(4), np.eye(4)
