@@ -29,6 +29,8 @@ _SHAPES_PER_WINDOW = 12
 _WORST_PLACE = 0.4
 """Share of a hole that must fall on observed pixels clear of other holes."""
 _MIN_HIDDEN = 64
+_CROWDED = 0.75
+"""Share of the pixels with a hole in some channel from which holes of single channels are hidden anywhere."""
 _CLEAR = 3
 """Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
 _LARGE = 30
@@ -91,14 +93,14 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     deep: list[Shape] = []
     thin: list[Mask] = []
     depths, thin_depths = [], [np.zeros(0)]
-    sampling = [s / min(spacing) for s in spacing]
+    sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
     for planes, edges in patterns:
         union = np.asarray(planes.any(axis=0))
         if not union.any():
             continue
-        inside = _depth_inside(union, sampling)
+        inside = _depth_inside(planes, sampling)
         depths.append(inside[union])
-        core = union & (inside > _THIN)
+        core = union & (_depth_inside(planes, np.ones(union.ndim)) > _THIN)
         slim = union & (distance_transform_edt(~core, sampling=sampling) > _APART) if core.any() else union
         if slim.any():
             thin.append(planes & slim)
@@ -110,11 +112,12 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
 
 
-def _depth_inside(union: Mask, sampling: Sequence[float]) -> NDArray[np.float64]:
-    """Return the distance to pixels of the window that are no hole."""
-    if union.all():
-        return np.full(union.shape, float(max(union.shape)))
-    depth: NDArray[np.float64] = distance_transform_edt(union, sampling=sampling)
+def _depth_inside(planes: Mask, sampling: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance to pixels of the window that are no hole of the same channel, the largest of any channel."""
+    depth = np.zeros(planes.shape[1:])
+    for hole in planes:
+        full = float(max(hole.shape))
+        depth = np.maximum(depth, full if hole.all() else distance_transform_edt(hole, sampling=sampling))
     return depth
 
 
@@ -193,6 +196,7 @@ def _concerned(hole: Mask, hidden: Mask) -> Mask:
 
 def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
     hidden = np.zeros(window.valid.shape, dtype=np.bool_)
+    apart = _apart(window)
     observed = max(int(window.valid.sum()), 1)
     sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
     if shapes.deep:
@@ -202,13 +206,25 @@ def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
             chance = sizes / sizes.sum() if attempt == 0 else None
             shape = shapes.deep[int(rng.choice(len(sizes), p=chance))]
             layer = _lay(shape, window, hidden, sides, rng)
+            if layer is not None and apart:
+                layer &= ~(window.hole | hidden).any(axis=0)
             if layer is not None and (hidden | layer).sum() <= _MOST * observed:
                 hidden |= layer
             if hidden.sum() > _DEEP_SHARE * observed:
                 break
     if shapes.thin:
-        hidden |= _sprinkle(shapes, window, hidden, rng)
+        hidden |= _sprinkle(shapes, window, hidden, rng, apart=apart)
     return hidden
+
+
+def _apart(window: Window) -> bool:
+    """Say whether what one channel has lost may only be hidden where the others are observed.
+
+    Holes of single channels (one time point, one detector) are restored from the others; hiding several of them at a
+    place at random would test something else. Where some channel is missing nearly everywhere, it cannot be avoided.
+    """
+    differ = bool((window.hole != window.hole[:1]).any())
+    return differ and not window.hole.any(axis=0).mean() > _CROWDED
 
 
 def _lay(shape: Shape, window: Window, hidden: Mask, sides: Sides, rng: np.random.Generator) -> Mask | None:
@@ -257,20 +273,22 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
     return np.broadcast_to(result, full)
 
 
-def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator) -> Mask:
+def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator, *, apart: bool) -> Mask:
     """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out.
 
     Whole pieces of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from
     observed pixels as those of real thin holes.
     """
     free = window.valid & ~hidden
+    if apart:
+        free &= ~(window.hole | hidden).any(axis=0)
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
     cube = np.ones((3,) * len(window.spacing))
     near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
-        layer = _rolled(pattern, hidden.shape, rng) & free & ~result
+        layer = _rolled(pattern, hidden.shape, rng) & free & ~(result.any(axis=0) if apart else result)
         labels, count = label(layer.any(axis=0), np.ones((3,) * len(window.spacing)))
         if not count:
             continue
@@ -288,6 +306,8 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         # single dead pixels take many layers until there are enough to count on
         if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
             break
+    if apart:
+        return result
     chance = result.sum() / max(int(offered.sum()), 1)
     single = offered & (rng.random(hidden.shape[1:]) < chance)
     return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))

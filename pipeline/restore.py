@@ -17,7 +17,7 @@ from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
 from pipeline.quality.situation import Curves, Situation, blended, flat, situation
-from pipeline.references import ReferenceFill, Relation, Siblings, compared, consult
+from pipeline.references import ReferenceFill, Relation, Reliance, Siblings, compared, consult
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
@@ -28,39 +28,6 @@ _NAMED = 0.05
 """Weight from which the source layer names a method."""
 _NEAR = 0.25
 """Share of the patch up to which the local scale holds as it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reliance:
-    """How much of a reference is blended in, by what it says of its own reliability and by distance.
-
-    Attributes:
-        near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`).
-        far: weights far from them (from the second on); in between linear in log distance.
-        limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
-    """
-
-    near: tuple[float, ...]
-    far: tuple[float, ...]
-    limit: float | None = None
-
-    @property
-    def highest(self) -> float:
-        """Return the largest weight."""
-        return max(*self.near, *self.far)
-
-    def at(self, reliability: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the weight of each pixel."""
-        if len({*self.near, *self.far}) == 1:
-            return np.full(reliability.shape, self.near[0], dtype=np.float32)
-        low, high = (np.interp(reliability, RELIABILITY, row) for row in (self.near, self.far))
-        share = np.interp(np.log2(np.maximum(distance, 0.5)), np.log2(REACH), (0.0, 1.0))
-        return np.asarray(low + share * (high - low), dtype=np.float32)
-
-
-RELIABILITY = (0.0, 0.25, 0.5, 0.75, 1.0)
-REACH = (2.0, 16.0)
-UNUSED = Reliance(near=(0.0,) * len(RELIABILITY), far=(0.0,) * len(RELIABILITY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +232,9 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
     """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
     if reliance.highest == 0:
         return draft
-    weight = np.where(result.usable, reliance.at(result.reliability, draft.place.distance), np.float32(0))
+    weight = np.where(
+        result.usable, reliance.at(result.reliability, result.around, draft.place.distance), np.float32(0)
+    )
     carried = weight * result.trust
     left = draft.lead * (1 - carried)
     leads = (carried >= _NAMED) & (carried >= left)

@@ -15,9 +15,10 @@ from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
 from pipeline.pseudoholes import Mask, Shapes, Sides, collect, place
 from pipeline.quality.situation import flat
+from pipeline.references import UNUSED
 from pipeline.registry import kinds
 from pipeline.relate import relations
-from pipeline.restore import UNUSED, Recipe
+from pipeline.restore import Recipe
 from pipeline.rim import Rim, check_rim
 from pipeline.scene import Scene
 from pipeline.selftest import FittedGuide, judge

@@ -25,7 +25,8 @@ _LIMIT_QUANTILE = 0.98
 _CLEARLY = 0.7
 """Share of the squared error of limited steps that full ones must stay below for the limit to go."""
 _FEWEST = 64
-_HOLE, _NOTICEABLE_DB = 16, 0.05
+NOTICEABLE_DB = 0.05
+_HOLE, _PIECE = 16, 32
 
 Drafts = list[Draft]
 
@@ -213,9 +214,34 @@ def harmed(
         ratio = np.bincount(number, weights=new**2)[large] / np.maximum(
             np.bincount(number, weights=old**2)[large], 1e-30
         )
-        worse += int((ratio > 10 ** (_NOTICEABLE_DB / 10)).sum())
+        worse += int((ratio > 10 ** (NOTICEABLE_DB / 10)).sum())
         total += large.size
     return worse / total if total else float("nan")
+
+
+def piece_gains(
+    trials: Sequence[Trial], before: Sequence[NDArray[np.floating]], after: Sequence[NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """Return the gain in dB of each piece of each placement, mean over the channels hidden there.
+
+    `before` and `after` are the errors on the hidden pixels of each trial. Pieces of fewer than 32 hidden pixels in
+    every channel are left out.
+    """
+    gains = []
+    for trial, old, new in zip(trials, before, after, strict=True):
+        _, piece = np.unique(hidden_of(trial, trial.unit), return_inverse=True)
+        channel = np.nonzero(trial.placement.hidden)[0]
+        shape = (int(piece.max(initial=-1)) + 1, len(trial.placement.hidden))
+        cell = piece * shape[1] + channel
+        count, *squares = (
+            np.bincount(cell, weights=w, minlength=shape[0] * shape[1]).reshape(shape)
+            for w in (None, old.astype(np.float64) ** 2, new.astype(np.float64) ** 2)
+        )
+        decibel = 10 * np.log10(np.maximum(squares[0], 1e-30) / np.maximum(squares[1], 1e-30))
+        there = count > 0
+        mean = np.where(there, decibel, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+        gains.append(mean[count.max(axis=1, initial=0) >= _PIECE])
+    return np.concatenate(gains)
 
 
 def channel_units(trials: Sequence[Trial], errors: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:

@@ -12,6 +12,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.quality.cases import Case
+from benchmarks.quality.experiments import findings
 from benchmarks.quality.pictures import save_strip
 from benchmarks.quality.runner import OURS, Settings
 from benchmarks.quality.show import markdown
@@ -34,6 +35,10 @@ only where fewer than three other places exist; notes say so.
 
 What the method is and how it decides: [quality and self-test](quality-and-self-test.md).
 """
+EXPERIMENTS = """Experiments with hindsight: one part of the method is replaced by one that knows the truth. Where even
+that misses the goal, that part is not what is missing. What the results mean stands at each family below and in
+[decisions](decisions/README.md).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ def write_document(report: Report, page: Path) -> None:
     parts = [HEADER, "## Numbers\n", markdown(quality_table(good)), _failures(report.rows), _scenes(good)]
     if not report.complete:
         parts.insert(1, "**Only a part of the cases was run for this page.**\n")
+    parts += ["\n## What keeps families from their goals\n", EXPERIMENTS, _experiments(good, report)]
     parts.append("\n## Best, median and worst\n")
     parts.append(
         "Each picture shows the best, the median and the worst case of a family by gain, of the images that may be "
@@ -70,6 +76,13 @@ def _failures(rows: Sequence[Row]) -> str:
         return f"\n{len(rows)} cases, none failed."
     lines = [f"- {row['case']}: {row['error'].splitlines()[0][:160]}" for row in failed]
     return "\n".join([f"\n{len(rows)} cases, **{len(failed)} failed**:", "", *lines])
+
+
+def _experiments(rows: Sequence[Row], report: Report) -> str:
+    lines = findings(rows, report.cases, report.settings)
+    return "\n".join(
+        ["| goal | experiment | result |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in lines)]
+    )
 
 
 def _scenes(rows: Sequence[Row]) -> str:

@@ -21,7 +21,8 @@ OpenEdges = Sequence[tuple[bool, bool]]
 FAMILIES = ("thin", "deep", "border")
 """Thin: dead pixels, lines, lost slices. Deep: clouds, regions, lesions. Border: nothing observed on the far side."""
 _THIN = 2.5
-"""Greatest distance to observed pixels, in steps of the finest axis, of a hole that is thin all over."""
+"""Greatest distance to observed pixels, in pixels along any axis, of a hole that is thin all over: a lost slice is thin
+however thick it is."""
 _CORE_REACH = (3.0, 5.0)
 """Within the first of these distances from a core deeper than `_THIN` a pixel is deep, beyond the second thin."""
 _SMOOTH = 5
@@ -144,7 +145,7 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
 def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
     depth, nearest = distance_transform_edt(~valid, sampling=sampling, return_indices=True)
     depth = depth.astype(np.float32)
-    core = hole & (depth > _THIN)
+    core = hole & (pixels_deep(valid, depth, sampling) > _THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
     if not core.any():
         shares[0] = 1.0
@@ -162,6 +163,13 @@ def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: Ope
     shares[2] = (1.0 - thin) * behind
     shares[1] = 1.0 - shares[0] - shares[2]
     return depth, shares
+
+
+def pixels_deep(valid: Mask, depth: NDArray[np.floating], sampling: NDArray[np.float64]) -> NDArray[np.floating]:
+    """Return the distance to observed pixels with every axis in pixels; `depth` is that in steps of the finest axis."""
+    if (sampling == 1).all():
+        return depth
+    return np.asarray(distance_transform_edt(~valid))
 
 
 def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.integer], edges: OpenEdges) -> NDArray[np.bool_]:

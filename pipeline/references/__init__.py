@@ -16,12 +16,17 @@ from pipeline.references.consult import compared, consult
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation, fit_relation
+from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
 from pipeline.references.siblings import Sibling, Siblings
 
 __all__ = [
+    "REACH",
+    "RELIABILITY",
+    "UNUSED",
     "Pair",
     "ReferenceFill",
     "Relation",
+    "Reliance",
     "Sibling",
     "Siblings",
     "aligned",
@@ -31,4 +36,5 @@ __all__ = [
     "fit_relation",
     "misregistration",
     "reference_fill",
+    "region",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation
+from pipeline.references.reliance import region
 from pipeline.references.siblings import Siblings, sibling_fill
 
 
@@ -38,7 +39,8 @@ def consult(
         result = sibling_fill(window, relation, base)
     else:
         result = reference_fill(window, values, valid, relation, base)
-    return replace(result, reliability=compared(result.reliability, standing))
+    reliability = compared(result.reliability, standing)
+    return replace(result, reliability=reliability, around=region(reliability, result.usable, window.spacing))
 
 
 def compared(reliability: NDArray[np.float32], standing: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -41,12 +41,15 @@ class ReferenceFill:
         reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the squared error to expect relative
             to that of a local mean: 0.5 if they are equal, 0.9 at a third. Low where the scene changed or the
             reference is cloudy, 0 where not usable.
+        around: float32 `(c, *spatial)` in [0, 1]; reliability of the region around each pixel, see `region`; 0 where
+            not usable, and before the reference was compared with what else there is (`consult`).
     """
 
     values: NDArray[np.float32]
     usable: NDArray[np.bool_]
     trust: NDArray[np.float32]
     reliability: NDArray[np.float32]
+    around: NDArray[np.float32]
 
 
 def reference_fill(
@@ -78,7 +81,8 @@ def reference_fill(
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
     if relation.ridge.samples == 0 or not (usable.any() and (window.valid & seen).any()):
-        return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
+        unusable = np.zeros_like(usable)
+        return ReferenceFill(values=values, usable=unusable, trust=nothing, reliability=nothing, around=nothing)
     usable &= (window.valid & seen).any(axis=tuple(range(1, usable.ndim)), keepdims=True)
     estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
@@ -90,6 +94,7 @@ def reference_fill(
         usable=usable,
         trust=np.where(usable, trust, np.float32(0)),
         reliability=np.where(usable, reliability, np.float32(0)),
+        around=nothing,
     )
 
 

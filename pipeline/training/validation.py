@@ -71,8 +71,8 @@ def mixed(config: TrainingConfig) -> bool:
     if config.bfloat16 != "auto":
         return config.bfloat16
     if torch.device(config.device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported())
+    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

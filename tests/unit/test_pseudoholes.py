@@ -69,6 +69,28 @@ def test_a_band_with_lost_lines_is_tested_alone():
         assert (one.task.window.valid[0]).all()
 
 
+def test_what_one_channel_lost_is_hidden_where_the_others_are_observed():
+    """Lines of either band are hidden at other rows, never in both at a place: siblings stay to tell about them."""
+    hole = np.zeros((2, *SHAPE), bool)
+    hole[0, 5::17] = True
+    hole[1, 11::17] = True
+    for one in _placements(hole):
+        assert one.hidden[0].any()
+        assert one.hidden[1].any()
+        assert (one.task.window.hole.sum(axis=0) <= 1).all()
+
+
+def test_a_thick_lost_slice_is_as_thin_as_a_thin_one():
+    """Thinness is counted in voxels: slices of 6 mm are laid as slices, not as blobs that no window can hold."""
+    hole = np.zeros((1, 24, 32, 32), bool)
+    hole[0, (6, 15)] = True
+    sides = ((True, True), (False, False), (False, False))
+    shapes = collect([(hole, sides)], (6.0, 1.0, 1.0))
+    assert not shapes.deep
+    assert len(shapes.thin) == 1
+    assert shapes.thin_distance == pytest.approx(6.0)
+
+
 def test_only_what_depends_on_hidden_pixels_is_filled_again():
     """A real hole far from all hidden pixels keeps the fill it has; one that touches them does not."""
     hole = np.zeros((1, *SHAPE), bool)

@@ -13,8 +13,7 @@ from pipeline.models.base import Prediction
 from pipeline.pseudoholes import collect, place
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.situation import Situation, flat, situation
-from pipeline.references import context, fit_relation
-from pipeline.references.estimate import ReferenceFill
+from pipeline.references import ReferenceFill, Reliance, context, fit_relation, region
 from pipeline.restore import (
     CLASSICAL,
     NETWORK,
@@ -22,7 +21,6 @@ from pipeline.restore import (
     REFERENCE,
     Guide,
     Recipe,
-    Reliance,
     Task,
     base_fill,
     error_factor,
@@ -158,6 +156,7 @@ def test_a_reference_keeps_its_code():
         usable=usable,
         trust=usable.astype(np.float32),
         reliability=np.ones_like(window.values),
+        around=np.ones_like(window.values),
     )
     half = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
     draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, 1, half)
@@ -192,7 +191,38 @@ def test_reliance_follows_reliability_and_distance():
     reliance = Reliance(near=(0, 0, 0, 0, 0.4), far=(0, 0, 0.5, 0.5, 1.0))
     distance = np.float32([1, 2, 2**2.5, 16, 99, 16, 16])
     reliability = np.float32([1, 1, 1, 1, 1, 0.375, 0])
-    assert np.allclose(reliance.at(reliability, distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0])
+    assert np.allclose(
+        reliance.at(reliability, np.ones_like(reliability), distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0]
+    )
+
+
+def test_a_gate_keeps_a_reference_out_of_unreliable_regions():
+    """From the gate on weights hold, 0.15 below it nothing is left; a gate of 0 is open everywhere."""
+    reliance = Reliance(near=(0.8,) * 5, far=(0.8,) * 5, gate=0.6)
+    around = np.float32([0.3, 0.45, 0.525, 0.6, 1.0])
+    weight = reliance.at(np.ones_like(around), around, np.ones_like(around))
+    assert np.allclose(weight, [0, 0, 0.4, 0.8, 0.8], atol=1e-6)
+    assert (replace(reliance, gate=0.0).open(around) == 1).all()
+
+
+def test_a_region_is_as_reliable_as_most_of_its_pixels_in_all_bands():
+    """Single pixels hardly count, a bad half does, and so does a band; unusable pixels neither count nor have any."""
+    reliability = np.full((2, 64, 64), 0.8, np.float32)
+    usable = np.ones(reliability.shape, bool)
+    assert np.allclose(region(reliability, usable, (1, 1)), 0.8, atol=1e-5)
+    speckled = reliability.copy()
+    speckled[:, ::8, ::8] = 0.1
+    assert region(speckled, usable, (1, 1)).min() > 0.75
+    half = reliability.copy()
+    half[:, :, 32:] = 0.1
+    around = region(half, usable, (1, 1))
+    assert around[0, 32, 4] > 0.7
+    assert around[0, 32, 60] < 0.2
+    half[0] = 0.8
+    assert around[1, 32, 60] < region(half, usable, (1, 1))[0, 32, 60] < 0.6
+    usable[:, :, 32:] = False
+    assert np.allclose(region(half, usable, (1, 1))[:, :, :32], 0.8, atol=1e-5)
+    assert (region(half, usable, (1, 1))[:, :, 32:] == 0).all()
 
 
 def test_steps_that_were_never_tested_are_shortened():

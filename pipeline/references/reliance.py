@@ -1,0 +1,90 @@
+"""How much of a reference is blended in: by its own reliability, by that of the region around, and by distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Field = NDArray[np.float32]
+
+RELIABILITY = (0.0, 0.25, 0.5, 0.75, 1.0)
+REACH = (2.0, 16.0)
+_REGION = 16.0
+"""Deviation of the Gaussian that a region is seen through, in steps of the finest axis: about the size of a cloud."""
+_RAMP = 0.15
+"""Reliability of the region below the gate over which the weight falls to nothing."""
+_CERTAIN = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliance:
+    """How much of a reference is blended in, by what it says of its own reliability and by distance.
+
+    Attributes:
+        near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`).
+        far: weights far from them (from the second on); in between linear in log distance.
+        gate: reliability of the region around a pixel from which these weights hold; below it they fall to 0.
+        limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
+    """
+
+    near: tuple[float, ...]
+    far: tuple[float, ...]
+    gate: float = 0.0
+    limit: float | None = None
+
+    @property
+    def highest(self) -> float:
+        """Return the largest weight."""
+        return max(*self.near, *self.far)
+
+    def at(self, reliability: Field, around: Field, distance: Field) -> Field:
+        """Return the weight of each pixel."""
+        return self.open(around) * self.ungated(reliability, distance)
+
+    def ungated(self, reliability: Field, distance: Field) -> Field:
+        """Return the weight of each pixel in a region that is reliable."""
+        if len({*self.near, *self.far}) == 1:
+            return np.full(reliability.shape, self.near[0], dtype=np.float32)
+        low, high = (np.interp(reliability, RELIABILITY, row) for row in (self.near, self.far))
+        share = np.interp(np.log2(np.maximum(distance, 0.5)), np.log2(REACH), (0.0, 1.0))
+        return np.asarray(low + share * (high - low), dtype=np.float32)
+
+    def open(self, around: Field) -> Field:
+        """Return how far the gate is open in a region, 0 to 1."""
+        if self.gate == 0:
+            return np.ones(around.shape, dtype=np.float32)
+        opened: Field = np.clip((around - np.float32(self.gate)) / np.float32(_RAMP) + 1, 0, 1).astype(np.float32)
+        return opened
+
+
+UNUSED = Reliance(near=(0.0,) * len(RELIABILITY), far=(0.0,) * len(RELIABILITY))
+
+
+def region(reliability: Field, usable: NDArray[np.bool_], spacing: Sequence[float]) -> Field:
+    """Return the reliability of the region around each pixel: the mean log odds of all channels, seen through a blur.
+
+    A cloud or a felled wood is larger than a pixel and hides in all bands. Which single pixels of a region are good
+    is told less surely than whether the region is.
+
+    Args:
+        reliability: `(c, *spatial)` in [0, 1].
+        usable: bool `(c, *spatial)`, pixels that count.
+        spacing: step per axis.
+
+    Returns:
+        float32 `(c, *spatial)`, 0 where not usable.
+    """
+    if not usable.any():
+        return np.zeros(reliability.shape, dtype=np.float32)
+    sure = np.clip(reliability.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    count = usable.sum(axis=0)
+    level = np.where(usable, np.log(sure / (1 - sure)), 0.0).sum(axis=0) / np.maximum(count, 1)
+    widths = [_REGION * min(spacing) / step for step in spacing]
+    there = (count > 0).astype(np.float64)
+    total = ndimage.gaussian_filter(level * there, widths, mode="constant")
+    mean = total / np.maximum(ndimage.gaussian_filter(there, widths, mode="constant"), 1e-12)
+    return np.asarray(np.where(usable, 1.0 / (1.0 + np.exp(-mean)), 0.0), dtype=np.float32)

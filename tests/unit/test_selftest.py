@@ -1,0 +1,91 @@
+"""What a reference gains is weighed against the pieces of the image that it harms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import Window
+from pipeline.pseudoholes import Placement
+from pipeline.references import ReferenceFill, Reliance
+from pipeline.restore import Draft, Task, where
+from pipeline.selftest import _careful
+from pipeline.trials import Trial, piece_gains, trials_of
+
+SIDE = 96
+HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
+
+
+def _trials() -> list[Trial]:
+    """Return two windows of two channels, hidden all over; truth is 0, so a mean is its own error."""
+    hidden = np.zeros((2, SIDE, SIDE), bool)
+    hidden[:, 4:-4, 4:-4] = True
+    window = Window(values=np.zeros(hidden.shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    task = Task(window=window, patch=(SIDE, SIDE), offset=(0, 0))
+    return trials_of(
+        [
+            Placement(task=task, truth=window.values, hidden=hidden, concerned=hidden, start=(k * SIDE, 0))
+            for k in range(2)
+        ]
+    )
+
+
+def _drafts(trials: list[Trial]) -> list[Draft]:
+    ones = np.ones((2, SIDE, SIDE), np.float32)
+    return [
+        Draft(
+            mean=ones,
+            origin=np.ones(ones.shape, np.uint8),
+            trust=0 * ones,
+            place=where(t.placement.task.window),
+            scale=ones,
+            lead=0 * ones,
+            reliability=0.5 * ones,
+        )
+        for t in trials
+    ]
+
+
+def _says(values: np.ndarray, around: np.ndarray, trial: Trial) -> ReferenceFill:
+    flat = np.full(values.shape, 0.9, np.float32)
+    return ReferenceFill(
+        values=values, usable=trial.placement.hidden, trust=flat, reliability=flat, around=around.astype(np.float32)
+    )
+
+
+def test_a_piece_is_scored_by_its_mean_over_channels():
+    """Errors ten times smaller in one channel and the same in the other are 10 dB; tiny pieces do not count."""
+    trials = _trials()
+    before = [np.ones(int(t.placement.hidden.sum())) for t in trials]
+    channel = np.nonzero(trials[0].placement.hidden)[0]
+    after = [np.where(channel == 0, 0.1, 1.0)] * 2
+    gains = piece_gains(trials, before, after)
+    assert gains.size == 2 * 16
+    assert np.allclose(gains, 10.0)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_cloud_of_the_reference_is_gated_out_if_the_region_tells(told):
+    """Right in one half, a cloud in the other: where regions tell them apart the good half keeps its weight."""
+    trials = _trials()
+    drafts = _drafts(trials)
+    cloud = np.broadcast_to(np.arange(SIDE) >= SIDE // 2, (2, SIDE, SIDE))
+    values = np.where(cloud, np.float32(9), np.float32(0))
+    around = np.where(cloud, 0.2, 0.9) if told else np.full(cloud.shape, 0.6)
+    results = [_says(values, around, t) for t in trials]
+    careful = _careful(trials, drafts, results, [r.values for r in results], HALF)
+    weight = careful.at(results[0].reliability, results[0].around, drafts[0].place.distance)
+    assert weight[cloud].max() == 0
+    assert weight[~cloud].min() == (0.5 if told else 0)
+
+
+def test_a_reference_that_helps_everywhere_is_left_alone():
+    """No piece is harmed, so there is nothing to pay for; one that is not used stays unused."""
+    trials = _trials()
+    results = [_says(np.zeros((2, SIDE, SIDE), np.float32), np.full((2, SIDE, SIDE), 0.2), t) for t in trials]
+    values = [r.values for r in results]
+    assert _careful(trials, _drafts(trials), results, values, HALF) == HALF
+    none = replace(HALF, near=(0.0,) * 5, far=(0.0,) * 5)
+    assert _careful(trials, _drafts(trials), results, values, none) == none
