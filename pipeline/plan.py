@@ -25,7 +25,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
 from pipeline.restore import Recipe
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
         "reference_weights": recipe.reference_weights,
         "network_weight": recipe.network_weight,
         "network": asdict(recipe.network),
+        "network_referenced": asdict(recipe.network_referenced) if recipe.network_referenced else None,
         "network_limit": recipe.network_limit,
         "references": [asdict(reliance) for reliance in recipe.references],
         "calibration": {"single": asdict(recipe.single), "referenced": asdict(recipe.referenced)},

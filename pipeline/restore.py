@@ -41,7 +41,8 @@ class Recipe:
         relations: how each reference maps to the image, None if that could not be fitted; the last one is that of
             the image's own channels if they have different holes.
         references: how much of each reference is blended in over what came before it.
-        network: blend weight of the network over the classical estimate; 0 everywhere = not used.
+        network: blend weight of the network over the image's own estimate; 0 everywhere = not used.
+        network_referenced: the same where references carry the mean, None = as elsewhere.
         network_limit: largest correction of the network that is taken in full, in local standard deviations of the
             observed pixels; None = any.
         single: calibration of pixels restored from the image itself.
@@ -58,6 +59,7 @@ class Recipe:
     relations: tuple[Relation | Siblings | None, ...] = ()
     references: tuple[Reliance, ...] = ()
     network: Curves = field(default_factory=lambda: flat(0.0))
+    network_referenced: Curves | None = None
     network_limit: float | None = None
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
@@ -74,7 +76,7 @@ class Recipe:
     @property
     def network_weight(self) -> float:
         """Return the largest weight that the network has anywhere."""
-        return self.network.highest
+        return max(self.network.highest, self.network_referenced.highest if self.network_referenced else 0.0)
 
     @property
     def reference_weights(self) -> tuple[float, ...]:
@@ -235,17 +237,17 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
     weight = np.where(
         result.usable, reliance.at(result.reliability, result.around, draft.place.distance), np.float32(0)
     )
-    carried = weight * result.trust
-    left = draft.lead * (1 - carried)
-    leads = (carried >= _NAMED) & (carried >= left)
+    brought = weight * result.trust
+    left = draft.lead * (1 - brought)
+    leads = (brought >= _NAMED) & (brought >= left)
     absolute = compared(result.reliability, 1 - draft.reliability)
     return replace(
         draft,
         mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
         origin=np.where(leads, np.uint8(REFERENCE + k), draft.origin),
-        trust=1 - (1 - draft.trust) * (1 - carried),
-        lead=np.where(leads, carried, left),
-        reliability=draft.reliability + carried * np.maximum(absolute - draft.reliability, np.float32(0)),
+        trust=1 - (1 - draft.trust) * (1 - brought),
+        lead=np.where(leads, brought, left),
+        reliability=draft.reliability + brought * np.maximum(absolute - draft.reliability, np.float32(0)),
     )
 
 
@@ -273,12 +275,26 @@ def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
 
 def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], recipe: Recipe) -> Draft:
     """Blend in what the network says in holes; pixels from a reference keep its code."""
-    weight = np.where(hole, recipe.network.at(draft.place), np.float32(0))
+    weight = np.where(hole, network_share(recipe, draft), np.float32(0))
     return replace(
         draft,
         mean=mix(draft.mean, limited(draft, predicted, recipe.network_limit), weight),
         origin=np.where((weight >= _NAMED) & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
     )
+
+
+def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
+    """Return the weight of the network at each pixel: another one where references carry the mean."""
+    own = recipe.network.at(draft.place)
+    if recipe.network_referenced is None or not draft.trust.any():
+        return own
+    weight = own + carried(draft.trust) * (recipe.network_referenced.at(draft.place) - own)
+    return np.asarray(weight, dtype=np.float32)
+
+
+def carried(trust: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far a pixel counts as restored from references: fully where they make half of its mean."""
+    return np.asarray(np.minimum(trust / np.float32(CARRIED), np.float32(1)))
 
 
 def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:
@@ -361,8 +377,7 @@ def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -
     single = recipe.single.factor(place)
     if not trust.any():
         return single
-    carried = np.minimum(trust / np.float32(CARRIED), np.float32(1))
-    return np.asarray(single + carried * (recipe.referenced.factor(place) - single), dtype=np.float32)
+    return np.asarray(single + carried(trust) * (recipe.referenced.factor(place) - single), dtype=np.float32)
 
 
 def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:

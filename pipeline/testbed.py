@@ -21,8 +21,9 @@ from pipeline.relate import relations
 from pipeline.restore import Recipe
 from pipeline.rim import Rim, check_rim
 from pipeline.scene import Scene
-from pipeline.selftest import FittedGuide, judge
+from pipeline.selftest import judge
 from pipeline.verdict import Verdict
+from pipeline.weighing import FittedGuide
 from pipeline.workspace import STORED
 
 _PLACEMENTS = 6

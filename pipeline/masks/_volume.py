@@ -66,9 +66,7 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
 
 
 @lru_cache(maxsize=8)
-def _bits(
-    path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, int]
-) -> tuple[NDArray[np.uint8], int]:
+def _bits(path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int]:
     """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, and the extent in x.
 
     The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.

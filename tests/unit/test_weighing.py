@@ -11,8 +11,8 @@ from pipeline.fills.base import Window
 from pipeline.pseudoholes import Placement
 from pipeline.references import ReferenceFill, Reliance
 from pipeline.restore import Draft, Task, where
-from pipeline.selftest import _careful
 from pipeline.trials import Trial, piece_gains, trials_of
+from pipeline.weighing import _careful
 
 SIDE = 96
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)

@@ -1,0 +1,265 @@
+"""How much of each reference and of the network an image gets, decided on what they make of hidden pixels.
+
+Weights follow the risk-averse rule mean + 2 standard errors, so a method must win reliably to be used at all; then they
+are lowered where single holes or pieces of the image pay for the average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.models.base import Inpainter
+from pipeline.quality.decide import Evidence, choose_weights, pooled, rising
+from pipeline.quality.situation import KNOTS, curves_of, hats
+from pipeline.references import REACH, RELIABILITY, UNUSED, ReferenceFill, Relation, Reliance, Siblings, consult
+from pipeline.restore import (
+    Recipe,
+    asked,
+    carried,
+    limited,
+    narrowed,
+    network_share,
+    refine,
+    with_network,
+    with_reference,
+)
+from pipeline.trials import (
+    NOTICEABLE_DB,
+    Drafts,
+    Trial,
+    evidence_of,
+    harmed,
+    hidden_of,
+    piece_gains,
+    row_of,
+    step_limit,
+)
+from pipeline.verdict import Row
+
+_SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
+_GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""What is tried to spare single pieces of the image the harm of a reference that helps on average."""
+_TOLERATED, _WORTH_DB = 0.02, 3.0
+"""Share of noticeably worse pieces that is taken for chance, and what one more percent must gain, in 1/100 dB."""
+_CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
+_HARMED = 0.1
+"""Share of single wide pseudo-holes that the network may make noticeably worse, in one channel, before its weights are
+lowered; they have won on average, so not to nothing."""
+
+Refined = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedGuide:
+    """A reference or auxiliary: its name in tables, its relation to the image (None: too few common pixels)."""
+
+    label: str
+    relation: Relation | Siblings | None
+
+
+def weigh_references(
+    trials: Sequence[Trial],
+    guides: Sequence[FittedGuide],
+    drafts: Drafts,
+    recipe: Recipe,
+    spread: NDArray[np.float64],
+) -> tuple[Recipe, list[Row], Drafts]:
+    """Weigh one guide after the other, each over what the earlier ones made."""
+    rows = []
+    for k, guide in enumerate(guides):
+        recipe, row, drafts = _weigh_reference(trials, k, guide, drafts, recipe, spread)
+        rows.append(row)
+    return recipe, rows, drafts
+
+
+def _weigh_reference(
+    trials: Sequence[Trial],
+    k: int,
+    fitted: FittedGuide,
+    drafts: Drafts,
+    recipe: Recipe,
+    spread: NDArray[np.float64],
+) -> tuple[Recipe, Row, Drafts]:
+    started = time.perf_counter()
+    if fitted.relation is None:
+        nan = float("nan")
+        name = f"{fitted.label}: too few pixels observed in both"
+        return recipe, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
+    results = []
+    for trial, draft in zip(trials, drafts, strict=True):
+        task = trial.placement.task
+        guide = task.guides[k]
+        results.append(consult(task.window, guide.values, guide.valid, fitted.relation, draft.mean, draft.reliability))
+    proposals = [np.where(r.usable, r.values, d.mean) for r, d in zip(results, drafts, strict=True)]
+    limit = step_limit(trials, drafts, proposals)
+    taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]
+    cells = [_reliance_cells(t, r) for t, r in zip(trials, results, strict=True)]
+    evidence = evidence_of(trials, drafts, taken, cells)
+    reliance = _careful(trials, drafts, results, taken, _reliance(evidence, limit))
+    mixed = [with_reference(d, r, k, reliance) for d, r in zip(drafts, results, strict=True)]
+    recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
+    row = row_of(fitted.label, trials, drafts, proposals, mixed, spread)
+    return recipe, replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started), mixed
+
+
+def _reliance_cells(trial: Trial, result: ReferenceFill) -> NDArray[np.float64]:
+    """Return the share of each cell in the hidden pixels: near with rising reliability, then far; none if unusable."""
+    hidden = trial.placement.hidden
+    reliability, distance = result.reliability[hidden], trial.place.distance[hidden]
+    position = np.interp(reliability, RELIABILITY, np.arange(len(RELIABILITY)))
+    level = np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(RELIABILITY))[:, None]))
+    level = level * result.usable[hidden]
+    reach = hats(distance, REACH)
+    return np.concatenate([level * reach[0], level * reach[1]])
+
+
+def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
+    """Decide the weights of a reference: none rises where reliability falls."""
+    weights = choose_weights(evidence)
+    counts = evidence.cells.sum(axis=1)
+    n = len(RELIABILITY)
+    rows = []
+    for part in (slice(0, n), slice(n, 2 * n)):
+        known = [0.0 if w is None and k == 0 else w for k, w in enumerate(weights[part])]
+        rows.append(rising(pooled(known), counts[part]) if any(w is not None for w in weights[part]) else None)
+    near, far = rows[0] or rows[1], rows[1] or rows[0]
+    if near is None or far is None:
+        return UNUSED
+    return Reliance(near=tuple(near), far=tuple(far), limit=limit)
+
+
+def _careful(
+    trials: Sequence[Trial],
+    drafts: Drafts,
+    results: Sequence[ReferenceFill],
+    taken: Sequence[NDArray[np.float32]],
+    reliance: Reliance,
+) -> Reliance:
+    """Scale the weights of a reference and gate them by region, so that what it gains is worth the pieces it harms.
+
+    The weights have won on average. Under a cloud of the reference an average says little: there the spline stands
+    only if the region as a whole is seen to be unreliable.
+    """
+    if reliance.highest == 0:
+        return reliance
+    error = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
+    around = [hidden_of(t, r.around) for t, r in zip(trials, results, strict=True)]
+    full = [
+        hidden_of(t, r.usable * reliance.ungated(r.reliability, d.place.distance) * (p - d.mean))
+        for t, d, r, p in zip(trials, drafts, results, taken, strict=True)
+    ]
+
+    def worth(scale: float, gate: float) -> float:
+        opened = [replace(reliance, gate=gate).open(a) for a in around]
+        after = [e + scale * o * step for e, o, step in zip(error, opened, full, strict=True)]
+        gains = piece_gains(trials, error, after)
+        harmed_share = float((gains < -NOTICEABLE_DB).mean()) if gains.size else 0.0
+        return float(gains.mean()) - _WORTH_DB * max(0.0, harmed_share - _TOLERATED) if gains.size else 0.0
+
+    tried = {(scale, gate): worth(scale, gate) for gate in _GATES for scale in _SCALES}
+    scale, gate = max(tried, key=lambda key: tried[key])
+    if tried[scale, gate] < 0:
+        return replace(UNUSED, limit=reliance.limit)
+    near, far = (tuple(round(scale * w, 3) for w in row) for row in (reliance.near, reliance.far))
+    return replace(reliance, near=near, far=far, gate=gate)
+
+
+def weigh_network(
+    trials: Sequence[Trial], model: Inpainter, drafts: Drafts, refined: Refined, recipe: Recipe, *, referenced: bool
+) -> Recipe:
+    """Return the recipe with weights of the network over the drafts: the image's own, or those with references.
+
+    Args:
+        trials: what is hidden.
+        model: the network.
+        drafts: what it starts from.
+        refined: what it makes of each, see `refined_by`.
+        recipe: decisions so far.
+        referenced: the drafts hold references; only pixels that these carry count, and only their weights are set.
+    """
+    proposals = proposals_of(trials, model, drafts, refined)
+    limit = recipe.network_limit if referenced else step_limit(trials, drafts, proposals)
+    taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]
+    cells = [_family_cells(t) for t in trials]
+    if referenced:
+        cells = [cell * hidden_of(t, carried(d.trust)) for cell, t, d in zip(cells, trials, drafts, strict=True)]
+    weights = choose_weights(evidence_of(trials, drafts, taken, cells))
+    rows, first = [], 0
+    for knots in KNOTS:
+        rows.append(pooled(weights[first : first + len(knots)]))
+        first += len(knots)
+    if all(w is None for w in weights[1 + len(KNOTS[1]) :]):
+        # nothing at an image edge could be hidden: such holes are deep ones of which less is known
+        rows[2] = [0.5 * w for w in rows[1]]
+
+    def lowered(share: float) -> Recipe:
+        factors = zip((1.0, share, share), rows, strict=True)
+        curves = curves_of([[round(factor * w, 3) for w in row] for factor, row in factors])
+        return replace(recipe, network_referenced=curves) if referenced else replace(recipe, network=curves)
+
+    return _cautious(trials, drafts, taken, [replace(lowered(share), network_limit=limit) for share in _CAUTION])
+
+
+def _cautious(
+    trials: Sequence[Trial], drafts: Drafts, taken: Sequence[NDArray[np.float32]], recipes: Sequence[Recipe]
+) -> Recipe:
+    """Return the first recipe that makes few single wide holes worse: an average hides the odd one out."""
+    before = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
+
+    def harm(recipe: Recipe) -> float:
+        moved = [
+            hidden_of(t, network_share(recipe, d) * (p - d.mean)) for t, d, p in zip(trials, drafts, taken, strict=True)
+        ]
+        return harmed(trials, before, [e + step for e, step in zip(before, moved, strict=True)])
+
+    return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
+
+
+def proposals_of(
+    trials: Sequence[Trial], model: Inpainter, drafts: Drafts, refined: Refined
+) -> list[NDArray[np.float32]]:
+    """Return the network's means where it was asked, the drafts' elsewhere."""
+    return [
+        np.where(asked(model, t.placement.task.window), mean, d.mean)
+        for t, d, (mean, _) in zip(trials, drafts, refined, strict=True)
+    ]
+
+
+def refined_by(model: Inpainter, trials: Sequence[Trial], drafts: Drafts, recipe: Recipe) -> Refined:
+    """Return the network's mean and raw standard error over each draft."""
+    return [
+        refine(model, [t.placement.task], [d.mean], narrowed(recipe, t.channels))[0]
+        for t, d in zip(trials, drafts, strict=True)
+    ]
+
+
+def networked(
+    trials: Sequence[Trial], model: Inpainter, drafts: Drafts, refined: Refined, recipe: Recipe
+) -> tuple[Drafts, list[NDArray[np.float32]]]:
+    """Return drafts and raw errors as a block would make them."""
+    if recipe.network_weight == 0:
+        return drafts, [draft.scale for draft in drafts]
+    mixed = [
+        with_network(d, mean, asked(model, t.placement.task.window), recipe)
+        for t, d, (mean, _) in zip(trials, drafts, refined, strict=True)
+    ]
+    return mixed, [raw for _, raw in refined]
+
+
+def _family_cells(trial: Trial) -> NDArray[np.float64]:
+    """Return the share of each knot of each family in the hidden pixels; knots see part of their neighbours' pixels."""
+    hidden = trial.placement.hidden
+    distance = trial.place.distance[hidden]
+    cells = []
+    for share, knots in zip(trial.place.shares, KNOTS, strict=True):
+        hat = hats(distance, knots)
+        wide = hat.copy()
+        wide[1:] += 0.5 * hat[:-1]
+        wide[:-1] += 0.5 * hat[1:]
+        cells.append(wide * share[hidden])
+    return np.concatenate(cells)
