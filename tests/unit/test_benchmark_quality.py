@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.quality import holes, scores, table
+from benchmarks.quality import experiments, holes, scores, table
 from benchmarks.quality.cases import Case
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.fills import regression, window_of
@@ -227,3 +227,43 @@ def test_a_case_that_fails_is_a_row_with_an_error(tmp_path):
     row = measure(case, Settings(out=tmp_path, state="test", reuse=False))
     assert "ZeroDivisionError" in row["error"]
     assert table.quality_table([row]) == []
+
+
+def test_a_judge_of_holes_beats_a_judge_of_files():
+    """Ours wins one hole, the fill the other: the best of each is above both."""
+    row = _row("cloud", "x", 0.02, {"a": 0.02})
+    row["methods"][OURS]["components"], row["methods"]["a"]["components"] = [[0.01], [0.04]], [[0.04], [0.01]]
+    gain = experiments._best_parts(row, "a")
+    assert gain == pytest.approx(0.5 * 10 * math.log10(4), abs=1e-6)
+
+
+def test_halves_share_nothing_and_miss_nothing():
+    """A chequerboard of blocks: either half has some of every hole that is wider than a block."""
+    hole = np.zeros((1, 80, 80), dtype=bool)
+    hole[:, 10:70, 10:70] = True
+    one, other = experiments._halves(Frame.of(_image(np.zeros((1, 80, 80), np.uint8)), hole))
+    assert not (one & other).any()
+    assert (one | other).sum() == hole.sum()
+    assert 0.4 < one.sum() / hole.sum() < 0.6
+
+
+@pytest.mark.parametrize(("loss", "usual"), [(3.0, False), (0.0, True)])
+def test_chance_explains_a_small_loss_and_no_large_one(loss, usual):
+    """Of five places two are unseen: a loss far above the spread between places is rare among random choices."""
+    rows = []
+    for k, place in enumerate("abcde"):
+        row = _row("cloud", place, 0.01 * 10 ** (0.1 * loss * (k >= 3)) * (1.2, 0.8, 1.3, 0.9, 1.1)[k], {"fill": 0.02})
+        rows.append(row | {"unseen": k >= 3})
+    ((_, _, result),) = experiments._unseen(rows)
+    share = float(result.split(" in ")[1].split(" %")[0])
+    assert (share > 20) is usual
+
+
+def test_a_relation_that_knows_the_truth_is_no_worse():
+    """Inside the hole the images are related in another way, which only a fit with the truth can tell."""
+    rng = np.random.default_rng(5)
+    other = ndimage.gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 2, 2)).astype(np.float32) * 100
+    hole = np.zeros((2, 96, 96), dtype=bool)
+    hole[:, 30:62, 30:62] = True
+    image = _image(np.where(hole, -other, other), guides=(Guide(values=other),))
+    assert experiments._with_truth(image, hole) > 0.5

@@ -181,6 +181,16 @@ def test_where_a_pixel_stands():
     assert open_below.shares[2, 0, 62:, 10:-10].max() == 0
 
 
+def test_a_thick_lost_slice_is_thin_and_far():
+    """Families count voxels, distances steps of the finest axis; five lost slices in a row are wide."""
+    hole = np.zeros((1, 30, 20, 20), bool)
+    hole[0, (5, 20, 21, 22, 23, 24)] = True
+    place = situation(~hole, hole, (5.0, 1.0, 1.0))
+    assert (place.shares[0, 0, 5] == 1).all()
+    assert (place.distance[0, 5] == 5).all()
+    assert (place.shares[0, 0, 22] == 0).all()
+
+
 def test_curves_are_continuous_and_exact_at_their_knots():
     """Linear in log distance between knots, constant beyond; a partition of unity decides them."""
     curve = Curve(knots=(1.0, 4.0, 16.0), values=(0.0, 1.0, 0.5))

@@ -28,6 +28,7 @@ from pipeline.restore import (
     filled,
     limited,
     mix,
+    network_share,
     where,
     with_network,
     with_reference,
@@ -223,6 +224,19 @@ def test_a_region_is_as_reliable_as_most_of_its_pixels_in_all_bands():
     usable[:, :, 32:] = False
     assert np.allclose(region(half, usable, (1, 1))[:, :, :32], 0.8, atol=1e-5)
     assert (region(half, usable, (1, 1))[:, :, 32:] == 0).all()
+
+
+def test_the_network_has_another_weight_where_references_carry_the_mean():
+    """From half the mean on that of references, without any its own, in between linear."""
+    recipe = replace(RECIPE, network=flat(0.8), network_referenced=flat(0.2))
+    window = _window()
+    draft = filled(recipe, window, window.values, where(window))
+    assert np.allclose(network_share(recipe, draft), 0.8)
+    trust = np.linspace(0, 1, draft.mean.size, dtype=np.float32).reshape(draft.mean.shape)
+    share = network_share(recipe, replace(draft, trust=trust))
+    assert np.allclose(share, 0.8 - 0.6 * np.minimum(2 * trust, 1), atol=1e-6)
+    assert recipe.network_weight == 0.8
+    assert replace(recipe, network=flat(0.0)).network_weight == 0.2
 
 
 def test_steps_that_were_never_tested_are_shortened():
