@@ -44,7 +44,7 @@ from pipeline.verdict import Row
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
 _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """What is tried to spare single pieces of the image the harm of a reference that helps on average."""
-_TOLERATED, _WORTH_DB = 0.02, 3.0
+_TOLERATED, _WORTH_DB = 0.02, 5.0
 """Share of noticeably worse pieces that is taken for chance, and what one more percent must gain, in 1/100 dB."""
 _CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
 _HARMED = 0.1
