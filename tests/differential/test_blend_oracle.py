@@ -60,7 +60,7 @@ def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("ndim", "block"), [(2, 19), (2, 64), (3, 10)])
 def test_blocks_give_what_the_whole_image_would(tmp_path, monkeypatch, ndim, block):
     """Bit for bit in all three layers, though blocks skip patches and see only their surroundings."""
-    monkeypatch.setattr("pipeline.selftest.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+    monkeypatch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
     plan = _plan(tmp_path, ndim, block)
     assert plan.recipe.network_weight == 0.6
     for number in range(len(plan.blocks)):

@@ -32,7 +32,7 @@ from tests.helpers import (
 @pytest.fixture
 def _everything_is_used(monkeypatch):
     """Give references and network a fixed part in the result, whatever the self-test says."""
-    monkeypatch.setattr("pipeline.selftest.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+    monkeypatch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
 
 
 def _scene(folder: Path, ndim: int) -> Path:
@@ -68,7 +68,7 @@ def _sets(*settings: str) -> list[str]:
 def flat(tmp_path_factory):
     """A raster scene and the hash of its plain run, with everything in use."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.selftest.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+        patch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
         config = _scene(tmp_path_factory.mktemp("flat"), 2)
         return config, _run(config)
 

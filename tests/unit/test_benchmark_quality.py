@@ -260,7 +260,7 @@ def test_chance_explains_a_small_loss_and_no_large_one(loss, usual):
 
 
 def test_a_relation_that_knows_the_truth_is_no_worse():
-    """What the other date shows in the hole it shows nowhere else: only a fit with the truth tells what it stands for."""
+    """What the other date shows in the hole it shows nowhere else: only a fit with the truth knows what that means."""
     rng = np.random.default_rng(5)
     other = ndimage.gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 2, 2)).astype(np.float32) * 100
     hole = np.zeros((2, 96, 96), dtype=bool)

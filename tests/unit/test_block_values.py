@@ -13,7 +13,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.masks.base import FILL, KEEP, NEVER
-from pipeline.plan import ModelRef, Plan, SourceRef, load_plan
+from pipeline.plan import PLAN_VERSION, ModelRef, Plan, SourceRef, load_plan
 from pipeline.restore import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED, Recipe
 from tests.fake_source import raster_space
 
@@ -157,7 +157,7 @@ def test_where_it_runs_is_no_part_of_the_key(tmp_path):
 def test_a_plan_of_another_version_is_refused(tmp_path):
     """Exit 6 and what to do: its numbers may mean something else."""
     path = _plan(str(tmp_path)).save()
-    path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
+    path.write_text(path.read_text().replace(f'"version": {PLAN_VERSION}', '"version": 99'))
     with pytest.raises(OutputConflict, match=r"version 99.*--overwrite"):
         load_plan(tmp_path)
 
