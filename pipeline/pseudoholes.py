@@ -100,8 +100,9 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
             continue
         inside = _depth_inside(planes, sampling)
         depths.append(inside[union])
-        core = union & (_depth_inside(planes, np.ones(union.ndim)) > _THIN)
-        slim = union & (distance_transform_edt(~core, sampling=sampling) > _APART) if core.any() else union
+        pixels_deep = inside if (sampling == 1).all() else _depth_inside(planes, np.ones(union.ndim))
+        core = union & (pixels_deep > _THIN)
+        slim = union & (distance_transform_edt(~core) > _APART) if core.any() else union
         if slim.any():
             thin.append(planes & slim)
             thin_depths.append(inside[slim])
@@ -196,7 +197,7 @@ def _concerned(hole: Mask, hidden: Mask) -> Mask:
 
 def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
     hidden = np.zeros(window.valid.shape, dtype=np.bool_)
-    apart = _apart(window)
+    crowded = bool(window.hole.any(axis=0).mean() > _CROWDED)
     observed = max(int(window.valid.sum()), 1)
     sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
     if shapes.deep:
@@ -206,25 +207,26 @@ def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
             chance = sizes / sizes.sum() if attempt == 0 else None
             shape = shapes.deep[int(rng.choice(len(sizes), p=chance))]
             layer = _lay(shape, window, hidden, sides, rng)
-            if layer is not None and apart:
+            if layer is not None and not crowded and _of_single_channels([shape.mask]):
                 layer &= ~(window.hole | hidden).any(axis=0)
             if layer is not None and (hidden | layer).sum() <= _MOST * observed:
                 hidden |= layer
             if hidden.sum() > _DEEP_SHARE * observed:
                 break
     if shapes.thin:
+        apart = not crowded and _of_single_channels(shapes.thin)
         hidden |= _sprinkle(shapes, window, hidden, rng, apart=apart)
     return hidden
 
 
-def _apart(window: Window) -> bool:
-    """Say whether what one channel has lost may only be hidden where the others are observed.
+def _of_single_channels(masks: Sequence[Mask]) -> bool:
+    """Say whether most pixels of holes `(n_state, *spatial)` are observed in some channel.
 
-    Holes of single channels (one time point, one detector) are restored from the others; hiding several of them at a
-    place at random would test something else. Where some channel is missing nearly everywhere, it cannot be avoided.
+    Such holes (one time point, one detector) are restored from the other channels; hiding several of them at a place at
+    random would test something else.
     """
-    differ = bool((window.hole != window.hole[:1]).any())
-    return differ and not window.hole.any(axis=0).mean() > _CROWDED
+    union = sum(int(mask.any(axis=0).sum()) for mask in masks)
+    return sum(int(mask.all(axis=0).sum()) for mask in masks) < 0.5 * union
 
 
 def _lay(shape: Shape, window: Window, hidden: Mask, sides: Sides, rng: np.random.Generator) -> Mask | None:
@@ -276,19 +278,21 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
 def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator, *, apart: bool) -> Mask:
     """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out.
 
+    With `apart` no pixel is hidden in a channel where another one has a hole, unless the pattern has both.
+
     Whole pieces of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from
     observed pixels as those of real thin holes.
     """
     free = window.valid & ~hidden
     if apart:
-        free &= ~(window.hole | hidden).any(axis=0)
+        free = free & ~(window.hole | hidden).any(axis=0)
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
     cube = np.ones((3,) * len(window.spacing))
     near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
-        layer = _rolled(pattern, hidden.shape, rng) & free & ~(result.any(axis=0) if apart else result)
+        layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
         labels, count = label(layer.any(axis=0), np.ones((3,) * len(window.spacing)))
         if not count:
             continue
@@ -306,22 +310,21 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         # single dead pixels take many layers until there are enough to count on
         if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
             break
-    if apart:
-        return result
     chance = result.sum() / max(int(offered.sum()), 1)
     single = offered & (rng.random(hidden.shape[1:]) < chance)
     return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
 
 
 def _mean_distance(window: Window, hidden: Mask) -> float:
-    """Return how far hidden pixels lie from observed ones on average, infinite without any."""
-    left = (window.valid & ~hidden).any(axis=0)
-    where = hidden.any(axis=0)
-    step = min(window.spacing)
-    sampling = [s / step for s in window.spacing]
-    return (
-        float(distance_transform_edt(~left, sampling=sampling)[where].mean()) if where.any() and left.any() else np.inf
-    )
+    """Return how far hidden pixels lie from observed ones of their channel on average, infinite without any."""
+    sampling = [s / min(window.spacing) for s in window.spacing]
+    distances: list[NDArray[np.float64]] = []
+    for c, where in enumerate(hidden):
+        left = window.valid[c] & ~where
+        same = c > 0 and np.array_equal(where, hidden[c - 1]) and np.array_equal(window.valid[c], window.valid[c - 1])
+        if not same and where.any() and left.any():
+            distances.append(distance_transform_edt(~left, sampling=sampling)[where])
+    return float(np.concatenate(distances).mean()) if distances else np.inf
 
 
 def _rolled(pattern: Mask, full: tuple[int, ...], rng: np.random.Generator) -> Mask:

@@ -186,7 +186,8 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     used = zip(recipe.relations, recipe.references, task.guides, strict=True)
     for k, (relation, reliance, guide) in enumerate(used):
         if relation is not None and reliance.highest > 0:
-            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+            seen, standing = (guide.values, guide.valid), draft.reliability
+            result = consult(window, *seen, relation, draft.mean, standing, regional=reliance.gate > 0)
             draft = with_reference(draft, result, k, reliance)
     return draft
 

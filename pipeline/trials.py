@@ -26,7 +26,11 @@ _CLEARLY = 0.7
 """Share of the squared error of limited steps that full ones must stay below for the limit to go."""
 _FEWEST = 64
 NOTICEABLE_DB = 0.05
+"""What a hole or piece may lose without being called worse."""
 _HOLE, _PIECE = 16, 32
+"""Hidden pixels below which a hole or piece is not looked at."""
+_STEADY = 0.05
+"""Share of the typical squared error of a channel that is added to a piece's own."""
 
 Drafts = list[Draft]
 
@@ -219,29 +223,51 @@ def harmed(
     return worse / total if total else float("nan")
 
 
-def piece_gains(
-    trials: Sequence[Trial], before: Sequence[NDArray[np.floating]], after: Sequence[NDArray[np.floating]]
-) -> NDArray[np.float64]:
-    """Return the gain in dB of each piece of each placement, mean over the channels hidden there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """Hidden pixels by piece of each placement and channel, to see which pieces a change makes worse.
 
-    `before` and `after` are the errors on the hidden pixels of each trial. Pieces of fewer than 32 hidden pixels in
-    every channel are left out.
+    Attributes:
+        cell: `(n,)`, number of the piece and channel of each hidden pixel.
+        count: `(pieces, c)`, hidden pixels.
+        before: the same, sum of squared errors before the change.
+        steady: the same, added to both sums: pieces with next to no error must not decide.
     """
-    gains = []
-    for trial, old, new in zip(trials, before, after, strict=True):
-        _, piece = np.unique(hidden_of(trial, trial.unit), return_inverse=True)
-        channel = np.nonzero(trial.placement.hidden)[0]
-        shape = (int(piece.max(initial=-1)) + 1, len(trial.placement.hidden))
-        cell = piece * shape[1] + channel
-        count, *squares = (
-            np.bincount(cell, weights=w, minlength=shape[0] * shape[1]).reshape(shape)
-            for w in (None, old.astype(np.float64) ** 2, new.astype(np.float64) ** 2)
-        )
-        decibel = 10 * np.log10(np.maximum(squares[0], 1e-30) / np.maximum(squares[1], 1e-30))
-        there = count > 0
-        mean = np.where(there, decibel, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-        gains.append(mean[count.max(axis=1, initial=0) >= _PIECE])
-    return np.concatenate(gains)
+
+    cell: NDArray[np.intp]
+    count: NDArray[np.float64]
+    before: NDArray[np.float64]
+    steady: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], errors: Sequence[NDArray[np.floating]]) -> Pieces:
+        """Sort the hidden pixels of trials; `errors` are those before the change."""
+        channels = 1 + max(max(t.channels) for t in trials)
+        cells, first = [], 0
+        for trial in trials:
+            _, piece = np.unique(hidden_of(trial, trial.unit), return_inverse=True)
+            cells.append((first + piece) * channels + _channel_of(trial))
+            first += int(piece.max(initial=-1)) + 1
+        cell = np.concatenate(cells)
+        shape = (first, channels)
+        count = np.bincount(cell, minlength=first * channels).reshape(shape).astype(np.float64)
+        squares = np.concatenate(errors).astype(np.float64) ** 2
+        before = np.bincount(cell, weights=squares, minlength=first * channels).reshape(shape).astype(np.float64)
+        typical = before.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+        return cls(cell=cell, count=count, before=before, steady=_STEADY * typical * count)
+
+    def gains(self, errors: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the gain in dB of each piece, mean over channels with at least 32 hidden pixels there.
+
+        `errors` `(n,)` are those after the change, of all trials.
+        """
+        squares = errors.astype(np.float64) ** 2
+        after = np.bincount(self.cell, weights=squares, minlength=self.count.size).reshape(self.count.shape)
+        old, new = (np.maximum(part + self.steady, 1e-30) for part in (self.before, after))
+        there = self.count >= _PIECE
+        total = np.where(there, 10 * np.log10(old / new), 0.0).sum(axis=1)
+        some = there.any(axis=1)
+        return np.asarray(total[some] / there[some].sum(axis=1))
 
 
 def channel_units(trials: Sequence[Trial], errors: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:

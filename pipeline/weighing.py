@@ -18,6 +18,7 @@ from pipeline.quality.decide import Evidence, choose_weights, pooled, rising
 from pipeline.quality.situation import KNOTS, curves_of, hats
 from pipeline.references import REACH, RELIABILITY, UNUSED, ReferenceFill, Relation, Reliance, Siblings, consult
 from pipeline.restore import (
+    Draft,
     Recipe,
     asked,
     carried,
@@ -31,11 +32,11 @@ from pipeline.restore import (
 from pipeline.trials import (
     NOTICEABLE_DB,
     Drafts,
+    Pieces,
     Trial,
     evidence_of,
     harmed,
     hidden_of,
-    piece_gains,
     row_of,
     step_limit,
 )
@@ -44,8 +45,8 @@ from pipeline.verdict import Row
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
 _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """What is tried to spare single pieces of the image the harm of a reference that helps on average."""
-_TOLERATED, _WORTH_DB = 0.02, 5.0
-"""Share of noticeably worse pieces that is taken for chance, and what one more percent must gain, in 1/100 dB."""
+_TOLERATED, _PRICE_DB = 0.02, 5.0
+"""Share of noticeably worse pieces that is taken for chance, and the mean gain at which all pieces might be worse."""
 _CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
 _HARMED = 0.1
 """Share of single wide pseudo-holes that the network may make noticeably worse, in one channel, before its weights are
@@ -147,19 +148,22 @@ def _careful(
     """
     if reliance.highest == 0:
         return reliance
-    error = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
-    around = [hidden_of(t, r.around) for t, r in zip(trials, results, strict=True)]
-    full = [
-        hidden_of(t, r.usable * reliance.ungated(r.reliability, d.place.distance) * (p - d.mean))
-        for t, d, r, p in zip(trials, drafts, results, taken, strict=True)
-    ]
+    errors = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
+    pieces, error = Pieces.of(trials, errors), np.concatenate(errors)
+    around = np.concatenate([hidden_of(t, r.around) for t, r in zip(trials, results, strict=True)])
+    step = np.concatenate(
+        [
+            hidden_of(t, r.usable * reliance.ungated(r.reliability, d.place.distance) * (p - d.mean))
+            for t, d, r, p in zip(trials, drafts, results, taken, strict=True)
+        ]
+    )
 
     def worth(scale: float, gate: float) -> float:
-        opened = [replace(reliance, gate=gate).open(a) for a in around]
-        after = [e + scale * o * step for e, o, step in zip(error, opened, full, strict=True)]
-        gains = piece_gains(trials, error, after)
-        harmed_share = float((gains < -NOTICEABLE_DB).mean()) if gains.size else 0.0
-        return float(gains.mean()) - _WORTH_DB * max(0.0, harmed_share - _TOLERATED) if gains.size else 0.0
+        gains = pieces.gains(error + scale * replace(reliance, gate=gate).open(around) * step)
+        if not gains.size:
+            return 0.0
+        worse = float((gains < -NOTICEABLE_DB).mean())
+        return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
 
     tried = {(scale, gate): worth(scale, gate) for gate in _GATES for scale in _SCALES}
     scale, gate = max(tried, key=lambda key: tried[key])
@@ -202,20 +206,31 @@ def weigh_network(
         curves = curves_of([[round(factor * w, 3) for w in row] for factor, row in factors])
         return replace(recipe, network_referenced=curves) if referenced else replace(recipe, network=curves)
 
-    return _cautious(trials, drafts, taken, [replace(lowered(share), network_limit=limit) for share in _CAUTION])
+    recipes = [replace(lowered(share), network_limit=limit) for share in _CAUTION]
+    return _cautious(trials, drafts, taken, recipes, referenced=referenced)
 
 
 def _cautious(
-    trials: Sequence[Trial], drafts: Drafts, taken: Sequence[NDArray[np.float32]], recipes: Sequence[Recipe]
+    trials: Sequence[Trial],
+    drafts: Drafts,
+    taken: Sequence[NDArray[np.float32]],
+    recipes: Sequence[Recipe],
+    *,
+    referenced: bool,
 ) -> Recipe:
-    """Return the first recipe that makes few single wide holes worse: an average hides the odd one out."""
+    """Return the first recipe that makes few single wide holes worse: an average hides the odd one out.
+
+    With `referenced` only what is done to pixels that references carry counts: the other weights are decided already.
+    """
     before = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
 
+    def step(recipe: Recipe, draft: Draft, proposal: NDArray[np.float32]) -> NDArray[np.float32]:
+        share = network_share(recipe, draft)
+        return (carried(draft.trust) * share if referenced else share) * (proposal - draft.mean)
+
     def harm(recipe: Recipe) -> float:
-        moved = [
-            hidden_of(t, network_share(recipe, d) * (p - d.mean)) for t, d, p in zip(trials, drafts, taken, strict=True)
-        ]
-        return harmed(trials, before, [e + step for e, step in zip(before, moved, strict=True)])
+        moved = [hidden_of(t, step(recipe, d, p)) for t, d, p in zip(trials, drafts, taken, strict=True)]
+        return harmed(trials, before, [e + move for e, move in zip(before, moved, strict=True)])
 
     return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
 

@@ -24,7 +24,8 @@ _THIN = 2.5
 """Greatest distance to observed pixels, in pixels along any axis, of a hole that is thin all over: a lost slice is thin
 however thick it is."""
 _CORE_REACH = (3.0, 5.0)
-"""Within the first of these distances from a core deeper than `_THIN` a pixel is deep, beyond the second thin."""
+"""Within the first of these distances, in pixels, from a core deeper than `_THIN` a pixel is deep, beyond the second
+thin."""
 _SMOOTH = 5
 _MARCH = 48
 
@@ -145,13 +146,14 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
 def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
     depth, nearest = distance_transform_edt(~valid, sampling=sampling, return_indices=True)
     depth = depth.astype(np.float32)
-    core = hole & (pixels_deep(valid, depth, sampling) > _THIN)
+    pixels_deep = depth if (sampling == 1).all() else distance_transform_edt(~valid)
+    core = hole & (pixels_deep > _THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
     if not core.any():
         shares[0] = 1.0
         return depth, shares
     near, far = _CORE_REACH
-    thin = np.clip((distance_transform_edt(~core, sampling=sampling) - near) / (far - near), 0.0, 1.0)
+    thin = np.clip((distance_transform_edt(~core) - near) / (far - near), 0.0, 1.0)
     behind = np.zeros(hole.shape, dtype=np.float64)
     behind[hole] = _nothing_behind(hole, valid, nearest, edges)
     if behind.any():
@@ -163,13 +165,6 @@ def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: Ope
     shares[2] = (1.0 - thin) * behind
     shares[1] = 1.0 - shares[0] - shares[2]
     return depth, shares
-
-
-def pixels_deep(valid: Mask, depth: NDArray[np.floating], sampling: NDArray[np.float64]) -> NDArray[np.floating]:
-    """Return the distance to observed pixels with every axis in pixels; `depth` is that in steps of the finest axis."""
-    if (sampling == 1).all():
-        return depth
-    return np.asarray(distance_transform_edt(~valid))
 
 
 def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.integer], edges: OpenEdges) -> NDArray[np.bool_]:

@@ -22,7 +22,6 @@ _WIDER = 0.2
 _FEATHER = 6.0
 """Pixels over which the estimate fades into the base fill beside hole pixels that the reference does not see."""
 
-
 _INFLATION = 1.5
 """Error of a prediction over its misfit on the pixels that it was fitted on (measured 1.3 to 1.8 on date pairs)."""
 _SMOOTH = 1.0 / 3.0
@@ -42,7 +41,7 @@ class ReferenceFill:
             to that of a local mean: 0.5 if they are equal, 0.9 at a third. Low where the scene changed or the
             reference is cloudy, 0 where not usable.
         around: float32 `(c, *spatial)` in [0, 1]; reliability of the region around each pixel, see `region`; 0 where
-            not usable, and before the reference was compared with what else there is (`consult`).
+            not usable, and until the reference was compared with what else there is (`consult`).
     """
 
     values: NDArray[np.float32]

@@ -89,6 +89,18 @@ def test_a_thick_lost_slice_is_as_thin_as_a_thin_one():
     assert not shapes.deep
     assert len(shapes.thin) == 1
     assert shapes.thin_distance == pytest.approx(6.0)
+    hole[0, 14:19] = True
+    (deep,) = collect([(hole, sides)], (6.0, 1.0, 1.0)).deep
+    assert deep.mask.shape[1] == 5, "a gap of five slices is one wide hole"
+
+
+def test_a_cloud_is_hidden_whole_though_a_band_has_dead_lines():
+    """What hides all bands is no loss of one channel: it is laid over the dead lines of another place."""
+    grid = np.hypot(*np.meshgrid(np.arange(96) - 30, np.arange(96) - 30, indexing="ij"))
+    hole = np.broadcast_to(grid < 18, (2, *SHAPE)).copy()
+    hole[0, 5::12] = True
+    deepest = max(distance_transform_edt(one.hidden[1]).max() for one in _placements(hole))
+    assert deepest > 12
 
 
 def test_only_what_depends_on_hidden_pixels_is_filled_again():

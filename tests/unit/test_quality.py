@@ -188,7 +188,7 @@ def test_a_thick_lost_slice_is_thin_and_far():
     place = situation(~hole, hole, (5.0, 1.0, 1.0))
     assert (place.shares[0, 0, 5] == 1).all()
     assert (place.distance[0, 5] == 5).all()
-    assert (place.shares[0, 0, 22] == 0).all()
+    assert (place.shares[0, 0, 20:25] == 0).all()
 
 
 def test_curves_are_continuous_and_exact_at_their_knots():

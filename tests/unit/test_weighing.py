@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.fills.base import Window
+from pipeline.fills.base import FillSpec, Window
 from pipeline.pseudoholes import Placement
 from pipeline.references import ReferenceFill, Reliance
-from pipeline.restore import Draft, Task, where
-from pipeline.trials import Trial, piece_gains, trials_of
-from pipeline.weighing import _careful
+from pipeline.restore import Draft, Recipe, Task, network_share, where
+from pipeline.trials import Pieces, Trial, trials_of
+from pipeline.weighing import _careful, weigh_network
 
 SIDE = 96
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -55,15 +55,50 @@ def _says(values: np.ndarray, around: np.ndarray, trial: Trial) -> ReferenceFill
     )
 
 
+def _errors(trials: list[Trial], field: np.ndarray) -> list[np.ndarray]:
+    return [np.broadcast_to(field, t.placement.hidden.shape)[t.placement.hidden] for t in trials]
+
+
 def test_a_piece_is_scored_by_its_mean_over_channels():
-    """Errors ten times smaller in one channel and the same in the other are 10 dB; tiny pieces do not count."""
+    """Errors ten times smaller in one channel and the same in the other are close to 10 dB; few pixels do not count."""
     trials = _trials()
-    before = [np.ones(int(t.placement.hidden.sum())) for t in trials]
-    channel = np.nonzero(trials[0].placement.hidden)[0]
-    after = [np.where(channel == 0, 0.1, 1.0)] * 2
-    gains = piece_gains(trials, before, after)
-    assert gains.size == 2 * 16
-    assert np.allclose(gains, 10.0)
+    before = _errors(trials, np.ones(1))
+    pieces = Pieces.of(trials, before)
+    after = np.concatenate(_errors(trials, np.reshape([0.1, 1.0], (2, 1, 1))))
+    assert pieces.gains(after).size == 2 * 16
+    assert np.allclose(pieces.gains(after), 5 * np.log10(1.05 / 0.06))
+    assert np.allclose(pieces.gains(np.concatenate(before)), 0)
+
+
+def test_a_piece_with_next_to_no_error_does_not_decide():
+    """A reference that halves the error is kept though it is far off in a flat corner, where nothing was wrong."""
+    trials = _trials()
+    flat = np.zeros((2, SIDE, SIDE), bool)
+    flat[:, :24, :24] = True
+    before = np.where(flat, 1e-6, 1.0).astype(np.float32)
+    drafts = [replace(d, mean=before) for d in _drafts(trials)]
+    values = np.where(flat, 1e-2, 0.5).astype(np.float32)
+    results = [_says(values, np.full(flat.shape, 0.6), t) for t in trials]
+    assert _careful(trials, drafts, results, [values] * 2, HALF) == HALF
+
+
+def test_the_network_is_weighed_apart_under_references():
+    """It is right where references carry the mean and wrong elsewhere: each side gets the weight it deserves."""
+    trials = _trials()
+    carried = np.zeros((2, SIDE, SIDE), np.float32)
+    carried[:, :, SIDE // 2 :] = 1
+    own = _drafts(trials)
+    helped = [replace(d, trust=carried) for d in own]
+    refined = [(np.where(carried > 0, np.float32(0), np.float32(3)), np.ones_like(carried))] * 2
+    recipe = Recipe(fill=FillSpec("nearest"), floor=(1, 1), typical=(1, 1), low=(-9, -9), high=(9, 9))
+    recipe = weigh_network(trials, object(), own, refined, recipe, referenced=False)
+    assert recipe.network.highest == 0
+    recipe = weigh_network(trials, object(), helped, refined, recipe, referenced=True)
+    assert recipe.network.highest == 0
+    assert min(recipe.network_referenced.deep.values) == 1
+    share = network_share(recipe, helped[0])
+    assert (share[:, 30:60, SIDE // 2 : 80] == 1).all()
+    assert (share[:, :, : SIDE // 2] == 0).all()
 
 
 @pytest.mark.parametrize("told", [True, False])
