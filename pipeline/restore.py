@@ -172,7 +172,9 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
     return [
-        finish(recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw)
+        finish(
+            recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw_of(recipe, draft, raw)
+        )
         for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
     ]
 
@@ -291,6 +293,13 @@ def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
         return own
     weight = own + carried(draft.trust) * (recipe.network_referenced.at(draft.place) - own)
     return np.asarray(weight, dtype=np.float32)
+
+
+def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the raw error to calibrate, `raw` is the network's; where it has no say beside references, the draft's."""
+    if recipe.network_referenced is None or recipe.network_referenced.highest > 0 or not draft.trust.any():
+        return raw
+    return np.asarray(raw + carried(draft.trust) * (draft.scale - raw), dtype=np.float32)
 
 
 def carried(trust: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from pipeline.restore import (
     limited,
     narrowed,
     network_share,
+    raw_of,
     refine,
     with_network,
     with_reference,
@@ -263,7 +264,7 @@ def networked(
         with_network(d, mean, asked(model, t.placement.task.window), recipe)
         for t, d, (mean, _) in zip(trials, drafts, refined, strict=True)
     ]
-    return mixed, [raw for _, raw in refined]
+    return mixed, [raw_of(recipe, d, raw) for d, (_, raw) in zip(drafts, refined, strict=True)]
 
 
 def _family_cells(trial: Trial) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ from pipeline.restore import (
     limited,
     mix,
     network_share,
+    raw_of,
     where,
     with_network,
     with_reference,
@@ -416,3 +417,15 @@ def test_too_little_to_test_with_uses_the_default():
     verdict = judge(_placements(1), FILLS, [], Stub(), RECIPE, SPREAD)
     assert verdict.recipe == RECIPE
     assert "too few observed pixels" in verdict.note
+
+
+def test_error_bars_of_references_are_not_the_networks():
+    """Where the network has no say beside references its stated error says nothing; elsewhere it stands."""
+    window = _window()
+    draft = filled(RECIPE, window, window.values, where(window))
+    draft = replace(draft, scale=np.full_like(draft.mean, 10.0), trust=np.full_like(draft.mean, 0.25))
+    raw = np.full_like(draft.mean, 2.0)
+    silent = replace(RECIPE, network=flat(0.5), network_referenced=flat(0.0))
+    assert np.allclose(raw_of(silent, draft, raw), 6.0)
+    assert raw_of(replace(silent, network_referenced=flat(0.1)), draft, raw) is raw
+    assert raw_of(replace(silent, network_referenced=None), draft, raw) is raw
