@@ -55,13 +55,13 @@ def _cpu_seconds(*arguments: str) -> float:
 
 
 def test_help_is_instant():
-    """At most twelve times the processor time of a bare interpreter, about 0.2 s; best of five, side by side.
+    """At most 25 times the processor time of a bare interpreter, about 0.3 s; best of five, side by side.
 
     A number of seconds would measure the machine and its other tenants.
     """
     pairs = [(_cpu_seconds("-m", "pipeline", "--help"), _cpu_seconds("-c", "pass")) for _ in range(5)]
     helped, bare = (min(times) for times in zip(*pairs, strict=True))
-    assert helped < 12 * bare
+    assert helped < 25 * bare
 
 
 def test_help_imports_nothing_heavy():
