@@ -17,7 +17,7 @@ from pipeline.models.base import Inpainter, Patch
 from pipeline.quality.calibration import Calibration
 from pipeline.quality.normalise import local_statistics
 from pipeline.quality.situation import Curves, Situation, blended, flat, situation
-from pipeline.references import ReferenceFill, Relation, Reliance, Siblings, compared, consult
+from pipeline.references import ReferenceFill, Relation, Reliance, Siblings, compared, consult, region
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
@@ -188,9 +188,8 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     used = zip(recipe.relations, recipe.references, task.guides, strict=True)
     for k, (relation, reliance, guide) in enumerate(used):
         if relation is not None and reliance.highest > 0:
-            seen, standing = (guide.values, guide.valid), draft.reliability
-            result = consult(window, *seen, relation, draft.mean, standing, regional=reliance.gate > 0)
-            draft = with_reference(draft, result, k, reliance)
+            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+            draft = with_reference(draft, result, k, reliance, window.spacing)
     return draft
 
 
@@ -233,13 +232,13 @@ def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Sit
     )
 
 
-def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Reliance) -> Draft:
+def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Reliance, spacing: Sequence[float]) -> Draft:
     """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
     if reliance.highest == 0:
         return draft
-    weight = np.where(
-        result.usable, reliance.at(result.reliability, result.around, draft.place.distance), np.float32(0)
-    )
+    weight = np.where(result.usable, reliance.at(result.reliability, draft.place.distance), np.float32(0))
+    if reliance.gate > 0:
+        weight = reliance.open(region(result.reliability, result.usable, spacing)) * weight
     brought = weight * result.trust
     left = draft.lead * (1 - brought)
     leads = (brought >= _NAMED) & (brought >= left)

@@ -72,18 +72,14 @@ def judge(
     recipe, rows = _choose_fills(trials, candidates, recipe, spread, forced=forced)
     alone = [_filled(recipe, trial) for trial in trials]
     recipe, tools, drafts = weigh_references(trials, guides, alone, recipe, spread)
-    if model is None:
-        raws = plain_raws = [draft.scale for draft in drafts]
-    else:
+    made: tuple[Result, Result] = ((drafts, [d.scale for d in drafts]), (alone, [d.scale for d in alone]))
+    if model is not None:
         trials, drafts, alone = rotated(trials, drafts, alone)
-        recipe, row, (drafts, raws), (alone, plain_raws) = _with_network(trials, model, (drafts, alone), recipe, spread)
+        recipe, row, made = _with_network(trials, model, (drafts, alone), recipe, spread)
         tools.append(row)
     # pixels that no reference sees lie at the edges of its own mask: they say little about the middle of a cloud that
     # hides both dates, so what the image alone makes of all of them counts
-    tested, plain = (
-        [tested_on(*one, recipe) for one in zip(trials, *made, strict=True)]
-        for made in ((drafts, raws), (alone, plain_raws))
-    )
+    tested, plain = ([tested_on(*one, recipe) for one in zip(trials, *result, strict=True)] for result in made)
     sparse = _sparse(placements)
     recipe = calibrated(recipe, tested, plain, sparse=sparse)
     return Verdict(
@@ -193,7 +189,7 @@ def _with_network(
     drafts: tuple[Drafts, Drafts],
     recipe: Recipe,
     spread: NDArray[np.float64],
-) -> tuple[Recipe, Row, Result, Result]:
+) -> tuple[Recipe, Row, tuple[Result, Result]]:
     """Weigh the network over what the image alone gives, then over the references.
 
     Args:
@@ -217,4 +213,4 @@ def _with_network(
     proposals = proposals_of(trials, model, before, refined)
     row = row_of(f"network {model.name}", trials, before, proposals, mixed[0], spread)
     row = replace(row, chosen=recipe.network_weight > 0, seconds=time.perf_counter() - started)
-    return recipe, row, mixed, networked(trials, model, alone, own, recipe)
+    return recipe, row, (mixed, networked(trials, model, alone, own, recipe))

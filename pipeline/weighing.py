@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.models.base import Inpainter
 from pipeline.quality.decide import Evidence, choose_weights, pooled, rising
 from pipeline.quality.situation import KNOTS, curves_of, hats
-from pipeline.references import REACH, RELIABILITY, UNUSED, ReferenceFill, Relation, Reliance, Siblings, consult
+from pipeline.references import REACH, RELIABILITY, UNUSED, ReferenceFill, Relation, Reliance, Siblings, consult, region
 from pipeline.restore import (
     Draft,
     Recipe,
@@ -103,7 +103,8 @@ def _weigh_reference(
     cells = [_reliance_cells(t, r) for t, r in zip(trials, results, strict=True)]
     evidence = evidence_of(trials, drafts, taken, cells)
     reliance = _careful(trials, drafts, results, taken, _reliance(evidence, limit))
-    mixed = [with_reference(d, r, k, reliance) for d, r in zip(drafts, results, strict=True)]
+    spacing = trials[0].placement.task.window.spacing
+    mixed = [with_reference(d, r, k, reliance, spacing) for d, r in zip(drafts, results, strict=True)]
     recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
     row = row_of(fitted.label, trials, drafts, proposals, mixed, spread)
     return recipe, replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started), mixed
@@ -151,10 +152,15 @@ def _careful(
         return reliance
     errors = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
     pieces, error = Pieces.of(trials, errors), np.concatenate(errors)
-    around = np.concatenate([hidden_of(t, r.around) for t, r in zip(trials, results, strict=True)])
+    around = np.concatenate(
+        [
+            hidden_of(t, region(r.reliability, r.usable, t.placement.task.window.spacing))
+            for t, r in zip(trials, results, strict=True)
+        ]
+    )
     step = np.concatenate(
         [
-            hidden_of(t, r.usable * reliance.ungated(r.reliability, d.place.distance) * (p - d.mean))
+            hidden_of(t, r.usable * reliance.at(r.reliability, d.place.distance) * (p - d.mean))
             for t, d, r, p in zip(trials, drafts, results, taken, strict=True)
         ]
     )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.relation import Relation
-from pipeline.references.reliance import region
 from pipeline.references.siblings import Siblings, sibling_fill
 
 
@@ -21,8 +20,6 @@ def consult(
     relation: Relation | Siblings,
     base: NDArray[np.float32],
     standing: NDArray[np.float32],
-    *,
-    regional: bool = True,
 ) -> ReferenceFill:
     """Return what a guide says about the holes of a window; see `reference_fill`.
 
@@ -36,15 +33,12 @@ def consult(
         base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
         standing: float32 like `base`, reliability of what came before; 0.5 where it is a single-image fill. The
             guide's own reliability is relative to it: 0.5 where both are equally good.
-        regional: whether anybody asks for the reliability of the region; else it stays 0.
     """
     if isinstance(relation, Siblings):
         result = sibling_fill(window, relation, base)
     else:
         result = reference_fill(window, values, valid, relation, base)
-    reliability = compared(result.reliability, standing)
-    result = replace(result, reliability=reliability)
-    return replace(result, around=region(reliability, result.usable, window.spacing)) if regional else result
+    return replace(result, reliability=compared(result.reliability, standing))
 
 
 def compared(reliability: NDArray[np.float32], standing: NDArray[np.float32]) -> NDArray[np.float32]:

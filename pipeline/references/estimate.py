@@ -22,6 +22,7 @@ _WIDER = 0.2
 _FEATHER = 6.0
 """Pixels over which the estimate fades into the base fill beside hole pixels that the reference does not see."""
 
+
 _INFLATION = 1.5
 """Error of a prediction over its misfit on the pixels that it was fitted on (measured 1.3 to 1.8 on date pairs)."""
 _SMOOTH = 1.0 / 3.0
@@ -40,15 +41,12 @@ class ReferenceFill:
         reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the squared error to expect relative
             to that of a local mean: 0.5 if they are equal, 0.9 at a third. Low where the scene changed or the
             reference is cloudy, 0 where not usable.
-        around: float32 `(c, *spatial)` in [0, 1]; reliability of the region around each pixel, see `region`; 0 where
-            not usable, and until the reference was compared with what else there is (`consult`).
     """
 
     values: NDArray[np.float32]
     usable: NDArray[np.bool_]
     trust: NDArray[np.float32]
     reliability: NDArray[np.float32]
-    around: NDArray[np.float32]
 
 
 def reference_fill(
@@ -80,8 +78,7 @@ def reference_fill(
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
     if relation.ridge.samples == 0 or not (usable.any() and (window.valid & seen).any()):
-        unusable = np.zeros_like(usable)
-        return ReferenceFill(values=values, usable=unusable, trust=nothing, reliability=nothing, around=nothing)
+        return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
     usable &= (window.valid & seen).any(axis=tuple(range(1, usable.ndim)), keepdims=True)
     estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
@@ -93,7 +90,6 @@ def reference_fill(
         usable=usable,
         trust=np.where(usable, trust, np.float32(0)),
         reliability=np.where(usable, reliability, np.float32(0)),
-        around=nothing,
     )
 
 

@@ -41,11 +41,7 @@ class Reliance:
         """Return the largest weight."""
         return max(*self.near, *self.far)
 
-    def at(self, reliability: Field, around: Field, distance: Field) -> Field:
-        """Return the weight of each pixel."""
-        return self.open(around) * self.ungated(reliability, distance)
-
-    def ungated(self, reliability: Field, distance: Field) -> Field:
+    def at(self, reliability: Field, distance: Field) -> Field:
         """Return the weight of each pixel in a region that is reliable."""
         if len({*self.near, *self.far}) == 1:
             return np.full(reliability.shape, self.near[0], dtype=np.float32)
@@ -54,7 +50,7 @@ class Reliance:
         return np.asarray(low + share * (high - low), dtype=np.float32)
 
     def open(self, around: Field) -> Field:
-        """Return how far the gate is open in a region, 0 to 1."""
+        """Return how far the gate is open, 0 to 1; `around` is the reliability of the region, see `region`."""
         if self.gate == 0:
             return np.ones(around.shape, dtype=np.float32)
         opened: Field = np.clip((around - np.float32(self.gate)) / np.float32(_RAMP) + 1, 0, 1).astype(np.float32)

@@ -44,8 +44,7 @@ def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) 
             nothing = np.zeros_like(base[one])
             values = np.where(window.valid[one], window.values[one], base[one])
             unusable = np.zeros(nothing.shape, dtype=np.bool_)
-            none = ReferenceFill(values=values, usable=unusable, trust=nothing, reliability=nothing, around=nothing)
-            parts.append(none)
+            parts.append(ReferenceFill(values=values, usable=unusable, trust=nothing, reliability=nothing))
             continue
         alone = replace(
             window,
@@ -61,5 +60,4 @@ def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) 
         usable=np.concatenate([p.usable for p in parts]),
         trust=np.concatenate([p.trust for p in parts]),
         reliability=np.concatenate([p.reliability for p in parts]),
-        around=np.concatenate([p.around for p in parts]),
     )

@@ -55,13 +55,8 @@ def _cpu_seconds(*arguments: str) -> float:
 
 
 def test_help_is_instant():
-    """At most 25 times the processor time of a bare interpreter, about 0.3 s; best of five, side by side.
-
-    A number of seconds would measure the machine and its other tenants.
-    """
-    pairs = [(_cpu_seconds("-m", "pipeline", "--help"), _cpu_seconds("-c", "pass")) for _ in range(5)]
-    helped, bare = (min(times) for times in zip(*pairs, strict=True))
-    assert helped < 25 * bare
+    """Less than 0.3 s of processor time, best of five (wall time would measure the neighbours)."""
+    assert min(_cpu_seconds("-m", "pipeline", "--help") for _ in range(5)) < 0.3
 
 
 def test_help_imports_nothing_heavy():

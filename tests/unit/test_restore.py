@@ -158,10 +158,9 @@ def test_a_reference_keeps_its_code():
         usable=usable,
         trust=usable.astype(np.float32),
         reliability=np.ones_like(window.values),
-        around=np.ones_like(window.values),
     )
     half = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
-    draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, 1, half)
+    draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, 1, half, window.spacing)
     draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, replace(RECIPE, network=flat(0.5)))
     assert (draft.origin[usable] == REFERENCE + 1).all()
     assert (draft.origin[window.hole & ~usable] == NETWORK).all()
@@ -193,16 +192,14 @@ def test_reliance_follows_reliability_and_distance():
     reliance = Reliance(near=(0, 0, 0, 0, 0.4), far=(0, 0, 0.5, 0.5, 1.0))
     distance = np.float32([1, 2, 2**2.5, 16, 99, 16, 16])
     reliability = np.float32([1, 1, 1, 1, 1, 0.375, 0])
-    assert np.allclose(
-        reliance.at(reliability, np.ones_like(reliability), distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0]
-    )
+    assert np.allclose(reliance.at(reliability, distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0])
 
 
 def test_a_gate_keeps_a_reference_out_of_unreliable_regions():
     """From the gate on weights hold, 0.15 below it nothing is left; a gate of 0 is open everywhere."""
     reliance = Reliance(near=(0.8,) * 5, far=(0.8,) * 5, gate=0.6)
     around = np.float32([0.3, 0.45, 0.525, 0.6, 1.0])
-    weight = reliance.at(np.ones_like(around), around, np.ones_like(around))
+    weight = reliance.open(around) * reliance.at(np.ones_like(around), np.ones_like(around))
     assert np.allclose(weight, [0, 0, 0.4, 0.8, 0.8], atol=1e-6)
     assert (replace(reliance, gate=0.0).open(around) == 1).all()
 
