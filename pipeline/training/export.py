@@ -82,7 +82,8 @@ def _training(config: TrainingConfig) -> dict[str, Any]:
     chosen["kriging"] = config.kriged
     chosen["augment"] = config.augment.model_dump()
     chosen["loss"] = config.loss.model_dump()
-    chosen["torch"], chosen["bfloat16"] = str(torch.__version__), mixed(config)
+    chosen["torch"] = str(torch.__version__)
+    chosen["bfloat16"] = mixed(config)
     if config.start is not None:
         start = read_card(Path(config.start))
         chosen["start"] = {"name": start.name, "sha256": start.sha256}
