@@ -1,32 +1,43 @@
-"""Batches of random crops, cut by threads ahead of the network; batch `n` depends on the seed and `n` alone."""
+"""Batches of random crops, cut by processes ahead of the network; batch `n` depends on the seed and `n` alone."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.training.config import TrainingConfig
 from pipeline.training.data import HOLE, TARGET, Sample
 
+_AHEAD = 4
 
-def batches(training: Sequence[Sample], config: TrainingConfig, first: int) -> Generator[NDArray[np.float32]]:
-    """Yield the batches `(batch, 6, *patch)` of steps `first`, `first + 1`, ... without end."""
-    with ThreadPoolExecutor(config.loaders) as pool:
-        ahead: deque[Future[NDArray[np.float32]]] = deque()
-        step = first
-        try:
-            while True:
-                while len(ahead) < 2 * config.loaders:
-                    ahead.append(pool.submit(batch, training, config, step))
-                    step += 1
-                yield ahead.popleft().result()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+
+class _Batches(Dataset[NDArray[np.float32]]):
+    """The batch of every step, by its number."""
+
+    def __init__(self, training: Sequence[Sample], config: TrainingConfig) -> None:
+        self._training, self._config = training, config
+
+    def __getitem__(self, step: int) -> NDArray[np.float32]:
+        return batch(self._training, self._config, step)
+
+
+def batches(training: Sequence[Sample], config: TrainingConfig, first: int, until: int) -> Iterator[Tensor]:
+    """Yield the batches `(batch, 6, *patch)`, float32, of steps `first` to `until - 1`.
+
+    Processes, not threads: beside a GPU, Python's lock would make the network wait for its batches.
+    """
+    loader = DataLoader(
+        _Batches(training, config),
+        sampler=range(first, until),
+        batch_size=None,
+        num_workers=config.processes,
+        prefetch_factor=_AHEAD,
+    )
+    yield from loader
 
 
 def batch(training: Sequence[Sample], config: TrainingConfig, step: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -157,8 +158,11 @@ class TrainingConfig(_Part):
     patience: int | None = Field(
         default=None, ge=1, description="Stop after this many validations without a better score."
     )
-    device: str = Field(default="cpu", description="cpu, cuda or cuda:N; only on a cpu are runs repeatable to the bit.")
-    loaders: int = Field(default=1, ge=1, description="Threads that cut batches ahead of the network.")
+    device: str = Field(
+        default="cpu",
+        description="cpu, cuda, cuda:N, or auto: cuda if there is one; only on a cpu are runs repeatable to the bit.",
+    )
+    loaders: int = Field(default=1, ge=1, description="Processes for fills and batches; at most one a core.")
     start: str | None = Field(
         default=None,
         description="Weights to start from: a name or a file. Dimensions, network, base fill and holes are then "
@@ -188,6 +192,11 @@ class TrainingConfig(_Part):
         if self.patch % multiple:
             raise ValueError(f"patch {self.patch} must be a multiple of {multiple} for these widths")
         return self
+
+    @property
+    def processes(self) -> int:
+        """Return how many loaders this machine has cores for."""
+        return min(self.loaders, len(os.sched_getaffinity(0)))
 
     @property
     def shares(self) -> dict[str, float]:

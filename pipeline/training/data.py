@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,14 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         entries: list[dict[str, Any]] = []
-        for number, tile in enumerate(tiles(part, config, config_path)):
-            families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
-            entries.extend(_store(tile, config, folder / f"tile_{number:06d}.npy", families))
+        families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
+        with ProcessPoolExecutor(config.processes) as pool:
+            stored = [
+                pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families)
+                for number, tile in enumerate(tiles(part, config, config_path))
+            ]
+            for future in stored:
+                entries.extend(future.result())
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
     return [

@@ -83,6 +83,7 @@ def _training(config: TrainingConfig) -> dict[str, Any]:
     chosen["augment"] = config.augment.model_dump()
     chosen["loss"] = config.loss.model_dump()
     chosen["torch"] = str(torch.__version__)
+    chosen["device"] = torch.device(config.device).type
     chosen["bfloat16"] = mixed(config)
     if config.start is not None:
         start = read_card(Path(config.start))

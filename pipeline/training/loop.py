@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
@@ -99,6 +99,8 @@ def fit(
     """
     started = time.monotonic()
     training, cases = data
+    if config.device == "auto":
+        config = config.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanRefused(f"device '{config.device}': no CUDA device is visible; set device: cpu")
     torch.set_num_threads(config.threads)
@@ -123,7 +125,7 @@ def _run(
 ) -> None:
     output = Path(config.output)
     running: list[float] = []
-    stream = batches(training, config, state.step)
+    stream = batches(training, config, state.step, until)
     while state.step < until and not _stopped(state, config):
         running.append(_one_step(state, next(stream), config))
         state.step += 1
@@ -133,7 +135,6 @@ def _run(
             running = []
         if last or _stopped(state, config) or state.step % config.checkpoint_every == 0:
             _save(state, output.with_suffix(".checkpoint.pt"), config)
-    stream.close()
 
 
 def _stopped(state: _State, config: TrainingConfig) -> bool:
@@ -168,8 +169,8 @@ def _cycle(config: TrainingConfig) -> int:
     return max(config.steps + 1, 32)
 
 
-def _one_step(state: _State, batch: NDArray[np.float32], config: TrainingConfig) -> float:
-    planes = torch.from_numpy(batch).to(config.device, non_blocking=True)
+def _one_step(state: _State, batch: Tensor, config: TrainingConfig) -> float:
+    planes = batch.to(config.device, non_blocking=True)
     state.network.train()
     with autocast(config):
         output = state.network(planes[:, INPUT].contiguous(memory_format=layout(config.ndim)))

@@ -54,6 +54,17 @@ def _config(folder: Path, **changes: object) -> Path:
     return path
 
 
+def test_the_number_of_processes_changes_no_byte(tmp_path):
+    """Fills and batches depend on the seed and their place, not on who computes them; `auto` is a cpu without a GPU."""
+    written = []
+    for loaders, device in ((1, "cpu"), (3, "cpu" if torch.cuda.is_available() else "auto")):
+        folder = tmp_path / str(loaders)
+        folder.mkdir()
+        written.append(Path(train(_config(folder, loaders=loaders, device=device))["weights"]))
+    assert written[0].read_bytes() == written[1].read_bytes()
+    assert read_card(written[1]).model_extra["training"]["device"] == "cpu"
+
+
 def test_training_beats_the_base_fill_on_held_out_scenes(tmp_path):
     """A few seconds suffice to improve on a membrane for lost pixels."""
     held = [{"synthetic": "optical", "count": 4, "seed": 50}]
