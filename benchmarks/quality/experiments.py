@@ -137,16 +137,14 @@ def _pulled(
 def _learned() -> list[Line]:
     """Extrapolate the learning curves: what a doubling of the steps brought last."""
     lines = []
-    # the last row of t1 was validated on other cases than the rows before
-    for goal, file, column, until in (
-        ("points 30 %", "optical_stage1", "points", 15_000),
-        ("stripes", "optical_stage1", "stripes", 15_000),
-        ("cloud", "optical_stage1", "cloud", 15_000),
-        ("blob T1", "t1_stage1", "blobs", 6_500),
+    for goal, file, column in (
+        ("points 30 %", "optical", "points"),
+        ("stripes", "optical", "stripes"),
+        ("cloud", "optical", "cloud"),
+        ("blob T1", "t1", "blobs"),
     ):
         with (CURVES / f"{file}.csv").open() as text:
             curve = np.array([(float(row["step"]), float(row[column])) for row in csv.DictReader(text)])
-        curve = curve[curve[:, 0] <= until]
         steps, gain = curve[:, 0], ndimage.uniform_filter1d(curve[:, 1], _SMOOTH, mode="nearest")
         half = int(np.argmin(np.abs(steps - steps[-1] / 2)))
         rise = (gain[-1] - gain[half]) / np.log2(steps[-1] / steps[half])
