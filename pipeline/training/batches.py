@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.training.config import TrainingConfig
 from pipeline.training.data import HOLE, TARGET, Sample
 
-_AHEAD = 4
+_AHEAD = 2
+"""Batches a process keeps ready, in shared memory."""
 
 
 class _Batches(Dataset[NDArray[np.float32]]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,15 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
         folder.mkdir(parents=True, exist_ok=True)
         entries: list[dict[str, Any]] = []
         families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
+        pending: deque[Future[list[dict[str, Any]]]] = deque()
         with ProcessPoolExecutor(config.processes) as pool:
-            stored = [
-                pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families)
-                for number, tile in enumerate(tiles(part, config, config_path))
-            ]
-            for future in stored:
-                entries.extend(future.result())
+            for number, tile in enumerate(tiles(part, config, config_path)):
+                pending.append(pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families))
+                # tiles that wait lie in memory
+                if len(pending) > 4 * config.processes:
+                    entries.extend(pending.popleft().result())
+            for stored in pending:
+                entries.extend(stored.result())
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
     return [
