@@ -18,11 +18,11 @@ from pipeline.training.masks import blobs, cloud, points, slices, stripes
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-LAZIO = "satellite/s2_cr_lazio/ROIs1868_summer_s2_102_p500.tif"
+LAZIO = [f"satellite/s2_cr_lazio/ROIs1868_summer_s2_102_p{number}.tif" for number in (100, 500)]
 PATIENT = "medical/ms_patient19_mni/T1.nii.gz"
 
 
-def _gain_db(path: Path, box: Box, draw: Draw, name: str) -> float:
+def _gain_db(path: Path, box: Box, draw: Draw, name: str, seed: int = 5) -> float:
     """Return how much smaller the network's squared error is than the base fill's, in dB."""
     entry = next((s for s in shipped() if s.name == name), None)
     if entry is None:
@@ -30,7 +30,7 @@ def _gain_db(path: Path, box: Box, draw: Draw, name: str) -> float:
     model = open_model(entry.path, ndim=entry.ndim, device="cpu", options={})
     source = open_any(str(path), bands=(3, 8) if entry.ndim == 2 else None)
     truth = source.read(box).astype(np.float32)
-    hole = np.broadcast_to(draw(np.random.default_rng(5), box.shape), truth.shape)
+    hole = np.broadcast_to(draw(np.random.default_rng(seed), box.shape), truth.shape)
     spacing = (1.0,) * entry.ndim if entry.ndim == 2 else source.space.spacing
     seen = np.where(hole, np.float32(0), truth)
     window = Window(values=seen, valid=~hole, hole=hole, spacing=spacing)
@@ -43,12 +43,12 @@ def _gain_db(path: Path, box: Box, draw: Draw, name: str) -> float:
     return 10 * np.log10(before / after)
 
 
-@pytest.mark.parametrize(
-    ("draw", "least"), [(points, 0.2), (stripes, 0.0), (cloud, -0.1)], ids=["points", "stripes", "cloud"]
-)
-def test_optical_weights_help_or_at_least_do_no_harm(data_dir, draw, least):
-    """Lost pixels gain clearly, stripes do not lose, and large holes stay within a tenth of a decibel."""
-    assert _gain_db(data_dir / LAZIO, Box((0, 0), (192, 192)), draw, "optical") > least
+@pytest.mark.parametrize(("draw", "least"), [(points, 0.2), (stripes, 0.0), (cloud, 0.0)])
+def test_optical_weights_help_on_average(data_dir, draw, least):
+    """Lost pixels gain clearly, stripes and large holes do not lose; what one hole hides is chance, so twelve count."""
+    box = Box((0, 0), (192, 192))
+    gains = [_gain_db(data_dir / tile, box, draw, "optical", seed) for tile in LAZIO for seed in range(6)]
+    assert np.mean(gains) > least
 
 
 @pytest.mark.parametrize(("draw", "least"), [(slices, 0.0), (blobs, -0.1)], ids=["slices", "blobs"])
