@@ -106,26 +106,37 @@ def _curve(
     *,
     fallback: Sequence[float] | None,
 ) -> tuple[list[float], float]:
-    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted."""
-    found: list[float | None] = []
+    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted.
+
+    Neighbouring knots whose factors would fall share one, that of their pixels together (isotonic regression of a
+    quantile: Robertson and Wright 1980). A running maximum would widen all bars far out where the raw error grows
+    faster than the true one.
+    """
+    pools: list[tuple[float, int, NDArray[np.float64]]] = []
+    """Factor, first knot, and weight of each pixel."""
     tested = knots[0]
-    for knot, hat in zip(knots, hats(distance, knots), strict=True):
+    for k, (knot, hat) in enumerate(zip(knots, hats(distance, knots), strict=True)):
         weight = hat * share
-        total = float(weight.sum())
-        if total < _MIN_PIXELS:
-            found.append(None)
+        if weight.sum() < _MIN_PIXELS:
             continue
-        found.append(float(ratio[int(np.searchsorted(np.cumsum(weight), 0.9 * total))]) / Z90)
         tested = max(tested, min(knot, float(distance[weight > 0].max())))
-    if all(value is None for value in found):
-        whole = float(np.quantile(ratio, 0.9)) / Z90
-        found = [whole] * len(knots) if fallback is None else list(fallback)
-    first = next(value for value in found if value is not None)
-    factors: list[float] = []
-    for value in found:
-        last = factors[-1] if factors else max(first, _SMALLEST)
-        factors.append(max(last if value is None else value, last if factors else _SMALLEST))
-    return factors, tested
+        first, factor = k, _factor(ratio, weight)
+        while pools and pools[-1][0] > factor:
+            _, first, before = pools.pop()
+            weight = weight + before
+            factor = _factor(ratio, weight)
+        pools.append((factor, first, weight))
+    if not pools:
+        return list(fallback) if fallback is not None else [_factor(ratio, np.ones(ratio.size))] * len(knots), tested
+    starts = [first for _, first, _ in pools]
+    own = np.searchsorted(starts, np.arange(len(knots)), side="right") - 1
+    return [pools[max(i, 0)][0] for i in own], tested
+
+
+def _factor(ratio: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Return what the bars of weighted pixels have to be multiplied by; `ratio` is sorted."""
+    cumulated = np.cumsum(weight)
+    return max(float(ratio[int(np.searchsorted(cumulated, 0.9 * cumulated[-1]))]) / Z90, _SMALLEST)
 
 
 def coverage(absolute_error: NDArray[np.floating], sigma: NDArray[np.floating]) -> float:

@@ -131,6 +131,17 @@ def test_factors_never_fall_with_distance_and_have_no_steps():
     assert calibration.tested_to[1] <= 32.5
 
 
+def test_raw_errors_that_grow_too_fast_do_not_widen_all_bars():
+    """The raw error is eight times too large far out: bars still hold nine errors in ten, not nearly all."""
+    rng = np.random.default_rng(6)
+    distance = rng.uniform(1, 64, 60_000)
+    raw = 1 + 7 * distance / 64
+    error = np.abs(rng.standard_normal(distance.size))
+    calibration = fit(error, raw, distance, _deep(error.size))
+    assert (np.diff(calibration.factor(_place(np.linspace(0, 64, 65)))) >= 0).all()
+    assert coverage(error, raw * calibration.factor(_place(distance))) == pytest.approx(0.9, abs=0.03)
+
+
 def test_families_have_their_own_factors():
     """Twice the error at the border: twice the factor there; a family that was not tested takes that of all."""
     error, raw, distance = _errors()
