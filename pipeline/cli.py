@@ -163,6 +163,7 @@ def train(
         int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Fit weights on images without ground truth, by hiding observed pixels.
 
@@ -171,11 +172,11 @@ def train(
     if search is not None:
         from pipeline.training.search import search as compare
 
-        _show(compare(config, search, resume=resume), as_json)
+        _show(compare(config, search, resume=resume, quiet=quiet), as_json)
         return
     from pipeline.training.loop import train as fit
 
-    _show(fit(config, resume=resume), as_json)
+    _show(fit(config, resume=resume, quiet=quiet), as_json)
 
 
 @app.command()

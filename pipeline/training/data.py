@@ -21,6 +21,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.quality.normalise import depth_channel, local_statistics, network_input
 from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig
+from pipeline.training.log import Pace
 from pipeline.training.masks import sample_mask
 from pipeline.training.tiles import Array, Tile, files, tiles
 
@@ -108,8 +109,12 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
         entries: list[dict[str, Any]] = []
         families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
         pending: deque[Future[list[dict[str, Any]]]] = deque()
+        pace = Pace()
+        log.info("%s: cutting and filling holes for %s", _named(part), "validation" if held else "training")
         with ProcessPoolExecutor(config.processes) as pool:
             for number, tile in enumerate(tiles(part, config, config_path)):
+                if pace.due():
+                    log.info("%d tiles", number)
                 pending.append(pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families))
                 # tiles that wait lie in memory
                 if len(pending) > 4 * config.processes:
@@ -118,6 +123,7 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
                 entries.extend(stored.result())
         index.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
+    log.info("%s: %d samples for %s", _named(part), len(rows), "validation" if held else "training")
     return [
         Sample(
             path=folder / r["file"],
@@ -128,6 +134,13 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
         )
         for r in rows
     ]
+
+
+def _named(part: Images | Synthetic) -> str:
+    if isinstance(part, Synthetic):
+        return f"synthetic {part.synthetic} x {part.count}"
+    more = f" and {len(part.paths) - 1} more" if len(part.paths) > 1 else ""
+    return "/".join(Path(part.paths[0]).parts[-2:]) + more
 
 
 def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path, *, held: bool) -> str:

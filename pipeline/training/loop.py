@@ -17,18 +17,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline import __version__
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
 from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples
 from pipeline.training.export import export
+from pipeline.training.log import Pace, logged
 from pipeline.training.losses import losses
-from pipeline.training.validation import INPUT, Gains, autocast, layout, validate
+from pipeline.training.validation import INPUT, Gains, autocast, layout, mixed, validate
 
 log = logging.getLogger(__name__)
 
 _UNIT_SHRINK_3D = 0.3
+_RECENT = 50
 _FREE = {
     "output",
     "cache",
@@ -60,12 +63,13 @@ class _State:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-def train(config_path: str | Path, *, resume: bool = False) -> dict[str, Any]:
-    """Train as the config says and write weights, card, curve and checkpoint.
+def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) -> dict[str, Any]:
+    """Train as the config says and write weights, card, curve, log and checkpoint.
 
     Args:
         config_path: YAML file, see `TrainingConfig`.
         resume: continue from the checkpoint beside the output if there is one.
+        quiet: say nothing but warnings on stderr; the log says all.
 
     Returns:
         `weights` (path), `step`, `gain_db` by hole family (`mean` included) over the base fill on held-out
@@ -79,7 +83,8 @@ def train(config_path: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """
     path = Path(config_path)
     config = read_config(path)
-    return fit(config, samples(config, path), resume=resume)
+    with logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
+        return fit(config, samples(config, path), resume=resume)
 
 
 def fit(
@@ -104,7 +109,12 @@ def fit(
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanRefused(f"device '{config.device}': no CUDA device is visible; set device: cpu")
     torch.set_num_threads(config.threads)
-    log.info("%d training samples, %d validation cases", len(training), len(cases))
+    log.info(
+        "%s, seed %d: %d training samples, %d validation cases, %d steps of %d",
+        *(config.name, config.seed, len(training), len(cases), config.steps, config.batch),
+    )
+    precision = "bfloat16" if mixed(config) else "float32"
+    log.info("%s on %s, inpaint-pipeline %s, torch %s", precision, config.device, __version__, torch.__version__)
     state = _start(config)
     checkpoint = Path(config.output).with_suffix(".checkpoint.pt")
     curve = Path(config.output).with_suffix(".curve.csv")
@@ -112,6 +122,7 @@ def fit(
     if resume and checkpoint.is_file():
         _load(state, checkpoint, config)
         _shorten(curve, state.step)
+        log.info("continued from step %d", state.step)
     else:
         curve.unlink(missing_ok=True)
         if config.start is not None:
@@ -125,6 +136,7 @@ def _run(
 ) -> None:
     output = Path(config.output)
     running: list[float] = []
+    pace = Pace(state.step)
     stream = batches(training, config, state.step, until)
     while state.step < until and not _stopped(state, config):
         running.append(_one_step(state, next(stream), config))
@@ -133,6 +145,9 @@ def _run(
         if last or state.step % config.validate_every == 0:
             _judge(state, cases, config, output.with_suffix(".curve.csv"), float(np.exp(np.mean(running))))
             running = []
+        elif pace.due():
+            error = float(np.exp(np.mean(running[-_RECENT:])))
+            log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
         if last or _stopped(state, config) or state.step % config.checkpoint_every == 0:
             _save(state, output.with_suffix(".checkpoint.pt"), config)
 
@@ -193,10 +208,15 @@ def _one_step(state: _State, batch: Tensor, config: TrainingConfig) -> float:
 def _judge(state: _State, cases: Sequence[Sample], config: TrainingConfig, curve: Path, fit_so_far: float) -> None:
     """Validate the averaged weights, note the result, export them if they are the best so far."""
     gains = validate(state.average, cases, config)
-    log.info("step %d: %s", state.step, dict(gains.families))
     _append(curve, state.step, fit_so_far, gains)
     state.stale += 1
-    if gains.score > state.best:
+    better = gains.score > state.best
+    families = ", ".join(f"{family} {gain:+.2f}" for family, gain in gains.families.items())
+    log.info(
+        "step %d: gain over the fill in dB: %s; score %.3f%s",
+        *(state.step, families, gains.score, ", the best so far" if better else f", best {state.best:.3f}"),
+    )
+    if better:
         state.best, state.stale = gains.score, 0
         before = {"gain_db_at_start": dict(gains.families)} if state.step == 0 else {}
         if "gain_db_at_start" in state.result:

@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import Sample, samples
+from pipeline.training.log import logged
 from pipeline.training.loop import fit
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class _Trial:
         }
 
 
-def search(config_path: str | Path, n: int, *, resume: bool = False) -> dict[str, Any]:
+def search(config_path: str | Path, n: int, *, resume: bool = False, quiet: bool = True) -> dict[str, Any]:
     """Try `n` configs, write the results table and the best config, and leave its training ready to be continued.
 
     The first trial is the config itself. Values of the others are drawn from its `search` section with its seed.
@@ -69,6 +70,7 @@ def search(config_path: str | Path, n: int, *, resume: bool = False) -> dict[str
         config_path: YAML file, see `TrainingConfig`.
         n: number of trials, at least 2.
         resume: use what an interrupted search has left.
+        quiet: say nothing but warnings on stderr; `NAME.search.log` says all.
 
     Returns:
         `trials` (rows of the table), `best` (config file), `next` (the command that trains it to the end).
@@ -80,7 +82,17 @@ def search(config_path: str | Path, n: int, *, resume: bool = False) -> dict[str
         raise ConfigError(f"--search {n}: needs at least 2 configs to compare")
     path = Path(config_path)
     config = read_config(path)
-    data = samples(config, path)
+    with logged(Path(config.output).with_suffix(".search.log"), append=resume, quiet=quiet):
+        alive, table = _halved(config, n, samples(config, path), resume=resume)
+    _write_table(Path(config.output).with_suffix(".search.csv"), table)
+    best = _publish(path, config, alive[0], table)
+    return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
+
+
+def _halved(
+    config: TrainingConfig, n: int, data: tuple[list[Sample], list[Sample]], *, resume: bool
+) -> tuple[list[_Trial], list[dict[str, Any]]]:
+    """Return the trials left over, best first, and the rows of the table."""
     alive = _trials(config, n)
     table: list[dict[str, Any]] = []
     for rung, steps in enumerate(_rungs(config), 1):
@@ -90,9 +102,7 @@ def search(config_path: str | Path, n: int, *, resume: bool = False) -> dict[str
             log.info("%s", table[-1])
         alive.sort(key=lambda t: (-float(t.result["score"]), t.number))
         alive = alive[: max(1, math.ceil(len(alive) * config.search.keep))]
-    _write_table(Path(config.output).with_suffix(".search.csv"), table)
-    best = _publish(path, config, alive[0], table)
-    return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
+    return alive, table
 
 
 def _trials(config: TrainingConfig, n: int) -> list[_Trial]:

@@ -130,6 +130,27 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path, monkeypatch):
         assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
 
 
+def test_the_log_tells_what_ran_and_how_it_went(tmp_path, capsys):
+    """Sizes, seed, device and every validation; a continuation adds to it, and `quiet` keeps stderr empty."""
+    path = _config(tmp_path, device="cpu")
+    train(path, quiet=False)
+    lines = (tmp_path / "weights" / "small.log").read_text().splitlines()
+    told = capsys.readouterr().err.splitlines()
+    assert [line[len("2026-01-01 00:00:00 ") :] for line in lines] == told
+    text = "\n".join(told)
+    for words in ("synthetic optical x 4: ", "small, seed 0:", "6 steps of 4", "float32 on cpu"):
+        assert words in text
+    with (tmp_path / "weights" / "small.curve.csv").open() as file:
+        gains = {row["step"]: float(row["points"]) for row in csv.DictReader(file)}
+    for step, gain in gains.items():
+        assert f"step {step}: gain over the fill in dB: points {gain:+.2f}" in text
+    train(path, resume=True)
+    assert capsys.readouterr().err == ""
+    longer = (tmp_path / "weights" / "small.log").read_text().splitlines()
+    assert longer[: len(lines)] == lines
+    assert any(line.endswith("continued from step 6") for line in longer[len(lines) :])
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [

@@ -1,0 +1,64 @@
+"""What a training says while it runs: to its log file, and to people on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+_LOGGER = logging.getLogger("pipeline.training")
+_EVERY_SECONDS = 30.0
+
+
+@contextmanager
+def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
+    """Write what `pipeline.training` says to a file and to stderr.
+
+    Args:
+        path: log file; its folder is made.
+        append: keep what an earlier run wrote there.
+        quiet: nothing but warnings on stderr.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    people = logging.StreamHandler(sys.stderr)
+    people.setLevel(logging.WARNING if quiet else logging.INFO)
+    before = _LOGGER.level
+    _LOGGER.setLevel(logging.INFO)
+    for handler in (file, people):
+        _LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (file, people):
+            _LOGGER.removeHandler(handler)
+        file.close()
+        _LOGGER.setLevel(before)
+
+
+class Pace:
+    """Tells when another line is due, and how long the rest will take."""
+
+    def __init__(self, done: int = 0) -> None:
+        self._started = self._last = time.monotonic()
+        self._first = done
+
+    def due(self) -> bool:
+        """Return True once in 30 seconds."""
+        if time.monotonic() - self._last < _EVERY_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def left(self, done: int, total: int) -> str:
+        """Return seconds a step and time left, in words."""
+        each = (time.monotonic() - self._started) / max(done - self._first, 1)
+        return f"{each:.2g} s a step, {timedelta(seconds=round(each * (total - done)))} left"
