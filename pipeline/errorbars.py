@@ -69,10 +69,11 @@ def tested_on(trial: Trial, draft: Draft, raw: NDArray[np.float32], recipe: Reci
 
 def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool) -> Recipe:
     """Fit both calibrations: with a reference on pixels that one carries, without on `plain`."""
-    single = _fit(plain, [np.ones_like(t.telling) for t in plain])
+    single = _fit(plain, [np.ones_like(t.telling) for t in plain], cautious=False)
     carried = [t.trust >= CARRIED for t in tested]
     enough = sum(int(c.sum()) for c in carried) >= _FEWEST
-    referenced = _fit(tested, carried) if enough and any(recipe.reference_weights) else single
+    # weights and gates of references were chosen on these pixels: their errors flatter
+    referenced = _fit(tested, carried, cautious=True) if enough and any(recipe.reference_weights) else single
     if not referenced.pixels:
         referenced = single
     if sparse:
@@ -80,7 +81,7 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
     return replace(recipe, single=single, referenced=referenced)
 
 
-def _fit(tested: Sequence[Tested], wanted: Sequence[NDArray[np.bool_]]) -> Calibration:
+def _fit(tested: Sequence[Tested], wanted: Sequence[NDArray[np.bool_]], *, cautious: bool) -> Calibration:
     telling = [w & t.telling for t, w in zip(tested, wanted, strict=True)]
     use = telling if sum(int(u.sum()) for u in telling) >= _FEWEST else wanted
     step = max(1, sum(int(u.sum()) for u in use) // _MAX_PIXELS)
@@ -89,7 +90,7 @@ def _fit(tested: Sequence[Tested], wanted: Sequence[NDArray[np.bool_]]) -> Calib
         for parts in ([np.abs(t.error) for t in tested], [t.raw for t in tested], [t.place.distance for t in tested])
     )
     shares = np.concatenate([t.place.shares[:, u] for t, u in zip(tested, use, strict=True)], axis=1)[:, ::step]
-    return fit(error, raw, distance, shares)
+    return fit(error, raw, distance, shares, cautious=cautious)
 
 
 def cross_coverage(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> float | None:

@@ -71,8 +71,15 @@ def fit(
     raw: NDArray[np.floating],
     distance: NDArray[np.floating],
     shares: NDArray[np.floating],
+    *,
+    cautious: bool = False,
 ) -> Calibration:
     """Fit the factors on held-back pixels.
+
+    Factors never fall with distance. In thin and deep holes neighbouring knots whose factors would fall share one, that
+    of their pixels together (isotonic regression of a quantile: Robertson and Wright 1980): raw errors may grow faster
+    than true ones, and a running maximum would widen all bars far out. At borders, where few holes can be hidden, and
+    where asked to be cautious, it is the running maximum all the same.
 
     A knot with a weight of fewer than 200 pixels takes the factor of the next nearer knot, a family without any that of
     the others at that distance. With fewer than 200 pixels in all the stored default is returned.
@@ -82,17 +89,19 @@ def fit(
         raw: `(n,)`, > 0.
         distance: `(n,)`, steps of the finest axis.
         shares: `(3, n)`, families.
+        cautious: no factor is below that of nearer pixels, for errors of methods that were tuned on these very pixels.
     """
     if absolute_error.size < _MIN_PIXELS:
         return Calibration()
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
     ratio, distance, shares = ratio[order], distance[order], shares[:, order]
-    everyone = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None)
+    everyone = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None, cautious=cautious)
     rows, tested = [], []
-    for k, knots in enumerate(KNOTS):
+    for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
+        careful = cautious or family == "border"
         nearest = [everyone[0][int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knot))))] for knot in knots]
-        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest)
+        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest, cautious=careful)
         rows.append(values)
         tested.append(limit)
     return Calibration(factors=curves_of(rows), tested_to=tuple(tested), pixels=int(ratio.size))
@@ -105,13 +114,9 @@ def _curve(
     knots: Sequence[float],
     *,
     fallback: Sequence[float] | None,
+    cautious: bool,
 ) -> tuple[list[float], float]:
-    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted.
-
-    Neighbouring knots whose factors would fall share one, that of their pixels together (isotonic regression of a
-    quantile: Robertson and Wright 1980). A running maximum would widen all bars far out where the raw error grows
-    faster than the true one.
-    """
+    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted."""
     pools: list[tuple[float, int, NDArray[np.float64]]] = []
     """Factor, first knot, and weight of each pixel."""
     tested = knots[0]
@@ -121,6 +126,8 @@ def _curve(
             continue
         tested = max(tested, min(knot, float(distance[weight > 0].max())))
         first, factor = k, _factor(ratio, weight)
+        if cautious and pools:
+            factor = max(factor, pools[-1][0])
         while pools and pools[-1][0] > factor:
             _, first, before = pools.pop()
             weight = weight + before

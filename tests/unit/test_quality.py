@@ -140,6 +140,8 @@ def test_raw_errors_that_grow_too_fast_do_not_widen_all_bars():
     calibration = fit(error, raw, distance, _deep(error.size))
     assert (np.diff(calibration.factor(_place(np.linspace(0, 64, 65)))) >= 0).all()
     assert coverage(error, raw * calibration.factor(_place(distance))) == pytest.approx(0.9, abs=0.03)
+    careful = fit(error, raw, distance, _deep(error.size), cautious=True)
+    assert coverage(error, raw * careful.factor(_place(distance))) > 0.97
 
 
 def test_families_have_their_own_factors():
