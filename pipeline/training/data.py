@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Interrupted, PlanRefused
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.quality.normalise import depth_channel, local_statistics, network_input
+from pipeline.signals import Stop
 from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig
 from pipeline.training.log import Pace
 from pipeline.training.masks import sample_mask
@@ -104,26 +106,18 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
     """Return the samples of one entry of the config; its index is written when all its arrays are."""
     folder = Path(config.cache) / _digest(part, config, config_path, held=held)
     index = folder / "index.json"
+    said = (_named(part), "validation" if held else "training")
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        entries: list[dict[str, Any]] = []
         families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
-        pending: deque[Future[list[dict[str, Any]]]] = deque()
-        pace = Pace()
-        log.info("%s: cutting and filling holes for %s", _named(part), "validation" if held else "training")
-        with ProcessPoolExecutor(config.processes) as pool:
-            for number, tile in enumerate(tiles(part, config, config_path)):
-                if pace.due():
-                    log.info("%d tiles", number)
-                pending.append(pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families))
-                # tiles that wait lie in memory
-                if len(pending) > 4 * config.processes:
-                    entries.extend(pending.popleft().result())
-            for stored in pending:
-                entries.extend(stored.result())
-        index.write_text(json.dumps(entries), encoding="utf-8")
+        with Stop() as stop:
+            log.info("%s for %s: cutting and filling holes", *said)
+            entries = _stored(tiles(part, config, config_path), config, (folder, families), stop)
+        partial = index.with_suffix(".part")
+        partial.write_text(json.dumps(entries), encoding="utf-8")
+        partial.replace(index)
     rows = json.loads(index.read_text(encoding="utf-8"))
-    log.info("%s: %d samples for %s", _named(part), len(rows), "validation" if held else "training")
+    log.info("%s for %s: %d samples", *said, len(rows))
     return [
         Sample(
             path=folder / r["file"],
@@ -134,6 +128,51 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
         )
         for r in rows
     ]
+
+
+def _stored(
+    source: Iterable[Tile], config: TrainingConfig, where: tuple[Path, Sequence[str | None]], stop: Stop
+) -> list[dict[str, Any]]:
+    """Write the samples of all tiles, in processes, and return their entries in the order of the tiles.
+
+    Args:
+        source: clean pixels.
+        config: holes, fills and number of processes.
+        where: folder of the arrays, and the families cut into each tile.
+        stop: ends it between two tiles.
+    """
+    folder, families = where
+    entries: list[dict[str, Any]] = []
+    pending: deque[Future[list[dict[str, Any]]]] = deque()
+    pace = Pace()
+    try:
+        with ProcessPoolExecutor(config.processes) as pool:
+            for number, tile in enumerate(source):
+                pending.append(pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families))
+                # tiles that wait lie in memory
+                while len(pending) > 4 * config.processes:
+                    entries.extend(_awaited(pending, pool, stop))
+                if pace.due():
+                    log.info("%d tiles", number + 1)
+            while pending:
+                entries.extend(_awaited(pending, pool, stop))
+    except BrokenProcessPool as error:
+        raise PlanRefused(
+            f"{config.name}: a process that fills holes died, most likely for want of memory; set fewer loaders or a "
+            "smaller tile; entries of the config that are complete are kept"
+        ) from error
+    return entries
+
+
+def _awaited(
+    pending: deque[Future[list[dict[str, Any]]]], pool: ProcessPoolExecutor, stop: Stop
+) -> list[dict[str, Any]]:
+    if stop.requested():
+        pool.shutdown(cancel_futures=True)
+        raise Interrupted(
+            "stopped on request while holes were filled; entries of the config that are complete are kept"
+        )
+    return pending.popleft().result()
 
 
 def _named(part: Images | Synthetic) -> str:

@@ -7,7 +7,8 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline import __version__
-from pipeline.errors import ConfigError, PlanRefused
+from pipeline.errors import ConfigError, Interrupted, PlanRefused
 from pipeline.models._unet import ResidualUNet
+from pipeline.signals import Stop
 from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples
@@ -79,7 +81,8 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
     Raises:
         ConfigError: the config is wrong or its images have no clean tile.
         SourceError: an image cannot be read.
-        PlanRefused: the device is not there.
+        PlanRefused: the device is not there, or a process died for want of memory.
+        Interrupted: Ctrl-C or SIGTERM.
     """
     path = Path(config_path)
     config = read_config(path)
@@ -138,18 +141,39 @@ def _run(
     running: list[float] = []
     pace = Pace(state.step)
     stream = batches(training, config, state.step, until)
-    while state.step < until and not _stopped(state, config):
-        running.append(_one_step(state, next(stream), config))
-        state.step += 1
-        last = state.step == until
-        if last or state.step % config.validate_every == 0:
-            _judge(state, cases, config, output.with_suffix(".curve.csv"), float(np.exp(np.mean(running))))
-            running = []
-        elif pace.due():
-            error = float(np.exp(np.mean(running[-_RECENT:])))
-            log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
-        if last or _stopped(state, config) or state.step % config.checkpoint_every == 0:
-            _save(state, output.with_suffix(".checkpoint.pt"), config)
+    with Stop() as stop, _workers_watched(config, stop):
+        while state.step < until and not _stopped(state, config):
+            running.append(_one_step(state, next(stream), config))
+            state.step += 1
+            last = state.step == until
+            if last or state.step % config.validate_every == 0:
+                _judge(state, cases, config, output.with_suffix(".curve.csv"), float(np.exp(np.mean(running))))
+                running = []
+            elif pace.due():
+                error = float(np.exp(np.mean(running[-_RECENT:])))
+                log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
+            ended = last or _stopped(state, config)
+            if ended or stop.requested() or state.step % config.checkpoint_every == 0:
+                _save(state, output.with_suffix(".checkpoint.pt"), config)
+            if stop.requested() and not ended:
+                raise Interrupted(f"{config.name}: stopped at step {state.step}; --resume continues from there")
+
+
+@contextmanager
+def _workers_watched(config: TrainingConfig, stop: Stop) -> Iterator[None]:
+    """Say what it means when a process that cuts batches is gone; torch raises that wherever the program is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        if stop.requested():
+            # whoever stops a whole job stops its processes, too
+            raise Interrupted(f"{config.name}: stopped; --resume continues from the last checkpoint") from error
+        raise PlanRefused(
+            f"{config.name}: a process that cuts batches died ({str(error).splitlines()[0]}); set fewer loaders, or "
+            "allow more memory or shared memory (/dev/shm); --resume continues from the last checkpoint"
+        ) from error
 
 
 def _stopped(state: _State, config: TrainingConfig) -> bool:

@@ -1,12 +1,16 @@
-"""Adapt the shipped weights to one's own image, restore it with them: the story of docs/training.md."""
+"""Adapt the shipped weights to one's own image, restore it with them: the story of docs/training.md; stop and go on."""
 
 from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.helpers import blobs, command, layer, pixels, smooth, write_image
@@ -46,3 +50,64 @@ def test_weights_are_adapted_to_an_image_and_used_on_it(tmp_path):
     restored = pixels(layer(tmp_path / "out" / "scene", "restored"))
     assert np.array_equal(restored[:, ~hole], pixels(image)[:, ~hole])
     assert command("verify", tmp_path / "out").code == 0
+
+
+STOPPED = """
+name: small
+train: [{synthetic: optical, count: 6}]
+validate_on: [{synthetic: optical, count: 1, seed: 50}]
+base_fill: {kind: tension, t: 0.5}
+masks: {points: 1}
+kriging: {}
+tile: 64
+patch: 32
+masks_per_tile: 4
+bands_per_mask: 2
+network: {widths: [8, 12], bottom_units: 1}
+batch: 4
+steps: 400
+validate_every: 50
+checkpoint_every: 1000
+bfloat16: false
+device: cpu
+loaders: 2
+output: small.safetensors
+cache: cache
+"""
+
+
+def _stopped(config: Path, words: str) -> tuple[int, str]:
+    """Train until stderr says the words, then ask to stop; return exit code and the rest of stderr."""
+    line = [sys.executable, "-m", "pipeline", "train", str(config), "--resume"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        while words not in (said := process.stderr.readline()):
+            assert said, f"ended before it said {words!r}"
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=120)[1]
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, f"{alive} outlived the training; {len(gone)} did not"
+    return process.returncode, rest
+
+
+@pytest.mark.slow
+def test_a_training_told_to_stop_goes_on_where_it_was(tmp_path):
+    """SIGTERM while holes are filled and while steps are taken: 130, no process left, in the end the same bytes."""
+    for name in ("straight", "stopped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.yaml").write_text(STOPPED)
+    code, rest = _stopped(tmp_path / "stopped" / "train.yaml", "cutting and filling")
+    assert (code, "while holes were filled" in rest) == (130, True), rest
+    code, rest = _stopped(tmp_path / "stopped" / "train.yaml", "step 50:")
+    step = re.search(r"stopped at step (\d+); --resume continues", rest)
+    assert code == 130, rest
+    assert step is not None, rest
+    assert 50 <= int(step[1]) < 400
+    done = command("train", tmp_path / "stopped" / "train.yaml", "--resume")
+    assert done.code == 0, done.err
+    assert f"continued from step {step[1]}" in done.err
+    straight = command("train", tmp_path / "straight" / "train.yaml", "--quiet")
+    assert (straight.code, straight.err) == (0, "")
+    first, second = ((tmp_path / name / "small.safetensors").read_bytes() for name in ("straight", "stopped"))
+    assert first == second

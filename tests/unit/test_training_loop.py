@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.autoencoder import _prepare, open_model
 from pipeline.models.base import Patch, read_card
@@ -138,7 +139,7 @@ def test_the_log_tells_what_ran_and_how_it_went(tmp_path, capsys):
     told = capsys.readouterr().err.splitlines()
     assert [line[len("2026-01-01 00:00:00 ") :] for line in lines] == told
     text = "\n".join(told)
-    for words in ("synthetic optical x 4: ", "small, seed 0:", "6 steps of 4", "float32 on cpu"):
+    for words in ("synthetic optical x 4 for training: ", "small, seed 0:", "6 steps of 4", "float32 on cpu"):
         assert words in text
     with (tmp_path / "weights" / "small.curve.csv").open() as file:
         gains = {row["step"]: float(row["points"]) for row in csv.DictReader(file)}
@@ -149,6 +150,18 @@ def test_the_log_tells_what_ran_and_how_it_went(tmp_path, capsys):
     longer = (tmp_path / "weights" / "small.log").read_text().splitlines()
     assert longer[: len(lines)] == lines
     assert any(line.endswith("continued from step 6") for line in longer[len(lines) :])
+
+
+def _dies(*_: object) -> None:
+    os._exit(9)
+
+
+@pytest.mark.parametrize(("part", "words"), [("data._store", "fills holes"), ("batches.batch", "cuts batches")])
+def test_a_process_that_dies_is_a_refusal_that_says_so(tmp_path, monkeypatch, part, words):
+    """As when memory runs out: no hang, no bare traceback, but what to do."""
+    monkeypatch.setattr(f"pipeline.training.{part}", _dies)
+    with pytest.raises(PlanRefused, match=f"a process that {words} died.*fewer loaders"):
+        train(_config(tmp_path, loaders=2))
 
 
 @pytest.mark.parametrize(
