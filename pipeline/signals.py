@@ -36,3 +36,7 @@ class Stop:
         if self._event.is_set():
             raise KeyboardInterrupt
         self._event.set()
+
+
+NEVER = Stop()
+"""Not in any context: never requested."""

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.training.config import TrainingConfig
 from pipeline.training.data import HOLE, TARGET, Sample
+from pipeline.training.workers import end_with_parent
 
 _AHEAD = 2
-"""Batches a process keeps ready, in shared memory."""
+"""Batches a process keeps ready."""
 
 
-class _Batches(Dataset[NDArray[np.float32]]):
+class _Batches(Dataset[NDArray[np.float16]]):
     """The batch of every step, by its number."""
 
     def __init__(self, training: Sequence[Sample], config: TrainingConfig) -> None:
         self._training, self._config = training, config
 
-    def __getitem__(self, step: int) -> NDArray[np.float32]:
+    def __getitem__(self, step: int) -> NDArray[np.float16]:
         return batch(self._training, self._config, step)
 
 
 def batches(training: Sequence[Sample], config: TrainingConfig, first: int, until: int) -> Iterator[Tensor]:
-    """Yield the batches `(batch, 6, *patch)`, float32, of steps `first` to `until - 1`.
+    """Yield the batches `(batch, 6, *patch)`, float16, of steps `first` to `until - 1`.
 
-    Processes, not threads: beside a GPU, Python's lock would make the network wait for its batches.
+    Processes, not threads: beside a GPU, Python's lock would make the network wait for its batches. They come
+    through pipes, not through shared memory: containers have little of it, and torch then waits forever.
     """
     loader = DataLoader(
         _Batches(training, config),
@@ -37,18 +41,24 @@ def batches(training: Sequence[Sample], config: TrainingConfig, first: int, unti
         batch_size=None,
         num_workers=config.processes,
         prefetch_factor=_AHEAD,
+        collate_fn=_untouched,
+        worker_init_fn=end_with_parent,
     )
-    yield from loader
+    yield from map(torch.from_numpy, loader)
 
 
-def batch(training: Sequence[Sample], config: TrainingConfig, step: int) -> NDArray[np.float32]:
+def _untouched(cut: Any) -> Any:
+    return cut
+
+
+def batch(training: Sequence[Sample], config: TrainingConfig, step: int) -> NDArray[np.float16]:
     """Cut the batch of one step."""
     rng = np.random.default_rng([config.seed, step, 13])
     chosen = [training[i] for i in rng.integers(0, len(training), config.batch)]
     return np.stack([crop(s.planes(), config.patch, rng) for s in chosen])
 
 
-def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> NDArray[np.float16]:
     """Cut a patch around a random hole pixel, then flip, transpose and negate it at random.
 
     Args:
@@ -60,7 +70,7 @@ def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> ND
     inside = np.flatnonzero(planes[HOLE])
     centre = np.unravel_index(int(rng.choice(inside)), spatial)
     starts = [int(np.clip(c - rng.integers(0, size), 0, n - size)) for c, n in zip(centre, spatial, strict=True)]
-    patch = planes[(slice(None), *(slice(s, s + size) for s in starts))].astype(np.float32)
+    patch = planes[(slice(None), *(slice(s, s + size) for s in starts))]
     patch = patch.transpose(0, *(1 + rng.permutation(len(spatial))))
     flipped = tuple(axis + 1 for axis in range(len(spatial)) if rng.random() < 0.5)
     patch = np.ascontiguousarray(np.flip(patch, flipped))

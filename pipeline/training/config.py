@@ -16,6 +16,7 @@ from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
 TILE = {2: 256, 3: 48}
 TUNING_TILE = {2: 128, 3: 48}
+TUNING_BATCH = {2: 8, 3: 4}
 _TUNING: dict[str, Any] = {
     "learning_rate": 1e-4,
     "steps": 400,
@@ -258,13 +259,15 @@ def start_weights(start: str, config: Path) -> Path:
 def _inherited(data: Mapping[str, Any], card: Card) -> dict[str, Any]:
     """Add what the config does not say and the weights' card does, and the defaults of an adaptation."""
     made = (card.model_extra or {}).get("training", {})
-    told: dict[str, Any] = {key: made[key] for key in ("patch", "batch", "masks", "loss") if key in made}
+    told: dict[str, Any] = {key: made[key] for key in ("patch", "masks", "loss") if key in made}
     card_says: dict[str, Any] = {
         "ndim": card.ndim,
         "network": dict(card.architecture),
         "base_fill": dict(card.base_fill),
     }
-    result = card_says | told | {"tile": TUNING_TILE[card.ndim]} | _TUNING | dict(data)
+    result = (
+        card_says | told | {"tile": TUNING_TILE[card.ndim], "batch": TUNING_BATCH[card.ndim]} | _TUNING | dict(data)
+    )
     if isinstance(data.get("train"), list):
         # a user's few images are used even where clouds hide a part of a tile
         result["train"] = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.errors import ConfigError, Interrupted, PlanRefused
+from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.quality.normalise import depth_channel, local_statistics, network_input
-from pipeline.signals import Stop
-from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig
+from pipeline.signals import NEVER, Stop
+from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig, resolve
 from pipeline.training.log import Pace
 from pipeline.training.masks import sample_mask
 from pipeline.training.tiles import Array, Tile, files, tiles
+from pipeline.training.workers import mapped
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Sample:
         return np.asarray(stack[self.row])
 
 
-def samples(config: TrainingConfig, config_path: Path) -> tuple[list[Sample], list[Sample]]:
+def samples(config: TrainingConfig, config_path: Path, stop: Stop = NEVER) -> tuple[list[Sample], list[Sample]]:
     """Return training and validation samples, computing those that are not in the cache.
 
     Validation cases depend on the seed, the family and the place of their tile in its scene, on nothing else:
@@ -62,15 +63,17 @@ def samples(config: TrainingConfig, config_path: Path) -> tuple[list[Sample], li
 
     Raises:
         ConfigError: no scene has a clean tile.
+        Interrupted: a stop was requested.
+        ClusterGone: a process that fills holes died.
     """
-    train = [s for part in config.train for s in _cached(part, config, config_path, held=False)]
+    train = [s for part in config.train for s in _cached(part, config, config_path, stop, held=False)]
     if not train:
         raise ConfigError(
             f"{config_path}: no clean tile of {config.tile} pixels found; set a smaller tile and patch, a smaller "
             "`observed` share, or name other files"
         )
     parts = config.validate_on or config.train
-    held = [s for part in parts for s in _cached(part, config, config_path, held=True)]
+    held = [s for part in parts for s in _cached(part, config, config_path, stop, held=True)]
     if not config.validate_on:
         train, held = _split(train, held)
     return train, _balanced(held, config.validation_cases)
@@ -102,20 +105,26 @@ def _balanced(held: Sequence[Sample], most: int) -> list[Sample]:
     return chosen
 
 
-def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path, *, held: bool) -> list[Sample]:
+def _cached(
+    part: Images | Synthetic, config: TrainingConfig, config_path: Path, stop: Stop, *, held: bool
+) -> list[Sample]:
     """Return the samples of one entry of the config; its index is written when all its arrays are."""
     folder = Path(config.cache) / _digest(part, config, config_path, held=held)
     index = folder / "index.json"
     said = (_named(part), "validation" if held else "training")
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        log.info("%s for %s: cutting and filling holes", *said)
         families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
-        with Stop() as stop:
-            log.info("%s for %s: cutting and filling holes", *said)
-            entries = _stored(tiles(part, config, config_path), config, (folder, families), stop)
-        partial = index.with_suffix(".part")
-        partial.write_text(json.dumps(entries), encoding="utf-8")
-        partial.replace(index)
+        store = partial(_store, config=config, folder=folder, families=families)
+        pace = Pace()
+        entries: list[dict[str, Any]] = []
+        numbered = enumerate(tiles(part, config, config_path))
+        for number, stored in enumerate(mapped(store, numbered, config.processes, stop), 1):
+            entries.extend(stored)
+            if pace.due():
+                log.info("%d tiles", number)
+        _place(index, json.dumps(entries).encode())
     rows = json.loads(index.read_text(encoding="utf-8"))
     log.info("%s for %s: %d samples", *said, len(rows))
     return [
@@ -130,49 +139,11 @@ def _cached(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
     ]
 
 
-def _stored(
-    source: Iterable[Tile], config: TrainingConfig, where: tuple[Path, Sequence[str | None]], stop: Stop
-) -> list[dict[str, Any]]:
-    """Write the samples of all tiles, in processes, and return their entries in the order of the tiles.
-
-    Args:
-        source: clean pixels.
-        config: holes, fills and number of processes.
-        where: folder of the arrays, and the families cut into each tile.
-        stop: ends it between two tiles.
-    """
-    folder, families = where
-    entries: list[dict[str, Any]] = []
-    pending: deque[Future[list[dict[str, Any]]]] = deque()
-    pace = Pace()
-    try:
-        with ProcessPoolExecutor(config.processes) as pool:
-            for number, tile in enumerate(source):
-                pending.append(pool.submit(_store, tile, config, folder / f"tile_{number:06d}.npy", families))
-                # tiles that wait lie in memory
-                while len(pending) > 4 * config.processes:
-                    entries.extend(_awaited(pending, pool, stop))
-                if pace.due():
-                    log.info("%d tiles", number + 1)
-            while pending:
-                entries.extend(_awaited(pending, pool, stop))
-    except BrokenProcessPool as error:
-        raise PlanRefused(
-            f"{config.name}: a process that fills holes died, most likely for want of memory; set fewer loaders or a "
-            "smaller tile; entries of the config that are complete are kept"
-        ) from error
-    return entries
-
-
-def _awaited(
-    pending: deque[Future[list[dict[str, Any]]]], pool: ProcessPoolExecutor, stop: Stop
-) -> list[dict[str, Any]]:
-    if stop.requested():
-        pool.shutdown(cancel_futures=True)
-        raise Interrupted(
-            "stopped on request while holes were filled; entries of the config that are complete are kept"
-        )
-    return pending.popleft().result()
+def _place(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: another training may use the same cache."""
+    own = path.with_suffix(f".{os.getpid()}.part")
+    own.write_bytes(content)
+    own.replace(path)
 
 
 def _named(part: Images | Synthetic) -> str:
@@ -198,7 +169,9 @@ def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path,
     }
     facts: list[Any] = [config.model_dump(mode="json", include=keys | {"seed"}), part.model_dump(mode="json"), held]
     if isinstance(part, Images):
-        stats = [(name, Path(name).stat()) for name in files(part, config_path)]
+        masks = [resolve(entry["path"], config_path) for entry in part.masks if isinstance(entry.get("path"), str)]
+        found = [*files(part, config_path), *(name for name in masks if Path(name).is_file())]
+        stats = [(name, Path(name).stat()) for name in found]
         facts.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -207,8 +180,12 @@ def _validated(config: TrainingConfig) -> list[str]:
     return sorted(config.shares) + [f + _KRIGED for f in sorted(config.kriged)]
 
 
-def _store(tile: Tile, config: TrainingConfig, path: Path, families: Sequence[str | None]) -> list[dict[str, Any]]:
-    """Cut a hole of each family, drawn where it is None, and write the samples to `path`."""
+def _store(
+    numbered: tuple[int, Tile], config: TrainingConfig, folder: Path, families: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Cut a hole of each family into a tile, drawn where it is None, and write the samples to a file of the folder."""
+    count, tile = numbered
+    path = folder / f"tile_{count:06d}.npy"
     planes: list[NDArray[np.float16]] = []
     entries: list[dict[str, Any]] = []
     for number, wanted in enumerate(families):
@@ -219,7 +196,9 @@ def _store(tile: Tile, config: TrainingConfig, path: Path, families: Sequence[st
             entries.append({"file": path.name, "row": len(planes), **place})
             planes.append(sample)
     if planes:
-        np.save(path, np.stack(planes))
+        content = io.BytesIO()
+        np.save(content, np.stack(planes))
+        _place(path, content.getvalue())
     return entries
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import read_card
 from pipeline.training.config import Images, Synthetic, TrainingConfig
-from pipeline.training.validation import mixed
+from pipeline.training.device import mixed
 
 _LIMITS = (
     "Corrects a base fill by what texture and edges suggest; it cannot know what a hole really hid.",

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from pipeline.errors import OutputConflict, PipelineError
+
 _LOGGER = logging.getLogger("pipeline.training")
 _EVERY_SECONDS = 30.0
 
@@ -24,10 +26,13 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
         quiet: nothing but warnings on stderr.
 
     Raises:
-        OSError: the file cannot be written.
+        OutputConflict: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    except OSError as error:
+        raise OutputConflict(f"{path}: cannot be written ({error.strerror}); set another output") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     people = logging.StreamHandler(sys.stderr)
     people.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -37,6 +42,11 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
         _LOGGER.addHandler(handler)
     try:
         yield
+    except PipelineError as error:
+        # the command line says it on stderr
+        _LOGGER.removeHandler(people)
+        _LOGGER.error("%s", error)
+        raise
     finally:
         for handler in (file, people):
             _LOGGER.removeHandler(handler)

@@ -7,8 +7,7 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline import __version__
-from pipeline.errors import ConfigError, Interrupted, PlanRefused
+from pipeline.errors import ConfigError, Interrupted
 from pipeline.models._unet import ResidualUNet
-from pipeline.signals import Stop
+from pipeline.signals import NEVER, Stop
 from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples
+from pipeline.training.device import autocast, layout, mixed, placed
 from pipeline.training.export import export
 from pipeline.training.log import Pace, logged
 from pipeline.training.losses import losses
-from pipeline.training.validation import INPUT, Gains, autocast, layout, mixed, validate
+from pipeline.training.validation import INPUT, Gains, validate
+from pipeline.training.workers import loaders_watched
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +82,15 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
     Raises:
         ConfigError: the config is wrong or its images have no clean tile.
         SourceError: an image cannot be read.
-        PlanRefused: the device is not there, or a process died for want of memory.
+        PlanRefused: the device is not there.
+        OutputConflict: the output cannot be written.
+        ClusterGone: a process that fills holes or cuts batches died.
         Interrupted: Ctrl-C or SIGTERM.
     """
     path = Path(config_path)
-    config = read_config(path)
-    with logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
-        return fit(config, samples(config, path), resume=resume)
+    config = placed(read_config(path))
+    with Stop() as stop, logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
+        return fit(config, samples(config, path, stop), resume=resume, stop=stop)
 
 
 def fit(
@@ -96,28 +99,25 @@ def fit(
     *,
     resume: bool = False,
     until: int | None = None,
+    stop: Stop = NEVER,
 ) -> dict[str, Any]:
     """Train on samples that are cut already; see `train`.
 
     Args:
-        config: all that decides the run.
+        config: all that decides the run, its device included.
         data: training and validation samples.
         resume: continue from the checkpoint beside the output if there is one.
         until: stop at this step with a checkpoint, as if interrupted; the learning rate follows `config.steps`.
+        stop: ends it between two steps with a checkpoint.
     """
     started = time.monotonic()
     training, cases = data
-    if config.device == "auto":
-        config = config.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise PlanRefused(f"device '{config.device}': no CUDA device is visible; set device: cpu")
     torch.set_num_threads(config.threads)
     log.info(
         "%s, seed %d: %d training samples, %d validation cases, %d steps of %d",
         *(config.name, config.seed, len(training), len(cases), config.steps, config.batch),
     )
-    precision = "bfloat16" if mixed(config) else "float32"
-    log.info("%s on %s, inpaint-pipeline %s, torch %s", precision, config.device, __version__, torch.__version__)
+    log.info("%s, inpaint-pipeline %s, torch %s", _arithmetic(config), __version__, torch.__version__)
     state = _start(config)
     checkpoint = Path(config.output).with_suffix(".checkpoint.pt")
     curve = Path(config.output).with_suffix(".curve.csv")
@@ -130,53 +130,37 @@ def fit(
         curve.unlink(missing_ok=True)
         if config.start is not None:
             _judge(state, cases, config, curve, float("nan"))
-    _run(state, training, cases, config, min(until or config.steps, config.steps))
+    with loaders_watched(stop):
+        _run(state, data, config, min(until or config.steps, config.steps), stop)
     return {"weights": config.output} | state.result | {"seconds": time.monotonic() - started}
 
 
 def _run(
-    state: _State, training: Sequence[Sample], cases: Sequence[Sample], config: TrainingConfig, until: int
+    state: _State, data: tuple[Sequence[Sample], Sequence[Sample]], config: TrainingConfig, until: int, stop: Stop
 ) -> None:
-    output = Path(config.output)
+    training, cases = data
+    checkpoint, curve = (Path(config.output).with_suffix(suffix) for suffix in (".checkpoint.pt", ".curve.csv"))
     running: list[float] = []
     pace = Pace(state.step)
     stream = batches(training, config, state.step, until)
-    with Stop() as stop, _workers_watched(config, stop):
-        while state.step < until and not _stopped(state, config):
-            running.append(_one_step(state, next(stream), config))
-            state.step += 1
-            last = state.step == until
-            if last or state.step % config.validate_every == 0:
-                _judge(state, cases, config, output.with_suffix(".curve.csv"), float(np.exp(np.mean(running))))
-                running = []
-            elif pace.due():
-                error = float(np.exp(np.mean(running[-_RECENT:])))
-                log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
-            ended = last or _stopped(state, config)
-            if ended or stop.requested() or state.step % config.checkpoint_every == 0:
-                _save(state, output.with_suffix(".checkpoint.pt"), config)
-            if stop.requested() and not ended:
-                raise Interrupted(f"{config.name}: stopped at step {state.step}; --resume continues from there")
-
-
-@contextmanager
-def _workers_watched(config: TrainingConfig, stop: Stop) -> Iterator[None]:
-    """Say what it means when a process that cuts batches is gone; torch raises that wherever the program is."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
+    while state.step < until and not _exhausted(state, config):
         if stop.requested():
-            # whoever stops a whole job stops its processes, too
-            raise Interrupted(f"{config.name}: stopped; --resume continues from the last checkpoint") from error
-        raise PlanRefused(
-            f"{config.name}: a process that cuts batches died ({str(error).splitlines()[0]}); set fewer loaders, or "
-            "allow more memory or shared memory (/dev/shm); --resume continues from the last checkpoint"
-        ) from error
+            _save(state, checkpoint, config)
+            raise Interrupted(f"{config.name}: stopped at step {state.step}; --resume continues from there")
+        running.append(_one_step(state, next(stream), config))
+        state.step += 1
+        last = state.step == until
+        if last or state.step % config.validate_every == 0:
+            _judge(state, cases, config, curve, float(np.exp(np.mean(running))))
+            running = []
+        elif pace.due():
+            error = float(np.exp(np.mean(running[-_RECENT:])))
+            log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
+        if last or _exhausted(state, config) or state.step % config.checkpoint_every == 0:
+            _save(state, checkpoint, config)
 
 
-def _stopped(state: _State, config: TrainingConfig) -> bool:
+def _exhausted(state: _State, config: TrainingConfig) -> bool:
     return config.patience is not None and state.stale >= config.patience
 
 
@@ -209,7 +193,7 @@ def _cycle(config: TrainingConfig) -> int:
 
 
 def _one_step(state: _State, batch: Tensor, config: TrainingConfig) -> float:
-    planes = batch.to(config.device, non_blocking=True)
+    planes = batch.to(config.device).float()
     state.network.train()
     with autocast(config):
         output = state.network(planes[:, INPUT].contiguous(memory_format=layout(config.ndim)))
@@ -273,6 +257,10 @@ def _shorten(curve: Path, step: int) -> None:
         curve.write_text("".join([head, *kept]), encoding="utf-8", newline="")
 
 
+def _arithmetic(config: TrainingConfig) -> str:
+    return f"{'bfloat16' if mixed(config) else 'float32'} on {torch.device(config.device).type}"
+
+
 def _decisive(config: TrainingConfig) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(config.model_dump_json(exclude=_FREE))
     return facts
@@ -291,6 +279,7 @@ def _save(state: _State, path: Path, config: TrainingConfig) -> None:
             "stale": state.stale,
             "result": state.result,
             "config": _decisive(config),
+            "arithmetic": _arithmetic(config),
         },
         partial,
     )
@@ -305,6 +294,11 @@ def _load(state: _State, path: Path, config: TrainingConfig) -> None:
         raise ConfigError(
             f"{path}: this checkpoint was made with another {', '.join(changed)} than the config of '{config.name}' "
             "says; delete it, restore the config, or set start to the weights to train on from there"
+        )
+    if saved.get("arithmetic", _arithmetic(config)) != _arithmetic(config):
+        log.warning(
+            "%s was made with %s, training continues with %s: the card names the latter only",
+            *(path, saved["arithmetic"], _arithmetic(config)),
         )
     state.network.load_state_dict(saved["network"])
     state.average.load_state_dict(saved["average"])

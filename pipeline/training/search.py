@@ -20,8 +20,10 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
+from pipeline.signals import Stop
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import Sample, samples
+from pipeline.training.device import placed
 from pipeline.training.log import logged
 from pipeline.training.loop import fit
 
@@ -81,23 +83,23 @@ def search(config_path: str | Path, n: int, *, resume: bool = False, quiet: bool
     if n < 2:
         raise ConfigError(f"--search {n}: needs at least 2 configs to compare")
     path = Path(config_path)
-    config = read_config(path)
-    with logged(Path(config.output).with_suffix(".search.log"), append=resume, quiet=quiet):
-        alive, table = _halved(config, n, samples(config, path), resume=resume)
+    config = placed(read_config(path))
+    with Stop() as stop, logged(Path(config.output).with_suffix(".search.log"), append=resume, quiet=quiet):
+        alive, table = _halved(config, n, samples(config, path, stop), stop, resume=resume)
     _write_table(Path(config.output).with_suffix(".search.csv"), table)
     best = _publish(path, config, alive[0], table)
     return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
 
 
 def _halved(
-    config: TrainingConfig, n: int, data: tuple[list[Sample], list[Sample]], *, resume: bool
+    config: TrainingConfig, n: int, data: tuple[list[Sample], list[Sample]], stop: Stop, *, resume: bool
 ) -> tuple[list[_Trial], list[dict[str, Any]]]:
     """Return the trials left over, best first, and the rows of the table."""
     alive = _trials(config, n)
     table: list[dict[str, Any]] = []
     for rung, steps in enumerate(_rungs(config), 1):
         for trial in alive:
-            _advance(trial, data, steps, resume=resume or rung > 1)
+            _advance(trial, data, steps, stop, resume=resume or rung > 1)
             table.append(trial.row(rung))
             log.info("%s", table[-1])
         alive.sort(key=lambda t: (-float(t.result["score"]), t.number))
@@ -163,8 +165,8 @@ def _rungs(config: TrainingConfig) -> list[int]:
     )
 
 
-def _advance(trial: _Trial, data: tuple[list[Sample], list[Sample]], steps: int, *, resume: bool) -> None:
-    result = fit(trial.config, data, resume=resume, until=steps)
+def _advance(trial: _Trial, data: tuple[list[Sample], list[Sample]], steps: int, stop: Stop, *, resume: bool) -> None:
+    result = fit(trial.config, data, resume=resume, until=steps, stop=stop)
     trial.seconds += float(result.pop("seconds"))
     trial.result = result
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.models._unet import ResidualUNet
 from pipeline.training.config import TrainingConfig
 from pipeline.training.data import DEPTH, HOLE, SCALE, TARGET, Sample
+from pipeline.training.device import autocast, layout
 
 INPUT = slice(0, DEPTH + 1)
 _HARM = 3.0
@@ -59,23 +60,3 @@ def _gain_db(network: ResidualUNet, case: Sample, config: TrainingConfig) -> flo
     before = float(((tile[TARGET] * weight) ** 2).sum())
     after = float((((tile[TARGET] - residual) * weight) ** 2).sum())
     return 10.0 * float(np.log10((before + 1e-12) / (after + 1e-12)))
-
-
-def autocast(config: TrainingConfig) -> torch.autocast:
-    """Return the context of mixed precision on the config's device."""
-    return torch.autocast(torch.device(config.device).type, dtype=torch.bfloat16, enabled=mixed(config))
-
-
-def mixed(config: TrainingConfig) -> bool:
-    """Say whether training uses bfloat16: a CPU without such instructions takes 10 to 20 times longer with it."""
-    if config.bfloat16 != "auto":
-        return config.bfloat16
-    if torch.device(config.device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def layout(ndim: int) -> torch.memory_format:
-    """Return channels-last, the faster layout for convolutions."""
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d

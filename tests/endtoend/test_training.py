@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +57,7 @@ def test_weights_are_adapted_to_an_image_and_used_on_it(tmp_path):
 
 STOPPED = """
 name: small
-train: [{synthetic: optical, count: 6}]
+train: [{synthetic: optical, count: 40}]
 validate_on: [{synthetic: optical, count: 1, seed: 50}]
 base_fill: {kind: tension, t: 0.5}
 masks: {points: 1}
@@ -76,30 +79,76 @@ cache: cache
 """
 
 
-def _stopped(config: Path, words: str) -> tuple[int, str]:
-    """Train until stderr says the words, then ask to stop; return exit code and the rest of stderr."""
+def _ended(config: Path, words: str, end: Callable[[int], None]) -> tuple[int, str]:
+    """Train until stderr says the words and processes are at work, then end it; return exit code and rest of stderr."""
     line = [sys.executable, "-m", "pipeline", "train", str(config), "--resume"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
         assert process.stderr is not None
         while words not in (said := process.stderr.readline()):
             assert said, f"ended before it said {words!r}"
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
+        while len(children := psutil.Process(process.pid).children()) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        end(process.pid)
         rest = process.communicate(timeout=120)[1]
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, f"{alive} outlived the training; {len(gone)} did not"
     return process.returncode, rest
 
 
+def _term(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def _term_group(pid: int) -> None:
+    os.killpg(pid, signal.SIGTERM)
+
+
+def _interrupt_twice(pid: int) -> None:
+    os.killpg(pid, signal.SIGINT)
+    time.sleep(0.1)
+    os.killpg(pid, signal.SIGINT)
+
+
+FILLS, STEPS = "for training: cutting and filling", "step 50:"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "end", "code"),
+    [
+        (FILLS, _term, 130),
+        (FILLS, _term_group, 130),
+        (FILLS, _interrupt_twice, 130),
+        (FILLS, _kill, -signal.SIGKILL),
+        (STEPS, _term_group, 130),
+        (STEPS, _kill, -signal.SIGKILL),
+    ],
+)
+def test_no_process_outlives_a_training(tmp_path, words, end, code):
+    """Whoever ends it, however, and whatever it does; nothing is left, and a polite end says so."""
+    (tmp_path / "train.yaml").write_text(STOPPED)
+    ended, rest = _ended(tmp_path / "train.yaml", words, end)
+    assert ended == code, rest
+    assert "Traceback" not in rest
+    if end in (_term, _term_group):
+        assert "inpaint-pipeline: " in rest
+        assert "stopped" in (tmp_path / "small.log").read_text().splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_a_training_told_to_stop_goes_on_where_it_was(tmp_path):
-    """SIGTERM while holes are filled and while steps are taken: 130, no process left, in the end the same bytes."""
+    """After SIGTERM while steps are taken `--resume` ends with the same bytes as a training that never stopped."""
     for name in ("straight", "stopped"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.yaml").write_text(STOPPED)
-    code, rest = _stopped(tmp_path / "stopped" / "train.yaml", "cutting and filling")
-    assert (code, "while holes were filled" in rest) == (130, True), rest
-    code, rest = _stopped(tmp_path / "stopped" / "train.yaml", "step 50:")
+    code, rest = _ended(tmp_path / "stopped" / "train.yaml", STEPS, _term)
     step = re.search(r"stopped at step (\d+); --resume continues", rest)
     assert code == 130, rest
     assert step is not None, rest

@@ -86,6 +86,26 @@ def test_two_views_of_a_scene_are_held_out_together(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_changed_mask_makes_samples_anew(tmp_path):
+    """The cache knows the files of masks, too: what a new mask hides is not trained on."""
+    _image(tmp_path / "mine.tif", (100, 100))
+    part = {"paths": ["mine.tif"], "contrast": 0, "observed": 0.3, "masks": [{"kind": "raster", "path": "clouds.tif"}]}
+    path = _config(tmp_path, train=[part])
+    shares = []
+    for columns in (10, 30):
+        clouds = np.zeros((1, 100, 100), np.uint8)
+        clouds[..., :columns] = 1
+        with rasterio.open(
+            tmp_path / "clouds.tif", "w", driver="GTiff", count=1, height=100, width=100, dtype="uint8"
+        ) as file:
+            file.write(clouds)
+        made = [s.planes() for s in samples(read_config(path), path)[0] if s.box.start[1] == 0]
+        assert made
+        shares.append({int(((planes[VALID] == 0) & (planes[HOLE] == 0)).all(axis=0).sum()) for planes in made})
+    assert shares == [{10}, {30}]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_clouded_tiles_are_used_when_enough_of_them_is_observed(tmp_path):
     """`observed` says how much; the message of an empty set names the key; masks lie beside the config."""
     _image(tmp_path / "mine.tif", (100, 100))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.errors import ConfigError, PlanRefused
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, OutputConflict, PlanRefused
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.autoencoder import _prepare, open_model
 from pipeline.models.base import Patch, read_card
@@ -20,9 +21,12 @@ from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from pipeline.training.batches import crop
 from pipeline.training.config import read_config
 from pipeline.training.data import DEPTH, HOLE, TARGET, VALID, cut, samples
+from pipeline.training.data import _store as store
+from pipeline.training.device import mixed
 from pipeline.training.loop import train
+from pipeline.training.search import search
 from pipeline.training.tiles import tiles
-from pipeline.training.validation import Gains, mixed
+from pipeline.training.validation import Gains
 
 SMALL = {
     "name": "small",
@@ -55,8 +59,9 @@ def _config(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_the_number_of_processes_changes_no_byte(tmp_path):
+def test_the_number_of_processes_changes_no_byte(tmp_path, monkeypatch):
     """Fills and batches depend on the seed and their place, not on who computes them; `auto` is a cpu without a GPU."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
     written = []
     for loaders, device in ((1, "cpu"), (3, "cpu" if torch.cuda.is_available() else "auto")):
         folder = tmp_path / str(loaders)
@@ -152,16 +157,99 @@ def test_the_log_tells_what_ran_and_how_it_went(tmp_path, capsys):
     assert any(line.endswith("continued from step 6") for line in longer[len(lines) :])
 
 
-def _dies(*_: object) -> None:
+def _dies(*_: object, **__: object) -> None:
     os._exit(9)
 
 
 @pytest.mark.parametrize(("part", "words"), [("data._store", "fills holes"), ("batches.batch", "cuts batches")])
-def test_a_process_that_dies_is_a_refusal_that_says_so(tmp_path, monkeypatch, part, words):
-    """As when memory runs out: no hang, no bare traceback, but what to do."""
+def test_a_process_that_dies_says_what_to_do(tmp_path, monkeypatch, part, words):
+    """As when memory runs out: no hang, no bare traceback."""
     monkeypatch.setattr(f"pipeline.training.{part}", _dies)
-    with pytest.raises(PlanRefused, match=f"a process that {words} died.*fewer loaders"):
+    with pytest.raises(ClusterGone, match=f"a process that {words} died.*fewer loaders"):
         train(_config(tmp_path, loaders=2))
+
+
+def _stores_and_asks_to_stop(*arguments, **options):
+    stored = store(*arguments, **options)
+    asked = options["folder"].parent / "asked"
+    if not asked.exists():
+        asked.touch()
+        os.kill(os.getppid(), signal.SIGTERM)
+    return stored
+
+
+@pytest.mark.parametrize("when", ["the only tile", "the validation at the start", "the last step of a trial"])
+def test_a_request_to_stop_is_never_forgotten(tmp_path, monkeypatch, when):
+    """SIGTERM while nobody looks is noticed at the next occasion, and what was reached is kept."""
+    from pipeline.training import loop
+
+    if when == "the only tile":
+        monkeypatch.setattr("pipeline.training.data._store", _stores_and_asks_to_stop)
+        with pytest.raises(Interrupted, match="while holes were filled"):
+            train(_config(tmp_path, train=[{"synthetic": "optical", "count": 1}]))
+        return
+    asked = []
+
+    def asking(function, moment):
+        def asks(*arguments):
+            result = function(*arguments)
+            if not asked and arguments[0].step == moment:
+                asked.append(arguments[0].step)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return result
+
+        return asks
+
+    if when == "the validation at the start":
+        train(_config(tmp_path, output="first.safetensors"))
+        monkeypatch.setattr(loop, "_judge", asking(loop._judge, 0))
+        with pytest.raises(Interrupted, match="stopped at step 0; --resume"):
+            train(_config(tmp_path, start="first.safetensors"))
+        assert torch.load(tmp_path / "weights" / "small.checkpoint.pt", weights_only=True)["step"] == 0
+    else:
+        monkeypatch.setattr(loop, "_one_step", asking(loop._one_step, 2))
+        with pytest.raises(Interrupted, match="stopped at step 0; --resume"):
+            search(_config(tmp_path, search={"rungs": [0.5]}), 3)
+        trials = tmp_path / "weights" / "small.search"
+        steps = [torch.load(c, weights_only=True)["step"] for c in sorted(trials.rglob("*.checkpoint.pt"))]
+        assert steps == [3, 0]
+    assert asked
+
+
+def _fails(*_: object) -> None:
+    raise RuntimeError("the real cause")
+
+
+def test_a_process_that_fails_keeps_its_cause(tmp_path, monkeypatch):
+    """A mistake in a process is no want of memory."""
+    monkeypatch.setattr("pipeline.training.batches.batch", _fails)
+    with pytest.raises(RuntimeError, match="the real cause"):
+        train(_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"device": "gpu"}, ConfigError, "'gpu' is no device; set auto"),
+        ({"device": "cuda:63"}, PlanRefused, "'cuda:63': [0-9]+ CUDA devices are visible"),
+        ({"output": "train.yaml/small.safetensors"}, OutputConflict, "cannot be written .*set another output"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_computed(tmp_path, changes, error, words):
+    """Fills take hours: the device and the place of the output are looked at first."""
+    with pytest.raises(error, match=words):
+        train(_config(tmp_path, **changes))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_change_of_device_or_precision_is_told(tmp_path, capsys):
+    """Continued with other arithmetic, the bytes differ, and the card can name only one."""
+    train(_config(tmp_path, device="cpu"))
+    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save(saved | {"arithmetic": "bfloat16 on cuda"}, checkpoint)
+    train(_config(tmp_path, device="cpu"), resume=True)
+    assert "made with bfloat16 on cuda, training continues with float32 on cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Processes that work ahead of a training: they end with it, and are ended by it alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from pipeline.errors import ClusterGone, Interrupted
+from pipeline.signals import Stop
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+_WAITING = 4
+"""Tasks a process may have waiting: what they are about lies in memory."""
+_LOOK_SECONDS = 0.5
+_DEATHS = ("is killed by signal", "exited unexpectedly")
+
+
+def mapped(
+    function: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int, stop: Stop
+) -> Iterator[_Result]:
+    """Yield the results of all tasks in their order, computed in processes with one arithmetic thread each.
+
+    Raises:
+        Interrupted: a stop was requested; tasks in hand are waited for.
+        ClusterGone: a process died.
+    """
+    pending: deque[Future[_Result]] = deque()
+    with ProcessPoolExecutor(processes, initializer=_begin) as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(_alone, function, task))
+                while len(pending) > _WAITING * processes:
+                    yield _awaited(pending.popleft(), stop)
+            while pending:
+                yield _awaited(pending.popleft(), stop)
+        except BrokenProcessPool as error:
+            raise ClusterGone(
+                "a process that fills holes died, most likely for want of memory; set fewer loaders or a smaller tile; "
+                "entries of the config that are complete are kept"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _alone(function: Callable[[_Task], _Result], task: _Task) -> _Result:
+    with threadpool_limits(limits=1):
+        return function(task)
+
+
+def _awaited(future: Future[_Result], stop: Stop) -> _Result:
+    while not stop.requested():
+        if wait([future], timeout=_LOOK_SECONDS).done:
+            return future.result()
+    raise Interrupted("stopped on request while holes were filled; entries of the config that are complete are kept")
+
+
+def _begin() -> None:
+    """Leave signals to the training, whose group gets them too, and end when it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent(_: int = 0) -> None:
+    """Start watching the parent of this process, and leave at once when it is gone, whatever queue is still full."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def loaders_watched(stop: Stop) -> Iterator[None]:
+    """Say what it means when a process of torch's `DataLoader` is gone; torch raises that wherever the program is.
+
+    Raises:
+        Interrupted: a stop was requested: whoever stops a whole job stops its processes, too.
+        ClusterGone: it died by itself.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or not any(how in str(error) for how in _DEATHS):
+            raise
+        if stop.requested():
+            raise Interrupted("stopped; --resume continues from the last checkpoint") from error
+        raise ClusterGone(
+            f"a process that cuts batches died ({str(error).splitlines()[0]}); set fewer loaders or allow more memory; "
+            "--resume continues from the last checkpoint"
+        ) from error
