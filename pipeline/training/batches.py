@@ -70,7 +70,7 @@ def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> ND
     inside = np.flatnonzero(planes[HOLE])
     centre = np.unravel_index(int(rng.choice(inside)), spatial)
     starts = [int(np.clip(c - rng.integers(0, size), 0, n - size)) for c, n in zip(centre, spatial, strict=True)]
-    patch = planes[(slice(None), *(slice(s, s + size) for s in starts))]
+    patch = planes[(slice(None), *(slice(s, s + size) for s in starts))].copy()
     patch = patch.transpose(0, *(1 + rng.permutation(len(spatial))))
     flipped = tuple(axis + 1 for axis in range(len(spatial)) if rng.random() < 0.5)
     patch = np.ascontiguousarray(np.flip(patch, flipped))

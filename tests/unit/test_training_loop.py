@@ -292,10 +292,14 @@ def test_crops_show_a_hole(tmp_path):
     """A crop always contains something to learn."""
     path = _config(tmp_path)
     training, _ = samples(read_config(path), path)
-    for seed in range(10):
-        patch = crop(training[0].planes(), 32, np.random.default_rng(seed))
-        assert patch.shape == (6, 32, 32)
-        assert patch[HOLE].any()
+    planes = training[0].planes()
+    before = planes.copy()
+    for size in (32, 64):
+        for seed in range(10):
+            patch = crop(planes, size, np.random.default_rng(seed))
+            assert patch.shape == (6, size, size)
+            assert patch[HOLE].any()
+    assert np.array_equal(planes, before)
 
 
 def test_files_train_too_without_nodata_and_masked_pixels(tmp_path):
