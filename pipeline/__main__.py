@@ -15,9 +15,6 @@ def main() -> None:
     except PipelineError as error:
         sys.stderr.write(f"inpaint-pipeline: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("inpaint-pipeline: interrupted; run again to continue\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

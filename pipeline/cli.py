@@ -6,10 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline import __version__
+from pipeline.errors import Interrupted
+
+
+class _Commands(TyperGroup):
+    """Ctrl-C that no command took up ends like any other error of ours: with a line, not in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; run again to continue") from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="inpaint-pipeline",
     help="Restore what clouds, gaps or artefacts hid in GeoTIFF and NIfTI images of any size.\n\n"
     "Exit codes: 0 done, 1 bug, 2 usage or config, 3 plan refused, 4 input unreadable, 5 some parts failed, "

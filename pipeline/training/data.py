@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline import __version__
 from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
@@ -155,19 +156,10 @@ def _named(part: Images | Synthetic) -> str:
 
 def _digest(part: Images | Synthetic, config: TrainingConfig, config_path: Path, *, held: bool) -> str:
     """Hash everything the stored samples of one entry depend on; files count by size and time of change."""
-    keys = {
-        "ndim",
-        "base_fill",
-        "tensions",
-        "kriging",
-        "masks",
-        "augment",
-        "tile",
-        "patch",
-        "masks_per_tile",
-        "bands_per_mask",
-    }
-    facts: list[Any] = [config.model_dump(mode="json", include=keys | {"seed"}), part.model_dump(mode="json"), held]
+    keys = {"ndim", "base_fill", "augment", "tile", "patch", "masks_per_tile", "bands_per_mask", "seed"}
+    # defaults may change with the version, so what they come to is hashed as well
+    resolved = [config.shares, config.tension_ranges, config.kriged, __version__]
+    facts: list[Any] = [config.model_dump(mode="json", include=keys), resolved, part.model_dump(mode="json"), held]
     if isinstance(part, Images):
         masks = [resolve(entry["path"], config_path) for entry in part.masks if isinstance(entry.get("path"), str)]
         found = [*files(part, config_path), *(name for name in masks if Path(name).is_file())]

@@ -52,7 +52,7 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
         },
         "parameters": sum(p.numel() for p in network.parameters()),
         "base_fill": dict(config.base_fill),
-        "training": _training(config) | {"steps_done": progress["step"]},
+        "training": _training(config) | {"best_step": progress["step"]},
         "data": [_described(part) for part in config.train],
         "validation": {
             "data": [_described(part) for part in config.validate_on] or "held out of the training data",
@@ -75,8 +75,8 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
 
 
 def _training(config: TrainingConfig) -> dict[str, Any]:
-    keys = ("steps", "batch", "patch", "tile", "learning_rate", "weight_decay", "clip_norm", "ema", "seed")
-    chosen: dict[str, Any] = {key: getattr(config, key) for key in keys}
+    numbers = ("steps", "batch", "patch", "tile", "learning_rate", "weight_decay", "clip_norm", "ema", "seed")
+    chosen: dict[str, Any] = {key: getattr(config, key) for key in (*numbers, "validate_every", "patience")}
     chosen["masks"] = config.shares
     chosen["tensions"] = {family: list(limits) for family, limits in config.tension_ranges.items()}
     chosen["kriging"] = config.kriged

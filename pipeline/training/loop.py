@@ -54,16 +54,29 @@ _FREE = {
 
 @dataclass(slots=True, kw_only=True)
 class _State:
-    """What changes while training; all of it is in the checkpoint."""
+    """What changes while training; all of it is in the checkpoint.
+
+    `errors` are those of the steps since the last validation: logarithms of the batch's error over its fill's.
+    `bests` are the metrics of every validation that was better than all before it.
+    """
 
     network: ResidualUNet
     average: ResidualUNet
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     step: int = 0
-    best: float = float("-inf")
     stale: int = 0
-    result: dict[str, Any] = field(default_factory=dict)
+    errors: list[float] = field(default_factory=list)
+    bests: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        """Return the best score so far."""
+        return float(self.bests[-1]["score"]) if self.bests else float("-inf")
+
+    def result(self, until: int) -> dict[str, Any]:
+        """Return the metrics of the best validation of the first `until` steps; a checkpoint may be further."""
+        return next((dict(metrics) for metrics in reversed(self.bests) if metrics["step"] <= until), {})
 
 
 def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) -> dict[str, Any]:
@@ -127,12 +140,14 @@ def fit(
         _shorten(curve, state.step)
         log.info("continued from step %d", state.step)
     else:
-        curve.unlink(missing_ok=True)
+        for old in (curve, checkpoint):
+            old.unlink(missing_ok=True)
         if config.start is not None:
             _judge(state, cases, config, curve, float("nan"))
+    end = min(until or config.steps, config.steps)
     with loaders_watched(stop):
-        _run(state, data, config, min(until or config.steps, config.steps), stop)
-    return {"weights": config.output} | state.result | {"seconds": time.monotonic() - started}
+        _run(state, data, config, end, stop)
+    return {"weights": config.output} | state.result(end) | {"seconds": time.monotonic() - started}
 
 
 def _run(
@@ -140,21 +155,20 @@ def _run(
 ) -> None:
     training, cases = data
     checkpoint, curve = (Path(config.output).with_suffix(suffix) for suffix in (".checkpoint.pt", ".curve.csv"))
-    running: list[float] = []
     pace = Pace(state.step)
     stream = batches(training, config, state.step, until)
     while state.step < until and not _exhausted(state, config):
         if stop.requested():
             _save(state, checkpoint, config)
             raise Interrupted(f"{config.name}: stopped at step {state.step}; --resume continues from there")
-        running.append(_one_step(state, next(stream), config))
+        state.errors.append(_one_step(state, next(stream), config))
         state.step += 1
         last = state.step == until
         if last or state.step % config.validate_every == 0:
-            _judge(state, cases, config, curve, float(np.exp(np.mean(running))))
-            running = []
+            _judge(state, cases, config, curve, float(np.exp(np.mean(state.errors))))
+            state.errors = []
         elif pace.due():
-            error = float(np.exp(np.mean(running[-_RECENT:])))
+            error = float(np.exp(np.mean(state.errors[-_RECENT:])))
             log.info("step %d: error %.3f of the fill's, %s", state.step, error, pace.left(state.step, until))
         if last or _exhausted(state, config) or state.step % config.checkpoint_every == 0:
             _save(state, checkpoint, config)
@@ -225,19 +239,18 @@ def _judge(state: _State, cases: Sequence[Sample], config: TrainingConfig, curve
         *(state.step, families, gains.score, ", the best so far" if better else f", best {state.best:.3f}"),
     )
     if better:
-        state.best, state.stale = gains.score, 0
-        before = {"gain_db_at_start": dict(gains.families)} if state.step == 0 else {}
-        if "gain_db_at_start" in state.result:
-            before = {"gain_db_at_start": state.result["gain_db_at_start"]}
+        state.stale = 0
         metrics = {
             "step": state.step,
             "score": gains.score,
             "gain_db": dict(gains.families),
             "cases_worse": gains.worse,
-            **before,
         }
+        first = state.bests[0] if state.bests else metrics
+        if first["step"] == 0:
+            metrics["gain_db_at_start"] = first["gain_db"]
         export(state.average, config, metrics)
-        state.result = metrics
+        state.bests.append(metrics)
 
 
 def _append(curve: Path, step: int, fit: float, gains: Gains) -> None:
@@ -275,9 +288,9 @@ def _save(state: _State, path: Path, config: TrainingConfig) -> None:
             "optimiser": state.optimiser.state_dict(),
             "schedule": state.schedule.state_dict(),
             "step": state.step,
-            "best": state.best,
             "stale": state.stale,
-            "result": state.result,
+            "errors": state.errors,
+            "bests": state.bests,
             "config": _decisive(config),
             "arithmetic": _arithmetic(config),
         },
@@ -288,6 +301,8 @@ def _save(state: _State, path: Path, config: TrainingConfig) -> None:
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:
     saved = torch.load(path, weights_only=True, map_location=config.device)
+    if "bests" not in saved:
+        raise ConfigError(f"{path}: an older version made this checkpoint; delete it, or set start to its weights")
     now, then = _decisive(config), saved.get("config", {})
     changed = sorted(key for key in now if now[key] != then.get(key))
     if changed:
@@ -304,4 +319,5 @@ def _load(state: _State, path: Path, config: TrainingConfig) -> None:
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
     state.schedule.load_state_dict(saved["schedule"])
-    state.step, state.best, state.stale, state.result = (saved[k] for k in ("step", "best", "stale", "result"))
+    for name in ("step", "stale", "errors", "bests"):
+        setattr(state, name, saved[name])

@@ -70,10 +70,16 @@ def _begin() -> None:
     """Leave signals to the training, whose group gets them too, and end when it does."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    end_with_parent()
+    _end_with_parent()
 
 
-def end_with_parent(_: int = 0) -> None:
+def begin_loading(_: int = 0) -> None:
+    """Leave Ctrl-C to the training, and end with it; torch ends its processes by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
     """Start watching the parent of this process, and leave at once when it is gone, whatever queue is still full."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

@@ -110,6 +110,10 @@ def _term_group(pid: int) -> None:
     os.killpg(pid, signal.SIGTERM)
 
 
+def _interrupt_group(pid: int) -> None:
+    os.killpg(pid, signal.SIGINT)
+
+
 def _interrupt_twice(pid: int) -> None:
     os.killpg(pid, signal.SIGINT)
     time.sleep(0.1)
@@ -128,6 +132,7 @@ FILLS, STEPS = "for training: cutting and filling", "step 50:"
         (FILLS, _interrupt_twice, 130),
         (FILLS, _kill, -signal.SIGKILL),
         (STEPS, _term_group, 130),
+        (STEPS, _interrupt_group, 130),
         (STEPS, _kill, -signal.SIGKILL),
     ],
 )
@@ -137,8 +142,9 @@ def test_no_process_outlives_a_training(tmp_path, words, end, code):
     ended, rest = _ended(tmp_path / "train.yaml", words, end)
     assert ended == code, rest
     assert "Traceback" not in rest
-    if end in (_term, _term_group):
+    if code == 130:
         assert "inpaint-pipeline: " in rest
+    if end in (_term, _term_group, _interrupt_group):
         assert "stopped" in (tmp_path / "small.log").read_text().splitlines()[-1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.models.base import read_card
 from pipeline.training.config import read_config
 from pipeline.training.loop import train
 from pipeline.training.search import _trials, search
+from pipeline.training.validation import Gains
 
 CONFIG = """
 name: small                # kept comment
@@ -60,6 +62,22 @@ def test_the_better_ones_go_on_and_the_best_config_trains(tmp_path):
     with (tmp_path / "fresh.yaml").open("w") as file:
         YAML().dump(fresh, file)
     assert read_card(Path(train(tmp_path / "fresh.yaml")["weights"])).sha256 == card.sha256
+
+
+def test_a_search_goes_on_with_the_ranks_it_had(tmp_path, monkeypatch):
+    """What a trial reached later does not count where the first ones are compared."""
+    scores = itertools.count()
+
+    def rising(*_: object) -> Gains:
+        score = float(next(scores))
+        return Gains(families={"points": score, "mean": score}, worse=0.0)
+
+    monkeypatch.setattr("pipeline.training.loop.validate", rising)
+    path = _config(tmp_path)
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in search(path, 3)["trials"]]
+    assert [row["score"] for row in rows] == [0, 1, 2, 3, 4]
+    again = search(path, 3, resume=True)["trials"]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in again] == rows
 
 
 def test_trials_depend_on_seed_and_number_alone(tmp_path):
