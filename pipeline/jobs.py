@@ -27,7 +27,7 @@ from pipeline.workspace import open_source
 _CLUSTER_START_SECONDS = 15.0
 _BATCH = {"cpu": 1, "cuda": 8}
 """Patches a forward pass when the config says `auto`; on a CPU larger batches only cost memory."""
-_PATCH_SECONDS = {2: 0.15, 3: 0.5}
+_PATCH_SECONDS = {2: 0.6, 3: 2.0}
 """Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
 
 

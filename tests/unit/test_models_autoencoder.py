@@ -92,6 +92,23 @@ def test_data_units_carry_through(tmp_path):
     assert np.allclose(two.scale, 8 * one.scale, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (48, 64)), (3, (16, 16, 32))])
+def test_a_mirrored_image_gets_the_mirrored_result(tmp_path, ndim, shape):
+    """Nothing depends on the direction the network looks in; one look alone does, whatever the padding."""
+    axes = (-2, -1)
+    patch = _patch(shape, 4)
+    mirrored = Patch(
+        filled=np.flip(patch.filled, axes), valid=np.flip(patch.valid, axes), spacing=patch.spacing, floor=patch.floor
+    )
+    path = _weights(tmp_path, ndim)
+    both = autoencoder.open_model(path, ndim=ndim, device="cpu", options={})
+    alone = autoencoder.open_model(path, ndim=ndim, device="cpu", options={"test_time_augmentation": False})
+    for model, equal in ((both, True), (alone, False)):
+        one, other = model.predict([patch, mirrored])
+        assert np.allclose(np.flip(other.mean, axes), one.mean, rtol=1e-5) == equal
+        assert np.allclose(np.flip(other.scale, axes), one.scale, rtol=1e-4) == equal
+
+
 def test_padding_to_the_network_grid_keeps_the_shape(tmp_path):
     """Any patch extent is accepted."""
     model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
@@ -138,6 +155,8 @@ def test_missing_parts_are_named(tmp_path):
     path = _weights(tmp_path, 2)
     with pytest.raises(ConfigError, match="depth"):
         autoencoder.open_model(path, ndim=2, device="cpu", options={"depth": 3})
+    with pytest.raises(ConfigError, match="'yes' is neither true nor false"):
+        autoencoder.open_model(path, ndim=2, device="cpu", options={"test_time_augmentation": "yes"})
     path.with_suffix(".yaml").unlink()
     with pytest.raises(ConfigError, match="no card"):
         autoencoder.open_model(path, ndim=2, device="cpu", options={})
