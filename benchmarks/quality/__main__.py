@@ -21,6 +21,7 @@ from benchmarks.quality.document import Report, write_document  # noqa: E402
 from benchmarks.quality.pool import measured  # noqa: E402
 from benchmarks.quality.runner import Settings, software_state  # noqa: E402
 from benchmarks.quality.show import print_cases, print_change, print_table  # noqa: E402
+from benchmarks.quality.table import quality_table  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -62,7 +63,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print; end with 1 if a case failed or a floor is missed."""
     options = arguments()
     cases = chosen(options)
     if options.list or not cases:
@@ -93,6 +94,10 @@ def main() -> None:
         complete = len(cases) == len(all_cases())
         report = Report(rows=rows, cases=cases_by_name, settings=settings, seconds=seconds, complete=complete)
         write_document(report, ROOT / "docs/quality.md")
+    failed = sum("error" in row for row in rows)
+    below = [line.title for line in quality_table(rows) if not line.holds]
+    if failed or below:
+        sys.exit(f"{failed} cases failed; below the floor: {', '.join(below) or 'nothing'}")
 
 
 if __name__ == "__main__":

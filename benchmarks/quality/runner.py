@@ -22,7 +22,7 @@ from benchmarks.quality import engine, scores
 from benchmarks.quality.cases import Case, content_key
 from benchmarks.quality.fills import as_stored, estimates
 from benchmarks.quality.scenes import Image
-from benchmarks.quality.trained import seen
+from benchmarks.quality.trained import seen, validates
 from pipeline.errors import Interrupted
 
 OURS, ALONE = "ours", "ours without guides"
@@ -71,6 +71,7 @@ def describe(case: Case) -> dict[str, Any]:
         "sensor": case.scene.sensor,
         "unseen": case.scene.unseen,
         "trained": seen(case.scene),
+        "validated": validates(case.scene),
     }
 
 

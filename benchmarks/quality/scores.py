@@ -149,6 +149,18 @@ def bootstrap(
     return value, float(low), float(high)
 
 
+def without_one(
+    groups: Mapping[str, Sequence[float]], statistic: Callable[[NDArray[np.float64]], float]
+) -> dict[str, float]:
+    """Return the statistic without each group, by group: the jackknife over places; nothing for a single group."""
+    parts = {name: np.asarray(values, dtype=float) for name, values in sorted(groups.items()) if len(values)}
+    if len(parts) < 2:
+        return {}
+    return {
+        name: statistic(np.concatenate([values for other, values in parts.items() if other != name])) for name in parts
+    }
+
+
 def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     """Return the rank correlation; NaN for fewer than three pairs or constant values."""
     a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)

@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.quality.gains import Row, best_classical, decibel, of_family
 from benchmarks.quality.runner import OURS
 from benchmarks.quality.scores import psnr
-from benchmarks.quality.table import Line, best_classical, decibel, of_family, quality_table
+from benchmarks.quality.table import Line, quality_table
 
-Row = dict[str, Any]
-HEAD = "| | floor | goal | measured | 95 % interval | places / cases | verdict | |\n|---|---|---|---|---|---|---|---|"
+HEAD = (
+    "| | floor | goal | measured | 95 % interval | one place left out | places / cases | verdict | |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def print_table(rows: Sequence[Row], state: str, seconds: float) -> None:
@@ -33,6 +35,8 @@ def markdown(lines: Sequence[Line]) -> str:
 
 def _line(line: Line) -> str:
     interval = "" if math.isnan(line.low) else f"{_number(line.low, line)} .. {_number(line.high, line)}"
+    ends = [value for value in line.left_out.values() if not math.isnan(value)]
+    without = f"{_number(min(ends), line)} .. {_number(max(ends), line)}" if ends else ""
     mark = "" if math.isnan(line.floor) else ("<= " if line.less else "")
     cells = (
         line.title,
@@ -40,6 +44,7 @@ def _line(line: Line) -> str:
         mark + _number(line.goal, line),
         _number(line.value, line),
         interval,
+        without,
         f"{line.places} / {line.cases}",
         line.verdict,
         line.note,

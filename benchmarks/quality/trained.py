@@ -16,20 +16,30 @@ Part = tuple[float, ...]
 
 def seen(scene: Scene) -> str:
     """Return `yes` if a training set holds pixels of the scene, `other part` of its file or folder, else `no`."""
-    entries = _trained()
-    for file in scene.files:
-        if any(fnmatchcase(file, pattern) and _overlap(part, scene.part) for pattern, part in entries):
-            return "yes"
+    entries = _entries("train")
+    if _among(scene, entries):
+        return "yes"
     folders = {PurePosixPath(pattern).parent for pattern, _ in entries}
     return "other part" if any(PurePosixPath(file).parent in folders for file in scene.files) else "no"
 
 
+def validates(scene: Scene) -> bool:
+    """Say whether the step at which training stopped was chosen on pixels of the scene, among others."""
+    return _among(scene, _entries("validate_on"))
+
+
+def _among(scene: Scene, entries: tuple[tuple[str, Part], ...]) -> bool:
+    return any(
+        fnmatchcase(file, pattern) and _overlap(part, scene.part) for file in scene.files for pattern, part in entries
+    )
+
+
 @cache
-def _trained() -> tuple[tuple[str, Part], ...]:
-    """Return pattern and part `(low, ..., high, ...)` of everything that is trained on; no numbers = all of it."""
+def _entries(role: str) -> tuple[tuple[str, Part], ...]:
+    """Return pattern and part `(low, ..., high, ...)` of everything that has the role; no numbers = all of it."""
     found = []
     for config in sorted((ROOT / "configs").glob("train_*.yaml")):
-        for entry in YAML(typ="safe").load(config.read_text())["train"]:
+        for entry in YAML(typ="safe").load(config.read_text()).get(role, ()):
             part = tuple(entry.get("region", ()))
             found += [(path.removeprefix("${INPAINT_DATA}/"), part) for path in entry.get("paths", ())]
     return tuple(found)

@@ -167,7 +167,9 @@ def guided_volumes() -> list[Scene]:
 
 def series() -> Scene:
     """Return a time series: ten perfusion volumes."""
-    return volume("pcasl", "chris", "arterial spin labelling", "chris_head/pcasl.nii.gz", size=(20, 68, 52))
+    return volume(
+        "pcasl", "chris", "arterial spin labelling", "chris_head/pcasl.nii.gz", size=(20, 68, 52), unseen=True
+    )
 
 
 def computed_tomography() -> Scene:

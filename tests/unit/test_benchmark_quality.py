@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.quality import experiments, holes, scores, table
+from benchmarks.quality import experiments, gains, holes, scores, table
 from benchmarks.quality.cases import Case
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.fills import regression, window_of
@@ -100,7 +100,7 @@ def test_coverage_and_rank():
     assert math.isnan(scores.spearman([1, 2], [1, 2]))
 
 
-def _row(family: str, place: str, ours: float, fills: dict[str, float]) -> table.Row:
+def _row(family: str, place: str, ours: float, fills: dict[str, float]) -> gains.Row:
     """Return a row of one channel with range 1 and mean squared errors as given."""
     methods = {OURS: ours, **fills}
     scored = {name: {"mse": [v], "components": [[v], [v]], "tiles": []} for name, v in methods.items()}
@@ -120,8 +120,8 @@ def test_the_best_fill_is_chosen_for_the_family_not_the_file():
         _row("cloud", "x", 0.01, {"a": 0.10, "b": 0.02}),
         _row("cloud", "y", 0.01, {"a": 0.01, "b": 0.02}),
     ]
-    assert table.best_classical(rows) == "b"
-    line = table.gain_line("cloud", rows, 0, 5)
+    assert gains.best_classical(rows) == "b"
+    line = table.gain_line("cloud", rows, (0, 5))
     assert line.value == pytest.approx(10 * math.log10(2))
     assert line.verdict == "floor"
     assert (line.places, line.cases) == (2, 2)
@@ -130,13 +130,44 @@ def test_the_best_fill_is_chosen_for_the_family_not_the_file():
 def test_components_worse_than_the_best_fill_are_counted():
     """Two of four components are worse by more than 0.05 dB."""
     rows = [_row("cloud", "x", 0.03, {"a": 0.02}), _row("cloud", "y", 0.0201, {"a": 0.02})]
-    assert table.parts_worse(rows, "components") == {"x": [1.0, 1.0], "y": [0.0, 0.0]}
+    assert gains.parts_worse(rows, "components", {"cloud": "a"}) == {"x": [1.0, 1.0], "y": [0.0, 0.0]}
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.5, "goal"), (5.0, "floor"), (9.0, "**below the floor**")])
 def test_small_is_good_where_it_should_be(value, verdict):
     """Of harm, less is more."""
-    assert table.Line(title="", unit="%", floor=8, goal=1, value=value, less=True).verdict == verdict
+    line = table.Line(
+        title="",
+        unit="%",
+        floor=8,
+        goal=1,
+        value=value,
+        less=True,
+        left_out={"x": 1.0, "y": math.nan},
+        places=2,
+        cases=2,
+    )
+    assert line.verdict == verdict
+
+
+def test_a_floor_that_hangs_on_one_place_is_told():
+    """Three decibels on average, one without the best place: the page must not hide it."""
+    groups = {"good": [7.0, 7.0], "fair": [1.0], "poor": [1.0]}
+    line = table.line("", "dB", (3, 5), groups)
+    assert line.left_out == pytest.approx({"good": 1.0, "fair": 5.0, "poor": 5.0})
+    assert line.verdict == "floor, but **below the floor** without good"
+    assert line.holds
+    assert table.line("", "%", (50, 20), {"x": [1.0, 0.0], "y": [1.0, 0.0]}, less=True).verdict == "floor"
+    assert not table.line("", "%", (20, 10), {"x": [1.0, 0.0]}, less=True).holds
+
+
+def test_the_loss_on_unseen_sensors_is_a_mean_over_families():
+    """Families that only one side has do not count; blobs are blobs in any contrast."""
+    rows = [_row("points 30 %", "x", 0.01, {"a": 0.1}), _row("points 30 %", "y", 0.02, {"a": 0.1})]
+    rows += [_row("blob T1", "x", 0.01, {"a": 0.1}), _row("blob other contrast", "y", 0.01, {"a": 0.1})]
+    rows += [_row("stripes", "x", 0.01, {"a": 0.1})]
+    losses = gains.unseen_losses(rows, gains.gains(rows), [row["place"] == "y" for row in rows])
+    assert losses == pytest.approx({"points 30 %": 10 * math.log10(2), "blob": 0.0})
 
 
 def _image(values: np.ndarray, **more) -> Image:
@@ -211,7 +242,7 @@ def test_a_case_from_hole_to_page(tmp_path, shape):
     assert "error" not in row, row["traceback"]
     assert row["changed"] == 0
     assert 0 < row["coverage"] <= 1
-    assert table.decibel(row, OURS) > table.decibel(row, "nearest")
+    assert gains.decibel(row, OURS) > gains.decibel(row, "nearest")
     assert measure(case, settings)["seconds"] == row["seconds"], "kept results are used"
     page = tmp_path / "docs" / "quality.md"
     page.parent.mkdir()

@@ -1,0 +1,81 @@
+"""What showing the network mirrored patches brings: `INPAINT_DATA=... python benchmarks/mirrored.py optical`.
+
+Shipped weights on the held-out tiles of their training config; gain over the base fill in dB, mean over cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from pipeline.models._unet import ResidualUNet
+from pipeline.models.base import find_weights
+from pipeline.training.config import Synthetic, TrainingConfig, read_config
+from pipeline.training.data import HOLE, SCALE, TARGET, Sample, samples
+from pipeline.training.validation import INPUT
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE_SCENE = {2: Synthetic(synthetic="optical", count=1, tiles=1), 3: Synthetic(synthetic="brain", count=1, tiles=1)}
+"""Training data in place of the config's: held-out cases do not depend on it."""
+Axes = tuple[int, ...]
+
+
+def views(ndim: int) -> dict[str, list[Axes]]:
+    """Return sets of mirror images, as axes of `(n, c, *spatial)`."""
+    every = [tuple(2 + a for a in range(ndim) if turned[a]) for turned in product((False, True), repeat=ndim)]
+    turned_twice = [axes for axes in every if len(axes) % 2 == 0]
+    sets = {"as it is": every[:1], "and mirrored on all axes": [every[0], every[-1]]}
+    return sets | ({"four": every} if ndim == 2 else {"four": turned_twice, "all eight": every})
+
+
+@torch.inference_mode()
+def gains(network: ResidualUNet, case: Sample, sets: dict[str, list[Axes]]) -> dict[str, float]:
+    """Return the gain of each set of views on a case."""
+    planes = case.planes()
+    whole = tuple(slice(n - n % network.multiple) for n in planes.shape[1:])
+    tile = torch.from_numpy(planes[(slice(None), *whole)].astype(np.float32))
+    said = {axes: network(tile[None, INPUT].flip(axes)).flip(axes)[0, 0] for s in sets.values() for axes in s}
+    weight = tile[SCALE] * tile[HOLE]
+    before = float(((tile[TARGET] * weight) ** 2).sum())
+    result = {}
+    for name, chosen in sets.items():
+        mean = torch.stack([said[axes] for axes in chosen]).mean(dim=0)
+        result[name] = 10 * np.log10(before / float((((tile[TARGET] - mean) * weight) ** 2).sum()))
+    return result
+
+
+def held_out(config: TrainingConfig, path: Path, cases: int) -> list[Sample]:
+    """Return held-out cases, spread over families and scenes."""
+    update = {"train": (ONE_SCENE[config.ndim],), "validation_cases": cases}
+    return samples(config.model_copy(update=update), path)[1]
+
+
+def main() -> None:
+    """Print one line a set of views."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", choices=("optical", "t1", "ct"))
+    parser.add_argument("--cases", type=int, default=60)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = ROOT / f"configs/train_{options.weights}.yaml"
+    config = read_config(path)
+    network = ResidualUNet(config.ndim, config.network.widths, config.network.bottom_units)
+    network.load_state_dict(load_file(find_weights(options.weights)))
+    sets = views(config.ndim)
+    found: dict[str, list[dict[str, float]]] = {}
+    for case in held_out(config, path, options.cases):
+        found.setdefault(case.family, []).append(gains(network.eval(), case, sets))
+    families = sorted(found)
+    print(f"| {options.weights} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")
+    for name in sets:
+        means = [float(np.mean([gain[name] for gain in found[family]])) for family in families]
+        print(f"| {name} | {' | '.join(f'{m:+.2f}' for m in means)} | {np.mean(means):+.3f} |")
+
+
+if __name__ == "__main__":
+    main()
