@@ -49,17 +49,15 @@ def gains(network: ResidualUNet, case: Sample, sets: dict[str, list[Axes]]) -> d
     return result
 
 
-def held_out(config: TrainingConfig, path: Path, cases: int) -> list[Sample]:
-    """Return held-out cases, spread over families and scenes."""
-    update = {"train": (ONE_SCENE[config.ndim],), "validation_cases": cases}
-    return samples(config.model_copy(update=update), path)[1]
+def held_out(config: TrainingConfig, path: Path) -> list[Sample]:
+    """Return the cases that validated the training."""
+    return samples(config.model_copy(update={"train": (ONE_SCENE[config.ndim],)}), path)[1]
 
 
 def main() -> None:
     """Print one line a set of views."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", choices=("optical", "t1", "ct"))
-    parser.add_argument("--cases", type=int, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = ROOT / f"configs/train_{options.weights}.yaml"
@@ -68,7 +66,7 @@ def main() -> None:
     network.load_state_dict(load_file(find_weights(options.weights)))
     sets = views(config.ndim)
     found: dict[str, list[dict[str, float]]] = {}
-    for case in held_out(config, path, options.cases):
+    for case in held_out(config, path):
         found.setdefault(case.family, []).append(gains(network.eval(), case, sets))
     families = sorted(found)
     print(f"| {options.weights} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")

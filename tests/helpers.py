@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
+from ruamel.yaml import YAML
 
 from pipeline.catalog import resolve_sources
 from pipeline.config import load_config
@@ -182,4 +183,36 @@ def tiny_weights(folder: Path, ndim: int = 2) -> Path:
         "architecture": {"widths": [4, 6]},
     }
     path.with_suffix(".yaml").write_text(json.dumps(card))
+    return path
+
+
+_SMALL_TRAINING: dict[str, Any] = {
+    "name": "small",
+    "base_fill": {"kind": "tension", "t": 0.5},
+    "tensions": {},
+    "kriging": {},
+    "masks": {"points": 1, "stripes": 1},
+    "train": [{"synthetic": "optical", "count": 4}],
+    "validate_on": [{"synthetic": "optical", "count": 1, "seed": 50}],
+    "tile": 64,
+    "masks_per_tile": 4,
+    "bands_per_mask": 2,
+    "network": {"widths": [8, 12], "bottom_units": 1},
+    "patch": 32,
+    "batch": 4,
+    "steps": 6,
+    "ema": 0.5,
+    "bfloat16": False,
+    "validate_every": 3,
+    "checkpoint_every": 3,
+    "output": "weights/small.safetensors",
+    "cache": "cache",
+}
+
+
+def small_training(folder: Path, **changes: object) -> Path:
+    """Write the config of a training of six steps, `folder/train.yaml`; a change to None leaves a key out."""
+    path = folder / "train.yaml"
+    with path.open("w") as file:
+        YAML().dump({k: v for k, v in (_SMALL_TRAINING | changes).items() if v is not None}, file)
     return path

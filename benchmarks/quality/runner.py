@@ -43,9 +43,10 @@ class Settings:
 
 
 def software_state() -> str:
-    """Return a hash of the package's code and weights."""
+    """Return a hash of the package's code and weights, training apart: a run never comes there."""
     root = Path(pipeline.__file__).parent
-    return _digest(p for p in root.rglob("*") if p.suffix in {".py", ".safetensors", ".yaml"})
+    files = (p for p in root.rglob("*") if p.suffix in {".py", ".safetensors", ".yaml"})
+    return _digest(p for p in files if root / "training" not in p.parents)
 
 
 @cache

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -24,6 +25,7 @@ _Result = TypeVar("_Result")
 _WAITING = 4
 """Tasks a process may have waiting: what they are about lies in memory."""
 _LOOK_SECONDS = 0.5
+_GROUP_SECONDS = 1.0
 _DEATHS = ("is killed by signal", "exited unexpectedly")
 
 
@@ -91,6 +93,14 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
+def _soon(stop: Stop) -> bool:
+    """Say whether a stop is requested now or at once: a signal to a group may reach its processes before its leader."""
+    deadline = time.monotonic() + _GROUP_SECONDS
+    while not stop.requested() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return stop.requested()
+
+
 @contextmanager
 def loaders_watched(stop: Stop) -> Iterator[None]:
     """Say what it means when a process of torch's `DataLoader` is gone; torch raises that wherever the program is.
@@ -104,7 +114,7 @@ def loaders_watched(stop: Stop) -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or not any(how in str(error) for how in _DEATHS):
             raise
-        if stop.requested():
+        if _soon(stop):
             raise Interrupted("stopped; --resume continues from the last checkpoint") from error
         raise ClusterGone(
             f"a process that cuts batches died ({str(error).splitlines()[0]}); set fewer loaders or allow more memory; "

@@ -1,0 +1,179 @@
+"""Training that ends early: told to stop, killed, continued, or started anew over what another left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import ClusterGone, ConfigError, Interrupted
+from pipeline.models.base import read_card
+from pipeline.signals import Stop
+from pipeline.training.data import _store as store
+from pipeline.training.loop import train
+from pipeline.training.search import search
+from pipeline.training.workers import loaders_watched
+from tests.helpers import small_training
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path, monkeypatch):
+    """Stop after the checkpoint at step 4, between two validations, resume, compare with the straight run."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    for folder in (straight, stopped):
+        folder.mkdir()
+    expected = train(small_training(straight, checkpoint_every=2))
+    from pipeline.training import loop
+
+    one_step, seen = loop._one_step, []
+
+    def until_five(state, *rest):
+        seen.append(state.step)
+        if state.step == 5 and len(seen) == 6:
+            raise KeyboardInterrupt
+        return one_step(state, *rest)
+
+    monkeypatch.setattr(loop, "_one_step", until_five)
+    path = small_training(stopped, checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(path)
+    result = train(path, resume=True)
+    assert seen[6:] == [4, 5]
+    assert read_card(Path(result["weights"])).sha256 == read_card(Path(expected["weights"])).sha256
+    assert result["gain_db"] == expected["gain_db"]
+    with (stopped / "weights" / "small.curve.csv").open() as file:
+        assert file.read() == (straight / "weights" / "small.curve.csv").read_text()
+
+
+def _dies(*_: object, **__: object) -> None:
+    os._exit(9)
+
+
+@pytest.mark.parametrize(("part", "words"), [("data._store", "fills holes"), ("batches.batch", "cuts batches")])
+def test_a_process_that_dies_says_what_to_do(tmp_path, monkeypatch, part, words):
+    """As when memory runs out: no hang, no bare traceback."""
+    monkeypatch.setattr(f"pipeline.training.{part}", _dies)
+    with pytest.raises(ClusterGone, match=f"a process that {words} died.*fewer loaders"):
+        train(small_training(tmp_path, loaders=2))
+
+
+def _stores_and_asks_to_stop(*arguments, **options):
+    stored = store(*arguments, **options)
+    asked = options["folder"].parent / "asked"
+    if not asked.exists():
+        asked.touch()
+        os.kill(os.getppid(), signal.SIGTERM)
+    return stored
+
+
+@pytest.mark.parametrize("when", ["the only tile", "the validation at the start", "the last step of a trial"])
+def test_a_request_to_stop_is_never_forgotten(tmp_path, monkeypatch, when):
+    """SIGTERM while nobody looks is noticed at the next occasion, and what was reached is kept."""
+    from pipeline.training import loop
+
+    if when == "the only tile":
+        monkeypatch.setattr("pipeline.training.data._store", _stores_and_asks_to_stop)
+        with pytest.raises(Interrupted, match="while holes were filled"):
+            train(small_training(tmp_path, train=[{"synthetic": "optical", "count": 1}]))
+        return
+    asked = []
+
+    def asking(function, moment):
+        def asks(*arguments):
+            result = function(*arguments)
+            if not asked and arguments[0].step == moment:
+                asked.append(arguments[0].step)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return result
+
+        return asks
+
+    if when == "the validation at the start":
+        train(small_training(tmp_path, output="first.safetensors"))
+        monkeypatch.setattr(loop, "_judge", asking(loop._judge, 0))
+        with pytest.raises(Interrupted, match="stopped at step 0; --resume"):
+            train(small_training(tmp_path, start="first.safetensors"))
+        assert torch.load(tmp_path / "weights" / "small.checkpoint.pt", weights_only=True)["step"] == 0
+    else:
+        monkeypatch.setattr(loop, "_one_step", asking(loop._one_step, 2))
+        with pytest.raises(Interrupted, match="stopped at step 0; --resume"):
+            search(small_training(tmp_path, search={"rungs": [0.5]}), 3)
+        trials = tmp_path / "weights" / "small.search"
+        steps = [torch.load(c, weights_only=True)["step"] for c in sorted(trials.rglob("*.checkpoint.pt"))]
+        assert steps == [3, 0]
+    assert asked
+
+
+@pytest.mark.parametrize(("late", "error"), [(0.2, Interrupted), (None, ClusterGone)])
+def test_a_signal_to_a_whole_job_is_a_stop_even_if_it_comes_last(late, error):
+    """The kernel may end the processes that cut batches before it tells the training."""
+    with Stop() as stop:
+        if late is not None:
+            threading.Timer(late, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(error), loaders_watched(stop):
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+
+def _fails(*_: object) -> None:
+    raise RuntimeError("the real cause")
+
+
+def test_a_process_that_fails_keeps_its_cause(tmp_path, monkeypatch):
+    """A mistake in a process is no want of memory."""
+    monkeypatch.setattr("pipeline.training.batches.batch", _fails)
+    with pytest.raises(RuntimeError, match="the real cause"):
+        train(small_training(tmp_path))
+
+
+def test_a_change_of_device_or_precision_is_told(tmp_path, capsys):
+    """Continued with other arithmetic, the bytes differ, and the card can name only one."""
+    train(small_training(tmp_path, device="cpu"))
+    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save(saved | {"arithmetic": "bfloat16 on cuda"}, checkpoint)
+    train(small_training(tmp_path, device="cpu"), resume=True)
+    assert "made with bfloat16 on cuda, training continues with float32 on cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"network": {"widths": [8, 16], "bottom_units": 1}}, "network"),
+        ({"steps": 90}, "steps"),
+        ({"weight_decay": 0.1}, "weight_decay"),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_refused(tmp_path, change, key):
+    """Whatever moves the weights must be as it was; the error names it and a way out."""
+    train(small_training(tmp_path))
+    with pytest.raises(ConfigError, match=f"another {key} .*set start to"):
+        train(small_training(tmp_path, **change), resume=True)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
+    """It lacks what a resumed run needs; the error says so."""
+    train(small_training(tmp_path))
+    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save({key: value for key, value in saved.items() if key != "bests"}, checkpoint)
+    with pytest.raises(ConfigError, match="older version"):
+        train(small_training(tmp_path), resume=True)
+
+
+def test_a_new_start_leaves_nothing_of_an_old_run(tmp_path, monkeypatch):
+    """Stopped before its own first checkpoint, it must not be continued from that of the run before."""
+    train(small_training(tmp_path))
+    folder = tmp_path / "weights"
+    assert (folder / "small.checkpoint.pt").is_file()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.training.loop._one_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_training(tmp_path))
+    assert not (folder / "small.checkpoint.pt").exists()
+    assert not (folder / "small.curve.csv").exists()
