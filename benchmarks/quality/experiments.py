@@ -286,23 +286,25 @@ def _ranked(good: Sequence[Row], arrays: Mapping[str, _Held]) -> list[Line]:
 
 
 def _unseen(good: Sequence[Row]) -> list[Line]:
-    """Call other places unseen at random: how often is the loss as large?"""
+    """Call other images unseen at random, all of one sensor and place together: how often is the loss as large?"""
     rows = [row for row in good if row["family"] not in HELPED_FAMILIES]
     gain = gains(rows)
-    strange = {row["place"] for row in rows if row["unseen"]}
+    strange = {(row["place"], row["sensor"]) for row in rows if row["unseen"]}
 
-    def loss(places: set[str]) -> dict[str, float]:
-        return unseen_losses(rows, gain, [row["place"] in places for row in rows])
+    def loss(chosen: set[tuple[str, str]]) -> dict[str, float]:
+        return unseen_losses(rows, gain, [(row["place"], row["sensor"]) in chosen for row in rows])
 
     known = loss(strange)
     rows = [row for row in rows if kind(row) in known]
-    places = sorted({row["place"] for row in rows})
-    if not 0 < len(strange & set(places)) < len(places):
+    units = sorted({(row["place"], row["sensor"]) for row in rows})
+    strange &= set(units)
+    if not 0 < len(strange) < len(units):
         return []
     ours = float(np.mean(list(known.values())))
     rng = np.random.default_rng(0)
-    drawn = [loss(set(rng.choice(places, len(strange), replace=False))) for _ in range(_DRAWS)]
+    draws = (rng.choice(len(units), len(strange), replace=False) for _ in range(_DRAWS))
+    drawn = [loss({units[i] for i in draw}) for draw in draws]
     share = np.mean([np.mean(list(d.values())) >= ours for d in drawn if d])
-    what = f"{len(strange)} of the {len(places)} places are called unseen at random, {_DRAWS} times"
+    what = f"{len(strange)} of the {len(units)} pairs of place and sensor are called unseen at random, {_DRAWS} times"
     result = f"the loss is as large as ours ({ours:+.2f} dB) in {100 * share:.0f} % of them"
     return [("unseen sensor or contrast", what, result)]
