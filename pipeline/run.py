@@ -35,7 +35,7 @@ from pipeline.resources import check_disk, explain_full_disk
 from pipeline.signals import Stop
 from pipeline.survey import survey
 from pipeline.verify import quick_check
-from pipeline.workspace import BLOCKS
+from pipeline.workspace import BLOCKS, open_workspace
 
 
 def run(
@@ -177,6 +177,8 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         Interrupted: a stop was requested; what is committed stays.
         BlockFailed: some blocks failed on every attempt; the rest is committed.
     """
+    # an earlier run in this process may have had the same plan and other files
+    open_workspace.cache_clear()
     if not (order.workdir / BLOCKS).exists():
         # a finished run dropped its blocks, and its files are gone since: nothing committed is left
         journal.forget(order.workdir)

@@ -79,6 +79,8 @@ def verify(folder: Path) -> list[Check]:
             Check(name="P1-P3", held=None, detail=f"{work} is gone: only hashes could be checked"),
         ]
     plan = load_plan(work)
+    # the run that made it may have been in this process, and its staged copies are gone
+    open_workspace.cache_clear()
     leftover = (work / "staged").exists()
     try:
         return checks + _checks(folder, plan, outputs, record)

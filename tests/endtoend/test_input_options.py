@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
 import rasterio
 
 from pipeline.formats import open_any
-from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
+from pipeline.run import run
+from pipeline.verify import verify
+from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
 
 FILL = {"model": {"kind": "nearest"}}
 
@@ -70,6 +75,23 @@ def test_one_volume_of_a_series(tmp_path):
     assert (outcome := command("run", config)).code == 0, outcome.err
     assert nibabel.load(tmp_path / "out" / "image" / "image_restored.nii.gz").shape == (16, 14, 12)
     assert command("verify", tmp_path / "out").code == 0
+
+
+def test_a_second_run_in_one_process(tmp_path):
+    """The same image copied anew, the results removed: nothing that the first run had staged is looked for."""
+    hole = np.zeros((1, 12, 14, 16), np.uint8)
+    hole[0, 4:7, 4:7, 4:7] = 1
+    mask = write_image(tmp_path / "mask.nii.gz", hole)
+    hashes = []
+    for time in (1, 2):
+        image = write_image(tmp_path / "image.nii.gz", smooth((1, 12, 14, 16), "int16"))
+        os.utime(image, (time, time))
+        config = run_config(tmp_path, image, mask, **FILL | {"compute": {"executor": "serial"}})
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        run(config)
+        hashes.append(result_hash(tmp_path / "out" / "image"))
+    assert all(check.held for check in verify(tmp_path / "out" / "image"))
+    assert hashes[0] == hashes[1]
 
 
 def test_config_new_in_another_folder(tmp_path, monkeypatch):

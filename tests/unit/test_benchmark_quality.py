@@ -108,6 +108,7 @@ def _row(family: str, place: str, ours: float, fills: dict[str, float]) -> gains
         "case": f"{family} / {place} / 0",
         "family": family,
         "place": place,
+        "sensor": "",
         "trained": "no",
         "range": [1.0],
         "methods": scored,
