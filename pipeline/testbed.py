@@ -88,6 +88,8 @@ def default_fills(ndim: int, spacing: tuple[float, ...]) -> list[FillSpec]:
         fills += [FillSpec(kind, {"t": 0.95, "isotropic": True}) for kind in ("tension", "kriging")]
     return [
         *fills,
+        # wide holes of grainy or thick volumes
+        FillSpec("tension", {"t": 0.8}),
         # where there is only one side to go by, stiff splines overshoot
         FillSpec("tension", {"t": 0.5}),
         FillSpec("harmonic"),
