@@ -236,7 +236,8 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
     """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
     if reliance.highest == 0:
         return draft
-    weight = np.where(result.usable, reliance.at(result.reliability, draft.place.distance), np.float32(0))
+    place = draft.place
+    weight = np.where(result.usable, reliance.at(result.reliability, place.distance, place.shares[0]), np.float32(0))
     if reliance.gate > 0:
         weight = reliance.open(region(result.reliability, result.usable, spacing)) * weight
     brought = weight * result.trust

@@ -27,6 +27,8 @@ _MOST_HIDDEN = 0.5
 _FEWEST_SEGMENTS = 12
 _EXCESS, _RELIABLE = 2.5, 4.0
 """Times the clean places' squared residual, and standard errors, from which a ring counts as contaminated."""
+_STEADY = 0.05
+"""Share of the clean places' squared residual that is added before logarithms are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +165,17 @@ def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int) -> Rim:
         ratio = float(found.mean() / max(usual.mean(), 1e-12))
         error = float(np.hypot(_error(found), _error(usual) * ratio))
         excess.append(round(ratio, 2))
-        flagged.append(ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error)
+        flagged.append((ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error) or _mostly(found, usual))
     wider = flagged.index(False) if False in flagged else reach
     return Rim(tested_px=reach, wider_px=wider, excess=tuple(excess))
+
+
+def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
+    """Compare the geometric means: where few pieces are far worse than the others the plain mean is never certain."""
+    steady = max(_STEADY * float(usual.mean()), 1e-12)
+    one, two = np.log(found + steady), np.log(usual + steady)
+    difference = float(one.mean() - two.mean())
+    return bool(difference > max(np.log(_EXCESS), _RELIABLE * np.hypot(_error(one), _error(two))))
 
 
 def _squares(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
@@ -175,5 +185,5 @@ def _squares(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
     return np.asarray((pairs[:, 0] / pairs[:, 1]) ** 2)
 
 
-def _error(squares: NDArray[np.float64]) -> float:
-    return float(squares.std(ddof=1) / np.sqrt(squares.size))
+def _error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1) / np.sqrt(values.size))

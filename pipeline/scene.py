@@ -138,7 +138,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
         )
     clock.lap("masks")
     if states.holes == 0:
-        return None, notices
+        return None, [*notices, _nothing_to_restore(states)]
     if states.kept == 0:
         raise PlanRefused(
             f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
@@ -163,6 +163,15 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
         spacing=spacing,
     )
     return scene, notices
+
+
+def _nothing_to_restore(states: StateScan) -> str:
+    if not states.never:
+        return "nothing to restore: the masks mark no pixel"
+    return (
+        f"nothing to restore: the masks mark no pixel that has a value, and {states.never} pixels without one (nodata) "
+        "stay as they are; `input.fill_nodata: inside` restores those inside the masks"
+    )
 
 
 def restorable(source: Source) -> tuple[int, ...]:

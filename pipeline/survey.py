@@ -320,5 +320,5 @@ def _nothing_to_do(job: Job, notices: list[str], clock: Clock) -> Survey:
         patches_touching_holes=0,
         model_name="",
         seconds=clock.seconds,
-        notices=(*notices, "nothing to restore: the masks mark no pixel"),
+        notices=tuple(notices),
     )

@@ -228,7 +228,7 @@ class Pieces:
     """Hidden pixels by piece of each placement and channel, to see which pieces a change makes worse.
 
     Attributes:
-        cell: `(n,)`, number of the piece and channel of each hidden pixel.
+        cell: `(n,)`, number of the piece and channel of each hidden pixel that counts.
         count: `(pieces, c)`, hidden pixels.
         before: the same, sum of squared errors before the change.
         steady: the same, added to both sums: pieces with next to no error must not decide.
@@ -240,18 +240,24 @@ class Pieces:
     steady: NDArray[np.float64]
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], errors: Sequence[NDArray[np.floating]]) -> Pieces:
-        """Sort the hidden pixels of trials; `errors` are those before the change."""
+    def of(cls, trials: Sequence[Trial], errors: NDArray[np.floating], some: NDArray[np.bool_]) -> Pieces:
+        """Sort some of the hidden pixels of all trials.
+
+        Args:
+            trials: what is hidden, `n` pixels in all.
+            errors: `(n,)`, before the change.
+            some: `(n,)`, those that count.
+        """
         channels = 1 + max(max(t.channels) for t in trials)
         cells, first = [], 0
         for trial in trials:
             _, piece = np.unique(hidden_of(trial, trial.unit), return_inverse=True)
             cells.append((first + piece) * channels + _channel_of(trial))
             first += int(piece.max(initial=-1)) + 1
-        cell = np.concatenate(cells)
+        cell = np.concatenate(cells)[some]
         shape = (first, channels)
         count = np.bincount(cell, minlength=first * channels).reshape(shape).astype(np.float64)
-        squares = np.concatenate(errors).astype(np.float64) ** 2
+        squares = errors[some].astype(np.float64) ** 2
         before = np.bincount(cell, weights=squares, minlength=first * channels).reshape(shape).astype(np.float64)
         typical = before.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
         return cls(cell=cell, count=count, before=before, steady=_STEADY * typical * count)
@@ -259,7 +265,7 @@ class Pieces:
     def gains(self, errors: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the gain in dB of each piece, mean over channels with at least 32 hidden pixels there.
 
-        `errors` `(n,)` are those after the change, of all trials.
+        `errors` `(n,)` are those after the change, of the pixels that count.
         """
         squares = errors.astype(np.float64) ** 2
         after = np.bincount(self.cell, weights=squares, minlength=self.count.size).reshape(self.count.shape)

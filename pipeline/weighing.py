@@ -39,6 +39,7 @@ from pipeline.trials import (
     harmed,
     hidden_of,
     row_of,
+    shares_of,
     step_limit,
 )
 from pipeline.verdict import Row
@@ -111,14 +112,17 @@ def _weigh_reference(
 
 
 def _reliance_cells(trial: Trial, result: ReferenceFill) -> NDArray[np.float64]:
-    """Return the share of each cell in the hidden pixels: near with rising reliability, then far; none if unusable."""
+    """Return the share of each cell in the hidden pixels, `(3 n, pixels)`; none if unusable.
+
+    Thin holes with rising reliability, then wide ones near observed pixels, then those far from them.
+    """
     hidden = trial.placement.hidden
     reliability, distance = result.reliability[hidden], trial.place.distance[hidden]
     position = np.interp(reliability, RELIABILITY, np.arange(len(RELIABILITY)))
     level = np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(RELIABILITY))[:, None]))
     level = level * result.usable[hidden]
-    reach = hats(distance, REACH)
-    return np.concatenate([level * reach[0], level * reach[1]])
+    thin, reach = trial.place.shares[0][hidden], hats(distance, REACH)
+    return np.concatenate([level * thin, level * (1 - thin) * reach[0], level * (1 - thin) * reach[1]])
 
 
 def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
@@ -127,13 +131,14 @@ def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
     counts = evidence.cells.sum(axis=1)
     n = len(RELIABILITY)
     rows = []
-    for part in (slice(0, n), slice(n, 2 * n)):
+    for part in (slice(0, n), slice(n, 2 * n), slice(2 * n, 3 * n)):
         known = [0.0 if w is None and k == 0 else w for k, w in enumerate(weights[part])]
         rows.append(rising(pooled(known), counts[part]) if any(w is not None for w in weights[part]) else None)
-    near, far = rows[0] or rows[1], rows[1] or rows[0]
+    thin, near, far = rows
+    near, far = near or far or thin, far or near or thin
     if near is None or far is None:
         return UNUSED
-    return Reliance(near=tuple(near), far=tuple(far), limit=limit)
+    return Reliance(near=tuple(near), far=tuple(far), thin=tuple(thin) if thin else None, limit=limit)
 
 
 def _careful(
@@ -146,38 +151,54 @@ def _careful(
     """Scale the weights of a reference and gate them by region, so that what it gains is worth the pieces it harms.
 
     The weights have won on average. Under a cloud of the reference an average says little: there the spline stands
-    only if the region as a whole is seen to be unreliable.
+    only if the region as a whole is seen to be unreliable. Thin holes have a scale of their own: what a reference harms
+    there says nothing about a cloud.
     """
     if reliance.highest == 0:
         return reliance
-    errors = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
-    pieces, error = Pieces.of(trials, errors), np.concatenate(errors)
-    around = np.concatenate(
-        [
-            hidden_of(t, region(r.reliability, r.usable, t.placement.task.window.spacing))
-            for t, r in zip(trials, results, strict=True)
-        ]
-    )
-    step = np.concatenate(
-        [
-            hidden_of(t, r.usable * reliance.at(r.reliability, d.place.distance) * (p - d.mean))
-            for t, d, r, p in zip(trials, drafts, results, taken, strict=True)
-        ]
-    )
-
-    def worth(scale: float, gate: float) -> float:
-        gains = pieces.gains(error + scale * replace(reliance, gate=gate).open(around) * step)
-        if not gains.size:
-            return 0.0
-        worse = float((gains < -NOTICEABLE_DB).mean())
-        return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
-
-    tried = {(scale, gate): worth(scale, gate) for gate in _GATES for scale in _SCALES}
-    scale, gate = max(tried, key=lambda key: tried[key])
-    if tried[scale, gate] < 0:
-        return replace(UNUSED, limit=reliance.limit)
+    error = np.concatenate([hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)])
+    thin = shares_of(trials)[0] >= 0.5
+    around, steps = [], []
+    for t, d, r, p in zip(trials, drafts, results, taken, strict=True):
+        around.append(hidden_of(t, region(r.reliability, r.usable, t.placement.task.window.spacing)))
+        weight = reliance.at(r.reliability, d.place.distance, d.place.shares[0])
+        steps.append(hidden_of(t, r.usable * weight * (p - d.mean)))
+    change = _Change(trials, error, np.concatenate(steps), np.concatenate(around))
+    scale, gate = change.best(~thin, _GATES) or change.best(thin, _GATES) or (1.0, 0.0)
+    own = change.best(thin, (gate,) if scale else _GATES) or (scale, gate)
     near, far = (tuple(round(scale * w, 3) for w in row) for row in (reliance.near, reliance.far))
-    return replace(reliance, near=near, far=far, gate=gate)
+    rest = None if reliance.thin is None else tuple(round(own[0] * w, 3) for w in reliance.thin)
+    return replace(reliance, near=near, far=far, thin=rest, gate=gate if scale else own[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What the weights of a reference do to the hidden pixels of all trials: arrays `(n,)`."""
+
+    trials: Sequence[Trial]
+    error: NDArray[np.float32]
+    step: NDArray[np.float32]
+    around: NDArray[np.float32]
+
+    def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
+        """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.
+
+        The scale is 0 if none is worth its harm.
+        """
+        pieces = Pieces.of(self.trials, self.error, some)
+        error, step, around = self.error[some], self.step[some], self.around[some]
+
+        def worth(scale: float, gate: float) -> float:
+            opened = replace(UNUSED, gate=gate).open(around)
+            gains = pieces.gains(error + scale * opened * step)
+            worse = float((gains < -NOTICEABLE_DB).mean())
+            return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
+
+        if not pieces.gains(error).size:
+            return None
+        tried = {(scale, gate): worth(scale, gate) for gate in gates for scale in _SCALES}
+        scale, gate = max(tried, key=lambda key: tried[key])
+        return (scale, gate) if tried[scale, gate] >= 0 else (0.0, gate)
 
 
 def weigh_network(

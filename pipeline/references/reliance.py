@@ -22,32 +22,37 @@ _CERTAIN = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliance:
-    """How much of a reference is blended in, by what it says of its own reliability and by distance.
+    """How much of a reference is blended in, by what it says of its own reliability, by kind of hole and by distance.
 
     Attributes:
-        near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`).
+        near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`) in wide holes.
         far: weights far from them (from the second on); in between linear in log distance.
+        thin: weights at `RELIABILITY` in thin holes, where the base fill is hard to beat; None = as `near`.
         gate: reliability of the region around a pixel from which these weights hold; below it they fall to 0.
         limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
     """
 
     near: tuple[float, ...]
     far: tuple[float, ...]
+    thin: tuple[float, ...] | None = None
     gate: float = 0.0
     limit: float | None = None
 
     @property
     def highest(self) -> float:
         """Return the largest weight."""
-        return max(*self.near, *self.far)
+        return max(*self.near, *self.far, *(self.thin or ()))
 
-    def at(self, reliability: Field, distance: Field) -> Field:
-        """Return the weight of each pixel in a region that is reliable."""
-        if len({*self.near, *self.far}) == 1:
+    def at(self, reliability: Field, distance: Field, thin: Field) -> Field:
+        """Return the weight of each pixel in a region that is reliable; `thin` is its share in thin holes."""
+        if len({*self.near, *self.far, *(self.thin or ())}) == 1:
             return np.full(reliability.shape, self.near[0], dtype=np.float32)
         low, high = (np.interp(reliability, RELIABILITY, row) for row in (self.near, self.far))
         share = np.interp(np.log2(np.maximum(distance, 0.5)), np.log2(REACH), (0.0, 1.0))
-        return np.asarray(low + share * (high - low), dtype=np.float32)
+        weight = low + share * (high - low)
+        if self.thin is not None:
+            weight += thin * (np.interp(reliability, RELIABILITY, self.thin) - weight)
+        return np.asarray(weight, dtype=np.float32)
 
     def open(self, around: Field) -> Field:
         """Return how far the gate is open, 0 to 1; `around` is the reliability of the region, see `region`."""

@@ -35,7 +35,7 @@ def verdict(record: Mapping[str, Any]) -> str:
     """Return the one-sentence summary on top of the page."""
     holes = record["holes"]
     if not holes["pixels"]:
-        return "Nothing to restore: the masks mark no pixel. The output equals the input."
+        return "Nothing to restore: the masks mark no pixel that may be changed. The output equals the input."
     parts = [f"{100 * holes['fraction']:.2f} % of the pixels were restored"]
     sources = ", ".join(
         f"{100 * n / sum(holes['by_source'].values()):.0f} % {name}" for name, n in holes["by_source"].items()

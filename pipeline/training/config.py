@@ -224,7 +224,8 @@ def read_config(path: Path) -> TrainingConfig:
     """Read a training config; relative paths and `${NAME}` in it are resolved.
 
     Raises:
-        ConfigError: not readable, an unknown or missing key, or values that do not fit together.
+        ConfigError: not readable, an unknown or missing key, values that do not fit together, or a card that would
+            take the config's own place.
     """
     document = read_yaml(path)
     data = dict(document.data)
@@ -236,9 +237,16 @@ def read_config(path: Path) -> TrainingConfig:
         config = TrainingConfig.model_validate(_sized(data))
     except ValidationError as error:
         raise ConfigError(explain(error, document, {(): list(TrainingConfig.model_fields)})) from None
+    output = resolve(config.output, path)
+    card = Path(output).with_suffix(".yaml")
+    if card == path.resolve():
+        raise ConfigError(
+            f"{path}: output: the card of {config.output} would be written over this file ({card.name}); "
+            "choose another name for one of them"
+        )
     return config.model_copy(
         update={
-            "output": resolve(config.output, path),
+            "output": output,
             "cache": resolve(config.cache, path),
             "train": tuple(_resolved(part, path) for part in config.train),
             "validate_on": tuple(_resolved(part, path) for part in config.validate_on),

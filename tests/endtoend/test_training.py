@@ -33,8 +33,8 @@ def test_weights_are_adapted_to_an_image_and_used_on_it(tmp_path):
     four = re.search(r"```yaml\n(name:.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert four is not None
     quick = "steps: 4\nvalidate_every: 2\ntile: 48\npatch: 32\nmasks_per_tile: 2\nbatch: 2\n"
-    (tmp_path / "mine.yaml").write_text(four[1] + quick)
-    trained = command("train", tmp_path / "mine.yaml", "--json")
+    (tmp_path / "train_mine.yaml").write_text(four[1] + quick)
+    trained = command("train", tmp_path / "train_mine.yaml", "--json")
     assert trained.code == 0, trained.err
     facts = json.loads(trained.out)
     assert facts["gain_db"]["mean"] >= facts["gain_db_at_start"]["mean"]

@@ -166,6 +166,24 @@ def test_an_empty_mask_is_no_error(scene):
     assert command("verify", folder / "out").code == 0
 
 
+def test_a_mask_over_nodata_only(tmp_path):
+    """Exit 0: what the mask marks has no value; the notice says so and what fills it."""
+    values = smooth((1, *SHAPE))
+    values[0, 8:14, 8:14] = 0
+    hole = np.zeros((1, *SHAPE), "uint8")
+    hole[0, 9:13, 9:13] = 1
+    image = write_image(tmp_path / "image.tif", values, nodata=0)
+    config = _constant(tmp_path, image, write_image(tmp_path / "mask.tif", hole))
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert "no pixel that has a value" in outcome.err
+    assert "36 pixels without one" in outcome.err
+    assert "fill_nodata: inside" in outcome.err
+    filled = command("run", config, "--overwrite", "--set", "input.fill_nodata=inside")
+    assert filled.code == 0, filled.err
+    assert "nothing to restore" not in filled.err
+
+
 def test_a_mask_over_everything(scene):
     """Exit 3: nothing observed is left; says what to check."""
     folder, image, _ = scene

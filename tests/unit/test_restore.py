@@ -187,19 +187,26 @@ def test_where_a_reference_fades_out_the_error_bar_is_that_of_the_fill():
     assert factor[0].tolist() == [4.0, 2.5, 1.0, 1.0]
 
 
-def test_reliance_follows_reliability_and_distance():
-    """Near and far weights by reliability, log-linear in distance between them, constant beyond."""
+def test_reliance_follows_reliability_distance_and_kind_of_hole():
+    """Near and far weights by reliability, log-linear in distance between them, constant beyond; thin ones apart."""
     reliance = Reliance(near=(0, 0, 0, 0, 0.4), far=(0, 0, 0.5, 0.5, 1.0))
     distance = np.float32([1, 2, 2**2.5, 16, 99, 16, 16])
     reliability = np.float32([1, 1, 1, 1, 1, 0.375, 0])
-    assert np.allclose(reliance.at(reliability, distance), [0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0])
+    thin = np.zeros_like(distance)
+    wide = np.float32([0.4, 0.4, 0.7, 1.0, 1.0, 0.25, 0])
+    assert np.allclose(reliance.at(reliability, distance, thin), wide)
+    reliance = replace(reliance, thin=(0, 0, 0, 0, 0.2))
+    assert np.allclose(reliance.at(reliability, distance, thin), wide)
+    assert np.allclose(reliance.at(reliability, distance, thin + 1), [0.2, 0.2, 0.2, 0.2, 0.2, 0, 0])
+    assert np.allclose(reliance.at(reliability, distance, thin + 0.5)[:3], [0.3, 0.3, 0.45])
+    assert replace(reliance, near=(0,) * 5, far=(0,) * 5).highest == 0.2
 
 
 def test_a_gate_keeps_a_reference_out_of_unreliable_regions():
     """From the gate on weights hold, 0.15 below it nothing is left; a gate of 0 is open everywhere."""
     reliance = Reliance(near=(0.8,) * 5, far=(0.8,) * 5, gate=0.6)
     around = np.float32([0.3, 0.45, 0.525, 0.6, 1.0])
-    weight = reliance.open(around) * reliance.at(np.ones_like(around), np.ones_like(around))
+    weight = reliance.open(around) * reliance.at(np.ones_like(around), np.ones_like(around), np.zeros_like(around))
     assert np.allclose(weight, [0, 0, 0.4, 0.8, 0.8], atol=1e-6)
     assert (replace(reliance, gate=0.0).open(around) == 1).all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
@@ -48,6 +50,17 @@ def test_haze_and_shadow_of_known_width_are_found(width, height):
     rim = check_rim([_window((192, 192), width, height)] * 2, SPLINE, (0.1, 0.1), 0)
     assert rim.wider_px == width
     assert f"widening the mask by {width} px" in rim.sentence()
+
+
+def test_a_rim_that_is_spoilt_unevenly_is_found():
+    """Thick cloud beside one hole and thin cloud beside the others: the mean excess is large, but so is its error."""
+    window = _window((192, 192), 1, 12.0)
+    thick = distance_transform_edt(window.valid[0]) == 1
+    thick[32:] = thick[:, 32:] = False
+    spoilt = replace(window, values=window.values + np.where(thick, np.float32(900), np.float32(0)))
+    rim = check_rim([spoilt] * 2, SPLINE, (0.1, 0.1), 0)
+    assert rim.excess[0] > 10
+    assert rim.wider_px == 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0.0), (1, 20.0), (2, 20.0)])

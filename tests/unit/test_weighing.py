@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.pseudoholes import Placement
+from pipeline.quality.situation import Situation
 from pipeline.references import ReferenceFill, Reliance
 from pipeline.restore import Draft, Recipe, Task, network_share, where, with_reference
-from pipeline.trials import Pieces, Trial, trials_of
-from pipeline.weighing import _careful, weigh_network
+from pipeline.trials import Pieces, Trial, evidence_of, trials_of
+from pipeline.weighing import _careful, _reliance, _reliance_cells, weigh_network
 
 SIDE = 96
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -63,7 +64,8 @@ def test_a_piece_is_scored_by_its_mean_over_channels():
     """Errors ten times smaller in one channel and the same in the other are close to 10 dB; few pixels do not count."""
     trials = _trials()
     before = _errors(trials, np.ones(1))
-    pieces = Pieces.of(trials, before)
+    every = np.ones(np.concatenate(before).size, bool)
+    pieces = Pieces.of(trials, np.concatenate(before), every)
     after = np.concatenate(_errors(trials, np.reshape([0.1, 1.0], (2, 1, 1))))
     assert pieces.gains(after).size == 2 * 16
     assert np.allclose(pieces.gains(after), 5 * np.log10(1.05 / 0.06))
@@ -80,6 +82,31 @@ def test_a_piece_with_next_to_no_error_does_not_decide():
     values = np.where(flat, 1e-2, 0.5).astype(np.float32)
     results = [_says(values, np.full(flat.shape, 0.6), t) for t in trials]
     assert _careful(trials, drafts, results, [values] * 2, HALF) == HALF
+
+
+def test_dead_pixels_do_not_cost_a_cloud_its_reference():
+    """What a reference harms in thin holes, which the base fill restores well, lowers its weight in these alone."""
+    trials, thin = [], np.zeros((2, SIDE, SIDE), bool)
+    thin[:, :, : SIDE // 2] = True
+    for trial in _trials():
+        shares = np.stack([thin, ~thin, 0 * thin]).astype(np.float32)
+        distance = np.where(thin, np.float32(1), np.float32(8))
+        trials.append(replace(trial, place=Situation(distance=distance, shares=shares)))
+    mean = np.where(thin, np.float32(0.1), np.float32(2))
+    drafts = [replace(d, mean=mean, place=t.place) for d, t in zip(_drafts(trials), trials, strict=True)]
+    results = [_says(np.ones_like(mean), np.ones_like(mean), t) for t in trials]
+    cells = [_reliance_cells(t, r) for t, r in zip(trials, results, strict=True)]
+    evidence = evidence_of(trials, drafts, [r.values for r in results], cells)
+    reliance = _reliance(evidence, None)
+    assert reliance.thin == (0,) * 5
+    assert reliance.near[-1] == reliance.far[-1] == 1
+    careless = replace(reliance, thin=reliance.near)
+    for chosen in (reliance, careless):
+        careful = _careful(trials, drafts, results, [r.values for r in results], chosen)
+        assert careful.thin == (0,) * 5
+        assert careful.far[-1] == 1
+        mixed = with_reference(drafts[0], results[0], 0, careful, (1.0, 1.0))
+        assert np.array_equal(mixed.mean, np.where(results[0].usable & ~thin, np.float32(1), mean))
 
 
 def test_the_network_is_weighed_apart_under_references():
