@@ -145,7 +145,7 @@ def _against(
     notes = []
     if over is None and rows:
         best = dict.fromkeys(best_classical(members) for members in by_family(rows).values())
-        oracle = np.mean([decibel(r, OURS) - max(decibel(r, m) for m in single_image(r)) for r in fair])
+        oracle = float(statistic([decibel(r, OURS) - max(decibel(r, m) for m in single_image(r)) for r in fair]))
         notes += [f"against {', '.join(best)}", f"{oracle:+.2f} against the best fill of each file"]
     trained = [row for row in rows if row["trained"] == "yes"]
     if len(fair) < len(rows):
