@@ -129,6 +129,11 @@ def _blobs(low: float, high: float, count: int) -> Draw:
     return lambda rng, image: holes.blobs(rng, image.counted, (low, high), count, image.spacing)
 
 
+def _lesions(patient: str) -> Draw:
+    """Return holes in the shapes and at the places of another subject's lesions."""
+    return lambda _, image: volumes.lesions(patient, _shape(image)) & image.counted
+
+
 def _metal(rng: np.random.Generator, image: Image) -> NDArray[np.bool_]:
     """Implants sit in bone: blobs of 1-1.5 cm around dense voxels."""
     bone = ndimage.binary_dilation(image.values[0] > 250, iterations=3)
@@ -157,6 +162,8 @@ def volume_cases() -> list[Case]:
         *_cases("thick slice drop", volumes.thick_volumes(), [_slices(1)]),
         *_cases("blob T1", volumes.t1_volumes(), lesions),
         *_cases("blob other contrast", volumes.other_contrasts(), lesions[:1]),
+        *_cases("lesion shape", volumes.t1_volumes()[:2], [_lesions("ms_patient19_mni")]),
+        *_cases("lesion shape", [volumes.t1_volumes()[2], volumes.flair_volume()], [_lesions("ms_patient07_mni")]),
         *_cases("border slab", heads, [_margin(6, (2, True))]),
         *_cases("auxiliary contrast", volumes.guided_volumes(), lesions),
         *_cases("series", [volumes.series()], series),

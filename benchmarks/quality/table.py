@@ -295,6 +295,7 @@ def volume_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("... slices of 2.4 to 6.5 mm", of_family(good, "thick slice drop")),
         gain_line("blob in T1, over 3-D tension", of_family(good, "blob T1"), (0, 0.6)),
         gain_line("... in other contrasts", of_family(good, "blob other contrast")),
+        gain_line("lesion shapes of other subjects", of_family(good, "lesion shape")),
         gain_line("border slab", of_family(good, "border slab")),
         gain_line("auxiliary contrast, blob, over the best single-volume fill", aux, (0.5, 3)),
         gain_line("... worst case", aux, (-0.1, 0), statistic=np.min),

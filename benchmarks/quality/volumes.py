@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from benchmarks.quality.scenes import Array, Guide, Image, Scene, data_folder
 
@@ -87,6 +88,18 @@ def _within(shape: tuple[int, ...], part: tuple[float, ...]) -> NDArray[np.bool_
 
 def _brain_mask(_: Array) -> NDArray[np.bool_]:
     return np.asarray(read_volume("brats2013_pat0003/brainmask.nii.gz")[0][0] > 0)
+
+
+def lesions(patient: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the mask of a patient's lesions around their middle, mirrored and a voxel wider, `(z, y, x)`.
+
+    Mirrored they lie where lesions do, beside the ventricles, in tissue that is mostly healthy.
+    """
+    mask = read_volume(f"{patient}/lesion_mask.nii.gz")[0][0][:, :, ::-1] > 0
+    hole = np.zeros(shape, dtype=bool)
+    found = mask[middle(mask, shape)]
+    hole[tuple(slice(n) for n in found.shape)] = found
+    return np.asarray(binary_dilation(hole))
 
 
 def t1_volumes() -> list[Scene]:
