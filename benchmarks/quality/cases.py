@@ -130,7 +130,7 @@ def _blobs(low: float, high: float, count: int) -> Draw:
 
 
 def _lesions(patient: str) -> Draw:
-    """Return holes in the shapes and at the places of another subject's lesions."""
+    """Return holes in the shapes of another subject's lesions, around the middle of the piece."""
     return lambda _, image: volumes.lesions(patient, _shape(image)) & image.counted
 
 
@@ -156,14 +156,15 @@ def volume_cases() -> list[Case]:
     """Return the families of volumes."""
     lesions = [_blobs(6, 8, 6), _blobs(10, 12, 3)]
     heads = [*volumes.t1_volumes(), volumes.flair_volume()]
+    oasis, new = ([head for head in heads if head.place.startswith(name)] for name in ("OASIS", "MS patient 19"))
     series = [_lost_in_time((3, (9, 10)), (6, (11, 12, 13)), (7, (5,)))]
     return [
         *_cases("slice drop", heads, [_slices(1), _slices(2), _slices(3)]),
         *_cases("thick slice drop", volumes.thick_volumes(), [_slices(1)]),
         *_cases("blob T1", volumes.t1_volumes(), lesions),
         *_cases("blob other contrast", volumes.other_contrasts(), lesions[:1]),
-        *_cases("lesion shape", volumes.t1_volumes()[:2], [_lesions("ms_patient19_mni")]),
-        *_cases("lesion shape", [volumes.t1_volumes()[2], volumes.flair_volume()], [_lesions("ms_patient07_mni")]),
+        *_cases("lesion shape", oasis, [_lesions("ms_patient19_mni")]),
+        *_cases("lesion shape", new, [_lesions("ms_patient07_mni")]),
         *_cases("border slab", heads, [_margin(6, (2, True))]),
         *_cases("auxiliary contrast", volumes.guided_volumes(), lesions),
         *_cases("series", [volumes.series()], series),

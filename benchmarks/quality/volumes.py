@@ -91,9 +91,9 @@ def _brain_mask(_: Array) -> NDArray[np.bool_]:
 
 
 def lesions(patient: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the mask of a patient's lesions around their middle, mirrored and a voxel wider, `(z, y, x)`.
+    """Return the shapes of a patient's lesions around their middle, mirrored and a voxel wider, `(z, y, x)`.
 
-    Mirrored they lie where lesions do, beside the ventricles, in tissue that is mostly healthy.
+    They do not lie where lesions do: the middle of a brain is another than that of its lesions.
     """
     mask = read_volume(f"{patient}/lesion_mask.nii.gz")[0][0][:, :, ::-1] > 0
     hole = np.zeros(shape, dtype=bool)
