@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # line coverage is enforced where a mistake would alter pixels
-CORE := pipeline/geometry/*,pipeline/plan.py,pipeline/block.py,pipeline/formats/*
+CORE := pipeline/geometry/*,pipeline/plan/*,pipeline/blocks/*,pipeline/formats/*
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage coverage-report lint types schema docs quality build constraints clean

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.plan import load_plan
+from pipeline.plan.plan import load_plan
 from pipeline.report.build import pictures
 
 _GAP = 8

@@ -76,8 +76,8 @@ def run(
 
     Example: inpaint-pipeline run configs/sentinel.yaml --set output.directory=out/first
     """
-    from pipeline.events import Events
-    from pipeline.progress import progress
+    from pipeline.blocks.events import Events
+    from pipeline.commands.progress import progress
     from pipeline.run import run as run_config
 
     events = Events() if quiet else progress()
@@ -98,7 +98,7 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
-    from pipeline.inspect import plan_table
+    from pipeline.commands.tables import plan_table
 
     facts = plan_table(config, set_ or [])
     _show(facts, as_json)
@@ -112,7 +112,7 @@ def status(
 
     Example: inpaint-pipeline status out/sentinel
     """
-    from pipeline.inspect import status_table
+    from pipeline.commands.tables import status_table
 
     _show(status_table(directory), as_json)
 
@@ -127,8 +127,9 @@ def verify(
     Example: inpaint-pipeline verify out/sentinel
     """
     from pipeline.errors import SourceError
-    from pipeline.verify import IntegrityError, finished_folders
-    from pipeline.verify import verify as verify_image
+    from pipeline.output.folder import finished_folders
+    from pipeline.output.verify import IntegrityError
+    from pipeline.output.verify import verify as verify_image
 
     folders = finished_folders(directory)
     if not folders:
@@ -152,7 +153,7 @@ def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of
 
     Example: inpaint-pipeline report out/sentinel
     """
-    from pipeline.inspect import rebuild_reports
+    from pipeline.commands.tables import rebuild_reports
 
     for path in rebuild_reports(directory):
         typer.echo(str(path))
@@ -164,7 +165,7 @@ def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) ->
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
     """
-    from pipeline.inspect import evaluate_table
+    from pipeline.commands.tables import evaluate_table
 
     _show(evaluate_table(config, set_ or []), as_json)
 
@@ -201,7 +202,7 @@ def inspect(
 
     Example: inpaint-pipeline inspect scene.tif
     """
-    from pipeline.inspect import image_table
+    from pipeline.commands.tables import image_table
 
     _show(image_table(file), as_json)
 
@@ -212,7 +213,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: inpaint-pipeline doctor
     """
-    from pipeline.inspect import machine_table
+    from pipeline.commands.tables import machine_table
 
     _show(machine_table(), as_json)
 
@@ -226,7 +227,7 @@ def catalog_list(
 
     Example: inpaint-pipeline catalog list
     """
-    from pipeline.catalog import list_entries
+    from pipeline.config.catalog import list_entries
 
     entries = list_entries(folder)
     if as_json:
@@ -245,7 +246,7 @@ def catalog_check(
 
     Example: inpaint-pipeline catalog check demo-sentinel
     """
-    from pipeline.catalog import check, list_entries
+    from pipeline.config.catalog import check, list_entries
     from pipeline.errors import ConfigError, SourceError
 
     entries = list_entries()
@@ -298,8 +299,8 @@ def config_new(
 
     Example: inpaint-pipeline config new scene.tif -o my.yaml
     """
+    from pipeline.commands.template import config_template
     from pipeline.errors import OutputConflict
-    from pipeline.template import config_template
 
     text = config_template(file, output.parent if output else ".")
     if output is None:
@@ -320,7 +321,7 @@ def config_show(config: Config, set_: Overrides = None) -> None:
 
     Example: inpaint-pipeline config show configs/sentinel.yaml
     """
-    from pipeline.config import load_config, resolved
+    from pipeline.config.schema import load_config, resolved
 
     _print_json(resolved(load_config(config, set_ or [])))
 
@@ -331,7 +332,7 @@ def config_schema() -> None:
 
     Example: inpaint-pipeline config schema > schema.json
     """
-    from pipeline.config import json_schema
+    from pipeline.config.schema import json_schema
 
     _print_json(json_schema())
 

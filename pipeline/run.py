@@ -12,30 +12,33 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from pipeline import journal
-from pipeline.assemble import Written, assemble, publish
-from pipeline.block import BlockResult, create_store
-from pipeline.catalog import resolve_sources
-from pipeline.config import RunConfig, config_hash, load_config, resolved
+from pipeline.blocks import journal
+from pipeline.blocks.block import BlockResult
+from pipeline.blocks.events import Events
+from pipeline.blocks.store import create_store
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
-from pipeline.events import Events
+from pipeline.execute._choose import choose_executor
 from pipeline.execute.base import Failures, Work
-from pipeline.jobs import Order, choose_executor, order_of
-from pipeline.lock import held, locked
-from pipeline.plan import Plan, load_plan, write_atomic
-from pipeline.provenance.facts import output_facts, peak_rss_bytes, tags, write_json
-from pipeline.record import build_record
+from pipeline.image.workspace import BLOCKS, open_workspace
+from pipeline.orders import Order, order_of
+from pipeline.output.assemble import Written, assemble, publish
+from pipeline.output.folder import finished_record, prepare_folder, tidy
+from pipeline.output.verify import quick_check
+from pipeline.plan.memory import check_disk, explain_full_disk
+from pipeline.plan.plan import Plan, load_plan
+from pipeline.provenance.record import build_record, tags
 from pipeline.registry import load
 from pipeline.report.build import write_report
-from pipeline.resources import check_disk, explain_full_disk
-from pipeline.signals import Stop
-from pipeline.survey import survey
-from pipeline.verify import quick_check
-from pipeline.workspace import BLOCKS, open_workspace
+from pipeline.survey.survey import survey
+from pipeline.system.facts import output_facts, peak_rss_bytes
+from pipeline.system.files import write_json
+from pipeline.system.lock import locked
+from pipeline.system.signals import Stop
 
 
 def run(
@@ -90,7 +93,7 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
     with locked(order.workdir / "lock"):
         finished = finished_record(order)
         if finished is not None:
-            _tidy(order)
+            tidy(order)
             events.already_done(order.stem)
             return finished
         clock = {"start": time.perf_counter()}
@@ -106,51 +109,6 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         final = publish(written, order.folder)
         clock["assemble"] = time.perf_counter()
         return _finish(order, plan, record, final, clock)
-
-
-def prepare_folder(order: Order, *, overwrite: bool) -> None:
-    """Make the work folder, or refuse one that belongs to another plan.
-
-    Raises:
-        OutputConflict: the folder holds other results or a run with another config, or cannot be written.
-    """
-    request = order.workdir / "request"
-    known = request.read_text().strip() if request.exists() else None
-    occupied = order.folder.is_file() or any(p.name != order.workdir.name for p in order.folder.glob("*"))
-    # a run that was refused before it had a plan left nothing that another config could spoil
-    begun = occupied or (order.workdir / "plan.json").exists() or held(order.workdir / "lock")
-    foreign = begun and known != order.request
-    if foreign or overwrite:
-        _refuse_to_replace_inputs(order)
-    if foreign and not overwrite:
-        raise OutputConflict(
-            f"{order.folder} holds {'a run of another config or input' if known else 'files of something else'}; "
-            "use --overwrite to replace it, or another output.directory"
-        )
-    try:
-        if overwrite and order.folder.exists():
-            with locked(order.workdir / "lock") if order.workdir.exists() else nullcontext():
-                shutil.rmtree(order.folder)
-                shutil.rmtree(order.workdir, ignore_errors=True)
-        order.folder.mkdir(parents=True, exist_ok=True)
-        order.workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(request, order.request + "\n")
-    except OutputConflict:
-        raise
-    except OSError as error:
-        raise OutputConflict(
-            f"{order.folder}: cannot write ({error.strerror or error}); choose another output.directory"
-        ) from error
-
-
-def _refuse_to_replace_inputs(order: Order) -> None:
-    files = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
-    for file in files:
-        if Path(file["path"]).absolute().is_relative_to(order.folder.absolute()):
-            raise OutputConflict(
-                f"{order.folder} is where the results would go, but {file['path']} lies there, which the run reads; "
-                "choose another output.directory"
-            )
 
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
@@ -213,16 +171,6 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     return done
 
 
-def finished_record(order: Order) -> dict[str, Any] | None:
-    """Return the record of a finished run of the same request whose files are all there, else None."""
-    path = order.folder / "record.json"
-    if not path.exists():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text())
-    complete = all((order.folder / o["path"]).exists() for o in record["outputs"])
-    return record if complete and record.get("request") == order.request else None
-
-
 def _finish(
     order: Order, plan: Plan, record: dict[str, Any], final: Sequence[Written], clock: Mapping[str, float]
 ) -> dict[str, Any]:
@@ -238,19 +186,8 @@ def _finish(
     stages["total"] = time.perf_counter() - clock["start"]
     record["outputs"].append(output_facts("report", report, order.folder))
     write_json(order.folder / "record.json", record)
-    _tidy(order)
+    tidy(order)
     return record
-
-
-def _tidy(order: Order) -> None:
-    """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
-    if (order.workdir / BLOCKS).exists():
-        # renamed first: a store that is only half deleted must not pass for a whole one
-        (order.workdir / BLOCKS).rename(order.workdir / f"{BLOCKS}.partial")
-    for name in (f"{BLOCKS}.partial", "staged"):
-        shutil.rmtree(order.workdir / name, ignore_errors=True)
-    work = order.folder / ".work"
-    shutil.rmtree(work / "ready" if work == order.workdir else work, ignore_errors=True)
 
 
 def _entry(

@@ -30,8 +30,9 @@ from benchmarks.quality.gains import (
 )
 from benchmarks.quality.runner import OURS, Frame, Settings
 from benchmarks.quality.scores import Z90, psnr, robust_range, spearman, squared_error, tiles
-from pipeline.references import context, fit_relation
+from pipeline.references.context import context
 from pipeline.references.estimate import reference_fill
+from pipeline.references.relation import fit_relation
 
 Line = tuple[str, str, str]
 CURVES = Path(__file__).parents[2] / "docs/decisions/curves"

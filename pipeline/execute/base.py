@@ -14,7 +14,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline.block import BlockResult, process_block
+from pipeline.blocks.block import BlockResult, process_block
 
 Failures: TypeAlias = dict[int, str]
 """Block number -> what went wrong, for blocks that failed on every attempt."""

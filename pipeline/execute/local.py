@@ -16,10 +16,10 @@ from typing import Any
 from distributed import Client, LocalCluster, WorkerPlugin, wait
 from distributed.client import Future
 
-from pipeline.block import BlockResult
+from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone
 from pipeline.execute.base import Failures, Work, attempt
-from pipeline.workspace import open_workspace
+from pipeline.image.workspace import open_workspace
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0

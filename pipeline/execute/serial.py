@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.block import BlockResult
+from pipeline.blocks.block import BlockResult
 from pipeline.execute.base import Failures, Work, attempt
 
 

@@ -15,8 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from pipeline.fills._common import background, box_of, channel_groups, check
 from pipeline.fills._graph import REACH, System, build, edge_weights
-from pipeline.fills._solve import Columns, solve, solve_planar
 from pipeline.fills.base import Window
+from pipeline.numerics.solve import Columns, solve, solve_planar
 
 NDIM = (2, 3)
 

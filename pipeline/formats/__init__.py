@@ -1,4 +1,7 @@
-"""One file per format; reader and writer live together: what was read must be what is written."""
+"""Readers and writers, one file per format; `open_any` finds the right one.
+
+Read `base` first (what a source promises); what was read must be what is written, so both live in one file.
+"""
 
 from pipeline.formats._open import open_any
 

@@ -18,6 +18,14 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
 
+def selected(codes: NDArray[Any], values: tuple[float, ...] | None) -> NDArray[np.bool_]:
+    """Return True where `codes` is one of `values`; without values where it is neither 0 nor NaN."""
+    if values is not None:
+        return np.isin(codes, values)
+    # Only NaN differs from itself.
+    return np.asarray((codes != 0) & (codes == codes))  # noqa: PLR0124
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RasterCodes:
     """Nearest-neighbour view of a raster's bands on the grid of an image.

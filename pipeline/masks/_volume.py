@@ -15,6 +15,7 @@ from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.masks._grid import selected
 from pipeline.masks.base import states_from
 
 _READ_ONCE = threading.Lock()
@@ -71,8 +72,6 @@ def _bits(path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, i
 
     The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.
     """
-    from pipeline.masks.raster import selected
-
     image = _load(path)
     shape = tuple(image.shape) + (1,) * (4 - len(image.shape))
     i, j, k, t = (*shape[:3], int(np.prod(shape[3:])))

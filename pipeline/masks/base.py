@@ -24,7 +24,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.registry import load
-from pipeline.units import parse_length
+from pipeline.system.units import parse_length
 
 KEEP, FILL, NEVER = 0, 1, 2
 """Observed and trusted / a hole to be restored / outside the image content, must never be touched."""

@@ -7,7 +7,7 @@ must have the image's grid (affine within 1e-3 mm): a shifted mask would restore
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.masks._grid import RasterCodes, open_codes
+from pipeline.masks._grid import RasterCodes, open_codes, selected
 from pipeline.masks._volume import open_volume_mask
 from pipeline.masks.base import Mask, MaskOptions, Resolve, states_from
 
@@ -48,14 +48,6 @@ class RasterMask:
         if self.values is None and self.codes.nodata is not None:
             hole &= codes != self.codes.nodata
         return states_from(hole)
-
-
-def selected(codes: NDArray[Any], values: tuple[float, ...] | None) -> NDArray[np.bool_]:
-    """Return True where `codes` is one of `values`; without values where it is neither 0 nor NaN."""
-    if values is not None:
-        return np.isin(codes, values)
-    # Only NaN differs from itself.
-    return np.asarray((codes != 0) & (codes == codes))  # noqa: PLR0124
 
 
 def open_mask(options: Options, source: Source, resolve: Resolve) -> Mask:

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.models.base import shipped
+from pipeline.models.base import find_weights, shipped
+from pipeline.registry import kinds
+
+FORCED_MODELS = {"identity", "constant"}
+"""Models of the tests: they replace the restoration instead of competing in it."""
+
+
+def weights_of(kind: str | None, name: str, source: Source) -> Path | None:
+    """Return the weights file of a model section: the one it names, or the shipped one for the kind of image.
+
+    Raises:
+        ConfigError: no such name or file.
+        SourceError: the image cannot be read.
+    """
+    if kind is not None and (kind in FORCED_MODELS or kind not in kinds("models")):
+        return None
+    if name != "auto":
+        return find_weights(name)
+    return find_weights(auto_weights(source))
+
 
 HOUNSFIELD = "hounsfield"
 """`suits` of weights for computed tomography."""
+
 _DEFAULT = {2: "optical", 3: "t1"}
+
 _SLICES, _MAX_VALUES = 8, 1 << 24
+
 _AIR, _SOFT = (-1100.0, -850.0), (-200.0, 200.0)
+
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW = 0.01, 0.03, 0.01
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
-from pipeline.quality.normalise import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 
 Array = NDArray[np.float32]
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline._yaml import nearest, read_yaml
 from pipeline.errors import ConfigError
+from pipeline.system.yaml_files import nearest, read_yaml
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 

@@ -1,1 +1,4 @@
-"""One record of a run, rendered into several standards."""
+"""The account of a restored image: `record` builds record.json, from which all other metadata are rendered.
+
+Facts of files, software and machine come from `system.facts`; nothing here computes a pixel.
+"""

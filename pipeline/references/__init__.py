@@ -10,31 +10,3 @@ A reference enters in three steps, each of which repairs what the one before can
 The last step makes the result meet the observed pixels without a seam. Where the reference itself sees
 nothing (its own clouds) the single-image fill stands, and the two are feathered into one another.
 """
-
-from pipeline.references.align import Pair, aligned, misregistration
-from pipeline.references.consult import compared, consult
-from pipeline.references.context import context
-from pipeline.references.estimate import ReferenceFill, reference_fill
-from pipeline.references.relation import Relation, fit_relation
-from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
-from pipeline.references.siblings import Sibling, Siblings
-
-__all__ = [
-    "REACH",
-    "RELIABILITY",
-    "UNUSED",
-    "Pair",
-    "ReferenceFill",
-    "Relation",
-    "Reliance",
-    "Sibling",
-    "Siblings",
-    "aligned",
-    "compared",
-    "consult",
-    "context",
-    "fit_relation",
-    "misregistration",
-    "reference_fill",
-    "region",
-]

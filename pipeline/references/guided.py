@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from pipeline.fills._solve import solve, solve_planar
+from pipeline.numerics.solve import solve, solve_planar
 
 Field = NDArray[np.float64]
 

@@ -1,1 +1,4 @@
-"""The report: one self-contained HTML page."""
+"""The report: one self-contained HTML page.
+
+Read `build` first (what stands on the page), then `panels` (its pictures).
+"""

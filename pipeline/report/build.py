@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader
 
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
+from pipeline.image.open import open_source
 from pipeline.masks.base import FILL
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan
 from pipeline.report.panels import Panel, Pulls, overview, panels, rgb_channels
-from pipeline.workspace import open_source
 
 
 def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:

@@ -1,1 +1,4 @@
-"""Synthetic scenes and heads, deterministic by seed, for demos, tests and training free of licences."""
+"""Scenes and volumes made by formulas, for the demos, for training and for tests.
+
+Read `demo` first (what is written), then `optical` and `brain`; `body` and `noise` are shared.
+"""

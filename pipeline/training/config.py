@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline._yaml import expand_environment, explain, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.models.base import Card, find_weights, read_card
+from pipeline.system.yaml_files import expand_environment, explain, read_yaml
 from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
 TILE = {2: 256, 3: 48}

@@ -21,8 +21,8 @@ from pipeline import __version__
 from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
-from pipeline.quality.normalise import depth_channel, local_statistics, network_input
-from pipeline.signals import NEVER, Stop
+from pipeline.numerics.statistics import depth_channel, local_statistics, network_input
+from pipeline.system.signals import NEVER, Stop
 from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig, resolve
 from pipeline.training.log import Pace
 from pipeline.training.masks import sample_mask

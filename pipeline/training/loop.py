@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline import __version__
 from pipeline.errors import ConfigError, Interrupted
 from pipeline.models._unet import ResidualUNet
-from pipeline.signals import NEVER, Stop
+from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
-from pipeline.signals import Stop
+from pipeline.system.signals import Stop
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import Sample, samples
 from pipeline.training.device import placed

@@ -17,7 +17,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ClusterGone, Interrupted
-from pipeline.signals import Stop
+from pipeline.system.signals import Stop
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.assemble import Assembler
-from pipeline.block import create_store, hold, process_block
+from pipeline.blocks.block import hold, process_block
+from pipeline.blocks.store import create_store
 from pipeline.geometry.box import Box
+from pipeline.image.workspace import open_workspace
 from pipeline.masks.base import FILL
-from pipeline.restore import CLASSICAL, estimate
-from pipeline.survey import survey
-from pipeline.workspace import open_workspace
-from tests.helpers import blobs, order_of, run_config, smooth, tiny_weights, write_image
+from pipeline.output.assemble import Assembler
+from pipeline.restore.codes import CLASSICAL
+from pipeline.restore.estimate import estimate
+from pipeline.survey.survey import survey
+from tests.helpers import blobs, order_of, run_config, smooth, tiny_weights, use_everything, write_image
 
 SHAPES = {2: (53, 70), 3: (17, 22, 19)}
 
@@ -60,7 +62,7 @@ def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("ndim", "block"), [(2, 19), (2, 64), (3, 10)])
 def test_blocks_give_what_the_whole_image_would(tmp_path, monkeypatch, ndim, block):
     """Bit for bit in all three layers, though blocks skip patches and see only their surroundings."""
-    monkeypatch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+    use_everything(monkeypatch)
     plan = _plan(tmp_path, ndim, block)
     assert plan.recipe.network_weight == 0.6
     for number in range(len(plan.blocks)):

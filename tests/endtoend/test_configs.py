@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.catalog import resolve_sources
-from pipeline.config import load_config
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import load_config
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from tests.helpers import command, layer, pixels
 

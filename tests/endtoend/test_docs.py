@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config.schema import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -11,8 +11,8 @@ import pytest
 import rasterio
 
 from pipeline.formats import open_any
+from pipeline.output.verify import verify
 from pipeline.run import run
-from pipeline.verify import verify
 from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
 
 FILL = {"model": {"kind": "nearest"}}

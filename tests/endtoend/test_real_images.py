@@ -12,8 +12,8 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
+from pipeline.output.verify import verify
 from pipeline.run import run
-from pipeline.verify import verify
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ import pytest
 import rasterio
 
 from pipeline.formats import open_any
-from pipeline.provenance.facts import file_facts
-from pipeline.verify import header, verify
+from pipeline.output.verify import header, verify
+from pipeline.system.facts import file_facts
 from tests.helpers import LAYERS, blobs, command, layer, pixels, run_config, smooth, write_image
 
 SHAPE = (64, 70)

@@ -14,7 +14,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from pipeline.lock import locked
+from pipeline.system.lock import locked
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
 
@@ -350,7 +350,7 @@ def _no_space(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("where", ["run.survey", "block.store", "assemble.Assembler.restored"])
+@pytest.mark.parametrize("where", ["run.survey", "blocks.block.store", "output.assemble.Assembler.restored"])
 def test_a_full_disk(scene, monkeypatch, where):
     """Exit 6 in survey, blocks and writing; nothing is published; with space again the run goes on."""
     folder, image, mask = scene
@@ -366,7 +366,7 @@ def test_a_disk_too_small(scene, monkeypatch):
     """Exit 3 before anything is computed, with needed and free space."""
     folder, image, mask = scene
     full = shutil.disk_usage(folder)._replace(free=1000)
-    monkeypatch.setattr("pipeline.resources.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
     _fails(_constant(folder, image, mask), 3, "GiB are free", "output.directory")
 
 

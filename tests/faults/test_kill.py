@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import journal
+from pipeline.blocks import journal
 from tests.helpers import blobs, command, result_hash, run_config, smooth, start, write_image
 
 KILLS = {"serial": 14, "local": 6}

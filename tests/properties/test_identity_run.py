@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline.formats import open_any
-from pipeline.verify import header
+from pipeline.output.verify import header
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
 from tests.support_formats import DTYPES, random_values, same_bytes
 

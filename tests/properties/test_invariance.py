@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import journal
-from pipeline.block import create_store, process_block
-from pipeline.plan import load_plan
-from pipeline.survey import survey
+from pipeline.blocks import journal
+from pipeline.blocks.block import process_block
+from pipeline.blocks.store import create_store
+from pipeline.plan.plan import load_plan
+from pipeline.survey.survey import survey
 from tests.helpers import (
     blobs,
     command,
@@ -25,6 +26,7 @@ from tests.helpers import (
     run_config,
     smooth,
     tiny_weights,
+    use_everything,
     write_image,
 )
 
@@ -32,7 +34,7 @@ from tests.helpers import (
 @pytest.fixture
 def _everything_is_used(monkeypatch):
     """Give references and network a fixed part in the result, whatever the self-test says."""
-    monkeypatch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+    use_everything(monkeypatch)
 
 
 def _scene(folder: Path, ndim: int) -> Path:
@@ -68,7 +70,7 @@ def _sets(*settings: str) -> list[str]:
 def flat(tmp_path_factory):
     """A raster scene and the hash of its plain run, with everything in use."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.weighing.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+        use_everything(patch)
         config = _scene(tmp_path_factory.mktemp("flat"), 2)
         return config, _run(config)
 
@@ -150,7 +152,7 @@ def test_volumes_too(tmp_path):
 def test_a_coarse_start_does_not_change_with_blocks(tmp_path, monkeypatch):
     """Where the image is too large for an exact base fill, patches start from the coarse one: still one hash."""
     for bound in ("_MAX_EXACT_VALUES", "_MAX_COARSE_VALUES"):
-        monkeypatch.setattr(f"pipeline.survey.{bound}", 3000)
+        monkeypatch.setattr(f"pipeline.survey.coarse.{bound}", 3000)
     shape = (70, 90)
     image = write_image(tmp_path / "image.tif", smooth((1, *shape)))
     mask = write_image(tmp_path / "mask.tif", blobs(shape, n=3, radius=14)[None])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice, axis_weights
-from pipeline.plan import patches_with_holes
+from pipeline.plan.plan import patches_with_holes
 
 _LONGEST = {1: 90, 2: 40, 3: 16}
 

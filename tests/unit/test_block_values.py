@@ -7,14 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.block import Blended, composite, create_store, process_block, store, to_stored
+from pipeline.blocks.block import process_block
+from pipeline.blocks.composite import Blended, composite, to_stored
+from pipeline.blocks.store import create_store, store
 from pipeline.errors import OutputConflict
 from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.masks.base import FILL, KEEP, NEVER
-from pipeline.plan import PLAN_VERSION, ModelRef, Plan, SourceRef, load_plan
-from pipeline.restore import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED, Recipe
+from pipeline.plan.plan import PLAN_VERSION, Plan, load_plan
+from pipeline.plan.refs import ModelRef, SourceRef
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.restore.recipe import Recipe
 from tests.fake_source import raster_space
 
 SHAPE = (2, 3)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline import _entries
-from pipeline.catalog import SourceSpec, check, list_entries, resolve_sources, verify_sha256
-from pipeline.config import load_config
+from pipeline.config import catalog_file
+from pipeline.config.catalog import SourceSpec, check, list_entries, resolve_sources, verify_sha256
+from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
@@ -216,8 +216,8 @@ def test_cache_falls_back_when_the_catalog_folder_is_read_only(tmp_path: Path, m
     """An installed package may be read-only."""
     monkeypatch.delenv("INPAINT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_entries.os, "access", lambda *_: False)
-    assert _entries.cache_root(Path("/usr/lib/catalog")) == tmp_path / "inpaint-pipeline"
+    monkeypatch.setattr(catalog_file.os, "access", lambda *_: False)
+    assert catalog_file.cache_root(Path("/usr/lib/catalog")) == tmp_path / "inpaint-pipeline"
 
 
 def test_demo_sentinel_has_holes_and_a_reference(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_slc_off_stripes_are_holes_and_the_swath_edge_is_not(data_dir: Path, tmp
 
 def test_stems_stay_unique_when_a_numbered_name_is_taken(tmp_path: Path) -> None:
     """Two images `a` and one `a-2` get three folders."""
-    from pipeline.catalog import PathResolver, SourceSpec, _with_unique_stems
+    from pipeline.config.catalog import PathResolver, SourceSpec, _with_unique_stems
 
     resolve = PathResolver(base=str(tmp_path))
     specs = [

@@ -11,10 +11,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline._yaml import read_yaml
-from pipeline.config import RunConfig, config_hash, json_schema, load_config, resolved
+from pipeline.commands.template import config_template
+from pipeline.config.schema import RunConfig, config_hash, json_schema, load_config, resolved
 from pipeline.errors import ConfigError
-from pipeline.template import config_template
+from pipeline.system.yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RUN_CONFIGS = sorted(p for p in CONFIGS.glob("*.yaml") if not p.name.startswith("train_"))

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from pipeline import journal
+from pipeline.blocks import journal
 from pipeline.errors import OutputConflict
-from pipeline.lock import held, locked
+from pipeline.system.lock import held, locked
 
 
 def test_a_commit_is_read_back(tmp_path):
@@ -54,7 +54,7 @@ def test_a_block_without_a_number_counts_as_nothing(tmp_path):
 def test_every_process_has_its_own_file(tmp_path):
     """Two processes never append to one file."""
     script = (
-        "import sys; from pathlib import Path; from pipeline import journal;"
+        "import sys; from pathlib import Path; from pipeline.blocks import journal;"
         "journal.commit(Path(sys.argv[1]), 'aa', 8, {})"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.quality.normalise import CLIP, depth_channel, local_statistics, network_input
+from pipeline.numerics.statistics import CLIP, depth_channel, local_statistics, network_input
 from pipeline.synthetic.noise import fractal
 
 

@@ -8,7 +8,8 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
-from pipeline.pseudoholes import Placement, collect, place
+from pipeline.selftest.placing import Placement, place
+from pipeline.selftest.shapes import collect
 from tests.helpers import smooth
 
 SHAPE = (96, 96)

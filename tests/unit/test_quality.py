@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.quality.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
-from pipeline.quality.decide import Evidence, better_one, choose_weights, pooled, rising
-from pipeline.quality.metrics import channel_mse, normalised_mse, psnr_db
-from pipeline.quality.situation import Curve, Situation, flat, hats, situation
+from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
+from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
+from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
+from pipeline.selftest.weights import Evidence, better_one, choose_weights, pooled, rising
 
 
 def test_psnr():

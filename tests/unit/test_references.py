@@ -8,19 +8,13 @@ import rasterio
 from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.references import (
-    Pair,
-    Sibling,
-    Siblings,
-    aligned,
-    compared,
-    consult,
-    context,
-    fit_relation,
-    misregistration,
-    reference_fill,
-)
+from pipeline.references.align import Pair, aligned, misregistration
+from pipeline.references.consult import compared, consult
+from pipeline.references.context import context
+from pipeline.references.estimate import reference_fill
+from pipeline.references.relation import fit_relation
 from pipeline.references.ridge import Ridge, fit_ridge
+from pipeline.references.siblings import Sibling, Siblings
 
 
 def texture(bands, shape, seed, width=2.0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.relate import choose_siblings
+from pipeline.selftest.guides import choose_siblings
 
 N = 4000
 

@@ -10,31 +10,21 @@ import pytest
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
-from pipeline.pseudoholes import collect, place
-from pipeline.quality.calibration import Calibration
-from pipeline.quality.situation import Situation, flat, situation
-from pipeline.references import ReferenceFill, Reliance, context, fit_relation, region
-from pipeline.restore import (
-    CLASSICAL,
-    NETWORK,
-    OBSERVED,
-    REFERENCE,
-    Guide,
-    Recipe,
-    Task,
-    base_fill,
-    error_factor,
-    estimate,
-    filled,
-    limited,
-    mix,
-    network_share,
-    raw_of,
-    where,
-    with_network,
-    with_reference,
-)
-from pipeline.selftest import FittedGuide, judge
+from pipeline.numerics.calibration import Calibration
+from pipeline.numerics.situation import Situation, flat, situation
+from pipeline.references.context import context
+from pipeline.references.estimate import ReferenceFill
+from pipeline.references.relation import fit_relation
+from pipeline.references.reliance import Reliance, region
+from pipeline.restore.blend import limited, mix
+from pipeline.restore.codes import CLASSICAL, NETWORK, OBSERVED, REFERENCE
+from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, where, with_reference
+from pipeline.restore.network import network_share, raw_of, with_network
+from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Guide, Task
+from pipeline.selftest.judge import FittedGuide, judge
+from pipeline.selftest.placing import place
+from pipeline.selftest.shapes import collect
 from tests.helpers import blobs, smooth
 
 SHAPE = (48, 52)

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.rim import Rim, check_rim
+from pipeline.selftest.rim import Rim, check_rim
 from pipeline.synthetic.noise import fractal
 
 SPLINE = FillSpec("tension", {"t": 0.5})

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import scan
 from pipeline.errors import OutputConflict, PlanRefused, SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image import scan
+from pipeline.image.scan import block_sum, scan_states, scan_values
 from pipeline.masks.base import FILL, KEEP, NEVER
-from pipeline.resources import auto_block, check_disk, check_fits, disk_bytes, explain_full_disk, worker_bytes
-from pipeline.scan import block_sum, coarse_values, scan_states, scan_values
+from pipeline.plan.memory import auto_block, check_disk, check_fits, disk_bytes, explain_full_disk, worker_bytes
+from pipeline.survey import coarse
+from pipeline.survey.coarse import coarse_values
 from tests.fake_source import ArraySource, raster_space
 from tests.helpers import smooth
 from tests.unit.test_block_values import _plan
@@ -48,7 +50,8 @@ def _source(dtype: str = "uint16", channels: int = 2) -> Source:
 @pytest.fixture(params=[(1024, 1024), (32, 16)])
 def boxes(request, monkeypatch):
     """Scan at once, and in many small windows."""
-    monkeypatch.setattr(scan, "_SCAN", {2: request.param, 3: (8, 8, 8)})
+    for module in (scan, coarse):
+        monkeypatch.setattr(module, "SCAN_EXTENT", {2: request.param, 3: (8, 8, 8)})
 
 
 @pytest.mark.usefixtures("boxes")

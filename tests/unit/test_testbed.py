@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.scene import Clock, open_scene
-from pipeline.testbed import self_test
+from pipeline.image.scene import Clock, open_scene
+from pipeline.selftest.setup import self_test
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 
 

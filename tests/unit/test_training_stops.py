@@ -12,7 +12,7 @@ import torch
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted
 from pipeline.models.base import read_card
-from pipeline.signals import Stop
+from pipeline.system.signals import Stop
 from pipeline.training.data import _store as store
 from pipeline.training.loop import train
 from pipeline.training.search import search

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.units import format_bytes, parse_bytes, parse_length
+from pipeline.system.units import format_bytes, parse_bytes, parse_length
 
 
 @pytest.mark.parametrize(

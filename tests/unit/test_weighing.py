@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec, Window
-from pipeline.pseudoholes import Placement
-from pipeline.quality.situation import Situation
-from pipeline.references import ReferenceFill, Reliance
-from pipeline.restore import Draft, Recipe, Task, network_share, where, with_reference
-from pipeline.trials import Pieces, Trial, evidence_of, trials_of
-from pipeline.weighing import _careful, _reliance, _reliance_cells, weigh_network
+from pipeline.numerics.situation import Situation
+from pipeline.references.estimate import ReferenceFill
+from pipeline.references.reliance import Reliance
+from pipeline.restore.estimate import where, with_reference
+from pipeline.restore.network import network_share
+from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Draft, Task
+from pipeline.selftest.network import weigh_network
+from pipeline.selftest.placing import Placement
+from pipeline.selftest.references import _careful, _reliance, _reliance_cells
+from pipeline.selftest.scores import Pieces
+from pipeline.selftest.trial import Trial, evidence_of, trials_of
 
 SIDE = 96
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.geometry.box import Box
-from pipeline.plan import GuideRef, SourceRef
-from pipeline.workspace import open_guide, open_source
+from pipeline.image.open import open_guide, open_source
+from pipeline.plan.refs import GuideRef, SourceRef
 from tests.helpers import write_image
 
 

@@ -1,0 +1,128 @@
+"""The one place where all parts meet: a block is a pure function of the plan and its number.
+
+::
+
+      read box (what patches may see)           write box (owned: no other block writes here)
+    +-----------------------------------+
+    |   patches of the global lattice   |       read -> fill -> refine -> blend -> composite -> write
+    |    +-------------------------+    |
+    |    |        write box        |    |       Predictions are summed in lexicographic patch order with weights
+    |    +-------------------------+    |       that sum to exactly 1, so the bytes do not depend on how the image
+    +-----------------------------------+       was cut into blocks. Observed pixels are moved, never computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pipeline.blocks import journal
+from pipeline.blocks.composite import Blended, composite
+from pipeline.blocks.store import store
+from pipeline.geometry.box import Box
+from pipeline.image.open import centred
+from pipeline.image.workspace import STORED, Held, Workspace, open_workspace
+from pipeline.masks.base import FILL, KEEP
+from pipeline.plan.plan import Plan, patches_with_holes
+from pipeline.restore.codes import CLASSICAL
+from pipeline.restore.estimate import estimate
+from pipeline.system.facts import peak_rss_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockResult:
+    """What a block reports: counts of its write box and seconds by stage."""
+
+    block: int
+    patches: int
+    by_source: dict[int, int]
+    seconds: dict[str, float]
+    peak_rss_bytes: int
+
+
+def process_block(workdir: str, digest: str, block: int) -> BlockResult:
+    """Compute, store and commit one block. Safe to repeat at any time: it writes the same whole objects."""
+    started = time.perf_counter()
+    space = open_workspace(workdir, digest)
+    plan = space.plan
+    box = plan.block_box(block)
+    with threadpool_limits(limits=1):
+        one_thread(plan)
+        held = hold(space, plan.read_box(box))
+        read_done = time.perf_counter()
+        blended = blend(space, held, box)
+    computed = time.perf_counter()
+    layers = composite(plan, space.source.read(box), held.state[(slice(None), *box.within(held.box))], blended)
+    hashes = store(Path(workdir), plan, block, layers)
+    codes, counts = np.unique(layers["origin"], return_counts=True)
+    result = BlockResult(
+        block=block,
+        patches=blended.patches,
+        by_source={int(k): int(n) for k, n in zip(codes, counts, strict=True)},
+        seconds={
+            "read": read_done - started,
+            "compute": computed - read_done,
+            "write": time.perf_counter() - computed,
+        },
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+    facts = asdict(result) | {"sha256": hashes}
+    journal.commit(Path(workdir), digest, block, facts)
+    return result
+
+
+def hold(space: Workspace, box: Box) -> Held:
+    """Read once all pixels that the patches of a block may see."""
+    plan = space.plan
+    state = space.read_state(box)
+    stored = space.source.read(box)[list(plan.channels)]
+    keeps_holes = plan.recipe.fill.kind == STORED
+    valid = np.isfinite(stored) if keeps_holes else np.broadcast_to(state == KEEP, stored.shape)
+    return Held(box=box, values=centred(stored, plan.centre, valid), state=state, guides=space.read_guides(box))
+
+
+def blend(space: Workspace, held: Held, box: Box) -> Blended:
+    """Sum the estimates of all patches that touch a hole of `box`, in lexicographic order."""
+    plan = space.plan
+    inner = (slice(None), *box.within(held.box))
+    hole = held.state[inner] == FILL
+    shape = (len(plan.channels), *box.shape)
+    mean, sigma = np.zeros(shape), np.zeros(shape)
+    origin = np.full(shape, CLASSICAL, dtype=np.uint8)
+    strongest = np.zeros(box.shape)
+    indices = list(patches_with_holes(plan.lattice, box, hole))
+    for group in _batches(indices, plan.batch):
+        tasks = [space.task(index, held) for index in group]
+        for index, result in zip(group, estimate(plan.recipe, space.model, tasks), strict=True):
+            window = plan.lattice.box(index) & Box.whole(plan.space.shape)
+            part = window & box
+            if part.empty:
+                continue
+            weight = plan.lattice.weights(index, part)
+            to, of = (slice(None), *part.within(box)), (slice(None), *part.within(window))
+            mean[to] += weight * result.mean[of]
+            sigma[to] += weight * result.sigma[of]
+            leads = weight > strongest[to[1:]]
+            origin[to] = np.where(leads, result.origin[of], origin[to])
+            strongest[to[1:]] = np.where(leads, weight, strongest[to[1:]])
+    return Blended(mean=mean, sigma=sigma, origin=origin, patches=len(indices))
+
+
+def one_thread(plan: Plan) -> None:
+    """Pin torch to one thread: sums over threads would make the result depend on the machine."""
+    if plan.model is not None:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _batches(items: Sequence[tuple[int, ...]], size: int) -> Iterator[list[tuple[int, ...]]]:
+    stream = iter(items)
+    while group := list(islice(stream, size)):
+        yield group

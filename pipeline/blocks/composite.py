@@ -1,0 +1,82 @@
+"""Estimates into the stored image: observed pixels are moved, hole pixels rounded and clipped to the stored dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.masks.base import FILL, KEEP, NEVER
+from pipeline.plan.plan import Plan
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blended:
+    """Sums over patches in a write box: float64 mean and sigma `(c, *box)`, uint8 origin `(c, *box)`."""
+
+    mean: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    origin: NDArray[np.uint8]
+    patches: int
+
+
+def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blended: Blended) -> dict[str, NDArray[Any]]:
+    """Put estimates into the stored image: `restored`, `uncertainty`, `origin` of one write box.
+
+    Hole pixels get the rounded and clipped estimate in the stored dtype, never the nodata value; everything else is
+    moved bit for bit. Returns arrays `(n_channels_of_file, ...)`, `(c, ...)` and `(n_state, ...)`.
+    """
+    channels = list(plan.channels)
+    restored = stored.copy()
+    column = (-1,) + (1,) * plan.ndim
+    hole = np.broadcast_to(state == FILL, blended.mean.shape)
+    sigma = blended.sigma + _rounding_sigma(plan)
+    origin = np.where(state == KEEP, np.uint8(OBSERVED), np.uint8(NEVER_TOUCHED))
+    found = blended.origin if plan.n_state > 1 else blended.origin[:1]
+    origin = np.where(state == FILL, found, origin).astype(np.uint8)
+    value = to_stored(blended.mean + np.asarray(plan.centre).reshape(column), plan)
+    if plan.refuse_above is not None:
+        limit = plan.refuse_above * np.asarray(plan.spread).reshape(column)
+        too_far = hole & (sigma > limit)
+        if plan.n_state == 1:
+            too_far = np.broadcast_to(too_far.any(axis=0, keepdims=True), too_far.shape)
+        for c, code in enumerate(plan.refused):
+            value[c] = np.where(too_far[c], np.asarray(code).astype(value.dtype), value[c])
+        origin = np.where(too_far[: plan.n_state] & (state == FILL), np.uint8(REFUSED), origin)
+    restored[channels] = np.where(hole, value, stored[channels])
+    uncertainty = np.where(hole, sigma, 0.0).astype(np.float32)
+    uncertainty[np.broadcast_to(state == NEVER, uncertainty.shape)] = np.nan
+    return {"restored": restored, "uncertainty": uncertainty, "origin": origin}
+
+
+def to_stored(value: NDArray[np.float64], plan: Plan) -> NDArray[Any]:
+    """Round and clip estimates `(c, ...)` to the stored dtype, one quantum away from nodata where they would hit it."""
+    dtype = np.dtype(plan.dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        # float64 cannot hold the last integers below 2^63; stay inside
+        top = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
+        result = np.clip(np.rint(value), float(info.min), top).astype(dtype)
+    else:
+        result = value.astype(dtype)
+    for c, code in enumerate(plan.nodata):
+        if code is not None and not np.isnan(code):
+            hit = result[c] == np.asarray(code).astype(dtype)
+            result[c] = np.where(hit, _neighbour(code, dtype), result[c])
+    return result
+
+
+def _neighbour(code: float, dtype: np.dtype[Any]) -> Any:
+    """Return the stored value one quantum above `code`, or below it at the top of the range."""
+    if dtype.kind == "f":
+        return np.nextafter(np.asarray(code, dtype=dtype), np.asarray(np.inf, dtype=dtype))
+    step = 1 if int(code) < np.iinfo(dtype).max else -1
+    return np.asarray(int(code) + step, dtype=dtype)
+
+
+def _rounding_sigma(plan: Plan) -> float:
+    """Rounding to an integer adds a uniform error of one quantum: 1/sqrt(12)."""
+    return 12**-0.5 if np.dtype(plan.dtype).kind in "iu" else 0.0

@@ -1,0 +1,33 @@
+"""What a run tells the outside while it goes on; subclasses print, draw a bar or collect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.blocks.block import BlockResult
+
+
+class Events:
+    """Listener that ignores everything."""
+
+    def stage(self, stem: str, name: str) -> None:
+        """A stage of an image begins."""
+
+    def notice(self, stem: str, text: str) -> None:
+        """Something the user should know; also stands in the record."""
+
+    def blocks(self, stem: str, *, done: int, total: int) -> None:
+        """The blocks of an image begin; `done` of them are committed from an earlier run."""
+
+    def block_done(self, stem: str, result: BlockResult) -> None:
+        """A block is committed."""
+
+    def already_done(self, stem: str) -> None:
+        """The image was finished by an earlier run with the same config."""
+
+    def failed(self, stem: str, error: Exception) -> None:
+        """An image of a batch failed; the others go on."""
+
+    def close(self) -> None:
+        """The run is over, one way or the other."""

@@ -1,0 +1,54 @@
+"""What is committed: one append-only file per worker, a line per block, written after the block's bytes are safe.
+
+Completion is never inferred from files that happen to exist. A torn last line is ignored; a line of another plan is
+refused. Order of a commit: objects written and fsynced -> line appended and fsynced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.system.files import sync_folder
+
+FOLDER = "journal"
+
+
+def commit(workdir: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
+    """Append the line that makes block `block` of plan `digest` count as done."""
+    folder = workdir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"block": block, "plan": digest, **facts}, sort_keys=True)
+    path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+    created = not path.exists()
+    with path.open("ab") as stream:
+        # a torn line of an earlier process with this pid must not swallow ours
+        stream.write((line if created else "\n" + line).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    if created:
+        sync_folder(folder)
+
+
+def committed(workdir: Path, digest: str) -> dict[int, dict[str, Any]]:
+    """Return the facts of every committed block of plan `digest`; unreadable lines and other plans are skipped."""
+    done: dict[int, dict[str, Any]] = {}
+    for path in sorted((workdir / FOLDER).glob("*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            try:
+                facts = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(facts, dict) and facts.get("plan") == digest and isinstance(facts.get("block"), int):
+                done[facts["block"]] = facts
+    return done
+
+
+def forget(workdir: Path) -> None:
+    """Drop every line: the blocks they speak of do not exist any more."""
+    shutil.rmtree(workdir / FOLDER, ignore_errors=True)

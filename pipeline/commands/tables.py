@@ -1,0 +1,176 @@
+"""Tables for people: a plan, the state of an output folder, an image, this machine, an evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.blocks import journal
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import load_config
+from pipeline.errors import SourceError
+from pipeline.execute._choose import choose_executor, estimated_seconds
+from pipeline.formats import open_any
+from pipeline.orders import Order, orders
+from pipeline.output.folder import finished_folders, work_folder
+from pipeline.plan.job import Job
+from pipeline.plan.memory import disk_bytes, worker_bytes
+from pipeline.plan.plan import load_plan
+from pipeline.report.build import write_report
+from pipeline.survey.survey import Survey, outline, survey
+from pipeline.system.facts import output_facts, software
+from pipeline.system.files import write_json
+from pipeline.system.lock import held
+
+
+def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Find the holes of every image in a temporary folder and return the numbers of its plan; computes no value.
+
+    Raises:
+        PlanRefused: with the numbers; nothing was computed.
+    """
+    rows = []
+    for order, found in _surveys(config_path, overrides, outline):
+        plan = found.plan
+        channels = order.n_file_channels()
+        executor, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
+        rows.append(
+            {
+                "image": order.stem,
+                "shape": list(plan.space.shape),
+                "channels": len(plan.channels),
+                "holes": found.states.holes,
+                "patches_total": math.prod(plan.lattice.counts),
+                "patches_touching_holes": found.patches_touching_holes,
+                "forwards": plan.forwards,
+                "blocks": len(plan.blocks),
+                "block": list(plan.block),
+                "worker_GiB": worker_bytes(plan, channels) / 2**30,
+                "disk_GiB": disk_bytes(plan, channels) / 2**30,
+                "executor": executor,
+                "workers": workers,
+                "block_seconds_on_one_core": estimated_seconds(plan),
+            }
+        )
+    return {"images": rows}
+
+
+def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run the self-test of every image and return its table: what each method scores on hidden observed pixels."""
+    rows: list[dict[str, Any]] = []
+    for order, found in _surveys(config_path, overrides, survey):
+        facts = found.facts()["self_test"]
+        if facts is None:
+            rows.append({"image": order.stem, "note": "no holes, so no hole shapes to test with"})
+            continue
+        for method in facts["methods"]:
+            rows.append({"image": order.stem, **{k: v for k, v in method.items() if k != "families"}})
+        rows.append({"image": order.stem, "coverage_90": facts["coverage_90"], "note": facts["note"]})
+    return {"evaluation": rows}
+
+
+def status_table(directory: Path) -> dict[str, Any]:
+    """Return how far each image in an output folder is.
+
+    Raises:
+        SourceError: no run was started there.
+    """
+    works = sorted(directory.glob("*/.work")) + ([directory / ".work"] if (directory / ".work").exists() else [])
+    if not works:
+        raise SourceError(f"{directory}: no run was started here")
+    rows = []
+    for work in works:
+        row: dict[str, Any] = {"image": work.parent.name}
+        if (work.parent / "record.json").exists():
+            record = json.loads((work.parent / "record.json").read_text())
+            row |= {"state": "done", "blocks": record["plan"]["blocks"], "done": record["plan"]["blocks"]}
+        elif (work / "plan.json").exists():
+            plan = load_plan(work)
+            done = len(journal.committed(work, plan.digest))
+            running = held(work / "lock")
+            row |= {
+                "state": "running" if running else "interrupted",
+                "blocks": len(plan.blocks),
+                "done": done,
+            }
+        else:
+            row |= {"state": "survey"}
+        rows.append(row)
+    return {"images": rows}
+
+
+def image_table(file: str) -> dict[str, Any]:
+    """Return the header facts of an image; reads no pixels."""
+    source = open_any(file)
+    return {
+        "file": file,
+        "format": source.kind,
+        "grid": source.space.describe(),
+        "channels": source.n_channels,
+        "names": list(source.channel_names),
+        "dtype": str(source.dtype),
+        "nodata": list(source.nodata),
+        "scale_offset": [list(p) for p in source.scale_offset],
+        "native_chunk": list(source.native_chunk),
+        **dict(source.attributes),
+    }
+
+
+def machine_table() -> dict[str, Any]:
+    """Return versions and resources of this machine."""
+    import rasterio
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        **software(),
+        "gdal": rasterio.__gdal_version__,
+        "jp2_driver": "JP2OpenJPEG" in rasterio.drivers.raster_driver_extensions().values(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_GiB": memory / 2**30,
+        "free_disk_GiB": shutil.disk_usage(Path.cwd()).free / 2**30,
+        "slurm": shutil.which("sbatch") or "none",
+    }
+
+
+def rebuild_reports(directory: Path) -> list[Path]:
+    """Write report.html of each finished image again.
+
+    Raises:
+        SourceError: nothing finished there, or its work folder is gone.
+    """
+    folders = finished_folders(directory)
+    if not folders:
+        raise SourceError(f"{directory}: no finished image here (no record.json)")
+    written = []
+    for folder in folders:
+        record = json.loads((folder / "record.json").read_text())
+        work = work_folder(folder, record)
+        if not (work / "plan.json").exists():
+            raise SourceError(f"{work}: plan.json is gone, the report cannot be made again")
+        report = write_report(load_plan(work), record, folder)
+        facts = output_facts("report", report, folder)
+        record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+        write_json(folder / "record.json", record)
+        written.append(report)
+    return written
+
+
+def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], Survey]) -> list[tuple[Order, Survey]]:
+    config = load_config(config_path, overrides)
+    found = []
+    for order in orders(config, resolve_sources(config)):
+        with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder:
+            job = order.job
+            staged = replace(job.source, staged=folder)
+            guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
+            found.append((order, look(replace(job, workdir=Path(folder), source=staged, guides=guides))))
+    return found

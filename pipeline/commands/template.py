@@ -1,0 +1,100 @@
+"""A commented start config for a user's own file (`config new FILE`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from pipeline.config.catalog import sibling_mask
+from pipeline.formats import open_any
+from pipeline.formats.base import Source
+
+_RASTER = """\
+# {name}: {facts}
+input:
+  source: {source}
+  # source: [B02.tif, B03.tif]     # one file a band; or a glob for a batch
+  # nodata: 0                      # if the file does not say which value means nothing was observed
+  # fill_nodata: inside            # never | inside (a mask's holes) | all
+  # references:                    # other dates of the same place help most
+  #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
+mask:                              # holes = union of the entries
+{mask}
+  # - {{kind: scl, path: SCL.tif, buffer: 60 m}}              # Sentinel-2 scene classes
+  # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # Landsat Collection 2
+  # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole
+  # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
+output:
+  directory: out/{stem}
+  # format: [same, zarr]
+  # refuse_above: 0.2              # leave pixels unrestored that are less certain: share of the value range
+# compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
+"""
+
+_VOLUME = """\
+# {name}: {facts}
+# No medical device: for research only.
+input:
+  source: {source}
+  # auxiliary: [flair.nii.gz]      # another contrast of the same head, on the same grid
+mask:                              # holes = union of the entries
+{mask}
+  # - {{kind: raster, path: lesions.nii.gz, buffer: 1 mm}}    # non-zero = restore; same grid
+  # - {{kind: slices, slices: [41, 42], axis: k}}             # lost slices, counted from 0
+  # - {{kind: threshold, above: 2000, physical: true, buffer: 6 mm}}   # metal in CT
+output:
+  directory: out/{stem}
+  # refuse_above: 0.2              # leave voxels unrestored that are less certain: share of the value range
+# compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
+"""
+
+
+def config_template(source_path: str | Path, directory: str | Path = ".") -> str:
+    """Return YAML text that is a valid config for the file, with the other choices as comments.
+
+    Args:
+        source_path: the user's GeoTIFF or NIfTI.
+        directory: folder the config will stand in; paths in it are relative to that.
+
+    Raises:
+        SourceError: the file cannot be opened.
+    """
+    path = Path(source_path)
+    source = open_any(str(path))
+    try:
+        volume = source.space.kind == "volume"
+        name = path.name
+        stem = Path(name.removesuffix(".gz")).stem
+        return (_VOLUME if volume else _RASTER).format(
+            name=name,
+            facts=_facts(source),
+            source=_relative(path, directory),
+            stem=stem,
+            mask=_mask_lines(path, directory, stem, volume=volume),
+        )
+    finally:
+        source.close()
+
+
+def _facts(source: Source) -> str:
+    values = {value for value in source.nodata if value is not None}
+    nodata = f"nodata {', '.join(f'{v:g}' for v in sorted(values))}" if values else "no nodata value"
+    what = "volume(s)" if source.space.kind == "volume" else "band(s)"
+    return f"{source.n_channels} {what}, {source.dtype}, {nodata}; {source.space.describe()}"
+
+
+def _mask_lines(path: Path, directory: str | Path, stem: str, *, volume: bool) -> str:
+    found = sibling_mask(str(path))
+    if found:
+        options = found[0].model_dump()
+        return f"  - {{kind: {options['kind']}, path: {_relative(Path(options['path']), directory)}}}"
+    if volume:
+        return f"  - {{kind: raster, path: {stem}_mask.nii.gz}}   # draw it, or choose another kind below"
+    return "  - {kind: nodata, max_gap: 20 px}                          # or another kind below"
+
+
+def _relative(path: Path, directory: str | Path) -> str:
+    text = os.path.relpath(path, directory)
+    return text if re.fullmatch(r"[\w./-]+", text) else json.dumps(text, ensure_ascii=False)

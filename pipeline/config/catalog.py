@@ -1,0 +1,347 @@
+"""From names, paths and globs to the images of a run.
+
+A catalog (`data_catalog.yaml`) gives names to data: where they are, under which licence, what is hidden in
+them. Names are looked up in the catalog beside the config or in its parents, then in the one that is shipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.config.catalog_file import Entry, generated, list_entries
+from pipeline.config.fields import Bands, SourceText
+from pipeline.config.schema import ReferenceConfig, RunConfig
+from pipeline.errors import ConfigError, SourceError
+from pipeline.masks.base import MaskOptions, mask_options
+from pipeline.system import yaml_files
+
+__all__ = [
+    "Check",
+    "Entry",
+    "PathResolver",
+    "SourceSpec",
+    "check",
+    "list_entries",
+    "resolve_sources",
+    "verify_sha256",
+]
+
+_GLOB_SIGNS = set("*?[")
+
+_MASK_SIBLINGS = {"SCL": "scl", "scl": "scl", "QA_PIXEL": "qa_pixel", "mask": "raster"}
+
+_SUFFIXES = (".tif", ".TIF", ".tiff", ".nii.gz", ".nii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathResolver:
+    """Makes the paths of one file absolute; `{stem}` is the image, `${NAME}` an environment variable."""
+
+    base: str
+    stem: str = ""
+
+    def __call__(self, text: str) -> str:
+        """Return an absolute path; URLs are left alone.
+
+        Raises:
+            ConfigError: an environment variable is not set.
+        """
+        text = yaml_files.expand_environment(text.replace("{stem}", self.stem), self.base)
+        return text if "://" in text else os.path.normpath(Path(self.base) / text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """One image of a run, with everything that is said about it.
+
+    Attributes:
+        name: catalog name, else the stem.
+        stem: file name without suffixes; unique within a run; names the output folder.
+        kind: format module, None = find out.
+        paths: absolute paths or URLs; several are one image with a file a band.
+        bands: bands to use, None = all.
+        nodata: overrides the file's own; None = the file's; NaN = none at all (no stored integer equals it,
+            and NaN in float data never was an observation).
+        mask: entries to open with `open_masks(spec.mask, source, spec.resolve)`; empty if nothing is known.
+        resolve: turns the paths of `mask` into absolute ones.
+        references: other dates of the same place.
+        auxiliary: co-registered images of another kind.
+        date: acquisition date as given.
+        license: licence as given.
+        sha256: expected hash of each path that has one.
+        resample: guides only: read on the grid of the image to restore.
+    """
+
+    name: str
+    stem: str
+    paths: tuple[str, ...]
+    resolve: PathResolver
+    kind: str | None = None
+    bands: Bands | None = None
+    nodata: float | None = None
+    mask: tuple[MaskOptions, ...] = ()
+    references: tuple[SourceSpec, ...] = ()
+    auxiliary: tuple[SourceSpec, ...] = ()
+    date: str | None = None
+    license: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    resample: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What `catalog check` found out about one entry: `ok`, `absent`, `remote` or `wrong`, and why."""
+
+    name: str
+    state: Literal["ok", "absent", "remote", "wrong"]
+    message: str = ""
+
+
+def resolve_sources(config: RunConfig) -> list[SourceSpec]:
+    """Return the images of a run, in order, with masks, references and licences.
+
+    What the config says wins over the catalog. A flat list whose files are all single-band rasters on one
+    grid is one image with a file a band; any other list is a batch; an inner list always is one image (see
+    `docs/decisions/list-of-files.md`).
+
+    Raises:
+        ConfigError: unknown catalog name (with the nearest), unset environment variable.
+        SourceError: no such file, nothing matches the glob.
+    """
+    base = config.path.parent if config.path else Path.cwd()
+    finder = _Finder(base=base, entries=list_entries(base))
+    given = config.input
+    specs = []
+    for found in finder.images(given.source):
+        spec = found.spec(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base)
+        home = _Finder(base=Path(found.base), entries=finder.entries)
+        entry = found.entry.config if found.entry else None
+        references = finder.guides(given.references) or home.guides(entry.references if entry else ())
+        auxiliary = finder.guides(given.auxiliary) or home.guides(entry.auxiliary if entry else ())
+        specs.append(dataclasses.replace(spec, references=references, auxiliary=auxiliary))
+    return _with_unique_stems(specs)
+
+
+def check(entries: Iterable[Entry]) -> list[Check]:
+    """Look whether the files of each entry are there and have their hash; fetches nothing."""
+    return [_check(entry) for entry in entries]
+
+
+def verify_sha256(path: str | Path, expected: str) -> None:
+    """Compare a file with its hash, reading it in pieces of 1 MiB.
+
+    Raises:
+        SourceError: missing, or another hash; names both.
+    """
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest.hexdigest() != expected.lower():
+        raise SourceError(
+            f"{path}: sha256 is {digest.hexdigest()}, the catalog expects {expected.lower()}; "
+            "fetch the file again, or correct the catalog if the change is wanted"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """One image: its files, the folder its paths are relative to, and its catalog entry if it has one."""
+
+    paths: tuple[str, ...]
+    base: str
+    entry: Entry | None = None
+
+    def spec(
+        self,
+        *,
+        bands: Bands | None,
+        nodata: float | str | None,
+        mask: tuple[MaskOptions, ...] | None,
+        mask_base: Path,
+    ) -> SourceSpec:
+        entry = self.entry.config if self.entry else None
+        stem = _stem(self.paths)
+        own = mask is None and entry is not None
+        if nodata == "auto" and entry is not None:
+            nodata = entry.nodata
+        hashes = {Path(p).name: p for p in self.paths}
+        return SourceSpec(
+            name=self.entry.name if self.entry else stem,
+            stem=stem,
+            paths=self.paths,
+            resolve=PathResolver(base=self.base if own else str(mask_base), stem=stem),
+            kind=entry.kind if entry else None,
+            bands=bands or (entry.bands if entry else None),
+            nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
+            mask=(entry.mask if entry else ()) if mask is None else mask,
+            date=entry.date if entry else None,
+            license=entry.license if entry else "",
+            sha256={hashes[n]: h for n, h in entry.sha256.items() if n in hashes} if entry else {},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finder:
+    """Finds images seen from one folder."""
+
+    base: Path
+    entries: Mapping[str, Entry]
+
+    def images(self, source: SourceText, *, names: bool = True) -> list[_Found]:
+        if isinstance(source, str):
+            return self._one(source, names=names)
+        if self._is_file_a_band(source):
+            paths = tuple(p for item in source for p in self._files(str(item)))
+            return [_Found(paths=paths, base=str(self.base))]
+        found: list[_Found] = []
+        for item in source:
+            if isinstance(item, str):
+                found += self._one(item, names=names)
+            else:
+                paths = tuple(p for part in item for p in self._files(part))
+                found.append(_Found(paths=paths, base=str(self.base)))
+        return found
+
+    def guides(self, references: Iterable[ReferenceConfig]) -> tuple[SourceSpec, ...]:
+        specs = []
+        for reference in references:
+            for found in self.images(reference.source):
+                spec = found.spec(
+                    bands=reference.bands, nodata=reference.nodata, mask=reference.mask, mask_base=self.base
+                )
+                if reference.mask is None and not spec.mask:
+                    spec = dataclasses.replace(spec, mask=sibling_mask(spec.paths[0]))
+                specs.append(dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample))
+        return tuple(specs)
+
+    def _one(self, text: str, *, names: bool) -> list[_Found]:
+        if names and text in self.entries:
+            return _entry_images(self.entries[text])
+        return [_Found(paths=(path,), base=str(self.base)) for path in self._files(text)]
+
+    def _files(self, text: str) -> list[str]:
+        path = PathResolver(base=str(self.base))(text)
+        if "://" in path or Path(path).exists():
+            return [path]
+        if _GLOB_SIGNS & set(path):
+            matches = _glob(Path(path))
+            if matches:
+                return matches
+            raise SourceError(f"{path}: no file matches")
+        if "/" in text or Path(text).suffix:
+            near = _near_files(Path(path))
+            raise SourceError(f"{path}: no such file{near}")
+        hint = yaml_files.nearest(text, self.entries)
+        raise ConfigError(
+            f"'{text}' is no file in {self.base} and no name in a catalog{hint} "
+            f"(names: {', '.join(sorted(self.entries)) or 'none'})"
+        )
+
+    def _is_file_a_band(self, items: tuple[str | tuple[str, ...], ...]) -> bool:
+        """True for two or more files that are single-band rasters of one grid."""
+        if len(items) < 2 or not all(isinstance(item, str) for item in items):
+            return False
+        if any(item in self.entries or _GLOB_SIGNS & set(item) for item in items):
+            return False
+        from pipeline.formats import open_any
+
+        first = None
+        for item in items:
+            source = open_any(self._files(str(item))[0])
+            single = source.space.kind == "raster" and source.n_channels == 1
+            first = first or source.space
+            mismatch = first.mismatch(source.space)
+            source.close()
+            if not single or mismatch:
+                return False
+        return True
+
+
+def _entry_images(entry: Entry) -> list[_Found]:
+    base = generated(entry) if entry.config.generator else entry.catalog.parent
+    try:
+        found = _Finder(base=base, entries={}).images(entry.config.path, names=False)
+    except (ConfigError, SourceError) as error:
+        raise type(error)(f"catalog entry '{entry.name}': {error}") from None
+    return [_Found(paths=f.paths, base=f.base, entry=entry) for f in found]
+
+
+def _check(entry: Entry) -> Check:
+    if entry.remote:
+        return Check(name=entry.name, state="remote", message="not fetched; read over the network when used")
+    try:
+        found = _entry_images(entry)
+        for name, expected in entry.config.sha256.items():
+            folder = Path(found[0].paths[0]).parent
+            verify_sha256(folder / name, expected)
+    except SourceError as error:
+        state: Literal["wrong", "absent"] = "wrong" if "sha256" in str(error) else "absent"
+        return Check(name=entry.name, state=state, message=str(error))
+    except ConfigError as error:
+        return Check(name=entry.name, state="absent", message=str(error))
+    files = sum(len(f.paths) for f in found)
+    return Check(name=entry.name, state="ok", message=f"{len(found)} image(s), {files} file(s)")
+
+
+def _stem(paths: tuple[str, ...]) -> str:
+    """Return the file name without suffixes; for a file a band, what the names share up to a separator."""
+    stems = [_one_stem(path) for path in paths]
+    if len(stems) == 1:
+        return stems[0]
+    shared = os.path.commonprefix(stems)  # noqa: RUF071 - names, letter by letter
+    cut = max(shared.rfind("_"), shared.rfind("-"))
+    return shared[:cut] if cut > 0 else stems[0]
+
+
+def _one_stem(path: str) -> str:
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return Path(name.removesuffix(".gz")).stem if name.endswith(".gz") else Path(name).stem
+
+
+def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
+    own = {spec.stem for spec in specs}
+    taken: set[str] = set()
+    unique = []
+    for spec in specs:
+        stem, count = spec.stem, 1
+        while stem in taken or (count > 1 and stem in own):
+            count += 1
+            stem = f"{spec.stem}-{count}"
+        taken.add(stem)
+        unique.append(spec if count == 1 else dataclasses.replace(spec, stem=stem))
+    return unique
+
+
+def sibling_mask(path: str) -> tuple[MaskOptions, ...]:
+    """Look for an image's own mask beside it: `<stem>_SCL.tif`, `_QA_PIXEL.TIF`, `_mask.nii.gz`."""
+    if "://" in path:
+        return ()
+    folder, stem = Path(path).parent, _one_stem(path)
+    for ending, kind in _MASK_SIBLINGS.items():
+        for suffix in _SUFFIXES:
+            candidate = folder / f"{stem}_{ending}{suffix}"
+            if candidate.is_file():
+                return (mask_options({"kind": kind, "path": str(candidate)}),)
+    return ()
+
+
+def _glob(pattern: Path) -> list[str]:
+    parts = pattern.parts
+    first = next(i for i, part in enumerate(parts) if _GLOB_SIGNS & set(part))
+    return sorted(str(p) for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+
+
+def _near_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (folder {path.parent} does not exist)"
+    return yaml_files.nearest(path.name, [p.name for p in path.parent.iterdir()])

@@ -1,0 +1,331 @@
+"""The config of a run: one YAML file, checked against this file, with errors that name the line.
+
+Everything a user can write is a field here; kinds of masks, models and executors come from the registry.
+Values are frozen, defaults are visible (`config show`), and the JSON schema for editors is made from the same
+classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from pipeline.config.fields import (
+    AutoCount,
+    AutoCounts,
+    Bands,
+    ByteCount,
+    DateText,
+    Masks,
+    Nodata,
+    OrAlone,
+    OrText,
+    SourceText,
+    known_kind,
+    listed,
+    text_is_source,
+)
+from pipeline.errors import ConfigError
+from pipeline.registry import kinds, load
+from pipeline.system import yaml_files
+
+_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
+
+_FOLDER_KEYS = {"directory", "scratch"}
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReferenceConfig(Section):
+    """Another image of the same place: another date, sensor or contrast."""
+
+    source: SourceText = Field(description="Catalog name, path, or list of files with one band each.")
+    mask: Masks | None = Field(default=None, description="What is hidden in it; looked for when left out.")
+    bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
+    nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
+    date: DateText | None = Field(default=None, description="Acquisition date, for the record.")
+    resample: bool = Field(default=False, description="Read it on the grid of the image (linear interpolation).")
+
+
+Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source), OrText()]
+
+References = Annotated[tuple[Reference, ...], BeforeValidator(listed), OrAlone()]
+
+
+class InputConfig(Section):
+    """What is to be restored, and what may help."""
+
+    source: SourceText = Field(
+        description="Catalog name, path or glob; a list makes a batch, an inner list is one image."
+    )
+    bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name; default all.")
+    nodata: Nodata = Field(
+        default="auto",
+        description="'auto': as the file says; 'none'; or the value that means nothing observed.",
+    )
+    fill_nodata: Literal["never", "inside", "all"] = Field(
+        default="never", description="Restore nodata never, inside a mask's holes, or everywhere."
+    )
+    references: References = Field(default=(), description="Other dates or time points of the same place.")
+    auxiliary: References = Field(
+        default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
+    )
+
+
+class ModelConfig(Section):
+    """What fills the holes."""
+
+    kind: Annotated[str, BeforeValidator(known_kind("models", "fills"))] = Field(
+        default="autoencoder", description="A network, or the name of a classical fill."
+    )
+    weights: str = Field(default="auto", description="'auto', the name of shipped weights, or a path.")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options of the model or fill. The network has one: test_time_augmentation (true), the mean over "
+        "four mirrored looks at every patch; false takes a quarter of its time.",
+    )
+
+    @model_validator(mode="after")
+    def _fill_options_exist(self) -> ModelConfig:
+        if self.options and self.kind in kinds("fills"):
+            parameters = inspect.signature(load("fills", self.kind).fill).parameters
+            known = [name for name in parameters if name != "window"]
+            for name in self.options:
+                if name not in known:
+                    hint = yaml_files.nearest(name, known)
+                    raise ValueError(f"fill '{self.kind}' has no option '{name}'{hint} (known: {', '.join(known)})")
+        return self
+
+
+class PatchConfig(Section):
+    """The lattice of patches the network sees."""
+
+    size: AutoCounts = Field(default="auto", description="Patch extent in pixels: one number, or one an axis.")
+    overlap: AutoCounts = Field(default="auto", description="Patch minus stride in pixels; at most half the size.")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> PatchConfig:
+        if self.size == "auto" or self.overlap == "auto":
+            return self
+        longest = max(len(self.size), len(self.overlap))
+        sizes, overlaps = (v * longest if len(v) == 1 else v for v in (self.size, self.overlap))
+        if len(sizes) != len(overlaps):
+            raise ValueError(f"size {list(self.size)} and overlap {list(self.overlap)} differ in length")
+        for size, overlap in zip(sizes, overlaps, strict=True):
+            if overlap > size // 2:
+                raise ValueError(f"overlap {overlap} must be at most half the patch size {size}")
+        return self
+
+
+class ComputeConfig(Section):
+    """Where and with how much; none of it changes the result."""
+
+    executor: Annotated[str, BeforeValidator(known_kind("execute", extra=("auto",)))] = Field(
+        default="auto", description="Where blocks run."
+    )
+    workers: AutoCount = Field(default="auto", description="Worker processes.")
+    memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
+    batch_size: AutoCount = Field(default="auto", description="Patches a forward pass.")
+    block: AutoCounts = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
+    scratch: Path | None = Field(default=None, description="Folder for working files; default: in the output.")
+
+
+class OutputConfig(Section):
+    """What is written, and when it is refused."""
+
+    directory: Path = Field(default=Path("out"), description="Folder of the results.")
+    format: Annotated[tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), OrAlone()] = Field(
+        default=("same",), description="'same' as the input, 'zarr', or both."
+    )
+    refuse_above: float | None = Field(
+        default=None,
+        gt=0,
+        description="Leave a hole pixel unrestored if its uncertainty is above this share of the value range.",
+    )
+
+
+class RunConfig(Section):
+    """The whole config of a run."""
+
+    input: InputConfig
+    mask: Masks | None = Field(default=None, description="Holes: the union of the entries; default: the catalog's.")
+    model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
+    patch: PatchConfig = PatchConfig()
+    compute: ComputeConfig = ComputeConfig()
+    output: OutputConfig = OutputConfig()
+    seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from; relative paths in it are relative to its folder."""
+        return self._path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_section_is_default(cls, data: object) -> object:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a config.
+
+    `output.directory`, `compute.scratch` and a path in `model.weights` come back absolute. Paths in the file
+    are relative to it; paths in `--set` are relative to the working folder, as on any command line.
+
+    Args:
+        path: YAML 1.2 file.
+        overrides: `a.b=VALUE` from the command line, VALUE in YAML; later ones win.
+
+    Raises:
+        ConfigError: names the file, the line, the dotted path, what is wrong and what to do.
+    """
+    path = Path(path)
+    document = yaml_files.with_overrides(yaml_files.read_yaml(path), overrides)
+    data = _from_working_folder(document)
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
+    config = _with_absolute_paths(config, path.resolve().parent)
+    config._path = path.resolve()
+    return config
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """Return the config with every default filled in, as JSON values, for the record and `config show`."""
+    return config.model_dump(mode="json")
+
+
+def config_hash(config: RunConfig) -> str:
+    """Return the sha256 (hex) of everything that can change a restored value.
+
+    Executor, workers, memory, output folder and format are left out: they must not change the result.
+    """
+    values = resolved(config)
+    parts = {key: values[key] for key in ("input", "mask", "model", "patch", "seed")}
+    if config.model is not None:
+        parts["model"]["weights"] = Path(config.model.weights).name
+    parts["refuse_above"] = values["output"]["refuse_above"]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the config, with every kind the registry knows."""
+    schema = RunConfig.model_json_schema()
+    defs: dict[str, Any] = schema["$defs"]
+    options = {kind: load("masks", kind).Options.model_json_schema() for kind in kinds("masks")}
+    for kind, option in options.items():
+        defs.update(option.pop("$defs", {}))
+        defs[f"mask_{kind}"] = option
+        option["required"] = sorted({"kind", *option.get("required", ())})
+    defs["MaskOptions"] = {"oneOf": [{"$ref": f"#/$defs/mask_{kind}"} for kind in options]}
+    defs["ModelConfig"]["properties"]["kind"]["enum"] = sorted({*kinds("models"), *kinds("fills")})
+    defs["ComputeConfig"]["properties"]["executor"]["enum"] = ["auto", *kinds("execute")]
+    reference = defs["ReferenceConfig"]
+    reference["properties"]["path"] = {**reference["properties"]["source"], "description": "Same as source."}
+    reference["required"] = []
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def write_schema(path: Path) -> None:
+    """Write the JSON schema for editors; a test fails when the file in `configs/` is stale."""
+    path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+
+
+def known_keys(data: object) -> dict[yaml_files.Loc, Iterable[str]]:
+    """Return the keys allowed at every path of `data` that holds a mapping, for suggestions."""
+    keys: dict[yaml_files.Loc, Iterable[str]] = {(): RunConfig.model_fields}
+    if not isinstance(data, dict):
+        return keys
+    for name, section in _SECTIONS.items():
+        keys[(name,)] = section.model_fields
+    keys |= mask_keys(("mask",), data.get("mask"))
+    given = data.get("input")
+    for name in ("references", "auxiliary"):
+        for index, reference in enumerate(_items(given.get(name) if isinstance(given, dict) else None)):
+            loc = ("input", name, index)
+            keys[loc] = (*ReferenceConfig.model_fields, "path")
+            keys |= mask_keys((*loc, "mask"), reference.get("mask"))
+    return keys
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "input": InputConfig,
+    "model": ModelConfig,
+    "patch": PatchConfig,
+    "compute": ComputeConfig,
+    "output": OutputConfig,
+}
+
+
+def mask_keys(loc: yaml_files.Loc, entries: object) -> dict[yaml_files.Loc, Iterable[str]]:
+    """Return the keys allowed in every entry of the mask list at `loc`."""
+    known = kinds("masks")
+    return {
+        (*loc, index): load("masks", entry["kind"]).Options.model_fields
+        for index, entry in enumerate(_items(entries))
+        if entry.get("kind") in known
+    }
+
+
+def _items(value: object) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else [value]
+    return [item if isinstance(item, dict) else {} for item in items]
+
+
+def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
+    def absolute(value: Path | str, key: str) -> Path:
+        return (base / yaml_files.expand_environment(str(value), key)).resolve()
+
+    output = config.output.model_copy(update={"directory": absolute(config.output.directory, "output.directory")})
+    update: dict[str, Any] = {"output": output}
+    if config.compute.scratch is not None:
+        scratch = absolute(config.compute.scratch, "compute.scratch")
+        update["compute"] = config.compute.model_copy(update={"scratch": scratch})
+    if config.model is not None and Path(config.model.weights).suffix == ".safetensors":
+        weights = str(absolute(config.model.weights, "model.weights"))
+        update["model"] = config.model.model_copy(update={"weights": weights})
+    return config.model_copy(update=update)
+
+
+def _from_working_folder(document: yaml_files.Document) -> Any:
+    """Make relative paths of `--set` absolute: on a command line they start from the working folder."""
+
+    def anchored(value: Any, key: str | int) -> Any:
+        if isinstance(value, dict):
+            return {k: anchored(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [anchored(v, key) for v in value]
+        if not isinstance(value, str) or key not in _PATH_KEYS | _FOLDER_KEYS:
+            return value
+        here = Path.cwd() / Path(value).expanduser()
+        return str(here) if key in _FOLDER_KEYS or _is_file(here) else value
+
+    def walk(value: Any, loc: yaml_files.Loc) -> Any:
+        if document.origins.get(loc, "").startswith("--set"):
+            keys = [part for part in loc if isinstance(part, str)]
+            return anchored(value, keys[-1])
+        if isinstance(value, dict):
+            return {k: walk(v, (*loc, k)) for k, v in value.items()}
+        return [walk(v, (*loc, i)) for i, v in enumerate(value)] if isinstance(value, list) else value
+
+    return walk(document.data, ())
+
+
+def _is_file(path: Path) -> bool:
+    if set(path.name) & set("*?["):
+        return any(path.parent.glob(path.name))
+    return path.is_file() or path.suffix == ".zarr"

@@ -1,0 +1,31 @@
+"""Which executor and how many workers a plan gets when the config says `auto`."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.orders import Order
+from pipeline.plan.plan import Plan
+
+_CLUSTER_START_SECONDS = 15.0
+
+_PATCH_SECONDS = {2: 0.6, 3: 2.0}
+"""Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
+
+
+def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
+    """Return executor and number of workers; `auto` starts a cluster only where it pays for its start."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
+    workers = order.workers if isinstance(order.workers, int) else min(cores, fitting, n_todo)
+    if order.executor != "auto":
+        return order.executor, workers
+    seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))
+    saved = seconds * (1 - 1 / max(1, workers))
+    return ("local" if saved > _CLUSTER_START_SECONDS else "serial"), workers
+
+
+def estimated_seconds(plan: Plan) -> float:
+    """Return the rough time of all blocks on one core; good enough to decide, not to promise."""
+    return plan.forwards * len(plan.channels) * _PATCH_SECONDS[plan.ndim]

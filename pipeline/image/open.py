@@ -1,0 +1,97 @@
+"""Open an image or a guide anywhere, and bring stored values into float32 without losing their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats._resample import resampled
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+from pipeline.masks.base import KEEP, Mask, open_masks
+from pipeline.plan.refs import GuideRef, SourceRef
+from pipeline.registry import load
+from pipeline.restore.task import Guide
+
+_CENTRE_REACH = 16
+
+
+def open_source(ref: SourceRef, space: Space | None = None) -> Source:
+    """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`."""
+    source: Source = load("formats", ref.kind).open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
+    if ref.staged:
+        source = source.stage(Path(ref.staged))
+    if ref.resample and space is not None:
+        source = resampled(source, space)
+    return source
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenGuide:
+    """A reference or auxiliary that is open.
+
+    Attributes:
+        source: the image, on the grid of the image to restore.
+        mask: its own mask.
+        centre: subtracted per channel before float32 arithmetic; 0 where float32 is exact.
+    """
+
+    source: Source
+    mask: Mask
+    centre: tuple[float, ...]
+
+    def read(self, box: Box) -> Guide:
+        """Read `box` as float32 with its validity; 0 where not valid."""
+        stored = self.source.read(box)
+        valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
+        return Guide(values=centred(stored, self.centre, valid), valid=valid)
+
+
+def open_guide(guide: GuideRef, space: Space) -> OpenGuide:
+    """Open a reference or auxiliary on the grid `space`, with its own masks (without any, its nodata is all known)."""
+    source = open_source(guide.source, space)
+    options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
+    mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
+    return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask))
+
+
+def _guide_centre(source: Source, mask: Mask) -> tuple[float, ...]:
+    """Median of the middle of the image: near enough to the values for float32 to keep their differences."""
+    if float32_holds(source.dtype):
+        return (0.0,) * source.n_channels
+    middle = tuple(n // 2 for n in source.space.shape)
+    box = Box(middle, tuple(m + 1 for m in middle)).grow(_CENTRE_REACH) & Box.whole(source.space.shape)
+    stored = source.read(box)
+    valid = np.broadcast_to(mask.read(box) == KEEP, stored.shape) & np.isfinite(stored)
+    return tuple(
+        float(np.median(c[v].astype(np.float64))) if v.any() else 0.0 for c, v in zip(stored, valid, strict=True)
+    )
+
+
+def float32_holds(dtype: np.dtype[Any]) -> bool:
+    """Return True if float32 represents every value of the dtype."""
+    return (dtype.kind in "iub" and dtype.itemsize <= 2) or (dtype.kind == "f" and dtype.itemsize <= 4)
+
+
+_LARGEST = 3e38
+"""Just inside the range of float32."""
+
+
+def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return stored values as float32 relative to `centre`, 0 where not valid.
+
+    The centre is 0 for every dtype that float32 holds exactly; for wide integers and float64 it keeps precision.
+    """
+    column = np.asarray(centre, dtype=np.float64).reshape((-1,) + (1,) * (stored.ndim - 1))
+    safe = np.where(valid, stored, 0)
+    if not column.any() and stored.dtype != np.float64:
+        return safe.astype(np.float32)
+    # float64 data may hold undeclared fill values such as -1.8e308
+    relative = np.clip(np.where(valid, safe.astype(np.float64) - column, 0.0), -_LARGEST, _LARGEST)
+    return relative.astype(np.float32)

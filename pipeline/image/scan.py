@@ -1,0 +1,222 @@
+"""Two bounded passes over an image: where the holes are, and what the observed pixels look like.
+
+Nothing here holds an image: states go to a chunked store, values to a thin regular sample and to coarse cells. The
+numbers do not depend on the size of the scan boxes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.open import float32_holds
+from pipeline.image.workspace import STATE
+from pipeline.masks.base import FILL, KEEP, NEVER, Mask
+
+SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
+
+_SAMPLE = 120_000
+
+_MAX_CELLS = 1 << 20
+
+_ROBUST = (0.01, 0.99)
+
+_LARGEST = 2e19
+"""Above every integer type; larger values are fill values that nobody declared, and overflow float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateScan:
+    """Where the holes are.
+
+    Attributes:
+        n_state: 1 if the states are the same in all restored channels, else their number.
+        holes, kept, never: pixels of each state over the `n_state` planes.
+        cell: edge of a count cell in pixels.
+        hole_cells, kept_cells: int64 counts per cell, summed over the planes, `(*cells)`.
+    """
+
+    n_state: int
+    holes: int
+    kept: int
+    never: int
+    cell: int
+    hole_cells: NDArray[np.int64]
+    kept_cells: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueScan:
+    """What the observed pixels look like, per restored channel, in stored units.
+
+    Attributes:
+        centre: subtracted before float32 arithmetic (0 where float32 is exact).
+        low, high: smallest and largest sampled value.
+        p1, p99: robust range.
+        quantum: step of the stored dtype (1 for integers, 0 for floats).
+    """
+
+    centre: tuple[float, ...]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    p1: NDArray[np.float64]
+    p99: NDArray[np.float64]
+    quantum: float
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """p99 - p1 of each channel."""
+        return np.asarray(self.p99 - self.p1)
+
+
+def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: Path) -> tuple[StateScan, zarr.Array]:
+    """Write the state of every pixel to `workdir/state.zarr`, uint8 `(n_state, *spatial)`, and count.
+
+    Raises:
+        SourceError: a mask gave states for a number of channels that is neither 1 nor the image's.
+    """
+    shape = source.space.shape
+    whole = Box.whole(shape)
+    scan = SCAN_EXTENT[len(shape)]
+    cell = max(1, math.ceil((whole.size / _MAX_CELLS) ** (1 / len(shape))))
+    scan = tuple(max(cell, n // cell * cell) for n in scan)
+    n_planes = _planes(mask.read(next(whole.tiles(scan))), source, channels).shape[0]
+    # one chunk of all planes a scan box keeps the pass free of read-modify-write
+    chunk = tuple(min(n, s) for n, s in zip(shape, scan, strict=True))
+    array = zarr.create_array(
+        workdir / STATE, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True
+    )
+    cells = tuple(-(-n // cell) for n in shape)
+    holes, kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
+    total = np.zeros(3, dtype=np.int64)
+    uniform = True
+    for box in whole.tiles(scan):
+        state = _planes(mask.read(box), source, channels)
+        if state.shape[0] != n_planes:
+            state = np.broadcast_to(state, (n_planes, *box.shape))
+        array[(slice(None), *box.slices)] = state
+        uniform = uniform and bool((state == state[:1]).all())
+        total += np.bincount(state.ravel(), minlength=3)[:3]
+        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+        holes[part] += block_sum((state == FILL).sum(axis=0), cell)
+        kept[part] += block_sum((state == KEEP).sum(axis=0), cell)
+    n_state = 1 if uniform else n_planes
+    scale = n_planes // n_state
+    result = StateScan(
+        n_state=n_state,
+        holes=int(total[FILL]) // scale,
+        kept=int(total[KEEP]) // scale,
+        never=int(total[NEVER]) // scale,
+        cell=cell,
+        hole_cells=holes,
+        kept_cells=kept,
+    )
+    if n_planes != n_state:
+        array = _first_plane(array, workdir)
+    return result, array
+
+
+def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) -> ValueScan:
+    """Sample the observed pixels on a regular grid and return robust statistics per restored channel.
+
+    Raises:
+        SourceError: a channel has no observed pixel at all, or values that float32 arithmetic cannot carry.
+    """
+    shape = source.space.shape
+    whole = Box.whole(shape)
+    samples = _sample(source, state, channels, max(1, int((whole.size / _SAMPLE) ** (1 / len(shape)))))
+    if any(not s.size for s in samples):
+        # holes that avoid the grid on purpose (a dropped slice) need the full pass
+        samples = _sample(source, state, channels, 1, limit=8 * _SAMPLE)
+    for c, sample in zip(channels, samples, strict=True):
+        if not sample.size:
+            raise SourceError(
+                f"{source.paths[0]}: no observed pixel in channel {_name(source, c)}; nothing to restore it from"
+            )
+    quantiles = np.asarray([np.quantile(s.astype(np.float64), _ROBUST) for s in samples])
+    for c, range_ in zip(channels, quantiles, strict=True):
+        if np.abs(range_).max() > _LARGEST:
+            raise SourceError(
+                f"{source.paths[0]}: observed values of channel {_name(source, c)} reach from {range_[0]:g} to "
+                f"{range_[1]:g}; if one of them means that nothing was observed, set input.nodata to it"
+            )
+    exact = float32_holds(source.dtype)
+    middle = [0.0 if exact else float(np.median(s.astype(np.float64))) for s in samples]
+    return ValueScan(
+        centre=tuple(middle),
+        low=np.asarray([float(s.min()) for s in samples]),
+        high=np.asarray([float(s.max()) for s in samples]),
+        p1=quantiles[:, 0],
+        p99=quantiles[:, 1],
+        quantum=1.0 if source.dtype.kind in "iu" else 0.0,
+    )
+
+
+def _name(source: Source, channel: int) -> str:
+    return source.channel_names[channel] if source.channel_names else str(channel + 1)
+
+
+def block_sum(counts: NDArray[np.integer], cell: int) -> NDArray[np.int64]:
+    """Sum an array over cells of edge `cell`; ragged last cells are summed over what is there."""
+    result = counts.astype(np.int64)
+    for axis in range(counts.ndim):
+        result = np.add.reduceat(result, np.arange(0, result.shape[axis], cell), axis=axis)
+    return result
+
+
+def _planes(state: NDArray[np.uint8], source: Source, channels: tuple[int, ...]) -> NDArray[np.uint8]:
+    if state.shape[0] == 1:
+        return state
+    if state.shape[0] != source.n_channels:
+        raise SourceError(
+            f"mask of {source.paths[0]} has {state.shape[0]} channels, the image {source.n_channels}: give a mask "
+            "with one channel or one for each"
+        )
+    return state[list(channels)]
+
+
+def _first_plane(array: zarr.Array, workdir: Path) -> zarr.Array:
+    """Rewrite the states with one plane, chunk by chunk."""
+    whole = Box.whole(array.shape[1:])
+    chunks = array.chunks[1:]
+    single = zarr.create_array(
+        workdir / "state-1.zarr",
+        shape=(1, *array.shape[1:]),
+        chunks=(1, *chunks),
+        dtype="uint8",
+        overwrite=True,
+    )
+    for box in whole.tiles(chunks):
+        single[(slice(None), *box.slices)] = array[(slice(0, 1), *box.slices)]
+    shutil.rmtree(workdir / STATE)
+    (workdir / "state-1.zarr").rename(workdir / STATE)
+    return zarr.open_array(workdir / STATE, mode="r")
+
+
+def _sample(
+    source: Source, state: zarr.Array, channels: tuple[int, ...], step: int, limit: int | None = None
+) -> list[NDArray[Any]]:
+    """Observed values at the global positions that are multiples of `step`, per channel."""
+    shape = source.space.shape
+    parts: list[list[NDArray[Any]]] = [[] for _ in channels]
+    for box in Box.whole(shape).tiles(SCAN_EXTENT[len(shape)]):
+        grid = tuple(slice((-a) % step, None, step) for a in box.start)
+        states = np.asarray(state[(slice(None), *box.slices)])[(slice(None), *grid)]
+        if not (states == KEEP).any():
+            continue
+        stored = source.read(box)[(slice(None), *grid)]
+        for i, c in enumerate(channels):
+            found = stored[c][states[min(i, states.shape[0] - 1)] == KEEP]
+            if limit is None or sum(p.size for p in parts[i]) < limit:
+                parts[i].append(found)
+    return [np.concatenate(p) if p else np.empty(0, dtype=source.dtype) for p in parts]

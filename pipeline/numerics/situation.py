@@ -1,0 +1,209 @@
+"""Where a hole pixel stands: how far from observed pixels, in a thin hole or a deep one, or with nothing behind it.
+
+Methods and errors differ more between these situations than between images: a dead pixel wants a stiffer spline than a
+cloud, a network that repairs texture beside the rim knows nothing in the middle, and at an image edge every method
+extrapolates. So what the self-test decides are curves over distance, one for each family of holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, uniform_filter
+
+Field = NDArray[np.float32]
+
+Mask = NDArray[np.bool_]
+
+OpenEdges = Sequence[tuple[bool, bool]]
+
+FAMILIES = ("thin", "deep", "border")
+"""Thin: dead pixels, lines, lost slices. Deep: clouds, regions, lesions. Border: nothing observed on the far side."""
+
+_THIN = 2.5
+"""Greatest distance to observed pixels, in pixels along any axis, of a hole that is thin all over: a lost slice is thin
+however thick it is."""
+
+_CORE_REACH = (3.0, 5.0)
+"""Within the first of these distances, in pixels, from a core deeper than `_THIN` a pixel is deep, beyond the second
+thin."""
+
+_SMOOTH = 5
+
+_MARCH = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Distance and family of every pixel of a window.
+
+    Attributes:
+        distance: float32 `(c, *spatial)`, distance to the nearest observed pixel in steps of the finest axis; 0 on
+            observed pixels, the window's diagonal in channels without any.
+        shares: float32 `(3, c, *spatial)` in [0, 1], membership in each of `FAMILIES`; sums to 1 in holes.
+    """
+
+    distance: Field
+    shares: Field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A value over distance: linear in log distance between the knots, constant beyond them."""
+
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __call__(self, distance: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the value at each distance >= 0, same shape."""
+        if len(set(self.values)) == 1:
+            return np.full(np.shape(distance), self.values[0])
+        return np.asarray(np.interp(_log(distance), _log(np.asarray(self.knots)), self.values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """One curve for each family."""
+
+    thin: Curve
+    deep: Curve
+    border: Curve
+
+    @property
+    def highest(self) -> float:
+        """Return the largest value anywhere."""
+        return max(value for curve in self.all for value in curve.values)
+
+    @property
+    def all(self) -> tuple[Curve, Curve, Curve]:
+        """Return the curves in the order of `FAMILIES`."""
+        return self.thin, self.deep, self.border
+
+    def at(self, place: Situation) -> Field:
+        """Return the value at each pixel, `(c, *spatial)`: the families' curves by their shares."""
+        return blended(place.shares, [curve(place.distance) for curve in self.all])
+
+
+def blended(shares: Field, values: Sequence[NDArray[np.floating]]) -> Field:
+    """Return the mean of `values` weighted by `shares` `(3, ...)`; exact where they agree."""
+    first = np.asarray(values[0], dtype=np.float64)
+    total = first.copy()
+    for share, value in zip(shares[1:], values[1:], strict=True):
+        total += share * (value - first)
+    return total.astype(np.float32)
+
+
+def flat(value: float) -> Curves:
+    """Return curves that have one value everywhere."""
+    return curves_of([[value] * len(knots) for knots in KNOTS])
+
+
+def curves_of(values: Sequence[Sequence[float]]) -> Curves:
+    """Return curves on `KNOTS` with the given values, one row for each family."""
+    rows = [Curve(knots=knots, values=tuple(float(v) for v in row)) for knots, row in zip(KNOTS, values, strict=True)]
+    return Curves(thin=rows[0], deep=rows[1], border=rows[2])
+
+
+KNOTS = ((1.5,), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0))
+"""Distances at which each family's curve is decided."""
+
+
+def hats(distance: NDArray[np.floating], knots: Sequence[float]) -> NDArray[np.float64]:
+    """Return the share of each knot in each distance, `(knots, n)`: what `Curve` gives with a 1 at that knot."""
+    if len(knots) == 1:
+        return np.ones((1, distance.size))
+    position = np.interp(_log(distance), _log(np.asarray(knots)), np.arange(len(knots)))
+    return np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(knots))[:, None]))
+
+
+def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: OpenEdges = ()) -> Situation:
+    """Tell where the pixels of a window stand.
+
+    Args:
+        valid: bool `(c, *spatial)`; True = observed.
+        hole: bool `(c, *spatial)`; True = to be filled. Pixels that are neither lie outside, like what is beyond edges.
+        spacing: step per axis; only ratios matter.
+        open_edges: per axis `(low, high)`, True where the image goes on beyond the window; without, nowhere.
+    """
+    distance = np.zeros(valid.shape, dtype=np.float32)
+    shares = np.zeros((len(FAMILIES), *valid.shape), dtype=np.float32)
+    sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
+    edges = tuple(open_edges) or ((False, False),) * len(sampling)
+    for c in range(len(valid)):
+        same = next(
+            (k for k in range(c) if np.array_equal(valid[k], valid[c]) and np.array_equal(hole[k], hole[c])), None
+        )
+        if same is not None:
+            distance[c], shares[:, c] = distance[same], shares[:, same]
+        elif not valid[c].any():
+            distance[c] = float(np.linalg.norm(valid.shape[1:]))
+            shares[1, c] = 1.0
+        elif hole[c].any():
+            distance[c], shares[:, c] = _of_plane(valid[c], hole[c], sampling, edges)
+        else:
+            distance[c] = distance_transform_edt(~valid[c], sampling=sampling)
+            shares[1, c] = 1.0
+    return Situation(distance=distance, shares=shares)
+
+
+def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
+    depth, nearest = distance_transform_edt(~valid, sampling=sampling, return_indices=True)
+    depth = depth.astype(np.float32)
+    pixels_deep = depth if (sampling == 1).all() else distance_transform_edt(~valid)
+    core = hole & (pixels_deep > _THIN)
+    shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
+    if not core.any():
+        shares[0] = 1.0
+        return depth, shares
+    near, far = _CORE_REACH
+    thin = np.clip((distance_transform_edt(~core) - near) / (far - near), 0.0, 1.0)
+    behind = np.zeros(hole.shape, dtype=np.float64)
+    behind[hole] = _nothing_behind(hole, valid, nearest, edges)
+    if behind.any():
+        within = uniform_filter(hole.astype(np.float64), _SMOOTH, mode="constant")
+        behind = np.where(hole, uniform_filter(behind, _SMOOTH, mode="constant") / np.maximum(within, 1e-9), 0.0)
+        # running sums leave rests of rounding behind
+        behind = np.clip(np.round(behind, 6), 0.0, 1.0)
+    shares[0] = thin
+    shares[2] = (1.0 - thin) * behind
+    shares[1] = 1.0 - shares[0] - shares[2]
+    return depth, shares
+
+
+def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.integer], edges: OpenEdges) -> NDArray[np.bool_]:
+    """Go from the nearest observed pixel through each hole pixel and on: True if the image ends before another one.
+
+    Steps are as long as no observed or outside pixel can be missed (sphere tracing: Hart 1996,
+    doi:10.1007/s003710050084).
+    """
+    padded_hole = np.pad(hole, 1)
+    state = np.where(np.pad(valid, 1), 1, np.where(padded_hole, 0, 2)).astype(np.int8)
+    for axis, (low, high) in enumerate(edges):
+        view = np.moveaxis(state, axis, 0)
+        # beyond an open edge the image goes on: no end
+        view[0] = np.where(low, 1, view[0])
+        view[-1] = np.where(high, 1, view[-1])
+    free = distance_transform_edt(state == 0)
+    at = np.argwhere(hole).astype(np.float64)
+    direction = at - np.stack([index[hole] for index in nearest], axis=1)
+    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
+    end = np.zeros(len(at), dtype=np.int8)
+    active = np.arange(len(at))
+    limit = np.asarray(state.shape) - 1
+    for _ in range(_MARCH):
+        cell = np.clip(np.rint(at[active]).astype(np.intp) + 1, 0, limit)
+        found = state[tuple(cell.T)]
+        end[active] = found
+        keep = found == 0
+        active, cell = active[keep], cell[keep]
+        if not active.size:
+            break
+        at[active] += direction[active] * np.maximum(1.0, free[tuple(cell.T)] - 1.0)[:, None]
+    return np.asarray(end == 2)
+
+
+def _log(distance: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.log2(np.maximum(np.asarray(distance, dtype=np.float64), 0.5))

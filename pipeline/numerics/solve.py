@@ -1,0 +1,214 @@
+"""Solve sparse symmetric positive definite equations for several right-hand sides at once, directly or by multigrid.
+
+Planes are factorised: LU of SuperLU (Demmel et al. 1999, doi:10.1137/S0895479895291765), 3 to 10 times faster there
+than iterating and as fast for every tension. Volumes fill the factors in, and go through conjugate gradients with an
+algebraic multigrid preconditioner: smoothed aggregation (Vanek, Mandel and Brezina 1996, doi:10.1007/BF02238511) as
+set up by PyAMG, smoothed by Chebyshev's polynomial (Adams et al. 2003, doi:10.1016/S0021-9991(03)00194-3), which serves
+all columns in one product.
+
+The bytes of the result do not depend on the number of threads: SuperLU's BLAS is held to one, the rest is sparse
+products and element-wise sums in one fixed order, without BLAS, random start or clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyamg.aggregation import smoothed_aggregation_solver
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
+from threadpoolctl import ThreadpoolController
+
+Columns = NDArray[np.float64]
+
+_Rough = NDArray[np.float32]
+
+TOLERANCE = 1e-8
+"""Residual norm over right-hand side norm at which a column counts as solved."""
+
+_COARSEST = 40
+
+_MAX_ITERATIONS = 3000
+
+_DEGREE = 3
+
+_DAMPED_BAND = 20.0
+
+_DIRECT = 60_000
+"""Unknowns that are factorised at once: about 6 million factor entries, 75 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One grid of the hierarchy; float32, as a preconditioner need not be exact."""
+
+    matrix: Any
+    inverse_diagonal: _Rough
+    bound: float
+    prolong: Any
+    restrict: Any
+
+
+class Multigrid:
+    """One symmetric V-cycle: an approximate inverse of a sparse symmetric positive definite matrix."""
+
+    def __init__(self, matrix: Any) -> None:
+        hierarchy = smoothed_aggregation_solver(
+            matrix,
+            strength=("symmetric", {"theta": 0.0}),
+            smooth=("jacobi", {"omega": 4.0 / 3.0, "weighting": "local"}),
+            presmoother=None,
+            postsmoother=None,
+            improve_candidates=None,
+            max_levels=20,
+            max_coarse=_COARSEST,
+        )
+        self._levels = [_level(level) for level in hierarchy.levels[:-1]]
+        self._coarsest = _inverse(hierarchy.levels[-1].A.toarray()).astype(np.float32)
+
+    def __call__(self, right: _Rough, depth: int = 0) -> _Rough:
+        """Return the approximate solution, float32 `(n, k)` like `right`."""
+        if depth == len(self._levels):
+            solved: _Rough = np.einsum("ij,jk->ik", self._coarsest, right)
+            return solved
+        level = self._levels[depth]
+        x = _smooth(level, right, None)
+        x += level.prolong @ self(level.restrict @ (right - level.matrix @ x), depth + 1)
+        return _smooth(level, right, x)
+
+
+def solve_planar(matrix: Any, right: Columns) -> Columns:
+    """Solve `matrix @ x = right`, exact to rounding, where the unknowns lie in a plane.
+
+    Connected parts are factorised in groups, so memory does not grow with the number of holes; a part too large to
+    be factorised goes to `solve`.
+
+    Args:
+        matrix: CSR float64 `(n, n)`, symmetric positive definite.
+        right: float64 `(n, k)`; a column of zeros gives exactly zeros.
+
+    Raises:
+        ArithmeticError: the matrix is not positive definite.
+    """
+    n_parts, part = connected_components(matrix, directed=False)
+    x = np.empty_like(right)
+    for rows in _groups(part, n_parts):
+        block = matrix if len(rows) == len(part) else matrix[rows][:, rows]
+        x[rows] = _direct(block, right[rows]) if len(rows) <= _DIRECT else solve(block.tocsr(), right[rows])
+    return x
+
+
+def _groups(part: NDArray[np.integer[Any]], n_parts: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows of whole parts, in order, as many parts at once as may be factorised together."""
+    sizes = np.bincount(part, minlength=n_parts)
+    group = np.zeros(n_parts, dtype=np.intp)
+    number, filled = 0, 0
+    for k, size in enumerate(sizes):
+        if filled and filled + size > _DIRECT:
+            number, filled = number + 1, 0
+        group[k] = number
+        filled += int(size)
+    order = np.argsort(group[part], kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(group[part][order])) + 1)
+
+
+def _direct(matrix: Any, right: Columns) -> Columns:
+    with _pools().limit(limits=1):
+        try:
+            factors = splu(
+                matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            )
+        except RuntimeError as error:
+            raise ArithmeticError(f"spline equations of {len(right)} pixels: {error}") from None
+        solved: Columns = factors.solve(right)
+    return solved
+
+
+@lru_cache(maxsize=1)
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def solve(matrix: Any, right: Columns, start: Columns | None = None) -> Columns:
+    """Solve `matrix @ x = right` to a relative residual of `TOLERANCE` in every column.
+
+    Args:
+        matrix: CSR float64 `(n, n)`, symmetric positive definite.
+        right: float64 `(n, k)`; a column of zeros gives exactly zeros.
+        start: float64 `(n, k)` first guess of the solution.
+
+    Raises:
+        ArithmeticError: no convergence, which means that the matrix is not positive definite.
+    """
+    precondition = Multigrid(matrix)
+    x = np.zeros_like(right) if start is None else start * right.any(axis=0)
+    residual = right - matrix @ x
+    goal = TOLERANCE**2 * _dot(right, right)
+    direction, last = np.zeros_like(right), np.ones(right.shape[1])
+    for _ in range(_MAX_ITERATIONS):
+        size = _dot(residual, residual)
+        if (size <= goal).all():
+            return x
+        scale = np.sqrt(np.where(size > 0, size, 1.0))  # keeps float32 away from its limits
+        z: Columns = scale * precondition((residual / scale).astype(np.float32))
+        now = _dot(residual, z)
+        direction = z + _ratio(now, last) * direction
+        image = matrix @ direction
+        step = _ratio(now, _dot(direction, image))
+        x += step * direction
+        residual -= step * image
+        last = now
+    raise ArithmeticError(f"spline equations of {len(right)} pixels unsolved after {_MAX_ITERATIONS} iterations")
+
+
+def _level(level: Any) -> _Level:
+    matrix = level.A.tocsr()
+    inverse = 1.0 / matrix.diagonal()
+    bound = float((abs(matrix).sum(axis=1) * inverse).max())  # Gershgorin: no random start as power iteration has
+    single = [part.tocsr().astype(np.float32) for part in (matrix, level.P, level.R)]
+    return _Level(single[0], inverse[:, None].astype(np.float32), bound, single[1], single[2])
+
+
+def _smooth(level: _Level, right: _Rough, start: _Rough | None) -> _Rough:
+    high, low = level.bound, level.bound / _DAMPED_BAND
+    centre, half = (high + low) / 2, (high - low) / 2
+    residual = right if start is None else right - level.matrix @ start
+    step: Any = level.inverse_diagonal * residual / centre
+    x: _Rough = step.copy() if start is None else start + step
+    rho = half / centre
+    for _ in range(_DEGREE - 1):
+        residual = right - level.matrix @ x
+        following = 1.0 / (2.0 * centre / half - rho)
+        step = following * (rho * step + (2.0 / half) * (level.inverse_diagonal * residual))
+        x += step
+        rho = following
+    return x
+
+
+def _inverse(matrix: Columns) -> Columns:
+    """Invert a small positive definite matrix by Gauss-Jordan elimination; LAPACK may thread, this does not.
+
+    PyAMG ends with one empty aggregate where all components were settled on finer levels: a zero row, kept.
+    """
+    n = len(matrix)
+    work = np.concatenate([matrix + np.diag(matrix.diagonal() == 0), np.eye(n)], axis=1)
+    for i in range(n):
+        work[i] /= work[i, i]
+        factor = work[:, i : i + 1].copy()
+        factor[i] = 0.0
+        work -= factor * work[i]
+    return work[:, n:]
+
+
+def _dot(a: NDArray[Any], b: NDArray[Any]) -> Columns:
+    product: Columns = np.einsum("ij,ij->j", a, b)
+    return product
+
+
+def _ratio(a: Columns, b: Columns) -> Columns:
+    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)

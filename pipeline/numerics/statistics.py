@@ -1,0 +1,98 @@
+"""Local mean and scale of the observed pixels: the same code for training and inference, channel by channel.
+
+The statistics form a continuous field rather than one number a patch, so neighbouring patches see nearly the
+same normalised values. Over a large hole they fade into those of wider windows (push-pull: Gortler et
+al., The Lumigraph, SIGGRAPH 1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
+
+Array = NDArray[np.float32]
+
+CLIP = 6.0
+"""Normalised inputs are clipped to +-CLIP: one glint or dead pixel must not swamp a patch."""
+
+_CELL = {2: 8, 3: 4}
+
+_SIGMAS = (18.0, 6.0, 2.0)
+
+_PRIOR = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatistics:
+    """Mean and scale fields of one channel, float32, in data units; the scale is positive."""
+
+    mean: Array
+    scale: Array
+
+
+def local_statistics(values: Array, valid: NDArray[np.bool_], floor: float) -> LocalStatistics:
+    """Return windowed mean and standard deviation of the observed pixels.
+
+    The window is Gaussian, 16 pixels (2-D) or 8 voxels (3-D) wide. A channel without observed pixels is
+    described by all its values.
+
+    Args:
+        values: `spatial`, finite.
+        valid: `spatial`; True = observed.
+        floor: smallest scale, in data units.
+    """
+    weight = valid if valid.any() else np.ones_like(valid)
+    centre = float(values[weight].mean(dtype=np.float64))
+    shifted = np.where(weight, values - np.float32(centre), np.float32(0)).astype(np.float64)
+    cell = _CELL[values.ndim]
+    count = _cells(weight.astype(np.float64), cell)
+    total = _cells(shifted, cell)
+    squares = _cells(shifted**2, cell)
+    n = max(count.sum(), 1e-12)
+    mean = np.full(count.shape, total.sum() / n)
+    power = np.full(count.shape, squares.sum() / n)
+    for sigma in _SIGMAS:
+        w = gaussian_filter(count, sigma, mode="nearest") + _PRIOR
+        mean, power = (
+            (gaussian_filter(field, sigma, mode="nearest") + _PRIOR * wider) / w
+            for field, wider in ((total, mean), (squares, power))
+        )
+    scale = np.sqrt(np.maximum(power - mean**2, 0.0))
+    fine_mean, fine_scale = (_refined(field, cell, values.shape) for field in (mean + centre, scale))
+    lowest = np.float32(max(floor, float(np.finfo(np.float32).tiny) * 1e6))
+    return LocalStatistics(mean=fine_mean, scale=np.maximum(fine_scale, lowest))
+
+
+def depth_channel(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array:
+    """Return the log-scaled distance to the nearest observed pixel, 0 on observed ones, about 1 at 64 steps.
+
+    Distance is counted in steps of the finest axis. Without observed pixels it is that of the diagonal.
+    """
+    step = min(spacing)
+    if valid.any():
+        distance = distance_transform_edt(~valid, sampling=[s / step for s in spacing])
+    else:
+        distance = np.full(valid.shape, float(np.linalg.norm(valid.shape)))
+    return np.asarray(np.log2(1.0 + distance) / 6.0, dtype=np.float32)
+
+
+def network_input(values: Array, valid: NDArray[np.bool_], statistics: LocalStatistics, depth: Array) -> Array:
+    """Stack what the network sees: `(3, *spatial)` = normalised values, validity, depth."""
+    normalised = np.clip((values - statistics.mean) / statistics.scale, -CLIP, CLIP)
+    return np.stack([normalised, valid.astype(np.float32), depth]).astype(np.float32)
+
+
+def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
+    """Average over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros."""
+    padded = np.pad(field, [(0, -n % cell) for n in field.shape])
+    split = [size for n in padded.shape for size in (n // cell, cell)]
+    averaged: NDArray[np.float64] = padded.reshape(split).mean(axis=tuple(range(1, 2 * field.ndim, 2)))
+    return averaged
+
+
+def _refined(coarse: NDArray[np.float64], cell: int, shape: tuple[int, ...]) -> Array:
+    fine = zoom(coarse, cell, order=1, mode="nearest", grid_mode=True)
+    return np.asarray(fine[tuple(slice(n) for n in shape)], dtype=np.float32)

@@ -1,0 +1,159 @@
+"""Blocks -> final files: every pixel is pulled once, in the order the format likes, from the block or the input.
+
+Pixels of blocks without holes were never computed; they come straight from the input. Files appear under their final
+names only when all of them are complete.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.formats.base import Layer, Role, Source, WriteOptions
+from pipeline.geometry.box import Box
+from pipeline.image.open import open_source
+from pipeline.image.workspace import BLOCKS, STATE
+from pipeline.masks.base import NEVER
+from pipeline.plan.plan import Plan
+from pipeline.registry import load
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
+from pipeline.system.files import sync_folder
+
+SUFFIX_ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A finished file: its role, format and final path."""
+
+    role: Role
+    kind: str
+    path: Path
+
+
+class Assembler:
+    """Pulls finished windows of the three layers of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        folder = Path(plan.workdir)
+        self.plan = plan
+        self.source: Source = open_source(plan.source)
+        self.state = zarr.open_array(folder / STATE, mode="r")
+        self._rows = {row[: plan.ndim] for row in plan.blocks}
+        names = ("restored", "uncertainty", "origin") if self._rows else ()
+        self._blocks = {name: zarr.open_array(folder / BLOCKS / name, mode="r") for name in names}
+
+    def restored(self, box: Box) -> NDArray[Any]:
+        """Return the restored image over `box`, stored dtype, all channels of the file."""
+        return self._overlay("restored", self.source.read(box).copy(), box)
+
+    def uncertainty(self, box: Box) -> NDArray[np.float32]:
+        """Return one standard error over `box`, as published: 0 where observed, NaN where never touched."""
+        plan = self.plan
+        state = self._states(box)
+        base = np.zeros((len(plan.channels), *box.shape), dtype=np.float32)
+        base[np.broadcast_to(state == NEVER, base.shape)] = np.nan
+        return as_published(self._overlay("uncertainty", base, box), plan, self.source)
+
+    def origin(self, box: Box) -> NDArray[np.uint8]:
+        """Return the codes of the source layer over `box`, one plane or one per channel."""
+        state = self._states(box)
+        base = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED)).astype(np.uint8)
+        return self._overlay("origin", base, box)
+
+    def _states(self, box: Box) -> NDArray[np.uint8]:
+        return np.asarray(self.state[(slice(None), *box.slices)])[: self.plan.n_state]
+
+    def _overlay(self, name: str, base: NDArray[Any], box: Box) -> NDArray[Any]:
+        if not self._rows:
+            return base
+        for tile in box.tiles(self.plan.block):
+            index = tuple(a // n for a, n in zip(tile.start, self.plan.block, strict=True))
+            if index in self._rows:
+                part = (slice(None), *tile.within(box))
+                base[part] = self._blocks[name][(slice(None), *tile.slices)]
+        return base
+
+
+def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -> NDArray[np.float32]:
+    """Return standard errors `(c, ...)` of blocks in the units of the uncertainty file.
+
+    Rasters: stored units (the file's scale applies to it as to the data). Volumes: physical units, because readers
+    apply the slope of a NIfTI header and the uncertainty file has slope 1.
+    """
+    if plan.space.kind != "volume":
+        return uncertainty
+    slope = [abs(source.scale_offset[c][0]) for c in plan.channels]
+    return np.asarray(uncertainty * np.asarray(slope, dtype=np.float32).reshape((-1,) + (1,) * plan.ndim))
+
+
+def assemble(
+    plan: Plan, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path, memory_bytes: int
+) -> list[Written]:
+    """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
+
+    `formats` holds `same` (the format of the input) and `zarr`. `ready` must be on the file system of the results.
+    """
+    assembler = Assembler(plan)
+    ready.mkdir(parents=True, exist_ok=True)
+    options = WriteOptions(scratch=ready, memory_bytes=min(memory_bytes, 512 * 2**20))
+    written = []
+    for wanted in formats:
+        kind = plan.source.kind if wanted == "same" else wanted
+        module = load("formats", kind)
+        for role in SUFFIX_ROLES:
+            layer, pull = _layer(assembler, role, tags)
+            path = ready / f"{stem}_{role}{_suffix(kind, plan)}"
+            module.write(layer, path, assembler.source, pull, options)
+            written.append(Written(role=role, kind=kind, path=path))
+    return written
+
+
+def publish(written: Sequence[Written], folder: Path) -> list[Written]:
+    """Move finished files to their final names and make the move durable."""
+    moved = []
+    for item in written:
+        final = folder / item.path.name
+        if final.is_dir():
+            shutil.rmtree(final)
+        item.path.replace(final)
+        moved.append(Written(role=item.role, kind=item.kind, path=final))
+    sync_folder(folder)
+    return moved
+
+
+def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[Layer, Any]:
+    plan, source = assembler.plan, assembler.source
+    names = source.channel_names
+    picked = tuple(names[c] for c in plan.channels) if names else ()
+    if role == "restored":
+        layer = Layer(
+            role=role, n_channels=source.n_channels, dtype=source.dtype, channel_names=names, tags=tags,
+            nodata=source.nodata[0] if source.nodata else None,
+        )  # fmt: skip
+        return layer, assembler.restored
+    if role == "uncertainty":
+        layer = Layer(
+            role=role, n_channels=len(plan.channels), dtype=np.dtype("float32"), nodata=float("nan"),
+            channel_names=picked, tags=tags,
+        )  # fmt: skip
+        return layer, assembler.uncertainty
+    channel_names = picked if plan.n_state > 1 else ("source",)
+    layer = Layer(role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
+    return layer, assembler.origin
+
+
+def _suffix(kind: str, plan: Plan) -> str:
+    """Suffix of a written file: `.nii` stays `.nii`, any raster becomes `.tif`, zarr is `.zarr`."""
+    if kind == "zarr":
+        return ".zarr"
+    if kind == "nifti":
+        return ".nii.gz" if plan.source.paths[0].lower().endswith(".gz") else ".nii"
+    return ".tif"

@@ -1,0 +1,256 @@
+"""Re-check the first three promises on a finished run, from the files alone.
+
+P1  observed pixels and header are the input's; P2  every restored pixel has a source and an uncertainty;
+P3  patches computed again, cut into other blocks than the run used, give the bytes that were published.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from pipeline.blocks.block import blend, hold, one_thread
+from pipeline.blocks.composite import composite
+from pipeline.errors import PipelineError, SourceError
+from pipeline.formats import open_any
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.open import open_source
+from pipeline.image.workspace import open_workspace
+from pipeline.output.assemble import Written, as_published
+from pipeline.output.folder import work_folder
+from pipeline.plan.plan import Plan, load_plan
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.system.facts import file_facts
+
+_WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
+
+_RECOMPUTED = 3
+
+_HEADER = ("dtype", "channel_names", "nodata", "scale_offset")
+
+_HEADER_ATTRIBUTES = (
+    "colorinterp",
+    "units",
+    "nodata_declared",
+    "gcps",
+    "rpcs",
+    "pixdim",
+    "xyzt_units",
+    "qform_code",
+    "sform_code",
+)
+
+_GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
+"""Names that readers give to channels without one; they count positions, which a selection of bands changes."""
+
+
+class IntegrityError(PipelineError):
+    """A promise does not hold; nothing was published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One promise: its name, whether it held (None = could not be checked), and the numbers."""
+
+    name: str
+    held: bool | None
+    detail: str
+
+
+def verify(folder: Path) -> list[Check]:
+    """Check the finished image in `folder` (it holds `record.json`).
+
+    Raises:
+        SourceError: no finished run there, or an input is gone.
+    """
+    path = folder / "record.json"
+    if not path.exists():
+        raise SourceError(f"{folder}: no record.json; verify needs the folder of a finished image")
+    record = json.loads(path.read_text())
+    outputs = {o["role"]: o for o in reversed(record["outputs"])}
+    checks = [_hashes(folder, record)]
+    work = work_folder(folder, record)
+    if not (work / "plan.json").exists():
+        return [
+            *checks,
+            Check(name="P1-P3", held=None, detail=f"{work} is gone: only hashes could be checked"),
+        ]
+    plan = load_plan(work)
+    # the run that made it may have been in this process, and its staged copies are gone
+    open_workspace.cache_clear()
+    leftover = (work / "staged").exists()
+    try:
+        return checks + _checks(folder, plan, outputs, record)
+    finally:
+        if not leftover:
+            shutil.rmtree(work / "staged", ignore_errors=True)
+
+
+def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
+    layers = [_open(plan, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
+    source = open_source(plan.source)
+    return [
+        observed_pixels(plan, source, layers[0], layers[2]),
+        header(source, layers[0], selected=plan.source.bands is not None),
+        codes_and_uncertainty(plan, layers[1], layers[2], record["holes"]["by_source"]),
+        recomputed(plan, *layers),
+    ]
+
+
+def quick_check(plan: Plan, written: Sequence[Written]) -> None:
+    """Check P1 before anything is published.
+
+    Raises:
+        IntegrityError: an observed pixel or the header differs; a bug, please report it.
+    """
+    source = open_source(plan.source)
+    for kind in {w.kind for w in written}:
+        layers = {w.role: _open(plan, w.path, w.role, kind) for w in written if w.kind == kind}
+        checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
+        checks.append(header(source, layers["restored"], selected=plan.source.bands is not None))
+        for check in checks:
+            if not check.held:
+                raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
+
+
+def _open(plan: Plan, path: Path, role: str, kind: str | None = None) -> Source:
+    """Open a layer; the restored image as its input was opened: `input.nodata` overrules it, and changes no header."""
+    return open_any(str(path), kind=kind, nodata=plan.source.nodata if role == "restored" else None)
+
+
+def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:
+    """Compare every pixel that was not restored with the input, bit for bit."""
+    different = kept = 0
+    for box in _windows(plan):
+        before, after = source.read(box), restored.read(box)
+        moved = np.ones(before.shape, dtype=bool)
+        code = origin.read(box)
+        moved[list(plan.channels)] = np.broadcast_to(
+            (code == OBSERVED) | (code == NEVER_TOUCHED), (len(plan.channels), *box.shape)
+        )
+        kept += int(moved.sum())
+        different += int((_bits(before) != _bits(after))[moved].sum())
+    return Check(name="P1 observed pixels", held=different == 0, detail=f"{different} of {kept} observed pixels differ")
+
+
+def header(source: Source, restored: Source, *, selected: bool = False) -> Check:
+    """Compare grid, dtype, nodata, scale, names and the format's own fields with the input.
+
+    `selected` leaves out colours: what TIFF can say about those depends on how many bands stand beside each other.
+    """
+    wrong = [
+        f"{name}: {getattr(source, name)} -> {getattr(restored, name)}"
+        for name in _HEADER
+        if not _same(_given(source, name), _given(restored, name))
+    ]
+    if source.space != restored.space:
+        wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
+    # attributes are those of the format and of the first file: nothing to compare across formats or a file a band
+    comparable = source.kind == restored.kind and len(source.paths) == 1
+    for name in _HEADER_ATTRIBUTES if comparable else ():
+        before, after = source.attributes.get(name), restored.attributes.get(name)
+        ignored = selected and name == "colorinterp"
+        if name in source.attributes and not ignored and not _same(before, after):
+            wrong.append(f"{name}: {before} -> {after}")
+    return Check(name="P1 header", held=not wrong, detail="; ".join(wrong) or "all fields equal")
+
+
+def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
+    """Check that restored pixels have a known source and a positive uncertainty, and others none."""
+    bad = restored = 0
+    for box in _windows(plan):
+        code, sigma = origin.read(box), uncertainty.read(box)
+        full = np.broadcast_to(code, sigma.shape)
+        hole = (full != OBSERVED) & (full != NEVER_TOUCHED)
+        known = (full <= 2) | ((full >= 10) & (full < REFUSED)) | (full >= REFUSED)
+        bad += int((~known).sum()) + int((hole & ~(sigma > 0)).sum())
+        bad += int(((full == OBSERVED) & (sigma != 0)).sum()) + int(((full == NEVER_TOUCHED) & ~np.isnan(sigma)).sum())
+        restored += int(((code != OBSERVED) & (code != NEVER_TOUCHED)).sum())
+    counted = sum(by_source.values())
+    held = bad == 0 and restored == counted
+    detail = f"{restored} restored pixels, {counted} in the record, {bad} without a consistent source and uncertainty"
+    return Check(name="P2 source and uncertainty", held=held, detail=detail)
+
+
+def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:
+    """Compute some patches again as blocks of their own and compare with the published bytes."""
+    if not plan.blocks:
+        return Check(name="P3 recomputed", held=True, detail="no holes, nothing to compute")
+    space = open_workspace(plan.workdir, plan.digest)
+    different = compared = 0
+    with threadpool_limits(limits=1):
+        one_thread(plan)
+        for box in _sample_boxes(plan):
+            held = hold(space, plan.read_box(box))
+            state = held.state[(slice(None), *box.within(held.box))]
+            layers = composite(plan, space.source.read(box), state, blend(space, held, box))
+            different += int((_bits(layers["restored"]) != _bits(restored.read(box))).sum())
+            different += int((layers["origin"] != origin.read(box)).sum())
+            sigma = as_published(layers["uncertainty"], plan, space.source)
+            different += int((_bits(sigma) != _bits(uncertainty.read(box))).sum())
+            compared += box.size
+    return Check(
+        name="P3 recomputed",
+        held=different == 0,
+        detail=f"{different} values differ in {compared} recomputed pixels",
+    )
+
+
+def _sample_boxes(plan: Plan) -> Iterator[Box]:
+    """Windows of half a patch in blocks spread over the plan; never the run's own blocks."""
+    size = tuple(max(1, p // 2) for p in plan.lattice.patch)
+    step = max(1, len(plan.blocks) // _RECOMPUTED)
+    workspace = open_workspace(plan.workdir, plan.digest)
+    for block in range(0, len(plan.blocks), step)[:_RECOMPUTED]:
+        for box in plan.block_box(block).tiles(size):
+            if (workspace.read_state(box) == 1).any():
+                yield box
+                break
+
+
+def _hashes(folder: Path, record: dict[str, Any]) -> Check:
+    wrong = []
+    for output in record["outputs"]:
+        path = folder / output["path"]
+        if not path.exists():
+            wrong.append(f"{output['path']} is missing")
+        elif file_facts(path)["sha256"] != output["sha256"]:
+            wrong.append(f"{output['path']} was changed")
+    return Check(name="files", held=not wrong, detail="; ".join(wrong) or f"{len(record['outputs'])} hashes match")
+
+
+def _windows(plan: Plan) -> Iterator[Box]:
+    yield from Box.whole(plan.space.shape).tiles(_WINDOW[plan.ndim])
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Values as unsigned integers of the same width, so that NaN payloads and negative zeros count."""
+    native = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
+    return native.view(f"u{native.dtype.itemsize}")
+
+
+def _given(source: Source, name: str) -> Any:
+    """A header field of a source, without what its reader made up."""
+    if name == "channel_names":
+        return tuple("" if _GENERATED_NAME.fullmatch(n) else n for n in source.channel_names)
+    return getattr(source, name)
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
+        return len(before) == len(after) and all(_same(a, b) for a, b in zip(before, after, strict=True))
+    if isinstance(before, float) and isinstance(after, float) and np.isnan(before) and np.isnan(after):
+        return True
+    if isinstance(before, np.dtype) and isinstance(after, np.dtype):
+        return bool(before.newbyteorder("=") == after.newbyteorder("="))
+    return bool(before == after)

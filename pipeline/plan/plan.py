@@ -1,0 +1,182 @@
+"""The plan: everything a block needs to know, decided before the first block runs. Immutable, hashed, a JSON file.
+
+`key` hashes what the restored values depend on (input, config, weights); `digest` also covers how the work is cut
+into blocks. Two plans with the same key must give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import OutputConflict
+from pipeline.geometry.box import Box
+from pipeline.geometry.lattice import Lattice
+from pipeline.geometry.space import Space
+from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
+from pipeline.restore.recipe import Recipe
+from pipeline.system.files import write_atomic
+
+PLAN_VERSION = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that `process_block` needs beside a block number.
+
+    Attributes:
+        workdir: folder with the survey's arrays, the block store and the journal.
+        source: the image to restore.
+        guides: references and auxiliaries, in the order of the recipe's weights.
+        model: None if only classical methods are used.
+        recipe: decisions of the self-test.
+        space: grid of the image.
+        channels: channels that are restored (an alpha band is not).
+        n_state: 1 if holes are the same in all of `channels`, else their number.
+        dtype: stored dtype of the image.
+        nodata: value never written as an estimate, per restored channel.
+        refused: value written where the uncertainty is above `refuse_above`, per restored channel.
+        centre: subtracted before arithmetic in float32, per restored channel; 0 for dtypes float32 holds exactly.
+        spread: robust range (p1 to p99 of observed values) per restored channel.
+        refuse_above: fraction of `spread`; None = never refuse.
+        lattice: patch lattice.
+        spacing: step per axis for fills and distances (1 for rasters, mm for volumes).
+        guess_factor: size of a cell of the survey's coarse fill in pixels; 1 = the exact base fill.
+        block: spatial extent of a block.
+        batch: patches a forward pass.
+        blocks: `(n, ndim + 2)` integers: grid position of each block with holes, its hole pixels, its patches.
+        survey_sha256: hash of the survey's arrays.
+        config: hash-relevant part of the resolved config.
+    """
+
+    version: int = PLAN_VERSION
+    workdir: str
+    source: SourceRef
+    guides: tuple[GuideRef, ...] = ()
+    model: ModelRef | None = None
+    recipe: Recipe
+    space: Space
+    channels: tuple[int, ...]
+    n_state: int
+    dtype: str
+    nodata: tuple[float | None, ...]
+    refused: tuple[float | None, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    refuse_above: float | None = None
+    lattice: Lattice
+    spacing: tuple[float, ...]
+    guess_factor: int
+    block: tuple[int, ...]
+    batch: int = 1
+    blocks: tuple[tuple[int, ...], ...] = ()
+    survey_sha256: str = ""
+    config: dict[str, Any]
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions."""
+        return self.space.ndim
+
+    @property
+    def n_holes(self) -> int:
+        """Hole pixels, counted over all restored channels."""
+        return sum(b[self.ndim] for b in self.blocks)
+
+    @property
+    def forwards(self) -> int:
+        """Patches computed in all, seams of blocks counted in every block that needs them."""
+        return sum(b[self.ndim + 1] for b in self.blocks)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of what the result depends on."""
+        facts = _json(self)
+        for name in ("workdir", "block", "batch", "blocks"):
+            facts.pop(name)
+        facts["source"].pop("staged")
+        if facts["model"]:
+            facts["model"].pop("weights")
+        for guide in facts["guides"]:
+            guide["source"].pop("staged")
+        return _hash(facts)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the whole plan but for the folder it lives in."""
+        return _hash({"key": self.key, "block": self.block, "batch": self.batch, "blocks": self.blocks})
+
+    def block_box(self, block: int) -> Box:
+        """Return the write box of block `block`, clipped to the image."""
+        index = self.blocks[block][: self.ndim]
+        start = tuple(i * n for i, n in zip(index, self.block, strict=True))
+        stop = tuple(a + n for a, n in zip(start, self.block, strict=True))
+        return Box(start, stop) & Box.whole(self.space.shape)
+
+    def read_box(self, box: Box) -> Box:
+        """Return all pixels that patches touching `box` may see, clipped to the image."""
+        reach = tuple(p - o // 4 for p, o in zip(self.lattice.patch, self.lattice.overlap, strict=True))
+        return box.grow(reach) & Box.whole(self.space.shape)
+
+    def save(self) -> Path:
+        """Write `plan.json` atomically into the work folder and return its path."""
+        path = Path(self.workdir) / "plan.json"
+        write_atomic(path, json.dumps(_json(self), sort_keys=True))
+        return path
+
+
+def load_plan(workdir: Path) -> Plan:
+    """Read the plan of a work folder.
+
+    Raises:
+        OutputConflict: it was written by another version of the program.
+    """
+    facts = json.loads((workdir / "plan.json").read_text())
+    if facts.get("version") != PLAN_VERSION:
+        raise OutputConflict(
+            f"{workdir / 'plan.json'} has plan version {facts.get('version')}, this program writes "
+            f"{PLAN_VERSION}; run again with --overwrite to start afresh"
+        )
+    facts["workdir"] = str(workdir)
+    try:
+        return _adapter().validate_python(facts)
+    except ValidationError as error:
+        raise OutputConflict(
+            f"{workdir / 'plan.json'} was written by another version of this program ({error.errors()[0]['loc']}); "
+            "run again with --overwrite to start afresh"
+        ) from None
+
+
+def patches_with_holes(lattice: Lattice, box: Box, hole: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+    """Yield the patches whose weight is above 0 on a hole pixel of `box`, in lexicographic order.
+
+    `hole` is `(n, *box.shape)`. A patch runs if and only if it is yielded, so at every hole pixel the weights of
+    the patches that ran sum to exactly 1.
+    """
+    any_hole = np.asarray(hole.any(axis=0))
+    for index in lattice.touching(box):
+        part = lattice.support(index) & box
+        if any_hole[part.within(box)].any():
+            yield index
+
+
+def _adapter() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
+
+
+def _json(plan: Plan) -> dict[str, Any]:
+    facts: dict[str, Any] = _adapter().dump_python(plan, mode="json")
+    return facts
+
+
+def _hash(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,57 @@
+"""How to open image, guides and model again, anywhere: what a plan holds of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRef:
+    """How to open an image again, anywhere.
+
+    Attributes:
+        kind: format module.
+        paths: absolute paths or URLs.
+        bands: selection, 1-based indices or names; None = all.
+        nodata: override of the file's own, None = the file's.
+        staged: folder with the staged (cheap to read) copy, or empty.
+        resample: read onto the grid of the image to restore.
+    """
+
+    kind: str
+    paths: tuple[str, ...]
+    bands: tuple[int | str, ...] | None = None
+    nodata: float | None = None
+    staged: str = ""
+    resample: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuideRef:
+    """A reference or auxiliary image of the plan.
+
+    Attributes:
+        source: the image.
+        masks: its own mask entries, as in the config (JSON objects).
+        base: folder that relative mask paths start from.
+        role: `reference` or `auxiliary`.
+        label: name for tables.
+    """
+
+    source: SourceRef
+    masks: tuple[dict[str, Any], ...] = ()
+    base: str = "."
+    role: str = "reference"
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """The model of the plan: module, weights file, hash and options."""
+
+    kind: str
+    weights: str | None
+    sha256: str
+    options: dict[str, Any]
+    device: str = "cpu"

@@ -1,0 +1,149 @@
+"""Build the record of a restored image from plan, survey and journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline import __version__
+from pipeline.orders import Order
+from pipeline.plan.plan import Plan
+from pipeline.restore.codes import source_name
+from pipeline.system.facts import hardware, peak_rss_bytes, software
+
+RECORD_VERSION = 1
+
+DISCLAIMER = (
+    "Restored pixels are estimates for analysis, not observations. This software is not a medical device and its "
+    "results must not be used for diagnosis."
+)
+
+
+def tags(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the short provenance tags written into rasters (default domain); the record is the truth."""
+    model = record.get("model") or {}
+    return {
+        "PROCESSING_SOFTWARE": "inpaint-pipeline",
+        "PROCESSING_VERSION": __version__,
+        "INPAINT_MODEL": str(model.get("name", "classical")),
+        "INPAINT_MODEL_SHA256": str(model.get("sha256", "")),
+        "INPAINT_CONFIG_SHA256": str(record.get("config_sha256", "")),
+        "INPAINT_SOURCE_SHA256": str(record["inputs"][0]["sha256"] or ""),
+        "INPAINT_FILLED_FRACTION": f"{record['holes']['fraction']:.6f}",
+        "INPAINT_RECORD": "record.json",
+    }
+
+
+def build_record(
+    order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the record; outputs and the seconds of the last stages come later.
+
+    Args:
+        order: the image.
+        plan: its plan.
+        facts: of the survey.
+        results: journal facts of every block.
+    """
+    seconds = dict(facts["seconds"])
+    for stage in ("read", "compute", "write"):
+        seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
+    return {
+        "record_version": RECORD_VERSION,
+        "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "stem": order.stem,
+        "disclaimer": DISCLAIMER,
+        "request": order.request,
+        "plan": {"key": plan.key, "digest": plan.digest, "block": plan.block, "blocks": len(plan.blocks)},
+        "inputs": list(order.inputs),
+        "masks": list(order.masks),
+        "license": order.license,
+        "space": _space(plan),
+        "holes": _holes(plan, facts, results),
+        "self_test": facts["self_test"],
+        "recipe": _recipe(plan),
+        "patches": {
+            "total": _product(plan.lattice.counts),
+            "touching_holes": facts["patches_touching_holes"],
+            "forwards": sum(r["patches"] for r in results.values()),
+        },
+        "seconds": seconds,
+        "peak_rss_bytes": max([peak_rss_bytes(), *(int(r["peak_rss_bytes"]) for r in results.values())]),
+        "software": software(),
+        "hardware": hardware(),
+        "model": _model(plan, facts),
+        "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
+        "config": order.config,
+        "config_sha256": order.config_sha256,
+        "notices": list(facts["notices"]),
+        "outputs": [],
+    }
+
+
+def _space(plan: Plan) -> dict[str, Any]:
+    return {
+        "kind": plan.space.kind,
+        "shape": plan.space.shape,
+        "spacing": plan.space.spacing,
+        "units": plan.space.units,
+        "channels": len(plan.channels),
+        "dtype": plan.dtype,
+    }
+
+
+def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    by_source: dict[str, int] = {}
+    for result in results.values():
+        for code, count in result["by_source"].items():
+            if int(code) not in (0, 255):
+                name = source_name(int(code), len(plan.guides))
+                by_source[name] = by_source.get(name, 0) + int(count)
+    holes = facts["states"]["holes"]
+    total = _product(plan.space.shape) * plan.n_state
+    return {
+        "pixels": holes,
+        "fraction": holes / total if total else 0.0,
+        "planes": plan.n_state,
+        "never_touched": facts["states"]["never"],
+        "by_source": dict(sorted(by_source.items())),
+    }
+
+
+def _recipe(plan: Plan) -> dict[str, Any]:
+    recipe = plan.recipe
+    thin, deep, border = (spec.label for spec in recipe.fills)
+    return {
+        "fill": deep,
+        "thin_fill": thin,
+        "border_fill": border,
+        "reference_weights": recipe.reference_weights,
+        "network_weight": recipe.network_weight,
+        "network": asdict(recipe.network),
+        "network_referenced": asdict(recipe.network_referenced) if recipe.network_referenced else None,
+        "network_limit": recipe.network_limit,
+        "references": [asdict(reliance) for reliance in recipe.references],
+        "calibration": {"single": asdict(recipe.single), "referenced": asdict(recipe.referenced)},
+        "coarse_cell_px": plan.guess_factor,
+    }
+
+
+def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    if plan.model is None:
+        return None
+    return {
+        "name": facts.get("model_name") or plan.model.kind,
+        "kind": plan.model.kind,
+        "weights": plan.model.weights.rsplit("/", 1)[-1] if plan.model.weights else None,
+        "sha256": plan.model.sha256,
+        "used": plan.recipe.network_weight > 0,
+        "device": plan.model.device,
+    }
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    n = 1
+    for value in numbers:
+        n *= value
+    return n

@@ -1,1 +1,0 @@
-"""Hole-only metrics, the self-test, calibration and evaluation."""

@@ -1,0 +1,161 @@
+"""One window in, one estimate out: fill, then references, then the network, then a calibrated uncertainty.
+
+This is the arithmetic that blocks, the self-test and `evaluate` share, so what was tested is what runs. It is pure
+and deterministic; how much of each step is used was decided once, by the self-test, and stands in the `Recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.models.base import Inpainter
+from pipeline.numerics.situation import Situation, blended, situation
+from pipeline.numerics.statistics import local_statistics
+from pipeline.references.consult import compared, consult
+from pipeline.references.estimate import ReferenceFill
+from pipeline.references.reliance import Reliance, region
+from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
+from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE
+from pipeline.restore.network import asked, raw_of, refine, with_network
+from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Draft, Estimate, Task
+
+_NEAR = 0.25
+"""Share of the patch up to which the local scale holds as it is."""
+
+
+def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
+    """Restore windows; the result of a window does not depend on the others in the call."""
+    drafts = [classical(recipe, task) for task in tasks]
+    if model is None or recipe.network_weight == 0:
+        return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
+    refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
+    return [
+        finish(
+            recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw_of(recipe, draft, raw)
+        )
+        for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
+    ]
+
+
+def classical(recipe: Recipe, task: Task) -> Draft:
+    """Return the estimate before the network: base fill, then each reference over what came before it."""
+    window = task.window
+    place = where(window)
+    mean = base_fill(recipe, window, place) if task.base is None else task.base
+    draft = filled(recipe, window, mean, place)
+    used = zip(recipe.relations, recipe.references, task.guides, strict=True)
+    for k, (relation, reliance, guide) in enumerate(used):
+        if relation is not None and reliance.highest > 0:
+            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+            draft = with_reference(draft, result, k, reliance, window.spacing)
+    return draft
+
+
+def where(window: Window) -> Situation:
+    """Return distance and family of the pixels of a window."""
+    return situation(window.valid, window.hole, window.spacing, window.open_edges)
+
+
+def base_fill(
+    recipe: Recipe,
+    window: Window,
+    place: Situation,
+    fill: Callable[[FillSpec], NDArray[np.float32]] | None = None,
+) -> NDArray[np.float32]:
+    """Return what the base fills make of a window, each in its family of holes, `(c, *spatial)`.
+
+    `fill` gives the fill of this window if it is known already.
+    """
+    fill = fill or (lambda spec: spec(window))
+    present = [bool((share[window.hole] > 0).any()) for share in place.shares]
+    specs = [spec for spec, there in zip(recipe.fills, present, strict=True) if there] or [recipe.fill]
+    means = {spec.label: fill(spec) for spec in specs}
+    if len(means) == 1:
+        return means[specs[0].label]
+    # a family that is not there has share 0: what stands in for it does not count
+    parts = [means.get(spec.label, means[specs[0].label]) for spec in recipe.fills]
+    return np.where(window.hole, blended(place.shares, parts), parts[0])
+
+
+def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation) -> Draft:
+    """Return the draft that a base fill makes."""
+    return Draft(
+        mean=mean,
+        origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)),
+        trust=np.zeros_like(mean),
+        place=place,
+        scale=roughness(recipe, window),
+        lead=np.zeros_like(mean),
+        reliability=np.full_like(mean, 0.5),
+    )
+
+
+def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Reliance, spacing: Sequence[float]) -> Draft:
+    """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
+    if reliance.highest == 0:
+        return draft
+    place = draft.place
+    weight = np.where(result.usable, reliance.at(result.reliability, place.distance, place.shares[0]), np.float32(0))
+    if reliance.gate > 0:
+        weight = reliance.open(region(result.reliability, result.usable, spacing)) * weight
+    brought = weight * result.trust
+    left = draft.lead * (1 - brought)
+    leads = (brought >= NAMED) & (brought >= left)
+    absolute = compared(result.reliability, 1 - draft.reliability)
+    return replace(
+        draft,
+        mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
+        origin=np.where(leads, np.uint8(REFERENCE + k), draft.origin),
+        trust=1 - (1 - draft.trust) * (1 - brought),
+        lead=np.where(leads, brought, left),
+        reliability=draft.reliability + brought * np.maximum(absolute - draft.reliability, np.float32(0)),
+    )
+
+
+def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
+    """Clip the mean to the limits and turn the raw standard error into a calibrated one."""
+    window, place = task.window, draft.place
+    column = (-1,) + (1,) * (draft.mean.ndim - 1)
+    low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
+    high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
+    raw = _faded(recipe, task, place, raw)
+    return Estimate(
+        mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),
+        raw=raw,
+        sigma=np.where(window.hole, raw * error_factor(recipe, draft.trust, place), np.float32(0)).astype(np.float32),
+        place=place,
+        origin=draft.origin.astype(np.uint8),
+        trust=draft.trust,
+    )
+
+
+def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -> NDArray[np.float32]:
+    """Return what the raw standard error is multiplied by: that of references where one carries half the mean."""
+    single = recipe.single.factor(place)
+    if not trust.any():
+        return single
+    return np.asarray(single + carried(trust) * (recipe.referenced.factor(place) - single), dtype=np.float32)
+
+
+def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Let the raw error fade into that of the whole image far from observed pixels.
+
+    A window without any observed pixel has no other, and its neighbours must not show a step.
+    """
+    far = np.clip((place.distance / min(task.patch) - _NEAR) / (1 - _NEAR), 0, 1).astype(np.float32)
+    return np.asarray(raw + far * (typical_scale(recipe, raw) - raw), dtype=np.float32)
+
+
+def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:
+    """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
+    raw = typical_scale(recipe, window.values)
+    for c, floor in enumerate(recipe.floor):
+        if window.hole[c].any() and window.valid[c].any():
+            raw[c] = local_statistics(window.values[c], window.valid[c], floor).scale
+    return raw

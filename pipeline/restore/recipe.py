@@ -1,0 +1,80 @@
+"""What was decided for one image, once, by the self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from pipeline.fills.base import FillSpec
+from pipeline.numerics.calibration import Calibration
+from pipeline.numerics.situation import Curves, flat
+from pipeline.references.relation import Relation
+from pipeline.references.reliance import Reliance
+from pipeline.references.siblings import Siblings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What the self-test decided for one image.
+
+    Attributes:
+        fill: the base fill of deep holes, and of all for which nothing else is said.
+        thin_fill: the base fill of thin holes (dead pixels, lines), None = `fill`.
+        border_fill: the base fill of holes with nothing observed behind them, None = `fill`.
+        relations: how each reference maps to the image, None if that could not be fitted; the last one is that of
+            the image's own channels if they have different holes.
+        references: how much of each reference is blended in over what came before it.
+        network: blend weight of the network over the image's own estimate; 0 everywhere = not used.
+        network_referenced: the same where references carry the mean, None = as elsewhere.
+        network_limit: largest correction of the network that is taken in full, in local standard deviations of the
+            observed pixels; None = any.
+        single: calibration of pixels restored from the image itself.
+        referenced: calibration of pixels restored with a reference.
+        floor: smallest local scale of each channel, data units.
+        typical: scale of each channel over the whole image, for pixels far from all that is observed.
+        low: smallest value that may be written, per channel, data units.
+        high: largest value that may be written, per channel, data units.
+    """
+
+    fill: FillSpec
+    thin_fill: FillSpec | None = None
+    border_fill: FillSpec | None = None
+    relations: tuple[Relation | Siblings | None, ...] = ()
+    references: tuple[Reliance, ...] = ()
+    network: Curves = field(default_factory=lambda: flat(0.0))
+    network_referenced: Curves | None = None
+    network_limit: float | None = None
+    single: Calibration = field(default_factory=Calibration)
+    referenced: Calibration = field(default_factory=Calibration)
+    floor: tuple[float, ...]
+    typical: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def fills(self) -> tuple[FillSpec, FillSpec, FillSpec]:
+        """Return the base fill of each family, in the order of `FAMILIES`."""
+        return self.thin_fill or self.fill, self.fill, self.border_fill or self.fill
+
+    @property
+    def network_weight(self) -> float:
+        """Return the largest weight that the network has anywhere."""
+        return max(self.network.highest, self.network_referenced.highest if self.network_referenced else 0.0)
+
+    @property
+    def reference_weights(self) -> tuple[float, ...]:
+        """Return the largest weight that each reference has anywhere."""
+        return tuple(reliance.highest for reliance in self.references)
+
+
+def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:
+    """Return the recipe for some of the channels, without references."""
+    return replace(
+        recipe,
+        relations=(),
+        references=(),
+        floor=tuple(recipe.floor[c] for c in channels),
+        typical=tuple(recipe.typical[c] for c in channels),
+        low=tuple(recipe.low[c] for c in channels),
+        high=tuple(recipe.high[c] for c in channels),
+    )

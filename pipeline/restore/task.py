@@ -1,0 +1,92 @@
+"""What goes into the arithmetic of one window, and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fills.base import Window
+from pipeline.numerics.situation import Situation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """A reference or auxiliary seen through one window.
+
+    Attributes:
+        values: float32 `(c_ref, *spatial)`.
+        valid: bool `(1 | c_ref, *spatial)`.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def with_siblings(window: Window, guides: tuple[Guide, ...], n_state: int) -> tuple[Guide, ...]:
+    """Add the image itself to the guides of a window if its channels have different holes."""
+    return guides if n_state == 1 else (*guides, Guide(values=window.values, valid=window.valid))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A window to restore, with all that may help.
+
+    Attributes:
+        window: observed values and holes, `(c, *spatial)`.
+        guides: one per reference of the recipe, then the image itself if its channels have different holes.
+        base: the exact base fill if the survey already has it, else None.
+        patch: constant spatial shape the network sees; the window is padded to it.
+        offset: where the window lies inside the patch, per axis.
+    """
+
+    window: Window
+    guides: tuple[Guide, ...] = ()
+    base: NDArray[np.float32] | None = None
+    patch: tuple[int, ...]
+    offset: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What is known about the holes of a window; observed pixels carry their value, 0 and `OBSERVED`.
+
+    Attributes:
+        mean: float32 `(c, *spatial)`, data units, inside the recipe's limits.
+        raw: float32, uncalibrated standard error, > 0 in holes.
+        sigma: float32, calibrated standard error.
+        place: distance and hole family of each pixel.
+        origin: uint8, code of the source layer.
+        trust: float32 in [0, 1], how far references carry the mean.
+    """
+
+    mean: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    place: Situation
+    origin: NDArray[np.uint8]
+    trust: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An estimate in the making, all `(c, *spatial)`.
+
+    Attributes:
+        mean: float32, data units.
+        origin: uint8, source codes.
+        trust: float32 in [0, 1], how far references carry the mean.
+        place: distance and hole family of each pixel.
+        scale: float32, local standard deviation of the observed pixels.
+        lead: float32 in [0, 1], share of the mean of the reference that `origin` names.
+        reliability: float32 in [0, 1], of the references in the mean; 0.5 without any.
+    """
+
+    mean: NDArray[np.float32]
+    origin: NDArray[np.uint8]
+    trust: NDArray[np.float32]
+    place: Situation
+    scale: NDArray[np.float32]
+    lead: NDArray[np.float32]
+    reliability: NDArray[np.float32]

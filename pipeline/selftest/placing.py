@@ -1,0 +1,264 @@
+"""Hide observed pixels in the shapes of an image's own holes, where such holes could have been.
+
+Deep holes are moved one by one, to where they overlap real ones least; those at an image edge stay at an edge, for
+extrapolating is another task than interpolating. Thin ones (dead pixels, lines, lost slices) are laid over the window
+as they are and thinned out, so that what is hidden has about the surroundings of a real hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, distance_transform_edt, label
+
+from pipeline.fills.base import Window
+from pipeline.geometry.box import Box
+from pipeline.restore.task import Guide, Task
+from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides
+
+_TRIES, _MOST_LAYERS = 16, 256
+
+_DEEP_SHARE, _THIN_SHARE, _MOST = 0.12, 0.12, 0.6
+
+_SHAPES_PER_WINDOW = 12
+
+_WORST_PLACE = 0.4
+"""Share of a hole that must fall on observed pixels clear of other holes."""
+
+_MIN_HIDDEN = 64
+
+_CROWDED = 0.75
+"""Share of the pixels with a hole in some channel from which holes of single channels are hidden anywhere."""
+
+_CLEAR = 3
+"""Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
+
+_LARGE = 30
+"""Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One window with pseudo-holes on observed pixels.
+
+    Attributes:
+        task: the window as a block would see it, pseudo-holes marked as holes.
+        truth: float32 `(c, *spatial)`, what was there; a plain fill in the real holes.
+        hidden: bool `(c, *spatial)`, the pseudo-holes.
+        concerned: bool `(c, *spatial)`, hole pixels whose fill depends on what is hidden; the others keep theirs.
+        start: first pixel of the window in the image.
+    """
+
+    task: Task
+    truth: NDArray[np.float32]
+    hidden: Mask
+    concerned: Mask
+    start: tuple[int, ...]
+
+
+def place(
+    read: Callable[[Box], tuple[Window, tuple[Guide, ...]]],
+    windows: Sequence[Box],
+    shapes: Shapes,
+    plain: Callable[[Window], NDArray[np.float32]],
+    seed: int,
+) -> list[Placement]:
+    """Cut the windows and hide observed pixels in them; windows with fewer than 64 hidden pixels are left out.
+
+    Args:
+        read: gives a window and what the guides show there.
+        windows: where; the same one may come several times.
+        shapes: what to hide.
+        plain: fill of the real holes.
+        seed: of all random draws.
+    """
+    rng = np.random.default_rng(seed)
+    placed = []
+    known: dict[Box, tuple[Window, tuple[Guide, ...]]] = {}
+    for box in windows:
+        if box not in known:
+            window, guides = read(box)
+            if not _seen_everywhere(window):
+                continue
+            known = {box: (replace(window, values=plain(window)), guides)}
+        window, guides = known[box]
+        hidden = _hide(window, shapes, rng)
+        if hidden.sum() < _MIN_HIDDEN or not _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
+            continue
+        tested = replace(
+            window,
+            values=np.where(window.valid & ~hidden, window.values, np.float32(0)),
+            valid=window.valid & ~hidden,
+            hole=window.hole | hidden,
+        )
+        task = Task(window=tested, guides=guides, patch=box.shape, offset=(0,) * box.ndim)
+        concerned = _concerned(tested.hole, hidden)
+        placed.append(Placement(task=task, truth=window.values, hidden=hidden, concerned=concerned, start=box.start))
+    return placed
+
+
+def _seen_everywhere(window: Window) -> bool:
+    """Return True if every channel with holes has observed pixels, too."""
+    axes = tuple(range(1, window.hole.ndim))
+    return bool((window.valid.any(axis=axes) | ~window.hole.any(axis=axes)).all())
+
+
+def _concerned(hole: Mask, hidden: Mask) -> Mask:
+    """Return the hole pixels in parts with hidden ones; the spline does not couple parts more than two steps apart."""
+    result = np.zeros_like(hole)
+    for c in range(len(hole)):
+        if c and np.array_equal(hole[c], hole[c - 1]) and np.array_equal(hidden[c], hidden[c - 1]):
+            result[c] = result[c - 1]
+            continue
+        labels, count = label(binary_dilation(hole[c]))
+        wanted = np.zeros(count + 1, dtype=np.bool_)
+        wanted[labels[hidden[c]]] = True
+        wanted[0] = False
+        result[c] = wanted[labels] & hole[c]
+    return result
+
+
+def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
+    hidden = np.zeros(window.valid.shape, dtype=np.bool_)
+    crowded = bool(window.hole.any(axis=0).mean() > _CROWDED)
+    observed = max(int(window.valid.sum()), 1)
+    sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
+    if shapes.deep:
+        sizes = np.asarray([shape.mask.sum() for shape in shapes.deep], dtype=np.float64)
+        for attempt in range(_SHAPES_PER_WINDOW):
+            # first a hole as a typical pixel sees it (a large one), then any
+            chance = sizes / sizes.sum() if attempt == 0 else None
+            shape = shapes.deep[int(rng.choice(len(sizes), p=chance))]
+            layer = _lay(shape, window, hidden, sides, rng)
+            if layer is not None and not crowded and _of_single_channels([shape.mask]):
+                layer &= ~(window.hole | hidden).any(axis=0)
+            if layer is not None and (hidden | layer).sum() <= _MOST * observed:
+                hidden |= layer
+            if hidden.sum() > _DEEP_SHARE * observed:
+                break
+    if shapes.thin:
+        apart = not crowded and _of_single_channels(shapes.thin)
+        hidden |= _sprinkle(shapes, window, hidden, rng, apart=apart)
+    return hidden
+
+
+def _of_single_channels(masks: Sequence[Mask]) -> bool:
+    """Say whether most pixels of holes `(n_state, *spatial)` are observed in some channel.
+
+    Such holes (one time point, one detector) are restored from the other channels; hiding several of them at a place at
+    random would test something else.
+    """
+    union = sum(int(mask.any(axis=0).sum()) for mask in masks)
+    return sum(int(mask.all(axis=0).sum()) for mask in masks) < 0.5 * union
+
+
+def _lay(shape: Shape, window: Window, hidden: Mask, sides: Sides, rng: np.random.Generator) -> Mask | None:
+    """Lay a shape where most of it falls on observed pixels clear of other holes; None if no such place was found."""
+    taken = (window.hole | hidden).any(axis=0)
+    free = window.valid & ~binary_dilation(taken, iterations=2)
+    best, best_share = None, _WORST_PLACE
+    for _ in range(_TRIES):
+        laid = _moved(shape, window.valid.shape, sides, rng)
+        if laid is None:
+            continue
+        total = int(laid.sum())
+        share = float((laid & free).sum()) / total if total else 0.0
+        if share > best_share:
+            best, best_share = laid & window.valid, share
+        if share == 1.0:
+            break
+    return best
+
+
+def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Generator) -> Mask | None:
+    mask = shape.mask
+    slots: list[slice] = [slice(None)]
+    for axis, n in enumerate(full[1:]):
+        extent = mask.shape[axis + 1]
+        low, high = shape.edge[axis]
+        if low != high:
+            # an edge hole stays at an edge, of either side
+            possible = [s for s in (0, 1) if sides[axis][s]]
+            if not possible:
+                return None
+            side = int(rng.choice(possible))
+            if side != int(high):
+                mask = np.flip(mask, axis=axis + 1)
+            start = 0 if side == 0 else n - min(extent, n)
+        else:
+            if rng.random() < 0.5:
+                mask = np.flip(mask, axis=axis + 1)
+            start = int(rng.integers(max(n - extent, 0) + 1))
+        if extent > n:
+            first = int(rng.integers(extent - n + 1)) if low == high else (0 if start == 0 else extent - n)
+            mask = np.take(mask, range(first, first + n), axis=axis + 1)
+        slots.append(slice(start, start + min(extent, n)))
+    result = np.zeros((mask.shape[0], *full[1:]), dtype=np.bool_)
+    result[tuple(slots)] = mask
+    return np.broadcast_to(result, full)
+
+
+def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator, *, apart: bool) -> Mask:
+    """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out.
+
+    With `apart` no pixel is hidden in a channel where another one has a hole, unless the pattern has both.
+
+    Whole pieces of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from
+    observed pixels as those of real thin holes.
+    """
+    free = window.valid & ~hidden
+    if apart:
+        free = free & ~(window.hole | hidden).any(axis=0)
+    goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
+    cube = np.ones((3,) * len(window.spacing))
+    near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
+    result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
+    for attempt in range(_MOST_LAYERS):
+        pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
+        layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
+        labels, count = label(layer.any(axis=0), np.ones((3,) * len(window.spacing)))
+        if not count:
+            continue
+        offered |= layer
+        size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        touching = np.bincount(labels[near], minlength=count + 1)[1:]
+        order = rng.permutation(count)
+        clear = order[(size[order] < _LARGE) | (touching[order] == 0)]
+        order = clear if clear.size else order
+        keep = np.zeros(count + 1, dtype=np.bool_)
+        room = goal - result.sum()
+        per_channel = max(1, int(layer.sum()) // max(1, int(size.sum())))
+        keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
+        result |= layer & keep[labels]
+        # single dead pixels take many layers until there are enough to count on
+        if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
+            break
+    chance = result.sum() / max(int(offered.sum()), 1)
+    single = offered & (rng.random(hidden.shape[1:]) < chance)
+    return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
+
+
+def _mean_distance(window: Window, hidden: Mask) -> float:
+    """Return how far hidden pixels lie from observed ones of their channel on average, infinite without any."""
+    sampling = [s / min(window.spacing) for s in window.spacing]
+    distances: list[NDArray[np.float64]] = []
+    for c, where in enumerate(hidden):
+        left = window.valid[c] & ~where
+        same = c > 0 and np.array_equal(where, hidden[c - 1]) and np.array_equal(window.valid[c], window.valid[c - 1])
+        if not same and where.any() and left.any():
+            distances.append(distance_transform_edt(~left, sampling=sampling)[where])
+    return float(np.concatenate(distances).mean()) if distances else np.inf
+
+
+def _rolled(pattern: Mask, full: tuple[int, ...], rng: np.random.Generator) -> Mask:
+    """Flip and roll a pattern at random and cut or repeat it to `full`; never rotate: stripes keep their axis."""
+    for axis, n in enumerate(full[1:], start=1):
+        if rng.random() < 0.5:
+            pattern = np.flip(pattern, axis=axis)
+        pattern = np.roll(pattern, int(rng.integers(pattern.shape[axis])), axis=axis)
+        if pattern.shape[axis] != n:
+            pattern = np.take(pattern, np.arange(n) % pattern.shape[axis], axis=axis)
+    return np.broadcast_to(pattern, full)

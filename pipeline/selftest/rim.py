@@ -1,0 +1,195 @@
+"""Find contaminated observed pixels at the rim of the mask: thin cloud, halo, shadow, partial volume.
+
+The rim is hidden together with the holes and predicted from further out. Where masks are wide enough, what was
+observed there differs from the prediction no more than at random clean places around which the same shapes were hidden.
+Contamination shows as residuals that are alike along the rim, larger than at the clean places, and fade away from it.
+The check only reports: the user decides about the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.numerics.statistics import local_statistics
+
+Mask = NDArray[np.bool_]
+
+_REACH = {2: 6, 3: 3}
+
+_SEGMENT = {2: 12, 3: 8}
+
+_CHANNELS = 3
+
+_MOST_HIDDEN = 0.5
+
+_FEWEST_SEGMENTS = 12
+
+_EXCESS, _RELIABLE = 2.5, 4.0
+"""Times the clean places' squared residual, and standard errors, from which a ring counts as contaminated."""
+
+_STEADY = 0.05
+"""Share of the clean places' squared residual that is added before logarithms are taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rim:
+    """What the rim check found.
+
+    Attributes:
+        tested_px: rings looked at, 1 pixel each; 0 = it could not be tested.
+        wider_px: pixels by which the mask should be wider; 0 = clean.
+        excess: for each ring, squared residual along the rim over that at clean places; about 1 if clean.
+    """
+
+    tested_px: int = 0
+    wider_px: int = 0
+    excess: tuple[float, ...] = ()
+
+    def sentence(self) -> str:
+        """Return the finding in words, empty if there is nothing to say."""
+        if not self.wider_px:
+            return ""
+        more = " or more" if self.wider_px == self.tested_px else ""
+        return (
+            f"observed pixels up to {self.wider_px} px{more} from the mask do not fit what surrounds them (thin cloud, "
+            f"halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
+        )
+
+
+def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float], seed: int) -> Rim:
+    """Compare the rim of the mask with clean places.
+
+    Args:
+        windows: some windows of one image, `(c, *spatial)` each.
+        fill: predicts what is hidden.
+        floor: smallest local scale of each channel.
+        seed: of the clean places.
+    """
+    if not windows:
+        return Rim()
+    ndim = len(windows[0].spacing)
+    rng = np.random.default_rng(seed)
+    reach = _reach(windows, _REACH[ndim])
+    if reach < 1:
+        return Rim()
+    rim, clean = [], []
+    for window in windows:
+        if window.hole.any():
+            some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
+            one, two = _segments(_narrow(window, some), fill, [floor[c] for c in some], reach, rng)
+            rim += one
+            clean += two
+    return _verdict(rim, clean, reach)
+
+
+def _reach(windows: Sequence[Window], most: int) -> int:
+    """Return how many rings can be hidden while enough stays observed."""
+    for reach in range(most, 0, -1):
+        left = total = 0
+        for window in windows:
+            hole = window.hole.any(axis=0)
+            seen = window.valid.all(axis=0)
+            away = distance_transform_edt(~hole) > 2 * reach if hole.any() else seen
+            left, total = left + int((seen & away).sum()), total + int(seen.sum())
+        if left >= (1 - _MOST_HIDDEN) * total > 0:
+            return reach
+    return 0
+
+
+def _narrow(window: Window, some: NDArray[np.intp]) -> Window:
+    """Return some channels with common holes."""
+    hole = np.broadcast_to(window.hole[some].any(axis=0), window.hole[some].shape)
+    valid = np.broadcast_to(window.valid[some].all(axis=0), hole.shape)
+    return replace(window, values=window.values[some], valid=valid, hole=hole)
+
+
+_Segment = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Sums of residuals and numbers of pixels of each ring in one piece of rim."""
+
+
+def _segments(
+    window: Window, fill: FillSpec, floor: Sequence[float], reach: int, rng: np.random.Generator
+) -> tuple[list[_Segment], list[_Segment]]:
+    """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
+    hole, seen = window.hole[0], window.valid[0]
+    away = distance_transform_edt(~hole)
+    shape = hole
+    for axis in range(hole.ndim):
+        if rng.random() < 0.5:
+            shape = np.flip(shape, axis=axis)
+        shape = np.roll(shape, int(rng.integers(hole.shape[axis])), axis=axis)
+    elsewhere = shape & seen & (away > 2 * reach)
+    around = distance_transform_edt(~elsewhere) if elsewhere.any() else np.full(hole.shape, np.inf)
+    hidden = seen & ((away <= reach) | (around <= reach))
+    left = seen & ~hidden
+    if left.sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
+        return [], []
+    tested = replace(
+        window,
+        values=np.where(left, window.values, np.float32(0)),
+        valid=np.broadcast_to(left, window.valid.shape),
+        hole=np.broadcast_to((hole | hidden), window.hole.shape),
+    )
+    predicted = fill(tested)
+    rim, clean = [], []
+    for c, low in enumerate(floor):
+        scale = local_statistics(tested.values[c], left, low).scale
+        residual = np.where(seen, (window.values[c] - predicted[c]) / scale, 0.0)
+        telling = scale > 1.5 * low
+        rim += _cut(residual, hidden & (around > 2 * reach) & telling, away, reach)
+        clean += _cut(residual, hidden & (away > 2 * reach) & (around > 0) & telling, around, reach)
+    return rim, clean
+
+
+def _cut(residual: NDArray[np.float64], wanted: Mask, distance: NDArray[np.float64], reach: int) -> list[_Segment]:
+    """Sum residuals by ring over square pieces of the window."""
+    at = np.nonzero(wanted & (distance <= reach))
+    if not at[0].size:
+        return []
+    ring = np.ceil(distance[at]).astype(int) - 1
+    size = _SEGMENT[residual.ndim]
+    piece = np.ravel_multi_index([a // size for a in at], [-(-n // size) for n in residual.shape])
+    _, piece = np.unique(piece, return_inverse=True)
+    n = int(piece.max()) + 1
+    sums = np.bincount(piece * reach + ring, weights=residual[at], minlength=n * reach).reshape(n, reach)
+    counts = np.bincount(piece * reach + ring, minlength=n * reach).reshape(n, reach)
+    return list(zip(sums, counts.astype(np.float64), strict=True))
+
+
+def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int) -> Rim:
+    excess, flagged = [], []
+    for ring in range(reach):
+        found, usual = (_squares(part, ring) for part in (rim, clean))
+        if min(len(found), len(usual)) < _FEWEST_SEGMENTS:
+            return Rim()
+        ratio = float(found.mean() / max(usual.mean(), 1e-12))
+        error = float(np.hypot(_error(found), _error(usual) * ratio))
+        excess.append(round(ratio, 2))
+        flagged.append((ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error) or _mostly(found, usual))
+    wider = flagged.index(False) if False in flagged else reach
+    return Rim(tested_px=reach, wider_px=wider, excess=tuple(excess))
+
+
+def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
+    """Compare the geometric means: where few pieces are far worse than the others the plain mean is never certain."""
+    steady = max(_STEADY * float(usual.mean()), 1e-12)
+    one, two = np.log(found + steady), np.log(usual + steady)
+    difference = float(one.mean() - two.mean())
+    return bool(difference > max(np.log(_EXCESS), _RELIABLE * np.hypot(_error(one), _error(two))))
+
+
+def _squares(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
+    """Return the squared mean residual of each piece that has pixels enough in a ring."""
+    pairs = np.asarray([(total[ring], count[ring]) for total, count in segments]).reshape(-1, 2)
+    pairs = pairs[pairs[:, 1] >= 3]
+    return np.asarray((pairs[:, 0] / pairs[:, 1]) ** 2)
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1) / np.sqrt(values.size))

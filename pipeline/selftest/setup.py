@@ -1,0 +1,88 @@
+"""Set up the self-test of an image: which fills compete, where, and with which hole shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.fills._candidates import default_fills
+from pipeline.fills.base import FillSpec
+from pipeline.image.scene import Scene
+from pipeline.image.workspace import STORED
+from pipeline.models._choice import FORCED_MODELS
+from pipeline.models.base import Inpainter
+from pipeline.numerics.situation import flat
+from pipeline.references.reliance import UNUSED
+from pipeline.registry import kinds
+from pipeline.restore.recipe import Recipe
+from pipeline.selftest.guides import FittedGuide, relations
+from pipeline.selftest.judge import judge
+from pipeline.selftest.placing import place
+from pipeline.selftest.rim import Rim, check_rim
+from pipeline.selftest.verdict import Verdict
+from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, test_windows
+
+_RIM_WINDOWS = 3
+
+_WIDEST = 3e38
+"""Just inside the range of float32."""
+
+
+def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
+    """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose."""
+    start = draft(scene)
+    kind = scene.job.model_kind
+    if kind in FORCED_MODELS:
+        wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
+        return Verdict(recipe=wide, note=f"model {kind}: no self-test")
+    labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
+    guides = [
+        FittedGuide(label=label, relation=relation) for label, relation in zip(labels, relations(scene), strict=False)
+    ]
+    rng = np.random.default_rng(scene.job.seed)
+    shapes = hole_shapes(scene, rng)
+    tests = test_windows(scene, shapes.depth, rng)
+    placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
+    fills = default_fills(scene.source.space.ndim, scene.spacing)
+    forced = kind in kinds("fills")
+    if forced:
+        # the user chose the fill: the others are only measured beside it
+        fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
+    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
+    return replace(verdict, rim=_rim(scene, start, rng))
+
+
+def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
+    """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
+    boxes, holes, kept = candidate_windows(scene, scene.lattice.patch, rng)
+    some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
+    windows = [scene.window(box)[0] for box in some]
+    if len(windows) == 1 and scene.source.space.ndim == 2:
+        windows *= 2
+    return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
+
+
+def draft(scene: Scene) -> Recipe:
+    """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
+    values = scene.values
+    spread = values.spread
+    margin = 0.05 * spread
+    centre = np.asarray(values.centre)
+    floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
+    floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
+    fills = default_fills(scene.source.space.ndim, scene.spacing)
+    kind = scene.job.model_kind
+    fill = FillSpec(STORED) if kind == "identity" else fills[0]
+    if kind in kinds("fills") and kind not in kinds("models"):
+        fill = FillSpec(str(kind), scene.job.model_options)
+    return Recipe(
+        fill=fill,
+        floor=tuple(float(v) for v in floor),
+        # p1 to p99 spans 4.65 standard deviations of a normal distribution
+        typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
+        low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
+        high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
+        relations=(None,) * scene.n_guides,
+        references=(UNUSED,) * scene.n_guides,
+    )

@@ -1,0 +1,95 @@
+"""The shapes of an image's own holes, taken out of a few windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, find_objects, label
+
+Mask = NDArray[np.bool_]
+
+Sides = tuple[tuple[bool, bool], ...]
+
+_THIN = 2.5
+
+_APART = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A deep hole.
+
+    Attributes:
+        mask: bool `(n_state, *extent)`.
+        cut: per axis `(low, high)`, True where it touches the window it was taken from.
+        edge: the same, True only where that is an edge of the image.
+    """
+
+    mask: Mask
+    cut: Sides
+    edge: Sides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The holes of one or more windows: deep ones apart, thin ones as patterns bool `(n_state, *spatial)`."""
+
+    deep: tuple[Shape, ...]
+    thin: tuple[Mask, ...]
+    depth: float
+    """Distance to observed pixels that 95 % of the hole pixels keep within."""
+    thin_distance: float
+    """Mean distance of the pixels of thin holes to observed ones."""
+
+
+def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
+    """Take the hole shapes out of windows.
+
+    Args:
+        patterns: holes bool `(n_state, *spatial)` of each window, and which of its sides are edges of the image.
+        spacing: step per axis.
+    """
+    deep: list[Shape] = []
+    thin: list[Mask] = []
+    depths, thin_depths = [], [np.zeros(0)]
+    sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
+    for planes, edges in patterns:
+        union = np.asarray(planes.any(axis=0))
+        if not union.any():
+            continue
+        inside = _depth_inside(planes, sampling)
+        depths.append(inside[union])
+        pixels_deep = inside if (sampling == 1).all() else _depth_inside(planes, np.ones(union.ndim))
+        core = union & (pixels_deep > _THIN)
+        slim = union & (distance_transform_edt(~core) > _APART) if core.any() else union
+        if slim.any():
+            thin.append(planes & slim)
+            thin_depths.append(inside[slim])
+        deep += _pieces(planes, union & ~slim, edges)
+    reach = float(np.quantile(np.concatenate(depths), 0.95)) if depths else 0.0
+    narrow = np.concatenate(thin_depths)
+    usual = float(narrow.mean()) if narrow.size else 1.0
+    return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
+
+
+def _depth_inside(planes: Mask, sampling: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance to pixels of the window that are no hole of the same channel, the largest of any channel."""
+    depth = np.zeros(planes.shape[1:])
+    for hole in planes:
+        full = float(max(hole.shape))
+        depth = np.maximum(depth, full if hole.all() else distance_transform_edt(hole, sampling=sampling))
+    return depth
+
+
+def _pieces(planes: Mask, wanted: Mask, edges: Sides) -> list[Shape]:
+    labels, _ = label(wanted, np.ones((3,) * wanted.ndim))
+    found = []
+    for k, box in enumerate(find_objects(labels), start=1):
+        mask = planes[(slice(None), *box)] & (labels[box] == k)
+        touches = tuple((s.start == 0, s.stop == n) for s, n in zip(box, wanted.shape, strict=True))
+        edge = tuple((a and x, b and y) for (a, b), (x, y) in zip(touches, edges, strict=True))
+        found.append(Shape(mask=mask, cut=touches, edge=edge))
+    return found

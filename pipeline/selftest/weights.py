@@ -1,0 +1,141 @@
+"""Turn errors on hidden pixels into blend weights: risk-averse, one for each situation (cell)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+GRID = tuple(k / 10 for k in range(11))
+
+_RISK = 2.0
+"""Standard errors by which a method must win; 2 was measured to cut harm tenfold at no loss in mean PSNR."""
+
+_FEWEST_UNITS, _FEWEST_PIXELS = 4.0, 100.0
+
+_STEADY = 0.25
+"""Share of the typical error that is added to a unit's own, so that one with next to no error does not decide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Hidden pixels seen as a comparison of a proposal with what it would replace.
+
+    Attributes:
+        error: `(n,)`, error without the proposal, in units that make channels comparable.
+        step: `(n,)`, what the proposal would add, same units.
+        cells: `(j, n)`, share of each cell (situation) in each pixel.
+        unit: `(n,)`, number of the piece of image a pixel lies in; errors in different units count as independent.
+    """
+
+    error: Array
+    step: Array
+    cells: Array
+    unit: NDArray[np.intp]
+
+
+def choose_weights(evidence: Evidence) -> list[float | None]:
+    """Return for each cell the weight whose relative MSE change has the smallest mean + 2 standard errors.
+
+    0 if no weight wins by that much; None where too little was hidden to tell.
+    """
+    n_units = int(evidence.unit.max(initial=0)) + 1
+    squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
+
+    def by_unit(values: Array) -> Array:
+        return np.bincount(evidence.unit, weights=values, minlength=n_units).astype(np.float64)
+
+    weights: list[float | None] = []
+    for share in evidence.cells:
+        count = by_unit(share)
+        total = float(count.sum())
+        if total < _FEWEST_PIXELS or total**2 < _FEWEST_UNITS * float((count**2).sum()):
+            weights.append(None)
+            continue
+        gain, cross, base = (by_unit(share * values) for values in squares)
+        weights.append(_safest(gain, cross, base, count / total))
+    return weights
+
+
+def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> float:
+    """Return the weight of one cell from sums over each unit: step^2, error x step, error^2."""
+    used = importance > 0
+    gain, cross, base, importance = (part[used] for part in (gain, cross, base, importance))
+    typical = float(base.sum()) * importance
+    denominator = (1 - _STEADY) * base + _STEADY * typical
+    if not (denominator > 0).all():
+        return 0.0
+    # the change of each unit, weighted: what one unit adds to the mean
+    grid = np.asarray(GRID)[:, None]
+    change = (gain * grid**2 + 2 * cross * grid) / denominator
+    mean = (importance * change).sum(axis=1)
+    spread = (importance**2 * (change - mean[:, None]) ** 2).sum(axis=1) * len(base) / (len(base) - 1)
+    bound = mean + _risk(importance) * np.sqrt(spread)
+    best = int(np.argmin(bound))
+    return GRID[best] if bound[best] < 0 else 0.0
+
+
+def _risk(importance: Array) -> float:
+    """Return the standard errors to win by: more than 2 where few units speak, about as Student's t has it."""
+    return _RISK * (1.0 + 2.0 * float((importance**2).sum()))
+
+
+def better_one(
+    rivals: Sequence[Array | None], default: int, share: NDArray[np.floating], unit: NDArray[np.intp]
+) -> int:
+    """Return the method with the smallest error among those that beat the default one reliably, else the default.
+
+    Args:
+        rivals: `(n,)` errors of each method; None = it cannot be used.
+        default: its position in `rivals`.
+        share: `(n,)`, how far each pixel belongs to the family of holes that is decided upon.
+        unit: `(n,)`, as in `Evidence`.
+    """
+    count = np.bincount(unit, weights=share)
+    total = float(count.sum())
+    usual = rivals[default]
+    if usual is None or total < _FEWEST_PIXELS or total**2 < _FEWEST_UNITS * float((count**2).sum()):
+        return default
+    used = count > 0
+    importance = count[used] / total
+    base = np.bincount(unit, weights=share * usual**2)[used]
+    denominator = (1 - _STEADY) * base + _STEADY * float(base.sum()) * importance
+    best, least = default, 0.0
+    for k, error in enumerate(rivals):
+        if k == default or error is None or not (denominator > 0).all():
+            continue
+        change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
+        mean = float((importance * change).sum())
+        spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
+        if mean + _risk(importance) * np.sqrt(spread) < 0 and mean < least:
+            best, least = k, mean
+    return best
+
+
+def pooled(weights: list[float | None], default: float = 0.0) -> list[float]:
+    """Fill the cells that could not be decided from the next one before, else the next one after, else `default`."""
+    known = [k for k, weight in enumerate(weights) if weight is not None]
+    if not known:
+        return [default] * len(weights)
+    result = []
+    for k in range(len(weights)):
+        before = [j for j in known if j <= k]
+        value = weights[before[-1] if before else known[0]]
+        result.append(default if value is None else value)
+    return result
+
+
+def rising(weights: list[float], counts: Array) -> list[float]:
+    """Return the nearest non-decreasing weights (pool adjacent violators: Ayer et al. 1955), rounded to the grid."""
+    blocks: list[list[float]] = []
+    for weight, count in zip(weights, counts, strict=True):
+        blocks.append([weight, max(float(count), 1e-9), 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            last, before = blocks.pop(), blocks.pop()
+            mass = before[1] + last[1]
+            blocks.append([(before[0] * before[1] + last[0] * last[1]) / mass, mass, before[2] + last[2]])
+    return [round(value, 3) for value, _, length in blocks for _ in range(int(length))]

@@ -1,0 +1,90 @@
+"""Where to test: windows with holes to take shapes from, and windows with much observed to hide them in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.box import Box
+from pipeline.image.scene import Scene
+from pipeline.masks.base import FILL
+from pipeline.selftest.shapes import Mask, Shapes, Sides, collect
+
+_PLACEMENTS = 6
+
+_EXTENTS_OF_DEPTH = 14
+"""Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
+
+_MAX_WINDOWS = 4096
+
+
+def hole_shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
+    """Collect the shapes of the holes from up to 16 patch-sized windows."""
+    patch = scene.lattice.patch
+    boxes, holes, _ = candidate_windows(scene, patch, rng)
+    # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
+    return collect([_pattern(scene, box) for box in draw(boxes, holes, 2 * _PLACEMENTS, rng)], scene.spacing)
+
+
+def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
+    """Return windows to test in: much observed, holes near, no larger than the holes ask for."""
+    smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
+    wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
+    size = tuple(min(p, wanted) for p in scene.lattice.patch)
+    boxes, holes, kept = candidate_windows(scene, size, rng)
+    tests = draw(boxes, kept * (1.0 + 3.0 * (holes > 0)), _PLACEMENTS, rng)
+    # an image of one or two windows is tested several times with other hole positions
+    return [tests[i * len(tests) // _PLACEMENTS] for i in range(_PLACEMENTS)] if tests else []
+
+
+def candidate_windows(
+    scene: Scene, extent: tuple[int, ...], rng: np.random.Generator
+) -> tuple[list[Box], NDArray[np.float64], NDArray[np.float64]]:
+    """Return boxes of this size all over the image, and how many hole and observed pixels each has (roughly)."""
+    shape = scene.source.space.shape
+    size = tuple(min(p, n) for p, n in zip(extent, shape, strict=True))
+    starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
+    grid = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
+    if len(grid) > _MAX_WINDOWS:
+        some = grid[np.sort(rng.choice(len(grid), _MAX_WINDOWS, replace=False))]
+        # a random choice misses the holes of a large image that has few
+        grid = np.unique(np.concatenate([some, _starts_at_holes(scene, starts, rng)]), axis=0)
+    cell = scene.states.cell
+    boxes = [Box(tuple(int(v) for v in g), tuple(int(v) + s for v, s in zip(g, size, strict=True))) for g in grid]
+    cuts = [tuple(slice(a // cell, -(-b // cell)) for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
+    holes = np.asarray([scene.states.hole_cells[c].sum() for c in cuts], dtype=np.float64)
+    kept = np.asarray([scene.states.kept_cells[c].sum() for c in cuts], dtype=np.float64)
+    return boxes, holes, kept
+
+
+def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return starts of windows that hold a hole pixel, for up to 16 of the cells that have holes."""
+    cells = np.argwhere(scene.states.hole_cells)
+    cells = cells[np.sort(rng.choice(len(cells), min(len(cells), 2 * _PLACEMENTS), replace=False))]
+    edge, whole = scene.states.cell, Box.whole(scene.source.space.shape)
+    found = []
+    for cell in cells:
+        box = Box(tuple(int(c) * edge for c in cell), tuple((int(c) + 1) * edge for c in cell)) & whole
+        hole = (np.asarray(scene.state[(slice(None), *box.slices)]) == FILL).any(axis=0)
+        pixel = np.argwhere(hole)[0] + box.start
+        found.append([max(s for s in line if s <= p) for line, p in zip(starts, pixel, strict=True)])
+    return np.asarray(found, dtype=np.int64)
+
+
+def draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Box]:
+    """Draw up to `n` different boxes with chances in proportion to `weight` `(len(boxes),)`, in their order."""
+    usable = int((weight > 0).sum())
+    if not usable:
+        return []
+    chosen = rng.choice(len(boxes), size=min(n, usable), replace=False, p=weight / weight.sum())
+    return [boxes[i] for i in sorted(chosen)]
+
+
+def _pattern(scene: Scene, box: Box) -> tuple[Mask, Sides]:
+    """Return the holes of a window, and at which of its sides the image ends."""
+    planes: Mask = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
+    shape = scene.source.space.shape
+    return planes, tuple((a == 0, b == n) for a, b, n in zip(box.start, box.stop, shape, strict=True))

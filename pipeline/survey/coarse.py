@@ -1,0 +1,118 @@
+"""The coarse fill of the whole image at a bounded size, from which every patch starts."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.fills._candidates import default_fills
+from pipeline.fills.base import Window
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.open import centred
+from pipeline.image.scan import SCAN_EXTENT
+from pipeline.image.scene import Scene
+from pipeline.image.workspace import GUESS, STORED
+from pipeline.masks.base import KEEP, NEVER
+from pipeline.plan.memory import check_survey
+from pipeline.restore.estimate import base_fill, where
+from pipeline.restore.recipe import Recipe
+
+_MAX_EXACT_VALUES = 16_000_000
+
+_MAX_COARSE_VALUES = 4_000_000
+"""A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
+
+_MAX_UNKNOWNS = 800_000
+
+
+def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
+    """Fill the whole image at a bounded size and store it; returns the cell size and the hash of the array.
+
+    At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
+    """
+    job, ndim = scene.job, scene.source.space.ndim
+    if recipe.fill.kind == STORED:
+        np.save(job.workdir / GUESS, np.zeros((len(scene.channels),) + (1,) * ndim, dtype=np.float32))
+        return max(scene.source.space.shape), ""
+    factor = coarse_factor(scene)
+    mean, valid, usable = coarse_values(scene.source, scene.state, scene.channels, scene.values.centre, factor)
+    window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=scene.spacing)
+    if factor > 1:
+        recipe = replace(recipe, fill=default_fills(ndim, scene.spacing)[0], thin_fill=None, border_fill=None)
+    guess = base_fill(recipe, window, where(window))
+    path = job.workdir / GUESS
+    np.save(path, guess)
+    return factor, hashlib.sha256(guess.tobytes()).hexdigest()
+
+
+def coarse_factor(scene: Scene) -> int:
+    """Return the cell size that keeps values and unknowns of the coarse fill below fixed bounds.
+
+    Raises:
+        PlanRefused: even that does not fit the memory.
+    """
+    ndim = scene.source.space.ndim
+    n_values = len(scene.channels) * math.prod(scene.source.space.shape)
+    factor = 1
+    if n_values > _MAX_EXACT_VALUES or scene.states.holes > _MAX_UNKNOWNS:
+        factor = 2
+        while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
+            factor += 1
+    cells = factor**ndim
+    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, scene.job.memory_bytes)
+    return factor
+
+
+def coarse_values(
+    source: Source,
+    state: zarr.Array,
+    channels: tuple[int, ...],
+    centre: tuple[float, ...],
+    factor: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return `(mean, valid, usable)` of cells of `factor` pixels, each `(c, *cells)`.
+
+    A cell is valid if any of its pixels is observed, and usable if any is observed or a hole.
+    """
+    shape = source.space.shape
+    cells = tuple(-(-n // factor) for n in shape)
+    total = np.zeros((len(channels), *cells), dtype=np.float64 if factor > 1 else np.float32)
+    seen = np.zeros((state.shape[0], *cells), dtype=np.int32)
+    usable = np.zeros((state.shape[0], *cells), dtype=np.bool_)
+    for box in _aligned_tiles(shape, factor):
+        states = np.asarray(state[(slice(None), *box.slices)])
+        valid = states == KEEP
+        stored = source.read(box)[list(channels)]
+        values = centred(stored, centre, np.broadcast_to(valid, stored.shape))
+        part = (
+            slice(None),
+            *(slice(a // factor, -(-b // factor)) for a, b in zip(box.start, box.stop, strict=True)),
+        )
+        total[part] = _sums(values, factor)
+        seen[part] = _sums(valid.astype(np.int32), factor)
+        usable[part] = _sums((states != NEVER).astype(np.int32), factor) > 0
+    mean = (total / np.maximum(seen, 1)).astype(np.float32)
+    full = total.shape
+    return mean, np.broadcast_to(seen > 0, full), np.broadcast_to(usable, full)
+
+
+def _sums(values: NDArray[Any], factor: int) -> NDArray[Any]:
+    if factor == 1:
+        return values
+    result: NDArray[Any] = values.astype(np.float64) if values.dtype.kind == "f" else values
+    for axis in range(1, values.ndim):
+        result = np.add.reduceat(result, np.arange(0, result.shape[axis], factor), axis=axis)
+    return result
+
+
+def _aligned_tiles(shape: tuple[int, ...], factor: int) -> Iterator[Box]:
+    tile = tuple(max(factor, n // factor * factor) for n in SCAN_EXTENT[len(shape)])
+    return Box.whole(shape).tiles(tile)

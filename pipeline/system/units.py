@@ -1,0 +1,114 @@
+"""Human units at the edge: `4 GiB`, `60 m`, `3 px`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
+
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+_PIXELS = {"px", "pixel", "pixels", "vx", "voxel", "voxels"}
+
+_METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
+
+_METRES_PER_DEGREE = 40_007_863.0 / 360.0  # WGS 84 meridian circumference
+
+_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return a size in bytes from `4 GiB`, `500 MB` or a plain number of bytes.
+
+    Raises:
+        ConfigError: not a size above zero.
+
+    >>> parse_bytes("4 GiB")
+    4294967296
+    """
+    value, unit = _split(str(text), "size", "4 GiB")
+    factor = _BYTES.get(unit.upper() or "B")
+    if factor is None or value * factor < 1:
+        raise ConfigError(f"'{text}' is no size; write it like '4 GiB' or '500 MB'")
+    return int(value * factor)
+
+
+def format_bytes(count: int) -> str:
+    """Return a size as people read it; whole binary units stay exact.
+
+    >>> format_bytes(4 * 2**30), format_bytes(1500)
+    ('4 GiB', '1500 B')
+    """
+    for unit, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit and count % unit == 0:
+            return f"{count // unit} {name}"
+    return f"{count} B" if count < 2**20 else f"{count / 2**20:.1f} MiB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Length:
+    """A distance on the ground, in the body, or in pixels.
+
+    Attributes:
+        value: magnitude, at least 0.
+        unit: `px`, `mm`, `cm`, `m` or `km`.
+    """
+
+    value: float
+    unit: str
+
+    def pixels(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None = None) -> tuple[float, ...]:
+        """Return the distance in (fractions of) pixels on each axis.
+
+        Args:
+            spacing: step per axis in `units`, memory order (rows first).
+            units: world units of the grid: `m`, `mm`, `deg`, `unknown`.
+            latitude_deg: latitude of the image centre; needed for grids in degrees only.
+
+        Raises:
+            ConfigError: the grid has no known length unit, or lies at a pole.
+        """
+        if self.unit == "px":
+            return (self.value,) * len(spacing)
+        metres = self.value * _METRES[self.unit]
+        return tuple(metres / step for step in self._steps_m(spacing, units, latitude_deg))
+
+    def _steps_m(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None) -> tuple[float, ...]:
+        if units in _METRES:
+            return tuple(step * _METRES[units] for step in spacing)
+        if units != "deg":
+            raise ConfigError(f"'{self}' cannot be turned into pixels: the image has units '{units}'; give it in px")
+        if latitude_deg is None or abs(latitude_deg) > 85:
+            raise ConfigError(
+                f"'{self}' cannot be turned into pixels on a grid in degrees at latitude {latitude_deg}; give it in px"
+            )
+        along = math.cos(math.radians(latitude_deg))
+        return (spacing[0] * _METRES_PER_DEGREE, spacing[1] * _METRES_PER_DEGREE * along)
+
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}"
+
+
+def parse_length(text: str | float) -> Length:
+    """Return the length written as `60 m`, `2 mm`, `3 px`; a bare number counts pixels.
+
+    Raises:
+        ConfigError: not a length.
+    """
+    value, unit = _split(str(text), "length", "60 m', '2 mm' or '3 px")
+    if unit in _PIXELS or not unit:
+        return Length(value=value, unit="px")
+    if unit not in _METRES:
+        raise ConfigError(f"'{text}' is no length; write it like '60 m', '2 mm' or '3 px'")
+    return Length(value=value, unit=unit)
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"'{text}' is no {what}; write it like '{example}'")
+    return float(match[1]), match[2]
