@@ -3,6 +3,7 @@
 ::
 
     PipelineError (1)
+    ├── IntegrityError (1)   a promise does not hold: a bug, or files that were changed underneath
     ├── ConfigError (2)      the config, a catalog or the command line is wrong
     ├── PlanRefused (3)      memory, disk or device would not do; nothing was computed
     ├── SourceError (4)      an input cannot be read, or is not what was promised
@@ -17,6 +18,12 @@ A message names the file, band or block, the value found, and what to do about i
 
 class PipelineError(Exception):
     """Base of all errors raised on purpose; `exit_code` is the process exit status."""
+
+    exit_code = 1
+
+
+class IntegrityError(PipelineError):
+    """A promise does not hold, or files of a run were changed underneath it; nothing was published."""
 
     exit_code = 1
 

@@ -15,55 +15,52 @@ from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
-from pipeline.image.open import open_source
 from pipeline.masks.base import Mask, open_masks
-from pipeline.models._choice import weights_of
+from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
-from pipeline.registry import kinds
+from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import input_facts
 
 _BATCH = {"cpu": 1, "cuda": 8}
-"""Patches a forward pass when the config says `auto`; on a CPU larger batches only cost memory."""
+"""Patches prepared together when the config says `auto`; on a CPU more of them only cost memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One image of a run.
-
-    Attributes:
-        stem: input file name without suffixes.
-        folder: where the results go.
-        workdir: where the run works; stays (small) for `verify`.
-        job: what the survey needs.
-        formats: `same`, `zarr` or both.
-        request: hash of config and input bytes; a folder belongs to one request.
-        config_sha256: hash of what in the config can change a value.
-        inputs: facts of the input files for the record.
-        masks: mask entries with facts of their files, for the record.
-        config: resolved config.
-        executor: as asked for.
-        workers: as asked for.
-        license: of the input, if known.
-    """
+    """One image of a run."""
 
     stem: str
+    """Input file name without suffixes."""
     folder: Path
-    workdir: Path
+    """Where the results go."""
     job: Job
+    """What the survey needs."""
+    n_file_channels: int
+    """Channels of the input file, those that are not restored among them."""
     formats: tuple[str, ...]
+    """`same`, `zarr` or both."""
     request: str
+    """Hash of config and input bytes; a folder belongs to one request."""
     config_sha256: str
+    """Hash of what in the config can change a value."""
     inputs: tuple[dict[str, Any], ...]
+    """Facts of the input files, for the record."""
     masks: tuple[dict[str, Any], ...]
+    """Mask entries with facts of their files, for the record."""
     config: dict[str, Any]
+    """Resolved config."""
     executor: str
+    """As asked for."""
     workers: int | str
+    """As asked for."""
     license: str = ""
+    """Of the input, if known."""
 
-    def n_file_channels(self) -> int:
-        """Channels of the input file."""
-        return open_source(self.job.source).n_channels
+    @property
+    def work(self) -> WorkFolder:
+        """Where the run works; stays (small) for `verify`."""
+        return self.job.work
 
 
 def orders(config: RunConfig, specs: Sequence[SourceSpec]) -> Iterator[Order]:
@@ -88,11 +85,12 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
             "commented start) or set input.fill_nodata"
         )
     folder = config.output.directory / spec.stem
-    workdir = (config.compute.scratch / spec.stem if config.compute.scratch else folder) / ".work"
-    job = _job(config, spec, workdir)
+    work = WorkFolder.of(config.compute.scratch / spec.stem if config.compute.scratch else folder)
+    source = _opened(spec)
+    job = _job(config, spec, source, work)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
     masks = _mask_facts(spec)
-    weights = weights_of(job.model_kind, job.model_weights, _opened(job.source))
+    weights = job.model.weights_file(source)
     contents = {
         "inputs": [fact["sha256"] for fact in inputs],
         "masks": masks,
@@ -102,8 +100,8 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     return Order(
         stem=spec.stem,
         folder=folder,
-        workdir=workdir,
         job=replace(job, config=job.config | contents),
+        n_file_channels=source.n_channels,
         formats=config.output.format,
         request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         config_sha256=config_hash(config),
@@ -116,28 +114,21 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     )
 
 
-def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
-    source = source_ref(spec, workdir / "staged")
+def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) -> Job:
     guides = tuple(
-        guide_ref(g, role, workdir / "staged")
+        guide_ref(one, role, work.staged)
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
-        for g in found
+        for one in found
     )
-    ndim = _opened(source).space.ndim
-    model, compute, settings = config.model, config.compute, resolved(config)
-    classical = model is not None and model.kind in kinds("fills") and model.kind not in kinds("models")
-    # looking for a GPU means importing torch, which takes seconds that a classical fill does not need
-    device = "cpu" if classical else _device(compute.device)
-    batch = compute.batch_size if isinstance(compute.batch_size, int) else _BATCH[device]
+    ndim, compute, settings = source.space.ndim, config.compute, resolved(config)
+    model = _model(config)
+    batch = compute.batch_size if isinstance(compute.batch_size, int) else _BATCH[model.device]
     return Job(
-        workdir=workdir,
-        source=source,
+        work=work,
+        source=source_ref(spec, source, work.staged),
         open_mask=partial(_open_mask, spec, config.input.fill_nodata),
         guides=guides,
-        model_kind=model.kind if model else None,
-        model_weights=model.weights if model else "auto",
-        model_options=dict(model.options) if model else {},
-        device=device,
+        model=model,
         patch=_counts(config.patch.size, ndim),
         overlap=_counts(config.patch.overlap, ndim),
         block=_counts(compute.block, ndim),
@@ -149,13 +140,21 @@ def _job(config: RunConfig, spec: SourceSpec, workdir: Path) -> Job:
     )
 
 
-def _opened(source: SourceRef) -> Source:
-    return open_any(source.paths, kind=source.kind, bands=source.bands, nodata=source.nodata)
+def _model(config: RunConfig) -> ModelChoice:
+    given, device = config.model, config.compute.device
+    choice = ModelChoice()
+    if given is not None:
+        choice = ModelChoice(kind=given.kind, weights=given.weights, options=dict(given.options))
+    # looking for a GPU means importing torch, which takes seconds that a classical fill does not need
+    return replace(choice, device="cpu" if choice.fill else _device(device))
 
 
-def source_ref(spec: SourceSpec, staged: Path) -> SourceRef:
-    """Return how to open the image of a spec anywhere."""
-    source = open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
+def _opened(spec: SourceSpec) -> Source:
+    return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
+
+
+def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
+    """Return how to open the image of a spec anywhere; `source` is that image."""
     return SourceRef(
         kind=source.kind,
         paths=spec.paths,
@@ -175,7 +174,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path) -> GuideRef:
             facts["path"] = spec.resolve(facts["path"])
         masks.append(facts)
     label = spec.date or spec.name
-    return GuideRef(source=source_ref(spec, staged), masks=tuple(masks), role=role, label=label)
+    return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=tuple(masks), role=role, label=label)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

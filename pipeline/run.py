@@ -24,13 +24,14 @@ from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.execute._choose import choose_executor
 from pipeline.execute.base import Failures, Work
-from pipeline.image.workspace import BLOCKS, open_workspace
+from pipeline.image.workspace import open_workspace
 from pipeline.orders import Order, order_of
-from pipeline.output.assemble import Written, assemble, publish
+from pipeline.output.assemble import Assembler, Written, assemble, publish
 from pipeline.output.folder import finished_record, prepare_folder, tidy
 from pipeline.output.verify import quick_check
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.record import build_record, tags
 from pipeline.registry import load
 from pipeline.report.build import write_report
@@ -90,7 +91,7 @@ def run(
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Restore one image: plan, blocks, files, record, report. Returns the record."""
     prepare_folder(order, overwrite=overwrite)
-    with locked(order.workdir / "lock"):
+    with locked(order.work.lock):
         finished = finished_record(order)
         if finished is not None:
             tidy(order)
@@ -103,9 +104,10 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         clock["blocks"] = time.perf_counter()
         record = build_record(order, plan, facts, results)
         events.stage(order.stem, "assemble")
-        ready = order.folder / ".work" / "ready"
-        written = assemble(plan, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
-        quick_check(plan, written)
+        assembler = Assembler(plan)
+        ready = WorkFolder.of(order.folder).ready
+        written = assemble(assembler, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
+        quick_check(plan, assembler.source, written)
         final = publish(written, order.folder)
         clock["assemble"] = time.perf_counter()
         return _finish(order, plan, record, final, clock)
@@ -113,19 +115,20 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if there are any, else new ones."""
-    if (order.workdir / "plan.json").exists():
+    work = order.work
+    if work.plan.exists():
         events.stage(order.stem, "continue")
-        return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
+        return load_plan(work), json.loads(work.survey.read_text())
     # without a plan nothing is committed: what lies there is left of an `--overwrite` that was killed
-    shutil.rmtree(order.workdir / BLOCKS, ignore_errors=True)
+    shutil.rmtree(work.blocks, ignore_errors=True)
     events.stage(order.stem, "survey")
     found = survey(order.job)
-    write_json(order.workdir / "survey.json", found.facts())
+    write_json(work.survey, found.facts())
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
     # what is reported now and after a restart must be the same object
-    return load_plan(order.workdir), json.loads((order.workdir / "survey.json").read_text())
+    return load_plan(work), json.loads(work.survey.read_text())
 
 
 def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
@@ -137,16 +140,17 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     """
     # an earlier run in this process may have had the same plan and other files
     open_workspace.cache_clear()
-    if not (order.workdir / BLOCKS).exists():
+    work = order.work
+    if not work.blocks.exists():
         # a finished run dropped its blocks, and its files are gone since: nothing committed is left
-        journal.forget(order.workdir)
-        create_store(plan, order.n_file_channels())
-    done = journal.committed(order.workdir, plan.digest)
-    todo = sorted(set(range(len(plan.blocks))) - set(done), key=lambda b: (-plan.blocks[b][plan.ndim + 1], b))
+        journal.forget(work.journal)
+        create_store(plan, order.n_file_channels)
+    done = journal.committed(work.journal, plan.digest)
+    todo = sorted(set(range(len(plan.blocks))) - set(done), key=lambda b: (-plan.blocks[b].patches, b))
     events.blocks(order.stem, done=len(done), total=len(plan.blocks))
     if todo:
         executor, workers = choose_executor(order, plan, len(todo))
-        work = Work(
+        task = Work(
             workdir=plan.workdir,
             digest=plan.digest,
             blocks=tuple(todo),
@@ -157,8 +161,8 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         def on_done(result: BlockResult) -> None:
             events.block_done(order.stem, result)
 
-        failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
-        done = journal.committed(order.workdir, plan.digest)
+        failures: Failures = load("execute", executor).execute(task, on_done, should_stop)
+        done = journal.committed(work.journal, plan.digest)
         if failures:
             check_disk(plan.workdir, failures.values())
             first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])

@@ -158,7 +158,7 @@ def order_of(config: Path, *overrides: str) -> Order:
     """Return the order of a config with one image, its work folder made."""
     loaded = load_config(config, overrides)
     (order,) = orders(loaded, resolve_sources(loaded))
-    order.workdir.mkdir(parents=True, exist_ok=True)
+    order.work.path.mkdir(parents=True, exist_ok=True)
     return order
 
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -26,9 +25,9 @@ from pipeline.blocks import journal
 from pipeline.blocks.composite import Blended, composite
 from pipeline.blocks.store import store
 from pipeline.geometry.box import Box
-from pipeline.image.open import centred
-from pipeline.image.workspace import STORED, Held, Workspace, open_workspace
-from pipeline.masks.base import FILL, KEEP
+from pipeline.image.window import Pixels
+from pipeline.image.workspace import Workspace, open_workspace
+from pipeline.masks.base import FILL
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.codes import CLASSICAL
 from pipeline.restore.estimate import estimate
@@ -49,17 +48,17 @@ class BlockResult:
 def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     """Compute, store and commit one block. Safe to repeat at any time: it writes the same whole objects."""
     started = time.perf_counter()
-    space = open_workspace(workdir, digest)
-    plan = space.plan
+    workspace = open_workspace(workdir, digest)
+    plan, image = workspace.plan, workspace.image
     box = plan.block_box(block)
     with threadpool_limits(limits=1):
         one_thread(plan)
-        held = hold(space, plan.read_box(box))
+        pixels = image.read(plan.read_box(box))
         read_done = time.perf_counter()
-        blended = blend(space, held, box)
+        blended = blend(workspace, pixels, box)
     computed = time.perf_counter()
-    layers = composite(plan, space.source.read(box), held.state[(slice(None), *box.within(held.box))], blended)
-    hashes = store(Path(workdir), plan, block, layers)
+    layers = composite(plan, image.source.read(box), pixels.states_of(box), blended)
+    hashes = store(plan, block, layers)
     codes, counts = np.unique(layers["origin"], return_counts=True)
     result = BlockResult(
         block=block,
@@ -73,39 +72,28 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
         peak_rss_bytes=peak_rss_bytes(),
     )
     facts = asdict(result) | {"sha256": hashes}
-    journal.commit(Path(workdir), digest, block, facts)
+    journal.commit(plan.work.journal, digest, block, facts)
     return result
 
 
-def hold(space: Workspace, box: Box) -> Held:
-    """Read once all pixels that the patches of a block may see."""
-    plan = space.plan
-    state = space.read_state(box)
-    stored = space.source.read(box)[list(plan.channels)]
-    keeps_holes = plan.recipe.fill.kind == STORED
-    valid = np.isfinite(stored) if keeps_holes else np.broadcast_to(state == KEEP, stored.shape)
-    return Held(box=box, values=centred(stored, plan.centre, valid), state=state, guides=space.read_guides(box))
-
-
-def blend(space: Workspace, held: Held, box: Box) -> Blended:
+def blend(workspace: Workspace, pixels: Pixels, box: Box) -> Blended:
     """Sum the estimates of all patches that touch a hole of `box`, in lexicographic order."""
-    plan = space.plan
-    inner = (slice(None), *box.within(held.box))
-    hole = held.state[inner] == FILL
+    plan = workspace.plan
+    hole = pixels.states_of(box) == FILL
     shape = (len(plan.channels), *box.shape)
     mean, sigma = np.zeros(shape), np.zeros(shape)
     origin = np.full(shape, CLASSICAL, dtype=np.uint8)
     strongest = np.zeros(box.shape)
     indices = list(patches_with_holes(plan.lattice, box, hole))
     for group in _batches(indices, plan.batch):
-        tasks = [space.task(index, held) for index in group]
-        for index, result in zip(group, estimate(plan.recipe, space.model, tasks), strict=True):
+        tasks = [workspace.task(index, pixels) for index in group]
+        for index, result in zip(group, estimate(plan.recipe, workspace.model, tasks), strict=True):
             window = plan.lattice.box(index) & Box.whole(plan.space.shape)
             part = window & box
             if part.empty:
                 continue
             weight = plan.lattice.weights(index, part)
-            to, of = (slice(None), *part.within(box)), (slice(None), *part.within(window))
+            to, of = part.at(of=box), part.at(of=window)
             mean[to] += weight * result.mean[of]
             sigma[to] += weight * result.sigma[of]
             leads = weight > strongest[to[1:]]

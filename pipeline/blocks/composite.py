@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.masks.base import FILL, KEEP, NEVER
+from pipeline.numerics.column import column
 from pipeline.plan.plan import Plan
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 
@@ -31,15 +32,14 @@ def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blende
     """
     channels = list(plan.channels)
     restored = stored.copy()
-    column = (-1,) + (1,) * plan.ndim
     hole = np.broadcast_to(state == FILL, blended.mean.shape)
     sigma = blended.sigma + _rounding_sigma(plan)
     origin = np.where(state == KEEP, np.uint8(OBSERVED), np.uint8(NEVER_TOUCHED))
     found = blended.origin if plan.n_state > 1 else blended.origin[:1]
     origin = np.where(state == FILL, found, origin).astype(np.uint8)
-    value = to_stored(blended.mean + np.asarray(plan.centre).reshape(column), plan)
+    value = to_stored(blended.mean + column(plan.centre, plan.ndim), plan)
     if plan.refuse_above is not None:
-        limit = plan.refuse_above * np.asarray(plan.spread).reshape(column)
+        limit = plan.refuse_above * column(plan.spread, plan.ndim)
         too_far = hole & (sigma > limit)
         if plan.n_state == 1:
             too_far = np.broadcast_to(too_far.any(axis=0, keepdims=True), too_far.shape)

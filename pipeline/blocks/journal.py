@@ -1,4 +1,4 @@
-"""What is committed: one append-only file per worker, a line per block, written after the block's bytes are safe.
+"""What is committed: a folder with one append-only file per worker, a line per block, written after its bytes are safe.
 
 Completion is never inferred from files that happen to exist. A torn last line is ignored; a line of another plan is
 refused. Order of a commit: objects written and fsynced -> line appended and fsynced.
@@ -14,14 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.files import sync_folder
-
-FOLDER = "journal"
+from pipeline.system.files import sync
 
 
-def commit(workdir: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
+def commit(folder: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
     """Append the line that makes block `block` of plan `digest` count as done."""
-    folder = workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"block": block, "plan": digest, **facts}, sort_keys=True)
     path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
@@ -32,13 +29,13 @@ def commit(workdir: Path, digest: str, block: int, facts: Mapping[str, Any]) -> 
         stream.flush()
         os.fsync(stream.fileno())
     if created:
-        sync_folder(folder)
+        sync(folder)
 
 
-def committed(workdir: Path, digest: str) -> dict[int, dict[str, Any]]:
+def committed(folder: Path, digest: str) -> dict[int, dict[str, Any]]:
     """Return the facts of every committed block of plan `digest`; unreadable lines and other plans are skipped."""
     done: dict[int, dict[str, Any]] = {}
-    for path in sorted((workdir / FOLDER).glob("*.jsonl")):
+    for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_bytes().splitlines():
             try:
                 facts = json.loads(line)
@@ -49,6 +46,6 @@ def committed(workdir: Path, digest: str) -> dict[int, dict[str, Any]]:
     return done
 
 
-def forget(workdir: Path) -> None:
+def forget(folder: Path) -> None:
     """Drop every line: the blocks they speak of do not exist any more."""
-    shutil.rmtree(workdir / FOLDER, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,7 @@ from pipeline.output.folder import finished_folders, work_folder
 from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
+from pipeline.plan.workdir import WorkFolder
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
@@ -39,7 +40,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     rows = []
     for order, found in _surveys(config_path, overrides, outline):
         plan = found.plan
-        channels = order.n_file_channels()
+        channels = order.n_file_channels
         executor, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
         rows.append(
             {
@@ -82,19 +83,20 @@ def status_table(directory: Path) -> dict[str, Any]:
     Raises:
         SourceError: no run was started there.
     """
-    works = sorted(directory.glob("*/.work")) + ([directory / ".work"] if (directory / ".work").exists() else [])
-    if not works:
+    folders = [f for f in (*sorted(directory.glob("*")), directory) if WorkFolder.of(f).path.exists()]
+    if not folders:
         raise SourceError(f"{directory}: no run was started here")
     rows = []
-    for work in works:
-        row: dict[str, Any] = {"image": work.parent.name}
-        if (work.parent / "record.json").exists():
-            record = json.loads((work.parent / "record.json").read_text())
+    for folder in folders:
+        row: dict[str, Any] = {"image": folder.name}
+        work = WorkFolder.of(folder)
+        if (folder / "record.json").exists():
+            record = json.loads((folder / "record.json").read_text())
             row |= {"state": "done", "blocks": record["plan"]["blocks"], "done": record["plan"]["blocks"]}
-        elif (work / "plan.json").exists():
+        elif work.plan.exists():
             plan = load_plan(work)
-            done = len(journal.committed(work, plan.digest))
-            running = held(work / "lock")
+            done = len(journal.committed(work.journal, plan.digest))
+            running = held(work.lock)
             row |= {
                 "state": "running" if running else "interrupted",
                 "blocks": len(plan.blocks),
@@ -154,8 +156,8 @@ def rebuild_reports(directory: Path) -> list[Path]:
     for folder in folders:
         record = json.loads((folder / "record.json").read_text())
         work = work_folder(folder, record)
-        if not (work / "plan.json").exists():
-            raise SourceError(f"{work}: plan.json is gone, the report cannot be made again")
+        if not work.plan.exists():
+            raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         report = write_report(load_plan(work), record, folder)
         facts = output_facts("report", report, folder)
         record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
@@ -172,5 +174,5 @@ def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], 
             job = order.job
             staged = replace(job.source, staged=folder)
             guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            found.append((order, look(replace(job, workdir=Path(folder), source=staged, guides=guides))))
+            found.append((order, look(replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides))))
     return found

@@ -33,9 +33,7 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-
 _MASK_SIBLINGS = {"SCL": "scl", "scl": "scl", "QA_PIXEL": "qa_pixel", "mask": "raster"}
-
 _SUFFIXES = (".tif", ".TIF", ".tiff", ".nii.gz", ".nii")
 
 

@@ -25,9 +25,7 @@ from pipeline.system.units import format_bytes, parse_bytes
 from pipeline.system.yaml_files import nearest
 
 _TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-
 _COUNT = {"type": "integer", "minimum": 1}
-
 _AUTO = {"const": "auto"}
 
 
@@ -146,39 +144,32 @@ DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value
 """A date as written; a bare year is a number in YAML."""
 
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
-
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
-
 Bands = Annotated[tuple[int | str, ...], Field(min_length=1)]
-
 Nodata = Annotated[
     Literal["auto"] | float | None,
     PlainValidator(_nodata),
     PlainSerializer(_nodata_text),
     WithJsonSchema({"anyOf": [{"enum": ["auto", "none", "nan", None]}, {"type": "number"}]}),
 ]
-
 SourceText = Annotated[
     str | tuple[str | tuple[str, ...], ...],
     PlainValidator(_source),
     PlainSerializer(_json),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_OR_TEXTS, "minItems": 1}]}),
 ]
-
 AutoCounts = Annotated[
     Literal["auto"] | tuple[int, ...],
     PlainValidator(_auto_or_counts),
     PlainSerializer(_json),
     WithJsonSchema({"anyOf": [_AUTO, _COUNT, {"type": "array", "items": _COUNT, "minItems": 1}]}),
 ]
-
 AutoCount = Annotated[
     Literal["auto"] | int,
     PlainValidator(_auto_or_count),
     PlainSerializer(_json),
     WithJsonSchema({"anyOf": [_AUTO, _COUNT]}),
 ]
-
 ByteCount = Annotated[
     int,
     PlainValidator(_bytes),

@@ -36,7 +36,6 @@ from pipeline.registry import kinds, load
 from pipeline.system import yaml_files
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
-
 _FOLDER_KEYS = {"directory", "scratch"}
 
 
@@ -58,7 +57,6 @@ class ReferenceConfig(Section):
 
 
 Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source), OrText()]
-
 References = Annotated[tuple[Reference, ...], BeforeValidator(listed), OrAlone()]
 
 
@@ -238,11 +236,6 @@ def json_schema() -> dict[str, Any]:
     reference["properties"]["path"] = {**reference["properties"]["source"], "description": "Same as source."}
     reference["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def write_schema(path: Path) -> None:
-    """Write the JSON schema for editors; a test fails when the file in `configs/` is stale."""
-    path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
 
 
 def known_keys(data: object) -> dict[yaml_files.Loc, Iterable[str]]:

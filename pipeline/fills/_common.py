@@ -52,16 +52,6 @@ def background(window: Window) -> NDArray[np.float32]:
     return result
 
 
-def channel_groups(window: Window) -> list[list[int]]:
-    """Return the channels with holes, grouped by identical `valid` and `hole`, in ascending order."""
-    groups: dict[tuple[bytes, bytes], list[int]] = {}
-    for channel in range(window.values.shape[0]):
-        if window.hole[channel].any():
-            key = (np.packbits(window.valid[channel]).tobytes(), np.packbits(window.hole[channel]).tobytes())
-            groups.setdefault(key, []).append(channel)
-    return list(groups.values())
-
-
 def box_of(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
     """Return slices of the bounding box of a non-empty `mask`, widened by `margin` inside the array."""
     slices = []

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.alike import alike
 from pipeline.registry import load
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A piece of an image with holes.
 
@@ -42,6 +44,16 @@ class Window:
     spacing: tuple[float, ...]
     guess: NDArray[np.float32] | None = None
     open_edges: tuple[tuple[bool, bool], ...] = ()
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """All channels, those with the same `valid` and the same `hole` together; see `alike`."""
+        return alike(self.valid, self.hole)
+
+    @property
+    def hole_groups(self) -> list[list[int]]:
+        """The channels with holes, those with the same `valid` and the same `hole` together."""
+        return [channels for channels in self.groups if self.hole[channels[0]].any()]
 
 
 @dataclass(frozen=True, slots=True)

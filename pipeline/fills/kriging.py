@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.fills import tension
-from pipeline.fills._common import channel_groups, check
+from pipeline.fills._common import check
 from pipeline.fills.base import Window
 
 NDIM = (2, 3)
@@ -76,7 +76,7 @@ def fill(
     """
     check(window, NDIM)
     result = tension.fill(window, t=t, isotropic=isotropic)
-    for channels in channel_groups(window):
+    for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         offsets = _neighbourhood(hole, reach)
         sites = _sites(valid, hole, offsets)

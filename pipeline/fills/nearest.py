@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.fills._common import background, channel_groups, check
+from pipeline.fills._common import background, check
 from pipeline.fills.base import Window
 
 NDIM = (2, 3)
@@ -27,7 +27,7 @@ def fill(window: Window) -> NDArray[np.float32]:
     """
     check(window, NDIM)
     result = background(window)
-    for channels in channel_groups(window):
+    for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         if not valid.any():
             continue

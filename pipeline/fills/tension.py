@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.fills._common import background, box_of, channel_groups, check
+from pipeline.fills._common import background, box_of, check
 from pipeline.fills._graph import REACH, System, build, edge_weights
 from pipeline.fills.base import Window
 from pipeline.numerics.solve import Columns, solve, solve_planar
@@ -44,7 +44,7 @@ def fill(window: Window, *, t: float = 0.5, isotropic: bool = False) -> NDArray[
         raise ValueError(f"tension t = {t} must lie between 0 and 1")
     weights = edge_weights(window.spacing, isotropic=isotropic)
     result = background(window)
-    for channels in channel_groups(window):
+    for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         crop = box_of(hole, REACH)
         held = _held(window)[crop] & hole[crop]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fills._common import background, channel_groups, check
+from pipeline.fills._common import background, check
 from pipeline.fills.base import Window
 
 NDIM = (3,)
@@ -41,7 +41,7 @@ def fill(window: Window, *, axis: int = 0, order: Literal["linear", "cubic"] = "
     if axis not in (0, 1, 2) or order not in ("linear", "cubic"):
         raise ValueError(f"axis = {axis} must be 0, 1 or 2, and order = {order!r} 'linear' or 'cubic'")
     result = background(window)
-    for channels in channel_groups(window):
+    for channels in window.hole_groups:
         valid = np.moveaxis(window.valid[channels[0]], axis, 0)
         hole = np.moveaxis(window.hole[channels[0]], axis, 0)
         below, above = _neighbours(valid)

@@ -77,32 +77,3 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
     except errors as error:
         cause = error.__cause__ or error
         raise OutputConflict(f"{path}: cannot be written: {cause}; check space and permissions") from error
-
-
-def publish(finished: Path, path: Path) -> None:
-    """Give a finished file or folder its final name: flushed to disk first, then renamed in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if finished.is_dir():
-        _publish_folder(finished, path)
-    else:
-        _sync(finished)
-        finished.replace(path)
-    _sync(path.parent)
-
-
-def _publish_folder(finished: Path, path: Path) -> None:
-    for item in finished.rglob("*"):
-        _sync(item)
-    if path.is_dir():
-        # a folder cannot be replaced in one step: the old one steps aside before the new one takes its name
-        aside = finished.with_name(finished.name + ".old")
-        path.rename(aside)
-    finished.rename(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

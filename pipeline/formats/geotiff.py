@@ -21,7 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, publish, suffix_matches, writing
+from pipeline.formats._files import first_bytes, suffix_matches, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
 from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats._raster_header import (
@@ -36,6 +36,7 @@ from pipeline.formats._raster_header import (
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.system.files import publish
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
 SPACE_KINDS = ("raster",)

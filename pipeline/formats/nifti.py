@@ -22,12 +22,13 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, publish, require_file, scratch_folder, writing
+from pipeline.formats._files import first_bytes, require_file, scratch_folder, writing
 from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import Image, pulled, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.system.files import publish
 
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)

@@ -22,11 +22,12 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.errors import SourceError
 from pipeline.formats import _zarr_conventions as conventions
-from pipeline.formats._files import publish, require_file, writing
+from pipeline.formats._files import require_file, writing
 from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.system.files import publish
 
 SUFFIXES = (".ome.zarr", ".zarr")
 SPACE_KINDS = ("raster", "volume")

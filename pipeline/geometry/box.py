@@ -88,6 +88,17 @@ class Box:
             raise ValueError(f"{self} is not inside {outer}")
         return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
 
+    def at(self, channels: slice = slice(None), *, of: Box | None = None) -> tuple[slice, ...]:
+        """Return the index of this box in an array `(c, *spatial)` that covers `of`; without `of`, the whole image.
+
+        Raises:
+            ValueError: this box is not contained in `of`.
+
+        >>> Box((4,), (6,)).at(of=Box((3,), (9,)))
+        (slice(None, None, None), slice(1, 3, None))
+        """
+        return (channels, *(self.slices if of is None else self.within(of)))
+
     def tiles(self, shape: Sequence[int]) -> Iterator[Box]:
         """Cut into boxes of at most `shape`, anchored to the origin of the index space, in C order.
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError
 from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.masks.base import KEEP, Mask, open_masks
+from pipeline.numerics.column import column
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.registry import load
 from pipeline.restore.task import Guide
@@ -53,9 +55,20 @@ class OpenGuide:
         return Guide(values=centred(stored, self.centre, valid), valid=valid)
 
 
-def open_guide(guide: GuideRef, space: Space) -> OpenGuide:
-    """Open a reference or auxiliary on the grid `space`, with its own masks (without any, its nodata is all known)."""
-    source = open_source(guide.source, space)
+def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
+    """Open a reference or auxiliary of the image `target`, with its own masks (without any, its nodata is all known).
+
+    Raises:
+        ConfigError: it lies on another grid and is not to be resampled; names both grids.
+    """
+    source = open_source(guide.source, target.space)
+    difference = target.space.mismatch(source.space)
+    if difference:
+        raise ConfigError(
+            f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
+            f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
+            "Bring it onto the image's grid, or set `resample: true` on this entry"
+        )
     options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
     return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask))
@@ -88,10 +101,10 @@ def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.boo
 
     The centre is 0 for every dtype that float32 holds exactly; for wide integers and float64 it keeps precision.
     """
-    column = np.asarray(centre, dtype=np.float64).reshape((-1,) + (1,) * (stored.ndim - 1))
+    middle = column(centre, stored.ndim - 1, np.float64)
     safe = np.where(valid, stored, 0)
-    if not column.any() and stored.dtype != np.float64:
+    if not middle.any() and stored.dtype != np.float64:
         return safe.astype(np.float32)
     # float64 data may hold undeclared fill values such as -1.8e308
-    relative = np.clip(np.where(valid, safe.astype(np.float64) - column, 0.0), -_LARGEST, _LARGEST)
+    relative = np.clip(np.where(valid, safe.astype(np.float64) - middle, 0.0), -_LARGEST, _LARGEST)
     return relative.astype(np.float32)

@@ -20,17 +20,13 @@ from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import float32_holds
-from pipeline.image.workspace import STATE
 from pipeline.masks.base import FILL, KEEP, NEVER, Mask
 
 SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
 
 _SAMPLE = 120_000
-
 _MAX_CELLS = 1 << 20
-
 _ROBUST = (0.01, 0.99)
-
 _LARGEST = 2e19
 """Above every integer type; larger values are fill values that nobody declared, and overflow float32."""
 
@@ -79,8 +75,14 @@ class ValueScan:
         return np.asarray(self.p99 - self.p1)
 
 
-def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: Path) -> tuple[StateScan, zarr.Array]:
-    """Write the state of every pixel to `workdir/state.zarr`, uint8 `(n_state, *spatial)`, and count.
+def no_values(n_channels: int) -> ValueScan:
+    """Return the statistics of an image of which nothing needs to be known, as nothing is hidden."""
+    zeros = np.zeros(n_channels)
+    return ValueScan(centre=(0.0,) * n_channels, low=zeros, high=zeros, p1=zeros, p99=zeros, quantum=0.0)
+
+
+def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Path) -> tuple[StateScan, zarr.Array]:
+    """Write the state of every pixel to the zarr array `path`, uint8 `(n_state, *spatial)`, and count.
 
     Raises:
         SourceError: a mask gave states for a number of channels that is neither 1 nor the image's.
@@ -93,9 +95,7 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: 
     n_planes = _planes(mask.read(next(whole.tiles(scan))), source, channels).shape[0]
     # one chunk of all planes a scan box keeps the pass free of read-modify-write
     chunk = tuple(min(n, s) for n, s in zip(shape, scan, strict=True))
-    array = zarr.create_array(
-        workdir / STATE, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True
-    )
+    array = zarr.create_array(path, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True)
     cells = tuple(-(-n // cell) for n in shape)
     holes, kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
     total = np.zeros(3, dtype=np.int64)
@@ -104,7 +104,7 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: 
         state = _planes(mask.read(box), source, channels)
         if state.shape[0] != n_planes:
             state = np.broadcast_to(state, (n_planes, *box.shape))
-        array[(slice(None), *box.slices)] = state
+        array[box.at()] = state
         uniform = uniform and bool((state == state[:1]).all())
         total += np.bincount(state.ravel(), minlength=3)[:3]
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
@@ -122,7 +122,7 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], workdir: 
         kept_cells=kept,
     )
     if n_planes != n_state:
-        array = _first_plane(array, workdir)
+        array = _first_plane(array, path)
     return result, array
 
 
@@ -185,22 +185,23 @@ def _planes(state: NDArray[np.uint8], source: Source, channels: tuple[int, ...])
     return state[list(channels)]
 
 
-def _first_plane(array: zarr.Array, workdir: Path) -> zarr.Array:
+def _first_plane(array: zarr.Array, path: Path) -> zarr.Array:
     """Rewrite the states with one plane, chunk by chunk."""
     whole = Box.whole(array.shape[1:])
     chunks = array.chunks[1:]
+    single_path = path.with_name("state-1.zarr")
     single = zarr.create_array(
-        workdir / "state-1.zarr",
+        single_path,
         shape=(1, *array.shape[1:]),
         chunks=(1, *chunks),
         dtype="uint8",
         overwrite=True,
     )
     for box in whole.tiles(chunks):
-        single[(slice(None), *box.slices)] = array[(slice(0, 1), *box.slices)]
-    shutil.rmtree(workdir / STATE)
-    (workdir / "state-1.zarr").rename(workdir / STATE)
-    return zarr.open_array(workdir / STATE, mode="r")
+        single[box.at()] = array[box.at(slice(0, 1))]
+    shutil.rmtree(path)
+    single_path.rename(path)
+    return zarr.open_array(path, mode="r")
 
 
 def _sample(
@@ -211,7 +212,7 @@ def _sample(
     parts: list[list[NDArray[Any]]] = [[] for _ in channels]
     for box in Box.whole(shape).tiles(SCAN_EXTENT[len(shape)]):
         grid = tuple(slice((-a) % step, None, step) for a in box.start)
-        states = np.asarray(state[(slice(None), *box.slices)])[(slice(None), *grid)]
+        states = np.asarray(state[box.at()])[(slice(None), *grid)]
         if not (states == KEEP).any():
             continue
         stored = source.read(box)[(slice(None), *grid)]

@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-import numpy as np
-import zarr
-
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.open import OpenGuide, centred, open_guide, open_source
-from pipeline.image.scan import StateScan, ValueScan, scan_states, scan_values
-from pipeline.masks.base import FILL, KEEP
+from pipeline.image.open import OpenGuide, open_guide, open_source
+from pipeline.image.scan import StateScan, ValueScan, no_values, scan_states, scan_values
+from pipeline.image.window import OpenImage
 from pipeline.plan.job import Job
-from pipeline.plan.refs import GuideRef
-from pipeline.restore.task import Guide, with_siblings
+from pipeline.restore.task import Guide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +22,35 @@ class Scene:
     """The opened image of a job with everything measured so far."""
 
     job: Job
-    source: Source
-    guides: tuple[OpenGuide, ...]
-    channels: tuple[int, ...]
-    state: zarr.Array
+    image: OpenImage
     states: StateScan
     values: ValueScan
     lattice: Lattice
-    spacing: tuple[float, ...]
+
+    @property
+    def source(self) -> Source:
+        """The image's file."""
+        return self.image.source
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions."""
+        return self.source.space.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape."""
+        return self.source.space.shape
+
+    @property
+    def guides(self) -> tuple[OpenGuide, ...]:
+        """References, then auxiliaries."""
+        return self.image.guides
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Step per axis for fills and distances (1 for rasters, mm for volumes)."""
+        return self.image.spacing
 
     @property
     def has_siblings(self) -> bool:
@@ -43,23 +60,11 @@ class Scene:
     @property
     def n_guides(self) -> int:
         """Return the number of guides of a window: one a file, and one for the image's own channels."""
-        return len(self.guides) + self.has_siblings
+        return len(self.image.guides) + self.has_siblings
 
     def window(self, box: Box) -> tuple[Window, tuple[Guide, ...]]:
-        """Read a window as a block would see it; hole values are 0."""
-        state = np.asarray(self.state[(slice(None), *box.slices)])
-        stored = self.source.read(box)[list(self.channels)]
-        valid = np.broadcast_to(state == KEEP, stored.shape)
-        window = Window(
-            values=centred(stored, self.values.centre, valid),
-            valid=valid,
-            hole=np.broadcast_to(state == FILL, stored.shape),
-            spacing=self.spacing,
-            open_edges=tuple(
-                (a > 0, b < n) for a, b, n in zip(box.start, box.stop, self.source.space.shape, strict=True)
-            ),
-        )
-        return window, with_siblings(window, tuple(guide.read(box) for guide in self.guides), self.states.n_state)
+        """Read a window as a block would see it, and what the guides show there; hole values are 0."""
+        return self.image.read(box).window(box)
 
 
 class Clock:
@@ -76,8 +81,8 @@ class Clock:
         self._last = now
 
 
-def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
-    """Open and measure the image of a job; None if the masks mark no hole. Also returns notices for the user.
+def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
+    """Open and measure the image of a job; without a hole only its states. Also returns notices for the user.
 
     Raises:
         SourceError: the image, a mask or a guide cannot be used.
@@ -91,7 +96,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
     lattice = lattice_of(job, space.shape)
     channels = restorable(source)
     mask = job.open_mask(source)
-    states, state = scan_states(source, mask, channels, job.workdir)
+    states, state = scan_states(source, mask, channels, job.work.state)
     notices = list(mask.notices)
     if len(source.paths) > 1:
         notices.append(
@@ -99,31 +104,29 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene | None, list[str]]:
         )
     clock.lap("masks")
     if states.holes == 0:
-        return None, [*notices, _nothing_to_restore(states)]
-    if states.kept == 0:
+        notices.append(_nothing_to_restore(states))
+        # nothing of what the holes would need is opened, asked for or refused
+        job = replace(job, guides=(), block=lattice.patch, refuse_above=None)
+        values = no_values(len(channels))
+    elif states.kept == 0:
         raise PlanRefused(
             f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
             "observed is left to restore from. Check the mask's classes, `invert` and `buffer`"
         )
-    values = scan_values(source, state, channels)
-    if job.model_kind == "constant":
-        # its number is in data units
+    else:
+        values = scan_values(source, state, channels)
+    if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
-    guides = tuple(_open_guide(guide, source) for guide in job.guides)
-    spacing = space.spacing if space.kind == "volume" else (1.0,) * space.ndim
-    clock.lap("statistics")
-    scene = Scene(
-        job=job,
+    image = OpenImage(
         source=source,
-        guides=guides,
-        channels=channels,
         state=state,
-        states=states,
-        values=values,
-        lattice=lattice,
-        spacing=spacing,
+        guides=tuple(open_guide(guide, source) for guide in job.guides),
+        channels=channels,
+        centre=values.centre,
+        spacing=space.spacing if space.kind == "volume" else (1.0,) * space.ndim,
     )
-    return scene, notices
+    clock.lap("statistics")
+    return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
 
 
 def _nothing_to_restore(states: StateScan) -> str:
@@ -145,18 +148,6 @@ def restorable(source: Source) -> tuple[int, ...]:
     if not channels:
         raise ConfigError(f"{source.paths[0]}: no band to restore, only alpha")
     return channels
-
-
-def _open_guide(guide: GuideRef, target: Source) -> OpenGuide:
-    source = open_source(guide.source)
-    difference = target.space.mismatch(source.space)
-    if difference and not guide.source.resample:
-        raise ConfigError(
-            f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
-            f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
-            "Bring it onto the image's grid, or set `resample: true` on this entry"
-        )
-    return open_guide(guide, target.space)
 
 
 def lattice_of(job: Job, shape: tuple[int, ...]) -> Lattice:

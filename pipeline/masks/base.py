@@ -98,7 +98,7 @@ class MaskPart:
         halo = tuple(int(r + 1e-9) for r in self.radii)
         outer = box.grow(halo) & Box.whole(self.shape)
         states = self.mask.read(outer)
-        core = (slice(None), *box.within(outer))
+        core = box.at(of=outer)
         hole = states == (KEEP if self.invert else FILL)
         claimed = hole[core] & getattr(self.mask, "claims_nodata", False)
         wide = dilate(hole, self.radii)[core] if any(halo) else hole[core]

@@ -47,7 +47,7 @@ class NodataMask:
             return states_from(self._missing(box))
         outer = box.grow(self.limits) & Box.whole(self.source.space.shape)
         gaps = narrow_gaps(self._missing(outer), self.limits)
-        return states_from(gaps[(slice(None), *box.within(outer))])
+        return states_from(gaps[box.at(of=outer)])
 
     def _missing(self, box: Box) -> NDArray[np.bool_]:
         never = self.source.never(box)

@@ -102,7 +102,7 @@ class QaMask:
         if self.gap_limits:
             gaps = narrow_gaps(unseen, self.gap_limits)
             hole, unseen = hole | gaps, unseen & ~gaps
-        return states_from(hole, unseen)[(slice(None), *box.within(outer))]
+        return states_from(hole, unseen)[box.at(of=outer)]
 
 
 def open_mask(options: Options, source: Source, resolve: Resolve) -> QaMask:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks.base import MaskOptions, Resolve, channel_index, states_from
+from pipeline.numerics.column import column
 
 
 class Options(MaskOptions):
@@ -53,7 +54,7 @@ class ThresholdMask:
         values = self.source.read(box, channels)
         if self.physical:
             pairs = np.array(self.source.scale_offset[channels], dtype=np.float64)
-            scale, offset = (pairs[:, i].reshape(-1, *(1,) * box.ndim) for i in (0, 1))
+            scale, offset = (column(pair, box.ndim) for pair in pairs.T)
             values = values * scale + offset
         return states_from((values > self.above) | (values < self.below))
 

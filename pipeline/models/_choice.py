@@ -1,44 +1,86 @@
-"""Which shipped weights an image gets when the config names none."""
+"""What the config says about the model, and which shipped weights an image gets when it names none."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.fills.base import FillSpec
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.models.base import find_weights, shipped
-from pipeline.registry import kinds
+from pipeline.models.base import Inpainter, Traits, find_weights, shipped
+from pipeline.registry import kinds, load
 
-FORCED_MODELS = {"identity", "constant"}
-"""Models of the tests: they replace the restoration instead of competing in it."""
+_NETWORK = "autoencoder"
+"""Kind of a model when the config names none."""
 
 
-def weights_of(kind: str | None, name: str, source: Source) -> Path | None:
-    """Return the weights file of a model section: the one it names, or the shipped one for the kind of image.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """What the config says about the model, and what follows from it."""
 
-    Raises:
-        ConfigError: no such name or file.
-        SourceError: the image cannot be read.
-    """
-    if kind is not None and (kind in FORCED_MODELS or kind not in kinds("models")):
-        return None
-    if name != "auto":
-        return find_weights(name)
-    return find_weights(auto_weights(source))
+    kind: str | None = None
+    """Part of `models` or `fills`; None = not said: shipped weights that fit the image."""
+    weights: str = "auto"
+    """`auto`, the name of shipped weights, or a path."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the model or fill."""
+    device: str = "cpu"
+
+    @property
+    def fill(self) -> FillSpec | None:
+        """The classical fill that was chosen instead of a network, else None."""
+        if self.kind is None or self.kind not in kinds("fills") or self.kind in kinds("models"):
+            return None
+        return FillSpec(self.kind, self.options)
+
+    @property
+    def network(self) -> str:
+        """The part of `models` that it is opened by."""
+        return self.kind or _NETWORK
+
+    @property
+    def traits(self) -> Traits:
+        """How the chosen model takes part in a run; those of a network if none was named."""
+        if self.kind is None or self.fill:
+            return Traits()
+        traits: Traits = getattr(load("models", self.kind), "TRAITS", Traits())
+        return traits
+
+    def weights_file(self, source: Source) -> Path | None:
+        """Return the weights file: the one that was named, or the shipped one for the kind of image.
+
+        Raises:
+            ConfigError: no such name or file.
+            SourceError: the image cannot be read.
+        """
+        if self.fill or not self.traits.has_weights:
+            return None
+        return find_weights(auto_weights(source) if self.weights == "auto" else self.weights)
+
+    def open(self, weights: Path | None, ndim: int) -> Inpainter | None:
+        """Open the model for images of `ndim` dimensions; None if a fill was chosen.
+
+        Raises:
+            ConfigError: unknown kind, missing weights or wrong hash.
+            PlanRefused: the device is not there.
+        """
+        if self.fill:
+            return None
+        module = load("models", self.network)
+        model: Inpainter = module.open_model(weights, ndim=ndim, device=self.device, options=self.options)
+        return model
 
 
 HOUNSFIELD = "hounsfield"
 """`suits` of weights for computed tomography."""
-
 _DEFAULT = {2: "optical", 3: "t1"}
-
 _SLICES, _MAX_VALUES = 8, 1 << 24
-
 _AIR, _SOFT = (-1100.0, -850.0), (-200.0, 200.0)
-
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW = 0.01, 0.03, 0.01
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
+from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 
 Array = NDArray[np.float32]
@@ -150,13 +151,14 @@ def _load(weights: Path, card: Card) -> ResidualUNet:
 
 def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:
     """Return network input and statistics of each channel; equal validity shares one distance transform."""
+    depths: dict[int, Array] = {}
+    for channels in alike(patch.valid):
+        depth = depth_channel(patch.valid[channels[0]], patch.spacing)
+        depths |= dict.fromkeys(channels, depth)
     prepared = []
-    depth: Array | None = None
     for c, (values, valid) in enumerate(zip(patch.filled, patch.valid, strict=True)):
-        if depth is None or not np.array_equal(valid, patch.valid[c - 1]):
-            depth = depth_channel(valid, patch.spacing)
         local = local_statistics(values, valid, float(patch.floor[c]))
-        prepared.append((network_input(values, valid, local, depth), local))
+        prepared.append((network_input(values, valid, local, depths[c]), local))
     return prepared
 
 

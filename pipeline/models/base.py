@@ -4,6 +4,7 @@ A model module (its file name is the `kind`) offers::
 
     def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping[str, Any]) -> Inpainter
 
+and, if it is no trained network, `TRAITS`, see `Traits`.
 Models see patches of one constant spatial shape in data units; local normalisation is their own affair.
 
 Weights are a `.safetensors` file with a YAML card of the same stem beside it. The card says what the weights
@@ -58,6 +59,21 @@ class Prediction:
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """How the models of a module take part in a run; without any, as a trained network that the self-test weighs."""
+
+    weighed: bool = True
+    """It competes in the self-test. Else it takes the place of the restoration in every hole, as models do that test
+    the engine."""
+    has_weights: bool = True
+    """It is made from a weights file."""
+    sees_stored: bool = False
+    """Holes show it what the file stores there, not a fill."""
+    absolute: bool = False
+    """What it predicts are stored values: nothing is subtracted from the image before."""
 
 
 class Inpainter(Protocol):

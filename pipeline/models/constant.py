@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.models.base import Patch, Prediction
+from pipeline.models.base import Patch, Prediction, Traits
+
+TRAITS = Traits(weighed=False, has_weights=False, absolute=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.models.base import Patch, Prediction
+from pipeline.models.base import Patch, Prediction, Traits
+from pipeline.numerics.column import column
+
+TRAITS = Traits(weighed=False, has_weights=False, sees_stored=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,5 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
 
 
 def _floor(patch: Patch) -> np.ndarray[Any, np.dtype[np.float32]]:
-    column = patch.floor.reshape((-1,) + (1,) * (patch.filled.ndim - 1))
-    positive = np.maximum(column, np.finfo(np.float32).tiny)
+    positive = np.maximum(column(patch.floor, patch.filled.ndim - 1), np.finfo(np.float32).tiny)
     return np.broadcast_to(positive, patch.filled.shape).astype(np.float32)

@@ -19,11 +19,8 @@ Z90 = 1.645
 """Half width of a two-sided 90 % normal interval in standard errors: the meaning of our uncertainty layer."""
 
 _GROWTH_EXPONENT = 0.25
-
 _MIN_PIXELS = 200
-
 _SMALLEST = 1e-6
-
 # factors fitted on optical scenes of three places and two sensors were 0.8-1.2 in thin holes, rose from 1.0 to 1.3 in
 # wide ones and to 1.4 at edges (16 pixels away); the stored ones lie above them far out, as nothing confirms them
 _STORED = (

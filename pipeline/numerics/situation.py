@@ -14,25 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, uniform_filter
 
+from pipeline.numerics.alike import alike
+
 Field = NDArray[np.float32]
-
 Mask = NDArray[np.bool_]
-
 OpenEdges = Sequence[tuple[bool, bool]]
 
 FAMILIES = ("thin", "deep", "border")
 """Thin: dead pixels, lines, lost slices. Deep: clouds, regions, lesions. Border: nothing observed on the far side."""
-
 _THIN = 2.5
 """Greatest distance to observed pixels, in pixels along any axis, of a hole that is thin all over: a lost slice is thin
 however thick it is."""
-
 _CORE_REACH = (3.0, 5.0)
 """Within the first of these distances, in pixels, from a core deeper than `_THIN` a pixel is deep, beyond the second
 thin."""
-
 _SMOOTH = 5
-
 _MARCH = 48
 
 
@@ -132,13 +128,8 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
     shares = np.zeros((len(FAMILIES), *valid.shape), dtype=np.float32)
     sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
     edges = tuple(open_edges) or ((False, False),) * len(sampling)
-    for c in range(len(valid)):
-        same = next(
-            (k for k in range(c) if np.array_equal(valid[k], valid[c]) and np.array_equal(hole[k], hole[c])), None
-        )
-        if same is not None:
-            distance[c], shares[:, c] = distance[same], shares[:, same]
-        elif not valid[c].any():
+    for c, *others in alike(valid, hole):
+        if not valid[c].any():
             distance[c] = float(np.linalg.norm(valid.shape[1:]))
             shares[1, c] = 1.0
         elif hole[c].any():
@@ -146,6 +137,7 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
         else:
             distance[c] = distance_transform_edt(~valid[c], sampling=sampling)
             shares[1, c] = 1.0
+        distance[others], shares[:, others] = distance[c], shares[:, c : c + 1]
     return Situation(distance=distance, shares=shares)
 
 

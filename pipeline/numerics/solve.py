@@ -25,20 +25,15 @@ from scipy.sparse.linalg import splu
 from threadpoolctl import ThreadpoolController
 
 Columns = NDArray[np.float64]
-
 _Rough = NDArray[np.float32]
 
 TOLERANCE = 1e-8
 """Residual norm over right-hand side norm at which a column counts as solved."""
 
 _COARSEST = 40
-
 _MAX_ITERATIONS = 3000
-
 _DEGREE = 3
-
 _DAMPED_BAND = 20.0
-
 _DIRECT = 60_000
 """Unknowns that are factorised at once: about 6 million factor entries, 75 MB."""
 

@@ -17,11 +17,8 @@ Array = NDArray[np.float32]
 
 CLIP = 6.0
 """Normalised inputs are clipped to +-CLIP: one glint or dead pixel must not swamp a patch."""
-
 _CELL = {2: 8, 3: 4}
-
 _SIGMAS = (18.0, 6.0, 2.0)
-
 _PRIOR = 0.05
 
 

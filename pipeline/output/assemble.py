@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from pipeline.formats.base import Layer, Role, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
-from pipeline.image.workspace import BLOCKS, STATE
 from pipeline.masks.base import NEVER
+from pipeline.numerics.column import column
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
-from pipeline.system.files import sync_folder
+from pipeline.system.files import sync
 
 SUFFIX_ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source")
 
@@ -42,13 +42,12 @@ class Assembler:
     """Pulls finished windows of the three layers of a plan."""
 
     def __init__(self, plan: Plan) -> None:
-        folder = Path(plan.workdir)
         self.plan = plan
         self.source: Source = open_source(plan.source)
-        self.state = zarr.open_array(folder / STATE, mode="r")
-        self._rows = {row[: plan.ndim] for row in plan.blocks}
-        names = ("restored", "uncertainty", "origin") if self._rows else ()
-        self._blocks = {name: zarr.open_array(folder / BLOCKS / name, mode="r") for name in names}
+        self.state = zarr.open_array(plan.work.state, mode="r")
+        self._computed = {block.index for block in plan.blocks}
+        names = ("restored", "uncertainty", "origin") if self._computed else ()
+        self._blocks = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in names}
 
     def restored(self, box: Box) -> NDArray[Any]:
         """Return the restored image over `box`, stored dtype, all channels of the file."""
@@ -69,16 +68,16 @@ class Assembler:
         return self._overlay("origin", base, box)
 
     def _states(self, box: Box) -> NDArray[np.uint8]:
-        return np.asarray(self.state[(slice(None), *box.slices)])[: self.plan.n_state]
+        return np.asarray(self.state[box.at()])[: self.plan.n_state]
 
     def _overlay(self, name: str, base: NDArray[Any], box: Box) -> NDArray[Any]:
-        if not self._rows:
+        if not self._computed:
             return base
         for tile in box.tiles(self.plan.block):
             index = tuple(a // n for a, n in zip(tile.start, self.plan.block, strict=True))
-            if index in self._rows:
-                part = (slice(None), *tile.within(box))
-                base[part] = self._blocks[name][(slice(None), *tile.slices)]
+            if index in self._computed:
+                part = tile.at(of=box)
+                base[part] = self._blocks[name][tile.at()]
         return base
 
 
@@ -91,17 +90,17 @@ def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -
     if plan.space.kind != "volume":
         return uncertainty
     slope = [abs(source.scale_offset[c][0]) for c in plan.channels]
-    return np.asarray(uncertainty * np.asarray(slope, dtype=np.float32).reshape((-1,) + (1,) * plan.ndim))
+    return np.asarray(uncertainty * column(slope, plan.ndim, np.float32))
 
 
 def assemble(
-    plan: Plan, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path, memory_bytes: int
+    assembler: Assembler, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path, memory_bytes: int
 ) -> list[Written]:
     """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
 
     `formats` holds `same` (the format of the input) and `zarr`. `ready` must be on the file system of the results.
     """
-    assembler = Assembler(plan)
+    plan = assembler.plan
     ready.mkdir(parents=True, exist_ok=True)
     options = WriteOptions(scratch=ready, memory_bytes=min(memory_bytes, 512 * 2**20))
     written = []
@@ -125,7 +124,7 @@ def publish(written: Sequence[Written], folder: Path) -> list[Written]:
             shutil.rmtree(final)
         item.path.replace(final)
         moved.append(Written(role=item.role, kind=item.kind, path=final))
-    sync_folder(folder)
+    sync(folder)
     return moved
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputConflict
-from pipeline.image.workspace import BLOCKS
 from pipeline.orders import Order
-from pipeline.system.files import write_atomic
+from pipeline.plan.workdir import WorkFolder, partial
+from pipeline.system.files import write_text
 from pipeline.system.lock import held, locked
 
 
-def work_folder(folder: Path, record: dict[str, Any]) -> Path:
+def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
     """Return where the run of a finished image worked: in its folder, or in `compute.scratch`."""
     scratch = record["config"]["compute"].get("scratch")
-    return Path(scratch) / record["stem"] / ".work" if scratch else folder / ".work"
+    return WorkFolder.of(Path(scratch) / record["stem"] if scratch else folder)
 
 
 def finished_folders(folder: Path) -> list[Path]:
@@ -34,11 +34,11 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
     Raises:
         OutputConflict: the folder holds other results or a run with another config, or cannot be written.
     """
-    request = order.workdir / "request"
-    known = request.read_text().strip() if request.exists() else None
-    occupied = order.folder.is_file() or any(p.name != order.workdir.name for p in order.folder.glob("*"))
+    work = order.work
+    known = work.request.read_text().strip() if work.request.exists() else None
+    occupied = order.folder.is_file() or any(p.name != WorkFolder.NAME for p in order.folder.glob("*"))
     # a run that was refused before it had a plan left nothing that another config could spoil
-    begun = occupied or (order.workdir / "plan.json").exists() or held(order.workdir / "lock")
+    begun = occupied or work.plan.exists() or held(work.lock)
     foreign = begun and known != order.request
     if foreign or overwrite:
         _refuse_to_replace_inputs(order)
@@ -49,12 +49,12 @@ def prepare_folder(order: Order, *, overwrite: bool) -> None:
         )
     try:
         if overwrite and order.folder.exists():
-            with locked(order.workdir / "lock") if order.workdir.exists() else nullcontext():
+            with locked(work.lock) if work.path.exists() else nullcontext():
                 shutil.rmtree(order.folder)
-                shutil.rmtree(order.workdir, ignore_errors=True)
+                shutil.rmtree(work.path, ignore_errors=True)
         order.folder.mkdir(parents=True, exist_ok=True)
-        order.workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(request, order.request + "\n")
+        work.path.mkdir(parents=True, exist_ok=True)
+        write_text(work.request, order.request + "\n")
     except OutputConflict:
         raise
     except OSError as error:
@@ -85,10 +85,10 @@ def finished_record(order: Order) -> dict[str, Any] | None:
 
 def tidy(order: Order) -> None:
     """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
-    if (order.workdir / BLOCKS).exists():
+    work, beside = order.work, WorkFolder.of(order.folder)
+    if work.blocks.exists():
         # renamed first: a store that is only half deleted must not pass for a whole one
-        (order.workdir / BLOCKS).rename(order.workdir / f"{BLOCKS}.partial")
-    for name in (f"{BLOCKS}.partial", "staged"):
-        shutil.rmtree(order.workdir / name, ignore_errors=True)
-    work = order.folder / ".work"
-    shutil.rmtree(work / "ready" if work == order.workdir else work, ignore_errors=True)
+        work.blocks.rename(partial(work.blocks))
+    for path in (partial(work.blocks), work.staged):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(beside.ready if beside == work else beside.path, ignore_errors=True)

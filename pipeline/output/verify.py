@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.blocks.block import blend, hold, one_thread
+from pipeline.blocks.block import blend, one_thread
 from pipeline.blocks.composite import composite
-from pipeline.errors import PipelineError, SourceError
+from pipeline.errors import IntegrityError, SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
-from pipeline.image.workspace import open_workspace
+from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published
 from pipeline.output.folder import work_folder
 from pipeline.plan.plan import Plan, load_plan
@@ -33,11 +33,8 @@ from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.facts import file_facts
 
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
-
 _RECOMPUTED = 3
-
 _HEADER = ("dtype", "channel_names", "nodata", "scale_offset")
-
 _HEADER_ATTRIBUTES = (
     "colorinterp",
     "units",
@@ -52,10 +49,6 @@ _HEADER_ATTRIBUTES = (
 
 _GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
 """Names that readers give to channels without one; they count positions, which a selection of bands changes."""
-
-
-class IntegrityError(PipelineError):
-    """A promise does not hold; nothing was published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +73,17 @@ def verify(folder: Path) -> list[Check]:
     outputs = {o["role"]: o for o in reversed(record["outputs"])}
     checks = [_hashes(folder, record)]
     work = work_folder(folder, record)
-    if not (work / "plan.json").exists():
-        return [
-            *checks,
-            Check(name="P1-P3", held=None, detail=f"{work} is gone: only hashes could be checked"),
-        ]
+    if not work.plan.exists():
+        return [*checks, Check(name="P1-P3", held=None, detail=f"{work.path} is gone: only hashes could be checked")]
     plan = load_plan(work)
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
-    leftover = (work / "staged").exists()
+    leftover = work.staged.exists()
     try:
         return checks + _checks(folder, plan, outputs, record)
     finally:
         if not leftover:
-            shutil.rmtree(work / "staged", ignore_errors=True)
+            shutil.rmtree(work.staged, ignore_errors=True)
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
@@ -107,13 +97,12 @@ def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str,
     ]
 
 
-def quick_check(plan: Plan, written: Sequence[Written]) -> None:
+def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
     """Check P1 before anything is published.
 
     Raises:
         IntegrityError: an observed pixel or the header differs; a bug, please report it.
     """
-    source = open_source(plan.source)
     for kind in {w.kind for w in written}:
         layers = {w.role: _open(plan, w.path, w.role, kind) for w in written if w.kind == kind}
         checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
@@ -186,17 +175,17 @@ def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source
     """Compute some patches again as blocks of their own and compare with the published bytes."""
     if not plan.blocks:
         return Check(name="P3 recomputed", held=True, detail="no holes, nothing to compute")
-    space = open_workspace(plan.workdir, plan.digest)
+    workspace = open_workspace(plan.workdir, plan.digest)
+    image = workspace.image
     different = compared = 0
     with threadpool_limits(limits=1):
         one_thread(plan)
-        for box in _sample_boxes(plan):
-            held = hold(space, plan.read_box(box))
-            state = held.state[(slice(None), *box.within(held.box))]
-            layers = composite(plan, space.source.read(box), state, blend(space, held, box))
+        for box in _sample_boxes(workspace):
+            pixels = image.read(plan.read_box(box))
+            layers = composite(plan, image.source.read(box), pixels.states_of(box), blend(workspace, pixels, box))
             different += int((_bits(layers["restored"]) != _bits(restored.read(box))).sum())
             different += int((layers["origin"] != origin.read(box)).sum())
-            sigma = as_published(layers["uncertainty"], plan, space.source)
+            sigma = as_published(layers["uncertainty"], plan, image.source)
             different += int((_bits(sigma) != _bits(uncertainty.read(box))).sum())
             compared += box.size
     return Check(
@@ -206,14 +195,14 @@ def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source
     )
 
 
-def _sample_boxes(plan: Plan) -> Iterator[Box]:
+def _sample_boxes(workspace: Workspace) -> Iterator[Box]:
     """Windows of half a patch in blocks spread over the plan; never the run's own blocks."""
+    plan = workspace.plan
     size = tuple(max(1, p // 2) for p in plan.lattice.patch)
     step = max(1, len(plan.blocks) // _RECOMPUTED)
-    workspace = open_workspace(plan.workdir, plan.digest)
     for block in range(0, len(plan.blocks), step)[:_RECOMPUTED]:
         for box in plan.block_box(block).tiles(size):
-            if (workspace.read_state(box) == 1).any():
+            if workspace.image.holes(box).any():
                 yield box
                 break
 

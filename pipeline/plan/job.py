@@ -4,46 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask
+from pipeline.models._choice import ModelChoice
 from pipeline.plan.refs import GuideRef, SourceRef
+from pipeline.plan.workdir import WorkFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One image to restore, as the config asks for it.
 
-    Attributes:
-        workdir: folder for the survey's arrays.
-        source: the image.
-        open_mask: makes the mask from the (staged) source.
-        guides: references and auxiliaries.
-        model: kind, weights file, options and device; None = find shipped weights, then decide by self-test.
-        patch, overlap: per axis, or None for the default.
-        block: per axis, or None to choose by memory.
-        batch: patches a forward pass.
-        memory_bytes: bound of one worker.
-        refuse_above: see `Plan`.
-        seed: of every random draw.
-        config: hash-relevant part of the config.
+    Every field but `work` and `memory_bytes` may change the result or how it is cut into blocks.
     """
 
-    workdir: Path
+    work: WorkFolder
+    """Where the survey puts its arrays."""
     source: SourceRef
+    """The image."""
     open_mask: Callable[[Source], Mask]
+    """Makes the mask from the (staged) source."""
     guides: tuple[GuideRef, ...] = ()
-    model_kind: str | None = None
-    model_weights: str = "auto"
-    model_options: dict[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
+    """References, then auxiliaries."""
+    model: ModelChoice = field(default_factory=ModelChoice)
+    """Network or fill that was asked for."""
     patch: tuple[int, ...] | None = None
+    """Extent of a patch on each axis; None = the default."""
     overlap: tuple[int, ...] | None = None
+    """Patch minus stride on each axis; None = a quarter of the patch."""
     block: tuple[int, ...] | None = None
+    """Extent of a block on each axis; None = chosen by memory."""
     batch: int = 1
+    """Patches of a block that are prepared together before the network sees them."""
     memory_bytes: int = 4 * 2**30
+    """Bound of one worker."""
     refuse_above: float | None = None
+    """See `Plan`."""
     seed: int = 0
+    """Of every random draw."""
     config: dict[str, Any] = field(default_factory=dict)
+    """Part of the resolved config, and hashes of the inputs, that the result depends on."""

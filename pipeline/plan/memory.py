@@ -18,16 +18,12 @@ from pipeline.plan.plan import Plan
 
 _BASE_BYTES = 450 * 2**20
 """Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
-
 _ACTIVATION_BYTES = {2: 900, 3: 700}
 """Network activations per patch pixel and channel in flight, bytes (measured on the shipped autoencoders)."""
-
 _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
-
 _COARSE_BYTES = 24
 """Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
-
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 

@@ -12,21 +12,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
 from pipeline.errors import OutputConflict
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
 from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
+from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
-from pipeline.system.files import write_atomic
+from pipeline.system.files import write_text
 
 PLAN_VERSION = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRow:
+    """One block of a plan; in JSON a flat list `[*index, holes, patches]`."""
+
+    index: tuple[int, ...]
+    """Position in the grid of blocks."""
+    holes: int
+    """Its hole pixels, over all restored channels."""
+    patches: int
+    """Patches that run for it."""
+
+    @classmethod
+    def of(cls, row: Any) -> BlockRow:
+        """Return the block of a flat list."""
+        if isinstance(row, BlockRow):
+            return row
+        *index, holes, patches = row
+        return cls(index=tuple(index), holes=holes, patches=patches)
+
+    @property
+    def flat(self) -> list[int]:
+        """The numbers as a flat list."""
+        return [*self.index, self.holes, self.patches]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +78,8 @@ class Plan:
         spacing: step per axis for fills and distances (1 for rasters, mm for volumes).
         guess_factor: size of a cell of the survey's coarse fill in pixels; 1 = the exact base fill.
         block: spatial extent of a block.
-        batch: patches a forward pass.
-        blocks: `(n, ndim + 2)` integers: grid position of each block with holes, its hole pixels, its patches.
+        batch: patches of a block that are prepared together before the network sees them.
+        blocks: the blocks with holes.
         survey_sha256: hash of the survey's arrays.
         config: hash-relevant part of the resolved config.
     """
@@ -78,9 +104,14 @@ class Plan:
     guess_factor: int
     block: tuple[int, ...]
     batch: int = 1
-    blocks: tuple[tuple[int, ...], ...] = ()
+    blocks: tuple[Annotated[BlockRow, BeforeValidator(BlockRow.of), PlainSerializer(lambda row: row.flat)], ...] = ()
     survey_sha256: str = ""
     config: dict[str, Any]
+
+    @property
+    def work(self) -> WorkFolder:
+        """The work folder, with the names of what lies in it."""
+        return WorkFolder(Path(self.workdir))
 
     @property
     def ndim(self) -> int:
@@ -90,12 +121,12 @@ class Plan:
     @property
     def n_holes(self) -> int:
         """Hole pixels, counted over all restored channels."""
-        return sum(b[self.ndim] for b in self.blocks)
+        return sum(block.holes for block in self.blocks)
 
     @property
     def forwards(self) -> int:
         """Patches computed in all, seams of blocks counted in every block that needs them."""
-        return sum(b[self.ndim + 1] for b in self.blocks)
+        return sum(block.patches for block in self.blocks)
 
     @cached_property
     def key(self) -> str:
@@ -113,12 +144,12 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """Hash of the whole plan but for the folder it lives in."""
-        return _hash({"key": self.key, "block": self.block, "batch": self.batch, "blocks": self.blocks})
+        rows = [block.flat for block in self.blocks]
+        return _hash({"key": self.key, "block": self.block, "batch": self.batch, "blocks": rows})
 
     def block_box(self, block: int) -> Box:
         """Return the write box of block `block`, clipped to the image."""
-        index = self.blocks[block][: self.ndim]
-        start = tuple(i * n for i, n in zip(index, self.block, strict=True))
+        start = tuple(i * n for i, n in zip(self.blocks[block].index, self.block, strict=True))
         stop = tuple(a + n for a, n in zip(start, self.block, strict=True))
         return Box(start, stop) & Box.whole(self.space.shape)
 
@@ -128,30 +159,29 @@ class Plan:
         return box.grow(reach) & Box.whole(self.space.shape)
 
     def save(self) -> Path:
-        """Write `plan.json` atomically into the work folder and return its path."""
-        path = Path(self.workdir) / "plan.json"
-        write_atomic(path, json.dumps(_json(self), sort_keys=True))
-        return path
+        """Write `plan.json` into the work folder, whole or not at all, and return its path."""
+        write_text(self.work.plan, json.dumps(_json(self), sort_keys=True))
+        return self.work.plan
 
 
-def load_plan(workdir: Path) -> Plan:
+def load_plan(work: WorkFolder) -> Plan:
     """Read the plan of a work folder.
 
     Raises:
         OutputConflict: it was written by another version of the program.
     """
-    facts = json.loads((workdir / "plan.json").read_text())
+    facts = json.loads(work.plan.read_text())
     if facts.get("version") != PLAN_VERSION:
         raise OutputConflict(
-            f"{workdir / 'plan.json'} has plan version {facts.get('version')}, this program writes "
+            f"{work.plan} has plan version {facts.get('version')}, this program writes "
             f"{PLAN_VERSION}; run again with --overwrite to start afresh"
         )
-    facts["workdir"] = str(workdir)
+    facts["workdir"] = str(work.path)
     try:
         return _adapter().validate_python(facts)
     except ValidationError as error:
         raise OutputConflict(
-            f"{workdir / 'plan.json'} was written by another version of this program ({error.errors()[0]['loc']}); "
+            f"{work.plan} was written by another version of this program ({error.errors()[0]['loc']}); "
             "run again with --overwrite to start afresh"
         ) from None
 

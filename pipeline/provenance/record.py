@@ -14,7 +14,6 @@ from pipeline.restore.codes import source_name
 from pipeline.system.facts import hardware, peak_rss_bytes, software
 
 RECORD_VERSION = 1
-
 DISCLAIMER = (
     "Restored pixels are estimates for analysis, not observations. This software is not a medical device and its "
     "results must not be used for diagnosis."

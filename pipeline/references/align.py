@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.numerics.column import column
 from pipeline.references.ridge import Field, Ridge, cauchy, fit_ridge
 
 _STEPS = 4
@@ -95,14 +96,14 @@ def _equations(pairs: Sequence[Pair], ridge: Ridge, unit: Field, offset: Field) 
     """Return normal matrix, right side and mean squared misfit of one step at `offset`."""
     ndim = len(offset)
     normal, right, total, count = np.zeros((ndim, ndim)), np.zeros(ndim), 0.0, 1e-30
-    column = (-1,) + (1,) * ndim
+    width = column(unit, ndim)
     for pair in pairs:
         reference, seen = aligned(pair.reference, pair.seen, offset.tolist())
         use = ndimage.binary_erosion(pair.known & seen, iterations=_RINGING)
         if not use.any():
             continue
-        predicted = _details(ridge(reference) / unit.reshape(column), seen)
-        observed = _details(pair.target.astype(np.float64) / unit.reshape(column), pair.known)
+        predicted = _details(ridge(reference) / width, seen)
+        observed = _details(pair.target.astype(np.float64) / width, pair.known)
         error = (observed - predicted)[:, use]
         squared = (error**2).mean(axis=0)
         weight = cauchy(squared / max(float(np.median(squared)), 1e-30))

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import ndtri
 
+from pipeline.numerics.column import column
+
 BLURS = (1.0, 3.0)
 """Widths of the blurred copies of the bands, in steps of the finest axis."""
 WAVES = 128
@@ -47,8 +49,7 @@ def context(reference: NDArray[np.float32], seen: NDArray[np.bool_], spacing: Se
 
 def standardised(part: NDArray[np.float32], centre: Sequence[float], scale: Sequence[float]) -> NDArray[np.float32]:
     """Return `(part - centre) / scale` along the first axis, clipped."""
-    column = (-1,) + (1,) * (part.ndim - 1)
-    middle, width = (np.asarray(v, dtype=np.float64).reshape(column) for v in (centre, scale))
+    middle, width = (column(v, part.ndim - 1, np.float64) for v in (centre, scale))
     result: NDArray[np.float32] = np.clip((part - middle) / width, -_FAR, _FAR).astype(np.float32)
     return result
 
@@ -59,7 +60,7 @@ def with_waves(z: NDArray[np.float32], waves: int) -> NDArray[np.float32]:
         return z
     projection, phase = _projections(len(z))
     angle = np.einsum("wm,m...->w...", projection[:waves], z)
-    angle += phase[:waves].reshape(-1, *(1,) * (z.ndim - 1))
+    angle += column(phase[:waves], z.ndim - 1)
     return np.concatenate([z, np.cos(angle, out=angle)])
 
 

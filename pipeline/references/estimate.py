@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.fills.base import Window
+from pipeline.numerics.column import column
 from pipeline.references.align import aligned
 from pipeline.references.context import context
 from pipeline.references.guided import interpolate
@@ -106,7 +107,7 @@ def _channel_estimates(
     scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)
-    for channels in _alike(window):
+    for channels in window.hole_groups:
         common, hole = window.valid[channels[0]] & seen, window.hole[channels[0]] & seen
         if not (common.any() and hole.any()):
             continue
@@ -114,7 +115,7 @@ def _channel_estimates(
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
         rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
         estimate[channels] = fit.values + rest
-        optimism = np.array(relation.optimism)[channels].reshape(-1, *(1,) * hole.ndim)
+        optimism = column(np.array(relation.optimism)[channels], hole.ndim)
         said_to_be_worse = optimism * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
         reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     return estimate, reliability
@@ -135,22 +136,6 @@ def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float])
         level[k] = blurred / np.where(hole, share, 1.0)
     result: NDArray[np.float32] = np.where(hole, 1.0 / (1.0 + np.exp(2.0 * level)), 0.0).astype(np.float32)
     return result
-
-
-def _alike(window: Window) -> list[list[int]]:
-    """Return the channels with holes, grouped by equal masks."""
-    groups: list[list[int]] = []
-    for k in np.flatnonzero(window.hole.any(axis=tuple(range(1, window.hole.ndim)))):
-        for group in groups:
-            first = group[0]
-            if np.array_equal(window.hole[k], window.hole[first]) and np.array_equal(
-                window.valid[k], window.valid[first]
-            ):
-                group.append(int(k))
-                break
-        else:
-            groups.append([int(k)])
-    return groups
 
 
 def _check_shapes(
@@ -176,7 +161,7 @@ def _check_shapes(
 
 def _bounded(estimate: NDArray[np.float32], ridge: Ridge, base: NDArray[np.float32]) -> NDArray[np.float32]:
     """Clip to the robust range of each target band widened by `_WIDER`, or to the base fill beyond it."""
-    low, high = (np.array(v, dtype=np.float32).reshape(-1, *(1,) * (base.ndim - 1)) for v in (ridge.low, ridge.high))
+    low, high = (column(v, base.ndim - 1, np.float32) for v in (ridge.low, ridge.high))
     slack = _WIDER * (high - low)
     clipped: NDArray[np.float32] = np.clip(estimate, np.minimum(low - slack, base), np.maximum(high + slack, base))
     return clipped

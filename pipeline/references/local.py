@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.numerics.column import column
+
 Field = NDArray[np.float64]
 
 _OUTLIER = 2.0
@@ -55,7 +57,7 @@ def local_fit(
     """
     prediction, expected = said
     error = np.where(common, observed - prediction, 0.0)
-    unit = np.maximum(error[:, common].std(axis=1), 1e-30).reshape(-1, *(1,) * common.ndim)
+    unit = column(np.maximum(error[:, common].std(axis=1), 1e-30), common.ndim)
     misfit = ((error / unit) ** 2).mean(axis=0)
     weight = common / (1.0 + misfit / (_OUTLIER**2 * max(float(np.median(misfit[common])), 1e-12)))
     values = prediction + unit * _ridge(error / unit, guide.astype(np.float64), weight, scales)

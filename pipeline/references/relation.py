@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.column import column
 from pipeline.references.context import WAVES, standardised, with_waves
 from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_ridge, regress
 
@@ -64,9 +65,9 @@ class Relation:
     def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
         """Return the predicted image and the expected squared misfit, float64 `(c, *spatial)` each."""
         linear = self.ridge(context)
-        column = (-1,) + (1,) * (context.ndim - 1)
+        ndim = context.ndim - 1
         if not self.correction:
-            misfit = np.exp(np.asarray(self.typical).reshape(column))
+            misfit = np.exp(column(self.typical, ndim))
             return linear, np.broadcast_to(misfit, linear.shape)
         heads = np.asarray(self.correction + self.doubt, dtype=np.float32)
         waves = heads.shape[1] - len(self.centre)
@@ -78,10 +79,9 @@ class Relation:
             said[:, part] = np.einsum("hf,fn->hn", heads, features)
         said = said.reshape(-1, *context.shape[1:])
         bands = len(linear)
-        correction = said[:bands] + np.asarray(self.shift).reshape(column)
-        doubt = said[bands:] + np.asarray(self.typical).reshape(column)
-        low, high = (np.asarray(edge).reshape(column) for edge in (self.mildest, self.worst))
-        return linear + correction, np.exp(np.clip(doubt, low, high))
+        correction = said[:bands] + column(self.shift, ndim)
+        doubt = said[bands:] + column(self.typical, ndim)
+        return linear + correction, np.exp(np.clip(doubt, column(self.mildest, ndim), column(self.worst, ndim)))
 
     def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the principal components of standardised bands, `(q, *spatial)`; mean variance a band is 1."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.column import column
+
 Field = NDArray[np.float64]
 
 _ENOUGH = 32
@@ -44,8 +46,7 @@ class Ridge:
         """Map `(c_ref, *spatial)` to float64 `(c, *spatial)`; non-finite input counts as 0."""
         clean = np.where(np.isfinite(reference), reference, 0.0).astype(np.float64)
         mapped: Field = np.einsum("ij,j...->i...", np.array(self.matrix), clean)
-        shift: Field = np.array(self.offset).reshape(-1, *(1,) * (clean.ndim - 1))
-        return mapped + shift
+        return np.asarray(mapped + column(self.offset, clean.ndim - 1))
 
     def to_json(self) -> str:
         """Return the map as JSON text; `from_json` restores it exactly."""

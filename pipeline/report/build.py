@@ -15,6 +15,7 @@ from pipeline.image.open import open_source
 from pipeline.masks.base import FILL
 from pipeline.plan.plan import Plan
 from pipeline.report.panels import Panel, Pulls, overview, panels, rgb_channels
+from pipeline.system.files import write_text
 
 
 def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
@@ -27,7 +28,7 @@ def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
     template = environment.get_template("report.html.j2")
     html = template.render(record=record, verdict=verdict(record), views=pictures(plan, record, folder))
     path = folder / "report.html"
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
     return path
 
 
@@ -58,7 +59,7 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
     source = open_source(plan.source)
     opened = {role: open_any(str(path)) for role, path in paths.items()}
     # gz volumes are read plane by plane: inflate them once
-    staged = {role: image.stage(Path(plan.workdir) / "staged") for role, image in opened.items()}
+    staged = {role: image.stage(plan.work.staged) for role, image in opened.items()}
     pulls = Pulls(
         before=lambda box: source.read(box)[list(plan.channels)],
         after=lambda box: staged["restored"].read(box)[list(plan.channels)],
@@ -77,10 +78,10 @@ def _busiest(plan: Plan) -> int:
         return 0
     import zarr
 
-    state = zarr.open_array(Path(plan.workdir) / "state.zarr", mode="r")
+    state = zarr.open_array(plan.work.state, mode="r")
     counts = np.zeros(state.shape[0], dtype=np.int64)
     for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):
-        part = np.asarray(state[(slice(None), *box.slices)]) == FILL
+        part = np.asarray(state[box.at()]) == FILL
         counts += part.reshape(len(counts), -1).sum(axis=1)
     return int(np.argmax(counts))
 
@@ -89,7 +90,7 @@ def _largest_hole(plan: Plan, pulls: Pulls, channels: list[int]) -> tuple[tuple[
     """Return a hole pixel deep inside the block with most holes, and the 98th percentile of the uncertainty shown."""
     from scipy.ndimage import distance_transform_edt
 
-    block = max(range(len(plan.blocks)), key=lambda b: plan.blocks[b][plan.ndim])
+    block = max(range(len(plan.blocks)), key=lambda b: plan.blocks[b].holes)
     box = plan.block_box(block)
     box = Box(box.start, tuple(min(b, a + 1024) for a, b in zip(box.start, box.stop, strict=True)))
     origin = pulls.origin(box)

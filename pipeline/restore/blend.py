@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.column import column
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Draft
 
@@ -41,8 +42,7 @@ def mix(mean: NDArray[np.float32], proposal: NDArray[np.float32], weight: NDArra
 
 def typical_scale(recipe: Recipe, like: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the recipe's scale of the whole image, one value a channel, in the shape of `like` `(c, *spatial)`."""
-    column = np.asarray(recipe.typical, dtype=np.float32).reshape((-1,) + (1,) * (like.ndim - 1))
-    return np.broadcast_to(column, like.shape).copy()
+    return np.broadcast_to(column(recipe.typical, like.ndim - 1, np.float32), like.shape).copy()
 
 
 def floors(recipe: Recipe) -> NDArray[np.float32]:

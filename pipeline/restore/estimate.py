@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter
+from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_statistics
 from pipeline.references.consult import compared, consult
@@ -121,9 +122,7 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
 def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
     """Clip the mean to the limits and turn the raw standard error into a calibrated one."""
     window, place = task.window, draft.place
-    column = (-1,) + (1,) * (draft.mean.ndim - 1)
-    low = np.asarray(recipe.low, dtype=np.float32).reshape(column)
-    high = np.asarray(recipe.high, dtype=np.float32).reshape(column)
+    low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     raw = _faded(recipe, task, place, raw)
     return Estimate(
         mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),

@@ -12,6 +12,9 @@ from pipeline.references.relation import Relation
 from pipeline.references.reliance import Reliance
 from pipeline.references.siblings import Siblings
 
+STORED = "stored"
+"""Marker instead of a base fill: holes keep what the file stores there, for a model that must change nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -55,6 +58,11 @@ class Recipe:
     def fills(self) -> tuple[FillSpec, FillSpec, FillSpec]:
         """Return the base fill of each family, in the order of `FAMILIES`."""
         return self.thin_fill or self.fill, self.fill, self.border_fill or self.fill
+
+    @property
+    def sees_stored(self) -> bool:
+        """Return True if holes keep what the file stores there."""
+        return self.fill.kind == STORED
 
     @property
     def network_weight(self) -> float:

@@ -9,13 +9,10 @@ import numpy as np
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec
 from pipeline.image.scene import Scene
-from pipeline.image.workspace import STORED
-from pipeline.models._choice import FORCED_MODELS
 from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
-from pipeline.registry import kinds
-from pipeline.restore.recipe import Recipe
+from pipeline.restore.recipe import STORED, Recipe
 from pipeline.selftest.guides import FittedGuide, relations
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
@@ -32,10 +29,10 @@ _WIDEST = 3e38
 def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose."""
     start = draft(scene)
-    kind = scene.job.model_kind
-    if kind in FORCED_MODELS:
+    choice = scene.job.model
+    if not choice.traits.weighed:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
-        return Verdict(recipe=wide, note=f"model {kind}: no self-test")
+        return Verdict(recipe=wide, note=f"model {choice.kind}: no self-test")
     labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
     guides = [
         FittedGuide(label=label, relation=relation) for label, relation in zip(labels, relations(scene), strict=False)
@@ -45,7 +42,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     tests = test_windows(scene, shapes.depth, rng)
     placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
-    forced = kind in kinds("fills")
+    forced = choice.fill is not None
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
@@ -72,12 +69,9 @@ def draft(scene: Scene) -> Recipe:
     floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
     floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
-    kind = scene.job.model_kind
-    fill = FillSpec(STORED) if kind == "identity" else fills[0]
-    if kind in kinds("fills") and kind not in kinds("models"):
-        fill = FillSpec(str(kind), scene.job.model_options)
+    choice = scene.job.model
     return Recipe(
-        fill=fill,
+        fill=FillSpec(STORED) if choice.traits.sees_stored else choice.fill or fills[0],
         floor=tuple(float(v) for v in floor),
         # p1 to p99 spans 4.65 standard deviations of a normal distribution
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),

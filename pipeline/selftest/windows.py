@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
-from pipeline.masks.base import FILL
 from pipeline.selftest.shapes import Mask, Shapes, Sides, collect
 
 _PLACEMENTS = 6
@@ -68,7 +67,7 @@ def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.rand
     found = []
     for cell in cells:
         box = Box(tuple(int(c) * edge for c in cell), tuple((int(c) + 1) * edge for c in cell)) & whole
-        hole = (np.asarray(scene.state[(slice(None), *box.slices)]) == FILL).any(axis=0)
+        hole = scene.image.holes(box).any(axis=0)
         pixel = np.argwhere(hole)[0] + box.start
         found.append([max(s for s in line if s <= p) for line, p in zip(starts, pixel, strict=True)])
     return np.asarray(found, dtype=np.int64)
@@ -85,6 +84,6 @@ def draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.rand
 
 def _pattern(scene: Scene, box: Box) -> tuple[Mask, Sides]:
     """Return the holes of a window, and at which of its sides the image ends."""
-    planes: Mask = np.asarray(scene.state[(slice(None), *box.slices)]) == FILL
+    planes = scene.image.holes(box)
     shape = scene.source.space.shape
     return planes, tuple((a == 0, b == n) for a, b, n in zip(box.start, box.stop, shape, strict=True))

@@ -19,17 +19,15 @@ from pipeline.geometry.box import Box
 from pipeline.image.open import centred
 from pipeline.image.scan import SCAN_EXTENT
 from pipeline.image.scene import Scene
-from pipeline.image.workspace import GUESS, STORED
 from pipeline.masks.base import KEEP, NEVER
 from pipeline.plan.memory import check_survey
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
+from pipeline.system.files import replacing
 
 _MAX_EXACT_VALUES = 16_000_000
-
 _MAX_COARSE_VALUES = 4_000_000
 """A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
-
 _MAX_UNKNOWNS = 800_000
 
 
@@ -38,19 +36,23 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
 
     At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
     """
-    job, ndim = scene.job, scene.source.space.ndim
-    if recipe.fill.kind == STORED:
-        np.save(job.workdir / GUESS, np.zeros((len(scene.channels),) + (1,) * ndim, dtype=np.float32))
-        return max(scene.source.space.shape), ""
+    image = scene.image
+    if recipe.sees_stored:
+        _save(scene, np.zeros((len(image.channels),) + (1,) * scene.ndim, dtype=np.float32))
+        return max(scene.shape), ""
     factor = coarse_factor(scene)
-    mean, valid, usable = coarse_values(scene.source, scene.state, scene.channels, scene.values.centre, factor)
-    window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=scene.spacing)
+    mean, valid, usable = coarse_values(image.source, image.state, image.channels, image.centre, factor)
+    window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=image.spacing)
     if factor > 1:
-        recipe = replace(recipe, fill=default_fills(ndim, scene.spacing)[0], thin_fill=None, border_fill=None)
+        recipe = replace(recipe, fill=default_fills(scene.ndim, image.spacing)[0], thin_fill=None, border_fill=None)
     guess = base_fill(recipe, window, where(window))
-    path = job.workdir / GUESS
-    np.save(path, guess)
+    _save(scene, guess)
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()
+
+
+def _save(scene: Scene, values: NDArray[np.float32]) -> None:
+    with replacing(scene.job.work.coarse) as partial, partial.open("wb") as file:
+        np.save(file, values)
 
 
 def coarse_factor(scene: Scene) -> int:
@@ -59,8 +61,8 @@ def coarse_factor(scene: Scene) -> int:
     Raises:
         PlanRefused: even that does not fit the memory.
     """
-    ndim = scene.source.space.ndim
-    n_values = len(scene.channels) * math.prod(scene.source.space.shape)
+    ndim = scene.ndim
+    n_values = len(scene.image.channels) * math.prod(scene.shape)
     factor = 1
     if n_values > _MAX_EXACT_VALUES or scene.states.holes > _MAX_UNKNOWNS:
         factor = 2
@@ -88,7 +90,7 @@ def coarse_values(
     seen = np.zeros((state.shape[0], *cells), dtype=np.int32)
     usable = np.zeros((state.shape[0], *cells), dtype=np.bool_)
     for box in _aligned_tiles(shape, factor):
-        states = np.asarray(state[(slice(None), *box.slices)])
+        states = np.asarray(state[box.at()])
         valid = states == KEEP
         stored = source.read(box)[list(channels)]
         values = centred(stored, centre, np.broadcast_to(valid, stored.shape))

@@ -10,25 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import zarr
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
-from pipeline.fills._candidates import default_fills
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.image.open import open_source
 from pipeline.image.scan import StateScan
-from pipeline.image.scene import Clock, Scene, lattice_of, open_scene, restorable
-from pipeline.image.workspace import GUESS
-from pipeline.masks.base import FILL
-from pipeline.models._choice import weights_of
+from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.models.base import Inpainter
 from pipeline.plan.job import Job
 from pipeline.plan.memory import auto_block, check_fits
-from pipeline.plan.plan import Plan, patches_with_holes
+from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
-from pipeline.registry import kinds, load
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.setup import draft, self_test
 from pipeline.selftest.verdict import Verdict
@@ -84,14 +77,14 @@ def survey(job: Job) -> Survey:
     clock = Clock()
     with threadpool_limits(limits=1):
         scene, notices = open_scene(job, clock)
-        if scene is None:
-            return _nothing_to_do(job, notices, clock)
+        if scene.states.holes == 0:
+            return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
         verdict = self_test(scene, model)
         clock.lap("self-test")
         factor, digest = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
-        plan = _plan(scene, verdict, model_ref, factor, digest)
+        plan = _plan(scene, verdict.recipe, model_ref, factor, digest)
         clock.lap("plan")
         touching = _patches_touching_holes(scene)
     return Survey(
@@ -108,19 +101,24 @@ def survey(job: Job) -> Survey:
 def outline(job: Job) -> Survey:
     """Return the plan of a job without the self-test and the fill: counts, memory and disk, no value computed.
 
-    The digest of such a plan is that of no run: it holds the default recipe.
+    The digest of such a plan is that of no run: it holds the recipe from before the self-test.
 
     Raises:
         SourceError, ConfigError, PlanRefused: as `survey`.
     """
     clock = Clock()
     scene, notices = open_scene(job, clock)
-    if scene is None:
-        return _nothing_to_do(job, notices, clock)
-    model, model_ref = find_model(job, scene.source)
-    factor = coarse_factor(scene)
+    return _outlined(scene, notices, clock)
+
+
+def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
+    """Return what is known without computing a value; all there is to know of an image without holes."""
+    model, model_ref, factor = None, None, 1
+    if scene.states.holes:
+        model, model_ref = find_model(scene.job, scene.source)
+        factor = coarse_factor(scene)
     return Survey(
-        plan=_plan(scene, Verdict(recipe=draft(scene)), model_ref, factor, ""),
+        plan=_plan(scene, draft(scene), model_ref, factor, ""),
         verdict=None,
         states=scene.states,
         patches_touching_holes=_patches_touching_holes(scene),
@@ -137,49 +135,46 @@ def find_model(job: Job, source: Source) -> tuple[Inpainter | None, ModelRef | N
         ConfigError: unknown kind, missing weights or wrong hash.
         PlanRefused: the device is not there.
     """
-    kind = job.model_kind or "autoencoder"
-    if kind in kinds("fills") and kind not in kinds("models"):
-        return None, None
-    weights = weights_of(kind, job.model_weights, source)
+    choice = job.model
+    weights = choice.weights_file(source)
     if weights is not None:
         import torch
 
         # sums over threads would make the self-test depend on the machine
         torch.set_num_threads(1)
-    model: Inpainter = load("models", kind).open_model(
-        weights, ndim=source.space.ndim, device=job.device, options=job.model_options
-    )
+    model = choice.open(weights, source.space.ndim)
+    if model is None:
+        return None, None
     ref = ModelRef(
-        kind=kind,
+        kind=choice.network,
         weights=str(weights) if weights else None,
         sha256=model.sha256,
-        options=job.model_options,
-        device=job.device,
+        options=choice.options,
+        device=choice.device,
     )
     return model, ref
 
 
-def _plan(scene: Scene, verdict: Verdict, model: ModelRef | None, factor: int, digest: str) -> Plan:
-    job, source = scene.job, scene.source
-    channels = scene.channels
+def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, digest: str) -> Plan:
+    job, source, channels = scene.job, scene.source, scene.image.channels
     nodata = tuple(source.nodata[c] for c in channels)
     plan = Plan(
-        workdir=str(job.workdir),
+        workdir=str(job.work.path),
         source=job.source,
         guides=job.guides,
         model=model,
-        recipe=verdict.recipe,
+        recipe=recipe,
         space=source.space,
         channels=channels,
         n_state=scene.states.n_state,
         dtype=source.dtype.newbyteorder("=").str,
         nodata=nodata,
         refused=_refused(job, source, channels, nodata),
-        centre=scene.values.centre,
+        centre=scene.image.centre,
         spread=tuple(float(v) for v in scene.values.spread),
         refuse_above=job.refuse_above,
         lattice=scene.lattice,
-        spacing=scene.spacing,
+        spacing=scene.image.spacing,
         guess_factor=factor,
         block=job.block or scene.lattice.patch,
         batch=job.batch,
@@ -207,15 +202,15 @@ def _refused(
     return nodata
 
 
-def _blocks(scene: Scene, plan: Plan) -> tuple[tuple[int, ...], ...]:
+def _blocks(scene: Scene, plan: Plan) -> tuple[BlockRow, ...]:
     rows = []
     for box in Box.whole(plan.space.shape).tiles(plan.block):
-        hole = np.asarray(np.asarray(scene.state[(slice(None), *box.slices)]) == FILL)
+        hole = scene.image.holes(box)
         n_holes = int(hole.sum()) * (len(plan.channels) // plan.n_state)
         if n_holes:
             n_patches = sum(1 for _ in patches_with_holes(plan.lattice, box, hole))
             index = tuple(a // n for a, n in zip(box.start, plan.block, strict=True))
-            rows.append((*index, n_holes, n_patches))
+            rows.append(BlockRow(index=index, holes=n_holes, patches=n_patches))
     return tuple(rows)
 
 
@@ -223,46 +218,8 @@ def _patches_touching_holes(scene: Scene) -> int:
     """Count the patches of the whole lattice that touch a hole: what one block the size of the image would run."""
     lattice = scene.lattice
     touched = np.zeros(lattice.counts, dtype=np.bool_)
-    for box in Box.whole(lattice.shape).tiles(scene.state.chunks[1:]):
-        hole = np.asarray(np.asarray(scene.state[(slice(None), *box.slices)]) == FILL)
+    for box in Box.whole(lattice.shape).tiles(scene.image.state.chunks[1:]):
+        hole = scene.image.holes(box)
         for index in patches_with_holes(lattice, box, hole):
             touched[index] = True
     return int(touched.sum())
-
-
-def _nothing_to_do(job: Job, notices: list[str], clock: Clock) -> Survey:
-    source = open_source(job.source)
-    ndim, shape = source.space.ndim, source.space.shape
-    channels = restorable(source)
-    zeros = (0.0,) * len(channels)
-    state = zarr.open_array(job.workdir / "state.zarr", mode="r")
-    plan = Plan(
-        workdir=str(job.workdir),
-        source=job.source,
-        recipe=Recipe(fill=default_fills(ndim, (1.0,) * ndim)[0], floor=zeros, typical=zeros, low=zeros, high=zeros),
-        space=source.space,
-        channels=channels,
-        n_state=state.shape[0],
-        dtype=source.dtype.newbyteorder("=").str,
-        nodata=tuple(source.nodata[c] for c in channels),
-        refused=(None,) * len(channels),
-        centre=zeros,
-        spread=zeros,
-        lattice=lattice_of(job, shape),
-        spacing=(1.0,) * ndim,
-        guess_factor=1,
-        block=lattice_of(job, shape).patch,
-        config=job.config,
-    )
-    np.save(job.workdir / GUESS, np.zeros((1,) * (ndim + 1), dtype=np.float32))
-    empty = np.zeros((0,), dtype=np.int64)
-    states = StateScan(n_state=1, holes=0, kept=0, never=0, cell=1, hole_cells=empty, kept_cells=empty)
-    return Survey(
-        plan=plan,
-        verdict=None,
-        states=states,
-        patches_touching_holes=0,
-        model_name="",
-        seconds=clock.seconds,
-        notices=tuple(notices),
-    )

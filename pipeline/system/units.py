@@ -9,15 +9,10 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
 _PIXELS = {"px", "pixel", "pixels", "vx", "voxel", "voxels"}
-
 _METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
-
 _METRES_PER_DEGREE = 40_007_863.0 / 360.0  # WGS 84 meridian circumference
-
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 

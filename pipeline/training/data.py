@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.numerics.statistics import depth_channel, local_statistics, network_input
+from pipeline.system.files import replacing
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig, resolve
 from pipeline.training.log import Pace
@@ -125,7 +124,8 @@ def _cached(
             entries.extend(stored)
             if pace.due():
                 log.info("%d tiles", number)
-        _place(index, json.dumps(entries).encode())
+        with replacing(index, shared=True) as fresh:
+            fresh.write_text(json.dumps(entries), encoding="utf-8")
     rows = json.loads(index.read_text(encoding="utf-8"))
     log.info("%s for %s: %d samples", *said, len(rows))
     return [
@@ -138,13 +138,6 @@ def _cached(
         )
         for r in rows
     ]
-
-
-def _place(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: another training may use the same cache."""
-    own = path.with_suffix(f".{os.getpid()}.part")
-    own.write_bytes(content)
-    own.replace(path)
 
 
 def _named(part: Images | Synthetic) -> str:
@@ -188,9 +181,8 @@ def _store(
             entries.append({"file": path.name, "row": len(planes), **place})
             planes.append(sample)
     if planes:
-        content = io.BytesIO()
-        np.save(content, np.stack(planes))
-        _place(path, content.getvalue())
+        with replacing(path, shared=True) as fresh, fresh.open("wb") as file:
+            np.save(file, np.stack(planes))
     return entries
 
 

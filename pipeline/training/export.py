@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import read_card
+from pipeline.system.files import replacing, write_text
 from pipeline.training.config import Images, Synthetic, TrainingConfig
 from pipeline.training.device import mixed
 
@@ -69,8 +70,9 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
     yaml = YAML()
     yaml.width = 100
     yaml.dump(card, text)
-    _replace(weights, data)
-    _replace(weights.with_suffix(".yaml"), text.getvalue().encode())
+    with replacing(weights) as partial:
+        partial.write_bytes(data)
+    write_text(weights.with_suffix(".yaml"), text.getvalue())
     return weights
 
 
@@ -104,9 +106,3 @@ def _described(part: Images | Synthetic) -> dict[str, Any]:
     if part.zoom != 1:
         described["zoom"] = part.zoom if isinstance(part.zoom, int) else list(part.zoom)
     return described
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline import __version__
 from pipeline.errors import ConfigError, Interrupted
 from pipeline.models._unet import ResidualUNet
+from pipeline.system.files import replacing
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
 from pipeline.training.config import TrainingConfig, read_config
@@ -280,23 +281,22 @@ def _decisive(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _save(state: _State, path: Path, config: TrainingConfig) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    torch.save(
-        {
-            "network": state.network.state_dict(),
-            "average": state.average.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "schedule": state.schedule.state_dict(),
-            "step": state.step,
-            "stale": state.stale,
-            "errors": state.errors,
-            "bests": state.bests,
-            "config": _decisive(config),
-            "arithmetic": _arithmetic(config),
-        },
-        partial,
-    )
-    partial.replace(path)
+    with replacing(path) as partial:
+        torch.save(
+            {
+                "network": state.network.state_dict(),
+                "average": state.average.state_dict(),
+                "optimiser": state.optimiser.state_dict(),
+                "schedule": state.schedule.state_dict(),
+                "step": state.step,
+                "stale": state.stale,
+                "errors": state.errors,
+                "bests": state.bests,
+                "config": _decisive(config),
+                "arithmetic": _arithmetic(config),
+            },
+            partial,
+        )
 
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:

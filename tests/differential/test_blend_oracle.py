@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.blocks.block import hold, process_block
+from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
 from pipeline.geometry.box import Box
 from pipeline.image.workspace import open_workspace
@@ -29,16 +29,16 @@ def _plan(folder: Path, ndim: int, block: int):
     model = {"kind": "autoencoder", "weights": str(tiny_weights(folder, ndim))}
     order = order_of(run_config(folder, image, mask, model=model), f"compute.block={block}", "compute.batch_size=3")
     plan = survey(order.job).plan
-    create_store(plan, order.n_file_channels())
+    create_store(plan, order.n_file_channels)
     plan.save()
     return plan
 
 
 def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return mean, sigma, origin and the sum of weights of all patches, image-sized, no blocks; whole patches only."""
-    space = open_workspace(plan.workdir, plan.digest)
+    workspace = open_workspace(plan.workdir, plan.digest)
     whole = Box.whole(plan.space.shape)
-    held = hold(space, whole)
+    pixels = workspace.image.read(whole)
     shape = (len(plan.channels), *whole.shape)
     mean, sigma, weights = np.zeros(shape), np.zeros(shape), np.zeros(whole.shape)
     origin, strongest = np.full(shape, CLASSICAL, dtype=np.uint8), np.zeros(whole.shape)
@@ -46,10 +46,10 @@ def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         window = plan.lattice.box(index) & whole
         weight = plan.lattice.weights(index, whole)
         weights += weight
-        task = space.task(index, held)
+        task = workspace.task(index, pixels)
         if not task.window.hole.any():
             continue  # a network has nothing to say there
-        (result,) = estimate(plan.recipe, space.model, [task])
+        (result,) = estimate(plan.recipe, workspace.model, [task])
         at = (slice(None), *window.slices)
         mean[at] += weight[window.slices] * result.mean
         sigma[at] += weight[window.slices] * result.sigma

@@ -110,20 +110,20 @@ def test_order_and_interruption_do_not_change_the_result(flat):
     target = config.parent / "out-interrupted"
     settings = (f"output.directory={target}", "compute.block=16")
     order = order_of(config, *settings)
-    (order.workdir / "request").write_text(order.request)
-    (order.workdir / "survey.json").write_text(json.dumps(survey_of(order)))
-    plan = load_plan(order.workdir)
+    order.work.request.write_text(order.request)
+    order.work.survey.write_text(json.dumps(survey_of(order)))
+    plan = load_plan(order.work)
     blocks = list(range(len(plan.blocks)))
     random.Random(4).shuffle(blocks)
     early = blocks[: len(blocks) // 2]
     for block in [*early, early[0]]:
         process_block(plan.workdir, plan.digest, block)
-    with next((order.workdir / journal.FOLDER).iterdir()).open("ab") as stream:
+    with next(order.work.journal.iterdir()).open("ab") as stream:
         stream.write(b'{"block": 3, "pl')
     outcome = command("run", config, "--quiet", *_sets(*settings))
     assert outcome.code == 0, outcome.err
     assert result_hash(target / "image") == expected
-    done = [json.loads(line)["block"] for line in _journal_lines(order.workdir) if line.endswith("}")]
+    done = [json.loads(line)["block"] for line in _journal_lines(order.work.path) if line.endswith("}")]
     assert sorted(done) == sorted([*blocks, early[0]])
 
 

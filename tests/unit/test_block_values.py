@@ -10,13 +10,14 @@ import pytest
 from pipeline.blocks.block import process_block
 from pipeline.blocks.composite import Blended, composite, to_stored
 from pipeline.blocks.store import create_store, store
-from pipeline.errors import OutputConflict
+from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.masks.base import FILL, KEEP, NEVER
-from pipeline.plan.plan import PLAN_VERSION, Plan, load_plan
+from pipeline.plan.plan import PLAN_VERSION, BlockRow, Plan, load_plan
 from pipeline.plan.refs import ModelRef, SourceRef
+from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.restore.recipe import Recipe
 from tests.fake_source import raster_space
@@ -41,7 +42,7 @@ def _plan(folder: str = "nowhere", dtype: str = "uint8", **changes) -> Plan:
         spacing=(1.0, 1.0),
         guess_factor=1,
         block=(2, 2),
-        blocks=((0, 0, 3, 1), (0, 1, 1, 2)),
+        blocks=(BlockRow.of((0, 0, 3, 1)), BlockRow.of((0, 1, 1, 2))),
         config={"seed": 0},
     )
     return replace(plan, **changes)
@@ -121,10 +122,10 @@ def test_blocks_own_their_objects(tmp_path):
     """A block of zeros leaves its objects too, and no object of a neighbour changes."""
     plan = _plan(str(tmp_path))
     create_store(plan, 1)
-    first = store(tmp_path, plan, 0, _layers((2, 2), 0))
+    first = store(plan, 0, _layers((2, 2), 0))
     names = {p: p.read_bytes() for p in tmp_path.rglob("c/0/0/*")}
     assert len(names) == 3
-    second = store(tmp_path, plan, 1, _layers((2, 1), 5))
+    second = store(plan, 1, _layers((2, 1), 5))
     assert {p: p.read_bytes() for p in names} == names
     assert len(list(tmp_path.rglob("c/0/0/*"))) == 6
     assert first["restored"] != second["restored"]
@@ -140,7 +141,7 @@ def test_a_plan_survives_its_file(tmp_path):
     model = ModelRef(kind="constant", weights=None, sha256="x", options={"value": 2.5})
     plan = _plan(str(tmp_path), nodata=(float("nan"),), model=model, refuse_above=0.5)
     plan.save()
-    loaded = load_plan(tmp_path)
+    loaded = load_plan(WorkFolder(tmp_path))
     assert (loaded.key, loaded.digest) == (plan.key, plan.digest)
     assert np.isnan(loaded.nodata[0])
     assert replace(loaded, nodata=(None,)) == replace(plan, nodata=(None,))
@@ -163,7 +164,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path):
     path = _plan(str(tmp_path)).save()
     path.write_text(path.read_text().replace(f'"version": {PLAN_VERSION}', '"version": 99'))
     with pytest.raises(OutputConflict, match=r"version 99.*--overwrite"):
-        load_plan(tmp_path)
+        load_plan(WorkFolder(tmp_path))
 
 
 def test_boxes_of_blocks_are_clipped():
@@ -177,5 +178,5 @@ def test_a_block_of_another_plan_is_not_computed(tmp_path):
     """A worker that finds another plan in the folder stops."""
     plan = _plan(str(tmp_path))
     plan.save()
-    with pytest.raises(RuntimeError, match="changed"):
+    with pytest.raises(IntegrityError, match="changed"):
         process_block(str(tmp_path), "0" * 64, 0)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.formats._files import publish, suffix_matches
+from pipeline.formats._files import suffix_matches
+from pipeline.system.files import publish
 
 
 def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

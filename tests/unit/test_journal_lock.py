@@ -35,7 +35,7 @@ def test_nothing_is_committed_in_an_empty_folder(tmp_path):
 def test_a_torn_line_counts_as_nothing_and_swallows_nothing(tmp_path, torn):
     """A process killed while writing leaves half a line; a later commit to the same file still counts."""
     journal.commit(tmp_path, "aa", 1, {})
-    (path,) = (tmp_path / journal.FOLDER).iterdir()
+    (path,) = tmp_path.iterdir()
     with path.open("ab") as stream:
         stream.write(torn)
     assert set(journal.committed(tmp_path, "aa")) == {1}
@@ -46,7 +46,7 @@ def test_a_torn_line_counts_as_nothing_and_swallows_nothing(tmp_path, torn):
 def test_a_block_without_a_number_counts_as_nothing(tmp_path):
     """Completion is never guessed from a line that says something else."""
     journal.commit(tmp_path, "aa", 1, {})
-    (path,) = (tmp_path / journal.FOLDER).iterdir()
+    (path,) = tmp_path.iterdir()
     path.write_text(path.read_text() + '{"plan": "aa", "block": "2"}\n{"plan": "aa"}\n')
     assert set(journal.committed(tmp_path, "aa")) == {1}
 
@@ -59,7 +59,7 @@ def test_every_process_has_its_own_file(tmp_path):
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
     journal.commit(tmp_path, "aa", 9, {})
-    assert len(list((tmp_path / journal.FOLDER).iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 2
     assert set(journal.committed(tmp_path, "aa")) == {8, 9}
 
 

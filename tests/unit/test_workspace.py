@@ -17,7 +17,7 @@ def test_a_guide_with_a_large_offset_keeps_its_differences(tmp_path: Path) -> No
     steps = 0.25 * np.arange(48 * 40, dtype=np.float64).reshape(1, 48, 40)
     path = write_image(tmp_path / "date.tif", 1e9 + steps)
     ref = SourceRef(kind="geotiff", paths=(str(path),))
-    guide = open_guide(GuideRef(source=ref), open_source(ref).space)
+    guide = open_guide(GuideRef(source=ref), open_source(ref))
     whole = guide.read(Box((0, 0), (48, 40)))
     assert whole.values.dtype == np.float32
     assert np.array_equal(np.diff(whole.values.ravel()), np.full(48 * 40 - 1, 0.25))
@@ -29,5 +29,5 @@ def test_a_guide_that_float32_holds_is_not_shifted(tmp_path: Path) -> None:
     """uint16 keeps its stored numbers."""
     path = write_image(tmp_path / "date.tif", np.full((1, 8, 8), 1234, dtype=np.uint16))
     ref = SourceRef(kind="geotiff", paths=(str(path),))
-    guide = open_guide(GuideRef(source=ref), open_source(ref).space)
+    guide = open_guide(GuideRef(source=ref), open_source(ref))
     assert (guide.read(Box((0, 0), (8, 8))).values == 1234).all()
