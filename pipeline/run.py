@@ -150,7 +150,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     events.blocks(order.stem, done=len(done), total=len(plan.blocks))
     if todo:
         executor, workers = choose_executor(order, plan, len(todo))
-        task = Work(
+        remaining = Work(
             workdir=plan.workdir,
             digest=plan.digest,
             blocks=tuple(todo),
@@ -161,7 +161,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         def on_done(result: BlockResult) -> None:
             events.block_done(order.stem, result)
 
-        failures: Failures = load("execute", executor).execute(task, on_done, should_stop)
+        failures: Failures = load("execute", executor).execute(remaining, on_done, should_stop)
         done = journal.committed(work.journal, plan.digest)
         if failures:
             check_disk(plan.workdir, failures.values())

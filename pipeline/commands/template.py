@@ -70,7 +70,7 @@ def config_template(source_path: str | Path, directory: str | Path = ".") -> str
         return (_VOLUME if volume else _RASTER).format(
             name=name,
             facts=_facts(source),
-            source=_relative(path, directory),
+            source=_path_as_written(path, directory),
             stem=stem,
             mask=_mask_lines(path, directory, stem, volume=volume),
         )
@@ -89,12 +89,13 @@ def _mask_lines(path: Path, directory: str | Path, stem: str, *, volume: bool) -
     found = sibling_mask(str(path))
     if found:
         options = found[0].model_dump()
-        return f"  - {{kind: {options['kind']}, path: {_relative(Path(options['path']), directory)}}}"
+        return f"  - {{kind: {options['kind']}, path: {_path_as_written(Path(options['path']), directory)}}}"
     if volume:
         return f"  - {{kind: raster, path: {stem}_mask.nii.gz}}   # draw it, or choose another kind below"
     return "  - {kind: nodata, max_gap: 20 px}                          # or another kind below"
 
 
-def _relative(path: Path, directory: str | Path) -> str:
+def _path_as_written(path: Path, directory: str | Path) -> str:
+    """Return the path as it has to stand in a config in `directory`: relative to it, quoted where YAML needs it."""
     text = os.path.relpath(path, directory)
     return text if re.fullmatch(r"[\w./-]+", text) else json.dumps(text, ensure_ascii=False)

@@ -134,7 +134,11 @@ class ComputeConfig(Section):
     workers: AutoCount = Field(default="auto", description="Worker processes.")
     memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
-    batch_size: AutoCount = Field(default="auto", description="Patches a forward pass.")
+    batch_size: AutoCount = Field(
+        default="auto",
+        description="Patches of a block prepared together before the network runs: more take more memory, none "
+        "changes the result. The network itself always takes the same number of channels a pass.",
+    )
     block: AutoCounts = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
     scratch: Path | None = Field(default=None, description="Folder for working files; default: in the output.")
 

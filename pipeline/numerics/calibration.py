@@ -78,11 +78,12 @@ def fit(
 
     Factors never fall with distance. In thin and deep holes neighbouring knots whose factors would fall share one, that
     of their pixels together (isotonic regression of a quantile: Robertson and Wright 1980): raw errors may grow faster
-    than true ones, and a running maximum would widen all bars far out. At borders, where few holes can be hidden, and
-    where asked to be cautious, it is the running maximum all the same.
+    than true ones, and a running maximum would widen all bars far out. For border holes, of which only few can be
+    hidden, and with `cautious`, the running maximum is taken instead.
 
-    A knot with a weight of fewer than 200 pixels takes the factor of the next nearer knot, a family without any that of
-    the others at that distance. With fewer than 200 pixels in all the stored default is returned.
+    A knot on which less weight than that of 200 pixels falls takes the factor of the knot next nearer to observed
+    pixels; a family of holes without any such knot takes the factors of all families together. With fewer than 200
+    pixels in all the stored default is returned.
 
     Args:
         absolute_error: `(n,)`.

@@ -27,7 +27,7 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
 from pipeline.system.files import write_text
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,8 +115,8 @@ def _channel_estimates(
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
         rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
         estimate[channels] = fit.values + rest
-        optimism = column(np.array(relation.optimism)[channels], hole.ndim)
-        said_to_be_worse = optimism * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
+        overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
+        said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
         reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     return estimate, reliability
 

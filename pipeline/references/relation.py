@@ -1,4 +1,4 @@
-"""What the survey knows of one reference: how its values map to the image's, and where to doubt them."""
+"""What the survey knows of one reference: how its values map to the image's, and how far off they may be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_ridge, 
 _PIXELS_PER_WAVE = 40
 _MOST_PIXELS = 15_000
 _PENALTIES = (3e-3, 3e-2, 0.3, 3.0)
-_DOUBT_PENALTY = 1e-2
+_MISFIT_PENALTY = 1e-2
 _AXES = 6
 _SLAB = 8192
 """Pixels whose features are held at a time; each pixel is computed by itself, so the number does not matter."""
@@ -30,9 +30,10 @@ _QUIET = 1e-3
 class Relation:
     """How a reference and the image are related, over the whole image; part of the plan.
 
-    The prediction of the image is a linear map of the reference's context plus a smooth non-linear correction. The
-    doubt is the expected logarithm of the squared misfit for what the reference looks like at a pixel: clouds, their
-    shadows and kinds of cover that change look different from what stayed, and are learned as such on observed pixels.
+    The prediction of the image is a linear map of the reference's context plus a smooth non-linear correction. How far
+    off it will be is predicted, too, as the logarithm of its squared misfit, from what the reference looks like at a
+    pixel: clouds, their shadows and kinds of cover that change look different from what stayed, and are learned as such
+    on observed pixels.
 
     Attributes:
         ridge: linear map of the context, `m` values a pixel.
@@ -42,11 +43,12 @@ class Relation:
         axes: `(q, c_ref)`, principal axes of the standardised bands.
         correction: per band of the image `m + waves` coefficients, in its units; empty if there were too few pixels.
         shift: per band, constant of the correction.
-        doubt: per band `m + waves` coefficients; empty if there were too few pixels.
-        typical: per band, constant of the doubt.
-        mildest: per band, smallest doubt that is believed.
-        worst: per band, largest doubt that is believed.
-        optimism: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
+        log_misfit: per band `m + waves` coefficients of the logarithm of the squared misfit; empty if there were too
+            few pixels.
+        typical: per band, constant term of `log_misfit`.
+        mildest: per band, smallest predicted `log_misfit` that is believed, smaller ones count as this.
+        worst: per band, largest one that is believed.
+        overfit_ratio: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
     """
 
     ridge: Ridge
@@ -56,11 +58,11 @@ class Relation:
     axes: tuple[tuple[float, ...], ...]
     correction: tuple[tuple[float, ...], ...]
     shift: tuple[float, ...]
-    doubt: tuple[tuple[float, ...], ...]
+    log_misfit: tuple[tuple[float, ...], ...]
     typical: tuple[float, ...]
     mildest: tuple[float, ...]
     worst: tuple[float, ...]
-    optimism: tuple[float, ...]
+    overfit_ratio: tuple[float, ...]
 
     def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
         """Return the predicted image and the expected squared misfit, float64 `(c, *spatial)` each."""
@@ -69,7 +71,7 @@ class Relation:
         if not self.correction:
             misfit = np.exp(column(self.typical, ndim))
             return linear, np.broadcast_to(misfit, linear.shape)
-        heads = np.asarray(self.correction + self.doubt, dtype=np.float32)
+        heads = np.asarray(self.correction + self.log_misfit, dtype=np.float32)
         waves = heads.shape[1] - len(self.centre)
         flat = context.reshape(len(context), -1)
         said = np.empty((len(heads), flat.shape[1]))
@@ -80,8 +82,8 @@ class Relation:
         said = said.reshape(-1, *context.shape[1:])
         bands = len(linear)
         correction = said[:bands] + column(self.shift, ndim)
-        doubt = said[bands:] + column(self.typical, ndim)
-        return linear + correction, np.exp(np.clip(doubt, column(self.mildest, ndim), column(self.worst, ndim)))
+        log_misfit = said[bands:] + column(self.typical, ndim)
+        return linear + correction, np.exp(np.clip(log_misfit, column(self.mildest, ndim), column(self.worst, ndim)))
 
     def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the principal components of standardised bands, `(q, *spatial)`; mean variance a band is 1."""
@@ -96,11 +98,11 @@ class _Heads(NamedTuple):
 
     correction: tuple[tuple[float, ...], ...]
     shift: tuple[float, ...]
-    doubt: tuple[tuple[float, ...], ...]
+    log_misfit: tuple[tuple[float, ...], ...]
     typical: tuple[float, ...]
     mildest: tuple[float, ...]
     worst: tuple[float, ...]
-    optimism: tuple[float, ...]
+    overfit_ratio: tuple[float, ...]
 
 
 def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Relation:
@@ -140,9 +142,9 @@ def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], Field, Field
 
 
 def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int) -> _Heads:
-    """Fit correction and doubt to what the linear map left over, `(n, c)`.
+    """Fit the correction and the expected misfit to what the linear map left over, `(n, c)`.
 
-    The penalty is the one with the smallest error on strips of the image that were left out; the doubt is learned
+    The penalty is the one with the smallest error on strips of the image that were left out; the misfit is learned
     from those errors, too, as pixels that were fitted look better than they are.
     """
     features = with_waves(standard[0], waves).T.astype(np.float64)
@@ -157,17 +159,17 @@ def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], 
     fitted = rest - np.einsum("nf,cf->nc", features, matrix) - shift
     squared = (left_out * scale) ** 2
     level = np.log(squared + _QUIET * np.maximum(np.median(squared, axis=0), 1e-30))
-    doubt, typical = regress(level, features, np.ones(len(level)), _DOUBT_PENALTY)
-    optimism = np.median(squared, axis=0) / np.maximum(np.median(fitted**2, axis=0), 1e-30)
+    log_misfit, typical = regress(level, features, np.ones(len(level)), _MISFIT_PENALTY)
+    overfit_ratio = np.median(squared, axis=0) / np.maximum(np.median(fitted**2, axis=0), 1e-30)
     mildest, worst = np.quantile(level, (0.01, 0.99), axis=0)
     return _Heads(
         correction=_rows(matrix),
         shift=_floats(shift),
-        doubt=_rows(doubt),
+        log_misfit=_rows(log_misfit),
         typical=_floats(typical),
         mildest=_floats(mildest),
         worst=_floats(worst),
-        optimism=_floats(np.clip(optimism, 1.0, 10.0)),
+        overfit_ratio=_floats(np.clip(overfit_ratio, 1.0, 10.0)),
     )
 
 

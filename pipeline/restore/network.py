@@ -45,7 +45,11 @@ def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
 
 
 def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the raw error to calibrate, `raw` is the network's; where it has no say beside references, the draft's."""
+    """Return the standard error before calibration.
+
+    It is the network's, `raw`. Where references carry the mean and the network is not used beside them, it is the
+    draft's own: the local standard deviation of the observed pixels.
+    """
     if recipe.network_referenced is None or recipe.network_referenced.highest > 0 or not draft.trust.any():
         return raw
     return np.asarray(raw + carried(draft.trust) * (draft.scale - raw), dtype=np.float32)

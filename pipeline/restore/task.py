@@ -80,7 +80,7 @@ class Draft:
         place: distance and hole family of each pixel.
         scale: float32, local standard deviation of the observed pixels.
         lead: float32 in [0, 1], share of the mean of the reference that `origin` names.
-        reliability: float32 in [0, 1], of the references in the mean; 0.5 without any.
+        reliability: float32 in [0, 1], how reliable what the references brought is; 0.5 where they brought nothing.
     """
 
     mean: NDArray[np.float32]

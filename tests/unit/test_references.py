@@ -336,8 +336,8 @@ def test_pixels_left_out_tell_how_far_a_relation_can_be_trusted():
     truth, noise = texture(2, (64, 64), 30), texture(2, (64, 64), 31)
     window, _ = hide(truth, block((64, 64), (0, 0), (4, 4)))
     related, unrelated = fitted(window, truth * 2), fitted(window, noise)
-    assert max(unrelated.optimism) > 1.02
-    assert min(unrelated.optimism) >= 1.0
+    assert max(unrelated.overfit_ratio) > 1.02
+    assert min(unrelated.overfit_ratio) >= 1.0
     assert max(related.worst) < min(unrelated.worst) - 3
 
 
