@@ -29,7 +29,7 @@ from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published
 from pipeline.output.folder import work_folder
 from pipeline.plan.plan import Plan, load_plan
-from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
 from pipeline.system.facts import file_facts
 
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
@@ -155,20 +155,34 @@ def header(source: Source, restored: Source, *, selected: bool = False) -> Check
 
 
 def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
-    """Check that restored pixels have a known source and a positive uncertainty, and others none."""
+    """Check that restored pixels have a known source and a positive uncertainty, and others none.
+
+    Known are the codes that this plan can give, see `known_codes`; `uncertainty` is float32 `(c, *spatial)`, `origin`
+    uint8 `(1 or c, *spatial)`, and `by_source` counts the restored pixels of the record by code.
+    """
+    known = known_codes(plan)
     bad = restored = 0
     for box in _windows(plan):
         code, sigma = origin.read(box), uncertainty.read(box)
         full = np.broadcast_to(code, sigma.shape)
         hole = (full != OBSERVED) & (full != NEVER_TOUCHED)
-        known = (full <= 2) | ((full >= 10) & (full < REFUSED)) | (full >= REFUSED)
-        bad += int((~known).sum()) + int((hole & ~(sigma > 0)).sum())
+        bad += int((~np.isin(full, known)).sum()) + int((hole & ~(sigma > 0)).sum())
         bad += int(((full == OBSERVED) & (sigma != 0)).sum()) + int(((full == NEVER_TOUCHED) & ~np.isnan(sigma)).sum())
         restored += int(((code != OBSERVED) & (code != NEVER_TOUCHED)).sum())
     counted = sum(by_source.values())
     held = bad == 0 and restored == counted
     detail = f"{restored} restored pixels, {counted} in the record, {bad} without a consistent source and uncertainty"
     return Check(name="P2 source and uncertainty", held=held, detail=detail)
+
+
+def known_codes(plan: Plan) -> tuple[int, ...]:
+    """Return the source codes that a run of `plan` can give, ascending.
+
+    One code for each reference and auxiliary, and one for the image's own other channels where their holes differ.
+    """
+    n_references = len(plan.guides) + (plan.n_state > 1)
+    references = range(REFERENCE, REFERENCE + n_references)
+    return (OBSERVED, CLASSICAL, NETWORK, *references, REFUSED, NEVER_TOUCHED)
 
 
 def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:
