@@ -18,8 +18,35 @@ from pipeline.plan.plan import Plan
 
 _BASE_BYTES = 450 * 2**20
 """Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
+_HELD_BYTES = 4 + 1
+"""Read box, per pixel and channel beside the stored value: float32 value around the centre, and whether it is valid."""
+_STATE_BYTES = 3
+"""Read box, per pixel and plane of holes: its state, and whether that is a hole or observed."""
+_GUIDE_BYTES = 8
+"""Read box, per pixel, channel of the image and guide: value as stored, as float32, and whether it is valid."""
+_SUM_BYTES = 8 + 8 + 1
+"""Write box, per pixel and channel: float64 sums of mean and error over the patches, uint8 code of the source."""
+_STRONGEST_BYTES = 8
+"""Write box, per pixel: float64 weight of the patch whose code counts."""
+_STORED_COPIES = 3
+"""Write box, stored images of all channels of the file at once: as read, the estimates in that dtype, the result."""
+_COMPOSITE_BYTES = 8 + 8 + 8
+"""Write box, per pixel and channel: float64 error, estimate around the centre, and estimate in stored units."""
+_ORIGIN_BYTES = 4
+"""Write box, per pixel and plane of holes: uint8 codes of the source layer and what they are chosen from."""
+_WINDOW_BYTES = 110
+"""Per patch pixel and channel: values, masks, distances, fill, local statistics and estimate of one window."""
+_REFERENCE_BYTES = 450
+"""Per patch pixel while a reference is looked at: what it looks like around the pixel, its local regression."""
+_REFERENCE_CHANNEL_BYTES = 230
+"""Per patch pixel and channel that is estimated from a reference at once: predictions, errors and their local means."""
 _ACTIVATION_BYTES = {2: 900, 3: 700}
-"""Network activations per patch pixel and channel in flight, bytes (measured on the shipped autoencoders)."""
+"""Per patch pixel, activations of the network for `_ACTIVATION_CHANNELS` channels.
+
+Too low for images of few channels: a pass of one channel on a CPU was measured at 500 to 1400 bytes a pixel.
+"""
+_ACTIVATION_CHANNELS, _MOST_CHANNELS = 8, 16
+"""Channels that the activations are counted for, and the most of an image that are counted."""
 _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 24
@@ -28,21 +55,29 @@ _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
 def worker_bytes(plan: Plan, n_file_channels: int) -> int:
-    """Return the peak memory one worker needs for one block, in bytes."""
+    """Return the peak memory one worker needs for one block, in bytes; each term says above what it is made of."""
     c, ndim = len(plan.channels), plan.ndim
     write = math.prod(min(b, n) for b, n in zip(plan.block, plan.space.shape, strict=True))
     read = plan.read_box(Box((0,) * ndim, plan.block).shift(_middle(plan))).size
-    patch = math.prod(plan.lattice.patch)
     item = np.dtype(plan.dtype).itemsize
-    guides = sum(8 for _ in plan.guides)
-    held = read * (c * (4 + item + 1) + 3 * plan.n_state + c * guides)
-    sums = write * (c * (8 + 8 + 1) + 8)
-    composite = write * (3 * n_file_channels * item + c * (8 + 8 + 8) + 4 * plan.n_state)
-    window = patch * c * 110
+    held = read * (c * (_HELD_BYTES + item + _GUIDE_BYTES * len(plan.guides)) + _STATE_BYTES * plan.n_state)
+    sums = write * (c * _SUM_BYTES + _STRONGEST_BYTES)
+    stored = write * _STORED_COPIES * n_file_channels * item
+    composite = write * (c * _COMPOSITE_BYTES + _ORIGIN_BYTES * plan.n_state)
+    return _BASE_BYTES + held + sums + stored + composite + _patch_bytes(plan)
+
+
+def _patch_bytes(plan: Plan) -> int:
+    """Return the bytes of what is computed at once: a batch of windows with the network, or a reference of one."""
+    c, patch = len(plan.channels), math.prod(plan.lattice.patch)
+    window = patch * c * _WINDOW_BYTES
+    # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
-    reference = patch * (450 + 230 * at_once) if at_once else 0
-    network = patch * min(c, 16) * _ACTIVATION_BYTES[ndim] // 8 if plan.model is not None else 0
-    return _BASE_BYTES + held + sums + composite + plan.batch * (window + network) + reference
+    reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0
+    network = 0
+    if plan.model is not None:
+        network = patch * min(c, _MOST_CHANNELS) * _ACTIVATION_BYTES[plan.ndim] // _ACTIVATION_CHANNELS
+    return plan.batch * (window + network) + reference
 
 
 def disk_bytes(plan: Plan, n_file_channels: int) -> int:

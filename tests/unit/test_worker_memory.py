@@ -1,0 +1,109 @@
+"""The memory that a plan says a worker needs, against what a process that computes one of its blocks really takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.blocks.store import create_store
+from pipeline.image.workspace import GUESS
+from pipeline.numerics.situation import flat
+from pipeline.plan.memory import _BASE_BYTES, worker_bytes
+from pipeline.plan.plan import Plan
+from pipeline.survey.survey import outline
+from tests.helpers import order_of, run_config, smooth, write_image
+
+_COARSE = 2
+"""Cells of the coarse fill in pixels: above 1, so that a block fills its windows itself."""
+
+_ONE_BLOCK = """
+import json, sys
+from pathlib import Path
+from pipeline.blocks.block import one_thread, process_block
+from pipeline.image.workspace import open_workspace
+from pipeline.plan.plan import load_plan
+
+def peak():
+    # not getrusage: its peak includes that of the process which started this one
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("VmHWM:") + 1]) * 1024
+
+plan = load_plan(Path(sys.argv[1]))
+open_workspace(plan.workdir, plan.digest)
+one_thread(plan)
+before = peak()
+process_block(plan.workdir, plan.digest, 0)
+print(json.dumps([before, peak()]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Bytes of one worker."""
+
+    planned: int
+    """What `worker_bytes` says."""
+    before: int
+    """Peak of the process with everything open, before the block."""
+    peak: int
+    """Peak of the process after the block."""
+
+
+def _plan(folder: Path, shape: tuple[int, ...], channels: int, model: str, patch: int) -> Plan:
+    """Plan one block as large as the image, with a hole in the middle of a patch, without a self-test."""
+    image = write_image(folder / ("image.tif" if len(shape) == 2 else "image.nii"), smooth((channels, *shape)))
+    hole = np.zeros(shape, np.uint8)
+    hole[tuple(slice(patch // 4, patch // 4 + patch // 8) for _ in shape)] = 1
+    mask = write_image(image.with_stem("mask"), hole[None])
+    settings = {"model": {"kind": model}, "patch": {"size": patch, "overlap": patch // 4}}
+    config = run_config(folder, image, mask, **settings, compute={"block": max(shape)})
+    plan = outline(order_of(config).job).plan
+    network = flat(0.5 if model == "autoencoder" else 0.0)
+    plan = replace(plan, guess_factor=_COARSE, recipe=replace(plan.recipe, network=network))
+    cells = tuple(-(-n // _COARSE) for n in shape)
+    np.save(Path(plan.workdir) / GUESS, np.full((channels, *cells), 1000, np.float32))
+    plan.save()
+    create_store(plan, channels)
+    assert len(plan.blocks) == 1
+    return plan
+
+
+def _measure(plan: Plan, channels: int) -> Measured:
+    done = subprocess.run(
+        [sys.executable, "-c", _ONE_BLOCK, plan.workdir],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    before, peak = json.loads(done.stdout)
+    return Measured(planned=worker_bytes(plan, channels), before=before, peak=peak)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "model", "patch"),
+    [
+        pytest.param((1024, 1024), 4, "tension", 256, id="fill"),
+        pytest.param((128, 128, 128), 1, "tension", 64, id="fill of a volume"),
+        pytest.param((1024, 1024), 4, "autoencoder", 256, id="network", marks=pytest.mark.slow),
+        pytest.param(
+            (64, 64, 64), 1, "autoencoder", 64, id="network in a volume",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.xfail(raises=AssertionError, reason="the network takes more than is counted"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_worker_stays_within_what_the_plan_says(tmp_path, shape, channels, model, patch):
+    """The peak is below the plan's, and what the block adds to an idle process is neither far above nor below it."""
+    plan = _plan(tmp_path, shape, channels, model, patch)
+    found = _measure(plan, channels)
+    assert found.peak < found.planned
+    counted = found.planned - _BASE_BYTES
+    # allocators and libraries differ from machine to machine; where this was written the share is 0.66 to 0.82
+    assert counted / 3 < found.peak - found.before < 1.2 * counted
