@@ -26,7 +26,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.orders import Order, orders
 from pipeline.registry import load
-from tests.support_formats import MemoryImage, layer_of, options, space_of, write_nifti, write_tiff
+from tests.support_formats import ArraySource, layer_of, options, space_of, write_nifti, write_tiff
 
 LAYERS = ("restored", "uncertainty", "source")
 
@@ -64,11 +64,8 @@ def write_image(path: Path, values: NDArray[Any], **profile: Any) -> Path:
 
 def _write_zarr(path: Path, values: NDArray[Any]) -> Path:
     shape = values.shape[1:]
-    image = MemoryImage(
-        kind="memory", paths=("memory",), space=space_of(shape), n_channels=len(values), dtype=values.dtype,
-        channel_names=tuple(f"B{c + 1}" for c in range(len(values))), nodata=(None,) * len(values),
-        scale_offset=((1.0, 0.0),) * len(values), native_chunk=shape, values=values,
-    )  # fmt: skip
+    names = tuple(f"B{c + 1}" for c in range(len(values)))
+    image = ArraySource(values=values, space=space_of(shape), channel_names=names, native_chunk=shape)
     load("formats", "zarr").write(layer_of(image), path, image, image.read, options(path.parent))
     return path
 

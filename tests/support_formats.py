@@ -1,10 +1,8 @@
-"""Makes small rasters and volumes for the tests of the formats."""
+"""Writes small rasters and volumes for the tests of the formats, with the images of `pipeline.testing`."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,107 +13,38 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
-from pipeline.formats._image import Image, unobserved
-from pipeline.formats.base import Layer, WriteOptions
-from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
+from pipeline.testing.formats import options
+from pipeline.testing.images import (
+    DTYPES,
+    UTM33,
+    ArraySource,
+    digest,
+    layer_of,
+    random_image,
+    random_values,
+    same_bytes,
+    space_of,
+    whole,
+)
 
-UTM33 = rasterio.crs.CRS.from_epsg(32633).to_wkt()
-DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+__all__ = [
+    "DTYPES",
+    "UTM33",
+    "Affine",
+    "ArraySource",
+    "digest",
+    "layer_of",
+    "memory_image",
+    "options",
+    "random_values",
+    "same_bytes",
+    "space_of",
+    "whole",
+    "write_nifti",
+    "write_tiff",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryImage(Image):
-    """An image that lives in an array `(c, *spatial)`: the oracle for readers and writers."""
-
-    values: NDArray[Any] = field(repr=False, compare=False)
-
-    def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
-        """Return a copy of the window."""
-        return self.values[channels][(slice(None), *box.slices)].copy()
-
-    def never(self, box: Box) -> NDArray[np.bool_]:
-        """Return True at nodata and non-finite values."""
-        return np.stack([unobserved(v, n) for v, n in zip(self.read(box), self.nodata, strict=True)])
-
-
-def space_of(shape: tuple[int, ...]) -> Space:
-    """Return a UTM grid for two axes, an oblique RAS+ grid for three; all numbers are exact in float32."""
-    if len(shape) == 2:
-        return Space(kind="raster", shape=shape, affine=(10, 0, 5e5, 0, -10, 5e6), crs=UTM33, units="m")
-    affine = (1.0, 0.25, 0.0, -90.0, -0.25, 1.0, 0.0, -126.0, 0.0, 0.0, 2.5, -72.0)
-    return Space(kind="volume", shape=shape, affine=affine, crs="RAS+", units="mm")
-
-
-def random_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> NDArray[Any]:
-    """Return values over the whole range of `dtype`, with NaN, -0.0, infinity and extremes."""
-    rng = np.random.default_rng(seed)
-    kind = np.dtype(dtype)
-    raw = rng.integers(0, 256, size=int(np.prod(shape)) * kind.itemsize, dtype=np.uint8)
-    values = raw.view(kind).reshape(shape).copy()
-    if kind.kind == "f":
-        # arbitrary bits hold NaNs with payloads, which must travel untouched
-        keep = rng.random(shape) < 0.05
-        values = np.where(keep, values, rng.normal(size=shape).astype(kind))
-        awkward = np.array([np.nan, -0.0, np.inf, -np.inf, np.finfo(kind).max], dtype=kind)
-        values.flat[: min(5, values.size)] = awkward[: min(5, values.size)]
-    return values
-
-
-def memory_image(shape: tuple[int, ...], dtype: str, *, channels: int = 1, seed: int = 0) -> MemoryImage:
-    """Return a random image on a plausible grid; rasters declare nodata and a scale, volumes a slope."""
-    space = space_of(shape)
-    raster = space.kind == "raster"
-    nodata = (float("nan") if np.dtype(dtype).kind == "f" else 0.0) if raster else None
-    bands, volumes = (tuple(f"{word}{i + 1}" for i in range(channels)) for word in ("B", "volume_"))
-    return MemoryImage(
-        kind="memory",
-        paths=("memory",),
-        space=space,
-        n_channels=channels,
-        dtype=np.dtype(dtype),
-        channel_names=bands if raster else volumes if channels > 1 else ("volume",),
-        nodata=(nodata,) * channels,
-        scale_offset=((0.5, -1.0),) * channels,
-        native_chunk=shape,
-        values=random_values((channels, *shape), dtype, seed),
-    )
-
-
-def layer_of(source: Any, role: str = "restored", **changes: Any) -> Layer:
-    """Return the layer that keeps everything of `source`."""
-    fields = {
-        "role": role,
-        "n_channels": source.n_channels,
-        "dtype": source.dtype,
-        "nodata": source.nodata[0],
-        "channel_names": source.channel_names,
-    }
-    return Layer(**{**fields, **changes})
-
-
-def options(tmp_path: Path, memory_bytes: int = 256 * 2**20) -> WriteOptions:
-    """Return write options with a scratch folder in `tmp_path`."""
-    return WriteOptions(scratch=tmp_path / "scratch", memory_bytes=memory_bytes)
-
-
-def whole(source: Any) -> Box:
-    """Return the box of the whole image."""
-    return Box.whole(source.space.shape)
-
-
-def digest(path: Path) -> str:
-    """Return one hash over a file, or over names and bytes of all files in a folder."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        total.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()
-
-
-def same_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Return True if shape, dtype and every bit agree (NaN payloads and the sign of zero included)."""
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+memory_image = random_image
 
 
 def write_tiff(path: Path, values: NDArray[Any], *, setup: Any = None, **profile: Any) -> Path:

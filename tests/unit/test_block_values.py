@@ -20,7 +20,7 @@ from pipeline.plan.refs import ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.restore.recipe import Recipe
-from tests.fake_source import raster_space
+from pipeline.testing import raster_space
 
 SHAPE = (2, 3)
 

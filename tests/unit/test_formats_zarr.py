@@ -16,7 +16,7 @@ from pipeline.errors import SourceError
 from pipeline.formats import nifti, open_any, zarr
 from pipeline.formats._zarr_conventions import decode_fill_value, fill_value_attribute
 from tests.support_formats import (
-    MemoryImage,
+    ArraySource,
     layer_of,
     memory_image,
     options,
@@ -121,7 +121,7 @@ def test_rotated_raster_has_no_1d_coordinates(tmp_path: Path) -> None:
     """A rotated grid has no x and y of its own; the transform says it all."""
     image = memory_image((33, 47), "uint16")
     space = type(image.space)(kind="raster", shape=(33, 47), affine=(10, 3, 5e5, 3, -10, 5e6))
-    rotated = MemoryImage(**{f: getattr(image, f) for f in image.__dataclass_fields__ if f != "space"}, space=space)
+    rotated = ArraySource(**{f: getattr(image, f) for f in image.__dataclass_fields__ if f != "space"}, space=space)
     path = _product(rotated, tmp_path)
     assert not (path / "x").exists()
     assert open_any(str(path)).space == space

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL, KEEP, NEVER, dilate, mask_options, open_masks, pixels_on
-from tests.fake_source import ArraySource, raster_space, volume_space
+from pipeline.testing import ArraySource, raster_space, volume_space
 
 
 def _image(values: Any, **more: Any) -> ArraySource:

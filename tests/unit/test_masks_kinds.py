@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks.base import mask_options, open_masks
 from pipeline.masks.scl import CODES
-from tests.fake_source import ArraySource, raster_space, volume_space
+from pipeline.testing import ArraySource, raster_space, volume_space
 
 UTM33 = rasterio.CRS.from_epsg(32633).to_wkt()
 
@@ -71,8 +72,7 @@ def test_wider_gaps_stay_nodata() -> None:
 
 def test_a_value_may_mean_nodata() -> None:
     """Files that do not declare their nodata value are helped by `value`."""
-    image = _stripes()
-    image.no_value = None
+    image = replace(_stripes(), no_value=None)
     assert (_read(image, kind="nodata", max_gap="5 px", value=0)[0, 2:5, 8:32] == 1).all()
 
 

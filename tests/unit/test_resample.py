@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.formats._resample import index_to_world, resampled
 from pipeline.geometry.box import Box
-from tests.fake_source import ArraySource, raster_space, volume_space
+from pipeline.testing import ArraySource, raster_space, volume_space
 from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
 from tests.support_formats import UTM33, Affine
 

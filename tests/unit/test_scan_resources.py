@@ -17,7 +17,7 @@ from pipeline.masks.base import FILL, KEEP, NEVER
 from pipeline.plan.memory import auto_block, check_disk, check_fits, disk_bytes, explain_full_disk, worker_bytes
 from pipeline.survey import coarse
 from pipeline.survey.coarse import coarse_values
-from tests.fake_source import ArraySource, raster_space
+from pipeline.testing import ArraySource, raster_space
 from tests.helpers import smooth
 from tests.unit.test_block_values import _plan
 

@@ -11,7 +11,7 @@ from pipeline.output.verify import codes_and_uncertainty
 from pipeline.plan.plan import Plan
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
-from tests.fake_source import ArraySource, raster_space
+from pipeline.testing import ArraySource, raster_space
 from tests.unit.test_block_values import SHAPE, _plan
 
 

@@ -1,0 +1,175 @@
+"""The contract of executors, see `pipeline.execute.base`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipeline.blocks import journal
+from pipeline.blocks.block import BlockResult
+from pipeline.blocks.store import create_store
+from pipeline.execute.base import ATTEMPTS, Failures, Work
+from pipeline.image.workspace import BLOCKS, open_workspace
+from pipeline.masks.base import FILL, KEEP
+from pipeline.plan.job import Job
+from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.refs import SourceRef
+from pipeline.registry import load
+from pipeline.survey.survey import survey
+from pipeline.testing import faulty
+from pipeline.testing.images import ArrayMask
+
+_EXTENT, _PATCH, _BLOCK = 40, 16, 8
+_STOP = 12
+"""Finished blocks after which the run is asked to stop; it has 25."""
+_BAD, _SHAKY = 7, 3
+"""Block that fails on every attempt, and block that fails on the first only."""
+_MANY = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbed:
+    """What came of a run in which one block never works, one works at the second attempt, and a stop is asked for."""
+
+    failures: Failures
+    """As the executor returned them."""
+    told: tuple[BlockResult, ...]
+    """What `on_done` was called with."""
+    committed: dict[int, dict[str, Any]]
+    """The journal after the run."""
+    attempts: dict[int, int]
+    """Faults that were met, by block."""
+    n_blocks: int
+    """Blocks of the plan."""
+    resumed: dict[str, bytes]
+    """Files of the block store after `serial` did the rest."""
+    calm: dict[str, bytes]
+    """Files of the block store after `serial` did everything, undisturbed."""
+
+
+class ExecutorContract:
+    """An executor decides where blocks run and nothing else: bytes, retries, stops and reports are those of `serial`.
+
+    It must start blocks in the order that it is given. One run serves all tests, as starting workers may take long.
+
+    ::
+
+        class TestQueue(ExecutorContract):
+            kind = "queue"
+            at_once = 8
+    """
+
+    kind: str
+    """The executor, as the config names it."""
+    at_once: int = 4
+    """Most blocks that are under way at the same time with two workers, those that wait at a worker included."""
+    _runs: ClassVar[dict[str, Disturbed]] = {}
+
+    def run(self, tmp_path_factory: Any) -> Disturbed:
+        """Return what came of the run; it is done once a kind."""
+        if self.kind not in self._runs:
+            folder: Path = tmp_path_factory.mktemp(self.kind)
+            with faulty.installed(folder / "site"):
+                self._runs[self.kind] = disturbed_run(self.kind, folder)
+        return self._runs[self.kind]
+
+    def test_a_failing_block_is_tried_again_and_reported(self, tmp_path_factory: Any) -> None:
+        """What fails on every attempt is in the failures with its reason, and nothing else is; the run goes on."""
+        found = self.run(tmp_path_factory)
+        assert set(found.failures) == {_BAD}
+        assert "planted fault" in found.failures[_BAD]
+        assert found.attempts[_BAD] >= ATTEMPTS
+        assert _BAD not in found.committed
+
+    def test_a_block_may_work_at_the_second_attempt(self, tmp_path_factory: Any) -> None:
+        """It counts as done like any other."""
+        found = self.run(tmp_path_factory)
+        assert found.attempts[_SHAKY] == 1
+        assert _SHAKY in found.committed
+
+    def test_every_committed_block_is_told_once(self, tmp_path_factory: Any) -> None:
+        """`on_done` hears of what stands in the journal, of nothing else, and of nothing twice."""
+        found = self.run(tmp_path_factory)
+        assert sorted(result.block for result in found.told) == sorted(found.committed)
+        for result in found.told:
+            assert result.patches == found.committed[result.block]["patches"]
+
+    def test_a_stop_starts_nothing_new(self, tmp_path_factory: Any) -> None:
+        """What is under way is finished and committed; the rest of the blocks is left."""
+        found = self.run(tmp_path_factory)
+        assert _STOP + self.at_once <= found.n_blocks - 2, "the plan is too small for so many blocks at once"
+        assert _STOP <= len(found.committed) < _STOP + self.at_once
+
+    def test_bytes_are_those_of_serial(self, tmp_path_factory: Any) -> None:
+        """Another executor can go on, and in the end all files of the store are those of an undisturbed run."""
+        found = self.run(tmp_path_factory)
+        assert found.resumed.keys() == found.calm.keys()
+        assert [name for name, data in found.calm.items() if found.resumed[name] != data] == []
+
+
+def disturbed_run(kind: str, folder: Path) -> Disturbed:
+    """Let an executor do a small plan with faults, stop it, and let `serial` do the rest."""
+    plan = small_plan(folder / "disturbed")
+    shutil.copytree(plan.workdir, folder / "calm")
+    image, bad, shaky = plan.source.paths[0], plan.block_box(_BAD), plan.block_box(_SHAKY)
+    _execute("serial", load_plan(folder / "calm"), [])
+    faulty.plant(image, bad, _MANY)
+    faulty.plant(image, shaky, 1)
+    told: list[BlockResult] = []
+    # the blocks that go wrong come first, so that they are through before the stop
+    failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP)
+    committed = journal.committed(Path(plan.workdir), plan.digest)
+    attempts = {_BAD: _MANY - faulty.faults(image, bad), _SHAKY: 1 - faulty.faults(image, shaky)}
+    faulty.plant(image, bad, 0)
+    _execute("serial", plan, [])
+    return Disturbed(
+        failures=failures,
+        told=tuple(told),
+        committed=committed,
+        attempts=attempts,
+        n_blocks=len(plan.blocks),
+        resumed=_files(folder / "disturbed"),
+        calm=_files(folder / "calm"),
+    )
+
+
+def small_plan(workdir: Path) -> Plan:
+    """Survey an image of 40 x 40 pixels with holes in each of its 25 blocks, and return its plan, ready to run."""
+    workdir.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    slope = np.add.outer(np.arange(_EXTENT), 2 * np.arange(_EXTENT))
+    image = workdir.parent / "image.npy"
+    np.save(image, (500 + slope + rng.normal(0, 5, (2, _EXTENT, _EXTENT))).astype(np.uint16))
+    states = np.where(rng.random((1, _EXTENT, _EXTENT)) < 0.15, FILL, KEEP).astype(np.uint8)
+    job = Job(
+        workdir=workdir,
+        source=SourceRef(kind=faulty.KIND, paths=(str(image),)),
+        open_mask=lambda _: ArrayMask(states=states),
+        model_kind="tension",
+        patch=(_PATCH, _PATCH),
+        overlap=(_PATCH // 4, _PATCH // 4),
+        block=(_BLOCK, _BLOCK),
+    )
+    plan = survey(job).plan
+    plan.save()
+    create_store(plan, 2)
+    return plan
+
+
+def _execute(kind: str, plan: Plan, told: list[BlockResult], first: tuple[int, ...] = (), stop: int = 0) -> Failures:
+    """Run the blocks that are left, some of them first, until `stop` of them are done (0 = all)."""
+    open_workspace.cache_clear()
+    done = journal.committed(Path(plan.workdir), plan.digest)
+    rest = [b for b in range(len(plan.blocks)) if b not in done and b not in first]
+    work = Work(workdir=plan.workdir, digest=plan.digest, blocks=(*first, *rest), workers=2)
+    failures: Failures = load("execute", kind).execute(work, told.append, lambda: 0 < stop <= len(told))
+    return failures
+
+
+def _files(workdir: Path) -> dict[str, bytes]:
+    root = workdir / BLOCKS
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
