@@ -17,7 +17,7 @@ computed. Nothing in the program imports this chapter.
 from pipeline.testing.executors import ExecutorContract
 from pipeline.testing.fills import FillContract
 from pipeline.testing.formats import FormatContract
-from pipeline.testing.guards import no_pixels_read, nothing_computed, refuse_blocks
+from pipeline.testing.guards import no_pixels_read, nothing_computed, pixels_read, refuse_blocks
 from pipeline.testing.images import ArrayMask, ArraySource, random_image, raster_space, volume_space
 from pipeline.testing.masks import MaskContract
 from pipeline.testing.models import ModelContract
@@ -32,6 +32,7 @@ __all__ = [
     "ModelContract",
     "no_pixels_read",
     "nothing_computed",
+    "pixels_read",
     "random_image",
     "raster_space",
     "refuse_blocks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ from unittest import mock
 from pipeline.blocks.block import BlockResult
 from pipeline.execute.base import Failures, Work
 from pipeline.fills.base import Window
+from pipeline.geometry.box import Box
 from pipeline.registry import kinds, load
 
 
@@ -62,6 +64,20 @@ def no_pixels_read(*sources: type) -> Iterator[None]:
             for name in ("read", "never"):
                 stack.enter_context(mock.patch.object(source, name, refuse))
         yield
+
+
+@contextmanager
+def pixels_read(source: type) -> Iterator[Counter[str]]:
+    """Count the pixels read inside from images of a class, by the first of their paths; channels count once."""
+    counts: Counter[str] = Counter()
+    read = source.read  # type: ignore[attr-defined]
+
+    def counted(image: Any, box: Box, *channels: slice) -> Any:
+        counts[image.paths[0]] += box.size
+        return read(image, box, *channels)
+
+    with mock.patch.object(source, "read", counted):
+        yield counts
 
 
 @contextmanager
