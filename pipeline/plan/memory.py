@@ -40,13 +40,10 @@ _REFERENCE_BYTES = 450
 """Per patch pixel while a reference is looked at: what it looks like around the pixel, its local regression."""
 _REFERENCE_CHANNEL_BYTES = 230
 """Per patch pixel and channel that is estimated from a reference at once: predictions, errors and their local means."""
-_ACTIVATION_BYTES = {2: 900, 3: 700}
-"""Per patch pixel, activations of the network for `_ACTIVATION_CHANNELS` channels.
-
-Too low for images of few channels: a pass of one channel on a CPU was measured at 500 to 1400 bytes a pixel.
-"""
-_ACTIVATION_CHANNELS, _MOST_CHANNELS = 8, 16
-"""Channels that the activations are counted for, and the most of an image that are counted."""
+_ACTIVATION_BYTES = 1400
+"""Per patch pixel while the network runs: activations of one pass (measured 500 to 1400), whatever the channels."""
+_NETWORK_CHANNEL_BYTES = 40
+"""Per patch pixel and channel: what the network sees and says, float32 planes."""
 _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 24
@@ -74,10 +71,10 @@ def _patch_bytes(plan: Plan) -> int:
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0
-    network = 0
-    if plan.model is not None:
-        network = patch * min(c, _MOST_CHANNELS) * _ACTIVATION_BYTES[plan.ndim] // _ACTIVATION_CHANNELS
-    return plan.batch * (window + network) + reference
+    if plan.model is None:
+        return plan.batch * window + reference
+    network = patch * c * _NETWORK_CHANNEL_BYTES
+    return plan.batch * (window + network) + patch * _ACTIVATION_BYTES + reference
 
 
 def disk_bytes(plan: Plan, n_file_channels: int) -> int:

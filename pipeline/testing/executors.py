@@ -13,11 +13,13 @@ from pipeline.blocks import journal
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.store import create_store
 from pipeline.execute.base import ATTEMPTS, Failures, Work
-from pipeline.image.workspace import BLOCKS, open_workspace
+from pipeline.image.workspace import open_workspace
 from pipeline.masks.base import FILL, KEEP
+from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
+from pipeline.plan.workdir import WorkFolder
 from pipeline.registry import load
 from pipeline.survey.survey import survey
 from pipeline.testing import faulty
@@ -116,13 +118,13 @@ def disturbed_run(kind: str, folder: Path) -> Disturbed:
     plan = small_plan(folder / "disturbed")
     shutil.copytree(plan.workdir, folder / "calm")
     image, bad, shaky = plan.source.paths[0], plan.block_box(_BAD), plan.block_box(_SHAKY)
-    _execute("serial", load_plan(folder / "calm"), [])
+    _execute("serial", load_plan(WorkFolder(folder / "calm")), [])
     faulty.plant(image, bad, _MANY)
     faulty.plant(image, shaky, 1)
     told: list[BlockResult] = []
     # the blocks that go wrong come first, so that they are through before the stop
     failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP)
-    committed = journal.committed(Path(plan.workdir), plan.digest)
+    committed = journal.committed(plan.work.journal, plan.digest)
     attempts = {_BAD: _MANY - faulty.faults(image, bad), _SHAKY: 1 - faulty.faults(image, shaky)}
     faulty.plant(image, bad, 0)
     _execute("serial", plan, [])
@@ -146,10 +148,10 @@ def small_plan(workdir: Path) -> Plan:
     np.save(image, (500 + slope + rng.normal(0, 5, (2, _EXTENT, _EXTENT))).astype(np.uint16))
     states = np.where(rng.random((1, _EXTENT, _EXTENT)) < 0.15, FILL, KEEP).astype(np.uint8)
     job = Job(
-        workdir=workdir,
+        work=WorkFolder(workdir),
         source=SourceRef(kind=faulty.KIND, paths=(str(image),)),
         open_mask=lambda _: ArrayMask(states=states),
-        model_kind="tension",
+        model=ModelChoice(kind="tension"),
         patch=(_PATCH, _PATCH),
         overlap=(_PATCH // 4, _PATCH // 4),
         block=(_BLOCK, _BLOCK),
@@ -163,7 +165,7 @@ def small_plan(workdir: Path) -> Plan:
 def _execute(kind: str, plan: Plan, told: list[BlockResult], first: tuple[int, ...] = (), stop: int = 0) -> Failures:
     """Run the blocks that are left, some of them first, until `stop` of them are done (0 = all)."""
     open_workspace.cache_clear()
-    done = journal.committed(Path(plan.workdir), plan.digest)
+    done = journal.committed(plan.work.journal, plan.digest)
     rest = [b for b in range(len(plan.blocks)) if b not in done and b not in first]
     work = Work(workdir=plan.workdir, digest=plan.digest, blocks=(*first, *rest), workers=2)
     failures: Failures = load("execute", kind).execute(work, told.append, lambda: 0 < stop <= len(told))
@@ -171,5 +173,5 @@ def _execute(kind: str, plan: Plan, told: list[BlockResult], first: tuple[int, .
 
 
 def _files(workdir: Path) -> dict[str, bytes]:
-    root = workdir / BLOCKS
+    root = WorkFolder(workdir).blocks
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

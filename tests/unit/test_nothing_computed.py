@@ -15,7 +15,6 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.formats import open_any
 from pipeline.image.open import open_source
 from pipeline.image.scene import Clock, open_scene
-from pipeline.image.workspace import GUESS
 from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan
 from pipeline.registry import kinds, load
@@ -80,7 +79,7 @@ def _process(plan: Plan) -> None:
 def test_a_block_would_not_pass_unseen(job: Job, compute) -> None:
     """Neither through an executor nor without one: what the test of `plan` forbids is what a block does."""
     plan = outline(job).plan
-    np.save(Path(plan.workdir) / GUESS, np.zeros((2, *SHAPE), np.float32))
+    np.save(plan.work.coarse, np.zeros((2, *SHAPE), np.float32))
     plan.save()
     with nothing_computed(), pytest.raises(AssertionError, match=r"to be computed|to compute with"):
         compute(plan)
