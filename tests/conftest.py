@@ -1,12 +1,16 @@
-"""Shared fixtures: where the real data are, quiet hypothesis profiles."""
+"""Shared fixtures: where the real data are, where processes start; one training; quiet hypothesis profiles."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.processes import Nursery
 
 pytest.register_assert_rewrite("pipeline.testing")
 
@@ -18,6 +22,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 @pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where tests start commands in processes of their own."""
+    with Nursery() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder with `satellite/` and `medical/` real images; required when INPAINT_REQUIRE_DATA is set."""
     value = os.environ.get("INPAINT_DATA", "")
@@ -26,3 +37,21 @@ def data_dir() -> Path:
     if os.environ.get("INPAINT_REQUIRE_DATA"):
         pytest.fail(f"INPAINT_REQUIRE_DATA is set, but INPAINT_DATA={value!r} is no folder")
     pytest.skip("real images absent: set INPAINT_DATA to a folder with satellite/ and medical/")
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # importing these takes seconds, which most tests do not need
+    from pipeline.training.loop import train
+    from tests.helpers import small_training
+
+    folder = tmp_path_factory.mktemp("trained")
+    train(small_training(folder))
+    return folder
+
+
+@pytest.fixture
+def trained(_trained_once: Path, tmp_path: Path) -> Path:
+    """The weights of a finished `small_training`, which is copied to `tmp_path` with all that it left there."""
+    shutil.copytree(_trained_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "weights" / "small.safetensors"

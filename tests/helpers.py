@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,19 +134,6 @@ def command(*arguments: Path | str) -> Outcome:
         except SystemExit as stop:
             code = stop.code or 0
     return Outcome(code=int(code), out=out.getvalue(), err=err.getvalue())
-
-
-def start(*arguments: Path | str, **options: Any) -> subprocess.Popen[str]:
-    """Start `inpaint-pipeline ...` as a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *(str(a) for a in arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
-    )
 
 
 def order_of(config: Path, *overrides: str) -> Order:

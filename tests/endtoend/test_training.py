@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import psutil
 import pytest
 
 from tests.helpers import blobs, command, layer, pixels, smooth, write_image
+from tests.processes import Nursery
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 SHAPE = (112, 144)
@@ -57,7 +56,6 @@ def test_weights_are_adapted_to_an_image_and_used_on_it(tmp_path):
 
 STOPPED = """
 name: small
-train: [{synthetic: optical, count: 40}]
 validate_on: [{synthetic: optical, count: 1, seed: 50}]
 base_fill: {kind: tension, t: 0.5}
 masks: {points: 1}
@@ -68,8 +66,8 @@ masks_per_tile: 4
 bands_per_mask: 2
 network: {widths: [8, 12], bottom_units: 1}
 batch: 4
-steps: 400
-validate_every: 50
+steps: 150
+validate_every: 5
 checkpoint_every: 1000
 bfloat16: false
 device: cpu
@@ -77,25 +75,22 @@ loaders: 2
 output: small.safetensors
 cache: cache
 """
+MANY, FEW = "train: [{synthetic: optical, count: 40}]\n", "train: [{synthetic: optical, count: 4}]\n"
+FILLS, STEPS = "for training: cutting and filling", "step 5:"
 
 
-def _ended(config: Path, words: str, end: Callable[[int], None]) -> tuple[int, str]:
+def _ended(nursery: Nursery, config: Path, words: str, end: Callable[[int], None]) -> tuple[int, str]:
     """Train until stderr says the words and processes are at work, then end it; return exit code and rest of stderr."""
-    line = [sys.executable, "-m", "pipeline", "train", str(config), "--resume"]
-    with subprocess.Popen(
-        line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    ) as process:
-        assert process.stderr is not None
-        while words not in (said := process.stderr.readline()):
-            assert said, f"ended before it said {words!r}"
-        while len(children := psutil.Process(process.pid).children()) < 2:
-            assert process.poll() is None
-            time.sleep(0.02)
-        end(process.pid)
-        rest = process.communicate(timeout=120)[1]
+    process = nursery.start("train", config, "--resume", errors=config.with_suffix(".err"))
+    assert process.wait_for(lambda: words in process.err), f"ended before it said {words!r}: {process.err}"
+    leader = psutil.Process(process.pid)
+    assert process.wait_for(lambda: len(leader.children()) >= 2), process.err
+    children = leader.children()
+    end(process.pid)
+    code = process.end()
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, f"{alive} outlived the training; {len(gone)} did not"
-    return process.returncode, rest
+    return code, process.err.partition(words)[2]
 
 
 def _term(pid: int) -> None:
@@ -116,11 +111,8 @@ def _interrupt_group(pid: int) -> None:
 
 def _interrupt_twice(pid: int) -> None:
     os.killpg(pid, signal.SIGINT)
-    time.sleep(0.1)
+    select.select([], [], [], 0.1)
     os.killpg(pid, signal.SIGINT)
-
-
-FILLS, STEPS = "for training: cutting and filling", "step 50:"
 
 
 @pytest.mark.slow
@@ -136,10 +128,10 @@ FILLS, STEPS = "for training: cutting and filling", "step 50:"
         (STEPS, _kill, -signal.SIGKILL),
     ],
 )
-def test_no_process_outlives_a_training(tmp_path, words, end, code):
+def test_no_process_outlives_a_training(tmp_path, nursery, words, end, code):
     """Whoever ends it, however, and whatever it does; nothing is left, and a polite end says so."""
-    (tmp_path / "train.yaml").write_text(STOPPED)
-    ended, rest = _ended(tmp_path / "train.yaml", words, end)
+    (tmp_path / "train.yaml").write_text(STOPPED + (MANY if words == FILLS else FEW))
+    ended, rest = _ended(nursery, tmp_path / "train.yaml", words, end)
     assert ended == code, rest
     assert "Traceback" not in rest
     if code == 130:
@@ -149,16 +141,16 @@ def test_no_process_outlives_a_training(tmp_path, words, end, code):
 
 
 @pytest.mark.slow
-def test_a_training_told_to_stop_goes_on_where_it_was(tmp_path):
+def test_a_training_told_to_stop_goes_on_where_it_was(tmp_path, nursery):
     """After SIGTERM while steps are taken `--resume` ends with the same bytes as a training that never stopped."""
     for name in ("straight", "stopped"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "train.yaml").write_text(STOPPED)
-    code, rest = _ended(tmp_path / "stopped" / "train.yaml", STEPS, _term)
+        (tmp_path / name / "train.yaml").write_text(STOPPED + FEW)
+    code, rest = _ended(nursery, tmp_path / "stopped" / "train.yaml", STEPS, _term)
     step = re.search(r"stopped at step (\d+); --resume continues", rest)
     assert code == 130, rest
     assert step is not None, rest
-    assert 50 <= int(step[1]) < 400
+    assert 5 <= int(step[1]) < 150
     done = command("train", tmp_path / "stopped" / "train.yaml", "--resume")
     assert done.code == 0, done.err
     assert f"continued from step {step[1]}" in done.err

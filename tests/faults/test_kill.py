@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
 import signal
-import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pipeline.blocks import journal
-from tests.helpers import blobs, command, result_hash, run_config, smooth, start, write_image
+from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
+from tests.processes import Running
 
-KILLS = {"serial": 14, "local": 6}
-DEADLINE_S = 120.0
+KILLS = {"serial": 16, "local": 4}
 
 
-def _config(folder: Path) -> Path:
-    """An image with holes all over, cut into some 150 small blocks."""
-    shape = (120, 112)
+ONE, MANY = (64, 72), (120, 112)
+"""Images of some 70 and 150 blocks: enough to be ended once, and twenty times."""
+
+
+def _config(folder: Path, shape: tuple[int, int] = ONE) -> Path:
+    """An image with holes all over, cut into small blocks."""
     image = write_image(folder / "image.tif", smooth((2, *shape)))
-    mask = write_image(folder / "mask.tif", blobs(shape, n=160, radius=2)[None])
+    mask = write_image(folder / "mask.tif", blobs(shape, n=shape[0] * shape[1] // 84, radius=2)[None])
     return run_config(folder, image, mask, compute={"block": 8, "workers": 2})
 
 
@@ -41,35 +41,28 @@ def _committed(workdir: Path) -> list[int]:
     return found
 
 
-def _wait(process: subprocess.Popen[str], reached) -> bool:
-    """Poll until `reached()` or the process ends; True if it was reached first."""
-    deadline = time.monotonic() + DEADLINE_S
-    while process.poll() is None:
-        if reached():
-            return True
-        assert time.monotonic() < deadline, "no progress within the deadline"
-        select.select([], [], [], 0.005)
-    return False
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: Running) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.end()
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The hash of a run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("calm")
-    outcome = command("run", _config(folder), "--quiet")
+def _calm(folder: Path, shape: tuple[int, int] = ONE) -> str:
+    """Return the hash of a run that nobody disturbs."""
+    outcome = command("run", _config(folder, shape), "--quiet")
     assert outcome.code == 0, outcome.err
     return result_hash(folder / "out" / "image")
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The hash of a run of the smaller image that nobody disturbed."""
+    return _calm(tmp_path_factory.mktemp("calm"))
+
+
 @pytest.mark.slow
-def test_twenty_kills_and_the_same_bytes(tmp_path, expected):
+def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
     """SIGKILL to the group during survey, blocks and between; each committed block is computed once only."""
-    config, draw = _config(tmp_path), random.Random(7)
+    config, draw = _config(tmp_path, MANY), random.Random(7)
     workdir = tmp_path / "out" / "image" / ".work"
     executors = [name for name, n in KILLS.items() for _ in range(n)]
     draw.shuffle(executors)
@@ -77,12 +70,13 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, expected):
     for k, executor in enumerate(executors):
         before = len(_committed(workdir))
         wanted = draw.randint(0, 5)
-        process = start("run", config, "--set", f"compute.executor={executor}", "--quiet")
+        setting = f"compute.executor={executor}"
+        process = nursery.start("run", config, "--set", setting, "--quiet", errors=tmp_path / "err")
         if k == 0:
-            reached = _wait(process, (workdir / "state.zarr").exists)
+            reached = process.wait_for((workdir / "state.zarr").exists)
         else:
-            reached = _wait(process, lambda b=before, w=wanted: len(_committed(workdir)) >= b + w)
-        assert reached, f"the run ended after {k} kills: {process.communicate()[1]}"
+            reached = process.wait_for(lambda b=before, w=wanted: len(_committed(workdir)) >= b + w)
+        assert reached, f"the run ended after {k} kills: {process.err}"
         _kill(process)
         killed_with_progress += len(_committed(workdir)) > before
         left = {p.name for p in (tmp_path / "out" / "image").iterdir()}
@@ -92,7 +86,7 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, expected):
     assert (status["state"], status["done"]) == ("interrupted", len(set(_committed(workdir))))
     outcome = command("run", config, "--quiet")
     assert outcome.code == 0, outcome.err
-    assert result_hash(tmp_path / "out" / "image") == expected
+    assert result_hash(tmp_path / "out" / "image") == _calm(tmp_path_factory.mktemp("calm"), MANY)
     counts = Counter(_committed(workdir))
     plan = json.loads((workdir / "plan.json").read_text())
     assert sorted(counts) == list(range(len(plan["blocks"])))
@@ -102,17 +96,16 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 @pytest.mark.parametrize("executor", ["serial", "local"])
-def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, executor, number, group):
+def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, nursery, executor, number, group):
     """SIGTERM (a scheduler) and Ctrl-C (the whole group) end in order: exit 130, nothing published, then the same."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / "image" / ".work"
-    process = start("run", config, "--set", f"compute.executor={executor}")
-    assert _wait(process, lambda: len(_committed(workdir)) >= 3), process.communicate()[1]
+    process = nursery.start("run", config, "--set", f"compute.executor={executor}", errors=tmp_path / "err")
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     (os.killpg if group else os.kill)(process.pid, number)
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130, err
-    assert "again to continue" in err
-    assert "Traceback" not in err
+    assert process.end() == 130, process.err
+    assert "again to continue" in process.err
+    assert "Traceback" not in process.err
     assert {p.name for p in (tmp_path / "out" / "image").iterdir()} == {".work"}
     done = len(_committed(workdir))
     outcome = command("run", config, "--quiet")
@@ -124,13 +117,12 @@ def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, executor, number
 
 
 @pytest.mark.slow
-def test_a_kill_while_files_are_written(tmp_path, expected):
+def test_a_kill_while_files_are_written(tmp_path, expected, nursery):
     """Killed after the last block: the rerun computes nothing and publishes the same files."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / "image" / ".work"
-    process = start("run", config, "--quiet")
-    reached = _wait(process, (workdir / "ready").exists)
-    assert reached, process.communicate()[1]
+    process = nursery.start("run", config, "--quiet", errors=tmp_path / "err")
+    assert process.wait_for((workdir / "ready").exists), process.err
     _kill(process)
     assert not (tmp_path / "out" / "image" / "record.json").exists()
     before = sorted(_committed(workdir))
@@ -141,17 +133,18 @@ def test_a_kill_while_files_are_written(tmp_path, expected):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced(tmp_path, expected):
-    """SIGKILL to one worker process: its nanny starts another, the run ends by itself with the same bytes."""
+def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
+    """SIGKILL to the worker process: its nanny starts another, the run ends by itself with the same bytes."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / "image" / ".work"
-    process = start("run", config, "--set", "compute.executor=local", "--quiet")
-    assert _wait(process, lambda: len(_committed(workdir)) >= 3), process.communicate()[1]
+    # one worker: without another the run would not end
+    settings = ("--set", "compute.executor=local", "--set", "compute.workers=1")
+    process = nursery.start("run", config, *settings, "--quiet", errors=tmp_path / "err")
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     victim = int(next((workdir / journal.FOLDER).glob("*.jsonl")).stem.rsplit("-", 1)[1])
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, err
+    assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
     workers = {path.stem for path in (workdir / journal.FOLDER).glob("*.jsonl")}
     assert len(workers) >= 2

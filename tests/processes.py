@@ -1,0 +1,132 @@
+"""Commands in processes that tests may end, forked from one that has imported everything: a start takes no seconds.
+
+Each is what `python -m pipeline ...` is after its imports: an interpreter with a group, signals and an end of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 120.0
+_LOOK_S = 0.01
+
+
+class Nursery:
+    """Forks processes of the command; a context manager, in which they can be started."""
+
+    def __enter__(self) -> Nursery:
+        self._parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parent.communicate()
+
+    def ask(self, **question: Any) -> Any:
+        """Return the parent's answer to a question: see `_serve`."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(json.dumps(question) + "\n")
+        self._parent.stdin.flush()
+        return json.loads(self._parent.stdout.readline())
+
+    def start(self, *arguments: Path | str, errors: Path) -> Running:
+        """Start `inpaint-pipeline ...` as a process group of its own; its stderr goes to the file `errors`."""
+        pid = self.ask(arguments=[str(a) for a in arguments], errors=str(errors))
+        return Running(self, pid, errors)
+
+
+class Running:
+    """A command at work; `pid` is also the number of its process group."""
+
+    def __init__(self, nursery: Nursery, pid: int, errors: Path) -> None:
+        self.pid, self.code = pid, None
+        self._nursery, self._errors = nursery, errors
+
+    @property
+    def err(self) -> str:
+        """What it has said on stderr so far."""
+        return self._errors.read_text() if self._errors.exists() else ""
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus the signal's number if one ended it; None while it runs."""
+        if self.code is None:
+            self.code = self._nursery.ask(pid=self.pid)
+        return self.code
+
+    def wait_for(self, reached: Callable[[], object]) -> bool:
+        """Wait until `reached()` or the end of the process; True if it was reached first."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.poll() is None:
+            if reached():
+                return True
+            assert time.monotonic() < deadline, f"no progress within the deadline: {self.err}"
+            select.select([], [], [], _LOOK_S)
+        return False
+
+    def end(self) -> int:
+        """Wait for the end and return the exit code."""
+        self.wait_for(lambda: False)
+        assert self.code is not None
+        return self.code
+
+
+def _import_everything() -> None:
+    # the first optimiser of a process imports the compiler
+    import torch._dynamo  # noqa: F401
+
+    import pipeline.run
+    import pipeline.training.loop  # noqa: F401
+    from pipeline import registry
+
+    for chapter in ("execute", "fills", "formats", "masks", "models"):
+        for kind in registry.kinds(chapter):
+            registry.load(chapter, kind)
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    assert threads == 1, f"imports started {threads - 1} threads, and threads do not survive a fork"
+
+
+def _serve() -> None:
+    """Answer `{"arguments", "errors"}` with the number of a new process, `{"pid"}` with its exit code or null."""
+    _import_everything()
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "arguments" in question:
+            answer = os.fork()
+            if answer == 0:
+                _become(question["arguments"], question["errors"])
+                return
+            os.setpgid(answer, answer)
+        else:
+            pid, status = os.waitpid(question["pid"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        print(json.dumps(answer), flush=True)  # noqa: T201
+
+
+def _become(arguments: list[str], errors: str) -> None:
+    for number, path, mode in ((0, os.devnull, os.O_RDONLY), (1, os.devnull, os.O_WRONLY), (2, errors, os.O_WRONLY)):
+        opened = os.open(path, mode | os.O_CREAT | (os.O_TRUNC if number == 2 else 0), 0o644)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.argv = ["inpaint-pipeline", *arguments]
+    runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _serve()
