@@ -128,10 +128,9 @@ def test_a_process_that_fails_keeps_its_cause(tmp_path, monkeypatch):
         train(small_training(tmp_path))
 
 
-def test_a_change_of_device_or_precision_is_told(tmp_path, capsys):
+def test_a_change_of_device_or_precision_is_told(tmp_path, trained, capsys):
     """Continued with other arithmetic, the bytes differ, and the card can name only one."""
-    train(small_training(tmp_path, device="cpu"))
-    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    checkpoint = trained.with_name("small.checkpoint.pt")
     saved = torch.load(checkpoint, weights_only=True)
     torch.save(saved | {"arithmetic": "bfloat16 on cuda"}, checkpoint)
     train(small_training(tmp_path, device="cpu"), resume=True)
@@ -146,27 +145,25 @@ def test_a_change_of_device_or_precision_is_told(tmp_path, capsys):
         ({"weight_decay": 0.1}, "weight_decay"),
     ],
 )
+@pytest.mark.usefixtures("trained")
 def test_a_checkpoint_of_another_config_is_refused(tmp_path, change, key):
     """Whatever moves the weights must be as it was; the error names it and a way out."""
-    train(small_training(tmp_path))
     with pytest.raises(ConfigError, match=f"another {key} .*set start to"):
         train(small_training(tmp_path, **change), resume=True)
 
 
-def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
+def test_a_checkpoint_of_an_older_version_is_refused(tmp_path, trained):
     """It lacks what a resumed run needs; the error says so."""
-    train(small_training(tmp_path))
-    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    checkpoint = trained.with_name("small.checkpoint.pt")
     saved = torch.load(checkpoint, weights_only=True)
     torch.save({key: value for key, value in saved.items() if key != "bests"}, checkpoint)
     with pytest.raises(ConfigError, match="older version"):
         train(small_training(tmp_path), resume=True)
 
 
-def test_a_new_start_leaves_nothing_of_an_old_run(tmp_path, monkeypatch):
+def test_a_new_start_leaves_nothing_of_an_old_run(tmp_path, trained, monkeypatch):
     """Stopped before its own first checkpoint, it must not be continued from that of the run before."""
-    train(small_training(tmp_path))
-    folder = tmp_path / "weights"
+    folder = trained.parent
     assert (folder / "small.checkpoint.pt").is_file()
 
     def killed(*_: object) -> None:
