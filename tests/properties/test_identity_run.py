@@ -70,7 +70,7 @@ def _identity(folder: Path, scene: dict[str, object]) -> tuple[Path, np.ndarray]
 
 
 # a run takes half a second: shrinking would take minutes and the scene is small anyway
-@settings(max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(scenes())
 def test_identity_returns_every_pixel(scene):
     """Output bytes are input bytes: any format, dtype, shape, number of bands and mask."""

@@ -40,18 +40,18 @@ def _everything_is_used(monkeypatch):
 def _scene(folder: Path, ndim: int) -> Path:
     """Write an image with a cloudy reference and an untrained network; return the config."""
     folder.mkdir(parents=True, exist_ok=True)
-    shape, suffix = ((61, 83), ".tif") if ndim == 2 else ((20, 26, 23), ".nii.gz")
+    shape, suffix = ((61, 83), ".tif") if ndim == 2 else ((14, 20, 17), ".nii.gz")
+    patch = {"size": 32, "overlap": 8} if ndim == 2 else {"size": 12, "overlap": 4}
     values = smooth((2, *shape))
     image = write_image(folder / f"image{suffix}", values)
-    mask = write_image(folder / f"mask{suffix}", blobs(shape, n=6, radius=5)[None])
+    mask = write_image(folder / f"mask{suffix}", blobs(shape, n=6, radius=7 - ndim)[None])
     other = (values * 0.7 + 100 + np.random.default_rng(5).normal(0, 4, values.shape)).astype(values.dtype)
     reference = write_image(folder / f"other{suffix}", other)
-    cloud = write_image(folder / f"cloud{suffix}", blobs(shape, n=2, radius=7)[None])
+    cloud = write_image(folder / f"cloud{suffix}", blobs(shape, n=2, radius=11 - 2 * ndim)[None])
     entry = {"path": str(reference), "mask": [{"kind": "raster", "path": str(cloud)}]}
     weights = tiny_weights(folder, ndim)
-    return run_config(
-        folder, image, mask, input={"references": [entry]}, model={"kind": "autoencoder", "weights": str(weights)}
-    )
+    model = {"kind": "autoencoder", "weights": str(weights)}
+    return run_config(folder, image, mask, input={"references": [entry]}, model=model, patch=patch)
 
 
 def _run(config: Path, *settings: str) -> str:
@@ -145,7 +145,7 @@ def _journal_lines(workdir: Path) -> list[str]:
 def test_volumes_too(tmp_path):
     """Three dimensions: two block and batch sizes, one hash."""
     config = _scene(tmp_path, 3)
-    assert _run(config) == _run(config, "compute.block=[8, 30, 11]", "compute.batch_size=4")
+    assert _run(config) == _run(config, "compute.block=[6, 30, 9]", "compute.batch_size=4")
 
 
 @pytest.mark.slow

@@ -230,7 +230,7 @@ def test_training_sets_are_read_from_the_configs(file, part, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(2, 96, 96), (1, 24, 40, 40)])
+@pytest.mark.parametrize("shape", [(2, 96, 96), (1, 16, 24, 28)])
 def test_a_case_from_hole_to_page(tmp_path, shape):
     """The real command restores a synthetic image; the row, the table and the page with its picture follow."""
     rng = np.random.default_rng(3)
