@@ -36,7 +36,7 @@ demo: $(VENV)/.run  ## Restore a cloudy synthetic scene and say where the report
 		echo "open in a browser:"; ls "$$directory"/*/report.html
 
 test: $(VENV)/.dev  ## Run all tests (real images: set INPAINT_DATA)
-	OMP_NUM_THREADS=1 $(BIN)/python $(if $(COVERAGE),-m coverage run )-m pytest -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(if $(COVERAGE),-m coverage run )-m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 coverage:  ## Run all tests, then check the line coverage of the core
 	@rm -f .coverage .coverage.*

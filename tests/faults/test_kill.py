@@ -31,7 +31,7 @@ def _config(folder: Path, shape: tuple[int, int] = ONE) -> Path:
 
 def _committed(workdir: Path) -> list[int]:
     """Blocks of all complete journal lines, repetitions included."""
-    lines = [line for f in (workdir / journal.FOLDER).glob("*.jsonl") for line in f.read_bytes().split(b"\n")]
+    lines = [line for f in WorkFolder(workdir).journal.glob("*.jsonl") for line in f.read_bytes().split(b"\n")]
     found = []
     for line in lines:
         try:
@@ -141,10 +141,10 @@ def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
     settings = ("--set", "compute.executor=local", "--set", "compute.workers=1")
     process = nursery.start("run", config, *settings, "--quiet", errors=tmp_path / "err")
     assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
-    victim = int(next((workdir / journal.FOLDER).glob("*.jsonl")).stem.rsplit("-", 1)[1])
+    victim = int(next(WorkFolder(workdir).journal.glob("*.jsonl")).stem.rsplit("-", 1)[1])
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
     assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
-    workers = {path.stem for path in (workdir / journal.FOLDER).glob("*.jsonl")}
+    workers = {path.stem for path in WorkFolder(workdir).journal.glob("*.jsonl")}
     assert len(workers) >= 2

@@ -136,7 +136,7 @@ def survey_of(order):
 
 
 def _journal_lines(workdir: Path) -> list[str]:
-    files = (workdir / journal.FOLDER).glob("*.jsonl")
+    files = WorkFolder(workdir).journal.glob("*.jsonl")
     return [line for f in files for line in f.read_text().splitlines() if line]
 
 
