@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.blocks import journal
+from pipeline.plan.workdir import WorkFolder
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
 from tests.processes import Running
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.blocks import journal
 from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
 from pipeline.plan.plan import load_plan
+from pipeline.plan.workdir import WorkFolder
 from pipeline.survey.survey import survey
 from tests.helpers import (
     blobs,
