@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -199,6 +199,7 @@ def patches_with_holes(lattice: Lattice, box: Box, hole: NDArray[np.bool_]) -> I
             yield index
 
 
+@cache
 def _adapter() -> TypeAdapter[Plan]:
     return TypeAdapter(Plan)
 

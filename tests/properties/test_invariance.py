@@ -130,7 +130,7 @@ def test_order_and_interruption_do_not_change_the_result(flat):
 def survey_of(order):
     """Do what `run` does before the first block and return the survey's facts."""
     found = survey(order.job)
-    create_store(found.plan, order.n_file_channels())
+    create_store(found.plan, order.n_file_channels)
     found.plan.save()
     return found.facts()
 
