@@ -1,6 +1,6 @@
 """Hides observed pixels, restores them, and decides on the result what a run uses, and how wide error bars are.
 
-Read `setup` and `judge` first (the whole story), then `windows`, `shapes` and `placing` (what is hidden where), `trial`
-and `scores` (what is measured), `weights`, `references` and `network` (what is decided), `guides` (how references map
-to the image), `errorbars`, `rim` and `verdict`.
+Read `setup` and `judge` first (the whole story), then `windows`, `shapes` and `placing` (what is hidden where), `site`,
+`trial` and `scores` (what is measured), `weights`, `fills`, `references` and `network` (what is decided), `guides` (how
+references map to the image), `errorbars`, `rim` and `verdict`.
 """

@@ -4,80 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.calibration import Calibration, coverage, fit, mean_squared_ratio
-from pipeline.numerics.situation import Situation
+from pipeline.numerics.situation import Curves, Situation
 from pipeline.restore.blend import CARRIED
 from pipeline.restore.estimate import error_factor, finish
 from pipeline.restore.recipe import Recipe, narrowed
-from pipeline.restore.task import Draft
 from pipeline.selftest.trial import Trial
 
 _MAX_PIXELS = 400_000
+"""Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
 
 _FEWEST = 64
+"""Pixels below which nothing is fitted, or said of a channel's holes, on them alone."""
+
+_TELLING = 1.5
+"""Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """Hidden pixels of one placement after restoring; flat arrays of equal length.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pixels:
+    """Some pixels of one placement after restoring; flat arrays of equal length."""
 
-    `holes` are the same facts (raw, distance, shares, trust, channel) of the real hole pixels of the window.
-    """
+    raw: NDArray[np.float32]
+    """`(n,)`, uncalibrated standard error, data units."""
+    place: Situation
+    """Distance `(n,)` and family shares `(3, n)`."""
+    trust: NDArray[np.float32]
+    """`(n,)` in [0, 1], how far references carry the mean."""
+    channel: NDArray[np.intp]
+    """`(n,)`, channel in the image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested(Pixels):
+    """Hidden pixels of one placement after restoring: their truth is known."""
 
     error: NDArray[np.float32]
-    raw: NDArray[np.float32]
-    place: Situation
-    trust: NDArray[np.float32]
-    channel: NDArray[np.intp]
+    """`(n,)`, restored minus true value, data units."""
     telling: NDArray[np.bool_]
-    holes: Untested
+    """`(n,)`, False in the empty background of a volume, restored without error: it says nothing about the rest."""
+    holes: Pixels
+    """The real hole pixels of the window, whose truth nobody knows."""
+
+    def only(self, some: NDArray[np.bool_]) -> Tested:
+        """Return some `(n,)` of the hidden pixels."""
+        return replace(
+            self,
+            raw=self.raw[some],
+            place=Situation(distance=self.place.distance[some], shares=self.place.shares[:, some]),
+            trust=self.trust[some],
+            channel=self.channel[some],
+            error=self.error[some],
+            telling=self.telling[some],
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Untested:
-    """Hole pixels of one placement whose truth nobody knows; flat arrays of equal length."""
-
-    raw: NDArray[np.float32]
-    place: Situation
-    trust: NDArray[np.float32]
-    channel: NDArray[np.intp]
-
-
-def tested_on(trial: Trial, draft: Draft, raw: NDArray[np.float32], recipe: Recipe) -> Tested:
-    """Finish a draft as a block would and take out what error bars are made of."""
+def tested_on(trial: Trial, recipe: Recipe) -> Tested:
+    """Finish the draft of a trial as a block would and take out what error bars are made of."""
     own, placement = narrowed(recipe, trial.channels), trial.placement
-    result = finish(own, placement.task, draft, raw)
+    result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
-    real = placement.task.window.hole & ~hidden
     floor = np.asarray(own.floor, dtype=np.float32).reshape((-1,) + (1,) * (hidden.ndim - 1))
-    channels = np.asarray(trial.channels)
 
-    def pick(mask: NDArray[np.bool_]) -> Situation:
-        return Situation(distance=trial.place.distance[mask], shares=trial.place.shares[:, mask])
+    def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "raw": result.raw[some],
+            "place": Situation(distance=trial.place.distance[some], shares=trial.place.shares[:, some]),
+            "trust": result.trust[some],
+            "channel": np.asarray(trial.channels)[np.nonzero(some)[0]],
+        }
 
     return Tested(
-        error=(result.mean - placement.truth)[hidden],
-        raw=result.raw[hidden],
-        place=pick(hidden),
-        trust=result.trust[hidden],
-        channel=channels[np.nonzero(hidden)[0]],
-        # the empty background of a volume is restored without error and says nothing about the rest
-        telling=(draft.scale > 1.5 * floor)[hidden],
-        holes=Untested(result.raw[real], pick(real), result.trust[real], channels[np.nonzero(real)[0]]),
+        **pixels(hidden),
+        error=trial.error_of(result.mean),
+        telling=trial.hidden(trial.draft.scale > _TELLING * floor),
+        holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
 
 
 def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool) -> Recipe:
-    """Fit both calibrations: with a reference on pixels that one carries, without on `plain`."""
-    single = _fit(plain, [np.ones_like(t.telling) for t in plain], cautious=False)
-    carried = [t.trust >= CARRIED for t in tested]
-    enough = sum(int(c.sum()) for c in carried) >= _FEWEST
+    """Return the recipe with both calibrations, that of pixels that a reference carries and that of all others.
+
+    Args:
+        recipe: decisions so far.
+        tested: hidden pixels as a block would restore them; those that a reference carries calibrate references.
+        plain: the same pixels restored without references; all of them calibrate the image's own estimate.
+        sparse: no factor is to be below the stored default's.
+    """
+    single = _fit(plain, cautious=False)
+    carried = [t.only(t.trust >= CARRIED) for t in tested]
+    enough = _count(carried) >= _FEWEST
     # weights and gates of references were chosen on these pixels: their errors flatter
-    referenced = _fit(tested, carried, cautious=True) if enough and any(recipe.reference_weights) else single
+    referenced = _fit(carried, cautious=True) if enough and any(recipe.reference_weights) else single
     if not referenced.pixels:
         referenced = single
     if sparse:
@@ -85,20 +108,29 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
     return replace(recipe, single=single, referenced=referenced)
 
 
-def _fit(tested: Sequence[Tested], wanted: Sequence[NDArray[np.bool_]], *, cautious: bool) -> Calibration:
-    telling = [w & t.telling for t, w in zip(tested, wanted, strict=True)]
-    use = telling if sum(int(u.sum()) for u in telling) >= _FEWEST else wanted
-    step = max(1, sum(int(u.sum()) for u in use) // _MAX_PIXELS)
-    error, raw, distance = (
-        np.concatenate([part[u] for part, u in zip(parts, use, strict=True)])[::step]
-        for parts in ([np.abs(t.error) for t in tested], [t.raw for t in tested], [t.place.distance for t in tested])
+def _fit(tested: Sequence[Tested], *, cautious: bool) -> Calibration:
+    """Fit on the telling pixels, on all if these are too few."""
+    telling = [t.only(t.telling) for t in tested]
+    use = telling if _count(telling) >= _FEWEST else tested
+    every = slice(None, None, max(1, _count(use) // _MAX_PIXELS))
+    return fit(
+        np.abs(np.concatenate([t.error for t in use]))[every],
+        np.concatenate([t.raw for t in use])[every],
+        np.concatenate([t.place.distance for t in use])[every],
+        np.concatenate([t.place.shares for t in use], axis=1)[:, every],
+        cautious=cautious,
     )
-    shares = np.concatenate([t.place.shares[:, u] for t, u in zip(tested, use, strict=True)], axis=1)[:, ::step]
-    return fit(error, raw, distance, shares, cautious=cautious)
+
+
+def _count(tested: Sequence[Tested]) -> int:
+    return sum(t.error.size for t in tested)
 
 
 def cross_coverage(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> float | None:
-    """Return the coverage of each half of the placements with the calibration of the other."""
+    """Return the share of errors inside the 90 % interval, each half of the placements calibrated on the other.
+
+    None if no pixel tells. The arguments are as in `calibrated`.
+    """
     errors, sigmas = [], []
     for half in (0, 1):
         other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2], sparse=False)
@@ -110,34 +142,43 @@ def cross_coverage(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tes
 
 
 def expected_rmse(tested: Sequence[Tested], spread: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the error to expect in each channel's real holes: hidden pixels' error over raw error, by situation."""
+    """Return the error to expect in each channel's real holes, data units.
+
+    It is the raw error in the holes times that of hidden pixels over theirs in the same situation. A channel in which
+    nothing was hidden gets the mean of the others relative to `spread`, the robust range of each channel `(c,)`.
+    """
     n = spread.size
-    error, raw, trust = (
-        np.concatenate(parts)
-        for parts in ([t.error for t in tested], [t.raw for t in tested], [t.trust for t in tested])
+    with_reference, without = (
+        _squared_ratio([t.only((t.trust >= CARRIED) == wanted) for t in tested]) for wanted in (True, False)
     )
-    distance = np.concatenate([t.place.distance for t in tested])
-    shares = np.concatenate([t.place.shares for t in tested], axis=1)
-    carried = trust >= CARRIED
-    free = mean_squared_ratio(error[~carried], raw[~carried], distance[~carried], shares[:, ~carried])
-    helped = mean_squared_ratio(error[carried], raw[carried], distance[carried], shares[:, carried])
-    sums = np.zeros((4, n))
+
+    def said(pixels: Pixels) -> NDArray[np.float64]:
+        """Return the sum of the squared errors that the ratios say, for each channel."""
+        ratio = np.where(pixels.trust >= CARRIED, with_reference.at(pixels.place), without.at(pixels.place))
+        return summed(pixels, ratio.astype(np.float64) * pixels.raw.astype(np.float64) ** 2)
+
+    def summed(pixels: Pixels, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(pixels.channel, weights=values, minlength=n).astype(np.float64)
+
+    hidden, real = np.zeros((3, n)), np.zeros((2, n))
     for t in tested:
-        for row, facts in ((0, t), (2, t.holes)):
-            if not facts.raw.size:
-                continue
-            ratio = np.where(facts.trust >= CARRIED, helped.at(facts.place), free.at(facts.place))
-            square = ratio.astype(np.float64) * facts.raw.astype(np.float64) ** 2
-            sums[row] += np.bincount(facts.channel, weights=square, minlength=n)
-            sums[row + 1] += np.bincount(facts.channel, minlength=n)
-    true = np.zeros(n)
-    for t in tested:
-        true += np.bincount(t.channel, weights=t.error.astype(np.float64) ** 2, minlength=n)
+        hidden += np.stack([said(t), summed(t, np.ones(t.raw.size)), summed(t, t.error.astype(np.float64) ** 2)])
+        real += np.stack([said(t.holes), summed(t.holes, np.ones(t.holes.raw.size))])
     # what the ratios get wrong in a channel they get wrong in its holes, too
-    skew = np.where(sums[0] > 0, true / np.where(sums[0] > 0, sums[0], 1.0), 1.0)
-    some = sums[3] >= _FEWEST
-    mean = np.where(some, skew * sums[2] / np.maximum(sums[3], 1), true / np.maximum(sums[1], 1))
-    known = sums[1] > 0
+    skew = np.where(hidden[0] > 0, hidden[2] / np.where(hidden[0] > 0, hidden[0], 1.0), 1.0)
+    some = real[1] >= _FEWEST
+    mean = np.where(some, skew * real[0] / np.maximum(real[1], 1), hidden[2] / np.maximum(hidden[1], 1))
+    known = hidden[1] > 0
     relative = np.sqrt(mean[known]) / np.where(spread[known] > 0, spread[known], 1.0)
     usual = float(np.sqrt(np.mean(relative**2))) if known.any() else 0.0
     return tuple(float(v) for v in np.where(known, np.sqrt(mean), usual * spread))
+
+
+def _squared_ratio(tested: Sequence[Tested]) -> Curves:
+    """Return the mean squared error over raw error of the hidden pixels, over distance for each family."""
+    return mean_squared_ratio(
+        np.concatenate([t.error for t in tested]),
+        np.concatenate([t.raw for t in tested]),
+        np.concatenate([t.place.distance for t in tested]),
+        np.concatenate([t.place.shares for t in tested], axis=1),
+    )

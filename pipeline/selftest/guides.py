@@ -18,33 +18,45 @@ from pipeline.references.relation import Relation, fit_relation
 from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.task import Guide
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedGuide:
-    """A reference or auxiliary: its name in tables, its relation to the image (None: too few common pixels)."""
-
-    label: str
-    relation: Relation | Siblings | None
-
-
 _SAMPLES = 30_000
-
-_MAX_TILES = {2: 48, 3: 64}
+"""Pixels, about, that a relation is fitted on."""
 
 _TILE = {2: 512, 3: 64}
+"""Edge of the windows that they are taken from, by dimension."""
 
-_WINDOWS = 6
+_MAX_TILES = {2: 48, 3: 64}
+"""Number of these windows."""
 
 _WINDOW = {2: 256, 3: 64}
-"""Windows on which misregistration is measured, and their edge."""
+"""Edge of the windows on which misregistration is measured, by dimension."""
+
+_WINDOWS = 6
+"""Number of these windows."""
 
 _MOST_SIBLINGS = 6
+"""Channels that one channel is restored from."""
 
-_THERE, _JOINTLY, _SOMETIMES = 0.9, 0.8, 0.2
-"""Share of a channel's holes at which siblings must be observed: each; all of them; a single one, if none is better."""
+_THERE = 0.9
+"""Share of a channel's holes at which each of its siblings must be observed."""
+
+_JOINTLY = 0.8
+"""Share of a channel's holes at which all of its siblings must be observed."""
+
+_SOMETIMES = 0.2
+"""Share of a channel's holes at which a single sibling must be observed, if none is there as often as `_THERE`."""
 
 _SIBLING_SAMPLES = 60_000
 """Pixels to fit on, shared by all channels with holes; each has at least a tenth of `_SAMPLES`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedGuide:
+    """A reference or auxiliary."""
+
+    label: str
+    """Its name in tables."""
+    relation: Relation | Siblings | None
+    """How it maps to the image; None: too few pixels are observed in both."""
 
 
 def relations(scene: Scene) -> list[Relation | Siblings | None]:
@@ -139,12 +151,13 @@ def _siblings(scene: Scene) -> Siblings | None:
 
 def _sampled(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return values, validity and holes of all channels on a regular grid, `(c, n)` each."""
-    parts: list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]] = []
+    values, valid, hole = [], [], []
     for window, _, grid in _tiles(scene, _SAMPLES):
-        cut = (slice(None), *grid)
-        flat = (window.values[cut], window.valid[cut], window.hole[cut])
-        parts.append(tuple(part.reshape(len(part), -1) for part in flat))  # type: ignore[arg-type]
-    return tuple(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+        cut, channels = (slice(None), *grid), len(window.values)
+        values.append(window.values[cut].reshape(channels, -1))
+        valid.append(window.valid[cut].reshape(channels, -1))
+        hole.append(window.hole[cut].reshape(channels, -1))
+    return np.concatenate(values, axis=1), np.concatenate(valid, axis=1), np.concatenate(hole, axis=1)
 
 
 def choose_siblings(

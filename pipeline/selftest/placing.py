@@ -19,19 +19,36 @@ from pipeline.geometry.box import Box
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides
 
-_TRIES, _MOST_LAYERS = 16, 256
-
-_DEEP_SHARE, _THIN_SHARE, _MOST = 0.12, 0.12, 0.6
+_PLACES = 16
+"""Places that are tried for a wide hole; the best one is taken."""
 
 _SHAPES_PER_WINDOW = 12
+"""Wide holes that are tried in a window until enough is hidden."""
+
+_DEEP_SHARE = 0.12
+"""Share of a window's observed pixels above which no more wide holes are hidden."""
+
+_MOST = 0.6
+"""Share of a window's observed pixels that wide holes never exceed."""
 
 _WORST_PLACE = 0.4
-"""Share of a hole that must fall on observed pixels clear of other holes."""
+"""Share of a wide hole that must fall on observed pixels clear of other holes."""
+
+_THIN_SHARE = 0.12
+"""Share of a window's observed pixels that is to be hidden in thin holes; half of it will do."""
+
+_TRIES = 16
+"""Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do."""
+
+_MOST_LAYERS = 256
+"""Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
 
 _MIN_HIDDEN = 64
+"""Hidden pixels below which a window tests nothing and is left out."""
 
 _CROWDED = 0.75
-"""Share of the pixels with a hole in some channel from which holes of single channels are hidden anywhere."""
+"""Share of a window's pixels with a hole in some channel above which hidden holes of single channels may lie where
+another channel has one: too few other places are left."""
 
 _CLEAR = 3
 """Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
@@ -42,21 +59,18 @@ _LARGE = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One window with pseudo-holes on observed pixels.
-
-    Attributes:
-        task: the window as a block would see it, pseudo-holes marked as holes.
-        truth: float32 `(c, *spatial)`, what was there; a plain fill in the real holes.
-        hidden: bool `(c, *spatial)`, the pseudo-holes.
-        concerned: bool `(c, *spatial)`, hole pixels whose fill depends on what is hidden; the others keep theirs.
-        start: first pixel of the window in the image.
-    """
+    """One window with pseudo-holes on observed pixels."""
 
     task: Task
+    """The window as a block would see it, pseudo-holes marked as holes."""
     truth: NDArray[np.float32]
+    """`(c, *spatial)`, what was there, data units; a plain fill in the real holes."""
     hidden: Mask
+    """`(c, *spatial)`, the pseudo-holes."""
     concerned: Mask
+    """`(c, *spatial)`, hole pixels whose fill depends on what is hidden; the others keep theirs."""
     start: tuple[int, ...]
+    """First pixel of the window in the image."""
 
 
 def place(
@@ -160,7 +174,7 @@ def _lay(shape: Shape, window: Window, hidden: Mask, sides: Sides, rng: np.rando
     taken = (window.hole | hidden).any(axis=0)
     free = window.valid & ~binary_dilation(taken, iterations=2)
     best, best_share = None, _WORST_PLACE
-    for _ in range(_TRIES):
+    for _ in range(_PLACES):
         laid = _moved(shape, window.valid.shape, sides, rng)
         if laid is None:
             continue
@@ -204,10 +218,9 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
 def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Generator, *, apart: bool) -> Mask:
     """Lay a thin pattern over the window, in several places until enough is hidden, and thin it out.
 
-    With `apart` no pixel is hidden in a channel where another one has a hole, unless the pattern has both.
-
-    Whole pieces of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from
-    observed pixels as those of real thin holes.
+    With `apart` no pixel is hidden in a channel where another one has a hole, unless the pattern has both. Whole pieces
+    of it (lines, slices) or single pixels (of dense dead ones) are kept, whichever lie as far from observed pixels as
+    those of real thin holes.
     """
     free = window.valid & ~hidden
     if apart:
@@ -233,7 +246,6 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         per_channel = max(1, int(layer.sum()) // max(1, int(size.sum())))
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
         result |= layer & keep[labels]
-        # single dead pixels take many layers until there are enough to count on
         if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
             break
     chance = result.sum() / max(int(offered.sum()), 1)

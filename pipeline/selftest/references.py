@@ -12,87 +12,121 @@ from numpy.typing import NDArray
 from pipeline.numerics.situation import hats
 from pipeline.references.consult import consult
 from pipeline.references.estimate import ReferenceFill
+from pipeline.references.relation import Relation
 from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
-from pipeline.restore.blend import limited
+from pipeline.references.siblings import Siblings
 from pipeline.restore.estimate import with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
-from pipeline.selftest.trial import Drafts, Trial, evidence_of, hidden_of, shares_of, step_limit
+from pipeline.selftest.site import shares_of
+from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import Evidence, choose_weights, pooled, rising
 
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
+"""Factors on all weights of a reference, of which the one that is worth most is kept."""
 
 _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""What is tried to spare single pieces of the image the harm of a reference that helps on average."""
+"""Reliabilities of the region around a pixel that are tried as the least at which a reference counts; 0 = any."""
 
-_TOLERATED, _PRICE_DB = 0.02, 5.0
-"""Share of noticeably worse pieces that is taken for chance, and the mean gain at which all pieces might be worse."""
+_TOLERATED = 0.02
+"""Share of the pieces of image that may become noticeably worse by chance: up to it nothing is deducted."""
+
+_PRICE_DB = 5.0
+"""Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consulted(Proposal):
+    """What a reference would have instead of the draft of a trial."""
+
+    result: ReferenceFill
+    """What it says, and how reliable it is."""
+
+    @classmethod
+    def of(cls, trial: Trial, result: ReferenceFill) -> Consulted:
+        """Return what a reference says as a proposal: its values where usable, else the draft's."""
+        return cls(trial=trial, mean=np.where(result.usable, result.values, trial.draft.mean), result=result)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Return the step per axis."""
+        return self.trial.window.spacing
 
 
 def weigh_references(
-    trials: Sequence[Trial],
-    guides: Sequence[FittedGuide],
-    drafts: Drafts,
-    recipe: Recipe,
-    spread: NDArray[np.float64],
-) -> tuple[Recipe, list[Row], Drafts]:
-    """Weigh one guide after the other, each over what the earlier ones made."""
-    rows = []
+    trials: Sequence[Trial], guides: Sequence[FittedGuide], recipe: Recipe, spread: NDArray[np.float64]
+) -> tuple[Recipe, list[Row], list[Trial]]:
+    """Weigh one guide after the other, each over what the earlier ones made.
+
+    Args:
+        trials: what is hidden, with what the image alone makes of it.
+        guides: references and auxiliaries, in the order of the guides of the placements.
+        recipe: decisions so far.
+        spread: robust range of each channel of the image, `(c,)`.
+
+    Returns:
+        The recipe with the weights, a row of the table for each guide, and the trials with guides blended in.
+    """
+    rows, mixed = [], list(trials)
     for k, guide in enumerate(guides):
-        recipe, row, drafts = _weigh_reference(trials, k, guide, drafts, recipe, spread)
-        rows.append(row)
-    return recipe, rows, drafts
+        if guide.relation is None:
+            rows.append(_unrelated(guide.label))
+            continue
+        started = time.perf_counter()
+        consulted = [_consulted(trial, k, guide.relation) for trial in mixed]
+        reliance = _weighed(consulted)
+        mixed = [
+            one.trial.with_draft(with_reference(one.trial.draft, one.result, k, reliance, one.spacing))
+            for one in consulted
+        ]
+        recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
+        row = row_of(guide.label, consulted, mixed, spread)
+        rows.append(replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started))
+    return recipe, rows, mixed
 
 
-def _weigh_reference(
-    trials: Sequence[Trial],
-    k: int,
-    fitted: FittedGuide,
-    drafts: Drafts,
-    recipe: Recipe,
-    spread: NDArray[np.float64],
-) -> tuple[Recipe, Row, Drafts]:
-    started = time.perf_counter()
-    if fitted.relation is None:
-        nan = float("nan")
-        name = f"{fitted.label}: too few pixels observed in both"
-        return recipe, Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False), drafts
-    results = []
-    for trial, draft in zip(trials, drafts, strict=True):
-        task = trial.placement.task
-        guide = task.guides[k]
-        results.append(consult(task.window, guide.values, guide.valid, fitted.relation, draft.mean, draft.reliability))
-    proposals = [np.where(r.usable, r.values, d.mean) for r, d in zip(results, drafts, strict=True)]
-    limit = step_limit(trials, drafts, proposals)
-    taken = [limited(d, p, limit) for d, p in zip(drafts, proposals, strict=True)]
-    cells = [_reliance_cells(t, r) for t, r in zip(trials, results, strict=True)]
-    evidence = evidence_of(trials, drafts, taken, cells)
-    reliance = _careful(trials, drafts, results, taken, _reliance(evidence, limit))
-    spacing = trials[0].placement.task.window.spacing
-    mixed = [with_reference(d, r, k, reliance, spacing) for d, r in zip(drafts, results, strict=True)]
-    recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
-    row = row_of(fitted.label, trials, drafts, proposals, mixed, spread)
-    return recipe, replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started), mixed
+def _unrelated(label: str) -> Row:
+    nan = float("nan")
+    name = f"{label}: too few pixels observed in both"
+    return Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False)
 
 
-def _reliance_cells(trial: Trial, result: ReferenceFill) -> NDArray[np.float64]:
-    """Return the share of each cell in the hidden pixels, `(3 n, pixels)`; none if unusable.
+def _consulted(trial: Trial, k: int, relation: Relation | Siblings) -> Consulted:
+    guide, draft = trial.placement.task.guides[k], trial.draft
+    return Consulted.of(
+        trial, consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+    )
+
+
+def _weighed(consulted: Sequence[Consulted]) -> Reliance:
+    """Return how much of a reference is blended in."""
+    limit = step_limit(consulted)
+    taken = [one.limited(limit) for one in consulted]
+    return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit))
+
+
+def reliance_cells(consulted: Consulted) -> NDArray[np.float64]:
+    """Return the share of each cell in the hidden pixels, `(3 n, pixels)` for `n` reliabilities; none if unusable.
 
     Thin holes with rising reliability, then wide ones near observed pixels, then those far from them.
     """
-    hidden = trial.placement.hidden
-    reliability, distance = result.reliability[hidden], trial.place.distance[hidden]
-    position = np.interp(reliability, RELIABILITY, np.arange(len(RELIABILITY)))
+    trial, result = consulted.trial, consulted.result
+    position = np.interp(trial.hidden(result.reliability), RELIABILITY, np.arange(len(RELIABILITY)))
     level = np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(RELIABILITY))[:, None]))
-    level = level * result.usable[hidden]
-    thin, reach = trial.place.shares[0][hidden], hats(distance, REACH)
+    level = level * trial.hidden(result.usable)
+    thin, reach = trial.hidden(trial.place.shares[0]), hats(trial.hidden(trial.place.distance), REACH)
     return np.concatenate([level * thin, level * (1 - thin) * reach[0], level * (1 - thin) * reach[1]])
 
 
-def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
-    """Decide the weights of a reference: none rises where reliability falls."""
+def reliance_of(evidence: Evidence, limit: float | None) -> Reliance:
+    """Decide the weights of a reference: none rises where reliability falls.
+
+    Args:
+        evidence: with the cells of `reliance_cells`.
+        limit: largest step that is taken in full, see `step_limit`.
+    """
     weights = choose_weights(evidence)
     counts = evidence.cells.sum(axis=1)
     n = len(RELIABILITY)
@@ -107,29 +141,21 @@ def _reliance(evidence: Evidence, limit: float | None) -> Reliance:
     return Reliance(near=tuple(near), far=tuple(far), thin=tuple(thin) if thin else None, limit=limit)
 
 
-def _careful(
-    trials: Sequence[Trial],
-    drafts: Drafts,
-    results: Sequence[ReferenceFill],
-    taken: Sequence[NDArray[np.float32]],
-    reliance: Reliance,
-) -> Reliance:
+def careful(consulted: Sequence[Consulted], reliance: Reliance) -> Reliance:
     """Scale the weights of a reference and gate them by region, so that what it gains is worth the pieces it harms.
 
     The weights have won on average. Under a cloud of the reference an average says little: there the spline stands
     only if the region as a whole is seen to be unreliable. Thin holes have a scale of their own: what a reference harms
     there says nothing about a cloud.
+
+    Args:
+        consulted: what the reference would have, steps beyond the limit shortened.
+        reliance: its weights, without a gate.
     """
     if reliance.highest == 0:
         return reliance
-    error = np.concatenate([hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)])
-    thin = shares_of(trials)[0] >= 0.5
-    around, steps = [], []
-    for t, d, r, p in zip(trials, drafts, results, taken, strict=True):
-        around.append(hidden_of(t, region(r.reliability, r.usable, t.placement.task.window.spacing)))
-        weight = reliance.at(r.reliability, d.place.distance, d.place.shares[0])
-        steps.append(hidden_of(t, r.usable * weight * (p - d.mean)))
-    change = _Change(trials, error, np.concatenate(steps), np.concatenate(around))
+    change = _Change.of(consulted, reliance)
+    thin = shares_of(change.trials)[0] >= 0.5
     scale, gate = change.best(~thin, _GATES) or change.best(thin, _GATES) or (1.0, 0.0)
     own = change.best(thin, (gate,) if scale else _GATES) or (scale, gate)
     near, far = (tuple(round(scale * w, 3) for w in row) for row in (reliance.near, reliance.far))
@@ -137,14 +163,34 @@ def _careful(
     return replace(reliance, near=near, far=far, thin=rest, gate=gate if scale else own[1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What the weights of a reference do to the hidden pixels of all trials: arrays `(n,)`."""
+    """What the weights of a reference do to the hidden pixels of all trials."""
 
     trials: Sequence[Trial]
     error: NDArray[np.float32]
+    """Of the drafts, `(n,)`, data units."""
     step: NDArray[np.float32]
+    """What is added to the drafts, `(n,)`, data units."""
     around: NDArray[np.float32]
+    """Reliability of the region around each pixel, `(n,)`."""
+
+    @classmethod
+    def of(cls, consulted: Sequence[Consulted], reliance: Reliance) -> _Change:
+        """Return what weights without a gate do."""
+        around, steps = [], []
+        for one in consulted:
+            trial, draft, said = one.trial, one.trial.draft, one.result
+            around.append(trial.hidden(region(said.reliability, said.usable, one.spacing)))
+            weight = reliance.at(said.reliability, draft.place.distance, draft.place.shares[0])
+            steps.append(trial.hidden(said.usable * weight * (one.mean - draft.mean)))
+        trials = [one.trial for one in consulted]
+        return cls(
+            trials=trials,
+            error=np.concatenate([trial.error for trial in trials]),
+            step=np.concatenate(steps),
+            around=np.concatenate(around),
+        )
 
     def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
         """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.

@@ -21,17 +21,28 @@ from pipeline.numerics.statistics import local_statistics
 Mask = NDArray[np.bool_]
 
 _REACH = {2: 6, 3: 3}
+"""Rings of 1 pixel that are looked at, by dimension; fewer where masks are dense."""
 
 _SEGMENT = {2: 12, 3: 8}
+"""Edge of the square pieces of rim whose residuals count as independent, pixels, by dimension."""
 
 _CHANNELS = 3
+"""Channels that are looked at, spread over the image's."""
 
 _MOST_HIDDEN = 0.5
+"""Share of the observed pixels that rims of mask and clean places may hide."""
+
+_FEWEST_PIXELS = 3
+"""Pixels of a ring below which a piece of rim says nothing about it."""
 
 _FEWEST_SEGMENTS = 12
+"""Pieces of rim, at the mask and at clean places each, below which a ring is not judged."""
 
-_EXCESS, _RELIABLE = 2.5, 4.0
-"""Times the clean places' squared residual, and standard errors, from which a ring counts as contaminated."""
+_EXCESS = 2.5
+"""Times the clean places' squared residual from which a ring counts as contaminated."""
+
+_RELIABLE = 4.0
+"""Standard errors by which it must lie above the clean places'."""
 
 _STEADY = 0.05
 """Share of the clean places' squared residual that is added before logarithms are taken."""
@@ -39,17 +50,14 @@ _STEADY = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rim:
-    """What the rim check found.
-
-    Attributes:
-        tested_px: rings looked at, 1 pixel each; 0 = it could not be tested.
-        wider_px: pixels by which the mask should be wider; 0 = clean.
-        excess: for each ring, squared residual along the rim over that at clean places; about 1 if clean.
-    """
+    """What the rim check found."""
 
     tested_px: int = 0
+    """Rings looked at, 1 pixel each; 0 = it could not be tested."""
     wider_px: int = 0
+    """Pixels by which the mask should be wider; 0 = clean."""
     excess: tuple[float, ...] = ()
+    """For each ring, squared residual along the rim over that at clean places; about 1 if clean."""
 
     def sentence(self) -> str:
         """Return the finding in words, empty if there is nothing to say."""
@@ -187,7 +195,7 @@ def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
 def _squares(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
     """Return the squared mean residual of each piece that has pixels enough in a ring."""
     pairs = np.asarray([(total[ring], count[ring]) for total, count in segments]).reshape(-1, 2)
-    pairs = pairs[pairs[:, 1] >= 3]
+    pairs = pairs[pairs[:, 1] >= _FEWEST_PIXELS]
     return np.asarray((pairs[:, 0] / pairs[:, 1]) ** 2)
 
 

@@ -9,76 +9,79 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from pipeline.numerics.metrics import channel_mse, normalised_mse
 from pipeline.numerics.situation import FAMILIES
-from pipeline.selftest.trial import FEWEST_HIDDEN, Drafts, Trial, channel_of, channel_units, hidden_of, shares_of
+from pipeline.selftest.site import FEWEST_HIDDEN, Site, channel_scale, shares_of
+from pipeline.selftest.trial import Proposal, Trial
 from pipeline.selftest.verdict import FamilyScore, Row
 
 NOTICEABLE_DB = 0.05
 """What a hole or piece may lose without being called worse."""
 
-_HOLE, _PIECE = 16, 32
-"""Hidden pixels below which a hole or piece is not looked at."""
+_HOLE = 16
+"""Hidden pixels below which a hole is not looked at."""
+
+_PIECE = 32
+"""Hidden pixels of a channel below which a piece of image says nothing about it."""
 
 _STEADY = 0.05
 """Share of the typical squared error of a channel that is added to a piece's own."""
 
 
-def harmed(
-    trials: Sequence[Trial], before: Sequence[NDArray[np.floating]], after: Sequence[NDArray[np.floating]]
-) -> float:
+def harmed(sites: Sequence[Site], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
     """Return the share of wide pseudo-holes of at least 16 pixels that are made worse by more than 0.05 dB.
 
-    `before` and `after` are the errors on the hidden pixels of each trial. NaN without such holes.
+    What is hidden in thin holes counts as one more hole of each placement. NaN without any.
+
+    Args:
+        sites: what is hidden, `n` pixels in all.
+        before: errors `(n,)`, data units.
+        after: the same.
     """
-    worse = total = 0
-    for trial, old, new in zip(trials, before, after, strict=True):
-        hidden = trial.placement.hidden
-        labels = np.zeros(hidden.shape, dtype=np.intp)
-        for c, mask in enumerate(hidden & (trial.place.shares[0] < 0.5)):
-            found, _ = label(mask)
-            labels[c] = np.where(mask, found + labels.max(), 0)
-        number = labels[hidden]
-        size = np.bincount(number)
-        large = np.flatnonzero(size >= _HOLE)
-        ratio = np.bincount(number, weights=new**2)[large] / np.maximum(
-            np.bincount(number, weights=old**2)[large], 1e-30
-        )
-        worse += int((ratio > 10 ** (NOTICEABLE_DB / 10)).sum())
-        total += large.size
-    return worse / total if total else float("nan")
+    numbers: list[NDArray[np.intp]] = []
+    known = 0
+    for site in sites:
+        labels = np.zeros(site.placement.hidden.shape, dtype=np.intp)
+        last = 0
+        for c, wide in enumerate(site.placement.hidden & (site.place.shares[0] < 0.5)):
+            found, count = label(wide)
+            labels[c] = np.where(wide, found + last, 0)
+            last += count
+        numbers.append(site.hidden(labels) + known)
+        known += 1 + last
+    number = np.concatenate(numbers)
+    large = np.flatnonzero(np.bincount(number) >= _HOLE)
+    old, new = (np.bincount(number, weights=error**2)[large] for error in (before, after))
+    worse = new / np.maximum(old, 1e-30) > 10 ** (NOTICEABLE_DB / 10)
+    return float(worse.sum()) / large.size if large.size else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
-    """Hidden pixels by piece of each placement and channel, to see which pieces a change makes worse.
-
-    Attributes:
-        cell: `(n,)`, number of the piece and channel of each hidden pixel that counts.
-        count: `(pieces, c)`, hidden pixels.
-        before: the same, sum of squared errors before the change.
-        steady: the same, added to both sums: pieces with next to no error must not decide.
-    """
+    """Hidden pixels by piece of each placement and channel, to see which pieces a change makes worse."""
 
     cell: NDArray[np.intp]
+    """`(n,)`, number of the piece and channel of each hidden pixel that counts."""
     count: NDArray[np.float64]
+    """`(pieces, c)`, hidden pixels."""
     before: NDArray[np.float64]
+    """`(pieces, c)`, sum of squared errors before the change."""
     steady: NDArray[np.float64]
+    """`(pieces, c)`, added to the sums before and after: pieces with next to no error must not decide."""
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], errors: NDArray[np.floating], some: NDArray[np.bool_]) -> Pieces:
-        """Sort some of the hidden pixels of all trials.
+    def of(cls, sites: Sequence[Site], errors: NDArray[np.floating], some: NDArray[np.bool_]) -> Pieces:
+        """Sort some of the hidden pixels of all sites.
 
         Args:
-            trials: what is hidden, `n` pixels in all.
+            sites: what is hidden, `n` pixels in all.
             errors: `(n,)`, before the change.
             some: `(n,)`, those that count.
         """
-        channels = 1 + max(max(t.channels) for t in trials)
+        channels = 1 + max(max(s.channels) for s in sites)
         cells, first = [], 0
-        for trial in trials:
-            _, piece = np.unique(hidden_of(trial, trial.unit), return_inverse=True)
-            cells.append((first + piece) * channels + channel_of(trial))
+        for site in sites:
+            _, piece = np.unique(site.hidden(site.unit), return_inverse=True)
+            cells.append((first + piece) * channels + site.channel)
             first += int(piece.max(initial=-1)) + 1
         cell = np.concatenate(cells)[some]
         shape = (first, channels)
@@ -102,27 +105,26 @@ class Pieces:
         return np.asarray(total[some] / there[some].sum(axis=1))
 
 
-def row_of(
-    method: str,
-    trials: Sequence[Trial],
-    drafts: Drafts,
-    proposals: Sequence[NDArray[np.float32]],
-    mixed: Drafts,
-    spread: NDArray[np.float64],
-) -> Row:
-    """Return a line of the table: the proposal alone, and by families what the blend gains over the draft."""
-    before = [hidden_of(t, d.mean - t.placement.truth) for t, d in zip(trials, drafts, strict=True)]
-    after = [hidden_of(t, m.mean - t.placement.truth) for t, m in zip(trials, mixed, strict=True)]
-    moved = [hidden_of(t, m.mean - d.mean) for t, d, m in zip(trials, drafts, mixed, strict=True)]
-    asked_for = [hidden_of(t, p - d.mean) for t, d, p in zip(trials, drafts, proposals, strict=True)]
+def row_of(method: str, proposals: Sequence[Proposal], mixed: Sequence[Trial], spread: NDArray[np.float64]) -> Row:
+    """Return a line of the table: the proposals alone, and by families what the blend gains over the drafts.
+
+    Args:
+        method: name.
+        proposals: what the method would have, one for each trial.
+        mixed: the same trials with what was blended of it.
+        spread: robust range of each channel of the image, `(c,)`.
+    """
+    trials = [p.trial for p in proposals]
+    step = np.abs(_drafted(mixed) - _drafted(trials))
+    full = np.abs(np.concatenate([p.step for p in proposals]))
     shares = shares_of(trials).astype(np.float64)
-    step, full = np.abs(np.concatenate(moved)), np.abs(np.concatenate(asked_for))
     weights = (shares * step).sum(axis=1) / np.maximum((shares * full).sum(axis=1), 1e-30)
-    score = psnr_of(trials, proposals, spread)
+    before, after = (np.concatenate([t.error for t in some]) for some in (trials, mixed))
+    score = psnr_of([p.trial.normalised_mse_of(p.mean, spread) for p in proposals])
     return Row(
         method=method,
         psnr_db=score,
-        gain_db=score - psnr_of(trials, [d.mean for d in drafts], spread),
+        gain_db=score - psnr_of([t.normalised_mse_of(t.draft.mean, spread) for t in trials]),
         weight=float(np.clip(step.sum() / max(full.sum(), 1e-30), 0, 1)),
         seconds=0.0,
         chosen=False,
@@ -130,19 +132,29 @@ def row_of(
     )
 
 
+def _drafted(trials: Sequence[Trial]) -> NDArray[np.float32]:
+    """Return what has been made of the hidden pixels of all trials, `(n,)`."""
+    return np.concatenate([t.hidden(t.draft.mean) for t in trials])
+
+
 def family_scores(
-    trials: Sequence[Trial],
-    before: Sequence[NDArray[np.floating]],
-    after: Sequence[NDArray[np.floating]],
+    sites: Sequence[Site],
+    before: NDArray[np.floating],
+    after: NDArray[np.floating],
     weights: Sequence[float],
 ) -> tuple[FamilyScore, ...]:
-    """Return for each family with enough hidden pixels what is gained from errors `before` to those `after`."""
-    units = channel_units(trials, before)
-    old, new = (
-        np.concatenate([(e / u) ** 2 for e, u in zip(errors, units, strict=True)]) for errors in (before, after)
-    )
+    """Return for each family with enough hidden pixels what is gained from errors `before` to those `after`.
+
+    Args:
+        sites: what is hidden, `n` pixels in all.
+        before: `(n,)`, data units.
+        after: the same.
+        weights: share of the method in each family.
+    """
+    scale = channel_scale(sites, before)
+    old, new = ((error / scale) ** 2 for error in (before, after))
     scores = []
-    for name, share, weight in zip(FAMILIES, shares_of(trials), weights, strict=True):
+    for name, share, weight in zip(FAMILIES, shares_of(sites), weights, strict=True):
         pixels = float(share.sum())
         if pixels < FEWEST_HIDDEN:
             continue
@@ -152,13 +164,8 @@ def family_scores(
     return tuple(scores)
 
 
-def psnr_of(trials: Sequence[Trial], means: Sequence[NDArray[np.float32]], spread: NDArray[np.float64]) -> float:
-    """PSNR in dB of the mean normalised MSE over placements."""
-    scores = np.asarray(
-        [
-            normalised_mse(channel_mse(m, t.placement.truth, t.placement.hidden), spread[list(t.channels)])
-            for t, m in zip(trials, means, strict=True)
-        ]
-    )
+def psnr_of(normalised_mse: Sequence[float]) -> float:
+    """Return the PSNR in dB of the mean over placements of normalised squared errors; NaN counts for nothing."""
+    scores = np.asarray(normalised_mse)
     usable = scores[np.isfinite(scores)]
     return float(-10 * np.log10(max(usable.mean(), 1e-12))) if usable.size else float("nan")

@@ -21,14 +21,18 @@ from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, test_windows
 
 _RIM_WINDOWS = 3
+"""Windows in which the rim of the mask is looked at."""
 
 _WIDEST = 3e38
 """Just inside the range of float32."""
 
 
 def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
-    """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose."""
-    start = draft(scene)
+    """Decide fill, references, network weight and error bars of an image on pixels hidden on purpose.
+
+    `model` is the network, None without one. Models that take the place of the restoration are not tested.
+    """
+    start = start_recipe(scene)
     choice = scene.job.model
     if not choice.traits.weighed:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
@@ -60,7 +64,7 @@ def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
     return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
 
 
-def draft(scene: Scene) -> Recipe:
+def start_recipe(scene: Scene) -> Recipe:
     """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
     values = scene.values
     spread = values.spread

@@ -14,35 +14,34 @@ Mask = NDArray[np.bool_]
 Sides = tuple[tuple[bool, bool], ...]
 
 _THIN = 2.5
+"""Depth in pixels up to which a hole is thin all over: two dead lines side by side are, a cloud is not."""
 
 _APART = 4.0
+"""Pixels from the deep part of a hole within which hole pixels belong to it; those farther off are thin holes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A deep hole.
-
-    Attributes:
-        mask: bool `(n_state, *extent)`.
-        cut: per axis `(low, high)`, True where it touches the window it was taken from.
-        edge: the same, True only where that is an edge of the image.
-    """
+    """A deep hole."""
 
     mask: Mask
-    cut: Sides
+    """`(n_state, *extent)`."""
     edge: Sides
+    """Per axis `(low, high)`, True where it touches an edge of the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
-    """The holes of one or more windows: deep ones apart, thin ones as patterns bool `(n_state, *spatial)`."""
+    """The holes of one or more windows."""
 
     deep: tuple[Shape, ...]
+    """Deep holes, one by one."""
     thin: tuple[Mask, ...]
+    """Thin holes, as the pattern `(n_state, *spatial)` of each window that has some."""
     depth: float
-    """Distance to observed pixels that 95 % of the hole pixels keep within."""
+    """Distance to observed pixels that 95 % of the hole pixels keep within, in steps of the finest axis."""
     thin_distance: float
-    """Mean distance of the pixels of thin holes to observed ones."""
+    """Mean distance of the pixels of thin holes to observed ones, in steps of the finest axis; 1 without any."""
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
@@ -89,7 +88,9 @@ def _pieces(planes: Mask, wanted: Mask, edges: Sides) -> list[Shape]:
     found = []
     for k, box in enumerate(find_objects(labels), start=1):
         mask = planes[(slice(None), *box)] & (labels[box] == k)
-        touches = tuple((s.start == 0, s.stop == n) for s, n in zip(box, wanted.shape, strict=True))
-        edge = tuple((a and x, b and y) for (a, b), (x, y) in zip(touches, edges, strict=True))
-        found.append(Shape(mask=mask, cut=touches, edge=edge))
+        edge = tuple(
+            (low and s.start == 0, high and s.stop == n)
+            for (low, high), s, n in zip(edges, box, wanted.shape, strict=True)
+        )
+        found.append(Shape(mask=mask, edge=edge))
     return found

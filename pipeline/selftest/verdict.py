@@ -17,71 +17,62 @@ FAMILY_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyScore:
-    """What a method does in one family of holes.
-
-    Attributes:
-        family: thin, deep or border.
-        pixels: hidden pixels of this family, over all channels.
-        gain_db: for fills over the default one, for references and network of the blend over what came before.
-        weight: share of the method in the result, 0 to 1.
-    """
+    """What a method does in one family of holes."""
 
     family: str
+    """Thin, deep or border."""
     pixels: int
+    """Hidden pixels of this family, over all channels."""
     gain_db: float
+    """For fills over the default one, for references and network of the blend over what came before."""
     weight: float
+    """Share of the method in the result, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the self-test table.
-
-    Attributes:
-        method: name.
-        psnr_db: over hidden pixels, the method used fully; range p1-p99 of observed values.
-        gain_db: over the default fill, for references and network over what came before them.
-        weight: share of it in the result, mean over hidden pixels.
-        seconds: time it took.
-        chosen: it has a part in the result.
-        families: the same by hole family, only those that were tested.
-    """
+    """A line of the self-test table."""
 
     method: str
+    """Name."""
     psnr_db: float
+    """Over hidden pixels, the method used fully; range p1-p99 of observed values."""
     gain_db: float
+    """Over the default fill, for references and network over what came before them."""
     weight: float
+    """Share of it in the result, mean over hidden pixels."""
     seconds: float
+    """Time it took."""
     chosen: bool
+    """It has a part in the result."""
     families: tuple[FamilyScore, ...] = ()
+    """The same by hole family, only those that were tested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Outcome of the self-test.
-
-    Attributes:
-        recipe: the decisions.
-        rows: the table.
-        placements: number of windows used; 0 if too little is observed, then nothing beyond the default is used.
-        hidden_pixels: pixels scored, over all channels.
-        coverage_90: share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other.
-        predicted_rmse: error to expect in the real holes of each channel, data units.
-        calibration: `fitted` on this image, or `stored` if too little is observed.
-        decisions: sentences that say which tool is used for which holes.
-        rim: whether observed pixels beside the mask look contaminated.
-        note: sentence for people, empty if all went well.
-    """
+    """Outcome of the self-test."""
 
     recipe: Recipe
+    """The decisions."""
     rows: tuple[Row, ...] = ()
+    """The table."""
     placements: int = 0
+    """Number of windows used; with fewer than 2 too little is observed, and nothing beyond the default is used."""
     hidden_pixels: int = 0
+    """Pixels scored, over all channels."""
     coverage_90: float | None = None
+    """Share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other."""
     predicted_rmse: tuple[float, ...] = ()
+    """Error to expect in the real holes of each channel, data units."""
     calibration: str = "fitted"
+    """`fitted` on this image, or `stored` if too little is observed."""
     decisions: tuple[str, ...] = ()
+    """Sentences that say which tool is used for which holes."""
     rim: Rim = field(default_factory=Rim)
+    """Whether observed pixels beside the mask look contaminated."""
     note: str = ""
+    """Sentence for people, empty if all went well."""
 
 
 def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tuple[str, ...]:

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GRID = tuple(k / 10 for k in range(11))
+"""Weights that are tried."""
 
 _RISK = 2.0
 """Standard errors by which a method must win; 2 was measured to cut harm tenfold at no loss in mean PSNR."""
 
-_FEWEST_UNITS, _FEWEST_PIXELS = 4.0, 100.0
+_FEWEST_UNITS = 4.0
+"""Pieces of image below which nothing is decided; where one holds more pixels than others, it takes more pieces."""
+
+_FEWEST_PIXELS = 100.0
+"""Hidden pixels below which nothing is decided."""
 
 _STEADY = 0.25
 """Share of the typical error that is added to a unit's own, so that one with next to no error does not decide."""
@@ -23,19 +28,16 @@ _STEADY = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Hidden pixels seen as a comparison of a proposal with what it would replace.
-
-    Attributes:
-        error: `(n,)`, error without the proposal, in units that make channels comparable.
-        step: `(n,)`, what the proposal would add, same units.
-        cells: `(j, n)`, share of each cell (situation) in each pixel.
-        unit: `(n,)`, number of the piece of image a pixel lies in; errors in different units count as independent.
-    """
+    """Hidden pixels seen as a comparison of a proposal with what it would replace."""
 
     error: Array
+    """`(n,)`, error without the proposal, in units that make channels comparable."""
     step: Array
+    """`(n,)`, what the proposal would add, same units."""
     cells: Array
+    """`(j, n)`, share of each cell (situation) in each pixel."""
     unit: NDArray[np.intp]
+    """`(n,)`, number of the piece of image a pixel lies in; errors in different pieces count as independent."""
 
 
 def choose_weights(evidence: Evidence) -> list[float | None]:

@@ -13,36 +13,64 @@ from pipeline.image.scene import Scene
 from pipeline.selftest.shapes import Mask, Shapes, Sides, collect
 
 _PLACEMENTS = 6
+"""Windows to test in."""
+
+_SHAPE_WINDOWS = 12
+"""Windows that hole shapes are taken from."""
 
 _EXTENTS_OF_DEPTH = 14
 """Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
 
 _MAX_WINDOWS = 4096
+"""Windows that are looked at; of more a random choice is."""
 
 
 def hole_shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
-    """Collect the shapes of the holes from up to 16 patch-sized windows."""
+    """Collect the shapes of the holes from up to 12 patch-sized windows, those with many hole pixels most likely.
+
+    Args:
+        scene: the opened image.
+        rng: draws the windows.
+    """
     patch = scene.lattice.patch
     boxes, holes, _ = candidate_windows(scene, patch, rng)
     # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
-    return collect([_pattern(scene, box) for box in draw(boxes, holes, 2 * _PLACEMENTS, rng)], scene.spacing)
+    return collect([_pattern(scene, box) for box in draw(boxes, holes, _SHAPE_WINDOWS, rng)], scene.spacing)
 
 
 def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
-    """Return windows to test in: much observed, holes near, no larger than the holes ask for."""
+    """Return 6 windows to test in: much observed, holes near, no larger than the holes ask for.
+
+    An image of fewer windows gives the same ones several times, to be tested with other hole positions; one without any
+    observed pixel gives none.
+
+    Args:
+        scene: the opened image.
+        depth: how deep the holes are, see `Shapes`, steps of the finest axis.
+        rng: draws the windows.
+    """
     smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
     wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
     size = tuple(min(p, wanted) for p in scene.lattice.patch)
     boxes, holes, kept = candidate_windows(scene, size, rng)
     tests = draw(boxes, kept * (1.0 + 3.0 * (holes > 0)), _PLACEMENTS, rng)
-    # an image of one or two windows is tested several times with other hole positions
     return [tests[i * len(tests) // _PLACEMENTS] for i in range(_PLACEMENTS)] if tests else []
 
 
 def candidate_windows(
     scene: Scene, extent: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[list[Box], NDArray[np.float64], NDArray[np.float64]]:
-    """Return boxes of this size all over the image, and how many hole and observed pixels each has (roughly)."""
+    """Return boxes all over the image, overlapping by half, and what each holds.
+
+    Args:
+        scene: the opened image.
+        extent: size of the boxes, per axis; smaller where the image is.
+        rng: draws some of them where there are too many.
+
+    Returns:
+        The boxes, and for each the hole pixels and the observed pixels of the cells it touches, `(n,)` each: more than
+        its own if it begins or ends inside a cell.
+    """
     shape = scene.source.space.shape
     size = tuple(min(p, n) for p, n in zip(extent, shape, strict=True))
     starts = [sorted({*range(0, n - s + 1, max(1, s // 2)), n - s}) for n, s in zip(shape, size, strict=True)]
@@ -60,9 +88,9 @@ def candidate_windows(
 
 
 def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return starts of windows that hold a hole pixel, for up to 16 of the cells that have holes."""
+    """Return starts of windows that hold a hole pixel, `(n, ndim)`, for up to 12 of the cells that have holes."""
     cells = np.argwhere(scene.states.hole_cells)
-    cells = cells[np.sort(rng.choice(len(cells), min(len(cells), 2 * _PLACEMENTS), replace=False))]
+    cells = cells[np.sort(rng.choice(len(cells), min(len(cells), _SHAPE_WINDOWS), replace=False))]
     edge, whole = scene.states.cell, Box.whole(scene.source.space.shape)
     found = []
     for cell in cells:
@@ -74,7 +102,17 @@ def _starts_at_holes(scene: Scene, starts: Sequence[Sequence[int]], rng: np.rand
 
 
 def draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Box]:
-    """Draw up to `n` different boxes with chances in proportion to `weight` `(len(boxes),)`, in their order."""
+    """Draw different boxes with chances in proportion to their weights.
+
+    Args:
+        boxes: to draw from.
+        weight: of each, `(len(boxes),)`, >= 0; a box of weight 0 is never drawn.
+        n: how many; fewer come back if fewer have a weight.
+        rng: of the draws.
+
+    Returns:
+        The boxes drawn, in the order of `boxes`.
+    """
     usable = int((weight > 0).sum())
     if not usable:
         return []

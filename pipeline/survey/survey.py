@@ -23,7 +23,7 @@ from pipeline.plan.memory import auto_block, check_fits
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.setup import draft, self_test
+from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import coarse_factor, coarse_fill
 
@@ -118,7 +118,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         model, model_ref = find_model(scene.job, scene.source)
         factor = coarse_factor(scene)
     return Survey(
-        plan=_plan(scene, draft(scene), model_ref, factor, ""),
+        plan=_plan(scene, start_recipe(scene), model_ref, factor, ""),
         verdict=None,
         states=scene.states,
         patches_touching_holes=_patches_touching_holes(scene),

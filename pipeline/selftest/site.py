@@ -1,0 +1,117 @@
+"""Placements before anything is decided: what is hidden where, and what each base fill makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.numerics.metrics import channel_mse, normalised_mse
+from pipeline.numerics.situation import Situation
+from pipeline.restore.estimate import where
+from pipeline.selftest.placing import Placement
+
+FEWEST_HIDDEN = 64
+"""Hidden pixels below which nothing is said about a family of holes or about the size of steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A placement with what is known about its pixels."""
+
+    placement: Placement
+    """What is hidden where."""
+    place: Situation
+    """Distance and family of all pixels."""
+    unit: NDArray[np.intp]
+    """`(c, *spatial)`, number of the piece of image that a pixel lies in."""
+    channels: tuple[int, ...]
+    """Position in the image of each of the placement's channels."""
+    made: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What the fills tried so far make of the window, by label."""
+
+    @property
+    def window(self) -> Window:
+        """Return the window as a block would see it, pseudo-holes marked as holes."""
+        return self.placement.task.window
+
+    @property
+    def channel(self) -> NDArray[np.intp]:
+        """Return the channel of each hidden pixel, counted in the image, `(n,)`."""
+        return np.asarray(self.channels)[np.nonzero(self.placement.hidden)[0]]
+
+    def hidden(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values `(c, *spatial)` of the hidden pixels, `(n,)`."""
+        return values[self.placement.hidden]
+
+    def error_of(self, mean: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far an estimate `(c, *spatial)` is off at the hidden pixels, float32 `(n,)`, data units."""
+        return self.hidden(mean - self.placement.truth)
+
+    def normalised_mse_of(self, mean: NDArray[np.float32], spread: NDArray[np.float64]) -> float:
+        """Return the mean squared error over `spread` squared, mean over channels; NaN if nothing tells.
+
+        `spread` is the robust range of each channel of the image, `(c,)`.
+        """
+        mse = channel_mse(mean, self.placement.truth, self.placement.hidden)
+        return normalised_mse(mse, spread[list(self.channels)])
+
+    def fill(self, spec: FillSpec) -> NDArray[np.float32]:
+        """Return what a fill makes of the window; real holes that nothing hidden depends on keep their plain fill."""
+        if spec.label not in self.made:
+            placement, window = self.placement, self.window
+            mean = spec(replace(window, hole=placement.concerned))
+            self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)
+        return self.made[spec.label]
+
+
+def sites_of(placements: Sequence[Placement]) -> list[Site]:
+    """Return placements with what is known about their pixels.
+
+    The unit of independent evidence is a piece of the image, a quarter of a window wide (a third in volumes), however
+    often something was hidden there.
+    """
+    ndim = len(placements[0].start)
+    extent = [max(1, -(-n // (6 - ndim))) for n in placements[0].truth.shape[1:]]
+    cells = []
+    for placement in placements:
+        lines = [
+            (a + np.arange(n)) // size
+            for a, n, size in zip(placement.start, placement.truth.shape[1:], extent, strict=True)
+        ]
+        cells.append(np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1))
+    most = np.max([cell.reshape(-1, ndim).max(axis=0) for cell in cells], axis=0) + 1
+    flat = [np.ravel_multi_index(tuple(np.moveaxis(cell, -1, 0)), tuple(most)) for cell in cells]
+    pieces = np.unique(np.concatenate([f.ravel() for f in flat]))
+    return [
+        Site(
+            placement=placement,
+            place=where(placement.task.window),
+            unit=np.broadcast_to(np.searchsorted(pieces, numbers), placement.truth.shape),
+            channels=tuple(range(len(placement.truth))),
+        )
+        for placement, numbers in zip(placements, flat, strict=True)
+    ]
+
+
+def shares_of(sites: Sequence[Site]) -> NDArray[np.float32]:
+    """Return the family shares of the hidden pixels of all sites, `(3, n)`."""
+    return np.concatenate([s.place.shares[:, s.placement.hidden] for s in sites], axis=1)
+
+
+def unit_of(sites: Sequence[Site]) -> NDArray[np.intp]:
+    """Return the piece of image that each hidden pixel of all sites lies in, `(n,)`."""
+    return np.concatenate([s.hidden(s.unit) for s in sites])
+
+
+def channel_scale(sites: Sequence[Site], error: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return for each hidden pixel of all sites the root mean square of the errors `(n,)` of its channel, `(n,)`."""
+    channel = np.concatenate([s.channel for s in sites])
+    squares = error.astype(np.float64) ** 2
+    total = np.bincount(channel, weights=squares)
+    mean = total / np.maximum(np.bincount(channel), 1)
+    return np.asarray(np.sqrt(np.where(mean > 0, mean, 1.0))[channel])
