@@ -20,7 +20,7 @@ _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
 
 _FEWEST = 64
-"""Pixels below which nothing is fitted, or said of a channel's holes, on them alone."""
+"""Pixels below which telling ones are not fitted on alone, and a channel's holes not judged by what they are like."""
 
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
@@ -97,11 +97,9 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
         sparse: no factor is to be below the stored default's.
     """
     single = _fit(plain, cautious=False)
-    carried = [t.only(t.trust >= CARRIED) for t in tested]
-    enough = _count(carried) >= _FEWEST
     # weights and gates of references were chosen on these pixels: their errors flatter
-    referenced = _fit(carried, cautious=True) if enough and any(recipe.reference_weights) else single
-    if not referenced.pixels:
+    referenced = _fit([t.only(t.trust >= CARRIED) for t in tested], cautious=True)
+    if not referenced.pixels or not any(recipe.reference_weights):
         referenced = single
     if sparse:
         single, referenced = single.at_least_stored(), referenced.at_least_stored()
