@@ -1,4 +1,4 @@
-"""Scores, calibration and the risk-averse weight against their definitions."""
+"""Scores, situations and calibration against their definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
 from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
-from pipeline.selftest.weights import Evidence, better_one, choose_weights, pooled, rising
 
 
 def test_psnr():
@@ -32,65 +31,6 @@ def test_errors_count_only_where_hidden():
     assert math.isnan(mse[1])
     assert normalised_mse(mse, np.array([10.0, 10.0])) == pytest.approx(0.25)
     assert math.isnan(normalised_mse(mse, np.array([0.0, 10.0])))
-
-
-def _evidence(error: np.ndarray, step: np.ndarray, unit: np.ndarray) -> Evidence:
-    return Evidence(error=error, step=step, cells=np.ones((1, error.size)), unit=unit)
-
-
-UNIT = np.repeat(np.arange(8), 50)
-
-
-def test_a_reliable_winner_is_used_fully():
-    """A proposal that takes off the whole error everywhere: weight 1; half of it is the best where it goes too far."""
-    error = np.random.default_rng(0).normal(0, 1, UNIT.size)
-    assert choose_weights(_evidence(error, -error, UNIT)) == [1.0]
-    assert choose_weights(_evidence(error, -2 * error, UNIT)) == [0.5]
-
-
-def test_an_unreliable_winner_is_not_used():
-    """Good in seven pieces of eight, bad in one: less of it than average error asks for; very bad: none."""
-    error = np.ones(UNIT.size)
-    gamble = np.where(UNIT == 3, 1.0, -0.8)
-    best = min(np.linspace(0, 1, 11), key=lambda w: ((error + w * gamble) ** 2).mean())
-    assert choose_weights(_evidence(error, gamble, UNIT))[0] < 0.5 * best
-    assert choose_weights(_evidence(error, np.where(UNIT == 3, 5.0, -0.8), UNIT)) == [0.0]
-
-
-@pytest.mark.parametrize("unit", [np.zeros(400, int), np.minimum(np.arange(400), 2)])
-def test_no_evidence_means_no_decision(unit):
-    """Errors of one piece of the image decide nothing, however many; a cell without pixels neither."""
-    error = np.ones(unit.size)
-    assert choose_weights(_evidence(error, -error, unit)) == [None]
-
-
-def test_cells_are_decided_apart():
-    """Good in one situation, bad in another; where nothing was tested the nearest decided one before holds."""
-    error = np.ones(UNIT.size)
-    cells = np.zeros((3, UNIT.size))
-    cells[0, ::2] = cells[1, 1::2] = 1
-    step = np.where(cells[0] > 0, -1.0, 1.0)
-    weights = choose_weights(Evidence(error=error, step=step, cells=cells, unit=UNIT))
-    assert weights == [1.0, 0.0, None]
-    assert pooled(weights) == [1.0, 0.0, 0.0]
-    assert pooled([None, 0.4, None]) == [0.4, 0.4, 0.4]
-    assert pooled([None, None]) == [0.0, 0.0]
-
-
-def test_weights_rise_with_reliability():
-    """Violators are averaged by how much was tested of each."""
-    assert rising([0.0, 0.8, 0.2, 1.0], np.array([1.0, 1.0, 3.0, 1.0])) == [0.0, 0.35, 0.35, 1.0]
-
-
-def test_another_fill_must_beat_the_default_reliably():
-    """Smaller error everywhere wins, smaller on average but not reliably does not."""
-    rng = np.random.default_rng(1)
-    usual = rng.normal(0, 1, UNIT.size)
-    lucky = np.where(UNIT == 2, 0.1 * usual, 1.02 * usual)
-    assert (lucky**2).mean() < (usual**2).mean()
-    everything = np.ones(UNIT.size)
-    assert better_one([usual, 0.9 * usual, None, lucky], 0, everything, UNIT) == 1
-    assert better_one([usual, lucky], 0, everything, UNIT) == 0
 
 
 def _errors(n: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

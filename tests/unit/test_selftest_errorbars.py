@@ -1,0 +1,130 @@
+"""On which hidden pixels error bars are fitted, and what error is expected in the real holes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import FillSpec
+from pipeline.numerics.calibration import Z90, Calibration
+from pipeline.references.reliance import Reliance
+from pipeline.restore.recipe import Recipe
+from pipeline.selftest import errorbars
+from pipeline.selftest.errorbars import Pixels, calibrated, cross_coverage, expected_rmse
+from tests.support_trials import trials_of, wide
+
+HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
+RECIPE = Recipe(fill=FillSpec("nearest"), floor=(1.0,), typical=(1.0,), low=(-99.0,), high=(99.0,), references=(HALF,))
+
+
+def _pixels(n: int, channel: int = 0, raw: float = 1.0, trust: float = 0.0) -> Pixels:
+    return Pixels(
+        raw=np.full(n, raw, np.float32),
+        place=wide((n,)),
+        trust=np.full(n, trust, np.float32),
+        channel=np.full(n, channel),
+    )
+
+
+def _tested(
+    error: np.ndarray, telling: int | None = None, trust: float = 0.0, holes: Pixels | None = None
+) -> errorbars.Tested:
+    """Return hidden pixels of raw error 1, of which the first few tell something."""
+    seen = _pixels(error.size, trust=trust)
+    return errorbars.Tested(
+        raw=seen.raw,
+        place=seen.place,
+        trust=seen.trust,
+        channel=seen.channel,
+        error=error.astype(np.float32),
+        telling=np.arange(error.size) < (error.size if telling is None else telling),
+        holes=_pixels(0) if holes is None else holes,
+    )
+
+
+def _factor(recipe: Recipe, trust: float = 0.0) -> float:
+    calibration = recipe.referenced if trust else recipe.single
+    return float(calibration.factor(wide((1,)))[0])
+
+
+@pytest.mark.parametrize(("scale", "tells"), [(1.45, False), (1.55, True)])
+def test_empty_background_tells_nothing(scale, tells):
+    """Where values vary hardly more than the smallest scale of the file no error is to be expected."""
+    (trial,) = trials_of(np.full((1, 1, 8, 8), 2.0), scale=scale)
+    tested = errorbars.tested_on(trial, RECIPE)
+    assert (tested.telling == tells).all()
+    assert (tested.error == 2).all()
+    assert tested.error.size == 64
+    assert tested.holes.raw.size == 0
+
+
+def test_real_holes_are_kept_apart_from_hidden_pixels():
+    """Their truth is unknown: they are only predicted for; clipping counts as in a run."""
+    (trial,) = trials_of(np.full((1, 1, 8, 8), 200.0))
+    hidden = trial.placement.hidden.copy()
+    hidden[0, :, :2] = False
+    tested = errorbars.tested_on(replace(trial, placement=replace(trial.placement, hidden=hidden)), RECIPE)
+    assert (tested.error.size, tested.holes.raw.size) == (48, 16)
+    assert (tested.error == 99).all()
+
+
+@pytest.mark.parametrize(("telling", "pixels"), [(63, 300), (64, 0), (250, 250)])
+def test_telling_pixels_are_fitted_on_alone_if_there_are_some(telling, pixels):
+    """Fewer than 64 are no reason to leave out the others; 64 are, though too few to fit anything on."""
+    tested = [_tested(np.ones(300), telling)]
+    assert calibrated(RECIPE, tested, tested, sparse=False).single.pixels == pixels
+
+
+@pytest.mark.parametrize(("pixels", "used"), [(799_999, 799_999), (800_000, 400_000)])
+def test_error_bars_are_fitted_on_a_thinned_out_choice(pixels, used, monkeypatch):
+    """Of 800,000 hidden pixels every second one is used: more would take long and say no more."""
+    monkeypatch.setattr(errorbars, "fit", lambda error, *_, **__: Calibration(pixels=error.size))
+    tested = [_tested(np.ones(400_000)), _tested(np.ones(pixels - 400_000))]
+    assert calibrated(RECIPE, tested, tested, sparse=False).single.pixels == used
+
+
+def test_references_are_calibrated_where_one_carries_the_mean():
+    """Half the error under references: half the bar there, the image's own elsewhere."""
+    helped, alone = [_tested(np.full(300, 2.0), trust=0.5)], [_tested(np.full(300, 4.0))]
+    recipe = calibrated(RECIPE, helped, alone, sparse=False)
+    assert _factor(recipe) == pytest.approx(4 / Z90)
+    assert _factor(recipe, 1.0) == pytest.approx(2 / Z90)
+    less = [_tested(np.full(300, 2.0), trust=0.49)]
+    assert calibrated(RECIPE, less, alone, sparse=False).referenced == recipe.single
+    unused = replace(RECIPE, references=())
+    assert calibrated(unused, helped, alone, sparse=False).referenced == recipe.single
+
+
+def test_sparse_images_are_never_surer_than_the_stored_calibration():
+    """Tiny errors on a few pixels are luck."""
+    tested = [_tested(np.full(300, 1e-3))]
+    assert _factor(calibrated(RECIPE, tested, tested, sparse=False)) < 0.01
+    recipe = calibrated(RECIPE, tested, tested, sparse=True)
+    assert recipe.single.factors == recipe.referenced.factors == Calibration().factors
+
+
+def test_each_half_is_covered_by_the_bars_of_the_other():
+    """Equal halves cover nine in ten; errors of one half are all beyond the bars of a ten times better one."""
+    error = np.linspace(0, 1, 1000)
+    fair = [_tested(error), _tested(error)]
+    assert cross_coverage(RECIPE, fair, fair) == pytest.approx(0.9, abs=0.01)
+    unfair = [_tested(10 + error), _tested(error)]
+    assert cross_coverage(RECIPE, unfair, unfair) == pytest.approx(0.5, abs=0.01)
+    blank = [_tested(error, 0), _tested(error, 0)]
+    assert cross_coverage(RECIPE, blank, blank) is None
+
+
+@pytest.mark.parametrize(("holes", "expected"), [(63, 2.0), (64, 6.0)])
+def test_the_error_to_expect_is_that_of_pixels_alike(holes, expected):
+    """Holes with three times the raw error of hidden pixels have three times their error; a few holes say nothing."""
+    tested = [_tested(np.full(300, 2.0), holes=_pixels(holes, raw=3.0))]
+    assert expected_rmse(tested, np.array([1.0])) == (pytest.approx(expected),)
+
+
+def test_a_channel_that_was_not_tested_is_as_good_as_the_others():
+    """Relative to its own range of values."""
+    tested = [_tested(np.full(300, 2.0))]
+    assert expected_rmse(tested, np.array([10.0, 50.0])) == (pytest.approx(2), pytest.approx(10))
+    assert expected_rmse([_tested(np.zeros(0))], np.array([10.0])) == (0.0,)

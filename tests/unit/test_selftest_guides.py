@@ -1,0 +1,181 @@
+"""Which channels of an image tell about which, and on how much of it relations are fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import Window
+from pipeline.geometry.box import Box
+from pipeline.selftest import guides
+from pipeline.selftest.guides import _offsets, _sampled, _siblings, _tiles, choose_siblings
+
+N = 4000
+
+
+def channels(seed=0):
+    """Six channels: 0, 2 and 4 alike, 1, 3 and 5 alike, as in series whose volumes alternate."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.normal(0, 1, (2, N))
+    return np.stack([kinds[k % 2] + rng.normal(0, 0.1 + 0.05 * k, N) for k in range(6)]).astype(np.float32)
+
+
+def test_channels_that_vary_alike_and_are_observed_there_are_chosen_first():
+    """Those of its own kind lead; one that is lost at the same place is left out."""
+    values = channels()
+    hole = np.zeros(values.shape, bool)
+    hole[2, :500] = True
+    hole[4, :500] = True
+    valid = ~hole
+    chosen = choose_siblings(2, values, valid, hole)
+    assert chosen == (0, 1, 3, 5)
+    assert choose_siblings(0, values, valid, hole) == ()
+
+
+def test_partly_lost_channels_are_dropped_until_the_rest_is_observed_together():
+    """Each of them is there at 92 percent of the holes, but at other ones."""
+    values = channels(1)
+    hole = np.zeros(values.shape, bool)
+    hole[0, :1000] = True
+    valid = ~hole
+    for j in range(1, 6):
+        valid[j, (j - 1) * 80 : j * 80] = False
+    chosen = choose_siblings(0, values, valid, hole)
+    assert 2 in chosen
+    assert valid[list(chosen)][:, hole[0]].all(axis=0).mean() >= 0.8
+
+
+def test_a_channel_that_is_often_there_is_better_than_none():
+    """No channel is observed at nine tenths of the holes: the best of the rest."""
+    values = channels(2)
+    hole = np.zeros(values.shape, bool)
+    hole[0, :1000] = True
+    valid = ~hole
+    valid[1:, :900] = False
+    valid[2, 300:900] = True
+    assert choose_siblings(0, values, valid, hole) == (2,)
+    valid[1:, :900] = False
+    assert choose_siblings(0, values, valid, hole) == ()
+
+
+def _observed(shares: list[list[tuple[int, int]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return channels of which the first has 100 holes of 1000 pixels; the others miss these ranges of the holes."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, 1000) + rng.normal(0, 0.1, (1 + len(shares), 1000))
+    hole = np.zeros(values.shape, bool)
+    hole[0, :100] = True
+    valid = ~hole
+    for k, ranges in enumerate(shares, start=1):
+        for start, stop in ranges:
+            valid[k, start:stop] = False
+    return values.astype(np.float32), valid, hole
+
+
+def test_six_channels_tell_about_one():
+    """The ones that vary most alike; more say the same again."""
+    assert len(choose_siblings(0, *_observed([[]] * 9))) == 6
+    assert len(choose_siblings(0, *_observed([[]] * 5))) == 5
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [(10, (1, 2)), (11, (2,))])
+def test_a_sibling_is_there_at_nine_holes_in_ten(missing, chosen):
+    """One that misses more is left out as long as another does not."""
+    assert choose_siblings(0, *_observed([[(0, missing)], []])) == chosen
+
+
+@pytest.mark.parametrize(("missing", "siblings"), [(6, 3), (7, 2)])
+def test_siblings_are_there_together_at_eight_holes_in_ten(missing, siblings):
+    """Three that miss 7 % each, at other holes, are one too many; with 6 % they may stay."""
+    shares = [[(20 * k, 20 * k + missing)] for k in range(3)]
+    assert len(choose_siblings(0, *_observed(shares))) == siblings
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [(80, (1,)), (81, ())])
+def test_the_only_sibling_is_there_at_one_hole_in_five(missing, chosen):
+    """Less is not worth its seams."""
+    assert choose_siblings(0, *_observed([[(0, missing)]])) == chosen
+
+
+@dataclass
+class _Image:
+    """Counts the windows that are read of a large image without any value."""
+
+    shape: tuple[int, ...]
+    guides: tuple[Any, ...] = (None,)
+
+    def __post_init__(self) -> None:
+        self.read: list[Box] = []
+        self.source = SimpleNamespace(space=SimpleNamespace(shape=self.shape, ndim=len(self.shape)))
+
+    def window(self, box: Box) -> tuple[Any, tuple[Any, ...]]:
+        """Return a window of zeros with one guide, observed all over."""
+        self.read.append(box)
+        thin = (1, *box.shape)
+        flat = SimpleNamespace(values=np.zeros(thin, np.float32), valid=np.ones(thin, bool), hole=np.zeros(thin, bool))
+        return flat, (flat,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "edge", "windows"),
+    [
+        ((512 * 6, 512 * 8), 512, 48),
+        ((512 * 7, 512 * 7), 512, 25),
+        ((64 * 4, 64 * 4, 64 * 4), 64, 64),
+        ((64 * 5, 64 * 13, 64), 64, 33),
+    ],
+)
+def test_relations_look_at_a_few_windows_all_over_the_image(shape, edge, windows):
+    """At all of 48 (64 in volumes), at every second one of more; of these at a regular grid of pixels."""
+    image = _Image(shape)
+    grids = [grid for _, _, grid in _tiles(image, 1000)]
+    assert len(image.read) == windows
+    assert {n for box in image.read for n in box.shape} == {edge}
+    pixels = sum(math.prod(len(range(*cut.indices(edge))) for cut in grid) for grid in grids)
+    assert 1000 <= pixels <= 4000
+
+
+@pytest.mark.parametrize(
+    ("shape", "edge", "windows"), [((512, 768), 256, 6), ((256, 1792), 256, 4), ((64, 64, 64 * 6), 64, 6)]
+)
+def test_misregistration_is_measured_on_six_windows(shape, edge, windows, monkeypatch):
+    """It is one shift for the whole image."""
+    monkeypatch.setattr(guides, "misregistration", len)
+    image = _Image(shape)
+    assert _offsets(image) == [windows]
+    assert {n for box in image.read for n in box.shape} == {edge}
+
+
+def test_a_relation_has_enough_pixels_to_be_fitted_on():
+    """Twice 30,000 are looked at, as some are holes; not many more."""
+    image = _Image((1024, 1024))
+    values, valid, hole = _sampled(image)
+    assert values.shape == valid.shape == hole.shape
+    assert 60_000 <= values.size <= 120_000
+
+
+@pytest.mark.parametrize(("channels", "samples"), [(2, 30_000), (10, 6_000), (24, 3_000)])
+def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples, monkeypatch):
+    """Sixty thousand in all, as each channel has a fit of its own; three thousand each at least."""
+    rng = np.random.default_rng(0)
+    values = (rng.normal(0, 1, (48, 48)) + rng.normal(0, 0.1, (channels, 48, 48))).astype(np.float32)
+    hole = np.zeros(values.shape, bool)
+    hole[np.arange(channels), np.arange(channels)] = True
+    window = Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    image = _Image((48, 48))
+    monkeypatch.setattr(image, "window", lambda _: (window, ()))
+    wanted = []
+
+    def tiles(scene: _Image, n: int) -> Any:
+        wanted.append(n)
+        return _tiles(scene, n)
+
+    monkeypatch.setattr(guides, "_tiles", tiles)
+    unrelated = SimpleNamespace(ridge=SimpleNamespace(samples=0))
+    monkeypatch.setattr(guides, "fit_relation", lambda *_: unrelated)
+    assert _siblings(image) is None
+    assert wanted == [30_000, samples]

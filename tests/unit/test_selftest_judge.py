@@ -1,0 +1,60 @@
+"""The story of the self-test at its ends: few observed pixels, and what is said to people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.numerics.calibration import Calibration
+from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Task
+from pipeline.selftest.judge import judge
+from pipeline.selftest.placing import Placement
+from pipeline.selftest.verdict import FamilyScore, Row, sentences
+
+FILL = FillSpec("nearest")
+RECIPE = Recipe(fill=FILL, floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+
+
+def _placements(observed: float) -> list[Placement]:
+    """Return two windows of 100 x 100 pixels of which so many are observed, before 400 of them are hidden."""
+    shape = (1, 100, 100)
+    order = np.random.default_rng(0).permutation(10_000)
+    known = np.zeros(10_000, bool)
+    known[order[: round(observed * 10_000)]] = True
+    hidden = np.zeros(10_000, bool)
+    hidden[order[:400]] = True
+    known, hidden = known.reshape(shape), hidden.reshape(shape)
+    truth = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+    valid = known & ~hidden
+    window = Window(values=np.where(valid, truth, 0), valid=valid, hole=hidden, spacing=(1.0, 1.0))
+    task = Task(window=window, patch=shape[1:], offset=(0, 0))
+    return [Placement(task=task, truth=truth, hidden=hidden, concerned=hidden, start=(100 * k, 0)) for k in range(2)]
+
+
+@pytest.mark.parametrize(("observed", "sparse"), [(0.095, True), (0.105, False)])
+def test_an_image_of_which_less_than_a_tenth_is_observed_is_sparse(observed, sparse):
+    """Its error bars are never narrower than the stored ones, and the note says so; hidden pixels were observed."""
+    verdict = judge(_placements(observed), [FILL], [], None, RECIPE, np.array([4.0]))
+    assert ("few observed pixels" in verdict.note) == sparse
+    stored = Calibration().factors
+    own = [min(curve.values) for curve in verdict.recipe.single.factors.all]
+    assert all(a >= min(b.values) for a, b in zip(own, stored.all, strict=True)) or not sparse
+
+
+def _score(family: str, weight: float) -> FamilyScore:
+    return FamilyScore(family=family, pixels=100, gain_db=1.25, weight=weight)
+
+
+def _row(method: str, *families: FamilyScore) -> Row:
+    return Row(method=method, psnr_db=30.0, gain_db=1.0, weight=0.5, seconds=0.1, chosen=True, families=families)
+
+
+@pytest.mark.parametrize(("weight", "said"), [(0.006, "net at 1 % (+1.25 dB)"), (0.004, "net not used")])
+def test_sentences_name_each_family_and_its_tools(weight, said):
+    """Families that were not tested are not spoken of; a weight below half a percent is none."""
+    fills = [_row("nearest", _score("thin", 1.0), _score("deep", 1.0))]
+    thin, deep = sentences(RECIPE, fills, [_row("net", _score("deep", weight))])
+    assert thin == "thin holes (dead pixels, lines, lost slices): nearest, net not used"
+    assert deep == f"wide holes (clouds, regions, blobs): nearest, {said}"

@@ -1,0 +1,263 @@
+"""Where pseudo-holes lie: in the shapes of real ones, where such holes could have been."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.box import Box
+from pipeline.selftest import placing
+from pipeline.selftest.placing import Placement, _lay, place
+from pipeline.selftest.shapes import Shape, Shapes, collect
+from tests.helpers import smooth
+
+SHAPE = (96, 96)
+CLOSED = ((True, True), (True, True))
+INSIDE = ((False, False), (False, False))
+
+
+def _placements(planes: np.ndarray, seed: int = 0) -> list[Placement]:
+    """Place the holes `(n, *SHAPE)` of a two-channel image in itself, six times."""
+    values = smooth((2, *SHAPE), "float32")
+    hole = np.broadcast_to(planes, values.shape)
+
+    def read(_: Box):
+        window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+        return window, ()
+
+    shapes = collect([(planes, CLOSED)], (1.0, 1.0))
+    return place(read, [Box.whole(SHAPE)] * 6, shapes, FillSpec("nearest"), seed)
+
+
+def test_holes_at_an_edge_are_tested_at_an_edge():
+    """A lost margin is hidden along another margin: there, too, nothing is observed behind it."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, :10] = True
+    for one in _placements(hole):
+        rows = np.flatnonzero(one.hidden[0].all(axis=1))
+        assert rows.tolist() == list(range(86, 96))
+
+
+def test_wide_holes_keep_their_shape_and_clear_of_one_another():
+    """A disk is hidden whole, at other places, and not grown into the real one."""
+    grid = np.hypot(*np.meshgrid(np.arange(96) - 20, np.arange(96) - 25, indexing="ij"))
+    hole = (grid < 9)[None]
+    placed = _placements(hole)
+    assert len(placed) == 6
+    assert len({one.hidden.tobytes() for one in placed}) > 1
+    for one in placed:
+        depth = distance_transform_edt(one.task.window.hole[0])[one.hidden[0]].max()
+        assert depth == pytest.approx(distance_transform_edt(hole[0]).max(), abs=1.5)
+        assert not (one.hidden & hole).any()
+
+
+def test_dense_dead_pixels_are_thinned_out():
+    """Of scattered pixels few are hidden at once: their neighbours are observed as often as those of real ones."""
+    hole = np.random.default_rng(0).random((1, *SHAPE)) < 0.5
+    for one in _placements(hole):
+        assert 0.02 < one.hidden[0].mean() < 0.1
+        distance = distance_transform_edt(~one.task.window.valid[0])
+        assert distance[one.hidden[0]].mean() == pytest.approx(distance[hole[0]].mean(), rel=0.1)
+
+
+def test_a_band_with_lost_lines_is_tested_alone():
+    """Channels are hidden as they are in the file; the others stay to tell about them."""
+    hole = np.zeros((2, *SHAPE), bool)
+    hole[1, 5::17] = True
+    for one in _placements(hole):
+        assert not one.hidden[0].any()
+        assert one.hidden[1].any()
+        assert (one.task.window.valid[0]).all()
+
+
+def test_what_one_channel_lost_is_hidden_where_the_others_are_observed():
+    """Lines of either band are hidden at other rows, never in both at a place: siblings stay to tell about them."""
+    hole = np.zeros((2, *SHAPE), bool)
+    hole[0, 5::17] = True
+    hole[1, 11::17] = True
+    for one in _placements(hole):
+        assert one.hidden[0].any()
+        assert one.hidden[1].any()
+        assert (one.task.window.hole.sum(axis=0) <= 1).all()
+
+
+def test_a_cloud_is_hidden_whole_though_a_band_has_dead_lines():
+    """What hides all bands is no loss of one channel: it is laid over the dead lines of another place."""
+    grid = np.hypot(*np.meshgrid(np.arange(96) - 30, np.arange(96) - 30, indexing="ij"))
+    hole = np.broadcast_to(grid < 18, (2, *SHAPE)).copy()
+    hole[0, 5::12] = True
+    deepest = max(distance_transform_edt(one.hidden[1]).max() for one in _placements(hole))
+    assert deepest > 12
+
+
+def test_only_what_depends_on_hidden_pixels_is_filled_again():
+    """A real hole far from all hidden pixels keeps the fill it has; one that touches them does not."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, 40:60, 40:60] = True
+    for one in _placements(hole, seed=2):
+        assert (one.hidden <= one.concerned).all()
+        gap = distance_transform_edt(~one.hidden[0])[hole[0]].min()
+        assert one.concerned[0, 50, 50] if gap <= 2 else gap <= 4 or not one.concerned[0, 50, 50]
+
+
+class Script:
+    """Random numbers that are told beforehand: first pixels of shapes, one after the other; nothing is flipped."""
+
+    def __init__(self, *starts: tuple[int, int]) -> None:
+        self.left = [n for start in starts for n in start]
+
+    def random(self) -> float:
+        """Return what flips nothing."""
+        return 1.0
+
+    def integers(self, _: int) -> int:
+        """Return the next number, 0 at the end."""
+        return self.left.pop(0) if self.left else 0
+
+
+def _seen(hole: np.ndarray) -> Window:
+    """Return a window without texture."""
+    return Window(values=np.zeros(hole.shape, np.float32), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+
+
+def _placed(hole: np.ndarray, n: int = 4) -> list[Placement]:
+    """Place the holes `(c, y, x)` of an image without texture in itself."""
+    window, box = _seen(hole), Box.whole(hole.shape[1:])
+    shapes = collect([(hole, CLOSED)], (1.0, 1.0))
+    return place(lambda _: (window, ()), [box] * n, shapes, lambda plain: plain.values, seed=0)
+
+
+def _block(height: int, width: int) -> Shape:
+    return Shape(mask=np.ones((1, height, width), bool), edge=INSIDE)
+
+
+def _half_lost() -> Window:
+    """Return a window whose first twenty columns of forty are a hole; columns from 22 on are clear of it."""
+    hole = np.zeros((1, 10, 40), bool)
+    hole[..., :20] = True
+    return _seen(hole)
+
+
+@pytest.mark.parametrize(("start", "clear"), [(16, False), (17, True)])
+def test_a_wide_hole_lies_mostly_on_observed_pixels(start, clear):
+    """Of ten columns four on clear ground are too few, five are not; what falls into the real hole is left out."""
+    window = _half_lost()
+    laid = _lay(_block(10, 10), window, np.zeros(window.hole.shape, bool), CLOSED, Script(*[(0, start)] * 99))
+    assert (laid is not None) == clear
+    assert laid is None or laid.any(axis=(0, 1)).nonzero()[0].tolist() == list(range(20, start + 10))
+
+
+@pytest.mark.parametrize(("tries", "found"), [(16, True), (17, False)])
+def test_sixteen_places_are_tried_for_a_wide_hole(tries, found):
+    """A place that comes up last is found; then the shape is given up."""
+    window = _half_lost()
+    script = Script(*[(0, 0)] * (tries - 1), (0, 25))
+    assert (_lay(_block(10, 10), window, np.zeros(window.hole.shape, bool), CLOSED, script) is not None) == found
+
+
+def test_wide_holes_are_hidden_until_an_eighth_of_the_window_is():
+    """The first one beyond 12 % of the observed pixels is the last."""
+    hole = np.zeros((1, 128, 128), bool)
+    hole[0, 60:80, 60:80] = True
+    for one in _placed(hole):
+        observed = one.hidden.sum() + one.task.window.valid.sum()
+        assert 0.12 * observed < one.hidden.sum() <= 0.12 * observed + 400
+
+
+def test_a_dozen_small_wide_holes_are_hidden():
+    """Small ones do not fill a window: after twelve it has seen enough."""
+    hole = np.zeros((1, 128, 128), bool)
+    hole[0, 60:66, 60:66] = True
+    assert {int(one.hidden.sum()) for one in _placed(hole)} == {12 * 36}
+
+
+@pytest.mark.parametrize(("columns", "tested"), [(37, True), (38, False)])
+def test_no_wide_hole_hides_most_of_what_is_observed(columns, tested):
+    """37 columns of a hundred leave 63, of which they are less than 60 %; 38 are more."""
+    hole = np.zeros((1, 100, 100), bool)
+    hole[..., :columns] = True
+    assert bool(_placed(hole)) == tested
+
+
+def test_thin_holes_hide_an_eighth_of_the_window_at_most():
+    """Lines are laid until half of 12 % of the observed pixels are hidden, and never more than the whole of it."""
+    hole = np.zeros((1, 128, 128), bool)
+    hole[0, 3::6] = True
+    for one in _placed(hole):
+        observed = one.hidden.sum() + one.task.window.valid.sum()
+        assert 0.08 * observed < one.hidden.sum() <= 0.12 * observed
+
+
+def test_scattered_dead_pixels_are_laid_a_few_times():
+    """Ten dead pixels never fill a window: after sixteen times, once more ends it if 64 are hidden."""
+    hole = np.zeros((1, 128, 128), bool)
+    hole[0, np.arange(10) * 12 + 3, np.arange(10) * 7 % 120] = True
+    for one in _placed(hole):
+        assert 160 < one.hidden.sum() <= 170
+
+
+def test_single_dead_pixels_are_laid_until_64_are_hidden():
+    """So many are needed to count on."""
+    hole = np.zeros((1, 128, 128), bool)
+    hole[0, 5, 7] = True
+    assert {int(one.hidden.sum()) for one in _placed(hole)} == {64}
+
+
+def test_a_thin_pattern_is_given_up_at_last(monkeypatch):
+    """One that finds no observed pixel is laid 256 times."""
+    laid = []
+
+    def nowhere(pattern: np.ndarray, full: tuple[int, ...], _: object) -> np.ndarray:
+        laid.append(pattern)
+        return np.zeros(full, bool)
+
+    monkeypatch.setattr(placing, "_rolled", nowhere)
+    hole = np.zeros((1, 32, 32), bool)
+    hole[0, 5, 7] = True
+    assert not _placed(hole, n=1)
+    assert len(laid) == 256
+
+
+def test_windows_with_few_hidden_pixels_are_left_out():
+    """A hole of 64 pixels is tested where only one fits, one of 63 is not."""
+    for pixels, tested in ((64, True), (63, False)):
+        hole = np.zeros((1, 16, 24), bool)
+        hole[0, 4:12, 1:9] = True
+        window = _seen(hole)
+        shape = Shape(mask=np.ones((1, 8, 8), bool), edge=INSIDE)
+        shape.mask[0, 0, 0] = pixels == 64
+        shapes = Shapes(deep=(shape,), thin=(), depth=4.0, thin_distance=1.0)
+        placed = place(lambda _, window=window: (window, ()), [Box.whole((16, 24))] * 6, shapes, lambda w: w.values, 0)
+        assert bool(placed) == tested
+
+
+@pytest.mark.parametrize(("rows", "apart"), [(75, True), (77, False)])
+def test_channels_are_hidden_apart_while_there_is_room(rows, apart):
+    """Dead lines of three channels: on three quarters of the rows there is still room for those that have none.
+
+    Where more have a hole in some channel, lines are hidden where another channel has one.
+    """
+    hole = np.zeros((3, 100, 64), bool)
+    for row in range(rows):
+        hole[row % 3, (row * 37) % 100] = True
+    shared = sum(int((one.hidden & hole.any(axis=0)).sum()) for one in _placed(hole))
+    assert (shared == 0) == apart
+
+
+@pytest.mark.parametrize(
+    ("gap", "length", "kept"), [(3, 64, False), (4, 64, True), (3, 29, True), (3, 30, False), (1, 30, False)]
+)
+def test_hidden_lines_keep_clear_of_lost_ones(gap, length, kept, monkeypatch):
+    """Three steps where another line can be hidden instead; short pieces may lie anywhere."""
+    hole = np.zeros((1, 64, 64), bool)
+    hole[0, 20] = True
+    near = np.zeros(hole.shape, bool)
+    near[0, 20 + gap, :length] = True
+    pattern = near.copy()
+    pattern[0, 40::4] = True
+    monkeypatch.setattr(placing, "_rolled", lambda *_: pattern)
+    (one, *_) = _placed(hole)
+    assert one.hidden[0, 40::4].all()
+    assert one.hidden[near].all() if kept else not one.hidden[near].any()

@@ -1,0 +1,163 @@
+"""The rim check finds haze of known width beside a mask, and nothing beside a clean one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim
+from pipeline.synthetic.noise import fractal
+
+SPLINE = FillSpec("tension", {"t": 0.5})
+
+
+def _window(shape: tuple[int, ...], width: int, height: float, seed: int = 0) -> Window:
+    """Return fractal texture of unit deviation with balls of holes, and haze `width` px wide beside them."""
+    rng = np.random.default_rng(seed)
+    values = np.stack([fractal(rng, shape, slope=1.8, longest=40, shortest=2) for _ in range(2)])
+    values = 100 + 10 * (values - values.mean()) / values.std()
+    grid = np.ogrid[tuple(slice(n) for n in shape)]
+    hole = np.zeros(shape, bool)
+    step = 32 if len(shape) == 2 else 22
+    for centre in np.ndindex(*(n // step for n in shape)):
+        away = sum((g - step * (c + 0.5)) ** 2 for g, c in zip(grid, centre, strict=True))
+        hole |= away < (rng.uniform(3, 7) if len(shape) == 2 else 4) ** 2
+    distance = distance_transform_edt(~hole)
+    hazy = values + np.where((distance > 0) & (distance <= width), height, 0.0)
+    valid = np.broadcast_to(~hole, values.shape)
+    return Window(
+        values=np.where(valid, hazy, 0).astype(np.float32), valid=valid, hole=~valid, spacing=(1.0,) * len(shape)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_clean_mask_needs_no_more_buffer(seed):
+    """Whatever the texture: 0 pixels wider, and nothing to say."""
+    rim = check_rim([_window((192, 192), 0, 0.0, seed)] * 2, SPLINE, (0.1, 0.1), seed)
+    assert rim.tested_px >= 3
+    assert rim.wider_px == 0
+    assert not rim.sentence()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("height", [12.0, -12.0])
+def test_haze_and_shadow_of_known_width_are_found(width, height):
+    """Brighter or darker rims: exactly as many pixels as were spoilt, said in words."""
+    rim = check_rim([_window((192, 192), width, height)] * 2, SPLINE, (0.1, 0.1), 0)
+    assert rim.wider_px == width
+    assert f"widening the mask by {width} px" in rim.sentence()
+
+
+def test_a_rim_that_is_spoilt_unevenly_is_found():
+    """Thick cloud beside one hole and thin cloud beside the others: the mean excess is large, but so is its error."""
+    window = _window((192, 192), 1, 12.0)
+    thick = distance_transform_edt(window.valid[0]) == 1
+    thick[32:] = thick[:, 32:] = False
+    spoilt = replace(window, values=window.values + np.where(thick, np.float32(900), np.float32(0)))
+    rim = check_rim([spoilt] * 2, SPLINE, (0.1, 0.1), 0)
+    assert rim.excess[0] > 10
+    assert rim.wider_px == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0.0), (1, 20.0), (2, 20.0)])
+def test_partial_volume_in_volumes(width, height):
+    """The same in three dimensions."""
+    rim = check_rim([_window((66, 66, 66), width, height)], FillSpec("tension", {"t": 0.95}), (0.1, 0.1), 0)
+    assert rim.wider_px == width
+
+
+def test_what_cannot_be_tested_is_not_judged():
+    """No window, no hole or holes so dense that nothing is left to predict from."""
+    assert check_rim([], SPLINE, (0.1, 0.1), 0) == Rim()
+    window = _window((64, 64), 0, 0.0)
+    dense = np.broadcast_to(np.random.default_rng(0).random((64, 64)) < 0.6, window.hole.shape)
+    crowded = Window(values=window.values, valid=~dense, hole=dense, spacing=(1.0, 1.0))
+    assert check_rim([crowded], SPLINE, (0.1, 0.1), 0) == Rim()
+
+
+@pytest.mark.parametrize(("shape", "rings"), [((160, 160), 6), ((40, 40, 40), 3)])
+def test_six_rings_are_looked_at_and_three_in_volumes(shape, rings):
+    """Where holes are few all of them can be hidden at once."""
+    grid = np.ogrid[tuple(slice(n) for n in shape)]
+    hole = np.broadcast_to(sum((g - n // 2) ** 2 for g, n in zip(grid, shape, strict=True)) < 8**2, (2, *shape))
+    values = np.random.default_rng(0).normal(0, 10, hole.shape).astype(np.float32)
+    window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0,) * len(shape))
+    rim = check_rim([window] * 2, FillSpec("nearest"), (0.1, 0.1), 0)
+    assert rim.tested_px == len(rim.excess) == rings
+
+
+@pytest.mark.parametrize(("width", "reach"), [(25, 6), (24, 5), (7, 1), (4, 0)])
+def test_half_of_what_is_observed_must_stay(width, reach):
+    """A lost column at the side: its rings take twelve columns of 24, but not of 23."""
+    hole = np.zeros((1, 8, width), bool)
+    hole[..., 0] = True
+    window = Window(values=np.zeros(hole.shape, np.float32), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    assert _reach([window], 6) == reach
+
+
+@pytest.mark.parametrize(("channels", "looked_at"), [(2, 2), (10, 3)])
+def test_three_channels_are_looked_at(channels, looked_at):
+    """The first, the last and one between them: contamination shows in all."""
+    seen = []
+
+    def fill(window: Window) -> np.ndarray:
+        seen.append(len(window.values))
+        return window.values
+
+    one = _window((64, 64), 0, 0.0)
+    many = replace(
+        one,
+        values=np.repeat(one.values[:1], channels, axis=0),
+        valid=np.repeat(one.valid[:1], channels, axis=0),
+        hole=np.repeat(one.hole[:1], channels, axis=0),
+    )
+    check_rim([many], fill, (0.1,) * channels, 0)
+    assert seen == [looked_at]
+
+
+@pytest.mark.parametrize(
+    ("shape", "pieces"), [((24, 24), 4), ((25, 24), 6), ((12, 12), 1), ((16, 16, 16), 8), ((17, 16, 8), 6)]
+)
+def test_residuals_are_independent_over_so_many_pixels(shape, pieces):
+    """Pieces of 12 pixels, of 8 in volumes, whose sums are counted one by one."""
+    cut = _cut(np.ones(shape), np.ones(shape, bool), np.ones(shape), 2)
+    assert len(cut) == pieces
+    assert sum(count[0] for _, count in cut) == np.prod(shape)
+    assert not sum(count[1] for _, count in cut)
+
+
+def _pieces(squares: np.ndarray, pixels: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return pieces of one ring with these squared mean residuals."""
+    return [(np.array([pixels * np.sqrt(s)]), np.array([float(pixels)])) for s in squares]
+
+
+@pytest.mark.parametrize(("pieces", "pixels", "tested"), [(12, 3, 1), (11, 3, 0), (12, 2, 0)])
+def test_a_ring_is_judged_on_a_dozen_pieces_of_three_pixels(pieces, pixels, tested):
+    """At the mask and at clean places."""
+    few, many = _pieces(np.linspace(1, 2, pieces), pixels), _pieces(np.linspace(1, 2, 50))
+    assert _verdict(few, many, 1).tested_px == _verdict(many, few, 1).tested_px == tested
+
+
+@pytest.mark.parametrize(("times", "wider"), [(2.4, 0), (2.6, 1)])
+def test_contamination_is_well_above_clean_places(times, wider):
+    """With many pieces the excess is certain: from two and a half times the squared residual it is said."""
+    usual = np.tile([0.9, 1.1], 500)
+    assert _verdict(_pieces(times * usual), _pieces(usual), 1).wider_px == wider
+
+
+@pytest.mark.parametrize(("spoilt", "wider"), [(7, 0), (8, 1)])
+def test_contamination_is_certain(spoilt, wider):
+    """Seven pieces of twelve far off lie 3.9 standard errors above the clean ones, eight lie 4.7."""
+    usual = np.ones(100)
+    assert _verdict(_pieces(np.where(np.arange(12) < spoilt, 1e6, 0)), _pieces(usual), 1).wider_px == wider
+
+
+@pytest.mark.parametrize(("found", "wider"), [(0.72, 0), (0.78, 1)])
+def test_places_without_any_residual_do_not_decide(found, wider):
+    """Half of the clean pieces fit exactly: a twentieth of the mean is added before logarithms are compared."""
+    usual = np.tile([0.0, 2.0], 500)
+    assert _verdict(_pieces(np.full(1000, found)), _pieces(usual), 1).wider_px == wider

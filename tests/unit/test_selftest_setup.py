@@ -1,0 +1,88 @@
+"""What the self-test starts from, and what it makes of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.fills.base import Window
+from pipeline.image.scene import Clock, Scene, open_scene
+from pipeline.selftest import setup
+from pipeline.selftest.rim import Rim
+from pipeline.selftest.setup import self_test, start_recipe
+from tests.helpers import blobs, order_of, run_config, smooth, write_image
+
+
+def tense(n: int, t: float, seed: int) -> NDArray[Any]:
+    """Return a Gaussian field `(n, n, n)` float32 whose power falls with frequency as splines of tension `t` assume."""
+    noise = np.fft.fftn(np.random.default_rng(seed).standard_normal((n, n, n)))
+    square = sum((2 * np.pi * f) ** 2 for f in np.meshgrid(*[np.fft.fftfreq(n)] * 3, indexing="ij"))
+    values = np.fft.ifftn(noise / np.sqrt(t * square**2 + (1 - t) * square + 1e-3)).real
+    return (1000 + 200 * values / values.std()).astype(np.float32)
+
+
+def test_wide_holes_of_a_grainy_volume_get_a_slacker_spline(tmp_path):
+    """The default is stiff; a file rougher than it assumes gets a slacker one, in steps, and thin holes their own."""
+    image, mask = tmp_path / "image.nii", tmp_path / "mask.nii"
+    nibabel.save(nibabel.Nifti1Image(tense(48, 0.4, seed=1), np.eye(4)), image)
+    nibabel.save(nibabel.Nifti1Image(blobs((48, 48, 48), n=3), np.eye(4)), mask)
+    order = order_of(run_config(tmp_path, image, mask, patch={"size": 48, "overlap": 8}, model=None))
+    scene, _ = open_scene(order.job, Clock())
+    verdict = self_test(scene, None)
+    gain = {row.method: row.gain_db for row in verdict.rows}
+    assert verdict.recipe.fill.kind == "tension"
+    assert verdict.recipe.fill.options["t"] < 0.95
+    assert gain["tension t=0.5"] > gain["tension t=0.8"] > gain["tension t=0.95"]
+    assert verdict.recipe.thin_fill != verdict.recipe.fill
+
+
+def _opened(tmp_path: Path, kind: str | None, size: int = 96) -> Scene:
+    """Return an image of 16 bits with one line lost, as it is when the self-test begins."""
+    hole = np.zeros((1, size, size), np.uint8)
+    hole[0, size // 2] = 1
+    image = write_image(tmp_path / "image.tif", smooth((2, size, size)))
+    mask = write_image(tmp_path / "mask.tif", hole)
+    model = {"kind": kind} if kind else None
+    scene, _ = open_scene(order_of(run_config(tmp_path, image, mask, model=model)).job, Clock())
+    assert scene is not None
+    return scene
+
+
+def test_the_first_recipe_keeps_to_the_range_of_the_file(tmp_path):
+    """Values may leave it by a twentieth of the robust range; the smallest scale is a hundredth of it."""
+    scene = _opened(tmp_path, None)
+    recipe, spread = start_recipe(scene), scene.values.spread
+    margins = np.asarray(recipe.high) + np.asarray(scene.values.centre) - scene.values.high
+    assert np.allclose(margins, 0.05 * spread)
+    assert np.allclose(recipe.floor, 0.01 * spread)
+    assert recipe.fills == (recipe.fill,) * 3
+    assert recipe.network_weight == 0
+
+
+def test_forced_models_may_write_anything_that_float32_holds(tmp_path):
+    """Twice 1e38 is no limit, infinity is; nothing is tested."""
+    verdict = self_test(_opened(tmp_path, "identity"), None)
+    limits = np.float32([verdict.recipe.low, verdict.recipe.high])
+    assert np.isfinite(limits).all()
+    assert np.abs(limits).min() > 2e38
+    assert verdict.placements == 0
+    assert "no self-test" in verdict.note
+
+
+@pytest.mark.parametrize(("size", "looked_at"), [(96, 3), (32, 2)])
+def test_the_rim_is_looked_at_in_three_windows(tmp_path, monkeypatch, size, looked_at):
+    """An image of a single window is looked at twice, with clean places elsewhere."""
+    seen: list[Window] = []
+
+    def check(windows: list[Window], *_: object) -> Rim:
+        seen.extend(windows)
+        return Rim()
+
+    monkeypatch.setattr(setup, "check_rim", check)
+    self_test(_opened(tmp_path, "nearest", size), None)
+    assert len(seen) == looked_at

@@ -1,0 +1,96 @@
+"""Where the self-test looks, and where it takes hole shapes from."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.image.scene import Clock, open_scene
+from pipeline.masks.base import FILL, KEEP
+from pipeline.selftest import windows
+from pipeline.selftest.setup import self_test
+from tests.helpers import order_of, run_config, smooth, write_image
+
+CELL = 16
+
+
+def _scene(hole: np.ndarray, patch: int) -> Any:
+    """Return what windows need to know of an image with these holes."""
+    cells = [n // CELL for n in hole.shape]
+    counts = hole.reshape(cells[0], CELL, cells[1], CELL).sum(axis=(1, 3))
+    return SimpleNamespace(
+        lattice=SimpleNamespace(patch=(patch, patch)),
+        source=SimpleNamespace(space=SimpleNamespace(shape=hole.shape, ndim=2)),
+        spacing=(1.0, 1.0),
+        state=np.where(hole, FILL, KEEP)[None],
+        states=SimpleNamespace(cell=CELL, hole_cells=counts, kept_cells=CELL**2 - counts),
+    )
+
+
+def _dotted(n: int, step: int = 64) -> np.ndarray:
+    """Return holes of one pixel, one in every tile."""
+    hole = np.zeros((n, n), bool)
+    hole[step // 2 :: step, step // 2 :: step] = True
+    return hole
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("depth", "edge"), [(1.0, 128), (9.1, 128), (18.2, 256), (18.3, 320), (99.0, 512)])
+def test_windows_are_as_wide_as_holes_ask_for(depth, edge):
+    """Fourteen times their depth in steps of 64 pixels, never wider than a patch."""
+    boxes = windows.test_windows(_scene(_dotted(1024), 512), depth, _rng())
+    assert {box.shape for box in boxes} == {(edge, edge)}
+
+
+def test_six_windows_are_tested():
+    """Different ones in a large image, the same ones several times in a small one, none where nothing is observed."""
+    many = windows.test_windows(_scene(_dotted(1024), 512), 1.0, _rng())
+    assert len(many) == len(set(many)) == 6
+    few = windows.test_windows(_scene(_dotted(128), 128), 1.0, _rng())
+    assert len(few) == 6
+    assert len(set(few)) == 1
+    assert not windows.test_windows(_scene(np.ones((128, 128), bool), 128), 1.0, _rng())
+
+
+def test_shapes_are_taken_from_a_dozen_windows():
+    """As many as have holes where these are fewer."""
+    assert len(windows.hole_shapes(_scene(_dotted(512), 64), _rng()).thin) == 12
+    one = np.zeros((512, 512), bool)
+    one[7, 7] = True
+    assert len(windows.hole_shapes(_scene(one, 64), _rng()).thin) == 1
+
+
+@pytest.mark.parametrize(("edge", "looked_at"), [(520, range(4096, 4097)), (528, range(4096, 4109))])
+def test_large_images_are_looked_at_in_4096_windows(edge, looked_at):
+    """Of more a random choice is, and in any case up to twelve with holes."""
+    hole = np.zeros((528, 528), bool)
+    hole[300, 300] = True
+    scene = _scene(hole, 16)
+    scene.source.space.shape = (edge, edge)
+    boxes, holes, kept = windows.candidate_windows(scene, (16, 16), _rng())
+    assert len(boxes) in looked_at
+    assert len(boxes) == len(set(boxes)) == len(holes) == len(kept)
+    assert holes.any()
+
+
+@pytest.mark.parametrize("n_planes", [1, 3])
+def test_one_hole_in_a_large_image_is_found(tmp_path, n_planes):
+    """Of more windows than are looked at, those with holes are among them; a hole beside a window is no pattern."""
+    values = smooth((3, 1600, 1600), "uint8")
+    hole = np.zeros((n_planes, 1600, 1600), np.uint8)
+    hole[0, 697:702, 697:702] = 1
+    image = write_image(tmp_path / "image.tif", values)
+    mask = write_image(tmp_path / "mask.tif", hole)
+    config = run_config(tmp_path, image, mask, patch={"size": 16, "overlap": 4}, model={"kind": "nearest"})
+    order = order_of(config)
+    scene, _ = open_scene(order.job, Clock())
+    verdict = self_test(scene, None)
+    assert verdict.placements >= 2
+    assert verdict.hidden_pixels >= 64
+    assert not verdict.note
