@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.calibration import Calibration, coverage, fit, mean_squared_ratio
+from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.restore.blend import CARRIED
 from pipeline.restore.estimate import error_factor, finish
@@ -69,7 +70,7 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     own, placement = narrowed(recipe, trial.channels), trial.placement
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
-    floor = np.asarray(own.floor, dtype=np.float32).reshape((-1,) + (1,) * (hidden.ndim - 1))
+    floor = column(own.floor, hidden.ndim - 1, np.float32)
 
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
         return {

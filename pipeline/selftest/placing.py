@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, label
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
+from pipeline.numerics.alike import alike
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides
 
@@ -52,7 +53,6 @@ another channel has one: too few other places are left."""
 
 _CLEAR = 3
 """Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
-
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
 
@@ -123,15 +123,13 @@ def _seen_everywhere(window: Window) -> bool:
 def _concerned(hole: Mask, hidden: Mask) -> Mask:
     """Return the hole pixels in parts with hidden ones; the spline does not couple parts more than two steps apart."""
     result = np.zeros_like(hole)
-    for c in range(len(hole)):
-        if c and np.array_equal(hole[c], hole[c - 1]) and np.array_equal(hidden[c], hidden[c - 1]):
-            result[c] = result[c - 1]
-            continue
+    for channels in alike(hole, hidden):
+        c = channels[0]
         labels, count = label(binary_dilation(hole[c]))
         wanted = np.zeros(count + 1, dtype=np.bool_)
         wanted[labels[hidden[c]]] = True
         wanted[0] = False
-        result[c] = wanted[labels] & hole[c]
+        result[channels] = wanted[labels] & hole[c]
     return result
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
 Mask = NDArray[np.bool_]
-
 Sides = tuple[tuple[bool, bool], ...]
 
 _THIN = 2.5

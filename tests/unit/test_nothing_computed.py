@@ -18,7 +18,7 @@ from pipeline.image.scene import Clock, open_scene
 from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan
 from pipeline.registry import kinds, load
-from pipeline.selftest.setup import draft, self_test
+from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.survey.coarse import coarse_fill
 from pipeline.survey.survey import find_model, outline, survey
 from pipeline.testing import no_pixels_read, nothing_computed, pixels_read, random_image
@@ -90,7 +90,7 @@ def test_steps_of_the_survey_would_not_pass_unseen(job: Job) -> None:
     scene, _ = open_scene(job, Clock())
     assert scene is not None
     model, _ = find_model(job, scene.source)
-    steps = (lambda: self_test(scene, model), lambda: coarse_fill(scene, draft(scene)), lambda: survey(job))
+    steps = (lambda: self_test(scene, model), lambda: coarse_fill(scene, start_recipe(scene)), lambda: survey(job))
     for step in steps:
         with nothing_computed(), pytest.raises(AssertionError, match="to compute with"):
             step()
