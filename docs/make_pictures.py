@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.plan.plan import load_plan
+from pipeline.plan.workdir import WorkFolder
 from pipeline.report.build import pictures
 
 _GAP = 8
@@ -23,7 +24,7 @@ _MAX_BYTES = 300_000
 def montage(folder: Path) -> Image.Image:
     """Return the last view of the report (around the largest hole) as one row: before, holes, after, uncertainty."""
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    views = pictures(load_plan(folder / ".work"), record, folder)
+    views = pictures(load_plan(WorkFolder.of(folder)), record, folder)
     panels = [Image.open(io.BytesIO(base64.b64decode(panel.uri.split(",", 1)[1]))) for panel in views[-1]]
     height = max(panel.height for panel in panels)
     width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)

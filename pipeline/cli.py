@@ -127,7 +127,7 @@ def verify(
     Example: inpaint-pipeline verify out/sentinel
     """
     from pipeline.errors import IntegrityError, SourceError
-    from pipeline.output.folder import finished_folders
+    from pipeline.output.results import finished_folders
     from pipeline.output.verify import verify as verify_image
 
     folders = finished_folders(directory)

@@ -59,8 +59,13 @@ class Order:
 
     @property
     def work(self) -> WorkFolder:
-        """Where the run works; stays (small) for `verify`."""
+        """Where the run works."""
         return self.job.work
+
+    @property
+    def beside(self) -> WorkFolder:
+        """The work folder beside the results, on their file system: `work`, unless that is in a scratch folder."""
+        return WorkFolder.running(self.folder.parent, self.stem)
 
 
 def orders(config: RunConfig, specs: Sequence[SourceSpec]) -> Iterator[Order]:
@@ -85,7 +90,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
             "commented start) or set input.fill_nodata"
         )
     folder = config.output.directory / spec.stem
-    work = WorkFolder.of(config.compute.scratch / spec.stem if config.compute.scratch else folder)
+    work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)
     source = _opened(spec)
     job = _job(config, spec, source, work)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])

@@ -8,37 +8,36 @@ as it is, committed blocks are not computed again, and the result is the same by
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
-from pipeline.blocks.store import create_store
+from pipeline.blocks.store import create_store, damaged, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
 from pipeline.execute._choose import choose_executor
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
 from pipeline.orders import Order, order_of
-from pipeline.output.assemble import Assembler, Written, assemble, publish
-from pipeline.output.folder import finished_record, prepare_folder, tidy
+from pipeline.output.assemble import Assembler, Written, assemble
+from pipeline.output.folder import claimed
+from pipeline.output.publication import publish
 from pipeline.output.verify import quick_check
+from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
-from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.record import build_record, tags
 from pipeline.registry import load
 from pipeline.report.build import write_report
 from pipeline.survey.survey import survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
-from pipeline.system.files import write_json
-from pipeline.system.lock import locked
+from pipeline.system.files import remove_made, write_json, write_text
 from pipeline.system.signals import Stop
 
 
@@ -67,8 +66,9 @@ def run(
                     order = order_of(config, spec)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(_entry(spec.stem, "done", record=record))
-            except PipelineError as error:
-                failure = error
+            except Exception as unexpected:
+                # whatever happens to one image is its own entry: the others of the batch go on
+                failure = error = _explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
                 state = "interrupted" if isinstance(error, Interrupted) else "failed"
                 entries.append(_entry(spec.stem, state, error=error))
                 if len(specs) > 1:
@@ -88,13 +88,24 @@ def run(
     return summary
 
 
+def _explained(error: Exception, log: Path) -> PipelineError:
+    """Return an error that says what happened; one that nobody foresaw leaves its traceback in the file `log`."""
+    if isinstance(error, PipelineError):
+        return error
+    details = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        write_text(log, details)
+        where = f"the details are in {log}"
+    except OSError:
+        where = details
+    return PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
+
+
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Restore one image: plan, blocks, files, record, report. Returns the record."""
-    prepare_folder(order, overwrite=overwrite)
-    with locked(order.work.lock):
-        finished = finished_record(order)
+    """Restore one image: plan, blocks, files, report, record; all of it appears in one step. Returns the record."""
+    with claimed(order, overwrite=overwrite) as finished:
         if finished is not None:
-            tidy(order)
             events.already_done(order.stem)
             return finished
         clock = {"start": time.perf_counter()}
@@ -105,30 +116,37 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         record = build_record(order, plan, facts, results)
         events.stage(order.stem, "assemble")
         assembler = Assembler(plan)
-        ready = WorkFolder.of(order.folder).ready
+        ready = order.beside.ready
         written = assemble(assembler, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
         quick_check(plan, assembler.source, written)
-        final = publish(written, order.folder)
         clock["assemble"] = time.perf_counter()
-        return _finish(order, plan, record, final, clock)
+        _complete(record, plan, written, ready, clock)
+        publish(order, record)
+        return record
 
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan and the survey's facts: those of an interrupted run if there are any, else new ones."""
+    """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
-    if work.plan.exists():
+    try:
+        plan, facts = load_plan(work), load_facts(work)
+    except IntegrityError as error:
+        if work.plan.exists():
+            events.notice(order.stem, f"{error}; the survey is made again")
+    else:
         events.stage(order.stem, "continue")
-        return load_plan(work), json.loads(work.survey.read_text())
-    # without a plan nothing is committed: what lies there is left of an `--overwrite` that was killed
-    shutil.rmtree(work.blocks, ignore_errors=True)
+        return plan, facts
+    # without a plan nothing is committed
+    remove_made(work.plan)
+    remove_made(work.blocks)
     events.stage(order.stem, "survey")
     found = survey(order.job)
-    write_json(work.survey, found.facts())
+    save_facts(work, found.facts())
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
     # what is reported now and after a restart must be the same object
-    return load_plan(work), json.loads(work.survey.read_text())
+    return load_plan(work), load_facts(work)
 
 
 def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
@@ -141,57 +159,77 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     # an earlier run in this process may have had the same plan and other files
     open_workspace.cache_clear()
     work = order.work
-    if not work.blocks.exists():
-        # a finished run dropped its blocks, and its files are gone since: nothing committed is left
+    if not usable(plan, order.n_file_channels):
+        # nothing that the journal speaks of is left
         journal.forget(work.journal)
         create_store(plan, order.n_file_channels)
     done = journal.committed(work.journal, plan.digest)
-    todo = sorted(set(range(len(plan.blocks))) - set(done), key=lambda b: (-plan.blocks[b].patches, b))
     events.blocks(order.stem, done=len(done), total=len(plan.blocks))
-    if todo:
-        executor, workers = choose_executor(order, plan, len(todo))
-        remaining = Work(
-            workdir=plan.workdir,
-            digest=plan.digest,
-            blocks=tuple(todo),
-            workers=workers,
-            memory_bytes=order.job.memory_bytes,
-        )
-
-        def on_done(result: BlockResult) -> None:
-            events.block_done(order.stem, result)
-
-        failures: Failures = load("execute", executor).execute(remaining, on_done, should_stop)
+    _execute(order, plan, set(range(len(plan.blocks))) - set(done), events, should_stop)
+    done = journal.committed(work.journal, plan.digest)
+    harmed = damaged(plan, done)
+    if harmed:
+        events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
+        _execute(order, plan, harmed, events, should_stop)
         done = journal.committed(work.journal, plan.digest)
-        if failures:
-            check_disk(plan.workdir, failures.values())
-            first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])
-            raise BlockFailed(
-                f"{order.stem}: {len(failures)} of {len(plan.blocks)} blocks failed ({first}). The others are kept: "
-                "remove the cause and run again"
-            )
-        if len(done) < len(plan.blocks):
-            raise Interrupted(f"{order.stem}: stopped with {len(done)} of {len(plan.blocks)} blocks done")
+        harmed = damaged(plan, done)
+    if harmed:
+        raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; check the disk")
     return done
 
 
-def _finish(
-    order: Order, plan: Plan, record: dict[str, Any], final: Sequence[Written], clock: Mapping[str, float]
-) -> dict[str, Any]:
+def _execute(
+    order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]
+) -> None:
+    """Run some blocks, the longest first.
+
+    Raises:
+        Interrupted, BlockFailed: as `compute`.
+    """
+    if not blocks:
+        return
+    executor, workers = choose_executor(order, plan, len(blocks))
+    work = Work(
+        workdir=plan.workdir,
+        digest=plan.digest,
+        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
+        workers=workers,
+        memory_bytes=order.job.memory_bytes,
+    )
+    finished: set[int] = set()
+
+    def on_done(result: BlockResult) -> None:
+        finished.add(result.block)
+        events.block_done(order.stem, result)
+
+    failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
+    if failures:
+        check_disk(plan.workdir, failures.values())
+        first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])
+        raise BlockFailed(
+            f"{order.stem}: {len(failures)} of {len(plan.blocks)} blocks failed ({first}). The others are kept: "
+            "remove the cause and run again"
+        )
+    if len(finished) < len(blocks):
+        left = len(blocks) - len(finished)
+        raise Interrupted(f"{order.stem}: stopped with {len(plan.blocks) - left} of {len(plan.blocks)} blocks done")
+
+
+def _complete(
+    record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, clock: Mapping[str, float]
+) -> None:
+    """Add to the record what is known once the files are there, and write the report beside them."""
     stages = record["seconds"]
     stages["survey_total"] = clock["survey"] - clock["start"]
     stages["blocks"] = clock["blocks"] - clock["survey"]
     stages["assemble"] = clock["assemble"] - clock["blocks"]
-    record["outputs"] = [output_facts(w.role, w.path, order.folder) for w in final]
+    record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
-    report = write_report(plan, record, order.folder)
+    report = write_report(plan, record, ready)
     stages["report"] = time.perf_counter() - reporting
     stages["total"] = time.perf_counter() - clock["start"]
-    record["outputs"].append(output_facts("report", report, order.folder))
-    write_json(order.folder / "record.json", record)
-    tidy(order)
-    return record
+    record["outputs"].append(output_facts("report", report, ready))
 
 
 def _entry(

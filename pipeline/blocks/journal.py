@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.files import sync
+from pipeline.system.files import remove_made, sync
+
+_FACTS = {"plan": str, "sha256": dict, "by_source": dict, "seconds": dict, "patches": int, "peak_rss_bytes": int}
+"""What every line says beside its block, and as what."""
 
 
 def commit(folder: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
@@ -41,11 +43,20 @@ def committed(folder: Path, digest: str) -> dict[int, dict[str, Any]]:
                 facts = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(facts, dict) and facts.get("plan") == digest and isinstance(facts.get("block"), int):
+            if _complete(facts) and facts["plan"] == digest:
                 done[facts["block"]] = facts
     return done
 
 
+def _complete(facts: Any) -> bool:
+    """Say whether a line has all that is asked of it later: a damaged one may be JSON all the same."""
+    return (
+        isinstance(facts, dict)
+        and isinstance(facts.get("block"), int)
+        and all(isinstance(facts.get(key), kind) for key, kind in _FACTS.items())
+    )
+
+
 def forget(folder: Path) -> None:
     """Drop every line: the blocks they speak of do not exist any more."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_made(folder)

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import zarr
+import zarr.errors
 from numpy.typing import NDArray
 
+from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.plan.workdir import partial
-from pipeline.system.files import sync_files
+from pipeline.system.files import remove_made, sync_files
 
 LAYERS = ("restored", "uncertainty", "origin")
+DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, zarr.errors.BaseZarrError)
+"""What zarr raises on files that are cut off, flipped or gone."""
 
 
 def create_store(plan: Plan, n_file_channels: int) -> None:
     """Create the empty block store; one chunk is one block, so no two blocks write one object."""
     # a store counts as made only when all of its arrays are there
     root = partial(plan.work.blocks)
-    shutil.rmtree(root, ignore_errors=True)
-    counts = {"restored": n_file_channels, "uncertainty": len(plan.channels), "origin": plan.n_state}
-    dtypes = {"restored": plan.dtype, "uncertainty": "float32", "origin": "uint8"}
-    for name in LAYERS:
+    remove_made(root)
+    remove_made(plan.work.blocks)
+    for name, (count, dtype) in _planes(plan, n_file_channels).items():
         zarr.create_array(
             root / name,
-            shape=(counts[name], *plan.space.shape),
-            chunks=(counts[name], *plan.block),
-            dtype=dtypes[name],
+            shape=(count, *plan.space.shape),
+            chunks=(count, *plan.block),
+            dtype=dtype,
             fill_value=0,
             # an all-zero block must still leave an object that can be made durable and checked
             config={"write_empty_chunks": True},
@@ -50,6 +53,50 @@ def store(plan: Plan, block: int, layers: dict[str, NDArray[Any]]) -> dict[str, 
             array = zarr.open_array(root, mode="r+")
         array[box.at()] = layers[name]
         paths.append(root / "c" / "0" / key)
-        hashes[name] = hashlib.sha256(np.ascontiguousarray(layers[name]).tobytes()).hexdigest()
+        hashes[name] = _hash(layers[name])
     sync_files(paths)
     return hashes
+
+
+def usable(plan: Plan, n_file_channels: int) -> bool:
+    """Say whether the block store is there and has the arrays of the plan."""
+    for name, (count, dtype) in _planes(plan, n_file_channels).items():
+        try:
+            array = zarr.open_array(plan.work.layer(name), mode="r")
+        except DAMAGE:
+            return False
+        made = (array.shape, array.chunks, np.dtype(array.dtype))
+        if made != ((count, *plan.space.shape), (count, *plan.block), np.dtype(dtype)):
+            return False
+    return True
+
+
+def damaged(plan: Plan, committed: Mapping[int, Mapping[str, Any]]) -> list[int]:
+    """Return the committed blocks whose layers are no longer what was written, ascending.
+
+    Args:
+        plan: the plan.
+        committed: facts of the blocks from the journal, with the hash of each layer.
+    """
+    arrays = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in LAYERS} if committed else {}
+    return [block for block, facts in sorted(committed.items()) if not _intact(arrays, plan.block_box(block), facts)]
+
+
+def _intact(arrays: Mapping[str, zarr.Array], box: Box, facts: Mapping[str, Any]) -> bool:
+    try:
+        return all(_hash(np.asarray(array[box.at()])) == facts["sha256"][name] for name, array in arrays.items())
+    except DAMAGE:
+        return False
+
+
+def _planes(plan: Plan, n_file_channels: int) -> dict[str, tuple[int, str]]:
+    """Return the planes and the dtype of each layer."""
+    return {
+        "restored": (n_file_channels, plan.dtype),
+        "uncertainty": (len(plan.channels), "float32"),
+        "origin": (plan.n_state, "uint8"),
+    }
+
+
+def _hash(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

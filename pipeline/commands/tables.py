@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -15,11 +14,11 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
-from pipeline.errors import SourceError
+from pipeline.errors import IntegrityError, SourceError
 from pipeline.execute._choose import choose_executor, estimated_seconds
 from pipeline.formats import open_any
 from pipeline.orders import Order, orders
-from pipeline.output.folder import finished_folders, work_folder
+from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
 from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
@@ -83,29 +82,34 @@ def status_table(directory: Path) -> dict[str, Any]:
     Raises:
         SourceError: no run was started there.
     """
-    folders = [f for f in (*sorted(directory.glob("*")), directory) if WorkFolder.of(f).path.exists()]
-    if not folders:
+    running = sorted((directory / WorkFolder.NAME).glob("*/request"))
+    rows = [_running(WorkFolder(path.parent)) for path in running]
+    known = {row["image"] for row in rows}
+    rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
+    if not rows:
         raise SourceError(f"{directory}: no run was started here")
-    rows = []
-    for folder in folders:
-        row: dict[str, Any] = {"image": folder.name}
-        work = WorkFolder.of(folder)
-        if (folder / "record.json").exists():
-            record = json.loads((folder / "record.json").read_text())
-            row |= {"state": "done", "blocks": record["plan"]["blocks"], "done": record["plan"]["blocks"]}
-        elif work.plan.exists():
-            plan = load_plan(work)
-            done = len(journal.committed(work.journal, plan.digest))
-            running = held(work.lock)
-            row |= {
-                "state": "running" if running else "interrupted",
-                "blocks": len(plan.blocks),
-                "done": done,
-            }
-        else:
-            row |= {"state": "survey"}
-        rows.append(row)
-    return {"images": rows}
+    return {"images": sorted(rows, key=lambda row: str(row["image"]))}
+
+
+def _running(work: WorkFolder) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": work.path.name, "state": "running" if held(work.lock) else "interrupted"}
+    try:
+        plan = load_plan(work)
+    except IntegrityError:
+        return row | ({"state": "survey"} if held(work.lock) else {})
+    return row | {"blocks": len(plan.blocks), "done": len(journal.committed(work.journal, plan.digest))}
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    record = read_record(folder)
+    if record is None:
+        return {"image": folder.name, "state": "damaged", "what": f"{RECORD} cannot be read"}
+    missing, other = changed(folder, record)
+    blocks = record["plan"]["blocks"]
+    if missing or other:
+        what = ", ".join([*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)])
+        return {"image": folder.name, "state": "damaged", "what": what}
+    return {"image": folder.name, "state": "done", "blocks": blocks, "done": blocks}
 
 
 def image_table(file: str) -> dict[str, Any]:
@@ -154,14 +158,14 @@ def rebuild_reports(directory: Path) -> list[Path]:
         raise SourceError(f"{directory}: no finished image here (no record.json)")
     written = []
     for folder in folders:
-        record = json.loads((folder / "record.json").read_text())
+        record = record_of(folder)
         work = work_folder(folder, record)
         if not work.plan.exists():
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         report = write_report(load_plan(work), record, folder)
         facts = output_facts("report", report, folder)
         record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
-        write_json(folder / "record.json", record)
+        write_json(folder / RECORD, record)
         written.append(report)
     return written
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fields import Bands, SourceText
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
+_LONGEST = 200
+_TAKEN = {"run.json"}
+"""Names beside the folders of the images."""
 _MASK_SIBLINGS = {"SCL": "scl", "scl": "scl", "QA_PIXEL": "qa_pixel", "mask": "raster"}
 _SUFFIXES = (".tif", ".TIF", ".tiff", ".nii.gz", ".nii")
 
@@ -60,7 +64,7 @@ class SourceSpec:
 
     Attributes:
         name: catalog name, else the stem.
-        stem: file name without suffixes; unique within a run; names the output folder.
+        stem: file name without suffixes, as a plain name; unique within a run; names the output folder.
         kind: format module, None = find out.
         paths: absolute paths or URLs; several are one image with a file a band.
         bands: bands to use, None = all.
@@ -175,7 +179,7 @@ class _Found:
         hashes = {Path(p).name: p for p in self.paths}
         return SourceSpec(
             name=self.entry.name if self.entry else stem,
-            stem=stem,
+            stem=plain_name(stem),
             paths=self.paths,
             resolve=PathResolver(base=self.base if own else str(mask_base), stem=stem),
             kind=entry.kind if entry else None,
@@ -302,13 +306,28 @@ def _stem(paths: tuple[str, ...]) -> str:
 
 
 def _one_stem(path: str) -> str:
-    name = path.rstrip("/").rsplit("/", 1)[-1]
+    # what follows the path of a URL (a signed query, say) is none of its name
+    place = urlsplit(path).path if "://" in path else path
+    name = place.rstrip("/").rsplit("/", 1)[-1]
     return Path(name.removesuffix(".gz")).stem if name.endswith(".gz") else Path(name).stem
+
+
+def plain_name(text: str) -> str:
+    """Return a text as the name of a folder of ours, whatever a file or URL is called.
+
+    Separators and control characters become `_`, leading dots go (`..` is no name, and `.work` is taken), and what is
+    left has at most 200 bytes in UTF-8.
+
+    >>> plain_name("../B 02"), plain_name("..")
+    ('_B 02', 'image')
+    """
+    kept = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in text).lstrip(". ").rstrip()
+    return kept.encode()[:_LONGEST].decode(errors="ignore") or "image"
 
 
 def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
     own = {spec.stem for spec in specs}
-    taken: set[str] = set()
+    taken = set(_TAKEN)
     unique = []
     for spec in specs:
         stem, count = spec.stem, 1

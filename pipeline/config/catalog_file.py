@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.config.fields import Bands, DateText, Masks, Nodata, SourceText, k
 from pipeline.config.schema import References, Section, mask_keys
 from pipeline.errors import ConfigError
 from pipeline.system import yaml_files
+from pipeline.system.files import remove_made
 
 FILE_NAME = "data_catalog.yaml"
 
@@ -126,13 +126,19 @@ def generated(entry: Entry) -> Path:
     try:
         write(fresh, generator.seed)
         (fresh / marker.name).write_text(made_by, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        if marker.is_file():
+            remove_made(folder)
+        elif folder.exists():
+            raise ConfigError(
+                f"catalog entry '{entry.name}': {folder} was not made by this program, so the generated files cannot "
+                "go there; move it away, or set INPAINT_CACHE to another folder"
+            )
         fresh.rename(folder)
     except OSError:
         if not marker.is_file():  # else another process was quicker, with the same bytes
             raise
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_made(fresh)
     return folder
 
 

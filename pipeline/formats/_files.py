@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import OutputConflict, PipelineError, SourceError
+from pipeline.system.files import remove_made
 
 
 def is_remote(path: str) -> bool:
@@ -59,7 +59,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_made(folder)
 
 
 @contextmanager

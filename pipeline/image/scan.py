@@ -7,7 +7,6 @@ numbers do not depend on the size of the scan boxes.
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, Mask
+from pipeline.system.files import remove_made
 
 SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
 
@@ -199,7 +199,7 @@ def _first_plane(array: zarr.Array, path: Path) -> zarr.Array:
     )
     for box in whole.tiles(chunks):
         single[box.at()] = array[box.at(slice(0, 1))]
-    shutil.rmtree(path)
+    remove_made(path)
     single_path.rename(path)
     return zarr.open_array(path, mode="r")
 

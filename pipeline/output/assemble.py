@@ -6,7 +6,6 @@ names only when all of them are complete.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +20,16 @@ from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.masks.base import NEVER
 from pipeline.numerics.column import column
+from pipeline.output.results import ROLES, output_suffix
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
-from pipeline.system.files import sync
-
-SUFFIX_ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source")
+from pipeline.system.files import remove_made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A finished file: its role, format and final path."""
+    """A finished file: its role, format and path."""
 
     role: Role
     kind: str
@@ -101,31 +99,20 @@ def assemble(
     `formats` holds `same` (the format of the input) and `zarr`. `ready` must be on the file system of the results.
     """
     plan = assembler.plan
+    # scratch files of a run that was killed must not be published
+    remove_made(ready)
     ready.mkdir(parents=True, exist_ok=True)
     options = WriteOptions(scratch=ready, memory_bytes=min(memory_bytes, 512 * 2**20))
     written = []
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted
         module = load("formats", kind)
-        for role in SUFFIX_ROLES:
+        for role in ROLES:
             layer, pull = _layer(assembler, role, tags)
-            path = ready / f"{stem}_{role}{_suffix(kind, plan)}"
+            path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
             module.write(layer, path, assembler.source, pull, options)
             written.append(Written(role=role, kind=kind, path=path))
     return written
-
-
-def publish(written: Sequence[Written], folder: Path) -> list[Written]:
-    """Move finished files to their final names and make the move durable."""
-    moved = []
-    for item in written:
-        final = folder / item.path.name
-        if final.is_dir():
-            shutil.rmtree(final)
-        item.path.replace(final)
-        moved.append(Written(role=item.role, kind=item.kind, path=final))
-    sync(folder)
-    return moved
 
 
 def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[Layer, Any]:
@@ -147,12 +134,3 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
     channel_names = picked if plan.n_state > 1 else ("source",)
     layer = Layer(role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
     return layer, assembler.origin
-
-
-def _suffix(kind: str, plan: Plan) -> str:
-    """Suffix of a written file: `.nii` stays `.nii`, any raster becomes `.tif`, zarr is `.zarr`."""
-    if kind == "zarr":
-        return ".zarr"
-    if kind == "nifti":
-        return ".nii.gz" if plan.source.paths[0].lower().endswith(".gz") else ".nii"
-    return ".tif"

@@ -1,94 +1,158 @@
-"""The folder of one image: made, refused, found finished, tidied."""
+"""Who may write to the folder of an image: refused, locked, found finished, or claimed for a run."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OutputConflict
+from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.orders import Order
-from pipeline.plan.workdir import WorkFolder, partial
-from pipeline.system.files import write_text
-from pipeline.system.lock import held, locked
+from pipeline.output.publication import finish_publication
+from pipeline.output.results import changed, output_names, own_names, read_record
+from pipeline.plan.workdir import WorkFolder
+from pipeline.system.files import remove_made, write_text
+from pipeline.system.lock import locked
+
+_OVERWRITE = "overwrite"
 
 
-def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
-    """Return where the run of a finished image worked: in its folder, or in `compute.scratch`."""
-    scratch = record["config"]["compute"].get("scratch")
-    return WorkFolder.of(Path(scratch) / record["stem"] if scratch else folder)
+@contextmanager
+def claimed(order: Order, *, overwrite: bool) -> Iterator[dict[str, Any] | None]:
+    """Hold the folders of an image for a run; gives the record if an earlier run has finished it, else None.
 
-
-def finished_folders(folder: Path) -> list[Path]:
-    """Return the folders of finished images: `folder` itself or its children with a record."""
-    if (folder / "record.json").exists():
-        return [folder]
-    return sorted(p.parent for p in folder.glob("*/record.json"))
-
-
-def prepare_folder(order: Order, *, overwrite: bool) -> None:
-    """Make the work folder, or refuse one that belongs to another plan.
+    What an earlier run published stays as it is until the new results are complete and checked.
 
     Raises:
-        OutputConflict: the folder holds other results or a run with another config, or cannot be written.
+        OutputConflict: the folder holds other results, a run with another config, or what the run reads; it is in use,
+            or cannot be written.
     """
-    work = order.work
-    known = work.request.read_text().strip() if work.request.exists() else None
-    occupied = order.folder.is_file() or any(p.name != WorkFolder.NAME for p in order.folder.glob("*"))
-    # a run that was refused before it had a plan left nothing that another config could spoil
-    begun = occupied or work.plan.exists() or held(work.lock)
-    foreign = begun and known != order.request
-    if foreign or overwrite:
-        _refuse_to_replace_inputs(order)
-    if foreign and not overwrite:
-        raise OutputConflict(
-            f"{order.folder} holds {'a run of another config or input' if known else 'files of something else'}; "
-            "use --overwrite to replace it, or another output.directory"
-        )
+    _refuse_to_replace_inputs(order)
+    _make(order)
     try:
-        if overwrite and order.folder.exists():
-            with locked(work.lock) if work.path.exists() else nullcontext():
-                shutil.rmtree(order.folder)
-                shutil.rmtree(work.path, ignore_errors=True)
-        order.folder.mkdir(parents=True, exist_ok=True)
-        work.path.mkdir(parents=True, exist_ok=True)
-        write_text(work.request, order.request + "\n")
-    except OutputConflict:
-        raise
+        with locked(order.work.lock):
+            with suppress(IntegrityError):
+                # a damaged note: the run is made again, and nothing that lies aside is touched
+                finish_publication(order)
+            finished = _owned(order, overwrite=overwrite)
+            if finished is None:
+                _begin(order, overwrite=overwrite)
+            yield finished
+            if not order.work.plan.exists():
+                _leave(order)
+    finally:
+        _drop_empty(order)
+
+
+def _make(order: Order) -> None:
+    try:
+        for work in (order.work, order.beside):
+            work.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputConflict(
             f"{order.folder}: cannot write ({error.strerror or error}); choose another output.directory"
         ) from error
 
 
+def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
+    """Return the record of a finished run of the same request; refuse what may not be replaced."""
+    folder = order.folder
+    known, permitted = _request(order.work)
+    # an overwriting run that was ended goes on without being told again
+    may_replace = overwrite or (permitted and known == order.request)
+    if folder.is_symlink() or folder.is_file():
+        raise OutputConflict(f"{folder} is no folder of its own; remove it, or choose another output.directory")
+    for path in (order.beside.exchange, order.beside.aside):
+        if path.exists():
+            raise OutputConflict(
+                f"{path} was left by a run that was ended while it published, and its note is damaged; look at what it "
+                "holds, move it away and run again"
+            )
+    record = read_record(folder)
+    ours = own_names(folder, order.stem)
+    others = {path.name for path in folder.iterdir()} - ours if folder.is_dir() else set()
+    clash = sorted(others & output_names(order))
+    if clash:
+        raise OutputConflict(f"{folder / clash[0]} was not written by this program; move it away")
+    request = record["request"] if record else _request(WorkFolder.of(folder))[0]
+    same = request == order.request
+    if not may_replace and ((ours or others) and not (same or ours == {WorkFolder.NAME})):
+        what = "results of another config or input" if ours else "files of something else"
+        raise OutputConflict(f"{folder} holds {what}; use --overwrite to replace it, or another output.directory")
+    if not overwrite and order.work.plan.exists() and known != order.request:
+        raise OutputConflict(
+            f"{order.work.path} holds a run of another config or input that is not finished; use --overwrite to drop "
+            "it, or another output.directory"
+        )
+    if not same or may_replace or record is None:
+        return None
+    missing, other = changed(folder, record)
+    if other:
+        raise OutputConflict(
+            f"{folder / other[0]} is not what was written (size and hash are other than in record.json); use "
+            "--overwrite to make it again"
+        )
+    return None if missing else record
+
+
+def _begin(order: Order, *, overwrite: bool) -> None:
+    """Make the work folder that of this request; what another one left there is removed."""
+    known, permitted = _request(order.work)
+    if overwrite or known != order.request:
+        _clear(order)
+    lines = [order.request, *([_OVERWRITE] if overwrite or (permitted and known == order.request) else [])]
+    try:
+        write_text(order.work.request, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise OutputConflict(
+            f"{order.work.path}: cannot write ({error.strerror or error}); choose another output.directory"
+        ) from error
+
+
+def _request(work: WorkFolder) -> tuple[str, bool]:
+    """Return the request that a work folder belongs to, and whether its run was told to overwrite."""
+    try:
+        known, *more = work.request.read_text().split() or [""]
+    except (OSError, ValueError):
+        return "", False
+    return known, _OVERWRITE in more
+
+
+def _clear(order: Order) -> None:
+    for work in {order.work, order.beside}:
+        for path in work.own:
+            remove_made(path)
+
+
+def _leave(order: Order) -> None:
+    """Drop what only an unfinished run needs."""
+    _clear(order)
+    for work in {order.work, order.beside}:
+        for path in work.path.glob(".*.partial"):
+            remove_made(path)
+
+
+def _drop_empty(order: Order) -> None:
+    """Remove the work folders if nothing is left in them."""
+    for work in {order.work, order.beside}:
+        with suppress(OSError):
+            work.path.rmdir()
+            work.path.parent.rmdir()
+
+
 def _refuse_to_replace_inputs(order: Order) -> None:
+    """Refuse results in a folder that the run reads from, whichever of its names the config uses.
+
+    Raises:
+        OutputConflict: names the file.
+    """
+    here = Path(os.path.realpath(order.folder))
     files = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
     for file in files:
-        if Path(file["path"]).absolute().is_relative_to(order.folder.absolute()):
+        if Path(os.path.realpath(file["path"])).is_relative_to(here):
             raise OutputConflict(
                 f"{order.folder} is where the results would go, but {file['path']} lies there, which the run reads; "
                 "choose another output.directory"
             )
-
-
-def finished_record(order: Order) -> dict[str, Any] | None:
-    """Return the record of a finished run of the same request whose files are all there, else None."""
-    path = order.folder / "record.json"
-    if not path.exists():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text())
-    complete = all((order.folder / o["path"]).exists() for o in record["outputs"])
-    return record if complete and record.get("request") == order.request else None
-
-
-def tidy(order: Order) -> None:
-    """Drop what only an unfinished run needs; plan, journal and survey stay for `verify`."""
-    work, beside = order.work, WorkFolder.of(order.folder)
-    if work.blocks.exists():
-        # renamed first: a store that is only half deleted must not pass for a whole one
-        work.blocks.rename(partial(work.blocks))
-    for path in (partial(work.blocks), work.staged):
-        shutil.rmtree(path, ignore_errors=True)
-    shutil.rmtree(beside.ready if beside == work else beside.path, ignore_errors=True)

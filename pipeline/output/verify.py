@@ -6,9 +6,7 @@ P3  patches computed again, cut into other blocks than the run used, give the by
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +18,17 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.blocks.block import blend, one_thread
 from pipeline.blocks.composite import composite
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published
-from pipeline.output.folder import work_folder
+from pipeline.output.results import changed, record_of, work_folder
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
-from pipeline.system.facts import file_facts
+from pipeline.system.files import remove_made
 
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
 _RECOMPUTED = 3
@@ -66,10 +64,7 @@ def verify(folder: Path) -> list[Check]:
     Raises:
         SourceError: no finished run there, or an input is gone.
     """
-    path = folder / "record.json"
-    if not path.exists():
-        raise SourceError(f"{folder}: no record.json; verify needs the folder of a finished image")
-    record = json.loads(path.read_text())
+    record = record_of(folder)
     outputs = {o["role"]: o for o in reversed(record["outputs"])}
     checks = [_hashes(folder, record)]
     work = work_folder(folder, record)
@@ -83,7 +78,7 @@ def verify(folder: Path) -> list[Check]:
         return checks + _checks(folder, plan, outputs, record)
     finally:
         if not leftover:
-            shutil.rmtree(work.staged, ignore_errors=True)
+            remove_made(work.staged)
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
@@ -222,13 +217,8 @@ def _sample_boxes(workspace: Workspace) -> Iterator[Box]:
 
 
 def _hashes(folder: Path, record: dict[str, Any]) -> Check:
-    wrong = []
-    for output in record["outputs"]:
-        path = folder / output["path"]
-        if not path.exists():
-            wrong.append(f"{output['path']} is missing")
-        elif file_facts(path)["sha256"] != output["sha256"]:
-            wrong.append(f"{output['path']} was changed")
+    missing, other = changed(folder, record)
+    wrong = [*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)]
     return Check(name="files", held=not wrong, detail="; ".join(wrong) or f"{len(record['outputs'])} hashes match")
 
 

@@ -48,6 +48,8 @@ _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 24
 """Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
+_FULL_BYTES = 2**20
+"""Free bytes below which a disk counts as full."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
@@ -109,7 +111,7 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
             f"{need / 2**30:.2f} GiB, compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB. Raise it to "
             f"at least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
         )
-    free = shutil.disk_usage(_existing(Path(plan.workdir))).free
+    free = _free(plan.workdir)
     disk = disk_bytes(plan, n_file_channels)
     if disk > free:
         raise PlanRefused(
@@ -138,8 +140,7 @@ def check_disk(folder: str, reasons: Iterable[str]) -> None:
     Raises:
         OutputConflict: the disk is full.
     """
-    free = shutil.disk_usage(_existing(Path(folder))).free
-    if free < 2**20 or any(os.strerror(errno.ENOSPC) in reason for reason in reasons):
+    if _free(folder) < _FULL_BYTES or any(os.strerror(errno.ENOSPC) in reason for reason in reasons):
         raise OutputConflict(_full(folder))
 
 
@@ -155,9 +156,15 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
     except PipelineError:
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        # numpy says how much it could write, and no number of an error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _free(folder) < _FULL_BYTES)
+        if not full:
             raise
         raise OutputConflict(_full(folder)) from error
+
+
+def _free(folder: str | Path) -> int:
+    return shutil.disk_usage(_existing(Path(folder))).free
 
 
 def _full(folder: str | Path) -> str:

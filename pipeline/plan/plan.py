@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
-from pipeline.errors import OutputConflict
+from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
 from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
-from pipeline.system.files import write_text
+from pipeline.system.files import read_json, unsealed, write_sealed
 
 PLAN_VERSION = 4
 
@@ -160,7 +160,7 @@ class Plan:
 
     def save(self) -> Path:
         """Write `plan.json` into the work folder, whole or not at all, and return its path."""
-        write_text(self.work.plan, json.dumps(_json(self), sort_keys=True))
+        write_sealed(self.work.plan, _json(self))
         return self.work.plan
 
 
@@ -169,14 +169,20 @@ def load_plan(work: WorkFolder) -> Plan:
 
     Raises:
         OutputConflict: it was written by another version of the program.
+        IntegrityError: it is gone, or damaged.
     """
-    facts = json.loads(work.plan.read_text())
+    facts = read_json(work.plan)
+    if facts is None:
+        raise IntegrityError(f"{work.plan}: no such file")
     if facts.get("version") != PLAN_VERSION:
         raise OutputConflict(
             f"{work.plan} has plan version {facts.get('version')}, this program writes "
             f"{PLAN_VERSION}; run again with --overwrite to start afresh"
         )
+    facts = unsealed(work.plan, facts)
     facts["workdir"] = str(work.path)
+    for source in (facts["source"], *(guide["source"] for guide in facts["guides"])):
+        source["staged"] = source["staged"] and str(work.staged)
     try:
         return _adapter().validate_python(facts)
     except ValidationError as error:

@@ -1,4 +1,8 @@
-"""The work folder of one image: the name of everything that lies in it, in one place."""
+"""The work folder of one image: the name of everything that lies in it, in one place.
+
+While a run goes on it is `<output.directory>/.work/<stem>` or, with `compute.scratch`, the same below that folder. When
+the results are published, what `verify` needs of it comes along as `<stem>/.work`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,32 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """Where the run of one image works, and what `verify` reads afterwards.
-
-    It is `.work` in the folder of the results or, with `compute.scratch`, in a folder of its own.
-    """
+    """Where the run of one image works, and what `verify` reads afterwards."""
 
     path: Path
 
     NAME: ClassVar[str] = ".work"
 
     @classmethod
+    def running(cls, directory: Path, stem: str) -> WorkFolder:
+        """Return where the run of an image works below the output folder or the scratch folder."""
+        return cls(directory / cls.NAME / stem)
+
+    @classmethod
     def of(cls, folder: Path) -> WorkFolder:
-        """Return the work folder inside the folder of an image."""
+        """Return what is kept beside the finished results in `folder`."""
         return cls(folder / cls.NAME)
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """What is published with the results, so that `verify` can compute pixels again."""
+        return (self.request, self.plan, self.survey, self.state, self.coarse, self.journal)
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """Everything that a run may leave here; nothing else is ever removed."""
+        unfinished = (self.staged, self.blocks, partial(self.blocks), self.ready, self.publishing)
+        return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
     @property
     def lock(self) -> Path:
@@ -72,6 +89,21 @@ class WorkFolder:
     def ready(self) -> Path:
         """Finished files before they get their final names."""
         return self.path / "ready"
+
+    @property
+    def publishing(self) -> Path:
+        """Says that `ready` is complete and checked, and what it replaces; from then on a run can only go forward."""
+        return self.path / "publishing.json"
+
+    @property
+    def exchange(self) -> Path:
+        """The new results before they take the place of old ones, the old ones after that."""
+        return self.path / "exchange"
+
+    @property
+    def aside(self) -> Path:
+        """The old results for the moment in which the new ones take their place, where that takes two steps."""
+        return self.path / "aside"
 
     def layer(self, name: str) -> Path:
         """Return the array of one layer of the finished blocks."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import IntegrityError
+
+_SEAL = "sha256_of_the_rest"
 
 
 @contextmanager
@@ -38,7 +44,61 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all; not-a-number and infinity become null."""
-    write_text(path, json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(facts), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file of our own; None if there is no such file.
+
+    Raises:
+        IntegrityError: the file is damaged: cut off, empty, or not what this program writes.
+    """
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, RecursionError) as error:
+        raise IntegrityError(f"{path}: is damaged ({error})") from error
+    if not isinstance(facts, dict):
+        raise IntegrityError(f"{path}: is damaged (no object in it)")
+    return facts
+
+
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write JSON with a hash of itself, whole or not at all; `unsealed` tells a file that was changed."""
+    write_text(path, json.dumps({**facts, _SEAL: _hash(facts)}, sort_keys=True) + "\n")
+
+
+def unsealed(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what `write_sealed` was given, from what `read_json` found.
+
+    Raises:
+        IntegrityError: the file was changed since.
+    """
+    plain = {key: value for key, value in facts.items() if key != _SEAL}
+    if facts.get(_SEAL) != _hash(plain):
+        raise IntegrityError(f"{path}: is damaged (its content does not have its own hash)")
+    return plain
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def remove_made(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, that this program itself made; gone already is fine.
+
+    The only place that removes whole folders: every call names a path that no user puts anything into.
+    """
+    if path.is_dir() and not path.is_symlink():
+        # renamed first: what is only half removed must not pass for whole
+        doomed = path.with_name(f".{path.name}.removed")
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def publish(finished: Path, path: Path) -> None:
@@ -71,9 +131,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _publish_folder(finished: Path, path: Path) -> None:
-    for item in finished.rglob("*"):
+def sync_tree(folder: Path) -> None:
+    """Force all files and folders in a folder to disk."""
+    for item in folder.rglob("*"):
         sync(item)
+    sync(folder)
+
+
+def _publish_folder(finished: Path, path: Path) -> None:
+    sync_tree(finished)
     if path.is_dir():
         # a folder cannot be replaced in one step: the old one steps aside before the new one takes its name
         aside = finished.with_name(finished.name + ".old")
@@ -81,11 +147,12 @@ def _publish_folder(finished: Path, path: Path) -> None:
     finished.rename(path)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return JSON values with null in place of numbers that JSON does not have, and text in place of other keys."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value

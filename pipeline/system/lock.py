@@ -1,95 +1,100 @@
-"""One run at a time per output: a lock file that names its owner, and that a dead owner does not keep.
+"""One run at a time per output: a lock file held by the kernel, so a dead owner never keeps it.
 
-No `flock`: shared file systems of clusters do not honour it everywhere. The file is created exclusively; an owner on
-this host that no longer exists (or whose process number now belongs to another process) has lost its lock.
+The lock is `flock(2)`: it ends with the process, whatever ends that. It holds between processes of one machine on every
+local file system; on which network file systems it holds between machines stands in
+`docs/decisions/0009-publication.md`. Where the file system knows no locks the run is refused and told to work
+elsewhere.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import OutputConflict
+
+_UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for the duration of the block.
+    """Hold the lock file `path` for the duration of the block; it is gone afterwards.
 
     Raises:
-        OutputConflict: another living run holds it; the message says which and how to remove it.
+        OutputConflict: another living run holds it (the message says which), or the file system has no locks.
     """
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-    # signed first, then linked: a lock file that can be seen always names its owner
-    signed = path.with_name(f"{path.name}.{owner['host']}-{owner['pid']}")
+    descriptor = _acquired(path)
     try:
-        signed.write_text(json.dumps(owner))
-        _link(signed, path)
-    except OutputConflict:
-        raise
-    except OSError as error:
-        raise OutputConflict(
-            f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
-        ) from error
-    finally:
-        with suppress(OSError):
-            signed.unlink()
-    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
         yield
     finally:
-        with suppress(FileNotFoundError):
-            path.unlink()
-
-
-def _link(signed: Path, path: Path) -> None:
-    while True:
         try:
-            os.link(signed, path)
-            return
-        except FileExistsError:
-            _evict_dead(path)
+            # removed while it is still held: whoever opens it later finds that it is no longer the file of that name
+            with suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def held(path: Path) -> bool:
-    """Return True if a living run holds the lock file `path` (one on another host is believed to live)."""
+    """Return True if a living run holds the lock file `path`."""
     try:
-        return not _dead(json.loads(path.read_text()))
-    except (OSError, ValueError):
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquired(path: Path) -> int:
+    while True:
+        try:
+            # the owner before may just have removed its empty folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OutputConflict(
+                f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise OutputConflict(_refusal(path, error)) from error
+        if _is_file_of(descriptor, path):
+            return descriptor
+        # the owner before has just removed it: a lock on a file without a name keeps nobody out
+        os.close(descriptor)
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
         return False
 
 
-def _dead(owner: Mapping[str, Any]) -> bool:
-    here = owner.get("host") == socket.gethostname()
-    return here and (owner.get("pid", -1) <= 0 or _started(int(owner["pid"])) != owner.get("started"))
-
-
-def _evict_dead(path: Path) -> None:
-    try:
+def _refusal(path: Path, error: OSError) -> str:
+    if error.errno in _UNKNOWN:
+        return (
+            f"{path.parent}: this file system has no locks ({error.strerror}), so two runs could write the same files; "
+            "set compute.scratch to a folder on another one, e.g. a local disk"
+        )
+    owner = {}
+    with suppress(OSError, ValueError):
         owner = json.loads(path.read_text())
-    except FileNotFoundError:
-        return
-    except ValueError:
-        # killed between creating and writing the file
-        owner = {"host": socket.gethostname(), "pid": -1, "started": ""}
-    if _dead(owner):
-        with suppress(FileNotFoundError):
-            path.unlink()
-        return
-    raise OutputConflict(
-        f"{path.parent} is in use by process {owner.get('pid')} on {owner.get('host')}; wait for it, choose another "
-        f"output.directory, or delete {path} if you are sure that it is gone"
-    )
-
-
-def _started(pid: int) -> str:
-    """Start time of a process in clock ticks since boot; empty if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+    known = isinstance(owner, dict) and "pid" in owner
+    who = f"process {owner['pid']} on {owner.get('host')}" if known else "another process"
+    return f"{path.parent} is in use by {who}; wait for it, end it, or choose another output.directory"

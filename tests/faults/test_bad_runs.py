@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+from pipeline import run
 from pipeline.system.lock import locked
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
@@ -41,7 +42,7 @@ def _fails(config: Path, code: int, *words: str, extra: tuple[str, ...] = ()) ->
     for word in words:
         assert word in outcome.err, outcome.err
     assert "Traceback" not in outcome.err
-    published = [p.name for p in (config.parent / "out").glob("*/*") if p.name != ".work"]
+    published = [p.name for p in (config.parent / "out").glob("[!.]*/*")]
     assert published == []
     return outcome.err
 
@@ -246,7 +247,7 @@ def test_more_memory_than_given(scene):
     folder, image, mask = scene
     config = _constant(folder, image, mask, compute={"memory_per_worker": "100 MiB"})
     _fails(config, 3, "needs 0.4", "0.10 GiB", "compute.memory_per_worker")
-    assert not (folder / "out" / "image" / ".work" / "journal").exists()
+    assert not (folder / "out" / ".work" / "image" / "journal").exists()
 
 
 def test_a_gpu_that_is_not_there(scene, monkeypatch):
@@ -339,7 +340,7 @@ def test_an_output_in_use(scene):
     assert command("run", config).code == 0
     record = folder / "out" / "image" / "record.json"
     record.unlink()
-    with locked(record.parent / ".work" / "lock"):
+    with locked(folder / "out" / ".work" / "image" / "lock"):
         outcome = command("run", config)
     assert outcome.code == 6
     assert f"process {os.getpid()}" in outcome.err
@@ -449,3 +450,27 @@ def test_one_bad_image_does_not_stop_the_batch(scene):
     assert summary["exit_code"] == 5
     with rasterio.open(folder / "out" / "scene_c" / "scene_c_restored.tif") as dataset:
         assert dataset.count == 2
+
+
+def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
+    """In a batch the others are restored: exit 5, an entry with exit code 1, the traceback in a file beside it."""
+    folder, image, mask = scene
+    other = write_image(folder / "other.tif", smooth((1, *SHAPE)))
+    config = run_config(folder, image, mask, input={"source": [[str(image)], [str(other)]]})
+    plain = run.survey
+
+    def odd(job):
+        if job.source.paths == (str(image),):
+            raise ZeroDivisionError("a corner nobody looked into")
+        return plain(job)
+
+    monkeypatch.setattr(run, "survey", odd)
+    outcome = command("run", config)
+    assert outcome.code == 5
+    assert "Traceback" not in outcome.err
+    summary = json.loads((folder / "out" / "run.json").read_text())
+    states = {entry["stem"]: (entry["state"], entry.get("exit_code")) for entry in summary["sources"]}
+    assert states == {"image": ("failed", 1), "other": ("done", None)}
+    log = folder / "out" / "image.error.log"
+    assert str(log) in outcome.err
+    assert "ZeroDivisionError: a corner nobody looked into" in log.read_text()

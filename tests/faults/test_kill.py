@@ -63,7 +63,7 @@ def expected(tmp_path_factory):
 def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
     """SIGKILL to the group during survey, blocks and between; each committed block is computed once only."""
     config, draw = _config(tmp_path, MANY), random.Random(7)
-    workdir = tmp_path / "out" / "image" / ".work"
+    workdir = tmp_path / "out" / ".work" / "image"
     executors = [name for name, n in KILLS.items() for _ in range(n)]
     draw.shuffle(executors)
     killed_with_progress = 0
@@ -79,16 +79,16 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
         assert reached, f"the run ended after {k} kills: {process.err}"
         _kill(process)
         killed_with_progress += len(_committed(workdir)) > before
-        left = {p.name for p in (tmp_path / "out" / "image").iterdir()}
-        assert left <= {".work"}, "a file appeared under its final name"
+        assert not (tmp_path / "out" / "image").exists(), "results appeared before they were complete"
     assert killed_with_progress >= 10
     (status,) = json.loads(command("status", tmp_path / "out", "--json").out)["images"]
     assert (status["state"], status["done"]) == ("interrupted", len(set(_committed(workdir))))
     outcome = command("run", config, "--quiet")
     assert outcome.code == 0, outcome.err
     assert result_hash(tmp_path / "out" / "image") == _calm(tmp_path_factory.mktemp("calm"), MANY)
-    counts = Counter(_committed(workdir))
-    plan = json.loads((workdir / "plan.json").read_text())
+    kept = tmp_path / "out" / "image" / ".work"
+    counts = Counter(_committed(kept))
+    plan = json.loads((kept / "plan.json").read_text())
     assert sorted(counts) == list(range(len(plan["blocks"])))
     assert set(counts.values()) == {1}
 
@@ -99,19 +99,19 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
 def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, nursery, executor, number, group):
     """SIGTERM (a scheduler) and Ctrl-C (the whole group) end in order: exit 130, nothing published, then the same."""
     config = _config(tmp_path)
-    workdir = tmp_path / "out" / "image" / ".work"
+    workdir = tmp_path / "out" / ".work" / "image"
     process = nursery.start("run", config, "--set", f"compute.executor={executor}", errors=tmp_path / "err")
     assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     (os.killpg if group else os.kill)(process.pid, number)
     assert process.end() == 130, process.err
     assert "again to continue" in process.err
     assert "Traceback" not in process.err
-    assert {p.name for p in (tmp_path / "out" / "image").iterdir()} == {".work"}
+    assert not (tmp_path / "out" / "image").exists()
     done = len(_committed(workdir))
     outcome = command("run", config, "--quiet")
     assert outcome.code == 0, outcome.err
     assert result_hash(tmp_path / "out" / "image") == expected
-    counts = Counter(_committed(workdir))
+    counts = Counter(_committed(tmp_path / "out" / "image" / ".work"))
     assert set(counts.values()) == {1}
     assert done < len(counts)
 
@@ -120,7 +120,7 @@ def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, nursery, executo
 def test_a_kill_while_files_are_written(tmp_path, expected, nursery):
     """Killed after the last block: the rerun computes nothing and publishes the same files."""
     config = _config(tmp_path)
-    workdir = tmp_path / "out" / "image" / ".work"
+    workdir = tmp_path / "out" / ".work" / "image"
     process = nursery.start("run", config, "--quiet", errors=tmp_path / "err")
     assert process.wait_for((workdir / "ready").exists), process.err
     _kill(process)
@@ -129,14 +129,14 @@ def test_a_kill_while_files_are_written(tmp_path, expected, nursery):
     outcome = command("run", config, "--quiet")
     assert outcome.code == 0, outcome.err
     assert result_hash(tmp_path / "out" / "image") == expected
-    assert sorted(_committed(workdir)) == before
+    assert sorted(_committed(tmp_path / "out" / "image" / ".work")) == before
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
     """SIGKILL to the worker process: its nanny starts another, the run ends by itself with the same bytes."""
     config = _config(tmp_path)
-    workdir = tmp_path / "out" / "image" / ".work"
+    workdir = tmp_path / "out" / ".work" / "image"
     # one worker: without another the run would not end
     settings = ("--set", "compute.executor=local", "--set", "compute.workers=1")
     process = nursery.start("run", config, *settings, "--quiet", errors=tmp_path / "err")
@@ -146,5 +146,5 @@ def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
     os.kill(victim, signal.SIGKILL)
     assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
-    workers = {path.stem for path in WorkFolder(workdir).journal.glob("*.jsonl")}
+    workers = {path.stem for path in WorkFolder(tmp_path / "out" / "image" / ".work").journal.glob("*.jsonl")}
     assert len(workers) >= 2

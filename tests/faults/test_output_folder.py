@@ -49,7 +49,7 @@ def test_an_overwrite_killed_half_way(scene):
     stopped = PipelineError("stopped here")
     with mock.patch("pipeline.run.assemble", side_effect=stopped):
         assert command("run", config).code == 1
-    work = folder / "out" / "image" / ".work"
+    work = folder / "out" / ".work" / "image"
     assert list((work / "journal").iterdir())
     (work / "plan.json").unlink()
     for chunk in (work / "blocks.zarr").glob("*/c/0/*/*"):

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
+from pipeline.plan.facts import save_facts
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.survey.survey import survey
@@ -111,7 +112,7 @@ def test_order_and_interruption_do_not_change_the_result(flat):
     settings = (f"output.directory={target}", "compute.block=16")
     order = order_of(config, *settings)
     order.work.request.write_text(order.request)
-    order.work.survey.write_text(json.dumps(survey_of(order)))
+    save_facts(order.work, survey_of(order))
     plan = load_plan(order.work)
     blocks = list(range(len(plan.blocks)))
     random.Random(4).shuffle(blocks)
@@ -123,7 +124,7 @@ def test_order_and_interruption_do_not_change_the_result(flat):
     outcome = command("run", config, "--quiet", *_sets(*settings))
     assert outcome.code == 0, outcome.err
     assert result_hash(target / "image") == expected
-    done = [json.loads(line)["block"] for line in _journal_lines(order.work.path) if line.endswith("}")]
+    done = [json.loads(line)["block"] for line in _journal_lines(target / "image" / ".work") if line.endswith("}")]
     assert sorted(done) == sorted([*blocks, early[0]])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -14,12 +17,15 @@ from pipeline.blocks import journal
 from pipeline.errors import OutputConflict
 from pipeline.system.lock import held, locked
 
+FACTS = {"sha256": {}, "by_source": {}, "seconds": {}, "patches": 1, "peak_rss_bytes": 1}
+"""What every block says of itself."""
+
 
 def test_a_commit_is_read_back(tmp_path):
     """Facts of every committed block of the plan, and of no other plan."""
-    journal.commit(tmp_path, "aa", 3, {"patches": 2})
-    journal.commit(tmp_path, "aa", 5, {"patches": 4})
-    journal.commit(tmp_path, "bb", 7, {})
+    journal.commit(tmp_path, "aa", 3, FACTS | {"patches": 2})
+    journal.commit(tmp_path, "aa", 5, FACTS | {"patches": 4})
+    journal.commit(tmp_path, "bb", 7, FACTS)
     done = journal.committed(tmp_path, "aa")
     assert set(done) == {3, 5}
     assert done[5]["patches"] == 4
@@ -34,18 +40,18 @@ def test_nothing_is_committed_in_an_empty_folder(tmp_path):
 @pytest.mark.parametrize("torn", [b'{"block": 9, "plan": "aa"', b'{"block"', b"\xff\xfe\x00", b"[1, 2]\n", b"7\n"])
 def test_a_torn_line_counts_as_nothing_and_swallows_nothing(tmp_path, torn):
     """A process killed while writing leaves half a line; a later commit to the same file still counts."""
-    journal.commit(tmp_path, "aa", 1, {})
+    journal.commit(tmp_path, "aa", 1, FACTS)
     (path,) = tmp_path.iterdir()
     with path.open("ab") as stream:
         stream.write(torn)
     assert set(journal.committed(tmp_path, "aa")) == {1}
-    journal.commit(tmp_path, "aa", 2, {})
+    journal.commit(tmp_path, "aa", 2, FACTS)
     assert set(journal.committed(tmp_path, "aa")) == {1, 2}
 
 
 def test_a_block_without_a_number_counts_as_nothing(tmp_path):
     """Completion is never guessed from a line that says something else."""
-    journal.commit(tmp_path, "aa", 1, {})
+    journal.commit(tmp_path, "aa", 1, FACTS)
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text() + '{"plan": "aa", "block": "2"}\n{"plan": "aa"}\n')
     assert set(journal.committed(tmp_path, "aa")) == {1}
@@ -54,11 +60,11 @@ def test_a_block_without_a_number_counts_as_nothing(tmp_path):
 def test_every_process_has_its_own_file(tmp_path):
     """Two processes never append to one file."""
     script = (
-        "import sys; from pathlib import Path; from pipeline.blocks import journal;"
-        "journal.commit(Path(sys.argv[1]), 'aa', 8, {})"
+        "import json, sys; from pathlib import Path; from pipeline.blocks import journal;"
+        "journal.commit(Path(sys.argv[1]), 'aa', 8, json.loads(sys.argv[2]))"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
-    journal.commit(tmp_path, "aa", 9, {})
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), json.dumps(FACTS)], check=True)
+    journal.commit(tmp_path, "aa", 9, FACTS)
     assert len(list(tmp_path.iterdir())) == 2
     assert set(journal.committed(tmp_path, "aa")) == {8, 9}
 
@@ -82,34 +88,65 @@ def test_an_error_inside_gives_the_lock_back(tmp_path):
     assert not (tmp_path / "lock").exists()
 
 
-def _dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-@pytest.mark.parametrize(
-    "owner",
-    [
-        {"host": socket.gethostname(), "pid": _dead_process(), "started": "123"},
-        {"host": socket.gethostname(), "pid": os.getpid(), "started": "another time"},
-        None,
-    ],
-)
-def test_a_dead_owner_loses_its_lock(tmp_path, owner):
-    """Gone, or its number now belongs to another process, or killed before it could sign."""
+@pytest.mark.parametrize("content", ["", "[1]", '{"host": "node17", "pid": 42}', "\x00"])
+def test_a_lock_ends_with_its_owner(tmp_path, content):
+    """What a file says that nobody holds keeps nobody out: the kernel knows who lives."""
     path = tmp_path / "lock"
-    path.write_text("" if owner is None else json.dumps(owner))
+    path.write_text(content)
     assert not held(path)
     with locked(path):
         assert held(path)
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
-def test_an_owner_on_another_host_is_believed(tmp_path):
-    """Nobody can look whether it lives; the message says host, process and what to delete."""
+def test_a_killed_owner_loses_its_lock(tmp_path):
+    """SIGKILL leaves no time to tidy up; the next one gets the lock at once."""
     path = tmp_path / "lock"
-    path.write_text(json.dumps({"host": "node17", "pid": 42, "started": "1"}))
-    with pytest.raises(OutputConflict, match=r"process 42 on node17.*delete"), locked(path):
+    script = (
+        "import sys, time; from pathlib import Path; from pipeline.system.lock import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "held\n"
+    assert held(path)
+    with pytest.raises(OutputConflict, match=f"in use by process {owner.pid} on {socket.gethostname()}"), locked(path):
         pass
-    assert path.exists()
+    owner.kill()
+    owner.communicate()
+    with locked(path):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    """Exit 6 with a way out: two runs that do not know of each other would write the same files."""
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("pipeline.system.lock.fcntl.flock", unknown)
+    with pytest.raises(OutputConflict, match=r"has no locks.*compute\.scratch"), locked(tmp_path / "lock"):
+        pass
+
+
+def test_never_two_owners(tmp_path):
+    """Six starters, many rounds: at no time do two of them hold the lock, though each removes its file."""
+    path, inside, most, got = tmp_path / "lock", [], [], []
+
+    def start() -> None:
+        for _ in range(200):
+            with contextlib.suppress(OutputConflict), locked(path):
+                inside.append(1)
+                most.append(len(inside))
+                got.append(1)
+                inside.pop()
+
+    starters = [threading.Thread(target=start) for _ in range(6)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert set(most) == {1}
+    assert len(got) > 100

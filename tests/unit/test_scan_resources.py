@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -202,3 +203,13 @@ def test_a_full_disk_is_told_from_other_failures(tmp_path):
         raise PermissionError(errno.EACCES, "no")
     with pytest.raises(SourceError), explain_full_disk(tmp_path):
         raise SourceError("bad file")
+
+
+def test_an_error_of_numpy_on_a_full_disk(tmp_path, monkeypatch):
+    """It has no number: whether the disk is full is asked of the disk; elsewhere it stays what it is."""
+    with pytest.raises(OSError, match="requested"), explain_full_disk(tmp_path):
+        raise OSError("100 requested and 7 written")
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
+    with pytest.raises(OutputConflict, match="No space left"), explain_full_disk(tmp_path):
+        raise OSError("100 requested and 7 written")

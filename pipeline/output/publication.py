@@ -1,0 +1,127 @@
+"""The results of one image appear in one step: files, report and record together, or none of them.
+
+Everything is made in a folder of its own, `ready`, complete and checked. A note (`publishing.json`) then says so, and
+from here on there is no way back: a run that finds the note brings the publication to its end::
+
+    note -> work files that `verify` needs move into the new folder -> the new folder takes the name of the results
+         -> files of others that lay there come along -> the old results are removed, name by name
+
+What is removed is what an earlier run wrote and listed in its record; whatever else lies in the folder stays there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import OutputConflict
+from pipeline.orders import Order
+from pipeline.output.results import RECORD, own_names
+from pipeline.plan.workdir import WorkFolder
+from pipeline.system.facts import file_facts
+from pipeline.system.files import read_json, remove_made, sync, sync_tree, unsealed, write_json, write_sealed
+
+_RENAME_EXCHANGE, _AT_FDCWD = 2, -100
+
+
+def publish(order: Order, record: dict[str, Any]) -> None:
+    """Give the finished files in `order.beside.ready` their final place, together with their record.
+
+    Raises:
+        OutputConflict: the folder cannot be written; what is ready stays, and a rerun goes on from here.
+    """
+    beside = order.beside
+    write_json(beside.ready / RECORD, record)
+    sync_tree(beside.ready)
+    facts = {
+        "record_sha256": file_facts(beside.ready / RECORD)["sha256"],
+        "replaces": sorted(own_names(order.folder, order.stem)),
+    }
+    write_sealed(beside.publishing, facts)
+    finish_publication(order)
+
+
+def finish_publication(order: Order) -> bool:
+    """Bring a publication to its end that was begun, by this run or by one that was killed; False if none was.
+
+    Raises:
+        OutputConflict: the folder cannot be written.
+        IntegrityError: the note of the publication is damaged.
+    """
+    beside, folder = order.beside, order.folder
+    found = read_json(beside.publishing)
+    if found is None:
+        return False
+    note = unsealed(beside.publishing, found)
+    try:
+        if beside.ready.exists():
+            _keep(order.work, WorkFolder.of(beside.ready))
+            sync_tree(beside.ready)
+            beside.ready.rename(beside.exchange)
+        if not _is_record(folder / RECORD, note["record_sha256"]):
+            _take_the_place(beside, folder)
+        if beside.aside.exists():
+            beside.aside.rename(beside.exchange)
+        if beside.exchange.exists():
+            _retire(beside.exchange, folder, note["replaces"])
+    except OSError as error:
+        raise OutputConflict(f"{folder}: cannot publish the results ({error.strerror or error}); run again") from error
+    sync(folder.parent)
+    beside.publishing.unlink()
+    return True
+
+
+def _is_record(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_facts(path)["sha256"] == sha256
+
+
+def _keep(work: WorkFolder, kept: WorkFolder) -> None:
+    """Move what `verify` needs of the work folder to the results; onto another file system it is copied."""
+    kept.path.mkdir(exist_ok=True)
+    for path in work.kept:
+        if path.exists():
+            target = kept.path / path.name
+            remove_made(target)
+            shutil.move(path, target)
+
+
+def _take_the_place(beside: WorkFolder, folder: Path) -> None:
+    """Rename the new results to `folder`; old ones are in `exchange` or `aside` then."""
+    if not folder.exists():
+        beside.exchange.rename(folder)
+    elif not _exchanged(beside.exchange, folder):
+        folder.rename(beside.aside)
+        beside.exchange.rename(folder)
+    sync(folder.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step (renameat2, Linux 3.15); False where system or file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def _retire(old: Path, folder: Path, ours: Iterable[str]) -> None:
+    """Remove the old results by name; whatever else lay there goes to the new folder."""
+    for path in sorted(old.iterdir()):
+        if path.name in ours:
+            remove_made(path)
+        else:
+            target = folder / path.name
+            while target.exists() or target.is_symlink():
+                target = target.with_name(target.name + ".kept")
+            path.rename(target)
+    old.rmdir()

@@ -1,0 +1,110 @@
+"""What lies in the folder of an image's results: its record, the names that are ours, whether all is as it was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import IntegrityError, SourceError
+from pipeline.formats.base import Role
+from pipeline.orders import Order
+from pipeline.plan.refs import SourceRef
+from pipeline.plan.workdir import WorkFolder
+from pipeline.system.facts import file_facts
+from pipeline.system.files import read_json
+
+RECORD = "record.json"
+REPORT = "report.html"
+ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of the finished image in `folder`; None if there is none, or none that can be read."""
+    try:
+        record = read_json(folder / RECORD)
+    except IntegrityError:
+        return None
+    usable = record is not None and isinstance(record.get("outputs"), list) and isinstance(record.get("request"), str)
+    return record if usable else None
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """Return the record of the finished image in `folder`.
+
+    Raises:
+        SourceError: there is none, or it is damaged.
+    """
+    record = read_record(folder)
+    if record is None:
+        there = (folder / RECORD).exists()
+        raise SourceError(
+            f"{folder / RECORD}: {'is damaged; run again with --overwrite' if there else 'no such file'}; "
+            "the folder of a finished image has one"
+        )
+    return record
+
+
+def finished_folders(folder: Path) -> list[Path]:
+    """Return the folders of finished images: `folder` itself or its children with a record."""
+    if (folder / RECORD).exists():
+        return [folder]
+    return sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+
+
+def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
+    """Return what is kept of the run of a finished image; older versions left it in `compute.scratch`."""
+    kept = WorkFolder.of(folder)
+    scratch = record.get("config", {}).get("compute", {}).get("scratch")
+    if scratch and not kept.plan.exists():
+        return WorkFolder.of(Path(scratch) / record["stem"])
+    return kept
+
+
+def output_names(order: Order) -> set[str]:
+    """Return the names that the results of an order will have in their folder."""
+    suffixes = {output_suffix(wanted, order.job.source) for wanted in order.formats}
+    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, REPORT}
+
+
+def output_suffix(wanted: str, source: SourceRef) -> str:
+    """Return the suffix of a written file: `.nii` stays `.nii`, any raster becomes `.tif`, zarr is `.zarr`.
+
+    Args:
+        wanted: `same` or the name of a format.
+        source: the input.
+    """
+    kind = source.kind if wanted == "same" else wanted
+    if kind == "zarr":
+        return ".zarr"
+    if kind == "nifti":
+        return ".nii.gz" if source.paths[0].lower().endswith(".gz") else ".nii"
+    return ".tif"
+
+
+def own_names(folder: Path, stem: str) -> set[str]:
+    """Return the names in a folder of results that an earlier run wrote.
+
+    They are those of its record. Where that is damaged or not written yet (older versions published file by file), they
+    are the names that results have, if the folder holds a run's request.
+    """
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    record = read_record(folder)
+    if record is not None:
+        listed = {str(output["path"]).split("/")[0] for output in record["outputs"]}
+    elif WorkFolder.of(folder).request.exists():
+        listed = {name for name in present if name.split(".")[0] in {f"{stem}_{role}" for role in ROLES}} | {REPORT}
+    else:
+        return set()
+    return present & (listed | {RECORD, WorkFolder.NAME})
+
+
+def changed(folder: Path, record: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return which outputs of a finished image are missing, and which have another size or hash than was written."""
+    missing, other = [], []
+    for output in record["outputs"]:
+        path = folder / output["path"]
+        if not path.exists():
+            missing.append(str(output["path"]))
+        elif file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}:
+            other.append(str(output["path"]))
+    return missing, other

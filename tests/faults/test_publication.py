@@ -1,0 +1,177 @@
+"""Results appear in one step: ended anywhere, run again, nothing is half visible and nothing of the user's is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.output import publication
+from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
+
+SHAPE = (24, 30)
+NOTES = {"notes.txt": "mine", "sub/more.txt": "mine, too"}
+
+
+class Ended(BaseException):
+    """Stands for a kill: nothing in the program takes it up."""
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A small raster with its mask, a config, and the hashes of its results for two values of the constant."""
+    image = write_image(tmp_path / "image.tif", smooth((1, *SHAPE)))
+    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=2, radius=3)[None])
+    return run_config(tmp_path, image, mask, model={"kind": "constant", "options": {"value": 7}})
+
+
+def _with_notes(folder: Path) -> None:
+    for name, text in NOTES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _whole(folder: Path) -> bool:
+    """Say whether what is visible is complete: a record and all that it lists, or nothing of ours."""
+    if not (folder / "record.json").exists():
+        return not any(p.name.startswith("image_") or p.name == "report.html" for p in folder.glob("*"))
+    record = json.loads((folder / "record.json").read_text())
+    return all((folder / output["path"]).exists() for output in record["outputs"])
+
+
+def _steps(patch, ending: int) -> None:
+    """End the program at step number `ending` of bringing a publication to its end."""
+    gone: list[str] = []
+
+    def counted(name, plain):
+        def step(*arguments, **options):
+            if len(gone) == ending:
+                raise Ended
+            gone.append(name)
+            return plain(*arguments, **options)
+
+        return step
+
+    for name in ("remove_made", "_exchanged", "_take_the_place", "_retire", "sync"):
+        patch.setattr(publication, name, counted(name, getattr(publication, name)))
+    patch.setattr(publication.shutil, "move", counted("move", shutil.move))
+    for name in ("rename", "rmdir", "unlink"):
+        patch.setattr(Path, name, counted(name, getattr(Path, name)))
+
+
+@pytest.mark.parametrize("two_steps", [False, True], ids=["exchange", "no exchange"])
+def test_ended_at_any_step_of_the_publication(scene, monkeypatch, two_steps):
+    """With results of another config and files of the user's in the folder; a rerun brings it to the same end."""
+    folder, kept = scene.parent / "out" / "image", scene.parent / "kept"
+    if two_steps:
+        monkeypatch.setattr(publication, "_exchanged", lambda *_: False)
+    assert command("run", scene).code == 0
+    new = result_hash(folder)
+    assert command("run", scene, "--set", "model.options.value=9", "--overwrite").code == 0
+    old = result_hash(folder)
+    _with_notes(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "finish_publication", _ended)
+        with pytest.raises(Ended):
+            command("run", scene, "--overwrite")
+    assert result_hash(folder) == old
+    shutil.copytree(folder.parent, kept)
+    for ending in range(200):
+        shutil.rmtree(folder.parent)
+        shutil.copytree(kept, folder.parent)
+        with monkeypatch.context() as patch:
+            _steps(patch, ending)
+            try:
+                assert command("run", scene).code == 0
+                ended = False
+            except Ended:
+                ended = True
+        assert two_steps or folder.exists()
+        assert not folder.exists() or (_whole(folder) and result_hash(folder) in {old, new})
+        outcome = command("run", scene)
+        assert outcome.code == 0, outcome.err
+        assert result_hash(folder) == new != old
+        assert {name: (folder / name).read_text() for name in NOTES} == NOTES
+        assert _names(folder.parent) == {"image", "run.json"}
+        if not ended:
+            break
+    assert ending > 10
+    assert command("verify", folder).code == 0
+
+
+def _ended(*_: object) -> None:
+    raise Ended
+
+
+def test_the_old_result_stays_until_the_new_one_is_complete(scene):
+    """A plan that is refused, and a mask that cannot be read, cost nothing that was there before."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    old = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert command("run", scene, "--overwrite", "--set", "compute.memory_per_worker=1 MiB").code == 3
+    mask = scene.parent / "mask.tif"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:200])
+    assert command("run", scene, "--overwrite").code == 4
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == old
+
+
+def test_files_of_others_with_names_of_results_are_not_replaced(scene):
+    """Exit 6 even with `--overwrite`: no record says that this program wrote it."""
+    folder = scene.parent / "out" / "image"
+    folder.mkdir(parents=True)
+    (folder / "image_restored.tif").write_text("not yours")
+    for extra in ((), ("--overwrite",)):
+        outcome = command("run", scene, *extra)
+        assert outcome.code == 6
+        assert "image_restored.tif" in outcome.err
+    assert (folder / "image_restored.tif").read_text() == "not yours"
+
+
+def test_a_changed_result_is_no_finished_one(scene):
+    """One flipped bit: `status` says so, `run` refuses and names the file, `--overwrite` makes it again."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    restored = folder / "image_restored.tif"
+    content = bytearray(restored.read_bytes())
+    content[-1] ^= 1
+    restored.write_bytes(content)
+    (row,) = json.loads(command("status", folder.parent, "--json").out)["images"]
+    assert row["state"] == "damaged"
+    assert "image_restored.tif" in row["what"]
+    outcome = command("run", scene)
+    assert outcome.code == 6
+    assert "image_restored.tif" in outcome.err
+    assert command("run", scene, "--overwrite").code == 0
+    assert command("verify", folder).code == 0
+
+
+def test_an_input_behind_a_link_is_not_replaced(scene):
+    """The folder of the results reached by another name is still the folder that the input lies in."""
+    inside = scene.parent / "out" / "image"
+    inside.mkdir(parents=True)
+    (scene.parent / "image.tif").rename(inside / "image.tif")
+    (scene.parent / "other").symlink_to(inside)
+    outcome = command("run", scene, "--overwrite", "--set", f"input.source={scene.parent}/other/image.tif")
+    assert outcome.code == 6
+    assert (inside / "image.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["...tif", "..tif", ".work.tif", "a b\n.tif", "run.json.tif"])
+def test_names_stay_inside_the_output_folder(scene, name):
+    """Whatever a file is called, its results lie in one plain folder below `output.directory`."""
+    named = scene.parent / name
+    (scene.parent / "image.tif").rename(named)
+    before = _names(scene.parent)
+    outcome = command("run", scene, "--set", f"input.source={json.dumps(str(named))}", "--overwrite")
+    assert outcome.code == 0, outcome.err
+    assert _names(scene.parent) == before | {"out"}
+    (folder,) = [path for path in (scene.parent / "out").iterdir() if path.is_dir()]
+    assert (folder / "record.json").exists()
+    assert not folder.name.startswith(".")
