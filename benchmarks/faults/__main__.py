@@ -14,8 +14,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.faults.attacks import Tally, damage, kills  # noqa: E402
+from benchmarks.faults.mutants import mutants  # noqa: E402
 
-ATTACKS = {"kills": (kills, 200), "damage": (damage, 200)}
+ATTACKS = {"kills": (kills, 200), "damage": (damage, 200), "mutants": (mutants, 2000)}
 
 
 def main() -> int:

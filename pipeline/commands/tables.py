@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor, estimated_seconds
 from pipeline.formats import open_any
 from pipeline.orders import Order, orders
@@ -152,6 +152,7 @@ def rebuild_reports(directory: Path) -> list[Path]:
 
     Raises:
         SourceError: nothing finished there, or its work folder is gone.
+        OutputConflict: the folder cannot be written.
     """
     folders = finished_folders(directory)
     if not folders:
@@ -162,10 +163,15 @@ def rebuild_reports(directory: Path) -> list[Path]:
         work = work_folder(folder, record)
         if not work.plan.exists():
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
-        report = write_report(load_plan(work), record, folder)
-        facts = output_facts("report", report, folder)
-        record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
-        write_json(folder / RECORD, record)
+        try:
+            report = write_report(load_plan(work), record, folder)
+            facts = output_facts("report", report, folder)
+            record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+            write_json(folder / RECORD, record)
+        except PipelineError:
+            raise
+        except OSError as error:
+            raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
         written.append(report)
     return written
 
