@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.system.paths import home_expanded, read_bounded, require_possible, shortened
+
+if TYPE_CHECKING:
+    from pipeline.system.yaml_tree import Tree
+
+MOST_BYTES = 512 * 2**10
+"""Of a config, catalog or card; the largest that come with the package have 25 KiB."""
+_MOST_LINES, _LONGEST_LINE = 20, 1000
+"""Of a message about a file that is wrong in many places."""
+_LONGEST_WORD = 100
+"""Of which similar words are looked for."""
+_DEEPEST_SET = 16
+"""Keys of a dotted path on the command line."""
 
 Loc = tuple[str | int, ...]
 """Path of a value in a document: `("mask", 0, "buffer")` is written `mask.0.buffer`."""
@@ -47,29 +59,44 @@ def read_yaml(path: Path) -> Document:
     """Read a YAML 1.2 file whose top level is a mapping.
 
     Raises:
-        ConfigError: missing, not UTF-8, bad syntax (with the line), a duplicate key, or no mapping.
+        ConfigError: missing, no regular file, larger than `MOST_BYTES`, not UTF-8, bad syntax (with the line), a
+            duplicate key, an unknown tag, nested too deep, too many values (see `yaml_tree`), or no mapping.
+    """
+    text = read_text(path)
+    tree = _parse(text, str(path))
+    if tree.data is None:
+        raise ConfigError(f"{path}: is empty; 'inpaint-pipeline config new FILE' writes a start")
+    if not isinstance(tree.data, dict):
+        what = "a list" if isinstance(tree.data, list) else shortened(repr(tree.data))
+        raise ConfigError(f"{path}: must hold 'key: value' pairs at its top level, found {what}")
+    return Document(path=path, data=tree.data, origins={loc: f"{path}:{line}" for loc, line in tree.lines.items()})
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that people write by hand; never waits, whatever lies at the path.
+
+    Raises:
+        ConfigError: missing, no regular file, larger than `MOST_BYTES`, or not UTF-8 (with the line).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = read_bounded(path, MOST_BYTES)
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    tree = _parse(text, str(path))
-    if tree is None:
-        raise ConfigError(f"{path}: is empty; 'inpaint-pipeline config new FILE' writes a start")
-    if not isinstance(tree, dict):
-        what = "a list" if isinstance(tree, list) else repr(tree)
-        raise ConfigError(f"{path}: must hold 'key: value' pairs at its top level, found {what}")
-    origins: dict[Loc, str] = {}
-    data = _plain(tree, (), path, origins)
-    return Document(path=path, data=data, origins=origins)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{shortened(str(path))}: cannot be read: {error}") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: line {line}: {error}") from None
 
 
 def parse_value(text: str, where: str) -> Any:
     """Return the value of one YAML expression, e.g. the right side of `--set`."""
-    return _plain(_parse(text, where), (), Path(where), {})
+    return _parse(text, where).data
 
 
 def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
@@ -82,12 +109,12 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
     origins = dict(document.origins)
     for text in overrides:
         dotted, equals, value = text.partition("=")
-        loc: Loc = tuple(int(k) if k.isdigit() else k for k in dotted.strip().split("."))
-        if not equals or "" in loc:
-            raise ConfigError(f"--set {text}: write it as --set section.key=VALUE")
-        _put(data, loc, parse_value(value, f"--set {text}"), text)
+        loc: Loc = tuple(int(k) if re.fullmatch("[0-9]{1,9}", k) else k for k in dotted.strip().split("."))
+        if not equals or "" in loc or len(loc) > _DEEPEST_SET:
+            raise ConfigError(f"--set {shortened(text)}: write it as --set section.key=VALUE")
+        _put(data, loc, parse_value(value, f"--set {shortened(text)}"), text)
         origins = {known: line for known, line in origins.items() if known[: len(loc)] != loc}
-        origins[loc] = f"--set {text}"
+        origins[loc] = f"--set {shortened(text)}"
     return Document(path=document.path, data=data, origins=origins)
 
 
@@ -100,7 +127,8 @@ def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc,
         known_keys: keys allowed in the mapping at each path, for the nearest right one.
     """
     lines = []
-    for item in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for item in problems[:_MOST_LINES]:
         loc: Loc = tuple(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
@@ -111,16 +139,19 @@ def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc,
             message = "this key is required; add it"
         elif item["type"] != "value_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
-            message = f"{message}, found {item['input']!r}{nearest(str(item['input']), words)}"
-        lines.append(f"{document.origin(loc)}: {'.'.join(map(str, loc)) or 'top level'}: {message}")
+            message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
+        dotted = shortened(".".join(map(str, loc))) or "top level"
+        lines.append(shortened(f"{document.origin(loc)}: {dotted}: {message}", _LONGEST_LINE))
+    if len(problems) > _MOST_LINES:
+        lines.append(f"... and {len(problems) - _MOST_LINES} more")
     return "\n".join(lines)
 
 
 def expand_environment(text: str, where: str) -> str:
-    """Return `text` with `${NAME}` replaced from the environment and a leading `~` by the home folder.
+    """Return a path or URL with `${NAME}` replaced from the environment and a leading `~` by the home folder.
 
     Raises:
-        ConfigError: a variable is not set.
+        ConfigError: a variable is not set, there is no such user, or no file system could hold such a path.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -130,55 +161,21 @@ def expand_environment(text: str, where: str) -> str:
         return os.environ[name]
 
     expanded = re.sub(r"\$\{(\w+)\}", value, text)
-    return expanded if "://" in expanded else str(Path(expanded).expanduser())
+    return require_possible(expanded if "://" in expanded else home_expanded(expanded, where), where)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` - did you mean 'x'?`, or nothing if no known word is near."""
-    found = difflib.get_close_matches(word, list(known), n=1)
+    # the search takes time with the square of the length
+    found = difflib.get_close_matches(word, list(known), n=1) if len(word) <= _LONGEST_WORD else []
     return f" - did you mean '{found[0]}'?" if found else ""
 
 
-def _parse(text: str, where: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import DuplicateKeyError
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+def _parse(text: str, where: str) -> Tree:
+    # imported only where something is read: it takes longer than most commands do
+    from pipeline.system.yaml_tree import parse
 
-    try:
-        return YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1
-        problem = str(error.problem).split(" with value", maxsplit=1)[0]
-        raise ConfigError(f"{where}:{line}: {problem}; keep one of them") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from None
-    except YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from None
-
-
-def _plain(node: Any, loc: Loc, path: Path, origins: dict[Loc, str]) -> Any:
-    marks: Any = getattr(node, "lc", None)
-    if isinstance(node, dict):
-        lines = marks.data or {}
-        for key in node:
-            if key in lines:
-                origins[(*loc, key)] = f"{path}:{lines[key][0] + 1}"
-        return {key: _plain(value, (*loc, key), path, origins) for key, value in node.items()}
-    if isinstance(node, list):
-        for index in range(len(node)):
-            origins[(*loc, index)] = f"{path}:{marks.item(index)[0] + 1}"
-        return [_plain(value, (*loc, index), path, origins) for index, value in enumerate(node)]
-    return _scalar(node)
-
-
-def _scalar(node: Any) -> Any:
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    # YAML 1.2 knows no dates: an unquoted 2024-06-01 is text.
-    return node.isoformat() if isinstance(node, datetime.date) else node
+    return parse(text, where)
 
 
 def _copy(node: Any) -> Any:
@@ -194,7 +191,7 @@ def _put(data: Any, loc: Loc, value: Any, text: str) -> None:
             if data.get(key) is None:
                 data[key] = following
         elif not (isinstance(data, list) and isinstance(key, int) and key < len(data)):
-            raise ConfigError(f"--set {text}: '{'.'.join(map(str, loc[:depth]))}' has no part '{key}'")
+            raise ConfigError(f"--set {shortened(text)}: '{'.'.join(map(str, loc[:depth]))}' has no part '{key}'")
         data = data[key]
     last = loc[-1]
     if isinstance(data, dict):
@@ -202,4 +199,4 @@ def _put(data: Any, loc: Loc, value: Any, text: str) -> None:
     elif isinstance(data, list) and isinstance(last, int) and last <= len(data):
         data[last : last + 1] = [value]
     else:
-        raise ConfigError(f"--set {text}: '{'.'.join(map(str, loc[:-1]))}' has no part '{last}'")
+        raise ConfigError(f"--set {shortened(text)}: '{'.'.join(map(str, loc[:-1]))}' has no part '{last}'")

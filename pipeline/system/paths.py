@@ -1,0 +1,100 @@
+"""Paths that a user gave, looked at without waiting: named pipes, devices, folders, and names that cannot be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import ConfigError
+
+Kind = Literal["", "file", "folder", "special"]
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes that file systems take."""
+
+
+def kind_of(path: str | Path) -> Kind:
+    """Return what lies at a path; `special` is a named pipe, a device or a socket, "" nothing that can be seen."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - takes text that no Path could be made of
+    except (OSError, ValueError):
+        return ""
+    if stat.S_ISREG(mode):
+        return "file"
+    return "folder" if stat.S_ISDIR(mode) else "special"
+
+
+def describe(path: str | Path) -> str:
+    """Return what lies at a path in words, for a message that says why it is no file.
+
+    >>> describe("/dev/null")
+    'a named pipe, device or socket'
+    """
+    words = {"": "not there", "file": "a file", "folder": "a folder", "special": "a named pipe, device or socket"}
+    return words[kind_of(path)]
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file without ever waiting for it or taking more than `most_bytes`.
+
+    Raises:
+        ConfigError: it is no file, or larger.
+        OSError: it cannot be opened.
+    """
+    # a named pipe without a writer would block the opening itself
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError(f"{path}: is {describe(path)}; give a file")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ConfigError(f"{path}: is larger than {most_bytes // 2**10} KiB, so it is not the file that is meant")
+    return content
+
+
+def home_expanded(text: str, where: str) -> str:
+    """Return a path with the home folder in place of a leading `~` or `~user`; a file may be called `~x.tif`.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - Path's own fails on names that are no users
+    first = text.split("/", 1)[0]
+    if expanded == text and first.startswith("~") and "." not in first:
+        who = f"user '{first[1:]}'" if first[1:] else "home folder"
+        raise ConfigError(f"{where}: '{shortened(text)}': there is no {who} here; write './{first}' for that name")
+    return expanded
+
+
+def require_possible(text: str, where: str) -> str:
+    """Return a path if a file system could hold it.
+
+    Raises:
+        ConfigError: it is empty, has a character that no path can have, or is too long.
+    """
+    if not text.strip():
+        raise ConfigError(f"{where}: the path is empty; write the name of a file or folder")
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ConfigError(f"{where}: {shortened(text)!r} has a character that no path can have; correct it")
+    longest = max(len(name) for name in encoded.split(b"/"))
+    if "://" not in text and (longest > _LONGEST_NAME or len(encoded) > _LONGEST_PATH):
+        raise ConfigError(
+            f"{where}: '{shortened(text)}' is too long for a path ({len(encoded)} bytes, its longest name {longest}; "
+            f"at most {_LONGEST_PATH} and {_LONGEST_NAME}); choose a shorter one"
+        )
+    return text
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Return a text as a message can hold it: its start, if it is long.
+
+    >>> shortened("abcdef", 3)
+    'abc…'
+    """
+    return text if len(text) <= most else text[:most] + "…"
