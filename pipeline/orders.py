@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.catalog import SourceSpec, verify_sha256
+from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
 from pipeline.formats import open_any
@@ -92,6 +93,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     folder = config.output.directory / spec.stem
     work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)
     source = _opened(spec)
+    check_fits(config, source)
     job = _job(config, spec, source, work)
     inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
     masks = _mask_facts(spec)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.config.catalog import sibling_mask
+from pipeline.config.names import sibling_mask
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 

@@ -13,14 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fields import Bands, SourceText
+from pipeline.config.names import plain_name, sibling_mask, stem_of
 from pipeline.config.schema import ReferenceConfig, RunConfig
-from pipeline.errors import ConfigError, SourceError
-from pipeline.masks.base import MaskOptions, mask_options
+from pipeline.errors import ConfigError, OutputConflict, SourceError
+from pipeline.masks.base import MaskOptions
 from pipeline.system import yaml_files
+from pipeline.system.paths import describe, kind_of, shortened
 
 __all__ = [
     "Check",
@@ -34,11 +35,8 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-_LONGEST = 200
 _TAKEN = {"run.json"}
 """Names beside the folders of the images."""
-_MASK_SIBLINGS = {"SCL": "scl", "scl": "scl", "QA_PIXEL": "qa_pixel", "mask": "raster"}
-_SUFFIXES = (".tif", ".TIF", ".tiff", ".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +45,24 @@ class PathResolver:
 
     base: str
     stem: str = ""
+    files_only: bool = False
+    """Folders (but zarr), named pipes and devices are refused: the path is that of a mask."""
 
     def __call__(self, text: str) -> str:
         """Return an absolute path; URLs are left alone.
 
         Raises:
-            ConfigError: an environment variable is not set.
+            ConfigError: an environment variable is not set, there is no such user, or it can be no path.
+            SourceError: there is something that is no file.
         """
         text = yaml_files.expand_environment(text.replace("{stem}", self.stem), self.base)
-        return text if "://" in text else os.path.normpath(Path(self.base) / text)
+        if "://" in text:
+            return text
+        path = os.path.normpath(Path(self.base) / text)
+        what = kind_of(path) if self.files_only else ""
+        if what == "special" or (what == "folder" and not path.endswith(".zarr")):
+            raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
+        return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +146,11 @@ def verify_sha256(path: str | Path, expected: str) -> None:
     """Compare a file with its hash, reading it in pieces of 1 MiB.
 
     Raises:
-        SourceError: missing, or another hash; names both.
+        SourceError: missing, no file, or another hash; names both.
     """
     digest = hashlib.sha256()
+    if kind_of(path) == "special":
+        raise SourceError(f"{path}: is {describe(path)}; give a file")
     try:
         with Path(path).open("rb") as file:
             while piece := file.read(2**20):
@@ -172,7 +181,7 @@ class _Found:
         mask_base: Path,
     ) -> SourceSpec:
         entry = self.entry.config if self.entry else None
-        stem = _stem(self.paths)
+        stem = stem_of(self.paths)
         own = mask is None and entry is not None
         if nodata == "auto" and entry is not None:
             nodata = entry.nodata
@@ -181,7 +190,7 @@ class _Found:
             name=self.entry.name if self.entry else stem,
             stem=plain_name(stem),
             paths=self.paths,
-            resolve=PathResolver(base=self.base if own else str(mask_base), stem=stem),
+            resolve=PathResolver(base=self.base if own else str(mask_base), stem=stem, files_only=True),
             kind=entry.kind if entry else None,
             bands=bands or (entry.bands if entry else None),
             nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
@@ -233,7 +242,10 @@ class _Finder:
 
     def _files(self, text: str) -> list[str]:
         path = PathResolver(base=str(self.base))(text)
-        if "://" in path or Path(path).exists():
+        what = "file" if "://" in path else kind_of(path)
+        if what == "special":
+            raise SourceError(f"{path}: is {describe(path)}; give a file")
+        if what:
             return [path]
         if _GLOB_SIGNS & set(path):
             matches = _glob(Path(path))
@@ -245,7 +257,7 @@ class _Finder:
             raise SourceError(f"{path}: no such file{near}")
         hint = yaml_files.nearest(text, self.entries)
         raise ConfigError(
-            f"'{text}' is no file in {self.base} and no name in a catalog{hint} "
+            f"'{shortened(text)}' is no file in {self.base} and no name in a catalog{hint} "
             f"(names: {', '.join(sorted(self.entries)) or 'none'})"
         )
 
@@ -289,40 +301,10 @@ def _check(entry: Entry) -> Check:
     except SourceError as error:
         state: Literal["wrong", "absent"] = "wrong" if "sha256" in str(error) else "absent"
         return Check(name=entry.name, state=state, message=str(error))
-    except ConfigError as error:
+    except (ConfigError, OutputConflict) as error:
         return Check(name=entry.name, state="absent", message=str(error))
     files = sum(len(f.paths) for f in found)
     return Check(name=entry.name, state="ok", message=f"{len(found)} image(s), {files} file(s)")
-
-
-def _stem(paths: tuple[str, ...]) -> str:
-    """Return the file name without suffixes; for a file a band, what the names share up to a separator."""
-    stems = [_one_stem(path) for path in paths]
-    if len(stems) == 1:
-        return stems[0]
-    shared = os.path.commonprefix(stems)  # noqa: RUF071 - names, letter by letter
-    cut = max(shared.rfind("_"), shared.rfind("-"))
-    return shared[:cut] if cut > 0 else stems[0]
-
-
-def _one_stem(path: str) -> str:
-    # what follows the path of a URL (a signed query, say) is none of its name
-    place = urlsplit(path).path if "://" in path else path
-    name = place.rstrip("/").rsplit("/", 1)[-1]
-    return Path(name.removesuffix(".gz")).stem if name.endswith(".gz") else Path(name).stem
-
-
-def plain_name(text: str) -> str:
-    """Return a text as the name of a folder of ours, whatever a file or URL is called.
-
-    Separators and control characters become `_`, leading dots go (`..` is no name, and `.work` is taken), and what is
-    left has at most 200 bytes in UTF-8.
-
-    >>> plain_name("../B 02"), plain_name("..")
-    ('_B 02', 'image')
-    """
-    kept = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in text).lstrip(". ").rstrip()
-    return kept.encode()[:_LONGEST].decode(errors="ignore") or "image"
 
 
 def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
@@ -339,26 +321,19 @@ def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
     return unique
 
 
-def sibling_mask(path: str) -> tuple[MaskOptions, ...]:
-    """Look for an image's own mask beside it: `<stem>_SCL.tif`, `_QA_PIXEL.TIF`, `_mask.nii.gz`."""
-    if "://" in path:
-        return ()
-    folder, stem = Path(path).parent, _one_stem(path)
-    for ending, kind in _MASK_SIBLINGS.items():
-        for suffix in _SUFFIXES:
-            candidate = folder / f"{stem}_{ending}{suffix}"
-            if candidate.is_file():
-                return (mask_options({"kind": kind, "path": str(candidate)}),)
-    return ()
-
-
 def _glob(pattern: Path) -> list[str]:
     parts = pattern.parts
     first = next(i for i, part in enumerate(parts) if _GLOB_SIGNS & set(part))
-    return sorted(str(p) for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    try:
+        return sorted(str(p) for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{pattern}: is no glob ({error}); write it like 'folder/*.tif'") from None
 
 
 def _near_files(path: Path) -> str:
-    if not path.parent.is_dir():
+    if kind_of(path.parent) != "folder":
         return f" (folder {path.parent} does not exist)"
-    return yaml_files.nearest(path.name, [p.name for p in path.parent.iterdir()])
+    try:
+        return yaml_files.nearest(path.name, [p.name for p in path.parent.iterdir()])
+    except OSError:
+        return ""

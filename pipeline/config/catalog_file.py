@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from pipeline import __version__
-from pipeline.config.fields import Bands, DateText, Masks, Nodata, SourceText, known_kind
+from pipeline.config.fields import Bands, DateText, Masks, Nodata, Seed, SourceText, known_kind
+from pipeline.config.names import plain_name
 from pipeline.config.schema import References, Section, mask_keys
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, OutputConflict
 from pipeline.system import yaml_files
 from pipeline.system.files import remove_made
+from pipeline.system.paths import kind_of
 
 FILE_NAME = "data_catalog.yaml"
 
@@ -27,7 +29,7 @@ class GeneratorConfig(Section):
     """Data made on first use: `kind` names a function `write_<kind>` of the synthetic demos."""
 
     kind: str = Field(description="'demo_sentinel' or 'demo_brain'.")
-    seed: int = Field(default=0, ge=0, description="Same seed, same bytes.")
+    seed: Seed = Field(default=0, description="Same seed, same bytes.")
 
 
 class EntryConfig(Section):
@@ -47,7 +49,9 @@ class EntryConfig(Section):
     references: References = ()
     auxiliary: References = ()
     date: DateText | None = Field(default=None, description="Acquisition date.")
-    gsd: float | None = Field(default=None, gt=0, description="Ground sampling distance in metres.")
+    gsd: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Ground sampling distance in metres."
+    )
     providers: tuple[str, ...] = ()
     sha256: dict[str, str] = Field(default_factory=dict, description="File name to hash; checked before use.")
     generator: GeneratorConfig | None = None
@@ -105,7 +109,8 @@ def generated(entry: Entry) -> Path:
     """Return the folder with the entry's generated files, made once; a crash leaves nothing half-made.
 
     Raises:
-        ConfigError: no such generator.
+        ConfigError: no such generator, or something else is where the files would go.
+        OutputConflict: they cannot be written.
     """
     from pipeline.synthetic import demo
 
@@ -116,13 +121,17 @@ def generated(entry: Entry) -> Path:
         known = [name.removeprefix("write_") for name in dir(demo) if name.startswith("write_")]
         hint = yaml_files.nearest(kind, known)
         raise ConfigError(f"catalog entry '{entry.name}': no generator '{kind}'{hint} (known: {', '.join(known)})")
-    folder = cache_root(entry.catalog.parent) / entry.name
+    name = plain_name(entry.name)
+    folder = cache_root(entry.catalog.parent) / name
     made_by = json.dumps({"generator": generator.model_dump(), "version": __version__}, sort_keys=True)
     marker = folder / "generator.json"
-    if marker.is_file() and marker.read_text(encoding="utf-8") == made_by:
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=folder.parent))
+    try:
+        if marker.is_file() and marker.read_text(encoding="utf-8") == made_by:
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unwritable(entry, folder, error) from error
     try:
         write(fresh, generator.seed)
         (fresh / marker.name).write_text(made_by, encoding="utf-8")
@@ -134,12 +143,19 @@ def generated(entry: Entry) -> Path:
                 "go there; move it away, or set INPAINT_CACHE to another folder"
             )
         fresh.rename(folder)
-    except OSError:
+    except OSError as error:
         if not marker.is_file():  # else another process was quicker, with the same bytes
-            raise
+            raise _unwritable(entry, folder, error) from error
     finally:
         remove_made(fresh)
     return folder
+
+
+def _unwritable(entry: Entry, folder: Path, error: Exception) -> OutputConflict:
+    return OutputConflict(
+        f"catalog entry '{entry.name}': its files cannot be made in {folder} ({error}); set INPAINT_CACHE to a folder "
+        "that can be written"
+    )
 
 
 def cache_root(catalog_folder: Path) -> Path:
@@ -156,8 +172,8 @@ def _catalog_files(start: Path) -> list[Path]:
     near = [f / FILE_NAME for f in (folder, *folder.parents)]
     package = Path(__file__).parents[1]
     shipped = [package / FILE_NAME, package.parent / FILE_NAME]
-    nearest_own = [path for path in near if path.is_file()][:1]
-    return list(dict.fromkeys(nearest_own + [path for path in shipped if path.is_file()][:1]))
+    nearest_own = [path for path in near if kind_of(path) == "file"][:1]
+    return list(dict.fromkeys(nearest_own + [path for path in shipped if kind_of(path) == "file"][:1]))
 
 
 @lru_cache(maxsize=16)

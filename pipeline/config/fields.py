@@ -5,7 +5,10 @@ Every type has its own check, so a wrong value gives one clear sentence instead 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,31 +20,60 @@ from pydantic import (
     SerializeAsAny,
     WithJsonSchema,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.registry import kinds
+from pipeline.system.paths import shortened
 from pipeline.system.units import format_bytes, parse_bytes
 from pipeline.system.yaml_files import nearest
 
 _TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _COUNT = {"type": "integer", "minimum": 1}
 _AUTO = {"const": "auto"}
+_MOST_SEED = 2**63 - 1
+"""Generators of random numbers take 64 bits."""
+_MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
+"""A patch is held in memory many times over, a block may be an image; workers and batches are far fewer."""
+_MOST_AXES = 3
 
 
-def _auto_or_counts(value: object) -> Literal["auto"] | tuple[int, ...]:
-    items = value if isinstance(value, list | tuple) else [value]
-    if value == "auto":
-        return "auto"
-    if items and all(type(n) is int and n >= 0 for n in items):
-        return tuple(items)
-    raise ValueError(f"must be 'auto', a whole number or one number an axis, found {value!r}")
+Counts = Literal["auto"] | tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """Marks `Counts` as 'auto', one whole number, or one an axis; all of them from `least` to `most`."""
+
+    least: int
+    most: int
+
+    def check(self, value: object) -> Counts:
+        """Return the numbers as a tuple, or 'auto'."""
+        items = value if isinstance(value, list | tuple) else [value]
+        if value == "auto":
+            return "auto"
+        if 1 <= len(items) <= _MOST_AXES and all(type(n) is int and self.least <= n <= self.most for n in items):
+            return tuple(items)
+        raise ValueError(
+            f"must be 'auto', a whole number or one number an axis (up to {_MOST_AXES}), from {self.least} to "
+            f"{self.most}, found {shown(value)}"
+        )
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.check, serialization=core_schema.plain_serializer_function_ser_schema(_json)
+        )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        one = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        return {"anyOf": [_AUTO, one, {"type": "array", "items": one, "minItems": 1, "maxItems": _MOST_AXES}]}
 
 
 def _auto_or_count(value: object) -> Literal["auto"] | int:
-    if value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= _MOST_COUNT):
         return value
-    raise ValueError(f"must be 'auto' or a whole number above 0, found {value!r}")
+    raise ValueError(f"must be 'auto' or a whole number above 0, found {shown(value)} (at most {_MOST_COUNT})")
 
 
 def _json(value: object) -> object:
@@ -51,7 +83,7 @@ def _json(value: object) -> object:
 def _bytes(value: object) -> int:
     if isinstance(value, str | int) and not isinstance(value, bool):
         return parse_bytes(value)
-    raise ValueError(f"must be a size such as '4 GiB', found {value!r}")
+    raise ValueError(f"must be a size such as '4 GiB', found {shown(value)}")
 
 
 def _nodata(value: object) -> Literal["auto"] | float | None:
@@ -59,11 +91,11 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
         return "auto"
     if value is None or value == "none":
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
-    if value == "nan":
-        return float("nan")
-    raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {value!r}")
+    if value == "nan" or (isinstance(value, float) and not math.isfinite(value)):
+        return float(value)
+    raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {shown(value)}")
 
 
 def _nodata_text(value: Literal["auto"] | float | None) -> str | float:
@@ -77,7 +109,7 @@ def _source(value: object) -> str | tuple[str | tuple[str, ...], ...]:
         return value
     if isinstance(value, list | tuple) and value:
         return tuple(_source_item(item) for item in value)
-    raise ValueError(f"must be a catalog name, a path, a glob or a list of them, found {value!r}")
+    raise ValueError(f"must be a catalog name, a path, a glob or a list of them, found {shown(value)}")
 
 
 def _source_item(item: object) -> str | tuple[str, ...]:
@@ -85,7 +117,7 @@ def _source_item(item: object) -> str | tuple[str, ...]:
         return item
     if isinstance(item, list | tuple) and item and all(isinstance(part, str) and part for part in item):
         return tuple(item)
-    raise ValueError(f"a list of sources holds paths, or lists of paths (one file a band), found {item!r}")
+    raise ValueError(f"a list of sources holds paths, or lists of paths (one file a band), found {shown(item)}")
 
 
 def _mask_entry(value: object) -> object:
@@ -94,19 +126,39 @@ def _mask_entry(value: object) -> object:
     if isinstance(value, dict) and isinstance(value.get("kind"), str):
         return mask_options(value)
     known = ", ".join(kinds("masks"))
-    raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {value!r}")
+    raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {shown(value)}")
 
 
-def known_kind(*folders: str, extra: tuple[str, ...] = ()) -> Callable[[str], str]:
+def known_kind(*folders: str, extra: tuple[str, ...] = ()) -> Callable[[object], str]:
     """Return a check that a text is `extra` or the name of a part in one of the folders."""
 
-    def check(value: str) -> str:
+    def check(value: object) -> str:
         known = sorted({*extra, *(kind for folder in folders for kind in kinds(folder))})
-        if value not in known:
-            raise ValueError(f"unknown kind '{value}'{nearest(value, known)} (known: {', '.join(known)})")
+        if not isinstance(value, str) or value not in known:
+            text = value if isinstance(value, str) else shown(value)
+            raise ValueError(f"unknown kind '{shortened(text)}'{nearest(text, known)} (known: {', '.join(known)})")
         return value
 
     return check
+
+
+def shown(value: object) -> str:
+    """Return a wrong value as a message shows it: as Python writes it, not at any length."""
+    return shortened(repr(value))
+
+
+def not_empty(value: object) -> object:
+    """Refuse an empty path, which would be read as the folder of the config."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; write the name of a file or folder, or leave the key out")
+    return value
+
+
+def no_doubles(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a list that names one thing twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"names one thing twice, found {list(values)}; keep one of each")
+    return values
 
 
 def text_is_source(value: object) -> object:
@@ -145,7 +197,10 @@ DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value
 
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
-Bands = Annotated[tuple[int | str, ...], Field(min_length=1)]
+Bands = Annotated[tuple[Annotated[int, Field(ge=1)] | str, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, le=_MOST_SEED)]
+NamedPath = Annotated[Path, BeforeValidator(not_empty)]
+NamedText = Annotated[str, BeforeValidator(not_empty)]
 Nodata = Annotated[
     Literal["auto"] | float | None,
     PlainValidator(_nodata),
@@ -158,17 +213,14 @@ SourceText = Annotated[
     PlainSerializer(_json),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_OR_TEXTS, "minItems": 1}]}),
 ]
-AutoCounts = Annotated[
-    Literal["auto"] | tuple[int, ...],
-    PlainValidator(_auto_or_counts),
-    PlainSerializer(_json),
-    WithJsonSchema({"anyOf": [_AUTO, _COUNT, {"type": "array", "items": _COUNT, "minItems": 1}]}),
-]
+PatchSizes = Annotated[Counts, Within(least=1, most=_MOST_PATCH)]
+PatchOverlaps = Annotated[Counts, Within(least=0, most=_MOST_PATCH)]
+BlockSizes = Annotated[Counts, Within(least=1, most=_MOST_BLOCK)]
 AutoCount = Annotated[
     Literal["auto"] | int,
     PlainValidator(_auto_or_count),
     PlainSerializer(_json),
-    WithJsonSchema({"anyOf": [_AUTO, _COUNT]}),
+    WithJsonSchema({"anyOf": [_AUTO, _COUNT | {"maximum": _MOST_COUNT}]}),
 ]
 ByteCount = Annotated[
     int,

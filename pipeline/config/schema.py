@@ -8,32 +8,48 @@ classes.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.config.fields import (
     AutoCount,
-    AutoCounts,
     Bands,
+    BlockSizes,
     ByteCount,
     DateText,
     Masks,
+    NamedPath,
+    NamedText,
     Nodata,
     OrAlone,
     OrText,
+    PatchOverlaps,
+    PatchSizes,
+    Seed,
     SourceText,
     known_kind,
     listed,
+    no_doubles,
     text_is_source,
 )
+from pipeline.config.options import check_options
 from pipeline.errors import ConfigError
 from pipeline.registry import kinds, load
 from pipeline.system import yaml_files
+from pipeline.system.paths import kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
 _FOLDER_KEYS = {"directory", "scratch"}
@@ -86,7 +102,7 @@ class ModelConfig(Section):
     kind: Annotated[str, BeforeValidator(known_kind("models", "fills"))] = Field(
         default="autoencoder", description="A network, or the name of a classical fill."
     )
-    weights: str = Field(default="auto", description="'auto', the name of shipped weights, or a path.")
+    weights: NamedText = Field(default="auto", description="'auto', the name of shipped weights, or a path.")
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Options of the model or fill. The network has one: test_time_augmentation (true), the mean over "
@@ -96,20 +112,15 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _fill_options_exist(self) -> ModelConfig:
         if self.options and self.kind in kinds("fills"):
-            parameters = inspect.signature(load("fills", self.kind).fill).parameters
-            known = [name for name in parameters if name != "window"]
-            for name in self.options:
-                if name not in known:
-                    hint = yaml_files.nearest(name, known)
-                    raise ValueError(f"fill '{self.kind}' has no option '{name}'{hint} (known: {', '.join(known)})")
+            check_options(self.kind, self.options)
         return self
 
 
 class PatchConfig(Section):
     """The lattice of patches the network sees."""
 
-    size: AutoCounts = Field(default="auto", description="Patch extent in pixels: one number, or one an axis.")
-    overlap: AutoCounts = Field(default="auto", description="Patch minus stride in pixels; at most half the size.")
+    size: PatchSizes = Field(default="auto", description="Patch extent in pixels: one number, or one an axis.")
+    overlap: PatchOverlaps = Field(default="auto", description="Patch minus stride in pixels; at most half the size.")
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> PatchConfig:
@@ -139,20 +150,21 @@ class ComputeConfig(Section):
         description="Patches of a block prepared together before the network runs: more take more memory, none "
         "changes the result. The network itself always takes the same number of channels a pass.",
     )
-    block: AutoCounts = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
-    scratch: Path | None = Field(default=None, description="Folder for working files; default: in the output.")
+    block: BlockSizes = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
+    scratch: NamedPath | None = Field(default=None, description="Folder for working files; default: in the output.")
 
 
 class OutputConfig(Section):
     """What is written, and when it is refused."""
 
-    directory: Path = Field(default=Path("out"), description="Folder of the results.")
-    format: Annotated[tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), OrAlone()] = Field(
-        default=("same",), description="'same' as the input, 'zarr', or both."
-    )
+    directory: NamedPath = Field(default=Path("out"), description="Folder of the results.")
+    format: Annotated[
+        tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
+    ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
     refuse_above: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         description="Leave a hole pixel unrestored if its uncertainty is above this share of the value range.",
     )
 
@@ -166,7 +178,7 @@ class RunConfig(Section):
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()
     output: OutputConfig = OutputConfig()
-    seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
+    seed: Seed = Field(default=0, description="Seed of everything that is drawn.")
 
     _path: Path | None = PrivateAttr(default=None)
 
@@ -201,7 +213,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
-    config = _with_absolute_paths(config, path.resolve().parent)
+    config = _with_absolute_paths(config, document, path.resolve().parent)
     config._path = path.resolve()
     return config
 
@@ -283,9 +295,13 @@ def _items(value: object) -> list[dict[str, Any]]:
     return [item if isinstance(item, dict) else {} for item in items]
 
 
-def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
+def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base: Path) -> RunConfig:
     def absolute(value: Path | str, key: str) -> Path:
-        return (base / yaml_files.expand_environment(str(value), key)).resolve()
+        where = f"{document.origin(tuple(key.split('.')))}: {key}"
+        try:
+            return (base / yaml_files.expand_environment(str(value), where)).resolve()
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
     output = config.output.model_copy(update={"directory": absolute(config.output.directory, "output.directory")})
     update: dict[str, Any] = {"output": output}
@@ -308,7 +324,7 @@ def _from_working_folder(document: yaml_files.Document) -> Any:
             return [anchored(v, key) for v in value]
         if not isinstance(value, str) or key not in _PATH_KEYS | _FOLDER_KEYS:
             return value
-        here = Path.cwd() / Path(value).expanduser()
+        here = Path.cwd() / yaml_files.expand_environment(value, str(key))
         return str(here) if key in _FOLDER_KEYS or _is_file(here) else value
 
     def walk(value: Any, loc: yaml_files.Loc) -> Any:
@@ -324,5 +340,8 @@ def _from_working_folder(document: yaml_files.Document) -> Any:
 
 def _is_file(path: Path) -> bool:
     if set(path.name) & set("*?["):
-        return any(path.parent.glob(path.name))
-    return path.is_file() or path.suffix == ".zarr"
+        try:
+            return any(path.parent.glob(path.name))
+        except (OSError, ValueError):
+            return False
+    return kind_of(path) == "file" or path.suffix == ".zarr"

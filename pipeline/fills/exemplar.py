@@ -8,9 +8,11 @@ compared where something is known: the peeling order of Criminisi et al. (2004, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 
 from pipeline.fills import tension
@@ -88,7 +90,13 @@ class _Search:
         return cost
 
 
-def fill(window: Window, *, size: int = 7, sweeps: int = 3, seed: int = 0) -> NDArray[np.float32]:
+def fill(
+    window: Window,
+    *,
+    size: Annotated[int, Field(ge=3, le=255)] = 7,
+    sweeps: Annotated[int, Field(ge=1, le=1000)] = 3,
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0,
+) -> NDArray[np.float32]:
     """Fill the holes with copies of observed pixels whose surroundings look alike.
 
     Where no whole patch is observed, the tension spline stands.

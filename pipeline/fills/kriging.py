@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Annotated
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -57,7 +59,11 @@ class _Sites:
 
 
 def fill(
-    window: Window, *, t: float = 0.5, isotropic: bool = False, reach: Sequence[int] | None = None
+    window: Window,
+    *,
+    t: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5,
+    isotropic: bool = False,
+    reach: Sequence[Annotated[int, pydantic.Field(ge=0, le=64)]] | None = None,
 ) -> NDArray[np.float32]:
     """Fill the holes by kriging where a third of the neighbourhood is observed, elsewhere by the tension spline.
 

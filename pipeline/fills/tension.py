@@ -8,8 +8,11 @@ relative residual of 1e-8.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
@@ -21,7 +24,9 @@ from pipeline.numerics.solve import Columns, solve, solve_planar
 NDIM = (2, 3)
 
 
-def fill(window: Window, *, t: float = 0.5, isotropic: bool = False) -> NDArray[np.float32]:
+def fill(
+    window: Window, *, t: Annotated[float, Field(ge=0, le=1)] = 0.5, isotropic: bool = False
+) -> NDArray[np.float32]:
     """Fill the holes with the tension spline.
 
     Each hole component's reference value is taken off before solving, so a constant rim gives the constant

@@ -7,12 +7,17 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
+from pipeline.system.paths import shortened
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _PIXELS = {"px", "pixel", "pixels", "vx", "voxel", "voxels"}
 _METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
 _METRES_PER_DEGREE = 40_007_863.0 / 360.0  # WGS 84 meridian circumference
+_LONGEST = 100
+_MOST_BYTES = 2**60
+MOST_PIXELS = 100_000
+"""No length reaches farther: masks grow and gaps are searched as far, so this bounds what they may cost."""
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -20,15 +25,15 @@ def parse_bytes(text: str | int) -> int:
     """Return a size in bytes from `4 GiB`, `500 MB` or a plain number of bytes.
 
     Raises:
-        ConfigError: not a size above zero.
+        ConfigError: not a size of at least one byte and at most 1 EiB.
 
     >>> parse_bytes("4 GiB")
     4294967296
     """
     value, unit = _split(str(text), "size", "4 GiB")
     factor = _BYTES.get(unit.upper() or "B")
-    if factor is None or value * factor < 1:
-        raise ConfigError(f"'{text}' is no size; write it like '4 GiB' or '500 MB'")
+    if factor is None or not 1 <= value * factor <= _MOST_BYTES:
+        raise ConfigError(f"'{shortened(str(text))}' is no size; write it like '4 GiB' or '500 MB'")
     return int(value * factor)
 
 
@@ -46,15 +51,12 @@ def format_bytes(count: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """A distance on the ground, in the body, or in pixels.
-
-    Attributes:
-        value: magnitude, at least 0.
-        unit: `px`, `mm`, `cm`, `m` or `km`.
-    """
+    """A distance on the ground, in the body, or in pixels."""
 
     value: float
+    """Magnitude, finite, at least 0."""
     unit: str
+    """`px`, `mm`, `cm`, `m` or `km`."""
 
     def pixels(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None = None) -> tuple[float, ...]:
         """Return the distance in (fractions of) pixels on each axis.
@@ -65,12 +67,19 @@ class Length:
             latitude_deg: latitude of the image centre; needed for grids in degrees only.
 
         Raises:
-            ConfigError: the grid has no known length unit, or lies at a pole.
+            ConfigError: the grid has no known length unit, no step, or lies at a pole; or the length reaches farther
+                than `MOST_PIXELS`.
         """
         if self.unit == "px":
             return (self.value,) * len(spacing)
         metres = self.value * _METRES[self.unit]
-        return tuple(metres / step for step in self._steps_m(spacing, units, latitude_deg))
+        steps = self._steps_m(spacing, units, latitude_deg)
+        if not all(step > 0 for step in steps):
+            raise ConfigError(f"'{self}' cannot be turned into pixels on a grid with steps {spacing}; give it in px")
+        pixels = tuple(metres / step for step in steps)
+        if max(pixels) > MOST_PIXELS:
+            raise ConfigError(f"'{self}' is {max(pixels):.4g} pixels of this image; at most {MOST_PIXELS} are possible")
+        return pixels
 
     def _steps_m(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None) -> tuple[float, ...]:
         if units in _METRES:
@@ -92,18 +101,21 @@ def parse_length(text: str | float) -> Length:
     """Return the length written as `60 m`, `2 mm`, `3 px`; a bare number counts pixels.
 
     Raises:
-        ConfigError: not a length.
+        ConfigError: not a length, or more than `MOST_PIXELS`.
     """
     value, unit = _split(str(text), "length", "60 m', '2 mm' or '3 px")
     if unit in _PIXELS or not unit:
+        if value > MOST_PIXELS:
+            raise ConfigError(f"'{shortened(str(text))}' is too far; at most {MOST_PIXELS} px are possible")
         return Length(value=value, unit="px")
-    if unit not in _METRES:
-        raise ConfigError(f"'{text}' is no length; write it like '60 m', '2 mm' or '3 px'")
+    if unit not in _METRES or not math.isfinite(value):
+        raise ConfigError(f"'{shortened(str(text))}' is no length; write it like '60 m', '2 mm' or '3 px'")
     return Length(value=value, unit=unit)
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
-    match = _NUMBER_AND_UNIT.fullmatch(text)
+    # the pattern takes time with the square of the length
+    match = _NUMBER_AND_UNIT.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        raise ConfigError(f"'{text}' is no {what}; write it like '{example}'")
+        raise ConfigError(f"'{shortened(text)}' is no {what}; write it like '{example}'")
     return float(match[1]), match[2]

@@ -20,6 +20,8 @@ from pipeline.system.paths import shortened
 
 MOST_NODES, DEEPEST = 10_000, 32
 """Values and keys of a file, and levels of nesting; far above what any config or catalog needs."""
+_MOST_BITS = 1024
+"""Of a whole number: more have no float and, soon, no decimal digits."""
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _COLLECTIONS = {f"{_TAG}map", f"{_TAG}seq"}
@@ -63,7 +65,7 @@ def parse(text: str, where: str) -> Tree:
     except YAMLError as error:
         position = getattr(error, "position", None)
         line = "" if position is None else f":{text.count(chr(10), 0, position) + 1}"
-        raise ConfigError(f"{where}{line}: not valid YAML: {error}") from None
+        raise ConfigError(f"{where}{line}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 class _BoundedComposer(Composer):  # type: ignore[misc]
@@ -146,9 +148,12 @@ class _Walk:
         if node.tag == kind or kind not in ("bool", "int", "float"):
             raise self._tag_error(node)
         try:
-            return getattr(self.yaml.constructor, f"construct_yaml_{kind}")(node)
+            value = getattr(self.yaml.constructor, f"construct_yaml_{kind}")(node)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise self._error(node, f"{node.value[:50]!r} cannot be read as {kind}: {error}") from None
+        if kind == "int" and value.bit_length() > _MOST_BITS:
+            raise self._error(node, f"{node.value[:50]!r}... is too large a number")
+        return value
 
     def _tag_error(self, node: Node) -> ConfigError:
         tag = shortened(str(node.tag).replace(_TAG, "!!"))

@@ -1,0 +1,57 @@
+"""What a config asks for that only the opened image can deny, checked before anything is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.config.schema import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.fills.base import FillSpec, Window
+from pipeline.formats.base import Source
+from pipeline.registry import kinds, load
+
+_EDGE = 4
+"""Of the window that a fill is tried on, in pixels."""
+
+
+def check_fits(config: RunConfig, source: Source) -> None:
+    """Check that the number of axes, the output formats and the fill of a config suit an image; reads no pixel.
+
+    Raises:
+        ConfigError: they do not; names the key, its value and what the image has.
+    """
+    ndim, name = source.space.ndim, source.paths[0]
+    lengths = {
+        "patch.size": config.patch.size,
+        "patch.overlap": config.patch.overlap,
+        "compute.block": config.compute.block,
+    }
+    for key, value in lengths.items():
+        if value != "auto" and len(value) not in (1, ndim):
+            raise ConfigError(
+                f"{key}: {list(value)} has {len(value)} numbers, but {name} has {ndim} axes; give one number, or one "
+                "an axis"
+            )
+    if source.kind == "zarr" and {"same", "zarr"} <= set(config.output.format):
+        raise ConfigError(f"output.format: {name} is zarr, so 'same' and 'zarr' are one file; keep one of them")
+    if config.model is not None and config.model.kind in kinds("fills") and config.model.kind not in kinds("models"):
+        _check_fill(FillSpec(config.model.kind, config.model.options), ndim, name)
+
+
+def _check_fill(spec: FillSpec, ndim: int, name: str) -> None:
+    dimensions = load("fills", spec.kind).NDIM
+    if ndim not in dimensions:
+        suited = ", ".join(kind for kind in kinds("fills") if ndim in load("fills", kind).NDIM)
+        raise ConfigError(
+            f"model.kind: '{spec.kind}' does not fill images of {ndim} axes such as {name}; choose of {suited}"
+        )
+    if not spec.options:
+        return
+    shape = (1, *(_EDGE,) * ndim)
+    hole = np.zeros(shape, dtype=np.bool_)
+    hole[(0, *(1,) * ndim)] = True
+    window = Window(values=np.zeros(shape, dtype=np.float32), valid=~hole, hole=hole, spacing=(1.0,) * ndim)
+    try:
+        spec(window)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.options: {dict(spec.options)} do not suit {name}: {error}") from None
