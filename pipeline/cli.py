@@ -284,9 +284,9 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 
     Example: inpaint-pipeline models show optical
     """
-    from pipeline.models.base import find_weights
+    from pipeline.models.base import card_text
 
-    typer.echo(find_weights(name).with_suffix(".yaml").read_text())
+    typer.echo(card_text(name))
 
 
 @config_app.command("new")

@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 
 from pipeline.config.names import sibling_mask
+from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.system.paths import describe, kind_of
+from pipeline.system.yaml_files import parse_value
 
 _RASTER = """\
 # {name}: {facts}
@@ -27,7 +30,7 @@ mask:                              # holes = union of the entries
   # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole
   # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
 output:
-  directory: out/{stem}
+  directory: {directory}
   # format: [same, zarr]
   # refuse_above: 0.2              # leave pixels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
@@ -45,7 +48,7 @@ mask:                              # holes = union of the entries
   # - {{kind: slices, slices: [41, 42], axis: k}}             # lost slices, counted from 0
   # - {{kind: threshold, above: 2000, physical: true, buffer: 6 mm}}   # metal in CT
 output:
-  directory: out/{stem}
+  directory: {directory}
   # refuse_above: 0.2              # leave voxels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
@@ -59,19 +62,21 @@ def config_template(source_path: str | Path, directory: str | Path = ".") -> str
         directory: folder the config will stand in; paths in it are relative to that.
 
     Raises:
-        SourceError: the file cannot be opened.
+        SourceError: it is missing, a named pipe or a device, or cannot be opened.
     """
     path = Path(source_path)
+    if kind_of(path) == "special":
+        raise SourceError(f"{path}: is {describe(path)}; give an image file")
     source = open_any(str(path))
     try:
         volume = source.space.kind == "volume"
         name = path.name
         stem = Path(name.removesuffix(".gz")).stem
         return (_VOLUME if volume else _RASTER).format(
-            name=name,
+            name="".join(c if c.isprintable() else "?" for c in name),
             facts=_facts(source),
             source=_path_as_written(path, directory),
-            stem=stem,
+            directory=_as_written(f"out/{stem}"),
             mask=_mask_lines(path, directory, stem, volume=volume),
         )
     finally:
@@ -91,11 +96,18 @@ def _mask_lines(path: Path, directory: str | Path, stem: str, *, volume: bool) -
         options = found[0].model_dump()
         return f"  - {{kind: {options['kind']}, path: {_path_as_written(Path(options['path']), directory)}}}"
     if volume:
-        return f"  - {{kind: raster, path: {stem}_mask.nii.gz}}   # draw it, or choose another kind below"
+        drawn = _as_written(f"{stem}_mask.nii.gz")
+        return f"  - {{kind: raster, path: {drawn}}}   # draw it, or choose another kind below"
     return "  - {kind: nodata, max_gap: 20 px}                          # or another kind below"
 
 
 def _path_as_written(path: Path, directory: str | Path) -> str:
     """Return the path as it has to stand in a config in `directory`: relative to it, quoted where YAML needs it."""
     text = os.path.relpath(path, directory)
-    return text if re.fullmatch(r"[\w./-]+", text) else json.dumps(text, ensure_ascii=False)
+    # a file may be called as if it were in somebody's home folder
+    return _as_written(f"./{text}" if text.startswith("~") else text)
+
+
+def _as_written(text: str) -> str:
+    plain = re.fullmatch(r"[\w./-]+", text) and parse_value(text, "") == text
+    return text if plain else json.dumps(text, ensure_ascii=False)

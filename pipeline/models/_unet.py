@@ -13,6 +13,8 @@ import torch
 from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 
+from pipeline.models.base import require_bounded
+
 IN_CHANNELS = 3
 LOG_SCALE_RANGE = (-6.0, 4.0)
 
@@ -31,8 +33,7 @@ class ResidualUNet(nn.Module):
 
     def __init__(self, ndim: int, widths: Sequence[int], bottom_units: int = 2) -> None:
         super().__init__()
-        if ndim not in (2, 3) or len(widths) < 2:
-            raise ValueError(f"ndim {ndim} must be 2 or 3 and widths {list(widths)} at least two numbers")
+        require_bounded(ndim, widths, bottom_units)
         self.multiple = 2 ** (len(widths) - 1)
         first = widths[0]
         steps = list(pairwise(widths))

@@ -26,6 +26,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.system.paths import shortened
 
 Array = NDArray[np.float32]
 
@@ -114,7 +115,8 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
             the network's time.
 
     Raises:
-        ConfigError: no weights, no card, another hash, another architecture, other dimensions, an unknown option.
+        ConfigError: no weights, no card, another hash, another architecture, other dimensions, an unknown option, or
+            weights that are not finite.
         PlanRefused: a GPU is asked for and there is none.
     """
     unknown, mirrored = sorted(set(options) - {_OPTION}), options.get(_OPTION, True)
@@ -123,8 +125,7 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
         raise ConfigError(f"model autoencoder: {problem}; it takes {_OPTION}: true or false")
     if weights is None:
         raise ConfigError("model autoencoder: needs weights; set model.weights to a name or a file")
-    if not weights.is_file():
-        weights = find_weights(weights)
+    weights = find_weights(weights)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanRefused(f"device '{device}': no CUDA device is visible; set compute.device: cpu")
     card = read_card(weights)
@@ -140,12 +141,22 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
 def _load(weights: Path, card: Card) -> ResidualUNet:
     try:
         network = ResidualUNet(card.ndim, **card.architecture)
-        network.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        tensors = load_file(weights)
+        strange = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+        if strange:
+            raise ValueError(f"{strange[0]} is {tensors[strange[0]].dtype}")
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        reason = shortened((str(error).splitlines() or [type(error).__name__])[0])
         raise ConfigError(
             f"{weights}: does not fit the architecture on its card ({reason}); fetch both files again"
         ) from None
+    damaged = [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
+    if damaged:
+        raise ConfigError(
+            f"{weights}: {len(damaged)} of its layers hold numbers that are not finite (first: {damaged[0]}); the "
+            "training failed or the file is damaged: fetch or train it again"
+        )
     return network
 
 

@@ -14,8 +14,9 @@ are for, how they were made and their SHA-256; weights without a card or with an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,9 +25,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.system.yaml_files import nearest, read_yaml
+from pipeline.system.paths import describe, kind_of, shortened
+from pipeline.system.yaml_files import nearest, read_text, read_yaml
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+_MOST_BYTES = 2**30
+"""Of a weights file, which is read as a whole; those that come with the package have 3 MB."""
+_MOST_PARAMETERS, _MOST_LEVELS, _MOST_UNITS = 2**26, 8, 64
+"""Of a network: a card is believed only so far, because a network takes its memory before its weights are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +103,7 @@ class Card(BaseModel):
     name: str = Field(description="Name for configs and tables.")
     summary: str = Field(default="", description="One line: what images, what holes.")
     kind: str = Field(default="autoencoder", description="Module in pipeline/models that can load it.")
-    ndim: int = Field(description="2 for rasters, 3 for volumes.")
+    ndim: int = Field(description="2 for rasters, 3 for volumes.", ge=2, le=3)
     suits: str = Field(default="", description="`hounsfield`: chosen by itself for computed tomography.")
     sha256: str = Field(description="Of the weights file; the first 12 digits are enough.", min_length=12)
     architecture: Mapping[str, Any] = Field(default_factory=dict, description="Arguments of the network.")
@@ -127,16 +133,21 @@ def find_weights(name_or_path: str | Path) -> Path:
     """Return the weights file that a name of shipped weights, or a path, stands for.
 
     Raises:
-        ConfigError: no such name or file; names the shipped ones.
+        ConfigError: no such name or file (names the shipped ones), no regular file, or one of more than 1 GiB.
     """
     text = str(name_or_path)
     names = [p.stem for p in sorted(WEIGHTS.glob("*.safetensors"))]
     if text in names:
         return WEIGHTS / f"{text}.safetensors"
-    if Path(text).is_file():
+    what = kind_of(text)
+    if what == "file":
+        size = Path(text).stat().st_size
+        if size > _MOST_BYTES:
+            raise ConfigError(f"weights '{text}': have {size} bytes, more than the {_MOST_BYTES} that are read")
         return Path(text)
+    problem = f"are {describe(text)}; give a file" if what else "no such file"
     raise ConfigError(
-        f"weights '{text}': no such file, and no such name{nearest(text, names)} "
+        f"weights '{shortened(text)}': {problem}, and no such name{nearest(text, names)} "
         f"(shipped: {', '.join(names) or 'none'})"
     )
 
@@ -147,15 +158,55 @@ def read_card(weights: Path) -> Card:
     Raises:
         ConfigError: there is none, or a key is missing or wrong.
     """
-    path = weights.with_suffix(".yaml")
-    if not path.is_file():
-        raise ConfigError(f"{weights}: no card {path.name} beside it; keep the two files together")
+    path = _card_path(weights)
     try:
         return Card.model_validate(read_yaml(path).data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{path}: {where}: {first['msg']}; correct the card") from None
+
+
+def card_text(name_or_path: str | Path) -> str:
+    """Return the text of the card of some weights, as it stands in its file.
+
+    Raises:
+        ConfigError: no such weights, no card beside them, or one that cannot be read.
+    """
+    return read_text(_card_path(find_weights(name_or_path)))
+
+
+def _card_path(weights: Path) -> Path:
+    path = weights.with_suffix(".yaml")
+    if not kind_of(path):
+        raise ConfigError(f"{weights}: no card {path.name} beside it; keep the two files together")
+    return path
+
+
+def require_bounded(ndim: int, widths: Sequence[int], bottom_units: int) -> None:
+    """Refuse a network that no image needs, before memory is taken for it.
+
+    Args:
+        ndim: 2 or 3.
+        widths: channels of each level, finest first.
+        bottom_units: residual units at the coarsest level.
+
+    Raises:
+        ValueError: not of that kind, or too large; says what is possible.
+    """
+    numbers = isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
+    if ndim not in (2, 3) or not numbers or not 2 <= len(widths) <= _MOST_LEVELS:
+        raise ValueError(
+            f"ndim {ndim} must be 2 or 3 and widths {shortened(repr(widths))} at least two numbers, at most "
+            f"{_MOST_LEVELS}, all of them whole and above 0"
+        )
+    if type(bottom_units) is not int or not 0 <= bottom_units <= _MOST_UNITS:
+        raise ValueError(f"bottom_units {bottom_units!r} must be a whole number from 0 to {_MOST_UNITS}")
+    kernel = 3**ndim
+    units = [2 * kernel * w * w for w in widths]
+    total = 2 * sum(units[:-1]) + bottom_units * units[-1] + sum((kernel + 1) * a * b for a, b in pairwise(widths))
+    if total > _MOST_PARAMETERS:
+        raise ValueError(f"widths {list(widths)} make {total} parameters, more than {_MOST_PARAMETERS}")
 
 
 def verified(weights: Path, card: Card) -> str:

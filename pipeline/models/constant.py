@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.models.base import Patch, Prediction, Traits
+from pipeline.system.paths import shortened
 
 TRAITS = Traits(weighed=False, has_weights=False, absolute=True)
 
@@ -45,11 +46,20 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
     """Return the constant model; options are `value` (default 0) and `scale` (default 1, positive).
 
     Raises:
-        ConfigError: an unknown option, or a scale that is not positive.
+        ConfigError: an unknown option, a value that float32 cannot hold, or a scale that is not positive.
     """
     unknown = sorted(set(options) - {"value", "scale"})
-    scale = float(options.get("scale", 1.0))
-    if unknown or not scale > 0:
-        problem = f"unknown option '{unknown[0]}'" if unknown else f"scale {scale:g} is not positive"
-        raise ConfigError(f"model constant: {problem}; it takes value: NUMBER and scale: NUMBER > 0")
-    return Constant(ndim=ndim, value=float(options.get("value", 0.0)), scale=scale)
+    value, scale = options.get("value", 0.0), options.get("scale", 1.0)
+    if unknown:
+        problem = f"unknown option '{shortened(str(unknown[0]))}'"
+    elif not _is_number(value):
+        problem = f"value {shortened(repr(value))} is no number"
+    elif not _is_number(scale) or not scale > 0:
+        problem = f"scale {shortened(repr(scale))} is not positive"
+    else:
+        return Constant(ndim=ndim, value=float(value), scale=float(scale))
+    raise ConfigError(f"model constant: {problem}; it takes value: NUMBER and scale: NUMBER > 0")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= float(np.finfo(np.float32).max)

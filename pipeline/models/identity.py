@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import ConfigError
 from pipeline.models.base import Patch, Prediction, Traits
 from pipeline.numerics.column import column
+from pipeline.system.paths import shortened
 
 TRAITS = Traits(weighed=False, has_weights=False, sees_stored=True)
 
@@ -30,7 +32,13 @@ class Identity:
 
 
 def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping[str, Any]) -> Identity:  # noqa: ARG001
-    """Return the identity model; it has no weights, device or options."""
+    """Return the identity model; it has no weights, device or options.
+
+    Raises:
+        ConfigError: an option is given.
+    """
+    if options:
+        raise ConfigError(f"model identity: unknown option '{shortened(str(min(options)))}'; it takes none")
     return Identity(ndim=ndim)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
-from pipeline.models.base import Card, find_weights, read_card
+from pipeline.models.base import Card, find_weights, read_card, require_bounded
 from pipeline.system.yaml_files import expand_environment, explain, read_yaml
 from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
@@ -189,6 +189,7 @@ class TrainingConfig(_Part):
                 raise ValueError(f"{key}: no family '{stray[0]}' in {self.ndim}-D")
         if self.patch > self.tile:
             raise ValueError(f"patch {self.patch} must not be larger than tile {self.tile}")
+        require_bounded(self.ndim, self.network.widths, self.network.bottom_units)
         multiple = 2 ** (len(self.network.widths) - 1)
         if self.patch % multiple:
             raise ValueError(f"patch {self.patch} must be a multiple of {multiple} for these widths")
