@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+try:
+    import signal
+    from types import FrameType
+    from typing import NoReturn
+
+    from pipeline.errors import Interrupted, PipelineError
+except KeyboardInterrupt:
+    # a few milliseconds in which nothing can hear a signal yet
+    sys.exit(130)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Run the command line and exit with a documented code (see `pipeline.errors`)."""
-    from pipeline.cli import app
-    from pipeline.errors import PipelineError
-
+    before = {number: signal.signal(number, _end) for number in _SIGNALS}
     try:
+        from pipeline.cli import app
+
         app(standalone_mode=True)
     except PipelineError as error:
         sys.stderr.write(f"inpaint-pipeline: {error}\n")
         sys.exit(error.exit_code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def program() -> None:
+    """Be the whole process: `main`, with stop signals heard until the very end, when libraries shut down."""
+    for number in _SIGNALS:
+        signal.signal(number, _end)
+    main()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    """End the process wherever it is, unless a command has taken the signals over to stop in good order.
+
+    Nothing is cleaned up, as after SIGKILL: what is half done is taken up or made again by the next run. An exception
+    would not do: libraries that are just imported, and pools of processes that are closed, swallow or delay it.
+    """
+    # not through `sys.stderr`, which may have been interrupted in the middle of a line and cannot be re-entered
+    try:
+        os.write(2, b"inpaint-pipeline: interrupted; run again to continue\n")
+    finally:
+        os._exit(Interrupted.exit_code)
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -38,7 +38,7 @@ from pipeline.report.build import write_report
 from pipeline.survey.survey import survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made, write_json, write_text
-from pipeline.system.signals import Stop
+from pipeline.system.signals import Stop, stoppable
 
 
 def run(
@@ -63,7 +63,8 @@ def run(
         for spec in specs:
             try:
                 with explain_full_disk(config.output.directory):
-                    order = order_of(config, spec)
+                    with stoppable(stop.requested):
+                        order = order_of(config, spec)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(_entry(spec.stem, "done", record=record))
             except Exception as unexpected:
@@ -109,7 +110,8 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
             events.already_done(order.stem)
             return finished
         clock = {"start": time.perf_counter()}
-        plan, facts = plan_of(order, events)
+        with stoppable(should_stop):
+            plan, facts = plan_of(order, events)
         clock["survey"] = time.perf_counter()
         results = compute(order, plan, events, should_stop)
         clock["blocks"] = time.perf_counter()

@@ -20,6 +20,7 @@ from pipeline.fills._common import background, box_of, check
 from pipeline.fills._graph import REACH, System, build, edge_weights
 from pipeline.fills.base import Window
 from pipeline.numerics.solve import Columns, solve, solve_planar
+from pipeline.system.signals import stop_if_asked
 
 NDIM = (2, 3)
 
@@ -102,9 +103,9 @@ def _spline(system: System, values: Columns, *, ndim: int, warm: bool) -> Column
         pull = system.outer.data * (known[system.outer.indices, k] - level[rows, k])
         right[:, k] = -(sparse.csr_array((pull, system.outer.indices, system.outer.indptr), system.outer.shape) @ ones)
     if ndim == 2:
-        solved = solve_planar(system.inner, right)
+        solved = solve_planar(system.inner, right, stop_if_asked)
     else:
-        solved = solve(system.inner, right, values[system.unknown] - level if warm else None)
+        solved = solve(system.inner, right, values[system.unknown] - level if warm else None, stop_if_asked)
     flat = np.ones((n_components, level.shape[1]), dtype=bool)
     np.logical_and.at(flat, component, right == 0)
     solved[flat[component]] = 0.0

@@ -21,6 +21,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.open import float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, Mask
 from pipeline.system.files import remove_made
+from pipeline.system.signals import stop_if_asked
 
 SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
 
@@ -101,6 +102,7 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
     total = np.zeros(3, dtype=np.int64)
     uniform = True
     for box in whole.tiles(scan):
+        stop_if_asked()
         state = _planes(mask.read(box), source, channels)
         if state.shape[0] != n_planes:
             state = np.broadcast_to(state, (n_planes, *box.shape))
@@ -198,6 +200,7 @@ def _first_plane(array: zarr.Array, path: Path) -> zarr.Array:
         overwrite=True,
     )
     for box in whole.tiles(chunks):
+        stop_if_asked()
         single[box.at()] = array[box.at(slice(0, 1))]
     remove_made(path)
     single_path.rename(path)
@@ -211,6 +214,7 @@ def _sample(
     shape = source.space.shape
     parts: list[list[NDArray[Any]]] = [[] for _ in channels]
     for box in Box.whole(shape).tiles(SCAN_EXTENT[len(shape)]):
+        stop_if_asked()
         grid = tuple(slice((-a) % step, None, step) for a in box.start)
         states = np.asarray(state[box.at()])[(slice(None), *grid)]
         if not (states == KEEP).any():

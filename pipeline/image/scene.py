@@ -15,6 +15,7 @@ from pipeline.image.scan import StateScan, ValueScan, no_values, scan_states, sc
 from pipeline.image.window import OpenImage
 from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
+from pipeline.system.signals import stop_if_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Scene:
 
     def window(self, box: Box) -> tuple[Window, tuple[Guide, ...]]:
         """Read a window as a block would see it, and what the guides show there; hole values are 0."""
+        stop_if_asked()
         return self.image.read(box).window(box)
 
 

@@ -12,7 +12,7 @@ products and element-wise sums in one fixed order, without BLAS, random start or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,8 @@ _Rough = NDArray[np.float32]
 
 TOLERANCE = 1e-8
 """Residual norm over right-hand side norm at which a column counts as solved."""
+
+_Meanwhile = Callable[[], None]
 
 _COARSEST = 40
 _MAX_ITERATIONS = 3000
@@ -77,7 +79,11 @@ class Multigrid:
         return _smooth(level, right, x)
 
 
-def solve_planar(matrix: Any, right: Columns) -> Columns:
+def _nothing() -> None:
+    pass
+
+
+def solve_planar(matrix: Any, right: Columns, meanwhile: _Meanwhile = _nothing) -> Columns:
     """Solve `matrix @ x = right`, exact to rounding, where the unknowns lie in a plane.
 
     Connected parts are factorised in groups, so memory does not grow with the number of holes; a part too large to
@@ -86,6 +92,7 @@ def solve_planar(matrix: Any, right: Columns) -> Columns:
     Args:
         matrix: CSR float64 `(n, n)`, symmetric positive definite.
         right: float64 `(n, k)`; a column of zeros gives exactly zeros.
+        meanwhile: called about once a second; may raise to give up.
 
     Raises:
         ArithmeticError: the matrix is not positive definite.
@@ -93,8 +100,10 @@ def solve_planar(matrix: Any, right: Columns) -> Columns:
     n_parts, part = connected_components(matrix, directed=False)
     x = np.empty_like(right)
     for rows in _groups(part, n_parts):
+        meanwhile()
         block = matrix if len(rows) == len(part) else matrix[rows][:, rows]
-        x[rows] = _direct(block, right[rows]) if len(rows) <= _DIRECT else solve(block.tocsr(), right[rows])
+        direct = len(rows) <= _DIRECT
+        x[rows] = _direct(block, right[rows]) if direct else solve(block.tocsr(), right[rows], meanwhile=meanwhile)
     return x
 
 
@@ -129,13 +138,14 @@ def _pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def solve(matrix: Any, right: Columns, start: Columns | None = None) -> Columns:
+def solve(matrix: Any, right: Columns, start: Columns | None = None, meanwhile: _Meanwhile = _nothing) -> Columns:
     """Solve `matrix @ x = right` to a relative residual of `TOLERANCE` in every column.
 
     Args:
         matrix: CSR float64 `(n, n)`, symmetric positive definite.
         right: float64 `(n, k)`; a column of zeros gives exactly zeros.
         start: float64 `(n, k)` first guess of the solution.
+        meanwhile: called in every iteration; may raise to give up.
 
     Raises:
         ArithmeticError: no convergence, which means that the matrix is not positive definite.
@@ -146,6 +156,7 @@ def solve(matrix: Any, right: Columns, start: Columns | None = None) -> Columns:
     goal = TOLERANCE**2 * _dot(right, right)
     direction, last = np.zeros_like(right), np.ones(right.shape[1])
     for _ in range(_MAX_ITERATIONS):
+        meanwhile()
         size = _dot(residual, residual)
         if (size <= goal).all():
             return x

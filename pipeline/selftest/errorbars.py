@@ -16,6 +16,7 @@ from pipeline.restore.blend import CARRIED
 from pipeline.restore.estimate import error_factor, finish
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.trial import Trial
+from pipeline.system.signals import stop_if_asked
 
 _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
@@ -67,6 +68,7 @@ class Tested(Pixels):
 
 def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     """Finish the draft of a trial as a block would and take out what error bars are made of."""
+    stop_if_asked()
     own, placement = narrowed(recipe, trial.channels), trial.placement
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden

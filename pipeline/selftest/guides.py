@@ -17,6 +17,7 @@ from pipeline.references.context import context
 from pipeline.references.relation import Relation, fit_relation
 from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.task import Guide
+from pipeline.system.signals import stop_if_asked
 
 _SAMPLES = 30_000
 """Pixels, about, that a relation is fitted on."""
@@ -99,6 +100,7 @@ def _of_files(scene: Scene) -> list[Relation | None]:
     everything = np.concatenate(target)
     result: list[Relation | None] = []
     for k, guide in enumerate(scene.guides):
+        stop_if_asked()
         use, bands = np.concatenate(both[k]), guide.source.n_channels
         enough = int(use.sum()) >= 10 * (bands + 1)
         relation = fit_relation(everything[use], np.concatenate(around[k])[use], bands) if enough else None
@@ -141,6 +143,7 @@ def _siblings(scene: Scene) -> Siblings | None:
             around[k].append(looks[(slice(None), *grid)][:, both].T)
     of: list[Sibling | None] = []
     for k, channels in enumerate(chosen):
+        stop_if_asked()
         sibling = None
         if channels:
             relation = fit_relation(np.concatenate(target[k]), np.concatenate(around[k]), len(channels))

@@ -20,6 +20,7 @@ from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.scores import harmed
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.weights import choose_weights, pooled
+from pipeline.system.signals import stop_if_asked
 
 _CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
 """Factors that the weights in wide holes and at edges are lowered by until few single holes are harmed. They have won
@@ -44,6 +45,7 @@ def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> lis
     """Return what the network would have instead of each draft."""
     proposals = []
     for trial in trials:
+        stop_if_asked()
         ((mean, raw),) = refine(model, [trial.placement.task], [trial.draft.mean], narrowed(recipe, trial.channels))
         where = asked(model, trial.window)
         proposals.append(Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw))

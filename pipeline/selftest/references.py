@@ -23,6 +23,7 @@ from pipeline.selftest.site import shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import Evidence, choose_weights, pooled, rising
+from pipeline.system.signals import stop_if_asked
 
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Factors on all weights of a reference, of which the one that is worth most is kept."""
@@ -94,6 +95,7 @@ def _unrelated(label: str) -> Row:
 
 
 def _consulted(trial: Trial, k: int, relation: Relation | Siblings) -> Consulted:
+    stop_if_asked()
     guide, draft = trial.placement.task.guides[k], trial.draft
     return Consulted.of(
         trial, consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability)

@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.numerics.statistics import local_statistics
+from pipeline.system.signals import stop_if_asked
 
 Mask = NDArray[np.bool_]
 
@@ -88,6 +89,7 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
         return Rim()
     rim, clean = [], []
     for window in windows:
+        stop_if_asked()
         if window.hole.any():
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
             one, two = _segments(_narrow(window, some), fill, [floor[c] for c in some], reach, rng)

@@ -14,6 +14,7 @@ from pipeline.numerics.metrics import channel_mse, normalised_mse
 from pipeline.numerics.situation import Situation
 from pipeline.restore.estimate import where
 from pipeline.selftest.placing import Placement
+from pipeline.system.signals import stop_if_asked
 
 FEWEST_HIDDEN = 64
 """Hidden pixels below which nothing is said about a family of holes or about the size of steps."""
@@ -63,6 +64,7 @@ class Site:
     def fill(self, spec: FillSpec) -> NDArray[np.float32]:
         """Return what a fill makes of the window; real holes that nothing hidden depends on keep their plain fill."""
         if spec.label not in self.made:
+            stop_if_asked()
             placement, window = self.placement, self.window
             mean = spec(replace(window, hole=placement.concerned))
             self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)

@@ -24,6 +24,7 @@ from pipeline.plan.memory import check_survey
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
 from pipeline.system.files import replacing
+from pipeline.system.signals import stop_if_asked
 
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
@@ -90,6 +91,7 @@ def coarse_values(
     seen = np.zeros((state.shape[0], *cells), dtype=np.int32)
     usable = np.zeros((state.shape[0], *cells), dtype=np.bool_)
     for box in _aligned_tiles(shape, factor):
+        stop_if_asked()
         states = np.asarray(state[box.at()])
         valid = states == KEEP
         stored = source.read(box)[list(channels)]

@@ -26,6 +26,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import coarse_factor, coarse_fill
+from pipeline.system.signals import stop_if_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,7 @@ def _refused(
 def _blocks(scene: Scene, plan: Plan) -> tuple[BlockRow, ...]:
     rows = []
     for box in Box.whole(plan.space.shape).tiles(plan.block):
+        stop_if_asked()
         hole = scene.image.holes(box)
         n_holes = int(hole.sum()) * (len(plan.channels) // plan.n_state)
         if n_holes:
@@ -219,6 +221,7 @@ def _patches_touching_holes(scene: Scene) -> int:
     lattice = scene.lattice
     touched = np.zeros(lattice.counts, dtype=np.bool_)
     for box in Box.whole(lattice.shape).tiles(scene.image.state.chunks[1:]):
+        stop_if_asked()
         hole = scene.image.holes(box)
         for index in patches_with_holes(lattice, box, hole):
             touched[index] = True

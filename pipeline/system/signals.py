@@ -1,17 +1,30 @@
-"""Stop in good order: the first Ctrl-C or SIGTERM finishes what is in flight, the second stops at once."""
+"""Stop in good order: the first Ctrl-C or SIGTERM finishes what is in flight, the second ends the program at once."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
+from pipeline.errors import Interrupted
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HEARD = (
+    "inpaint-pipeline: stopping: what is in flight is finished first and everything finished is kept; "
+    "press Ctrl-C again to end at once\n"
+)
 
 
 class Stop:
-    """While in context, turn the first stop signal into a request that can be asked for."""
+    """While in context, turn the first stop signal into a request that can be asked for, and say so on stderr.
+
+    The second one does what the first would have done without it: it ends the command, or interrupts a notebook.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -32,11 +45,51 @@ class Stop:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._event.is_set():
+            previous = self._previous.get(number)
+            if callable(previous):
+                previous(number, frame)
             raise KeyboardInterrupt
         self._event.set()
+        _say(_HEARD)
 
 
 NEVER = Stop()
 """Not in any context: never requested."""
+
+
+_asked: ContextVar[Callable[[], bool]] = ContextVar("asked", default=NEVER.requested)
+
+
+@contextmanager
+def stoppable(requested: Callable[[], bool]) -> Iterator[None]:
+    """While in context, let `stop_if_asked` end the work: for stages that leave nothing half done.
+
+    A context variable carries the question, so that what is asked deep inside needs no parameter on the way there, and
+    worker processes and other threads, whose work is always finished, never stop by it.
+
+    Args:
+        requested: says whether to stop.
+    """
+    token = _asked.set(requested)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def stop_if_asked() -> None:
+    """Come by here about once a second in long work.
+
+    Raises:
+        Interrupted: the work is in a `stoppable` context, and a stop was requested.
+    """
+    if _asked.get()():
+        raise Interrupted("stopped on request; run again to continue")
+
+
+def _say(text: str) -> None:
+    # not through `sys.stderr`: a handler may have interrupted it in the middle of a line, and it cannot be re-entered
+    with suppress(OSError):
+        os.write(2, text.encode())
