@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import ForkContext, ForkProcess
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -29,6 +30,21 @@ _GROUP_SECONDS = 1.0
 _DEATHS = ("is killed by signal", "exited unexpectedly")
 
 
+class _Process(ForkProcess):
+    """A process that is always ended by a signal that it cannot ignore.
+
+    Where a process of a pool dies, Python ends the others by SIGTERM and then waits for them; a job that is stopped
+    sends SIGTERM to all of them, too, and they are to finish what they have in hand.
+    """
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _Context(ForkContext):
+    Process = _Process  # type: ignore[assignment]
+
+
 def mapped(
     function: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int, stop: Stop
 ) -> Iterator[_Result]:
@@ -39,7 +55,7 @@ def mapped(
         ClusterGone: a process died.
     """
     pending: deque[Future[_Result]] = deque()
-    with ProcessPoolExecutor(processes, initializer=_begin) as pool:
+    with ProcessPoolExecutor(processes, _Context(), initializer=_begin) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(_alone, function, task))
