@@ -85,10 +85,10 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     for one in (spec, *spec.references, *spec.auxiliary):
         for path, expected in one.sha256.items():
             verify_sha256(path, expected)
-    if not spec.mask and config.input.fill_nodata == "never":
+    if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
         raise ConfigError(
             f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
-            "commented start) or set input.fill_nodata"
+            "commented start) or set input.fill_nodata to all"
         )
     folder = config.output.directory / spec.stem
     work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)

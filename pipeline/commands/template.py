@@ -20,7 +20,7 @@ input:
   source: {source}
   # source: [B02.tif, B03.tif]     # one file a band; or a glob for a batch
   # nodata: 0                      # if the file does not say which value means nothing was observed
-  # fill_nodata: inside            # never | inside (a mask's holes) | all
+  # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
 mask:                              # holes = union of the entries

@@ -87,8 +87,9 @@ class InputConfig(Section):
         default="auto",
         description="'auto': as the file says; 'none'; or the value that means nothing observed.",
     )
-    fill_nodata: Literal["never", "inside", "all"] = Field(
-        default="never", description="Restore nodata never, inside a mask's holes, or everywhere."
+    fill_nodata: Literal["drawn", "never", "inside", "all"] = Field(
+        default="drawn",
+        description="Restore nodata where a mask file draws a hole, never, inside any mask's holes, or everywhere.",
     )
     references: References = Field(default=(), description="Other dates or time points of the same place.")
     auxiliary: References = Field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -19,9 +19,11 @@ from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import float32_holds
-from pipeline.masks.base import FILL, KEEP, NEVER, Mask
+from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask
 from pipeline.system.files import remove_made
 from pipeline.system.signals import stop_if_asked
+
+_Kind = TypeVar("_Kind", np.uint8, np.bool_)
 
 SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
 
@@ -34,22 +36,24 @@ _LARGEST = 2e19
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateScan:
-    """Where the holes are.
-
-    Attributes:
-        n_state: 1 if the states are the same in all restored channels, else their number.
-        holes, kept, never: pixels of each state over the `n_state` planes.
-        cell: edge of a count cell in pixels.
-        hole_cells, kept_cells: int64 counts per cell, summed over the planes, `(*cells)`.
-    """
+    """Where the holes are."""
 
     n_state: int
+    """1 if the states are the same in all restored channels, else their number."""
     holes: int
+    """Pixels to restore, over the `n_state` planes; as `kept` and `never` are counted."""
     kept: int
+    """Observed pixels."""
     never: int
+    """Pixels that are never touched."""
     cell: int
+    """Edge of a count cell in pixels."""
     hole_cells: NDArray[np.int64]
+    """Holes per cell, summed over the planes, `(*cells)`."""
     kept_cells: NDArray[np.int64]
+    """Observed pixels per cell, likewise."""
+    drawn_nodata: int = 0
+    """Places (not planes) that are holes over nodata in any restored channel because somebody drew them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +104,12 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
     cells = tuple(-(-n // cell) for n in shape)
     holes, kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
     total = np.zeros(3, dtype=np.int64)
-    uniform = True
+    uniform, drawn_nodata = True, 0
     for box in whole.tiles(scan):
         stop_if_asked()
-        state = _planes(mask.read(box), source, channels)
+        state, over_nodata = _looked(mask, box)
+        drawn_nodata += int(_planes(over_nodata, source, channels).any(axis=0).sum())
+        state = _planes(state, source, channels)
         if state.shape[0] != n_planes:
             state = np.broadcast_to(state, (n_planes, *box.shape))
         array[box.at()] = state
@@ -122,6 +128,7 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
         cell=cell,
         hole_cells=holes,
         kept_cells=kept,
+        drawn_nodata=drawn_nodata,
     )
     if n_planes != n_state:
         array = _first_plane(array, path)
@@ -176,7 +183,14 @@ def block_sum(counts: NDArray[np.integer], cell: int) -> NDArray[np.int64]:
     return result
 
 
-def _planes(state: NDArray[np.uint8], source: Source, channels: tuple[int, ...]) -> NDArray[np.uint8]:
+def _looked(mask: Mask, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the states of a window, and where they are holes over nodata that somebody drew."""
+    if isinstance(mask, ComposedMask):
+        return mask.look(box)
+    return mask.read(box), np.zeros((1, *box.shape), dtype=np.bool_)
+
+
+def _planes(state: NDArray[_Kind], source: Source, channels: tuple[int, ...]) -> NDArray[_Kind]:
     if state.shape[0] == 1:
         return state
     if state.shape[0] != source.n_channels:

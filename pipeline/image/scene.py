@@ -13,6 +13,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
+from pipeline.masks.base import Mask
 from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
@@ -99,14 +100,9 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     channels = restorable(source)
     mask = job.open_mask(source)
     states, state = scan_states(source, mask, channels, job.work.state)
-    notices = list(mask.notices)
-    if len(source.paths) > 1:
-        notices.append(
-            f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
-        )
+    notices = _what_was_found(source, mask, states)
     clock.lap("masks")
     if states.holes == 0:
-        notices.append(_nothing_to_restore(states))
         # nothing of what the holes would need is opened, asked for or refused
         job = replace(job, guides=(), block=lattice.patch, refuse_above=None)
         values = no_values(len(channels))
@@ -129,6 +125,23 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     )
     clock.lap("statistics")
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
+
+
+def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
+    """Return what the user should know of files and holes."""
+    notices = list(mask.notices)
+    if len(source.paths) > 1:
+        notices.append(
+            f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
+        )
+    if states.drawn_nodata:
+        notices.append(
+            f"{states.drawn_nodata} pixels to restore had no value (nodata) under a drawn mask; "
+            "`input.fill_nodata: never` keeps them as they are"
+        )
+    if not states.holes:
+        notices.append(_nothing_to_restore(states))
+    return notices
 
 
 def _nothing_to_restore(states: StateScan) -> str:

@@ -11,18 +11,20 @@ The three states of a pixel are named here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.masks._dilate import dilate, reach_of
 from pipeline.registry import load
 from pipeline.system.units import parse_length
 
@@ -30,12 +32,20 @@ KEEP, FILL, NEVER = 0, 1, 2
 """Observed and trusted / a hole to be restored / outside the image content, must never be touched."""
 
 State = Literal[0, 1, 2]
-FillNodata = Literal["never", "inside", "all"]
+FillNodata = Literal["drawn", "never", "inside", "all"]
 Resolve = Callable[[str], str]
+
+_WIDEST_WINDOW = 1 << 25
+"""Pixels that a buffer may make a mask look at around one pixel: what is read at once stays bounded by this."""
 
 
 def _checked_length(text: object) -> object:
-    return str(parse_length(text)) if isinstance(text, str | int | float) else text
+    if not isinstance(text, str | int | float):
+        return text
+    length = parse_length(text)
+    if not math.isfinite(length.value):
+        raise ConfigError(f"'{text}' is no length; write it like '60 m', '2 mm' or '3 px'")
+    return str(length)
 
 
 LengthText = Annotated[str, BeforeValidator(_checked_length)]
@@ -51,6 +61,9 @@ class MaskOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    drawn: ClassVar[bool] = False
+    """True for kinds whose holes somebody drew: holes whatever the image has there, if `fill_nodata` is `drawn`."""
+
     kind: str
     buffer: LengthText = Field(default="0 px", description="Widen the holes: '3 px', '60 m', '2 mm'.")
     invert: bool = Field(default=False, description="Swap hole and kept pixels (before the buffer).")
@@ -60,7 +73,8 @@ class Mask(Protocol):
     """Says which of the three states every pixel of a source has. Picklable, thread-safe, deterministic.
 
     A mask may set `claims_nodata = True`: its holes are then restored even where the source has nodata. Only
-    masks that speak about nodata itself do so.
+    masks that speak about nodata itself do so. It may offer `unsaid(box)`, bool `(1 or c, *box.shape)`: True where
+    its file does not speak of the place, so that an inverted mask draws no hole over nodata there.
     """
 
     @property
@@ -74,74 +88,100 @@ class Mask(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskPart:
-    """One entry of the config: a mask, whether it is inverted, and how far its holes are widened.
+class Holes:
+    """What one entry says about a window; each bool `(1 or c, *box.shape)`."""
 
-    Attributes:
-        mask: as opened by its module.
-        invert: swap hole and kept pixels.
-        radii: buffer in pixels on each spatial axis; the dilation is by the ellipsoid with these half-axes,
-            which is a ball in world units.
-        shape: spatial shape of the image.
-    """
+    wide: NDArray[np.bool_]
+    """Its holes, widened by the buffer."""
+    never: NDArray[np.bool_]
+    """Outside the content of the image."""
+    claimed: NDArray[np.bool_]
+    """Holes, without the buffer, that are to be restored even where the image has nodata."""
+    drawn: NDArray[np.bool_]
+    """Holes, without the buffer, that somebody drew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskPart:
+    """One entry of the config: a mask, whether it is inverted, and how far its holes are widened."""
 
     mask: Mask
+    """As opened by its module."""
     invert: bool
+    """Swap hole and kept pixels."""
     radii: tuple[float, ...]
+    """Buffer in pixels on each spatial axis: half-axes of an ellipsoid, which is a ball in world units."""
     shape: tuple[int, ...]
+    """Spatial shape of the image."""
+    drawn: bool = False
+    """Somebody drew its holes."""
 
-    def read(self, box: Box) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return `(hole, never, claimed)`, each bool `(1 or c, *box.shape)`.
+    def read(self, box: Box) -> Holes:
+        """Return what the entry says about `box`.
 
         Reads a halo as wide as the buffer, so a window gives what the whole image would.
         """
-        halo = tuple(int(r + 1e-9) for r in self.radii)
+        halo = reach_of(self.radii, self.shape)
         outer = box.grow(halo) & Box.whole(self.shape)
         states = self.mask.read(outer)
         core = box.at(of=outer)
         hole = states == (KEEP if self.invert else FILL)
-        claimed = hole[core] & getattr(self.mask, "claims_nodata", False)
-        wide = dilate(hole, self.radii)[core] if any(halo) else hole[core]
-        return wide, states[core] == NEVER, claimed
+        drawn = hole[core] & self.drawn
+        unsaid = getattr(self.mask, "unsaid", None) if self.drawn and self.invert else None
+        if unsaid is not None:
+            drawn = drawn & ~unsaid(box)
+        return Holes(
+            wide=dilate(hole, self.radii)[core] if any(halo) else hole[core],
+            never=states[core] == NEVER,
+            claimed=hole[core] & getattr(self.mask, "claims_nodata", False),
+            drawn=drawn,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposedMask:
-    """The union of all entries, minus what must never be touched. A `Mask` itself.
-
-    Attributes:
-        parts: entries of the config.
-        source: the image, asked for its nodata.
-        fill_nodata: `never` - nodata is never touched; `inside` - nodata under a mask's hole is restored;
-            `all` - every nodata pixel is a hole.
-        notices: what the masks had to say.
-    """
+    """The union of all entries, minus what must never be touched. A `Mask` itself."""
 
     parts: tuple[MaskPart, ...]
+    """Entries of the config."""
     source: Source
+    """The image, asked for its nodata."""
     fill_nodata: FillNodata = "never"
+    """Which nodata pixels are holes: those that a mask `drawn` by somebody marks (not those of its buffer); `never`
+    any; those `inside` a mask's holes; `all`."""
     notices: tuple[str, ...] = ()
+    """What the masks had to say."""
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """Return KEEP/FILL/NEVER for `box`, shape `(c, *box.shape)`, or `(1, *box.shape)` for all channels.
 
         `box` must lie inside the image. Reading in tiles gives what reading at once gives.
         """
+        return self.look(box)[0]
+
+    def look(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return what `read` does, and where that is a hole over nodata because somebody drew it.
+
+        The second is bool, `(1 or c, *box.shape)`; it is False everywhere unless `fill_nodata` is `drawn`.
+        """
         nodata = self.source.never(box)
-        hole = outside = claimed = np.zeros((1, *box.shape), dtype=bool)
+        hole = outside = claimed = drawn = np.zeros((1, *box.shape), dtype=bool)
         for part in self.parts:
-            fill, never, claim = part.read(box)
-            hole, outside, claimed = hole | fill, outside | never, claimed | claim
+            said = part.read(box)
+            hole, outside, claimed = hole | said.wide, outside | said.never, claimed | said.claimed
+            drawn = drawn | said.drawn
+        if self.fill_nodata != "drawn":
+            drawn = np.zeros_like(drawn)
         untouchable = outside | nodata
         if self.fill_nodata == "all":
             hole = hole | untouchable
         elif self.fill_nodata == "inside":
             hole = (hole & ~outside) | claimed
         else:
-            hole = (hole & ~untouchable) | claimed
+            hole = (hole & ~untouchable) | claimed | drawn
         hole, untouchable = np.broadcast_arrays(hole, untouchable)
         states = np.where(hole, FILL, np.where(untouchable, NEVER, KEEP)).astype(np.uint8)
-        return self._without_fixed_channels(states)
+        return self._without_fixed_channels(states), drawn & nodata & ~claimed
 
     def _without_fixed_channels(self, states: NDArray[np.uint8]) -> NDArray[np.uint8]:
         fixed = getattr(self.source, "fixed_channels", ())  # alpha says where data are; it is no data
@@ -175,23 +215,41 @@ def open_masks(
         fill_nodata: what happens to nodata pixels, see `ComposedMask`.
 
     Raises:
-        ConfigError: an option does not fit the image (band, slice, buffer unit).
+        ConfigError: an option does not fit the image (band, slice, buffer unit), or a buffer is too wide for it.
         SourceError: a mask file cannot be read or lies on another place.
     """
     parts = []
     for entry in entries:
         mask: Mask = load("masks", entry.kind).open_mask(entry, source, resolve)
         radii = pixels_on(source.space, entry.buffer)
-        parts.append(MaskPart(mask=mask, invert=entry.invert, radii=radii, shape=source.space.shape))
+        _require_bounded(entry.buffer, radii, source)
+        part = MaskPart(mask=mask, invert=entry.invert, radii=radii, shape=source.space.shape, drawn=type(entry).drawn)
+        parts.append(part)
     notices = tuple(note for part in parts for note in part.mask.notices)
     return ComposedMask(parts=tuple(parts), source=source, fill_nodata=fill_nodata, notices=notices)
 
 
-def pixels_on(space: Space, length: str) -> tuple[float, ...]:
-    """Return a length as pixels on each axis of `space`, memory order.
+def _require_bounded(buffer: str, radii: tuple[float, ...], source: Source) -> None:
+    """Refuse a buffer for which windows of any size would have to be read.
 
     Raises:
-        ConfigError: the grid has no length unit, so only `px` can be used.
+        ConfigError: names the image, the buffer and the widest that it could have.
+    """
+    shape = source.space.shape
+    around = math.prod(min(n, 2 * reach + 1) for n, reach in zip(shape, reach_of(radii, shape), strict=True))
+    if around > _WIDEST_WINDOW:
+        widest = int(_WIDEST_WINDOW ** (1 / len(shape)) - 1) // 2
+        raise ConfigError(
+            f"{source.paths[0]}: a buffer of {buffer} would look at {around} pixels around each one; up to {widest} px "
+            f"fit any image. Give a narrower one, or widen the holes in a mask file of your own (`kind: raster`)"
+        )
+
+
+def pixels_on(space: Space, length: str) -> tuple[float, ...]:
+    """Return a length as pixels on each axis of `space`, memory order; always finite.
+
+    Raises:
+        ConfigError: the grid has no length unit, so only `px` can be used, or the length is no number of pixels.
     """
     latitude, units = None, space.units
     if space.kind == "volume" and units == "unknown":
@@ -199,46 +257,13 @@ def pixels_on(space: Space, length: str) -> tuple[float, ...]:
     if space.kind == "raster":
         rows, cols = space.shape
         latitude = space.affine[3] * cols / 2 + space.affine[4] * rows / 2 + space.affine[5]
-    return parse_length(length).pixels(space.spacing, units, latitude)
-
-
-def dilate(hole: NDArray[np.bool_], radii: Sequence[float]) -> NDArray[np.bool_]:
-    """Widen holes by the ellipsoid with half-axes `radii` (pixels) around every hole pixel, per channel.
-
-    The ellipsoid is a set of runs along the last axis: the holes are widened step by step along it, and each
-    width is laid where the runs of that width lie. Whole numbers only, so a window agrees with the image.
-
-    Args:
-        hole: bool `(c, *spatial)`.
-        radii: per spatial axis, at least 0.
-    """
-    result = hole.copy()
-    if not hole.any():
-        return result
-    runs = _runs(radii)
-    widened = hole.copy()
-    for width in range(max(runs) + 1):
-        if width:
-            before = widened.copy()
-            widened[..., 1:] |= before[..., :-1]
-            widened[..., :-1] |= before[..., 1:]
-        for offset in runs.get(width, ()):
-            here = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, hole.shape[1:], strict=False))
-            there = tuple(slice(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, hole.shape[1:], strict=False))
-            result[(slice(None), *here)] |= widened[(slice(None), *there)]
-    return result
-
-
-def _runs(radii: Sequence[float]) -> dict[int, list[tuple[int, ...]]]:
-    """Cut an ellipsoid into runs along its last axis: half-length in pixels -> offsets on the other axes."""
-    *across, along = radii
-    runs: dict[int, list[tuple[int, ...]]] = {}
-    # The margin keeps pixels at exactly the radius in, whichever way the rounding goes.
-    for offset in product(*(range(-int(r + 1e-9), int(r + 1e-9) + 1) for r in across)):
-        left = 1.0 - sum((o / r) ** 2 for o, r in zip(offset, across, strict=True) if o)
-        if left >= -1e-9:
-            runs.setdefault(int(along * max(left, 0.0) ** 0.5 + 1e-9), []).append(offset)
-    return runs
+    try:
+        pixels = parse_length(length).pixels(space.spacing, units, latitude)
+    except ZeroDivisionError:
+        pixels = (math.inf,)
+    if not all(math.isfinite(n) for n in pixels):
+        raise ConfigError(f"'{length}' is no number of pixels on a grid of {space.spacing} {units}; give it in px")
+    return pixels
 
 
 def channel_index(band: int | str, source: Source) -> int:
@@ -247,8 +272,6 @@ def channel_index(band: int | str, source: Source) -> int:
     Raises:
         ConfigError: the image has no such band.
     """
-    from pipeline.errors import ConfigError
-
     names = source.channel_names
     if isinstance(band, str) and band in names:
         return names.index(band)

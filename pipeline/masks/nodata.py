@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.masks._dilate import reach_of
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks.base import LengthText, MaskOptions, Resolve, pixels_on, states_from
 
@@ -62,5 +63,5 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> NodataMask:
     """
     limits = None
     if options.max_gap is not None:
-        limits = tuple(int(n + 1e-9) for n in pixels_on(source.space, options.max_gap))
+        limits = reach_of(pixels_on(source.space, options.max_gap), source.space.shape)
     return NodataMask(source=source, limits=limits, value=options.value)

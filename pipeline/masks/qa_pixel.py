@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.masks._dilate import reach_of
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._grid import RasterCodes, open_codes
 from pipeline.masks.base import LengthText, MaskOptions, Resolve, pixels_on, states_from
@@ -118,5 +119,5 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> QaMask:
     bits = tuple(BITS[options.layout][f] for f in options.flags if f in BITS[options.layout])
     limits: tuple[int, ...] = ()
     if options.fill_gaps is not None:
-        limits = tuple(int(n + 1e-9) for n in pixels_on(source.space, options.fill_gaps))
+        limits = reach_of(pixels_on(source.space, options.fill_gaps), source.space.shape)
     return QaMask(codes=codes, bits=bits, gap_limits=limits, notices=codes.notices)

@@ -1,5 +1,8 @@
 """Holes drawn in a file: any raster or NIfTI of the same place; non-zero means hole.
 
+What is drawn is a hole even where the image has nodata (`input.fill_nodata: drawn`): most people store a cloud that
+was cut out as nodata, with the mask beside it.
+
 A GeoTIFF mask on another grid is taken to the image grid by nearest neighbour, with a notice. A NIfTI mask
 must have the image's grid (affine within 1e-3 mm): a shifted mask would restore the wrong tissue.
 """
@@ -7,7 +10,7 @@ must have the image's grid (affine within 1e-3 mm): a shifted mask would restore
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ from pipeline.masks.base import Mask, MaskOptions, Resolve, states_from
 
 class Options(MaskOptions):
     """Which values of which file are holes."""
+
+    drawn: ClassVar[bool] = True
 
     kind: Literal["raster"] = "raster"
     path: str = Field(description="Mask file: raster or NIfTI; '{stem}' stands for the image's own name.")
@@ -48,6 +53,14 @@ class RasterMask:
         if self.values is None and self.codes.nodata is not None:
             hole &= codes != self.codes.nodata
         return states_from(hole)
+
+    def unsaid(self, box: Box) -> NDArray[np.bool_]:
+        """Return True outside the file and where it has its nodata; shape `(1 or c, *box.shape)`.
+
+        A nodata of 0 counts as said: many tools declare it in files that mark with anything else.
+        """
+        codes, inside = self.codes.read(box)
+        return ~inside | (codes == self.codes.nodata) if self.codes.nodata else ~inside
 
 
 def open_mask(options: Options, source: Source, resolve: Resolve) -> Mask:

@@ -33,7 +33,7 @@ def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     assert config.model is None
     assert config.patch.size == config.patch.overlap == "auto"
     assert config.compute.memory_per_worker == 4 * 2**30
-    assert config.input.fill_nodata == "never"
+    assert config.input.fill_nodata == "drawn"
     assert config.output.format == ("same",)
     assert config.seed == 0
     assert config.path == tmp_path / "config.yaml"
