@@ -26,7 +26,9 @@ def main() -> None:
 
         app(standalone_mode=True)
     except PipelineError as error:
-        sys.stderr.write(f"inpaint-pipeline: {error}\n")
+        from pipeline.system.redact import redacted
+
+        sys.stderr.write(redacted(f"inpaint-pipeline: {error}\n"))
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

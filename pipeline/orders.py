@@ -51,6 +51,8 @@ class Order:
     """Mask entries with facts of their files, for the record."""
     config: dict[str, Any]
     """Resolved config."""
+    base: Path
+    """Folder of the config, absolute."""
     executor: str
     """As asked for."""
     workers: int | str
@@ -103,7 +105,8 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         "masks": masks,
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
-    facts = {"config": config_hash(config), "formats": config.output.format, **contents}
+    output = config.output
+    facts = {"config": config_hash(config), "formats": output.format, "paths": output.paths, **contents}
     return Order(
         stem=spec.stem,
         folder=folder,
@@ -115,6 +118,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         inputs=tuple(inputs),
         masks=tuple(masks),
         config=resolved(config),
+        base=config.path.parent if config.path else Path.cwd(),
         executor=config.compute.executor,
         workers=config.compute.workers,
         license=spec.license,

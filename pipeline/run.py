@@ -32,6 +32,7 @@ from pipeline.output.verify import quick_check
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
 from pipeline.registry import load
 from pipeline.report.build import write_report
@@ -77,7 +78,7 @@ def run(
                     events.failed(spec.stem, error)
             if stop.requested():
                 break
-        summary = _summary(config, entries, started)
+        summary = published_summary(_summary(config, entries, started), config, specs)
         _write_summary(config.output.directory, summary)
         if stop.requested():
             raise Interrupted(f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue")

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pipeline.blocks.events import Events
+from pipeline.system.redact import redacted
 
 if TYPE_CHECKING:
     from pipeline.blocks.block import BlockResult
@@ -51,7 +52,7 @@ class Lines(Events):
         self._say(f"{stem}: FAILED: {error}")
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(redacted(text) + "\n")
         sys.stderr.flush()
 
 
@@ -90,7 +91,7 @@ class Bar(Lines):
         self._progress.stop()
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(redacted(text), markup=False, highlight=False)
 
 
 def progress() -> Events:

@@ -28,6 +28,7 @@ from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
 from pipeline.system.lock import held
+from pipeline.system.redact import redacted
 
 
 def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def image_table(file: str) -> dict[str, Any]:
     """Return the header facts of an image; reads no pixels."""
     source = open_any(file)
     return {
-        "file": file,
+        "file": redacted(file),
         "format": source.kind,
         "grid": source.space.describe(),
         "channels": source.n_channels,

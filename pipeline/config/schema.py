@@ -162,6 +162,10 @@ class OutputConfig(Section):
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
+    paths: Literal["relative", "absolute"] = Field(
+        default="relative",
+        description="Paths in record, report and run.json: relative (names of folders may be private), or absolute.",
+    )
     refuse_above: float | None = Field(
         default=None,
         gt=0,

@@ -21,7 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, suffix_matches, writing
+from pipeline.formats._files import first_bytes, is_remote, suffix_matches, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
 from pipeline.formats._image import Image, pulled, representable, unobserved, windows
 from pipeline.formats._raster_header import (
@@ -219,7 +219,8 @@ def _channels(file: int, dataset: Any) -> Iterator[_Channel]:
 def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
     names = []
     for path, dataset in zip(files, datasets, strict=True):
-        stem = Path(path).stem
+        # the query of a URL, which may hold a signature, is no name
+        stem = Path(path.split("?", 1)[0] if is_remote(path) else path).stem
         for band, description in enumerate(dataset.descriptions, start=1):
             lone = stem if dataset.count == 1 else f"{stem}_band_{band}"
             names.append(description or (lone if len(files) > 1 else f"band_{band}"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -20,12 +20,23 @@ from pipeline.numerics.column import column
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.registry import load
 from pipeline.restore.task import Guide
+from pipeline.system.redact import is_redacted
 
 _CENTRE_REACH = 16
 
 
 def open_source(ref: SourceRef, space: Space | None = None) -> Source:
-    """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`."""
+    """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`.
+
+    Raises:
+        SourceError: it cannot be opened, or its address was published without what opens it.
+    """
+    for path in ref.paths:
+        if is_redacted(path):
+            raise SourceError(
+                f"{path}: user, password and query of an address are not kept with the results, so this image cannot "
+                "be opened again; run the config anew"
+            )
     source: Source = load("formats", ref.kind).open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
     if ref.staged:
         source = source.stage(Path(ref.staged))

@@ -29,6 +29,7 @@ from pipeline.output.results import changed, record_of, work_folder
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
 from pipeline.system.files import remove_made
+from pipeline.system.redact import is_redacted
 
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
 _RECOMPUTED = 3
@@ -71,6 +72,9 @@ def verify(folder: Path) -> list[Check]:
     if not work.plan.exists():
         return [*checks, Check(name="P1-P3", held=None, detail=f"{work.path} is gone: only hashes could be checked")]
     plan = load_plan(work)
+    if any(is_redacted(path) for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths):
+        detail = "an input's address is kept without user, password and query: only hashes could be checked"
+        return [*checks, Check(name="P1-P3", held=None, detail=detail)]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
     leftover = work.staged.exists()

@@ -9,13 +9,14 @@ from pipeline.errors import IntegrityError
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import finite, read_json, unsealed, write_sealed
+from pipeline.system.redact import redacted_facts
 
 _ARRAYS = "arrays_sha256"
 
 
 def save_facts(work: WorkFolder, facts: Mapping[str, Any]) -> None:
     """Write what the record needs of the survey, and the hashes of its arrays as they lie on disk."""
-    write_sealed(work.survey, finite({**facts, _ARRAYS: _hashes(work)}))
+    write_sealed(work.survey, finite({**redacted_facts(facts), _ARRAYS: _hashes(work)}))
 
 
 def load_facts(work: WorkFolder) -> dict[str, Any]:

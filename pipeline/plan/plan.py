@@ -26,6 +26,7 @@ from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
+from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
 PLAN_VERSION = 4
 
@@ -131,7 +132,8 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """Hash of what the result depends on."""
-        facts = _json(self)
+        # what a run publishes of its plan has no credentials, and must have the same key
+        facts = redacted_facts(_json(self))
         for name in ("workdir", "block", "batch", "blocks"):
             facts.pop(name)
         facts["source"].pop("staged")
@@ -159,8 +161,18 @@ class Plan:
         return box.grow(reach) & Box.whole(self.space.shape)
 
     def save(self) -> Path:
-        """Write `plan.json` into the work folder, whole or not at all, and return its path."""
-        write_sealed(self.work.plan, _json(self))
+        """Write `plan.json` into the work folder, whole or not at all, and return its path.
+
+        It is published with the results, so URLs stand in it without user, password and query. Those are kept in a
+        file beside it that only its owner can read, and that goes when the run ends.
+        """
+        facts = _json(self)
+        hidden = hidden_in(facts)
+        if hidden:
+            write_sealed(self.work.addresses, {"hidden": hidden}, private=True)
+        else:
+            self.work.addresses.unlink(missing_ok=True)
+        write_sealed(self.work.plan, redacted_facts(facts))
         return self.work.plan
 
 
@@ -180,6 +192,9 @@ def load_plan(work: WorkFolder) -> Plan:
             f"{PLAN_VERSION}; run again with --overwrite to start afresh"
         )
     facts = unsealed(work.plan, facts)
+    addresses = read_json(work.addresses)
+    if addresses is not None:
+        put_back(facts, unsealed(work.addresses, addresses)["hidden"])
     facts["workdir"] = str(work.path)
     for source in (facts["source"], *(guide["source"] for guide in facts["guides"])):
         source["staged"] = source["staged"] and str(work.staged)

@@ -37,7 +37,7 @@ class WorkFolder:
     @property
     def own(self) -> tuple[Path, ...]:
         """Everything that a run may leave here; nothing else is ever removed."""
-        unfinished = (self.staged, self.blocks, partial(self.blocks), self.ready, self.publishing)
+        unfinished = (self.addresses, self.staged, self.blocks, partial(self.blocks), self.ready, self.publishing)
         return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
     @property
@@ -54,6 +54,11 @@ class WorkFolder:
     def plan(self) -> Path:
         """The plan, JSON."""
         return self.path / "plan.json"
+
+    @property
+    def addresses(self) -> Path:
+        """URLs of the plan with user, password and query, JSON; for the owner only, and never published."""
+        return self.path / "addresses.json"
 
     @property
     def survey(self) -> Path:

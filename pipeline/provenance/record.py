@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
+from pipeline.provenance.published import published_record
 from pipeline.restore.codes import source_name
 from pipeline.system.facts import hardware, peak_rss_bytes, software
 
@@ -38,7 +39,7 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
 def build_record(
     order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the record; outputs and the seconds of the last stages come later.
+    """Return the record, its paths as `output.paths` says; outputs and the seconds of the last stages come later.
 
     Args:
         order: the image.
@@ -49,7 +50,7 @@ def build_record(
     seconds = dict(facts["seconds"])
     for stage in ("read", "compute", "write"):
         seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
-    return {
+    record = {
         "record_version": RECORD_VERSION,
         "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         "stem": order.stem,
@@ -79,6 +80,7 @@ def build_record(
         "notices": list(facts["notices"]),
         "outputs": [],
     }
+    return published_record(record, order)
 
 
 def _space(plan: Plan) -> dict[str, Any]:

@@ -36,9 +36,11 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all."""
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text file, UTF-8, whole or not at all; a private one can be read by its owner only."""
     with replacing(path) as partial:
+        if private:
+            partial.touch(mode=0o600)
         partial.write_text(text, encoding="utf-8")
 
 
@@ -64,9 +66,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, facts: Mapping[str, Any], *, private: bool = False) -> None:
     """Write JSON with a hash of itself, whole or not at all; `unsealed` tells a file that was changed."""
-    write_text(path, json.dumps({**facts, _SEAL: _hash(facts)}, sort_keys=True) + "\n")
+    write_text(path, json.dumps({**facts, _SEAL: _hash(facts)}, sort_keys=True) + "\n", private=private)
 
 
 def unsealed(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
