@@ -39,6 +39,8 @@ _VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 """Axes along which a patch is mirrored, by dimensions of the image: a mirrored image gets the mirrored result.
 All eight mirror images of a volume would cost twice as much."""
+_MOST_RESIDUAL = 1e6
+"""Correction by a network, in local standard deviations, above which it is broken; shipped ones stay below 1."""
 _OPTION = "test_time_augmentation"
 
 
@@ -116,7 +118,7 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
 
     Raises:
         ConfigError: no weights, no card, another hash, another architecture, other dimensions, an unknown option, or
-            weights that are not finite.
+            weights that are not finite or predict what no image holds.
         PlanRefused: a GPU is asked for and there is none.
     """
     unknown, mirrored = sorted(set(options) - {_OPTION}), options.get(_OPTION, True)
@@ -157,7 +159,23 @@ def _load(weights: Path, card: Card) -> ResidualUNet:
             f"{weights}: {len(damaged)} of its layers hold numbers that are not finite (first: {damaged[0]}); the "
             "training failed or the file is damaged: fetch or train it again"
         )
+    extreme = _extreme(network, card.ndim)
+    if not extreme <= _MOST_RESIDUAL:
+        raise ConfigError(
+            f"{weights}: corrects a simple image by {extreme:.3g} local standard deviations (at most "
+            f"{_MOST_RESIDUAL:g} make sense); the training failed or the file is damaged: fetch or train it again"
+        )
     return network
+
+
+@torch.inference_mode()
+def _extreme(network: ResidualUNet, ndim: int) -> float:
+    """Return the largest correction of a slope that is half observed, in local standard deviations; may be NaN."""
+    extents = (network.multiple,) * ndim
+    slope = torch.linspace(-2, 2, network.multiple**ndim).reshape(extents)
+    valid = (slope < 0).float()
+    looked_at = torch.stack([slope, valid, 1 - valid])[None]
+    return float(network.eval()(looked_at)[:, 0].abs().max())
 
 
 def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:

@@ -31,7 +31,7 @@ from pipeline.system.yaml_files import nearest, read_text, read_yaml
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _MOST_BYTES = 2**30
 """Of a weights file, which is read as a whole; those that come with the package have 3 MB."""
-_MOST_PARAMETERS, _MOST_LEVELS, _MOST_UNITS = 2**26, 8, 64
+_MOST_PARAMETERS, _MOST_LEVELS, _MOST_UNITS = 2**26, 6, 64
 """Of a network: a card is believed only so far, because a network takes its memory before its weights are read."""
 
 
@@ -197,7 +197,7 @@ def require_bounded(ndim: int, widths: Sequence[int], bottom_units: int) -> None
     numbers = isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
     if ndim not in (2, 3) or not numbers or not 2 <= len(widths) <= _MOST_LEVELS:
         raise ValueError(
-            f"ndim {ndim} must be 2 or 3 and widths {shortened(repr(widths))} at least two numbers, at most "
+            f"ndim {ndim} must be 2 or 3 and widths {shortened(repr(widths), 60)} at least two numbers, at most "
             f"{_MOST_LEVELS}, all of them whole and above 0"
         )
     if type(bottom_units) is not int or not 0 <= bottom_units <= _MOST_UNITS:

@@ -191,7 +191,9 @@ def _put(data: Any, loc: Loc, value: Any, text: str) -> None:
             if data.get(key) is None:
                 data[key] = following
         elif not (isinstance(data, list) and isinstance(key, int) and key < len(data)):
-            raise ConfigError(f"--set {shortened(text)}: '{'.'.join(map(str, loc[:depth]))}' has no part '{key}'")
+            raise ConfigError(
+                f"--set {shortened(text)}: '{'.'.join(map(str, loc[:depth]))}' has no part '{shortened(str(key))}'"
+            )
         data = data[key]
     last = loc[-1]
     if isinstance(data, dict):
@@ -199,4 +201,6 @@ def _put(data: Any, loc: Loc, value: Any, text: str) -> None:
     elif isinstance(data, list) and isinstance(last, int) and last <= len(data):
         data[last : last + 1] = [value]
     else:
-        raise ConfigError(f"--set {shortened(text)}: '{'.'.join(map(str, loc[:-1]))}' has no part '{last}'")
+        raise ConfigError(
+            f"--set {shortened(text)}: '{'.'.join(map(str, loc[:-1]))}' has no part '{shortened(str(last))}'"
+        )

@@ -71,16 +71,19 @@ def parse(text: str, where: str) -> Tree:
 class _BoundedComposer(Composer):  # type: ignore[misc]
     """Gives up while it reads, not after it."""
 
-    nodes = depth = 0
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader=loader)
+        self.warn_double_anchors = False
+        self.nodes = self.levels = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.nodes += 1
-        self.depth += 1
-        problem = _excess(self.nodes, self.depth)
+        self.levels += 1
+        problem = _excess(self.nodes, self.levels)
         if problem:
             raise MarkedYAMLError(problem=problem, problem_mark=self.parser.peek_event().start_mark)
         node = super().compose_node(parent, index)
-        self.depth -= 1
+        self.levels -= 1
         return node
 
 
@@ -142,7 +145,7 @@ class _Walk:
     def _scalar(self, node: ScalarNode) -> Any:
         kind = node.tag.removeprefix(_TAG)
         if node.tag in _TEXTS:
-            return node.value
+            return self._text(node)
         if kind == "null":
             return None
         if node.tag == kind or kind not in ("bool", "int", "float"):
@@ -154,6 +157,13 @@ class _Walk:
         if kind == "int" and value.bit_length() > _MOST_BITS:
             raise self._error(node, f"{node.value[:50]!r}... is too large a number")
         return value
+
+    def _text(self, node: ScalarNode) -> Any:
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            raise self._error(node, f"{shortened(ascii(node.value))} holds half a character") from None
+        return node.value
 
     def _tag_error(self, node: Node) -> ConfigError:
         tag = shortened(str(node.tag).replace(_TAG, "!!"))

@@ -1,0 +1,501 @@
+"""Configs and catalogs made to harm: bombs, pipes, tags, absurd numbers, impossible paths. Exit code 2, at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.commands.template import config_template
+from pipeline.config.catalog import list_entries, resolve_sources
+from pipeline.config.schema import config_hash, load_config, resolved
+from pipeline.errors import ConfigError, PipelineError, SourceError
+from pipeline.models.base import read_card, require_bounded
+from pipeline.system import yaml_files, yaml_tree
+from pipeline.system.yaml_files import read_yaml
+from tests.helpers import blobs, command, run_config, smooth, write_image
+
+OK = "input: {source: x}\n"
+SHAPE = (24, 28)
+
+# a reader that waits for a pipe waits forever
+pytestmark = pytest.mark.timeout(120)
+
+
+def _config(folder: Path, text: str | bytes) -> Path:
+    path = folder / "hostile.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+# --- the text ---------------------------------------------------------------------------------------------------
+
+
+def _bomb(levels: int) -> str:
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, levels)]
+    return "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_bomb(9), r":1: more than 10000 values, aliases counted"),
+        (
+            "a0: &a0 {k: x}\n" + "".join(f"a{n}: &a{n} {{<<: [{f'*a{n - 1}, ' * 9}]}}\n" for n in range(1, 9)),
+            r"more than 10000 values",
+        ),
+        ("a: &a [*a]\n", r":1: nested more than 32 levels"),
+        ("a: &a {<<: *a}\n", r":1: nested more than 32 levels"),
+        (OK + "a: " + "[" * 5000, r":2: not valid YAML: nested more than 32 levels"),
+        ("\n".join(" " * n + "a:" for n in range(600)), r":32: not valid YAML: nested more than 32 levels"),
+        ("a:\n" + "- x\n" * 10_001, r":9999: not valid YAML: more than 10000 values"),
+        (OK + "seed: !!python/object/apply:os.system [id]\n", r":2: the tag '!!python/object/apply:os\.system' is not"),
+        (OK + "seed: !!python/name:os.system\n", r":2: the tag '!!python/name:os\.system' is not known"),
+        (OK + "seed: !mine 3\n", r":2: the tag '!mine' is not known"),
+        (OK + "seed: !!int ''\n", r":2: '' cannot be read as int"),
+        (OK + "seed: !!bool maybe\n", r":2: 'maybe' cannot be read as bool"),
+        (OK + "seed: " + "9" * 5000 + "\n", r":2: '9+' cannot be read as int"),
+        (OK + "seed: 0x" + "f" * 5000 + "\n", r":2: '0xf+'\.\.\. is too large"),
+        (OK + "? [a, b]\n: 1\n", r":2: a key must be plain text"),
+        (OK + "a: {<<: 1}\n", r":2: '<<' takes a mapping"),
+        (OK + "a: *nowhere\n", r":2: not valid YAML: found undefined alias"),
+        (OK + "a: \0\n", r":2: not valid YAML: unacceptable character #x0000"),
+        (b"input: {source: x}\n# \xff\n", r"cannot be read as UTF-8 text: line 2"),
+        (OK + "#" * (yaml_files.MOST_BYTES + 1), r"is larger than 512 KiB"),
+    ],
+)
+def test_text_that_is_a_trap(tmp_path, text, message):
+    """Refused with file and line before it takes memory, whoever reads it: a config, and if short a catalog, a card."""
+    path = _config(tmp_path, text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=message) as error:
+            load_config(path)
+        assert tracemalloc.get_traced_memory()[1] < 64e6
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(error.value)
+    assert len(str(error.value)) < 1500
+    if len(text) > 10_000:
+        return
+    path.rename(tmp_path / "data_catalog.yaml")
+    with pytest.raises(ConfigError, match=message):
+        list_entries(tmp_path)
+    (tmp_path / "data_catalog.yaml").rename(tmp_path / "w.yaml")
+    with pytest.raises(ConfigError, match=message):
+        read_card(tmp_path / "w.safetensors")
+
+
+def test_what_yaml_offers_still_works(tmp_path):
+    """Aliases, merged mappings and plain tags, up to the bounds."""
+    text = "a: &a {x: 1, y: [2, 010]}\nb: {<<: *a, x: !!str 5, z: .inf}\nc: *a\nd: 2024-06-01\ne: {<<: [{x: 7}, *a]}\n"
+    document = read_yaml(_config(tmp_path, text))
+    assert document.data == {
+        "a": {"x": 1, "y": [2, 10]},
+        "b": {"x": "5", "y": [2, 10], "z": np.inf},
+        "c": {"x": 1, "y": [2, 10]},
+        "d": "2024-06-01",
+        "e": {"x": 7, "y": [2, 10]},
+    }
+    assert document.origin(("c", "y", 1)).endswith(":1")
+    assert document.origin(("b", "x")).endswith(":2")
+    nested = "a: " + "[" * (yaml_tree.DEEPEST - 1) + "]" * (yaml_tree.DEEPEST - 1)
+    assert read_yaml(_config(tmp_path, nested)).data["a"]
+    assert len(read_yaml(_config(tmp_path, "a:\n" + "- x\n" * 9000)).data["a"]) == 9000
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "loop", "long"])
+@pytest.mark.parametrize("words", [("run",), ("plan",), ("config", "show"), ("train",)])
+def test_a_config_that_is_no_file(tmp_path, kind, words):
+    """Every command that takes a config refuses pipes, folders, devices and names without a file; exit 2."""
+    path = tmp_path / "config.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "loop":
+        path.symlink_to(path)
+    else:
+        path = tmp_path / ("x" * 5000)
+    outcome = command(*words, path)
+    assert outcome.code == 2, outcome.err
+    assert str(path)[:100] in outcome.err
+
+
+def test_only_the_first_mistakes_are_told(tmp_path):
+    """A file with a thousand wrong keys gives a message one can read."""
+    path = _config(tmp_path, OK + "".join(f"{'k' * 300}{n}: {'v' * 50}\n" for n in range(1000)))
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "... and 980 more"
+    assert max(map(len, lines)) <= 1001
+
+
+# --- values -----------------------------------------------------------------------------------------------------
+
+_ABSURD = ["1e300", ".nan", "-3", "1" + "0" * 30, "true", "[[1]]", "{a: 1}", "''"]
+
+
+@pytest.mark.parametrize("value", [*_ABSURD, "0", "[]", "[1, 2, 3, 4]", "[3, 0]", "[0, 5]", "2.5"])
+@pytest.mark.parametrize("key", ["compute.block", "patch.size"])
+def test_sizes_that_make_no_sense(tmp_path, key, value):
+    """Zero, negative, fractions, too many axes, more than any machine holds."""
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=rf":2: {key}: must be 'auto', a whole number .* from 1 to \d+, found"):
+        load_config(_config(tmp_path, OK + f"{section}: {{{name}: {value}}}\n"))
+
+
+_KEYS = ["patch.overlap", "compute.workers", "compute.batch_size", "compute.memory_per_worker", "seed", "model.kind"]
+
+
+# a truth value is the number 1 for a seed
+@pytest.mark.parametrize(("key", "value"), sorted({(k, v) for k in _KEYS for v in _ABSURD} - {("seed", "true")}))
+def test_numbers_that_make_no_sense(tmp_path, key, value):
+    """Every count, seed, size and kind names itself, its line and what was found."""
+    section, _, name = key.partition(".")
+    with pytest.raises(ConfigError, match=rf":2: {key}\b"):
+        load_config(_config(tmp_path, OK + (f"{section}: {{{name}: {value}}}\n" if name else f"{key}: {value}\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("output: {format: []}", r"output\.format: .*at least 1"),
+        ("output: {format: [same, same]}", r"output\.format: names one thing twice"),
+        ("output: {format: [zarr, zarr, same]}", r"output\.format: names one thing twice"),
+        ("output: {refuse_above: .inf}", r"output\.refuse_above: .*finite"),
+        ("output: {refuse_above: .nan}", r"output\.refuse_above"),
+        ("output: {directory: ''}", r"output\.directory: is empty"),
+        ("output: {directory: ~nouser/x}", r":2: output\.directory: .*no user 'nouser'.*'\./~nouser'"),
+        ('output: {directory: "a\\0b"}', r":2: output\.directory: 'a\\x00b' has a character"),
+        (f"output: {{directory: {'d' * 300}}}", r":2: output\.directory: 'd+…' is too long"),
+        (f"output: {{directory: {'d/' * 3000}}}", r":2: output\.directory: '[d/]+…' is too long"),
+        ('output: {directory: "\\ud800"}', r":2: '.*' holds half a character"),
+        ("compute: {scratch: ''}", r"compute\.scratch: is empty"),
+        ("compute: {memory_per_worker: 1e400 GiB}", r"compute\.memory_per_worker: '1e400 GiB' is no size"),
+        ("compute: {memory_per_worker: 999999999 TiB}", r"compute\.memory_per_worker: '.*' is no size"),
+        ("model: {kind: 3}", r"model\.kind: unknown kind '3'"),
+        ("model: {kind: [tension]}", r"model\.kind: unknown kind"),
+        ("model: {weights: ''}", r"model\.weights: is empty"),
+        ("model: {kind: tension, options: {t: 2}}", r"option t: .*less than or equal to 1, found 2"),
+        ("model: {kind: tension, options: {t: .nan}}", r"option t: .*finite number, found nan"),
+        ("model: {kind: tension, options: {t: '0.5'}}", r"option t: .*found '0\.5'"),
+        ("model: {kind: tension, options: {isotropic: 3}}", r"option isotropic: .*found 3"),
+        ("model: {kind: kriging, options: {t: -1}}", r"option t: .*found -1"),
+        ("model: {kind: kriging, options: {reach: [1000, 1]}}", r"option reach: .*found \[1000, 1\]"),
+        ("model: {kind: exemplar, options: {size: 100000001}}", r"option size: .*found 100000001"),
+        ("model: {kind: exemplar, options: {sweeps: 0}}", r"option sweeps: .*found 0"),
+        ("model: {kind: exemplar, options: {seed: -1}}", r"option seed: .*found -1"),
+        ("model: {kind: through, options: {order: odd}}", r"option order: .*found 'odd'"),
+        ("mask: [{kind: scl, path: x, buffer: 1e300 px}]", r"mask\.0\.buffer: '1e300 px' is too far"),
+        ("mask: [{kind: scl, path: x, buffer: 999999 px}]", r"mask\.0\.buffer: '999999 px' is too far; at most 100000"),
+        ("mask: [{kind: scl, path: x, buffer: 1e400 m}]", r"mask\.0\.buffer: '1e400 m' is no length"),
+        ("mask: [{kind: scl, path: x, buffer: .nan}]", r"mask\.0\.buffer: 'nan' is no length"),
+        ("mask: [{kind: scl, path: x, buffer: .inf}]", r"mask\.0\.buffer: 'inf' is no length"),
+        ("mask: [{kind: scl, path: x, buffer: -3 px}]", r"mask\.0\.buffer: '-3 px' is no length"),
+        (f"mask: [{{kind: scl, path: x, buffer: {'1' * 200_000}x}}]", r"mask\.0\.buffer: '1+…' is no length"),
+        ("mask: [{kind: nodata, max_gap: 1e9}]", r"mask\.0\.max_gap: '1000000000\.0' is too far"),
+        ("mask: [{kind: [scl]}]", r"mask\.0: a mask is written"),
+        ("mask: [{kind: scl, path: x, band: 0}]", r"mask\.0\.band"),
+    ],
+)
+def test_values_that_make_no_sense(tmp_path, text, message):
+    """Line, dotted path, what was found."""
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(_config(tmp_path, OK + text))
+    assert ":2: " in str(error.value)
+    assert len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e300", "[]"])
+def test_bands_that_cannot_be(tmp_path, value):
+    """Bands count from 1."""
+    with pytest.raises(ConfigError, match=r":1: input\.bands"):
+        load_config(_config(tmp_path, f"input: {{source: x, bands: [{value}]}}\n"))
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 308, "[1]", "true"])
+def test_nodata_that_cannot_be(tmp_path, value):
+    """A number that no pixel type holds is no value of a pixel."""
+    with pytest.raises(ConfigError, match=r":1: input\.nodata"):
+        load_config(_config(tmp_path, f"input: {{source: x, nodata: {value}}}\n"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ".".join("a" * 5000) + "=1",
+        "mask." + "9" * 5000 + "=1",
+        "seed.²=1",
+        "seed=" + "[" * 5000,
+        "seed=!!python/name:os.system",
+        'output.directory="~nouser"',
+        'output.directory="a\\0b"',
+        'input.source="**x*"',
+        "output.directory=" + "x" * 5000,
+        'input.source=""',
+    ],
+)
+def test_overrides_made_to_harm(tmp_path, override):
+    """What is typed after --set is bounded like a file, and the message does not repeat it at any length."""
+    path = _config(tmp_path, OK + "mask: []\n")
+    with pytest.raises(PipelineError) as error:
+        resolve_sources(load_config(path, [override]))
+    assert error.value.exit_code == 2
+    assert len(str(error.value)) < 1500
+
+
+# --- paths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("~nouser/a.tif", 2),
+        ("~.tif", 4),
+        ("x" * 300 + ".tif", 2),
+        ("x/" * 3000 + "a.tif", 2),
+        ("a\0.tif", 2),
+        ("   ", 2),
+        ("**x/*.tif", 2),
+        ("http://[a.tif", 2),
+        ("pipe.tif", 4),
+        ("/dev/zero", 4),
+    ],
+)
+def test_sources_that_are_no_image(tmp_path, source, code):
+    """Each is said to be what it is; none is waited for."""
+    os.mkfifo(tmp_path / "pipe.tif")
+    text = "input: {source: " + '"' + source.replace("\0", "\\0") + '"}\nmask: [{kind: nodata}]\n'
+    path = _config(tmp_path, text)
+    with pytest.raises(PipelineError) as error:
+        resolve_sources(load_config(path))
+    assert error.value.exit_code == code
+    assert len(str(error.value)) < 1500
+
+
+def test_a_file_with_a_tilde(tmp_path):
+    """`~.tif` is a name like any other."""
+    image = write_image(tmp_path / "~.tif", smooth((1, *SHAPE)))
+    path = _config(tmp_path, "input: {source: ~.tif}\n")
+    assert resolve_sources(load_config(path))[0].paths == (str(image),)
+
+
+@pytest.mark.parametrize("mask", ["/", "folder", "pipe.tif", "/dev/zero"])
+def test_masks_that_are_no_file(tmp_path, mask):
+    """Exit 4 without a look inside: a folder would be hashed with all that is in it."""
+    image = write_image(tmp_path / "image.tif", smooth((1, *SHAPE)))
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    outcome = command("run", run_config(tmp_path, image, Path(mask)))
+    assert outcome.code == 4, outcome.err
+    assert "no mask file" in outcome.err
+
+
+def test_a_mask_beside_an_image_with_a_long_name(tmp_path):
+    """Looking for a mask whose name would be too long finds none."""
+    image = write_image(tmp_path / ("i" * 245 + ".tif"), smooth((1, *SHAPE)))
+    text = f"input: {{source: {image}, references: [{image}]}}\nmask: []\n"
+    (spec,) = resolve_sources(load_config(_config(tmp_path, text)))
+    assert spec.references[0].mask == ()
+
+
+def test_catalogs_made_to_harm(tmp_path, monkeypatch):
+    """A name of a data set is no way out of the cache, a hash is not taken of a device, a pipe is no catalog."""
+    monkeypatch.setenv("INPAINT_CACHE", str(tmp_path / "cache"))
+    catalog = tmp_path / "data_catalog.yaml"
+    catalog.write_text(
+        "catalog_version: 1\nsources:\n"
+        "  ../../out: {license: x, path: sentinel.tif, generator: {kind: demo_nothing}}\n"
+        f"  zero: {{license: x, path: hostile.yaml, sha256: {{../../../../../../../../dev/zero: '{'0' * 64}'}}}}\n"
+    )
+    config = _config(tmp_path, "input: {source: ../../out}\nmask: []\n")
+    with pytest.raises(PipelineError, match="no generator 'demo_nothing'"):
+        resolve_sources(load_config(config))
+    monkeypatch.chdir(tmp_path)
+    outcome = command("catalog", "check", "zero")
+    assert outcome.code in (0, 4)
+    assert "named pipe, device or socket" in outcome.out
+    catalog.unlink()
+    os.mkfifo(catalog)
+    assert "zero" not in list_entries(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    """Exit 6 names the entry, the folder and the variable to set."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("INPAINT_CACHE", str(tmp_path / "file"))
+    outcome = command("run", _config(tmp_path, "input: {source: demo-sentinel}\n"))
+    assert outcome.code == 6, outcome.err
+    assert "INPAINT_CACHE" in outcome.err
+
+
+# --- what only the image can deny -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "words"),
+    [
+        ("i.tif", {"compute": {"block": [1, 2, 3]}}, "compute.block: [1, 2, 3] has 3 numbers"),
+        ("i.tif", {"patch": {"size": [32, 32, 32]}}, "patch.size: [32, 32, 32] has 3 numbers"),
+        ("i.nii", {"patch": {"size": 16, "overlap": [4, 4]}}, "patch.overlap: [4, 4] has 2 numbers"),
+        ("i.zarr", {"output": {"format": ["same", "zarr"]}}, "'same' and 'zarr' are one file"),
+        ("i.nii", {"model": {"kind": "exemplar"}}, "'exemplar' does not fill images of 3 axes"),
+        ("i.tif", {"model": {"kind": "through"}}, "'through' does not fill images of 2 axes"),
+        ("i.tif", {"model": {"kind": "exemplar", "options": {"size": 4}}}, "patch size 4 must be odd"),
+        ("i.tif", {"model": {"kind": "kriging", "options": {"reach": [1, 1, 1]}}}, "reach"),
+        ("i.tif", {"model": {"kind": "constant", "options": {"value": "x"}}}, "value 'x' is no number"),
+        ("i.tif", {"model": {"kind": "constant", "options": {"value": 10**30 * 10**30}}}, "is no number"),
+        ("i.tif", {"model": {"kind": "constant", "options": {"scale": []}}}, "scale [] is not positive"),
+        ("i.tif", {"model": {"kind": "identity", "options": {"x": 1}}}, "unknown option 'x'; it takes none"),
+    ],
+)
+def test_what_does_not_suit_the_image(tmp_path, name, sections, words, monkeypatch):
+    """Exit 2 before the survey computes anything, in `plan` as in `run`."""
+    shape = (6, 7, 8) if name.endswith(".nii") else SHAPE
+    image = write_image(tmp_path / name, smooth((1, *shape)))
+    hole = write_image(tmp_path / ("hole.nii" if len(shape) == 3 else "hole.tif"), blobs(shape, n=1, radius=2)[None])
+
+    def computed(*_: object, **__: object) -> None:
+        pytest.fail("something was computed")
+
+    monkeypatch.setattr("pipeline.survey.survey.self_test", computed)
+    for verb in ("plan", "run"):
+        outcome = command(verb, run_config(tmp_path, image, hole, **sections))
+        assert outcome.code == 2, outcome.err
+        assert words in outcome.err
+
+
+# --- config new -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "missing", "empty"])
+def test_a_start_config_for_no_image(tmp_path, kind):
+    """Exit 4; nothing is written."""
+    path = tmp_path / "image.tif"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    outcome = command("config", "new", path, "-o", tmp_path / "new.yaml")
+    assert outcome.code == 4, outcome.err
+    assert str(path) in outcome.err
+    assert not (tmp_path / "new.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["~.tif", "~nouser.tif", "a\nb.tif", "a: #b.tif", "1e5", "'\".tif", "{x}.tif", "x*.tif", "&a.tif", "null"]
+)
+def test_a_start_config_holds_for_any_name(tmp_path, name):
+    """Whatever a file is called, its config is valid and finds it again."""
+    image = write_image(tmp_path / "plain.tif", smooth((1, *SHAPE))).rename(tmp_path / name)
+    path = _config(tmp_path, config_template(image, tmp_path))
+    assert resolve_sources(load_config(path))[0].paths == (str(image),)
+
+
+# --- anything ---------------------------------------------------------------------------------------------------
+
+_VALID = """\
+# a config with something of everything
+input:
+  source: [[a.tif, b.tif], "c*.tif"]
+  bands: [1, B03]
+  nodata: -9999
+  references: [{path: &ref r.tif, mask: {kind: scl, path: s.tif, buffer: 60 m}, date: 2024-06-01}, *ref]
+mask:
+  - {kind: raster, path: "{stem}_mask.tif", values: [1, 2.5], band: 1}
+  - {kind: slices, slices: [41, 42], axis: k}
+  - {kind: threshold, above: 2000, physical: true, buffer: 6 mm}
+model: {kind: tension, options: {t: 0.5, isotropic: true}}
+patch: {size: [64, 256], overlap: 32}
+compute: {executor: serial, workers: 2, memory_per_worker: 512 MiB, device: cpu, batch_size: 8, block: 512}
+output: {directory: results, format: [same, zarr], refuse_above: 0.2}
+seed: 7
+"""
+_CARD = """\
+name: small
+ndim: 2
+sha256: "0123456789abcdef"
+architecture: {widths: [16, 32, 64], bottom_units: 2}
+base_fill: {kind: tension, t: 0.95}
+training: {steps: 3000, masks: {blobs: 0.35}}
+"""
+_PIECES = [
+    "\0", "\t", "~", "*ref", "&a ", "!!python/name:os ", "!t ", "[" * 40, "{", "]", ": ", "\n", "- ", "? ", "|\n", ">",
+    "1e300", ".nan", "-.inf", "9" * 40, "-1", "0", "null", "true", "''", '"', "'", "#", "%", "<<: ", "\\", "\ufeff",
+    "\x85", "é", "\U0001f600", "**", "..", "/", "${HOME}", "${NO_SUCH_VARIABLE}", "://", "http://[", "x" * 400, "px",
+]  # fmt: skip
+
+
+_VALUES = [
+    "1e300", ".nan", "-.inf", "9" * 40, "-1", "0", "0x" + "f" * 300, "null", "true", "''", "[]", "{}", "[[1]]",
+    "{a: 1}", "x", "999999 px", "1e400 GiB", "-1 m", "~nouser", '"\\0"', '"\\ud800"', "x" * 400, "../..", "**x", "http://[",
+    "2024-13-45", "auto", "3", "0.5", "[1, 2]", "[1, 2, 3]", "same", "zarr", "*ref", "identity", "through",
+]  # fmt: skip
+_VALUE = re.compile(r"(?<=[ \[])[\w.*\"{}-]+(?=[,\]}\n])")
+
+
+def mutated(text: str, rng: random.Random) -> bytes:
+    """Return a text with other values, or with pieces put in, taken out, doubled or moved."""
+    raw = text
+    for _ in range(rng.randint(0, 2)):
+        match = rng.choice(list(_VALUE.finditer(raw)) or [re.match("", raw)])
+        raw = raw[: match.start()] + rng.choice(_VALUES) + raw[match.end() :]
+    for _ in range(rng.choice([0, 0, 0, 0, 1, 4])):
+        a = rng.randrange(len(raw) + 1)
+        b = a + rng.randint(0, 30)
+        piece = rng.choice([rng.choice(_PIECES), raw[a:b] * rng.randint(0, 3), "", chr(rng.randrange(1, 0x2FF))])
+        raw = raw[:a] + piece + raw[b if rng.random() < 0.5 else a :]
+    content = bytearray(raw.encode("utf-8", errors="replace"))
+    if content and rng.random() < 0.1:
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    return bytes(content)
+
+
+def read_hostile(folder: Path, seed: int) -> int:
+    """Read a mutated config and a mutated card; return how many of the two were refused in a sentence."""
+    rng = random.Random(seed)
+    (folder / "w.yaml").write_bytes(mutated(_CARD, rng))
+    refused = 0
+    for read in (_read_config, _read_card):
+        try:
+            read(folder, rng)
+        except SourceError:
+            pass  # the config is right, its images are not there
+        except PipelineError:
+            refused += 1
+    return refused
+
+
+def _read_config(folder: Path, rng: random.Random) -> None:
+    config = load_config(_config(folder, mutated(_VALID, rng)))
+    json.dumps(resolved(config))
+    config_hash(config)
+    resolve_sources(config)
+
+
+def _read_card(folder: Path, rng: random.Random) -> None:
+    card = read_card(folder / "w.safetensors")
+    with contextlib.suppress(TypeError, ValueError):
+        require_bounded(card.ndim, **card.architecture)
+
+
+def test_mutated_configs_and_cards_are_read_or_refused(tmp_path):
+    """Two hundred seeds: never anything but a value or an error of ours."""
+    refused = sum(read_hostile(tmp_path, seed) for seed in range(200))
+    assert 50 < refused < 350
