@@ -5,7 +5,6 @@ Every type has its own check, so a wrong value gives one clear sentence instead 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,8 @@ _MOST_SEED = 2**63 - 1
 _MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
 """A patch is held in memory many times over, a block may be an image; workers and batches are far fewer."""
 _MOST_AXES = 3
+_NO_FLOAT = 2**1023
+"""Whole numbers as large are values of no pixel, and soon of no float."""
 
 
 Counts = Literal["auto"] | tuple[int, ...]
@@ -91,10 +92,10 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
         return "auto"
     if value is None or value == "none":
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023:
+    if isinstance(value, float) or (type(value) is int and abs(value) < _NO_FLOAT):
         return float(value)
-    if value == "nan" or (isinstance(value, float) and not math.isfinite(value)):
-        return float(value)
+    if value == "nan":
+        return float("nan")
     raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {shown(value)}")
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -33,7 +33,7 @@ class Options(MaskOptions):
     values: tuple[float, ...] | None = Field(
         default=None, description="Values that mean hole; default: everything but 0."
     )
-    band: int | Literal["all"] = Field(
+    band: PositiveInt | Literal["all"] = Field(
         default=1, description="Band of the mask file, from 1; 'all': one mask band a band of the image."
     )
 

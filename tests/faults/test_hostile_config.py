@@ -208,6 +208,8 @@ def test_numbers_that_make_no_sense(tmp_path, key, value):
         ("mask: [{kind: nodata, max_gap: 1e9}]", r"mask\.0\.max_gap: '1000000000\.0' is too far"),
         ("mask: [{kind: [scl]}]", r"mask\.0: a mask is written"),
         ("mask: [{kind: scl, path: x, band: 0}]", r"mask\.0\.band"),
+        ("mask: [{kind: raster, path: x, band: 0}]", r"mask\.0\.band.*greater than 0, found 0"),
+        ("mask: [{kind: raster, path: x, band: -1}]", r"mask\.0\.band.*greater than 0, found -1"),
     ],
 )
 def test_values_that_make_no_sense(tmp_path, text, message):
@@ -230,6 +232,10 @@ def test_nodata_that_cannot_be(tmp_path, value):
     """A number that no pixel type holds is no value of a pixel."""
     with pytest.raises(ConfigError, match=r":1: input\.nodata"):
         load_config(_config(tmp_path, f"input: {{source: x, nodata: {value}}}\n"))
+    # fill values of real files
+    for given in (-np.finfo(np.float64).max, np.inf, 0):
+        text = f"input: {{source: x, nodata: {'.inf' if given == np.inf else repr(float(given))}}}\n"
+        assert load_config(_config(tmp_path, text)).input.nodata == given
 
 
 @pytest.mark.parametrize(
