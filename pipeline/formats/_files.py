@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import OutputConflict, PipelineError, SourceError
@@ -24,8 +26,18 @@ def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
     return name.lower().endswith(tuple(suffixes))
 
 
+def is_file(path: str) -> bool:
+    """Return True for a regular file, links followed; reading anything else may never end."""
+    # a name with a null byte is a ValueError
+    with suppress(OSError, ValueError):
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    return False
+
+
 def first_bytes(path: str, count: int = 16) -> bytes:
-    """Return the first bytes of a local file; empty for URLs, folders and files that cannot be read."""
+    """Return the first bytes of a local file; empty for URLs, folders, devices and files that cannot be read."""
+    if not is_file(path):
+        return b""
     try:
         with Path(path).open("rb") as file:
             return file.read(count)
@@ -33,22 +45,70 @@ def first_bytes(path: str, count: int = 16) -> bytes:
         return b""
 
 
-def require_file(path: str) -> None:
-    """Check that a local input is there.
+def require_file(path: str, *, folder: bool = False) -> None:
+    """Check that a local input is there and is a file.
+
+    Args:
+        path: what is to be read; URLs are not looked at.
+        folder: a folder will do, too.
 
     Raises:
-        SourceError: no such file (with the nearest names of its folder), or it cannot be read.
+        SourceError: no such file (with the nearest names of its folder), a device, pipe or socket, a folder where
+            none is wanted, or it cannot be read.
     """
-    file = Path(path)
-    if is_remote(path) or (file.exists() and os.access(file, os.R_OK)):
+    if is_remote(path):
         return
-    if file.exists():
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(file) from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path!r}: cannot be read: {error}; check the path") from error
+    if not stat.S_ISREG(mode) and not (folder and stat.S_ISDIR(mode)):
+        raise SourceError(f"{path}: is {_kind(mode)}, not a file; give the file that holds the image")
+    if not os.access(file, os.R_OK):
         raise SourceError(f"{path}: no permission to read it; change its mode or owner")
+
+
+def _kind(mode: int) -> str:
+    tests = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a pipe (FIFO)",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+    }
+    return next((name for test, name in tests.items() if test(mode)), "something else")
+
+
+def _missing(file: Path) -> SourceError:
     if not file.parent.is_dir():
-        raise SourceError(f"{path}: no such file, and no folder {file.parent}; check the path")
-    near = difflib.get_close_matches(file.name, sorted(p.name for p in file.parent.iterdir()), n=3)
+        return SourceError(f"{file}: no such file, and no folder {file.parent}; check the path")
+    near: list[str] = []
+    with suppress(OSError):
+        near = difflib.get_close_matches(file.name, sorted(p.name for p in islice(file.parent.iterdir(), 10_000)), n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "check the path"
-    raise SourceError(f"{path}: no such file; {hint}")
+    return SourceError(f"{file}: no such file; {hint}")
+
+
+@contextmanager
+def untrusted(path: str, problem: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a library raises over the bytes of a file into an error that names file, value and remedy.
+
+    What a damaged or hostile file makes a library raise is not documented anywhere: GDAL's own classes beside
+    rasterio's, arithmetic on not-a-number, lookups of unknown codes, memory that no machine has.
+
+    Raises:
+        SourceError: the library raised something.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise SourceError(f"{path}: {problem}: {cause or type(cause).__name__}; {remedy}") from error
 
 
 @contextmanager

@@ -1,8 +1,13 @@
-"""GDAL's settings, handles and errors in one place; nothing else in the package opens a raster file."""
+"""GDAL's settings, handles and errors in one place; nothing else in the package opens a raster file.
+
+A file is opened by the one driver that its first bytes ask for, out of a short list: GDAL's two hundred others
+never see it, and nothing that a local file says makes the program reach the network or a file of another kind.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -10,24 +15,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import Interleaving
+from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, is_remote, require_file
+from pipeline.formats import _vrt
+from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
 from pipeline.geometry.box import Box
 
-DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "VRT")
+IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT")
+MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
+_MAGIC = {
+    "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+}
+_SUFFIXES = {"JP2OpenJPEG": (".jp2", ".j2k"), "VRT": (".vrt",), "PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
+_SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
+_NAMES = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000"}
+_BESIDE = ":::BASE:::"
+_MAX_READS = 1_000_000
+"""Sources of a VRT, those of VRTs in it counted each time; real mosaics have some thousands."""
+_MAX_DEPTH = 16
+MAX_BLOCK_BYTES = 2**30
+"""A tile or strip is decoded whole, whatever the window."""
 _filters = threading.RLock()
 
 
-def gdal_env(*, remote: bool = False) -> Any:
+def gdal_env(*, remote: bool = False, writing: bool = False) -> Any:
     """Return the GDAL environment for one call.
 
     Locally the folder is listed, because masks and RPCs may lie in sidecar files; over HTTP a listing costs
     one request a file and is switched off.
+
+    Args:
+        remote: what is read lies elsewhere; if not, reading it does not reach the network.
+        writing: while a file is written, pixels are read from anywhere.
     """
     options: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
+    if not remote and not writing:
+        # the only name that may be fetched, and there is none
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
     if remote:
         options = {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -35,7 +66,7 @@ def gdal_env(*, remote: bool = False) -> Any:
             "GDAL_HTTP_RETRY_DELAY": 1,
             "VSI_CACHE": True,
         }
-    return rasterio.Env(GDAL_CACHEMAX=128, GDAL_TIFF_INTERNAL_MASK=True, **options)
+    return rasterio.Env(GDAL_CACHEMAX=128, GDAL_TIFF_INTERNAL_MASK=True, GDAL_VRT_ENABLE_PYTHON="NO", **options)
 
 
 @contextmanager
@@ -47,62 +78,233 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_dataset(path: str) -> Any:
+class _Undecodable:
+    """A hook for exceptions that nobody can catch; it drops those of rasterio's log of what GDAL says.
+
+    A message may quote bytes of a damaged file that are no text: a traceback for every one would reach the user.
+    """
+
+    def __init__(self) -> None:
+        self._before = sys.unraisablehook
+
+    def __call__(self, args: Any) -> None:
+        if not isinstance(args.exc_value, UnicodeDecodeError):
+            self._before(args)
+
+
+def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspected: bool = False) -> Any:
     """Open one raster file for reading (headers only).
 
+    Args:
+        path: a file or URL.
+        drivers: which of GDAL's drivers may open it.
+        inspected: what a VRT reads was looked at before.
+
     Raises:
-        SourceError: missing, unreadable or not one of the supported drivers.
+        SourceError: missing, unreadable, not one of the supported drivers, or a VRT that reads what it must not.
     """
-    require_file(path)
+    # before GDAL: opening a VRT may open what it reads
+    if not inspected and not is_remote(path) and _is_vrt(path):
+        vrt_sources(path)
+    dataset = _open_alone(path, drivers)
     try:
-        with quiet(), gdal_env(remote=is_remote(path)):
-            dataset = rasterio.open(path)
-    except RasterioError as error:
-        start = first_bytes(path, 12)
-        seen = f" (it starts with {start!r})" if start else ""
-        raise SourceError(
-            f"{path}: not a readable GeoTIFF or JPEG 2000{seen}: {error}; check that the copy is complete"
-        ) from error
-    if dataset.driver not in DRIVERS:
+        if not inspected and is_remote(path) and dataset.driver == "VRT":
+            vrt_sources(path)
+    except SourceError:
         dataset.close()
-        raise SourceError(f"{path}: this is {dataset.driver}, not GeoTIFF or JPEG 2000; convert it with gdal_translate")
+        raise
     return dataset
+
+
+def vrt_sources(path: str) -> tuple[str, ...]:
+    """Return every file that a VRT reads, those of VRTs within it included, each once.
+
+    Raises:
+        SourceError: it reads a file that is missing or of a kind that is not supported, reads itself, or, being a
+            local file, a URL.
+    """
+    reads: dict[str, int] = {}
+    _walk(path, reads, ())
+    return tuple(name for name in reads if name != path)
+
+
+def _walk(path: str, reads: dict[str, int], chain: tuple[str, ...]) -> int:
+    """Note in `reads` how many reads each file stands for, and return the number for `path`."""
+    if path in reads:
+        return reads[path]
+    if path in chain or len(chain) > _MAX_DEPTH:
+        raise SourceError(f"{chain[0]}: a VRT that reads itself, or VRTs nested too deep; build one GeoTIFF of it")
+    text = _vrt_text(path)
+    count = 1
+    for source in () if text is None else _sources(path, text):
+        try:
+            count += _walk(source, reads, (*chain, path))
+        except SourceError as error:
+            raise error if chain else SourceError(f"{path}: cannot be read: {error}") from error
+    if count > _MAX_READS:
+        raise SourceError(f"{path}: a VRT that makes {count} reads, more than {_MAX_READS}; build one GeoTIFF of it")
+    reads[path] = count
+    return count
+
+
+def _vrt_text(path: str) -> bytes | None:
+    """Return the content of a VRT, None for another raster (which was opened, to see that it does no harm)."""
+    if not is_remote(path):
+        require_file(path)
+        if _is_vrt(path):
+            return first_bytes(path, _vrt.LARGEST + 1)
+    with _open_alone(path, MASK_DRIVERS) as dataset:
+        return dataset.tags(ns="xml:VRT")["xml:VRT"].encode() if dataset.driver == "VRT" else None
+
+
+def _sources(path: str, text: bytes) -> Iterator[str]:
+    """Yield the files that one VRT names, as they are to be opened.
+
+    Raises:
+        SourceError: a local VRT names a URL, one from elsewhere a local file.
+    """
+    remote = is_remote(path)
+    base = path.partition("?")[0].rpartition("/")[0] if remote else str(Path(path).resolve().parent)
+    contents = _vrt.contents(path, text)
+    wrong = [] if remote else list(contents.addresses)
+    names = []
+    for reference in contents.files:
+        foreign = _vrt.is_address(reference.name)
+        found = reference.relative and not foreign and not reference.name.startswith("/")
+        name = f"{base}/{reference.name}" if found else reference.name
+        wrong += [name] if is_remote(name) != remote or (foreign and not remote) else []
+        names.append(name)
+    if wrong:
+        where = "elsewhere may only read what lies there" if remote else "on this machine may only read files"
+        raise SourceError(f"{path}: a VRT {where}, but it names {wrong[0]!r}; give that image itself if you trust it")
+    yield from names
+
+
+def _open_alone(path: str, drivers: tuple[str, ...]) -> Any:
+    """Open a raster whatever it reads, but for overviews that lie in a file of any name."""
+    if is_remote(path):
+        dataset = _open_remote(path, drivers)
+    else:
+        require_file(path)
+        _require_plain_sidecars(path)
+        dataset = _open_with(path, _driver(path, drivers))
+    with untrusted(path, "damaged metadata", "copy the file again"):
+        overviews = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+    if overviews and (not overviews.startswith(_BESIDE) or "/" in overviews):
+        dataset.close()
+        raise SourceError(f"{path}: says that its overviews are in {overviews!r}; delete them (gdaladdo -clean)")
+    return dataset
+
+
+def _open_remote(path: str, drivers: tuple[str, ...]) -> Any:
+    by_name = [d for d in drivers if suffix_matches(path, _SUFFIXES.get(d, ()))]
+    errors = []
+    for driver in dict.fromkeys((*by_name, *drivers)):
+        try:
+            return _open_with(path, driver)
+        except SourceError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _open_with(path: str, driver: str) -> Any:
+    if not isinstance(sys.unraisablehook, _Undecodable):
+        sys.unraisablehook = _Undecodable()
+    start = first_bytes(path, 12)
+    seen = f" (it starts with {start!r})" if start else ""
+    with (
+        untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", "check that the copy is complete"),
+        quiet(),
+        gdal_env(remote=is_remote(path)),
+    ):
+        return rasterio.open(path, driver=driver)
+
+
+def _is_vrt(path: str) -> bool:
+    # as GDAL tells it; a file that is something else as well is not let in as either
+    return b"<VRTDataset" in first_bytes(path, 1024)
+
+
+def _driver(path: str, drivers: tuple[str, ...]) -> str:
+    """Return the driver that the first bytes of a local file ask for.
+
+    Raises:
+        SourceError: none of `drivers`.
+    """
+    start = first_bytes(path, 12)
+    driver = next((name for name, magic in _MAGIC.items() if start.startswith(magic)), None)
+    if _is_vrt(path):
+        driver = "VRT" if driver is None else None
+    if driver in drivers:
+        return driver
+    known = " or ".join(dict.fromkeys(_NAMES.get(name, name) for name in drivers if name != "VRT"))
+    if driver is not None:
+        raise SourceError(f"{path}: this is {driver}, not {known}; convert it with gdal_translate")
+    raise SourceError(
+        f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
+        "or convert it with gdal_translate"
+    )
+
+
+def _require_plain_sidecars(path: str) -> None:
+    """Check what GDAL opens beside a raster: a mask or an overview is a TIFF, and everything is a file."""
+    for suffix in (*_SIDECARS, *(s.upper() for s in _SIDECARS)):
+        beside = path + suffix
+        if not os.path.lexists(beside):
+            continue
+        tiff = first_bytes(beside).startswith(_MAGIC["GTiff"])
+        if not is_file(beside) or (suffix.lower() != ".aux.xml" and not tiff):
+            raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
 
 
 @contextmanager
 def reading(path: str, box: Box) -> Iterator[None]:
     """Turn GDAL's errors into a `SourceError` that names the file and the window."""
-    try:
-        with gdal_env(remote=is_remote(path)):
-            yield
-    except RasterioError as error:
-        cause = error.__cause__ or error
-        rows, cols = zip(box.start, box.stop, strict=True)
-        raise SourceError(
-            f"{path}: cannot read rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]}: {cause}; "
-            "the file is truncated or damaged, copy it again"
-        ) from error
+    rows, cols = zip(box.start, box.stop, strict=True)
+    window = f"rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]}"
+    remedy = "the file is truncated or damaged, copy it again"
+    with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_remote(path)):
+        yield
 
 
 def require_complete(dataset: Any, path: str) -> None:
-    """Check cheaply that a local TIFF reaches to the end of its last tile.
+    """Check cheaply that a TIFF claims no more than it can hold and reaches to the end of its last tile.
 
     Raises:
-        SourceError: the file is shorter than its own index says.
+        SourceError: a tile or strip that no memory should be spent on, or the file is shorter than its own index says.
     """
-    if is_remote(path) or dataset.driver not in {"GTiff", "COG"}:
+    if dataset.count == 0:
+        return
+    rows, cols = dataset.block_shapes[0]
+    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+    block = rows * cols * together * np.dtype(dataset.dtypes[0]).itemsize
+    if block > MAX_BLOCK_BYTES:
+        raise SourceError(
+            f"{path}: one tile or strip has {rows} x {cols} pixels, {block} bytes, and is decoded whole; "
+            "rewrite the file in tiles (gdal_translate -co TILED=YES)"
+        )
+    if is_remote(path) or dataset.driver != "GTiff":
         return
     found = Path(path).stat().st_size
+    blocks = -(-dataset.height // rows) * -(-dataset.width // cols) * (dataset.count // together)
+    if blocks > found:
+        raise SourceError(
+            f"{path}: truncated or damaged: {found} bytes cannot hold {blocks} tiles; copy the file again"
+        )
     for band in {1, dataset.count}:
-        rows, cols = dataset.block_shapes[band - 1]
-        last = f"{(dataset.width - 1) // cols}_{(dataset.height - 1) // rows}"
-        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{last}", "TIFF", bidx=band)
-        size = dataset.get_tag_item(f"BLOCK_SIZE_{last}", "TIFF", bidx=band)
-        if offset and size and int(offset) + int(size) > found:
-            raise SourceError(
-                f"{path}: truncated: {found} bytes found, but the last block of band {band} ends at byte "
-                f"{int(offset) + int(size)}; copy the file again"
-            )
+        _require_last_block(dataset, path, band, found)
+
+
+def _require_last_block(dataset: Any, path: str, band: int, found: int) -> None:
+    rows, cols = dataset.block_shapes[band - 1]
+    last = f"{(dataset.width - 1) // cols}_{(dataset.height - 1) // rows}"
+    offset = dataset.get_tag_item(f"BLOCK_OFFSET_{last}", "TIFF", bidx=band)
+    size = dataset.get_tag_item(f"BLOCK_SIZE_{last}", "TIFF", bidx=band)
+    if offset and size and int(offset) + int(size) > found:
+        raise SourceError(
+            f"{path}: truncated: {found} bytes found, but the last block of band {band} ends at byte "
+            f"{int(offset) + int(size)}; copy the file again"
+        )
 
 
 class DatasetPool:
@@ -118,7 +320,7 @@ class DatasetPool:
         # a forked child must not share its parent's file position, hence the process id
         key = f"{os.getpid()}-{index}"
         if key not in handles:
-            handles[key] = open_dataset(self._paths[index])
+            handles[key] = open_dataset(self._paths[index], inspected=True)
         return handles[key]
 
     def close(self) -> None:

@@ -11,9 +11,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SourceError
 from pipeline.formats.base import Layer, Pull
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+
+_MAX_PIXELS = 10**12
+"""Up to here the survey's windows and cells do not grow with the image."""
+_FAR = 1e100
+"""No coordinate of this world, and its square is still a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,37 @@ class Image:
         whole = Box.whole(self.space.shape)
         if box.ndim != whole.ndim or (box & whole) != box:
             raise ValueError(f"{self.paths[0]}: window {box} is not inside the image of shape {whole.stop}")
+
+
+def require_plausible(image: Image) -> None:
+    """Check the size and the place that a header claims.
+
+    Raises:
+        SourceError: no pixel, more pixels than one run can survey, or a pixel without an extent in the world.
+    """
+    path, space = image.paths[0], image.space
+    if min(space.shape, default=0) < 1 or image.n_channels < 1:
+        raise SourceError(f"{path}: an image of shape {space.shape} has no pixel; the header is damaged")
+    if math.prod(space.shape) > _MAX_PIXELS:
+        raise SourceError(
+            f"{path}: the header says {' x '.join(map(str, space.shape))} pixels, more than {_MAX_PIXELS:.0e}; "
+            "cut it into parts (gdal_translate -srcwin), or make it again if that is wrong"
+        )
+    require_place(path, space)
+
+
+def require_place(path: str, space: Space) -> None:
+    """Check that an affine gives every pixel a place.
+
+    Raises:
+        SourceError: a coordinate is no number or out of this world, or a pixel has no extent.
+    """
+    # the comparison holds for no not-a-number either
+    if not all(abs(v) < _FAR for v in space.affine) or min(space.spacing) <= 0:
+        raise SourceError(
+            f"{path}: the affine {space.affine} is not finite or gives a pixel no extent; repair the georeference "
+            "(NIfTI: sform and qform)"
+        )
 
 
 def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:

@@ -34,7 +34,7 @@ def open_any(
     if not files:
         raise SourceError("no file given; name at least one")
     for path in files:
-        require_file(path)
+        require_file(path, folder=True)
     module = registry.load("formats", kind) if kind else _sniff(files[0])
     source: Source = module.open_source(files, bands=bands, nodata=nodata)
     return source

@@ -5,7 +5,7 @@ GDAL's data model is the reference: https://gdal.org/en/stable/user/raster_data_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,23 +65,26 @@ def read_header(dataset: Any, indexes: tuple[int, ...]) -> RasterHeader:
         transform=dataset.transform if located else None,
         gcps=(points, gcp_crs) if points else None,
         rpcs=dataset.rpcs,
-        bands=tuple(_read_band(dataset, index) for index in indexes),
+        bands=tuple(_read_bands(dataset, indexes)),
         tags=dataset.tags(),
     )
 
 
-def _read_band(dataset: Any, index: int) -> Band:
-    at = index - 1
-    tags = {k: v for k, v in dataset.tags(index).items() if not k.startswith("STATISTICS_")}
-    return Band(
-        description=dataset.descriptions[at],
-        scale=dataset.scales[at],
-        offset=dataset.offsets[at],
-        unit=dataset.units[at] or "",
-        nodata=dataset.nodatavals[at],
-        colorinterp=dataset.colorinterp[at],
-        tags=tags,
-    )
+def _read_bands(dataset: Any, indexes: tuple[int, ...]) -> Iterator[Band]:
+    # each is a list of all bands, so they are asked for once
+    names, scales, offsets = dataset.descriptions, dataset.scales, dataset.offsets
+    units, nodata, colours = dataset.units, dataset.nodatavals, dataset.colorinterp
+    for index in indexes:
+        at = index - 1
+        yield Band(
+            description=names[at],
+            scale=scales[at],
+            offset=offsets[at],
+            unit=units[at] or "",
+            nodata=nodata[at],
+            colorinterp=colours[at],
+            tags={k: v for k, v in dataset.tags(index).items() if not k.startswith("STATISTICS_")},
+        )
 
 
 def merge_headers(headers: list[RasterHeader], names: tuple[str, ...]) -> RasterHeader:

@@ -7,6 +7,7 @@ Layout of the output: https://docs.ogc.org/is/21-026/21-026.html, made by GDAL's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -21,10 +22,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, is_remote, suffix_matches, writing
+from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
-from pipeline.formats._image import Image, pulled, representable, unobserved, windows
+from pipeline.formats._image import Image, pulled, representable, require_plausible, unobserved, windows
 from pipeline.formats._raster_header import (
+    Band,
     RasterHeader,
     apply_header,
     crs_units,
@@ -161,14 +163,15 @@ def open_source(
     files = tuple(str(path) for path in paths)
     if not files:
         raise SourceError("no raster given; name at least one file")
-    datasets = [open_dataset(path) for path in files]
-    try:
-        for path, dataset in zip(files, datasets, strict=True):
-            require_complete(dataset, path)
-        return _describe(files, datasets, bands, nodata)
-    finally:
-        for dataset in datasets:
-            dataset.close()
+    with ExitStack() as stack:
+        datasets = [stack.enter_context(open_dataset(path)) for path in files]
+        remote = any(map(is_remote, files))
+        with untrusted(", ".join(files), "damaged header", "copy the file again"), gdal_env(remote=remote):
+            for path, dataset in zip(files, datasets, strict=True):
+                require_complete(dataset, path)
+            image = _describe(files, datasets, bands, nodata)
+    require_plausible(image)
+    return image
 
 
 def _describe(
@@ -180,7 +183,7 @@ def _describe(
     channels, names = [channels[i] for i in chosen], [names[i] for i in chosen]
     space = _same_space(files, datasets)
     dtype = _dtype(files, datasets, channels)
-    headers = [read_header(datasets[c.file], (c.band,)).bands[0] for c in channels]
+    headers = _band_headers(datasets, channels)
     fixed = tuple(at for at, band in enumerate(headers) if band.colorinterp == ColorInterp.alpha)
     declared = [band.nodata if nodata is None else nodata for band in headers]
     if len(set(map(str, declared))) > 1:
@@ -203,6 +206,19 @@ def _describe(
         channels=tuple(channels),
         pool=DatasetPool(files),
     )
+
+
+def _band_headers(datasets: list[Any], channels: list[_Channel]) -> list[Band]:
+    # one pass a file: what GDAL says of a band is a list of all bands
+    wanted: dict[int, list[int]] = {}
+    for channel in channels:
+        wanted.setdefault(channel.file, []).append(channel.band)
+    read = {
+        (file, band): header
+        for file, bands in wanted.items()
+        for band, header in zip(bands, read_header(datasets[file], tuple(bands)).bands, strict=True)
+    }
+    return [read[c.file, c.band] for c in channels]
 
 
 def _channels(file: int, dataset: Any) -> Iterator[_Channel]:
@@ -290,15 +306,18 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
 def _attributes(datasets: list[Any], channels: list[_Channel]) -> dict[str, Any]:
     """Header facts of the first file, and those of every chosen band."""
     dataset = datasets[0]
-    bands = [(datasets[c.file], c.band - 1) for c in channels]
+    # asked for once a file: each is a list of all bands
+    colours, units, nodata = (
+        {c.file: getattr(datasets[c.file], name) for c in channels} for name in ("colorinterp", "units", "nodatavals")
+    )
     return {
         "driver": dataset.driver,
         "compression": dataset.compression.name if dataset.compression else "none",
         "interleaving": dataset.interleaving.name if dataset.interleaving else "unknown",
         "block_shape": list(dataset.block_shapes[0]),
-        "colorinterp": [d.colorinterp[at].name for d, at in bands],
-        "units": [d.units[at] or "" for d, at in bands],
-        "nodata_declared": [None if (v := d.nodatavals[at]) is None else str(v) for d, at in bands],
+        "colorinterp": [colours[c.file][c.band - 1].name for c in channels],
+        "units": [units[c.file][c.band - 1] or "" for c in channels],
+        "nodata_declared": [None if (v := nodata[c.file][c.band - 1]) is None else str(v) for c in channels],
         "tags": dict(dataset.tags()),
         "gcps": len(dataset.gcps[0]),
         "rpcs": dataset.rpcs is not None,
@@ -334,7 +353,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     header = header_of_layer(own, layer, like)
     mask = like.file_mask if isinstance(like, GeoTiff) and layer.role == "restored" else None
     pixels = _Pixels(pull=pull, mask=mask, options=options)
-    with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env():
+    with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env(writing=True):
         tiled, finished = folder / "tiled.tif", folder / "cog.tif"
         _write_tiled(tiled, layer, header, like.space, pixels)
         _copy_cog(tiled, finished, "NEAREST" if layer.role == "source" else "AVERAGE")

@@ -8,7 +8,10 @@ Spec: https://nifti.nimh.nih.gov/nifti-1/ and https://nifti.nimh.nih.gov/nifti-2
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import threading
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +21,12 @@ from typing import IO, Any, Literal, Self
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, require_file, scratch_folder, writing
-from pipeline.formats._gzip import deflate_file, inflate_file, inflate_range, open_inflated
-from pipeline.formats._image import Image, pulled, unobserved, windows
+from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
+from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
+from pipeline.formats._image import Image, pulled, require_plausible, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -33,11 +35,17 @@ from pipeline.system.files import publish
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)
 _LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
+_LARGEST_OFFSET = 256 * 2**20
+"""Header and extensions, which are held in memory."""
+_quiet = threading.RLock()
+"""Filters of warnings are global to the process."""
 _MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 def sniff(path: str) -> bool:
     """Return True if the first (inflated) bytes are those of a NIfTI header."""
+    if not is_file(path):
+        return False
     try:
         with open_inflated(path) as file:
             return _version(file.read(348)) != 0
@@ -164,7 +172,14 @@ def open_source(
         raise SourceError(f"{len(paths)} NIfTI files given as one image; give one 3-D or 4-D file per source")
     path = str(paths[0])
     require_file(path)
-    header = _read_header(path)
+    with untrusted(path, "damaged NIfTI header", "repair it, or copy the file again"):
+        result = _describe(path, read_header(path), bands, nodata)
+    require_plausible(result)
+    _require_complete(path, result.expected_bytes, packed=result.compressed)
+    return result
+
+
+def _describe(path: str, header: Any, bands: Sequence[int | str] | None, nodata: float | None) -> Nifti:
     _refuse_unsuitable(path, header)
     stored = header.get_data_dtype()
     disk_shape = tuple(int(n) for n in header.get_data_shape())
@@ -173,7 +188,7 @@ def open_source(
     volumes = _select(path, count, bands)
     slope, inter = header.get_slope_inter()
     scale_offset = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
-    result = Nifti(
+    return Nifti(
         kind="nifti",
         paths=(path,),
         space=space,
@@ -190,25 +205,29 @@ def open_source(
         disk_shape=disk_shape,
         volumes=volumes,
     )
-    if not result.compressed:
-        _require_complete(path, result.expected_bytes)
-    return result
 
 
-def _read_header(path: str) -> Any:
-    """Read the header as it is stored; nibabel's own image loading would blank slope and intercept."""
-    try:
-        with open_inflated(path) as file:
-            version = _version(file.read(348))
-            if version == 0:
-                raise HeaderDataError("no single-file NIfTI magic ('n+1' or 'n+2')")
-            file.seek(0)
-            return (nibabel.Nifti1Header if version == 1 else nibabel.Nifti2Header).from_fileobj(file)
-    except (WrapStructError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
-        raise SourceError(
-            f"{path}: not a readable NIfTI file (it starts with {first_bytes(path, 12)!r}): {error}; "
-            "convert it to .nii.gz, or check that the copy is complete"
-        ) from error
+def read_header(path: str) -> Any:
+    """Read the header as it is stored; nibabel's own image loading would blank slope and intercept.
+
+    Raises:
+        SourceError: no single-file NIfTI, or its header is damaged.
+    """
+    problem = f"not a readable NIfTI file (it starts with {first_bytes(path, 12)!r})"
+    remedy = "convert it to .nii.gz, or check that the copy is complete"
+    # nibabel warns of what it then refuses, or of habits of other programs
+    with untrusted(path, problem, remedy), _quiet, warnings.catch_warnings(), open_inflated(path) as file:
+        warnings.simplefilter("ignore")
+        start = file.read(540)
+        version = _version(start)
+        if version == 0:
+            raise HeaderDataError("no single-file NIfTI magic ('n+1' or 'n+2')")
+        kind, size = (nibabel.Nifti1Header, 348) if version == 1 else (nibabel.Nifti2Header, 540)
+        offset = float(kind(start[:size], check=False)["vox_offset"])
+        if not size <= offset <= _LARGEST_OFFSET:
+            raise HeaderDataError(f"vox_offset is {offset:g}, which is no place for voxels")
+        # nibabel gets what lies before the voxels and nothing else, so an extension cannot claim more
+        return kind.from_fileobj(io.BytesIO(start[: int(offset)] + file.read(max(0, int(offset) - len(start)))))
 
 
 def _refuse_unsuitable(path: str, header: Any) -> None:
@@ -228,15 +247,13 @@ def _refuse_unsuitable(path: str, header: Any) -> None:
 
 def _space(path: str, header: Any, disk_shape: tuple[int, ...]) -> Space:
     many = [n for n in disk_shape[3:] if n > 1]
-    if len(many) > 1 or 0 in disk_shape or not disk_shape:
+    if len(many) > 1 or min(disk_shape, default=0) < 1:
         raise SourceError(f"{path}: shape {disk_shape} is neither a volume nor a series of volumes; split it")
     try:
         unit = header.get_xyzt_units()[0]
     except KeyError:
         unit = "unknown"
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)[:3]
-    if not np.isfinite(affine).all():
-        raise SourceError(f"{path}: the affine is not finite ({affine.tolist()}); repair the sform and qform")
     i, j, k = (*disk_shape[:3], 1, 1)[:3]
     return Space(
         kind="volume",
@@ -273,9 +290,9 @@ def _attributes(header: Any) -> dict[str, Any]:
     }
 
 
-def _require_complete(path: str, expected: int) -> None:
+def _require_complete(path: str, expected: int, *, packed: bool = False) -> None:
     found = Path(path).stat().st_size if Path(path).exists() else 0
-    if found < expected:
+    if found * (MOST_INFLATED if packed else 1) < expected:
         raise SourceError(f"{path}: truncated: {found} bytes found, {expected} expected from its header; copy it again")
 
 
@@ -325,7 +342,7 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
     prefix = like.prefix()
     if layer.n_channels == math.prod(like.disk_shape[3:]):
         return prefix
-    header = _read_header(like.data_path)
+    header = read_header(like.data_path)
     header["dim"] = _dim(like, layer.n_channels)
     block: bytes = header.binaryblock
     return block + prefix[len(block) :]
@@ -333,7 +350,7 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
 
 def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float] = (1.0, 0.0)) -> bytes:
     """Return header bytes that keep the grid of `like` (matrices, codes, units) and nothing of its values."""
-    header = _read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
+    header = read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
     header.set_data_dtype(layer.dtype)
     header["dim"] = _dim(like, layer.n_channels)
     header["scl_slope"], header["scl_inter"] = slope_inter

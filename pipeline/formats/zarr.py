@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.errors import SourceError
 from pipeline.formats import _zarr_conventions as conventions
-from pipeline.formats._files import require_file, writing
-from pipeline.formats._image import Image, pulled, representable, unobserved, windows
+from pipeline.formats._files import require_file, untrusted, writing
+from pipeline.formats._image import Image, pulled, representable, require_plausible, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -32,7 +33,7 @@ from pipeline.system.files import publish
 SUFFIXES = (".ome.zarr", ".zarr")
 SPACE_KINDS = ("raster", "volume")
 _CHUNKS = {2: (1024, 1024), 3: (128, 128, 128)}
-_CODEC_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
+_MAX_CHUNK_BYTES = 2**30
 
 
 def sniff(path: str) -> bool:
@@ -63,14 +64,12 @@ class Zarr(Image):
         chosen = self.selected[channels]
         values = np.empty((len(chosen), *box.shape), dtype=self.dtype)
         lone = self.array.ndim == box.ndim
-        try:
+        problem, remedy = f"cannot read window {box.start}-{box.stop}", "a chunk is damaged, copy the store again"
+        with untrusted(self.paths[0], problem, remedy):
             for at, channel in enumerate(chosen):
-                values[at] = self.array[box.slices if lone else (channel, *box.slices)]
-        except _CODEC_ERRORS as error:
-            raise SourceError(
-                f"{self.paths[0]}: cannot read window {box.start}-{box.stop}: {error}; "
-                "a chunk is damaged, copy the store again"
-            ) from error
+                region = box.slices if lone else (slice(channel, channel + 1), *box.slices)
+                _require_files(self.array, region)
+                values[at] = self.array[region].reshape(box.shape)
         return values
 
     def never(self, box: Box) -> NDArray[np.bool_]:
@@ -96,8 +95,18 @@ def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = Non
     if len(paths) != 1:
         raise SourceError(f"{len(paths)} zarr stores given as one image; give one store per source")
     path = str(paths[0])
-    require_file(path)
+    require_file(path, folder=True)
     node = _open_node(path)
+    with untrusted(path, "unreadable zarr metadata", "copy the store again"):
+        image = _describe(path, node, bands, nodata)
+    require_plausible(image)
+    chunk = math.prod(image.array.chunks) * image.dtype.itemsize
+    if chunk > _MAX_CHUNK_BYTES:
+        raise SourceError(f"{path}: one chunk has {chunk} bytes, and is decoded whole; rewrite it in smaller chunks")
+    return image
+
+
+def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: float | None) -> Zarr:
     array, parent, multiscale = _image_array(path, node)
     if array.dtype.kind not in "iuf":
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
@@ -135,10 +144,23 @@ def _open_node(path: str) -> Any:
         raise SourceError(f"{path}: this is zarr v2; convert it to v3 (`zarr migrate v3`)")
     if not sniff(path):
         raise SourceError(f"{path}: no zarr.json in it, so it is no zarr v3 group or array; check the path")
-    try:
+    with untrusted(path, "unreadable zarr metadata", "copy the store again"):
         return zarr.open(path, mode="r", zarr_format=3)
-    except _CODEC_ERRORS as error:
-        raise SourceError(f"{path}: unreadable zarr metadata: {error}; copy the store again") from error
+
+
+def _require_files(array: Any, region: tuple[slice, ...]) -> None:
+    """Check that the chunks of a region are files: reading a pipe would never end.
+
+    Raises:
+        SourceError: names the one that is none.
+    """
+    sizes = array.shards or array.chunks
+    ranges = [range(s.start // n, -(-s.stop // n)) for s, n in zip(region, sizes, strict=True)]
+    folder = Path(array.store.root, array.path)
+    for place in product(*ranges):
+        chunk = folder / array.metadata.encode_chunk_key(place)
+        if chunk.exists():
+            require_file(str(chunk))
 
 
 def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:

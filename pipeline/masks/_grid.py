@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,14 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
+from pipeline.formats._files import is_remote, untrusted
+from pipeline.formats._image import require_place
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+
+_MAX_WINDOW_BYTES = 2**30
+"""A mask on another grid may be much finer than its image."""
 
 
 def selected(codes: NDArray[Any], values: tuple[float, ...] | None) -> NDArray[np.bool_]:
@@ -62,12 +67,19 @@ class RasterCodes:
         """
         if self.aligned:
             return self._window(box), np.ones((1, *box.shape), dtype=bool)
-        rows, cols, inside = self._sample_points(box)
+        with _reading(self.path):
+            rows, cols, inside = self._sample_points(box)
         codes = np.zeros((len(self.bands), *box.shape), dtype=self.dtype)
         if inside.any():
             rows, cols = rows[inside], cols[inside]
             start = (int(rows.min()), int(cols.min()))
-            window = self._window(Box(start, (int(rows.max()) + 1, int(cols.max()) + 1)))
+            needed = Box(start, (int(rows.max()) + 1, int(cols.max()) + 1))
+            if needed.size * len(self.bands) * self.dtype.itemsize > _MAX_WINDOW_BYTES:
+                raise SourceError(
+                    f"{self.path}: {needed.shape} pixels of the mask lie in one window of the image; bring it nearer "
+                    "to the resolution of the image (gdalwarp)"
+                )
+            window = self._window(needed)
             codes[:, inside] = window[:, rows - start[0], cols - start[1]]
         return codes, inside[None]
 
@@ -91,7 +103,7 @@ class RasterCodes:
         from rasterio.windows import Window
 
         (y0, x0), (height, width) = box.start, box.shape
-        with _opened(self.path) as dataset:
+        with _opened(self.path, inspected=True) as dataset:
             codes: NDArray[Any] = dataset.read(list(self.bands), window=Window(x0, y0, width, height))
         return codes
 
@@ -107,14 +119,17 @@ def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) 
         affine = tuple(float(v) for v in dataset.transform)[:6]
         own = Space(kind="raster", shape=dataset.shape, affine=affine, crs=crs, units=source.space.units)
         count, nodata, dtype = dataset.count, dataset.nodata, np.dtype(dataset.dtypes[0])
+    require_place(path, own)
     wanted = bands or tuple(range(1, source.n_channels + 1))
-    if max(wanted) > count:
+    if min(own.shape) < 1 or max(wanted) > count:
         raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
     if source.space.kind != "raster":
         raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
     target = source.space
-    aligned, notice = _relation(path, own, target)
-    if not aligned and not _overlap(own, target):
+    with _reading(path):
+        aligned, notice = _relation(path, own, target)
+        apart = not aligned and not _overlap(own, target)
+    if apart:
         raise SourceError(f"{path}: does not overlap the image\n{_both(own, target)}")
     return RasterCodes(
         path=path,
@@ -182,21 +197,21 @@ def _transform(
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    # Not the formats' own opener: a mask may be a PNG or have a colour table, an image may not.
-    import rasterio
-    from rasterio.errors import RasterioError
+def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
+    """Open a mask file: other than an image it may be a PNG, a JPEG or have a colour table."""
+    from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset, require_complete
 
-    from pipeline.formats._gdal import gdal_env, quiet
-
-    remote = "://" in path
-    if not remote and not Path(path).exists():
+    if not is_remote(path) and not Path(path).exists():
         raise SourceError(f"{path}: mask file not found")
     try:
-        with gdal_env(remote=remote):
-            with quiet():
-                dataset = rasterio.open(path)
-            with dataset:
-                yield dataset
-    except RasterioError as error:
+        dataset = open_dataset(path, MASK_DRIVERS, inspected=inspected)
+    except SourceError as error:
         raise SourceError(f"{path}: mask cannot be read: {error}") from error
+    with _reading(path), gdal_env(remote=is_remote(path)), dataset:
+        if not inspected:
+            require_complete(dataset, path)
+        yield dataset
+
+
+def _reading(path: str) -> AbstractContextManager[None]:
+    return untrusted(path, "mask cannot be read", "it is damaged or lies nowhere; copy or make it again")

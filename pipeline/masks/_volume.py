@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
+from pipeline.formats._files import require_file, untrusted
+from pipeline.formats._gzip import open_inflated
+from pipeline.formats._image import require_place
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -48,10 +53,14 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
     Raises:
         SourceError: missing, no NIfTI file, another grid, or another number of volumes.
     """
-    image = _load(path)
-    shape = image.shape[:3] + (1,) * (3 - len(image.shape[:3]))
-    affine = tuple(float(v) for v in np.asarray(image.affine)[:3].ravel())
+    header = _load(path)
+    with untrusted(path, "damaged mask header", "repair it, or copy the file again"):
+        full = tuple(int(n) for n in header.get_data_shape())
+        affine = tuple(float(v) for v in np.asarray(header.get_best_affine(), dtype=np.float64)[:3].ravel())
+        _stored(header)
+    shape = full[:3] + (1,) * (3 - len(full[:3]))
     own = Space(kind="volume", shape=tuple(reversed(shape)), affine=affine, crs="RAS+", units="mm")
+    require_place(path, own)
     mismatch = source.space.mismatch(own)
     if mismatch:
         raise SourceError(
@@ -59,7 +68,7 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
             "resample the mask to the image with your neuroimaging tool (nearest neighbour)"
         )
-    volumes = int(np.prod(image.shape[3:]))
+    volumes = math.prod(full[3:])
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     facts = Path(path).stat()
@@ -72,50 +81,50 @@ def _bits(path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, i
 
     The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.
     """
-    image = _load(path)
-    shape = tuple(image.shape) + (1,) * (4 - len(image.shape))
-    i, j, k, t = (*shape[:3], int(np.prod(shape[3:])))
+    header = _load(path)
+    i, j, k, *rest = (*(int(n) for n in header.get_data_shape()), 1, 1, 1)
+    t = math.prod(rest)
     packed = np.zeros((t, k, j, -(-i // 8)), dtype=np.uint8)
-    for index, plane in enumerate(_planes(image, path, i * j, k * t)):
+    for index, plane in enumerate(_planes(header, path, i * j, k * t)):
         hole = selected(plane, values).reshape(j, i)
         packed[index // k, index % k] = np.packbits(hole, axis=-1)
     packed.setflags(write=False)
     return packed, i
 
 
-def _planes(image: Any, path: str, size: int, count: int) -> Any:
+def _planes(header: Any, path: str, size: int, count: int) -> Iterator[NDArray[Any]]:
     """Yield the stored planes one by one with the file's slope applied, reading straight through."""
-    from nibabel.openers import ImageOpener
+    dtype, slope, inter = _stored(header)
+    with untrusted(path, "mask cannot be read", "copy the file again"), open_inflated(path) as file:
+        file.seek(int(header.get_data_offset()))
+        for index in range(count):
+            data = file.read(size * dtype.itemsize)
+            if len(data) < size * dtype.itemsize:
+                raise SourceError(f"{path}: mask ends in plane {index} of {count}; the file is truncated")
+            plane = np.frombuffer(data, dtype=dtype)
+            yield plane if (slope, inter) == (1.0, 0.0) else plane * slope + inter
 
-    proxy = image.dataobj
-    dtype = proxy.dtype
-    slope, inter = float(proxy.slope), float(proxy.inter)
-    try:
-        with ImageOpener(image.file_map["image"].filename) as file:
-            file.seek(proxy.offset)
-            for index in range(count):
-                data = file.read(size * dtype.itemsize)
-                if len(data) < size * dtype.itemsize:
-                    raise SourceError(f"{path}: mask ends in plane {index} of {count}; the file is truncated")
-                plane = np.frombuffer(data, dtype=dtype)
-                yield plane if (slope, inter) == (1.0, 0.0) else plane * slope + inter
-    except (OSError, EOFError) as error:
-        if isinstance(error, SourceError):
-            raise
-        raise SourceError(f"{path}: mask cannot be read: {error}") from error
+
+def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
+    """Return `(dtype, slope, intercept)` of the voxels; without a slope they are as they are stored.
+
+    Raises:
+        ValueError: the voxels are no numbers.
+    """
+    slope, inter = header.get_slope_inter()
+    dtype = np.dtype(header.get_data_dtype())
+    if dtype.kind not in "iufc":
+        raise ValueError(f"voxels of type {header.get_value_label('datatype')} are no numbers")
+    return dtype, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
 
 
 def _load(path: str) -> Any:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
+    from pipeline.formats.nifti import read_header
 
     if not Path(path).exists():
         raise SourceError(f"{path}: mask file not found")
+    require_file(path)
     try:
-        return nibabel.Nifti1Image.from_filename(path)
-    except ImageFileError:
-        pass
-    try:
-        return nibabel.Nifti2Image.from_filename(path)
-    except (ImageFileError, OSError, EOFError) as error:
+        return read_header(path)
+    except SourceError as error:
         raise SourceError(f"{path}: mask for a volume must be NIfTI (.nii, .nii.gz): {error}") from error
