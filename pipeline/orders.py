@@ -14,14 +14,14 @@ from pipeline.config.catalog import SourceSpec, verify_sha256
 from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
-from pipeline.formats import open_any
+from pipeline.formats import files_of, open_any
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
-from pipeline.system.facts import input_facts
+from pipeline.system.facts import content_of, input_facts
 
 _BATCH = {"cpu": 1, "cuda": 8}
 """Patches prepared together when the config says `auto`; on a CPU more of them only cost memory."""
@@ -97,11 +97,13 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     source = _opened(spec)
     check_fits(config, source)
     job = _job(config, spec, source, work)
-    inputs = input_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
+    inputs = input_facts(
+        [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths], files_of
+    )
     masks = _mask_facts(spec)
     weights = job.model.weights_file(source)
     contents = {
-        "inputs": [fact["sha256"] for fact in inputs],
+        "inputs": [content_of(fact) for fact in inputs],
         "masks": masks,
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
@@ -201,7 +203,7 @@ def _mask_facts(spec: SourceSpec) -> list[dict[str, Any]]:
             facts.append(
                 {
                     "entry": entry.model_dump(mode="json"),
-                    "files": input_facts([one.resolve(path)]) if path else [],
+                    "files": input_facts([one.resolve(path)], files_of) if path else [],
                 }
             )
     return facts

@@ -6,13 +6,15 @@ import hashlib
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
 
+_ANSWER_S = 10.0
 _PACKAGES = (
     "torch",
     "monai",
@@ -38,13 +40,63 @@ def file_facts(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def input_facts(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """Return one entry per input file: path, bytes, SHA-256; remote inputs have their URL only."""
+def input_facts(paths: Iterable[str], belonging: Callable[[str], Iterable[str]] | None = None) -> list[dict[str, Any]]:
+    """Return one entry per input file.
+
+    Args:
+        paths: files, folders or URLs, as given.
+        belonging: names the files that belong to an input without being named, such as masks beside it.
+
+    Returns:
+        `path`, `bytes` and `sha256` of each; if there are any, `files` with the same of what belongs to it. An
+        address has no `sha256` but what its server says of its content: `bytes` (or None), `etag`, `last_modified`.
+    """
     facts = []
     for text in paths:
-        path = Path(text)
-        facts.append({"path": text, **(file_facts(path) if path.exists() else {"bytes": None, "sha256": None})})
+        entry = _one_input(text)
+        files = [_one_input(name) for name in (belonging(text) if belonging else ())]
+        facts.append({**entry, "files": files} if files else entry)
     return facts
+
+
+def content_of(fact: Mapping[str, Any]) -> Any:
+    """Return what of an entry of `input_facts` changes when the content does, for hashing: its SHA-256 if it has one.
+
+    An address and an input with files that belong to it have more than one word for it.
+    """
+    files = [[file["path"], content_of(file)] for file in fact.get("files", ())]
+    said = [fact["bytes"], fact.get("etag"), fact.get("last_modified")]
+    own = said if fact["sha256"] is None and any(v is not None for v in said) else fact["sha256"]
+    return [own, *files] if files else own
+
+
+def _one_input(text: str) -> dict[str, Any]:
+    path = Path(text)
+    if path.exists():
+        return {"path": text, **file_facts(path)}
+    return {"path": text, "bytes": None, "sha256": None, **_remote_facts(text)}
+
+
+def _remote_facts(address: str) -> dict[str, Any]:
+    """Return what a web server says of a file without sending it; nothing if it does not answer."""
+    from urllib.request import Request, urlopen
+
+    address = address.removeprefix("/vsicurl/")
+    if not address.startswith(("http://", "https://")):
+        return {}
+    # a signed address is good for reading only: the server then says the same beside the first byte
+    for ask in ({"method": "HEAD"}, {"headers": {"Range": "bytes=0-0"}}):
+        # what servers do is no reason to stop: without an answer the address alone is recorded
+        with suppress(Exception), urlopen(Request(address, **ask), timeout=_ANSWER_S) as answer:
+            return _answered(answer.headers)
+    return {}
+
+
+def _answered(headers: Mapping[str, str]) -> dict[str, Any]:
+    size = (headers.get("Content-Range") or headers.get("Content-Length") or "").rpartition("/")[2]
+    said = {"bytes": int(size) if size.isdecimal() else None}
+    tags = {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
+    return {**said, **{name: value for name, value in tags.items() if value}}
 
 
 def output_facts(role: str, path: Path, folder: Path) -> dict[str, Any]:
