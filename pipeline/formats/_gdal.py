@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
+from pipeline.formats._jp2 import require_sound_boxes
 from pipeline.geometry.box import Box
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT")
@@ -90,6 +92,17 @@ class _Undecodable:
     def __call__(self, args: Any) -> None:
         if not isinstance(args.exc_value, UnicodeDecodeError):
             self._before(args)
+
+
+class _Unraised:
+    """A hook for the same exceptions, which are printed before they are given to the other; they come from nowhere."""
+
+    def __init__(self) -> None:
+        self._before = sys.excepthook
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if trace is not None or not isinstance(error, UnicodeDecodeError):
+            self._before(kind, error, trace)
 
 
 def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspected: bool = False) -> Any:
@@ -187,7 +200,10 @@ def _open_alone(path: str, drivers: tuple[str, ...]) -> Any:
     else:
         require_file(path)
         _require_plain_sidecars(path)
-        dataset = _open_with(path, _driver(path, drivers))
+        driver = _driver(path, drivers)
+        if driver == "JP2OpenJPEG":
+            require_sound_boxes(path)
+        dataset = _open_with(path, driver)
     with untrusted(path, "damaged metadata", "copy the file again"):
         overviews = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
     if overviews and (not overviews.startswith(_BESIDE) or "/" in overviews):
@@ -210,6 +226,7 @@ def _open_remote(path: str, drivers: tuple[str, ...]) -> Any:
 def _open_with(path: str, driver: str) -> Any:
     if not isinstance(sys.unraisablehook, _Undecodable):
         sys.unraisablehook = _Undecodable()
+        sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
     with (

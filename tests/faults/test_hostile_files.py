@@ -11,9 +11,11 @@ import os
 import random
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -351,3 +353,30 @@ def test_zarr_metadata_that_make_no_sense(changes: dict[str, Any], tmp_path: Pat
     (path / "zarr.json").write_text(json.dumps(facts | changes))
     with pytest.raises(SourceError, match=r"in\.zarr"):
         open_any(str(path))
+
+
+# --- JPEG 2000 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "length"), [(48, 0), (48, 7), (40, 7)])
+def test_a_box_that_leads_nowhere_is_refused(at: int, length: int, tmp_path: Path) -> None:
+    """GDAL would go round in circles: inside the header no box is without length, and none shorter than its head."""
+    values = random_values((1, 40, 50), "uint8")
+    raw = bytearray(write_tiff(tmp_path / "in.jp2", values, driver="JP2OpenJPEG").read_bytes())
+    start = raw.index(b"jp2h") - 4
+    struct.pack_into(">I", raw, start + at - 40, length)
+    (tmp_path / "in.jp2").write_bytes(bytes(raw))
+    for attempt in (partial(open_any, str(tmp_path / "in.jp2")), partial(as_mask, tmp_path / "in.jp2")):
+        with pytest.raises(SourceError, match=r"in\.jp2: box"):
+            attempt()
+
+
+def test_bytes_that_are_no_text_are_not_printed_as_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Rasterio cannot log what GDAL says of a damaged file if it is no UTF-8; other failures are still told."""
+    open_any(str(write_tiff(tmp_path / "in.tif", random_values((1, 9, 9), "uint8"))))
+    silent = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    sys.excepthook(type(silent), silent, None)
+    sys.unraisablehook(SimpleNamespace(exc_value=silent, exc_type=type(silent), exc_traceback=None, object=None))
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ValueError, ValueError("told"), None)
+    assert "told" in capsys.readouterr().err
