@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -10,12 +11,14 @@ try:
     from types import FrameType
     from typing import NoReturn
 
-    from pipeline.errors import Interrupted, PipelineError
+    from pipeline.errors import Interrupted, PipelineError, PlanRefused
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
+"""What errors say, beside `MemoryError`, when a process may not take more memory."""
 
 
 def main() -> None:
@@ -30,6 +33,14 @@ def main() -> None:
 
         sys.stderr.write(redacted(f"inpaint-pipeline: {error}\n"))
         sys.exit(error.exit_code)
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        sys.stderr.write(
+            f"inpaint-pipeline: out of memory ({error or 'refused'}); allow the program more (ulimit -v, the memory of "
+            "the job), or lower compute.memory_per_worker, compute.workers or patch.size\n"
+        )
+        sys.exit(PlanRefused.exit_code)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

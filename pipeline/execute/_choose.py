@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import os
 
+from pipeline.errors import PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 
 _CLUSTER_START_SECONDS = 15.0
+
+_MOST_PER_CORE = 8
+"""Workers above which starting them alone takes a core half a minute; more than one rarely pays."""
 
 _PATCH_SECONDS = {2: 0.6, 3: 2.0}
 """Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
 
 
 def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
-    """Return executor and number of workers; `auto` starts a cluster only where it pays for its start."""
+    """Return executor and number of workers; `auto` starts a cluster only where it pays for its start.
+
+    Raises:
+        PlanRefused: more workers are asked for than this machine can start in a reasonable time.
+    """
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
-    workers = order.workers if isinstance(order.workers, int) else min(cores, fitting, n_todo)
+    workers = min(order.workers if isinstance(order.workers, int) else min(cores, fitting), n_todo)
+    if workers > _MOST_PER_CORE * cores:
+        raise PlanRefused(
+            f"compute.workers: {order.workers} are more than this machine can start; ask for at most as many as it has "
+            f"cores ({cores}), or say auto"
+        )
     if order.executor != "auto":
         return order.executor, workers
     seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))

@@ -1,29 +1,32 @@
 """Blocks in worker processes of this machine: a dask `LocalCluster` with a bounded window of large tasks.
 
 The scheduler never sees more than a few tasks a worker, however many blocks there are; a worker opens files and loads
-the model once (plugin), runs single-threaded arithmetic, and is restarted by its nanny if it dies.
+the model once (plugin), runs single-threaded arithmetic, and is restarted by its nanny if it dies. See `_cluster` for
+how the processes are started and who may talk to them.
 """
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster, WorkerPlugin, wait
+from distributed import Client, WorkerPlugin, wait
 from distributed.client import Future
+from distributed.comm import CommClosedError
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone
+from pipeline.execute._cluster import cluster
 from pipeline.execute.base import Failures, Work, attempt
 from pipeline.image.workspace import open_workspace
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
-_LONELY_SECONDS = 60.0
+_LONELY_SECONDS = 50.0
 """Nannies restart a dead worker within seconds; without any worker for this long, none will come back."""
 
 
@@ -34,9 +37,9 @@ class _Warm(WorkerPlugin):  # type: ignore[misc]
         self.workdir, self.digest = workdir, digest
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
-        if threading.current_thread() is threading.main_thread():
-            # Ctrl-C reaches the whole process group; blocks in flight are to be finished
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # what fails comes back as a future; what libraries say when a process is ended is not for our user
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
         open_workspace(self.workdir, self.digest)
 
 
@@ -44,37 +47,40 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
     """Run the blocks on `work.workers` processes; see `execute.base`.
 
     Raises:
-        ClusterGone: every worker was lost; the journal is intact and a rerun continues.
+        ClusterGone: the workers could not be started, or every one was lost; the journal is intact and a rerun
+            continues.
+        PlanRefused: this machine does not let the program have worker processes.
     """
+    with cluster(work.workers, int(work.memory_bytes * 1.25)) as client:
+        try:
+            return _run(client, work, on_done, should_stop)
+        except (CommClosedError, TimeoutError) as error:
+            raise ClusterGone(f"{work.workdir}: the dask scheduler does not answer; run again to continue") from error
+
+
+def _run(
+    client: Client, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]
+) -> Failures:
     failures: Failures = {}
-    with (
-        LocalCluster(
-            n_workers=work.workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=int(work.memory_bytes * 1.25),
-            # a free port: another run on this machine may have the usual one
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-            # workers that miss a heartbeat while the cluster closes print tracebacks; real failures come as futures
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    if should_stop():
+        return failures
+    with suppress(CommClosedError):
+        # raised where a worker is lost meanwhile; the one that takes its place gets the plugin when it comes
         client.register_plugin(_Warm(work.workdir, work.digest))
-        queue = iter(work.blocks)
-        pending: dict[Future, int] = {}
-        lonely_since: float | None = None
-        while True:
-            if not should_stop():
-                _refill(client, work, queue, pending)
-            if not pending:
-                break
-            _collect(pending, on_done, failures)
-            lonely_since = None if _has_workers(client) else lonely_since or time.monotonic()
-            if lonely_since is not None and (should_stop() or time.monotonic() - lonely_since > _LONELY_SECONDS):
-                raise ClusterGone(f"{work.workdir}: all dask workers are gone; run again to continue")
-    return failures
+    queue = iter(work.blocks)
+    pending: dict[Future, int] = {}
+    lonely_since: float | None = None
+    while True:
+        if not should_stop():
+            _refill(client, work, queue, pending)
+        if not pending:
+            return failures
+        _collect(pending, on_done, failures)
+        lonely_since = None if _has_workers(client) else lonely_since or time.monotonic()
+        if lonely_since is not None and should_stop():
+            return failures
+        if lonely_since is not None and time.monotonic() - lonely_since > _LONELY_SECONDS:
+            raise ClusterGone(f"{work.workdir}: all dask workers are gone; run again to continue")
 
 
 def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Future, int]) -> None:

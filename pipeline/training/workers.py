@@ -42,7 +42,7 @@ class _Process(ForkProcess):
 
 
 class _Context(ForkContext):
-    Process = _Process  # type: ignore[assignment]
+    Process = _Process
 
 
 def mapped(

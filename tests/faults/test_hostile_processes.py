@@ -1,18 +1,40 @@
-"""Processes that are killed, stopped or attacked: an error with its exit code, never a hang, a traceback or a way in."""
+"""Processes that are killed, stopped or attacked: an error with its exit code; no hang, no traceback, no way in."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from distributed import Client, Security
 
-from pipeline.errors import ClusterGone, Interrupted
-from pipeline.system.signals import NEVER, Stop
+from pipeline.errors import ClusterGone, Interrupted, PlanRefused
+from pipeline.execute._choose import choose_executor
+from pipeline.execute._cluster import cluster
+from pipeline.survey.survey import outline, survey
+from pipeline.system.signals import NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
+from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
+
+SHAPE = (64, 72)
+
+
+def _config(folder: Path, **compute: object) -> Path:
+    image = write_image(folder / "image.tif", smooth((2, *SHAPE)))
+    mask = write_image(folder / "mask.tif", blobs(SHAPE, n=55, radius=2)[None])
+    return run_config(folder, image, mask, compute={"block": 8, **compute})
 
 
 def _number(task: int) -> int:
@@ -31,7 +53,7 @@ def _tasks_with_a_death() -> Iterator[int]:
 @pytest.mark.timeout(30)
 def test_a_pool_that_loses_a_waiting_process_ends():
     """SIGKILL while it waits for work: the others, which ignore SIGTERM, are ended, and none is waited for forever."""
-    with pytest.raises(ClusterGone, match="died.*fewer loaders"):
+    with pytest.raises(ClusterGone, match=r"died.*fewer loaders"):
         list(mapped(_number, _tasks_with_a_death(), 2, NEVER))
     assert not multiprocessing.active_children()
 
@@ -57,3 +79,218 @@ def test_a_pool_that_is_interrupted_while_it_closes_ends(capfd):
     for child in multiprocessing.active_children():
         child.join()
     assert "press Ctrl-C again" in capfd.readouterr().err
+
+
+def test_the_second_signal_does_what_it_did_before():
+    """Stopping in good order hands the second one on; SIGTERM, which Python has no handler for, interrupts, too."""
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), number)
+            assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_only_work_that_may_stop_is_stopped():
+    """Outside of a stage that may stop, and in other threads, the question is never asked."""
+    stop_if_asked()
+    with stoppable(lambda: True):
+        with pytest.raises(Interrupted):
+            stop_if_asked()
+        elsewhere: list[object] = []
+        thread = threading.Thread(target=lambda: elsewhere.append(stop_if_asked()))
+        thread.start()
+        thread.join()
+        assert elsewhere == [None]
+    stop_if_asked()
+
+
+def test_the_survey_can_be_stopped_all_along(tmp_path):
+    """It asks in every stage, self-test and coarse fill included, and ends wherever it is told to."""
+    job = order_of(_config(tmp_path)).job
+    places: list[str] = []
+
+    def never() -> bool:
+        frame = sys._getframe(2)
+        places.append(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
+        return False
+
+    with stoppable(never):
+        survey(job)
+    wanted = {
+        "scan.scan_states", "scan._sample", "scene.window", "site.fill", "errorbars.tested_on", "rim.check_rim",
+        "solve.solve_planar", "coarse.coarse_values", "survey._blocks", "survey._patches_touching_holes",
+    }  # fmt: skip
+    assert wanted <= set(places)
+    for stage in wanted:
+        left = iter(range(places.index(stage)))
+        with stoppable(lambda left=left: next(left, None) is None), pytest.raises(Interrupted, match="run again"):
+            survey(job)
+
+
+def test_ctrl_c_in_the_survey_ends_the_run_at_once(tmp_path, monkeypatch, capfd):
+    """It says that it was heard, ends with 130 without finishing the survey, and the next run goes on."""
+    config = _config(tmp_path)
+
+    def interrupts(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop_if_asked()
+        raise AssertionError("went on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.survey.survey.self_test", interrupts)
+        outcome = command("run", config)
+    assert (outcome.code, "run again" in outcome.err or "again to continue" in outcome.err) == (130, True)
+    assert "stopping: what is in flight is finished" in capfd.readouterr().err
+    assert command("run", config, "--quiet").code == 0
+
+
+_AS_A_PROGRAM = """
+import os, sys
+class Signals:
+    def find_spec(self, name, path=None, target=None):
+        if name == {at!r}:
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Signals())
+sys.argv = ["inpaint-pipeline", "run", {config!r}]
+from pipeline.__main__ import program
+program()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", ["pipeline.cli", "typer", "pipeline.run", "numpy"])
+def test_a_signal_while_libraries_are_imported_is_no_traceback(tmp_path, at, number):
+    """Before any command has taken the signals over: 130 and one line."""
+    script = _AS_A_PROGRAM.format(at=at, number=int(number), config=str(tmp_path / "run.yaml"))
+    (tmp_path / "run.yaml").write_text("{}")
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "inpaint-pipeline: interrupted; run again to continue\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_more_signals_end_a_run_at_once(tmp_path, nursery, executor):
+    """The second Ctrl-C is 130 within a moment, the third does nothing worse, and no process is left."""
+    config = _config(tmp_path, executor=executor, workers=2)
+    process = nursery.start("run", config, errors=tmp_path / "err")
+    leader = psutil.Process(process.pid)
+    started = (
+        (lambda: len(leader.children()) > 2) if executor == "local" else lambda: "blocks to restore" in process.err
+    )
+    assert process.wait_for(started), process.err
+    children = leader.children()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait_for(lambda: "press Ctrl-C again" in process.err), process.err
+    os.killpg(process.pid, signal.SIGINT)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.end() == 130
+    assert "Traceback" not in process.err
+    assert not psutil.wait_procs(children, timeout=30)[1]
+
+
+def _refused(address: str, security: Security | None) -> bool:
+    try:
+        with Client(address, security=security, timeout="5s"):
+            return False
+    except (OSError, TypeError):
+        return True
+
+
+def _facts(dask_worker: Any = None) -> tuple[int, int, str]:
+    return os.getppid(), dask_worker.http_server.port, dask_worker.local_directory
+
+
+def test_nobody_else_can_use_a_local_cluster():
+    """Neither without credentials nor with others of the same kind; it has no pages, and its folder is closed."""
+    with cluster(1, 2**30) as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        assert _refused(address.replace("tls://", "tcp://"), None)
+        assert _refused(address, Security.temporary())
+        ((parent, port, folder),) = client.run(_facts).values()
+        assert parent == os.getpid()
+        for number in (port, client.cluster.scheduler.http_server.port):
+            for page in ("", "status", "health", "metrics", "info/main/workers.html"):
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(f"http://127.0.0.1:{number}/{page}")
+        private = next(p for p in Path(folder).parents if p.name.startswith("inpaint-workers-"))
+        assert private.stat().st_mode & 0o777 == 0o700
+    assert not private.exists()
+
+
+def _kill_the_first_worker(known: set[psutil.Process]) -> None:
+    while True:
+        for child in set(psutil.Process().children()) - known:
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+                return
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(capfd):
+    """An error that says try again."""
+    known = set(psutil.Process().children())
+    threading.Thread(target=_kill_the_first_worker, args=(known,), daemon=True).start()
+    with pytest.raises(ClusterGone, match=r"1 worker processes could not be started .*run again"), cluster(1, 2**30):
+        pass
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "code", "words"),
+    [
+        ("LocalCluster", OSError(24, "Too many open files"), 75, "Too many open files"),
+        ("LocalCluster", RuntimeError("can't start new thread"), 75, "can't start new thread"),
+        ("LocalCluster", MemoryError(), 75, "MemoryError"),
+        ("tempfile.TemporaryDirectory", OSError(28, "No space left on device"), 75, "No space left.*TMPDIR"),
+        ("multiprocessing.get_context", OSError(30, "Read-only file system"), 3, "/dev/shm.*Read-only"),
+        ("Security.temporary", ImportError("No module named 'cryptography'"), 3, "cryptography.*serial"),
+    ],
+)
+def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch, name, error, code, words):
+    """Whatever the machine refuses: the code for now or for good, the reason and a way out."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"pipeline.execute._cluster.{name}", fails)
+    outcome = command("run", _config(tmp_path, executor="local", workers=1), "--quiet")
+    assert (outcome.code, "Traceback" in outcome.err) == (code, False), outcome.err
+    assert re.search(words, outcome.err)
+
+
+def test_more_workers_than_a_machine_can_start_are_refused(tmp_path):
+    """Never more than there are blocks; and not hundreds on a few cores."""
+    order = order_of(_config(tmp_path, executor="local", workers=100_000))
+    plan = outline(order.job).plan
+    assert choose_executor(order, plan, 3) == ("local", 3)
+    with pytest.raises(PlanRefused, match=r"compute\.workers: 100000 .*cores"):
+        choose_executor(order, plan, 100_000)
+    assert choose_executor(replace(order, workers=2), plan, 100_000) == ("local", 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "x: Cannot allocate memory"),
+    ],
+)
+def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error):
+    """Wherever it fails to get any (`ulimit -v`): exit code 3 and what to do."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.run.load_config", fails)
+    outcome = command("run", tmp_path / "run.yaml")
+    assert (outcome.code, "out of memory" in outcome.err) == (3, True), outcome.err

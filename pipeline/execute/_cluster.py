@@ -1,0 +1,157 @@
+"""A dask cluster on this machine that nobody else can use: its processes, how they start, and who may talk to them.
+
+Any user of a machine can connect to a port of its loopback interface, and whoever may give tasks to a scheduler runs
+code as its owner. So every connection is TLS with a key made for this run, which lies in the memory of its processes
+and nowhere else; no status pages are served; what workers put aside lies in a folder that only the owner can enter.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Security
+
+from pipeline.errors import ClusterGone, PlanRefused
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 30
+"""A worker that is not there by then never comes; to give up may take nearly as long again."""
+
+_NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+_LOGGERS = ("distributed", "tornado.application", "asyncio")
+
+
+@contextmanager
+def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
+    """Give a client of a cluster of `workers` processes with one thread and a bound of `memory_bytes` each.
+
+    Raises:
+        ClusterGone: a worker could not be started.
+        PlanRefused: this machine does not let the program have worker processes.
+    """
+    _check_locks()
+    credentials = _credentials()
+    with _quiet(), dask.config.set(_NO_PAGES), _private_folder() as folder:
+        try:
+            started = _in_thread_without_signals(workers, memory_bytes, folder, credentials)
+            client = Client(started)
+        except Exception as error:
+            raise ClusterGone(
+                f"{workers} worker processes could not be started ({_reason(error)}); free memory and disk, set fewer "
+                "compute.workers, or compute.executor: serial, and run again to continue"
+            ) from error
+        try:
+            yield client
+        finally:
+            # what is done stands in the journal: processes that do not end in time are killed, and nobody need know
+            with suppress(Exception):
+                client.close()
+            with suppress(Exception):
+                started.close()
+
+
+def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, credentials: Security) -> LocalCluster:
+    """Start a cluster whose processes never hear of Ctrl-C and SIGTERM, which reach the whole process group.
+
+    Processes and threads inherit what is blocked in the thread that starts them, so they are deaf from their first
+    instruction on, and blocks in flight are finished.
+    """
+    options: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": memory_bytes,
+        "host": _HOST,
+        "security": credentials,
+        "dashboard_address": None,
+        # a free port: another run on this machine may have the usual one
+        "scheduler_kwargs": {"dashboard_address": f"{_HOST}:0"},
+        "local_directory": folder,
+        "death_timeout": _START_SECONDS,
+        # workers that miss a heartbeat while the cluster closes print tracebacks; real failures come as futures
+        "silence_logs": logging.CRITICAL,
+    }
+    blocked = (signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=blocked) as thread:
+        return thread.submit(LocalCluster, **options).result()
+
+
+def _credentials() -> Security:
+    """Make a key and a certificate that only the processes of this run will know.
+
+    Raises:
+        PlanRefused: the library that makes them cannot be imported.
+    """
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise PlanRefused(
+            f"worker processes need the package cryptography to keep others out ({_reason(error)}); install it, or set "
+            "compute.executor: serial"
+        ) from error
+
+
+def _check_locks() -> None:
+    """Refuse to start where processes cannot share a lock.
+
+    Raises:
+        PlanRefused: shared memory is read-only, full or forbidden.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    # Python's own process that clears locks away after a crash need not tell our user about it
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    resource_tracker.ensure_running()
+    os.environ.pop("PYTHONWARNINGS")
+    if before is not None:
+        os.environ["PYTHONWARNINGS"] = before
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        raise PlanRefused(
+            f"/dev/shm: worker processes cannot share anything here ({error.strerror or error}); make it writable, or "
+            "set compute.executor: serial"
+        ) from error
+
+
+@contextmanager
+def _private_folder() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="inpaint-workers-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ClusterGone(
+            f"no folder for temporary files ({error.strerror or error}); free some space or set TMPDIR to another "
+            "folder, and run again to continue"
+        ) from error
+    with folder as name:
+        yield name
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to themselves what libraries say of a cluster that fails: it is said once, as an error of ours."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first cause of an error in one line."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (str(error).splitlines() or [type(error).__name__])[0]
