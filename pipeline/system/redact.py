@@ -9,9 +9,10 @@ from typing import Any
 HIDDEN = "***"
 """Stands where something was left out."""
 
-_USER = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
-_QUERY = re.compile(r"((?:\w://|/vsi)[^\s?'\"<>]*\?)[^\s'\"<>]*?(?=[:;,.)\]}]*(?:[\s'\"<>]|$))")
-"""A query ends before the punctuation of the sentence that it stands in. GDAL has virtual paths with a query, too."""
+_USER = re.compile(r"(?<=://)[^\s/?#]*@")
+_QUERY = re.compile(r"((?:\w://|/vsi)[^\s?]*\?)\S*?(?=[:;,.)\]}'\"<>]*(?:\s|$))")
+"""A query ends at the next space, before the punctuation of the sentence that it stands in: rather too much goes than
+too little. GDAL has virtual paths with a query, too."""
 
 
 def redacted(text: str) -> str:

@@ -132,6 +132,7 @@ def test_no_credentials_in_errors(served, tmp_path, name):
         ("s3://key:se/cret@bucket/a", "s3://key:se/cret@bucket/a"),
         ("https://u:p@ss@h/a", "https://***@h/a"),
         ("(https://h/a?x=1), https://h/b?y=2.", "(https://h/a?***), https://h/b?***."),
+        ("{'a': \"https://h/a?x='S\"}", "{'a': \"https://h/a?***\"}"),
         ("/vsicurl?header=S&url=x", "/vsicurl?***"),
         ("why? because/so: a@b", "why? because/so: a@b"),
         ("/data/what?/me@home.tif", "/data/what?/me@home.tif"),
