@@ -87,7 +87,8 @@ class Running:
         return self.code
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import all that a command may need, without starting a thread: what is forked afterwards starts at once."""
     # the first optimiser of a process imports the compiler
     import torch._dynamo  # noqa: F401
 
@@ -104,7 +105,7 @@ def _import_everything() -> None:
 
 def _serve() -> None:
     """Answer `{"arguments", "errors"}` with the number of a new process, `{"pid"}` with its exit code or null."""
-    _import_everything()
+    import_everything()
     for line in sys.stdin:
         question = json.loads(line)
         if "arguments" in question:

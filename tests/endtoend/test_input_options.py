@@ -41,7 +41,7 @@ def test_nodata_of_a_volume(tmp_path):
     hole[0, 2:8, 5:9, 5:9] = 1
     image = write_image(tmp_path / "image.nii.gz", values)
     mask = write_image(tmp_path / "mask.nii.gz", hole)
-    config = run_config(tmp_path, image, mask, input={"nodata": 0}, **FILL)
+    config = run_config(tmp_path, image, mask, input={"nodata": 0, "fill_nodata": "never"}, **FILL)
     assert (outcome := command("run", config)).code == 0, outcome.err
     assert (pixels(layer(tmp_path / "out" / "image", "source"))[0, 2, 5:9, 5:9] == 255).all()
     assert command("verify", tmp_path / "out").code == 0

@@ -168,13 +168,14 @@ def test_an_empty_mask_is_no_error(scene):
 
 
 def test_a_mask_over_nodata_only(tmp_path):
-    """Exit 0: what the mask marks has no value; the notice says so and what fills it."""
+    """Exit 0 with `never`: what the mask marks has no value; the notice says so and what fills it."""
     values = smooth((1, *SHAPE))
     values[0, 8:14, 8:14] = 0
     hole = np.zeros((1, *SHAPE), "uint8")
     hole[0, 9:13, 9:13] = 1
     image = write_image(tmp_path / "image.tif", values, nodata=0)
-    config = _constant(tmp_path, image, write_image(tmp_path / "mask.tif", hole))
+    mask = write_image(tmp_path / "mask.tif", hole)
+    config = _constant(tmp_path, image, mask, input={"fill_nodata": "never"})
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
     assert "no pixel that has a value" in outcome.err
@@ -406,12 +407,12 @@ def test_nodata_equal_to_a_likely_estimate(scene):
 
 
 def test_nodata_equal_to_real_values(scene):
-    """Pixels that carry the nodata value are never touched, even under a mask."""
+    """With `never`, pixels that carry the nodata value are not touched, even under a mask."""
     folder, _, mask = scene
     values = smooth((1, *SHAPE))
     values[:, ::3] = 0
     image = write_image(folder / "image.tif", values, nodata=0)
-    outcome = command("run", _constant(folder, image, mask))
+    outcome = command("run", _constant(folder, image, mask, input={"fill_nodata": "never"}))
     assert outcome.code == 0, outcome.err
     restored = pixels(layer(folder / "out" / "image", "restored"))
     assert (restored[:, ::3] == 0).all()
