@@ -29,23 +29,26 @@ def test_a_buffer_wider_than_a_thin_volume(tmp_path):
     assert np.array_equal(codes == 1, z**2 + y**2 + x**2 <= 16)
 
 
-@pytest.mark.parametrize("buffer", ["1e300 px", "999999 px", "1e300 m"])
-def test_a_buffer_beyond_any_image_covers_a_small_one(tmp_path, buffer):
-    """Exit 3: nothing observed is left, and the message names the buffer as what to check."""
+@pytest.mark.parametrize(
+    ("buffer", "code", "word"),
+    [("99999 px", 3, "`buffer`"), ("999999 px", 2, "999999 px"), ("1e300 px", 2, "1e300"), ("1e300 m", 2, "1e+300 m")],
+)
+def test_a_buffer_beyond_any_image(tmp_path, buffer, code, word):
+    """It covers a small image, so nothing observed is left; beyond all images it is refused as it stands."""
     hole = np.zeros((1, 20, 24), np.uint8)
     hole[0, 3, 3] = 1
     image = write_image(tmp_path / "image.tif", smooth((1, 20, 24)), crs="EPSG:32633")
     mask = write_image(tmp_path / "mask.tif", hole)
     config = run_config(tmp_path, image, None, mask=[{"kind": "raster", "path": str(mask), "buffer": buffer}])
     outcome = command("run", config)
-    assert outcome.code == 3, outcome.err
-    assert "`buffer`" in outcome.err
+    assert outcome.code == code, outcome.err
+    assert word in outcome.err
 
 
 @pytest.mark.parametrize("buffer", ["nan", float("nan"), float("inf"), "inf px", "1e400 px", "-3 px", "3 parsec", True])
 def test_what_is_no_length_is_said_to_be_none(buffer):
     """Not-a-number, infinity, a negative number, an unknown unit: an error of the config."""
-    with pytest.raises(ValueError, match=r"is no length"):
+    with pytest.raises(ValueError, match=r"is no length|is too far"):
         mask_options({"kind": "slices", "slices": [0], "buffer": buffer})
 
 
@@ -53,7 +56,7 @@ def test_a_length_that_is_no_number_of_pixels():
     """Kilometres beyond all floats on a grid of millimetres: an error of the config that names the length."""
     image = ArraySource(values=np.ones((1, 3, 4, 4)), space=volume_space((3, 4, 4), (1.0, 1.0, 1.0)))
     entry = mask_options({"kind": "slices", "slices": [0], "buffer": "1e305 km"})
-    with pytest.raises(ConfigError, match=r"'1e\+305 km' is no number of pixels"):
+    with pytest.raises(ConfigError, match=r"'1e\+305 km' "):
         open_masks([entry], image, lambda path: path)
 
 
@@ -61,15 +64,15 @@ def test_a_buffer_that_would_read_everything_at_once_is_refused():
     """On an image of 40,000 pixels a side no window of the mask could be bounded; nothing is read or allocated."""
     values = np.broadcast_to(np.uint8(1), (1, 40_000, 40_000))
     image = ArraySource(values=values, space=raster_space(values.shape[1:]))
-    entry = mask_options({"kind": "threshold", "above": 8, "buffer": "999999 px"})
-    with pytest.raises(ConfigError, match=r"buffer of 999999 px.*up to 2895 px"):
+    entry = mask_options({"kind": "threshold", "above": 8, "buffer": "99999 px"})
+    with pytest.raises(ConfigError, match=r"buffer of 99999 px.*up to 2895 px"):
         open_masks([entry], image, lambda path: path)
 
 
 def test_wide_gaps_are_bounded_by_the_image():
     """`max_gap` beyond the image means what its extent means: frames without an end are no gaps."""
     image = ArraySource(values=np.array([[[0, 0, 5, 0, 5]]]), space=raster_space((1, 5)), no_value=0)
-    for gap in ("4 px", "1e18 px", "1e300 px"):
+    for gap in ("4 px", "1000 px", "99999 px"):
         entry = mask_options({"kind": "nodata", "max_gap": gap})
         states = open_masks([entry], image, lambda path: path).read(Box.whole((1, 5)))
         assert (states[0, 0] == FILL).tolist() == [False, False, False, True, False], gap
