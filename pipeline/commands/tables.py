@@ -29,6 +29,7 @@ from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
 from pipeline.system.lock import held
 from pipeline.system.redact import redacted
+from pipeline.system.signals import Stop, stoppable
 
 
 def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], 
     config = load_config(config_path, overrides)
     found = []
     for order in orders(config, resolve_sources(config)):
-        with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder:
+        with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder, Stop() as stop, stoppable(stop.requested):
             job = order.job
             staged = replace(job.source, staged=folder)
             guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)

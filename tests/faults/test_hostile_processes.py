@@ -151,6 +151,24 @@ def test_ctrl_c_in_the_survey_ends_the_run_at_once(tmp_path, monkeypatch, capfd)
     assert command("run", config, "--quiet").code == 0
 
 
+def test_ctrl_c_in_evaluate_leaves_no_folder(tmp_path, monkeypatch):
+    """What it wrote aside is removed, also if it is told to stop."""
+    config, aside = _config(tmp_path), tmp_path / "aside"
+    aside.mkdir()
+    seen = []
+
+    def interrupts(*_: object) -> None:
+        seen.extend(aside.iterdir())
+        os.kill(os.getpid(), signal.SIGINT)
+        stop_if_asked()
+
+    monkeypatch.setattr("tempfile.tempdir", str(aside))
+    monkeypatch.setattr("pipeline.commands.tables.survey", interrupts)
+    assert command("evaluate", config).code == 130
+    assert len(seen) == 1
+    assert not list(aside.iterdir())
+
+
 _AS_A_PROGRAM = """
 import os, sys
 class Signals:
