@@ -61,6 +61,12 @@ class Order:
     """Of the input, if known."""
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Every file and address that the run reads: inputs, masks, and what belongs to them without being named."""
+        named = (*self.inputs, *(file for mask in self.masks for file in mask["files"]))
+        return tuple(str(file["path"]) for fact in named for file in (fact, *fact.get("files", ())))
+
+    @property
     def work(self) -> WorkFolder:
         """Where the run works."""
         return self.job.work

@@ -149,10 +149,9 @@ def _refuse_to_replace_inputs(order: Order) -> None:
         OutputConflict: names the file.
     """
     here = Path(os.path.realpath(order.folder))
-    files = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
-    for file in files:
-        if Path(os.path.realpath(file["path"])).is_relative_to(here):
+    for path in order.reads:
+        if Path(os.path.realpath(path)).is_relative_to(here):
             raise OutputConflict(
-                f"{order.folder} is where the results would go, but {file['path']} lies there, which the run reads; "
+                f"{order.folder} is where the results would go, but {path} lies there, which the run reads; "
                 "choose another output.directory"
             )

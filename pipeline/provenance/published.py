@@ -86,8 +86,7 @@ def _without_folder(found: re.Match[str]) -> str:
 
 def published_record(record: Mapping[str, Any], order: Order) -> dict[str, Any]:
     """Return a record as it may leave the machine; it lies in the folder of the results."""
-    files = [*order.inputs, *(file for mask in order.masks for file in mask["files"])]
-    known = tuple(str(file["path"]) for file in files)
+    known = tuple(str(path) for path in order.reads)
     publisher = _publisher(order.config, order.folder, order.base, known)
     changed = {
         "inputs": _files(record["inputs"], publisher),
@@ -130,7 +129,11 @@ def _publisher(config: Mapping[str, Any], folder: Path, base: Path, known: tuple
 
 
 def _files(facts: Iterable[Mapping[str, Any]], publisher: Publisher) -> list[dict[str, Any]]:
-    return [{**fact, "path": publisher.path(str(fact["path"]))} for fact in facts]
+    shown = []
+    for fact in facts:
+        belonging = {"files": _files(fact["files"], publisher)} if "files" in fact else {}
+        shown.append({**fact, "path": publisher.path(str(fact["path"])), **belonging})
+    return shown
 
 
 def _paths_of(specs: Iterable[SourceSpec]) -> Iterable[str]:

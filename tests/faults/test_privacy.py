@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import rasterio.shutil
 
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
@@ -262,3 +263,22 @@ def test_paths_of_a_config_stay_as_typed():
         "model": {"weights": "w/x.safetensors", "kind": "/not/a/path"},
         "mask": [{"kind": "raster", "path": "{stem}_m.tif"}],
     }
+
+
+def test_files_that_belong_to_an_input_are_named_like_it(tmp_path):
+    """What a VRT reads stands in the record without its folders, too, and its results may not go where it lies."""
+    private = tmp_path / "Jane Doe"
+    project = tmp_path / "project"
+    for folder in (private, project):
+        folder.mkdir()
+    image = write_image(private / "scan.tif", smooth((1, *SHAPE)))
+    mask = write_image(project / "mask.tif", blobs(SHAPE)[None])
+    virtual = project / "scene.vrt"
+    rasterio.shutil.copy(str(image), str(virtual), driver="VRT")
+    config = run_config(project, virtual, mask)
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    record = (project / "out" / "scene" / "record.json").read_text()
+    assert json.loads(record)["inputs"][0]["files"][0]["path"].endswith("scan.tif")
+    assert "Jane Doe" not in record
+    assert "Jane Doe" not in (project / "out" / "run.json").read_text()
