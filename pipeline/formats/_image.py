@@ -18,6 +18,7 @@ from pipeline.geometry.space import Space
 
 _MAX_PIXELS = 10**12
 """Up to here the survey's windows and cells do not grow with the image."""
+_MAX_CHANNELS = 1 << 20
 _FAR = 1e100
 """No coordinate of this world, and its square is still a number."""
 
@@ -71,6 +72,17 @@ def require_plausible(image: Image) -> None:
             "cut it into parts (gdal_translate -srcwin), or make it again if that is wrong"
         )
     require_place(path, space)
+
+
+def require_channels(path: str, count: int) -> int:
+    """Return the number of channels that a header claims, checked before anything is made for each of them.
+
+    Raises:
+        SourceError: more than any series or sensor has.
+    """
+    if count > _MAX_CHANNELS:
+        raise SourceError(f"{path}: the header says {count} channels or volumes, more than {_MAX_CHANNELS}; repair it")
+    return count
 
 
 def require_place(path: str, space: Space) -> None:

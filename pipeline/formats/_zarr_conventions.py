@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,28 @@ def ome_attributes(name: str, space: Space, *, series: bool) -> dict[str, Any]:
     transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": origin}]
     level = {"path": "0", "coordinateTransformations": transforms}
     return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [level]}]}
+
+
+def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> Space:
+    """Return the grid that this project wrote beside an array of `shape`.
+
+    Raises:
+        SourceError: it is not the grid of such an array.
+    """
+    kind = fields["kind"]
+    space = Space(
+        kind=kind,
+        shape=tuple(fields["shape"]),
+        affine=tuple(float(v) for v in fields["affine"]),
+        crs=str(fields.get("crs", "")),
+        units=str(fields.get("units", "unknown")),
+    )
+    ndim, numbers = {"raster": (2, 6), "volume": (3, 12)}.get(kind, (0, 0))
+    if space.shape != shape[len(shape) - ndim :] or len(space.affine) != numbers:
+        raise SourceError(f"{path}: its grid {dict(fields)} is not that of an array of shape {shape}")
+    if kind == "raster" and space.crs:
+        CRS.from_wkt(space.crs)
+    return space
 
 
 def foreign_raster_space(path: str, shape: tuple[int, int], group: Any, attributes: Any) -> Space:

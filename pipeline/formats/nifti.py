@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
 from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
-from pipeline.formats._image import Image, pulled, require_plausible, unobserved, windows
+from pipeline.formats._image import Image, pulled, require_channels, require_plausible, unobserved, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -133,7 +133,7 @@ class Nifti(Image):
     @property
     def compressed(self) -> bool:
         """True if every window costs inflating the file from its start."""
-        return first_bytes(self.data_path, 2) == b"\x1f\x8b"
+        return _is_packed(self.data_path)
 
     def prefix(self) -> bytes:
         """Return the inflated file's bytes before the voxels: header and extensions."""
@@ -175,7 +175,6 @@ def open_source(
     with untrusted(path, "damaged NIfTI header", "repair it, or copy the file again"):
         result = _describe(path, read_header(path), bands, nodata)
     require_plausible(result)
-    _require_complete(path, result.expected_bytes, packed=result.compressed)
     return result
 
 
@@ -184,7 +183,9 @@ def _describe(path: str, header: Any, bands: Sequence[int | str] | None, nodata:
     stored = header.get_data_dtype()
     disk_shape = tuple(int(n) for n in header.get_data_shape())
     space = _space(path, header, disk_shape)
-    count = math.prod(disk_shape[3:])
+    expected = int(header.get_data_offset()) + math.prod(disk_shape) * stored.itemsize
+    _require_complete(path, expected, packed=_is_packed(path))
+    count = require_channels(path, math.prod(disk_shape[3:]))
     volumes = _select(path, count, bands)
     slope, inter = header.get_slope_inter()
     scale_offset = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
@@ -288,6 +289,10 @@ def _attributes(header: Any) -> dict[str, Any]:
         "descrip": bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("latin-1"),
         "extensions": [int(extension.get_code()) for extension in header.extensions],
     }
+
+
+def _is_packed(path: str) -> bool:
+    return first_bytes(path, 2) == b"\x1f\x8b"
 
 
 def _require_complete(path: str, expected: int, *, packed: bool = False) -> None:

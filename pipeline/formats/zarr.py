@@ -24,7 +24,15 @@ from zarr.codecs import ZstdCodec
 from pipeline.errors import SourceError
 from pipeline.formats import _zarr_conventions as conventions
 from pipeline.formats._files import require_file, untrusted, writing
-from pipeline.formats._image import Image, pulled, representable, require_plausible, unobserved, windows
+from pipeline.formats._image import (
+    Image,
+    pulled,
+    representable,
+    require_channels,
+    require_plausible,
+    unobserved,
+    windows,
+)
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -112,8 +120,10 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
     space = _space(path, array, parent, multiscale, own)
-    count = math.prod(array.shape[: array.ndim - space.ndim])
-    names = tuple(own.get("channel_names", ())) or tuple(f"band_{i + 1}" for i in range(count))
+    count = require_channels(path, math.prod(array.shape[: array.ndim - space.ndim]))
+    names = tuple(map(str, own.get("channel_names", ()))) or tuple(f"band_{i + 1}" for i in range(count))
+    if len(names) != count:
+        raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
     chosen = _select(path, names, bands)
     declared = [float(v) if v is not None else None for v in own.get("nodata", ())]
     if not declared:
@@ -132,7 +142,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
         scale_offset=tuple(scales[c] for c in chosen),
         native_chunk=tuple(array.chunks[-space.ndim :]),
-        attributes={"zarr_format": 3, "units": own.get("units", []), "tags": own.get("tags", {})},
+        attributes={"zarr_format": 3, "units": list(map(str, own.get("units", []))), "tags": own.get("tags", {})},
         fixed_channels=fixed,
         array=array,
         selected=chosen,
@@ -186,8 +196,7 @@ def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:
 
 def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str, Any]) -> Space:
     if "space" in own:
-        fields = own["space"]
-        return Space(**{**fields, "shape": tuple(fields["shape"]), "affine": tuple(float(v) for v in fields["affine"])})
+        return conventions.own_space(path, own["space"], array.shape)
     dims = tuple(array.metadata.dimension_names or ())
     if multiscale is not None:
         dims = tuple(axis["name"] for axis in multiscale["axes"])

@@ -275,6 +275,18 @@ def test_nifti_headers_that_make_no_sense(
             attempt()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_series_of_a_trillion_volumes_is_not_counted_through(packed: bool, tmp_path: Path) -> None:
+    """NIfTI-2 has room for the number; nothing is made for each volume before the file is known to hold them."""
+    raw = bytearray(write_nifti(tmp_path / "in.nii", random_values((9, 8, 7), "int16"), version=2).read_bytes())
+    struct.pack_into("<5q", raw, 16, 4, 9, 8, 7, 2**40)
+    path = tmp_path / ("in.nii.gz" if packed else "in.nii")
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    for attempt in (partial(open_any, str(path)), partial(as_mask, path, 3)):
+        with pytest.raises(SourceError, match=r"in\.nii"):
+            attempt()
+
+
 def test_a_slope_of_nan_means_no_slope(tmp_path: Path) -> None:
     """The standard says so; the voxels read as they are stored."""
     source = open_any(str(_nifti_with(tmp_path / "in.nii", 112, "<2f", float("nan"), 5.0)))
@@ -332,10 +344,15 @@ def test_a_pipe_for_a_chunk_is_not_opened(tmp_path: Path) -> None:
     "changes",
     [
         {"shape": [2 * 10**9, 2 * 10**9]},
+        {"shape": [2**40, 40, 50], "dimension_names": ["band", "y", "x"]},
         {"shape": [0, 50]},
         {"shape": [-4, 50]},
         {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6]}}},
         {"attributes": {"inpaint_pipeline": {"space": {"kind": "raster", "shape": 7}}}},
+        {"attributes": {"inpaint_pipeline": {"space": {"kind": "raster", "shape": [40, None], "affine": [1] * 6}}}},
+        {"attributes": {"inpaint_pipeline": {"space": {"kind": "raster", "shape": [40, 50], "affine": [1, 2]}}}},
+        {"attributes": {"inpaint_pipeline": {"space": {"kind": "x", "shape": [40, 50], "affine": [1] * 6}}}},
+        {"attributes": {"inpaint_pipeline": {"channel_names": ["a", "b"]}}},
         {"attributes": {"spatial:transform": ["nan"] * 6}},
         {"attributes": {"spatial:transform": [0, 0, 0, 0, 0, 0]}},
         {"attributes": {"_FillValue": "%%%"}},
