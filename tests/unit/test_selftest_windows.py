@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pipeline.image.scene import Clock, open_scene
-from pipeline.masks.base import FILL, KEEP
 from pipeline.selftest import windows
 from pipeline.selftest.setup import self_test
 from tests.helpers import order_of, run_config, smooth, write_image
@@ -25,7 +24,7 @@ def _scene(hole: np.ndarray, patch: int) -> Any:
         lattice=SimpleNamespace(patch=(patch, patch)),
         source=SimpleNamespace(space=SimpleNamespace(shape=hole.shape, ndim=2)),
         spacing=(1.0, 1.0),
-        state=np.where(hole, FILL, KEEP)[None],
+        image=SimpleNamespace(holes=lambda box: hole[None][box.at()]),
         states=SimpleNamespace(cell=CELL, hole_cells=counts, kept_cells=CELL**2 - counts),
     )
 
