@@ -136,13 +136,18 @@ def fill(
     for layer in range(1, int(depth.max()) + 1):
         targets = np.array(np.nonzero(depth == layer))
         _match(search, targets, sweeps, random)
-        (y, x), (v, u) = targets, search.best[:, targets[0], targets[1]]
-        search.features[:, y, x] = search.features[:, v, u]
-        search.trust[y, x] = _COPIED
-        for channel in range(len(result)):
-            own = window.hole[channel, y, x]
-            result[channel, y[own], x[own]] = result[channel, v[own], u[own]]
+        _copy(search, targets, window, result)
     return result
+
+
+def _copy(search: _Search, targets: Places, window: Window, result: NDArray[np.float32]) -> None:
+    """Copy what was found for a layer, into the features that the next layer is compared by and into the result."""
+    (y, x), (v, u) = targets, search.best[:, targets[0], targets[1]]
+    search.features[:, y, x] = search.features[:, v, u]
+    search.trust[y, x] = _COPIED
+    for channel in range(len(result)):
+        own = window.hole[channel, y, x]
+        result[channel, y[own], x[own]] = result[channel, v[own], u[own]]
 
 
 def _features(values: NDArray[np.float32], complete: NDArray[np.bool_]) -> NDArray[np.float32]:
