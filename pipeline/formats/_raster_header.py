@@ -135,7 +135,9 @@ def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterH
 def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> None:
     """Write a header into a dataset opened for writing; location and nodata were given on creation."""
     if header.gcps:
-        dataset.gcps = header.gcps
+        points, crs = header.gcps
+        # rasterio asks a reference system that is not there for its text
+        dataset.gcps = (points, crs or CRS())
     if header.rpcs:
         dataset.rpcs = header.rpcs
     bands = header.bands

@@ -24,8 +24,25 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = read_json(folder / RECORD)
     except IntegrityError:
         return None
-    usable = record is not None and isinstance(record.get("outputs"), list) and isinstance(record.get("request"), str)
-    return record if usable else None
+    return record if record is not None and _usable(record) else None
+
+
+def _usable(record: dict[str, Any]) -> bool:
+    """Say whether a record has all that is asked of it later: a damaged one may be JSON all the same."""
+    kinds = {"stem": str, "request": str, "config": dict, "plan": dict, "holes": dict, "outputs": list}
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        return False
+    within = (
+        isinstance(record["config"].get("compute"), dict)
+        and isinstance(record["plan"].get("blocks"), int)
+        and isinstance(record["holes"].get("by_source"), dict)
+    )
+    return within and all(
+        isinstance(output, dict)
+        and all(isinstance(output.get(key), str) for key in ("role", "path", "sha256"))
+        and isinstance(output.get("bytes"), int)
+        for output in record["outputs"]
+    )
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -175,3 +175,18 @@ def test_names_stay_inside_the_output_folder(scene, name):
     (folder,) = [path for path in (scene.parent / "out").iterdir() if path.is_dir()]
     assert (folder / "record.json").exists()
     assert not folder.name.startswith(".")
+
+
+@pytest.mark.parametrize("key", ["plan", "outputs", "holes", "config", "request", "stem"])
+def test_a_record_without_a_part_is_a_damaged_one(scene, key):
+    """It may be JSON all the same: `status` says damaged, `verify` ends with 4, `--overwrite` makes it again."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    record = json.loads((folder / "record.json").read_text())
+    del record[key]
+    (folder / "record.json").write_text(json.dumps(record))
+    (row,) = json.loads(command("status", folder.parent, "--json").out)["images"]
+    assert row["state"] == "damaged"
+    assert command("verify", folder).code == 4
+    assert command("run", scene, "--overwrite").code == 0
+    assert command("verify", folder).code == 0

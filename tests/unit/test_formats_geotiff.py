@@ -88,13 +88,13 @@ def _describe_bands(dataset: Any) -> None:
     dataset.update_tags(MISSION="S2A", AREA_OR_POINT="Point")
 
 
-def _with_gcps(dataset: Any) -> None:
+def _with_gcps(dataset: Any, crs: rasterio.crs.CRS = rasterio.crs.CRS.from_epsg(4326)) -> None:  # noqa: B008
     points = [
         GroundControlPoint(0, 0, 10, 50),
         GroundControlPoint(0, 90, 11, 50),
         GroundControlPoint(70, 0, 10, 49, 5),
     ]
-    dataset.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
+    dataset.gcps = (points, crs)
 
 
 def _with_rpcs(dataset: Any) -> None:
@@ -124,6 +124,7 @@ HEADERS = {
     "huge nodata": (1, "float32", {"nodata": -3.4028234663852886e38}),
     "int64 nodata": (1, "int64", {"nodata": -9999}),
     "gcps": (1, "uint16", {"setup": _with_gcps, **NOWHERE}),
+    "gcps without a CRS": (1, "uint16", {"setup": lambda d: _with_gcps(d, rasterio.crs.CRS()), **NOWHERE}),
     "rpcs": (1, "uint16", {"setup": _with_rpcs, **NOWHERE}),
     "nowhere": (1, "uint8", NOWHERE),
     "rotated": (1, "int16", {"transform": Affine(10, 3, 5e5, 3, -10, 5e6)}),
