@@ -116,12 +116,11 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 def _retire(old: Path, folder: Path, ours: Iterable[str]) -> None:
     """Remove the old results by name; whatever else lay there goes to the new folder."""
+    for name in ours:
+        remove_made(old / name)
     for path in sorted(old.iterdir()):
-        if path.name in ours:
-            remove_made(path)
-        else:
-            target = folder / path.name
-            while target.exists() or target.is_symlink():
-                target = target.with_name(target.name + ".kept")
-            path.rename(target)
+        target = folder / path.name
+        while target.exists() or target.is_symlink():
+            target = target.with_name(target.name + ".kept")
+        path.rename(target)
     old.rmdir()

@@ -92,11 +92,11 @@ def remove_made(path: Path) -> None:
 
     The only place that removes whole folders: every call names a path that no user puts anything into.
     """
+    # renamed first: what is only half removed must not pass for whole; what a kill left of that goes, too
+    doomed = path.with_name(f".{path.name}.removed")
+    if doomed.is_dir():
+        shutil.rmtree(doomed)
     if path.is_dir() and not path.is_symlink():
-        # renamed first: what is only half removed must not pass for whole
-        doomed = path.with_name(f".{path.name}.removed")
-        if doomed.exists():
-            shutil.rmtree(doomed)
         path.rename(doomed)
         shutil.rmtree(doomed)
     else:

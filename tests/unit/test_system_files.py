@@ -67,3 +67,21 @@ def test_a_link_to_a_folder_is_removed_not_the_folder(tmp_path):
     assert not link.exists()
     assert (theirs / "file").read_text() == "x"
     remove_made(tmp_path / "nothing there")
+
+
+def test_what_a_kill_left_of_removing_goes_with_the_next_try(tmp_path, monkeypatch):
+    """Ended in the middle, the folder has its other name: removing it again leaves nothing behind."""
+    folder = tmp_path / "blocks"
+    folder.mkdir()
+    (folder / "chunk").write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.system.files.shutil.rmtree", _ended)
+        with pytest.raises(KeyboardInterrupt):
+            remove_made(folder)
+    assert not folder.exists()
+    remove_made(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _ended(*_: object) -> None:
+    raise KeyboardInterrupt
