@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.masks.base import FILL, KEEP, NEVER
+from pipeline.masks.base import FILL, NEVER
 from pipeline.numerics.column import column
 from pipeline.plan.plan import Plan
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
@@ -34,7 +34,7 @@ def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blende
     restored = stored.copy()
     hole = np.broadcast_to(state == FILL, blended.mean.shape)
     sigma = blended.sigma + _rounding_sigma(plan)
-    origin = np.where(state == KEEP, np.uint8(OBSERVED), np.uint8(NEVER_TOUCHED))
+    origin = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
     found = blended.origin if plan.n_state > 1 else blended.origin[:1]
     origin = np.where(state == FILL, found, origin).astype(np.uint8)
     value = to_stored(blended.mean + column(plan.centre, plan.ndim), plan)

@@ -52,6 +52,8 @@ class StateScan:
     """Holes per cell, summed over the planes, `(*cells)`."""
     kept_cells: NDArray[np.int64]
     """Observed pixels per cell, likewise."""
+    doubted: int = 0
+    """Observed pixels that are not trusted; `kept` and `kept_cells` are without them."""
     drawn_nodata: int = 0
     """Places (not planes) that are holes over nodata in any restored channel because somebody drew them."""
 

@@ -13,7 +13,7 @@ from pipeline.fills.base import Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import OpenGuide, centred
-from pipeline.masks.base import FILL, KEEP
+from pipeline.masks.base import DOUBT, FILL, KEEP
 from pipeline.restore.task import Guide, with_siblings
 
 
@@ -24,7 +24,7 @@ class OpenImage:
     source: Source
     """The image, staged if that makes reading cheaper."""
     state: zarr.Array
-    """uint8 `(n_state, *spatial)` of KEEP, FILL and NEVER; one plane if all channels share their holes."""
+    """uint8 `(n_state, *spatial)` of KEEP, FILL, NEVER and DOUBT; one plane if all channels share their holes."""
     guides: tuple[OpenGuide, ...]
     """References and auxiliaries with their own masks, on the grid of the image."""
     channels: tuple[int, ...]
@@ -85,7 +85,7 @@ class Pixels:
         return self.states[box.at(of=self.box)]
 
     def window(self, box: Box, guess: NDArray[np.float32] | None = None) -> tuple[Window, tuple[Guide, ...]]:
-        """Cut out a window and what the guides show there.
+        """Cut out a window and what the guides show there; doubted pixels are holes in it, though they are kept.
 
         If channels have different holes, the image itself is one guide more, the last one.
 
@@ -98,7 +98,7 @@ class Pixels:
         window = Window(
             values=_contiguous(self.values[part]),
             valid=np.broadcast_to(states == KEEP, shape),
-            hole=np.broadcast_to(states == FILL, shape),
+            hole=np.broadcast_to((states == FILL) | (states == DOUBT), shape),
             spacing=self.image.spacing,
             guess=guess,
             open_edges=tuple((a > 0, b < n) for a, b, n in zip(box.start, box.stop, self.image.shape, strict=True)),

@@ -31,6 +31,9 @@ from pipeline.system.units import parse_length
 KEEP, FILL, NEVER = 0, 1, 2
 """Observed and trusted / a hole to be restored / outside the image content, must never be touched."""
 
+DOUBT = 3
+"""Observed and kept, but no evidence: it looks like thin cloud, haze or shadow. No mask says so, the survey does."""
+
 State = Literal[0, 1, 2]
 FillNodata = Literal["drawn", "never", "inside", "all"]
 Resolve = Callable[[str], str]

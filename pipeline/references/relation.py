@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.numerics.column import column
 from pipeline.references.context import WAVES, standardised, with_waves
-from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_ridge, regress
+from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
 
+_PIXELS_PER_BAND = 400
+"""Pixels for each band of the reference below which its surroundings are left out of the map, and it is pulled."""
 _PIXELS_PER_WAVE = 40
 _MOST_PIXELS = 15_000
 _PENALTIES = (3e-3, 3e-2, 0.3, 3.0)
@@ -116,8 +118,9 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Rel
     Raises:
         ValueError: the arrays are not 2-D or differ in length.
     """
-    ridge = fit_ridge(target, context)
     finite = np.isfinite(target).all(axis=1) & np.isfinite(context).all(axis=1)
+    few = 0 < finite.sum() < _PIXELS_PER_BAND * bands
+    ridge = _pulled(target[finite], context[finite], bands) if few else fit_ridge(target, context)
     step = -(-int(finite.sum()) // _MOST_PIXELS) or 1
     y, x = target[finite][::step].astype(np.float64), context[finite][::step].astype(np.float32)
     none = (0.0,) * target.shape[1]
@@ -132,6 +135,13 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Rel
             ridge, x, bands, _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)
         )
     return _relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves))
+
+
+def _pulled(target: NDArray[Any], context: NDArray[Any], bands: int) -> Ridge:
+    """Return the pulled map of the bands, as one of the whole context."""
+    ridge = fit_pulled(target, context[:, :bands])
+    zeros = (0.0,) * (context.shape[1] - bands)
+    return replace(ridge, matrix=tuple(row + zeros for row in ridge.matrix))
 
 
 def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], Field, Field]:

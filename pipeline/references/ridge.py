@@ -18,6 +18,10 @@ _ENOUGH = 32
 _OUTLIER = 3.0
 """Pixels beyond this many robust standard errors lose weight."""
 _PASSES = 3
+_PULL = 0.02
+"""Pull of `fit_pulled` toward the reference itself, as a share of the number of pixels it is fitted on."""
+_PRIOR = 300.0
+"""The same as a number of pixels."""
 _CHUNK = 512
 """Pixels whose products are summed at a time: they stay in the processor's cache."""
 
@@ -101,6 +105,37 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
         high=tuple(high.tolist()),
         samples=len(y),
         explained=tuple(explained.tolist()),
+    )
+
+
+def fit_pulled(target: NDArray[Any], reference: NDArray[Any]) -> Ridge:
+    """Fit a linear map on few pixels: without evidence against it the reference holds as it is, but for its level.
+
+    Where both have as many bands the difference between them is a constant, the median, plus a map that is pulled
+    toward nothing; else so is the target itself.
+
+    Args:
+        target: finite `(n, c)`, n > 0.
+        reference: finite `(n, c_ref)` at the same pixels.
+    """
+    y, x = target.astype(np.float64), reference.astype(np.float64)
+    same = np.eye(y.shape[1], x.shape[1]) * (y.shape[1] == x.shape[1])
+    rest = y - _apply(same, x)
+    z, unit = (x - x.mean(axis=0)) / _scale(x), _scale(x)
+    gram = np.einsum("ni,nj->ij", z, z) + (_PULL * len(z) + _PRIOR) * np.eye(z.shape[1])
+    slope = np.linalg.solve(gram, np.einsum("ni,nj->ij", z, rest - np.median(rest, axis=0))).T / unit
+    matrix = same + slope
+    offset = np.median(y - _apply(matrix, x), axis=0)
+    left, around = y - _apply(matrix, x) - offset, y - y.mean(axis=0)
+    explained = 1.0 - (left**2).sum(axis=0) / np.maximum((around**2).sum(axis=0), 1e-300)
+    low, high = np.quantile(y, (0.005, 0.995), axis=0)
+    return Ridge(
+        matrix=tuple(map(tuple, matrix.tolist())),
+        offset=tuple(offset.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        samples=len(y),
+        explained=tuple(np.clip(explained, 0.0, 1.0).tolist()),
     )
 
 

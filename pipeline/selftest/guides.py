@@ -58,6 +58,8 @@ class FittedGuide:
     """Its name in tables."""
     relation: Relation | Siblings | None
     """How it maps to the image; None: too few pixels are observed in both."""
+    is_reference: bool = False
+    """Another date or time point of the same, of which much is known before anything is tested."""
 
 
 def relations(scene: Scene) -> list[Relation | Siblings | None]:

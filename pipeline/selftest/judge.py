@@ -24,6 +24,7 @@ from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import networked, refined_by, weigh_network
 from pipeline.selftest.placing import Placement
+from pipeline.selftest.prior import believed_reliance
 from pipeline.selftest.references import weigh_references
 from pipeline.selftest.scores import row_of
 from pipeline.selftest.site import sites_of
@@ -56,8 +57,7 @@ def judge(
         forced: use the first candidate whatever the scores; the others are only measured.
     """
     if len(placements) < 2:
-        note = "too few observed pixels for a self-test: default spline only, stored calibration"
-        return Verdict(recipe=start, placements=len(placements), calibration="stored", note=note)
+        return _untested(len(placements), guides, start)
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
@@ -81,6 +81,15 @@ def judge(
         decisions=sentences(recipe, rows, tools),
         note=_note(recipe, sparse=sparse),
     )
+
+
+def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> Verdict:
+    """Return what is used where nothing can be hidden: references as is usual with them, else the default fill."""
+    weights = tuple(believed_reliance() if g.is_reference and g.relation is not None else UNUSED for g in guides)
+    recipe = replace(start, relations=tuple(g.relation for g in guides), references=weights)
+    used = "the references at their usual weight" if any(recipe.reference_weights) else "default spline only"
+    note = f"too few observed pixels for a self-test: {used}, stored calibration"
+    return Verdict(recipe=recipe, placements=placements, calibration="stored", note=note)
 
 
 def _with_network(

@@ -18,11 +18,12 @@ from pipeline.references.siblings import Siblings
 from pipeline.restore.estimate import with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
+from pipeline.selftest.prior import BELIEFS
 from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
 from pipeline.selftest.site import shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
-from pipeline.selftest.weights import Evidence, choose_weights, pooled, rising
+from pipeline.selftest.weights import Belief, Evidence, choose_weights, pooled, rising
 from pipeline.system.signals import stop_if_asked
 
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -33,6 +34,9 @@ _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 _TOLERATED = 0.02
 """Share of the pieces of image that may become noticeably worse by chance: up to it nothing is deducted."""
+
+_FEWEST_PIECES = 6
+"""Pieces of image below which harm is not counted: the weights hold as they are."""
 
 _PRICE_DB = 5.0
 """Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
@@ -77,7 +81,7 @@ def weigh_references(
             continue
         started = time.perf_counter()
         consulted = [_consulted(trial, k, guide.relation) for trial in mixed]
-        reliance = _weighed(consulted)
+        reliance = _weighed(consulted, BELIEFS if guide.is_reference else ())
         mixed = [
             one.trial.with_draft(with_reference(one.trial.draft, one.result, k, reliance, one.spacing))
             for one in consulted
@@ -102,11 +106,11 @@ def _consulted(trial: Trial, k: int, relation: Relation | Siblings) -> Consulted
     )
 
 
-def _weighed(consulted: Sequence[Consulted]) -> Reliance:
-    """Return how much of a reference is blended in."""
+def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:
+    """Return how much of a reference is blended in; `beliefs` is what is known of references, see `choose_weights`."""
     limit = step_limit(consulted)
     taken = [one.limited(limit) for one in consulted]
-    return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit))
+    return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit, beliefs))
 
 
 def reliance_cells(consulted: Consulted) -> NDArray[np.float64]:
@@ -122,14 +126,15 @@ def reliance_cells(consulted: Consulted) -> NDArray[np.float64]:
     return np.concatenate([level * thin, level * (1 - thin) * reach[0], level * (1 - thin) * reach[1]])
 
 
-def reliance_of(evidence: Evidence, limit: float | None) -> Reliance:
+def reliance_of(evidence: Evidence, limit: float | None, beliefs: Sequence[Belief] = ()) -> Reliance:
     """Decide the weights of a reference: none rises where reliability falls.
 
     Args:
         evidence: with the cells of `reliance_cells`.
         limit: largest step that is taken in full, see `step_limit`.
+        beliefs: for each cell what is known before, see `choose_weights`.
     """
-    weights = choose_weights(evidence)
+    weights = choose_weights(evidence, beliefs)
     counts = evidence.cells.sum(axis=1)
     n = len(RELIABILITY)
     rows = []
@@ -208,7 +213,7 @@ class _Change:
             worse = float((gains < -NOTICEABLE_DB).mean())
             return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
 
-        if not pieces.gains(error).size:
+        if pieces.gains(error).size < _FEWEST_PIECES:
             return None
         tried = {(scale, gate): worth(scale, gate) for gate in gates for scale in _SCALES}
         scale, gate = max(tried, key=lambda key: tried[key])

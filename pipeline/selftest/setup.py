@@ -38,8 +38,10 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {choice.kind}: no self-test")
     labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
+    roles = [ref.role for ref in scene.job.guides] + ["channels"]
     guides = [
-        FittedGuide(label=label, relation=relation) for label, relation in zip(labels, relations(scene), strict=False)
+        FittedGuide(label=label, relation=relation, is_reference=role == "reference")
+        for label, relation, role in zip(labels, relations(scene), roles, strict=False)
     ]
     rng = np.random.default_rng(scene.job.seed)
     shapes = hole_shapes(scene, rng)

@@ -19,6 +19,9 @@ _RISK = 2.0
 _FEWEST_UNITS = 4.0
 """Pieces of image below which nothing is decided; where one holds more pixels than others, it takes more pieces."""
 
+_BELIEVED = 8
+"""Pieces of image that a belief counts for."""
+
 _FEWEST_PIXELS = 100.0
 """Hidden pixels below which nothing is decided."""
 
@@ -40,10 +43,24 @@ class Evidence:
     """`(n,)`, number of the piece of image a pixel lies in; errors in different pieces count as independent."""
 
 
-def choose_weights(evidence: Evidence) -> list[float | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """What is known of a cell before anything was hidden: from the self-tests of many images."""
+
+    weight: float
+    """Best blend weight, 0 to 1."""
+    change: float
+    """Squared error at this weight, relative to that without the proposal, minus 1: below 0 where it helps."""
+
+
+def choose_weights(evidence: Evidence, beliefs: Sequence[Belief | None] = ()) -> list[float | None]:
     """Return for each cell the weight whose relative MSE change has the smallest mean + 2 standard errors.
 
     0 if no weight wins by that much; None where too little was hidden to tell.
+
+    Args:
+        evidence: what was hidden.
+        beliefs: for each cell what is known before, None = nothing; it counts like `_BELIEVED` pieces of the image.
     """
     n_units = int(evidence.unit.max(initial=0)) + 1
     squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
@@ -52,15 +69,29 @@ def choose_weights(evidence: Evidence) -> list[float | None]:
         return np.bincount(evidence.unit, weights=values, minlength=n_units).astype(np.float64)
 
     weights: list[float | None] = []
-    for share in evidence.cells:
+    for k, share in enumerate(evidence.cells):
         count = by_unit(share)
         total = float(count.sum())
-        if total < _FEWEST_PIXELS or total**2 < _FEWEST_UNITS * float((count**2).sum()):
+        belief = beliefs[k] if beliefs else None
+        if belief is None and (total < _FEWEST_PIXELS or total**2 < _FEWEST_UNITS * float((count**2).sum())):
             weights.append(None)
             continue
-        gain, cross, base = (by_unit(share * values) for values in squares)
-        weights.append(_safest(gain, cross, base, count / total))
+        sums = np.stack([by_unit(share * values) for values in squares] + [count])
+        if belief is not None:
+            sums = np.concatenate([sums, _believed(sums, belief)], axis=1)
+        weights.append(_safest(*sums[:3], sums[3] / sums[3].sum()))
     return weights
+
+
+def _believed(sums: Array, belief: Belief) -> Array:
+    """Return the sums of pieces of image on which all is as believed, `(4, _BELIEVED)`; see `_safest`."""
+    base, count = float(sums[2].sum()), float(sums[3].sum())
+    # as large as a typical piece, with the typical error
+    pixels = float((sums[3] ** 2).sum()) / count if count > 0 else 1.0
+    squared = pixels * (base / count if base > 0 else 1.0)
+    weight = max(belief.weight, GRID[1])
+    gain = -min(belief.change, 0.0) * squared / weight**2
+    return np.repeat([[gain], [-gain * weight], [squared], [pixels]], _BELIEVED, axis=1)
 
 
 def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> float:

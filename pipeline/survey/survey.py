@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
+from pipeline.evidence.mark import with_doubt
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan
@@ -81,6 +82,8 @@ def survey(job: Job) -> Survey:
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
+        scene, doubt = with_doubt(scene)
+        clock.lap("doubt")
         verdict = self_test(scene, model)
         clock.lap("self-test")
         factor, digest = coarse_fill(scene, verdict.recipe)

@@ -1,0 +1,101 @@
+"""What the ground should look like where an image is clear: its usual value, or what a reference says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.numerics.column import column
+from pipeline.references.ridge import fit_pulled
+
+if TYPE_CHECKING:
+    from pipeline.evidence.doubt import Tile
+
+Field = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+_Guides = Sequence[tuple[NDArray[np.float32], Mask]]
+
+_MOST_PIXELS = 30_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Expectation of every band, and how far off it usually is.
+
+    Attributes:
+        guide: number of the reference it follows; None = each band's usual value.
+        matrix: `(c, c_ref)`, of the reference's bands.
+        offset: `(c,)`, data units.
+        scale: `(c,)`, robust standard deviation of clear pixels around it, data units.
+    """
+
+    guide: int | None
+    matrix: tuple[tuple[float, ...], ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def expected(self, shape: tuple[int, ...], guides: _Guides) -> tuple[Field, Mask]:
+        """Return the expected values, `(c, *spatial)`, and where they are told.
+
+        Args:
+            shape: `(c, *spatial)`.
+            guides: values and observed pixels of the references.
+        """
+        offset = column(self.offset, len(shape) - 1)
+        if self.guide is None:
+            return np.broadcast_to(offset, shape), np.ones(shape[1:], dtype=np.bool_)
+        values, seen = guides[self.guide]
+        clean = np.where(seen, values, np.float32(0)).astype(np.float64)
+        return np.einsum("ij,j...->i...", np.asarray(self.matrix), clean) + offset, seen
+
+
+def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
+    """Return the expectation that fits clear pixels best: one of the references, or the usual values.
+
+    Args:
+        tiles: windows of the image.
+        clear: bool `spatial` of each, pixels to fit on.
+    """
+    best = _usual(tiles, clear)
+    size = _size(best, best)
+    usual = best
+    for k in range(len(tiles[0].guides)):
+        candidate = _following(tiles, clear, k)
+        if candidate is not None and _size(candidate, usual) < size:
+            best, size = candidate, _size(candidate, usual)
+    return best
+
+
+def _size(ground: Ground, usual: Ground) -> float:
+    return float(np.mean(np.log(np.asarray(ground.scale) / np.asarray(usual.scale))))
+
+
+def _usual(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
+    values = np.concatenate([t.values[:, c] for t, c in zip(tiles, clear, strict=True)], axis=1).astype(np.float64)
+    middle = np.median(values, axis=1)
+    return Ground(guide=None, matrix=(), offset=tuple(middle.tolist()), scale=_spread(values - middle[:, None]))
+
+
+def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int) -> Ground | None:
+    """Return the ridge map from a reference, pulled toward the reference itself where it has the same bands."""
+    both = [c & t.guides[k][1] for t, c in zip(tiles, clear, strict=True)]
+    y = np.concatenate([t.values[:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
+    x = np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
+    step = -(-y.shape[1] // _MOST_PIXELS) or 1
+    y, x = np.ascontiguousarray(y[:, ::step]), np.ascontiguousarray(x[:, ::step])
+    if y.shape[1] < 10 * (len(x) + 1):
+        return None
+    ridge = fit_pulled(y.T, x.T)
+    left = y - np.einsum("ij,jn->in", np.asarray(ridge.matrix), x) - np.asarray(ridge.offset)[:, None]
+    return Ground(guide=k, matrix=ridge.matrix, offset=ridge.offset, scale=_spread(left))
+
+
+def _spread(left: Field) -> tuple[float, ...]:
+    """Return robust standard deviations of `(c, n)`, none of them 0."""
+    spread = 1.4826 * np.median(np.abs(left), axis=1)
+    spread = np.where(spread > 0, spread, left.std(axis=1))
+    return tuple(np.maximum(spread, 1e-6).tolist())

@@ -1,0 +1,112 @@
+"""Two passes over an image: learn in some windows what contaminated pixels look like, then mark them everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.evidence.doubt import FAREST, Doubt, Tile, find_doubt
+from pipeline.geometry.box import Box
+from pipeline.image.scan import block_sum, scan_values
+from pipeline.image.scene import Scene
+from pipeline.masks.base import DOUBT, FILL, KEEP
+from pipeline.system.signals import stop_if_asked
+
+_TILE = 256
+"""Edge of the windows that are learned from, pixels."""
+
+_MOST_TILES = 24
+"""Number of these windows."""
+
+_HALO = int(FAREST) + 8
+"""Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
+
+_SPECK = 5
+"""Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in patches."""
+
+
+def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
+    """Mark the observed pixels of a raster that look contaminated, and measure the image again without them.
+
+    Returns:
+        The scene, and how contaminated pixels are told; None where this could not be looked at: volumes, images whose
+        channels have no hole in common, or too little observed.
+    """
+    if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
+        return scene, None
+    tiles = [_tile(scene, box) for box in _windows(scene)]
+    doubt = find_doubt([tile for tile in tiles if np.isfinite(tile.distance).all()])
+    if doubt is None or not doubt.sides:
+        return scene, doubt
+    kept = _marked(scene, doubt)
+    doubted = scene.states.kept - kept[1]
+    states = replace(scene.states, kept=kept[1], kept_cells=kept[0], doubted=doubted)
+    values = replace(scan_values(scene.source, scene.image.state, scene.image.channels), centre=scene.values.centre)
+    return replace(scene, states=states, values=values), doubt
+
+
+def _windows(scene: Scene) -> list[Box]:
+    """Return windows with holes and observed pixels, spread over the image."""
+    cell = scene.states.cell
+    boxes = []
+    for box in Box.whole(scene.shape).tiles((_TILE, _TILE)):
+        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+        if scene.states.hole_cells[part].any() and scene.states.kept_cells[part].any():
+            boxes.append(box)
+    some = np.unique(np.linspace(0, len(boxes) - 1, min(len(boxes), _MOST_TILES)).astype(int)) if boxes else []
+    return [boxes[k] for k in some]
+
+
+def _tile(scene: Scene, box: Box) -> Tile:
+    """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels."""
+    stop_if_asked()
+    image = scene.image
+    states = image.states(box)
+    values = image.values(box, states)
+    hole = np.asarray((states == FILL).all(axis=0))
+    wide = ndimage.binary_opening(hole, np.ones((3, 3)))
+    distance = ndimage.distance_transform_edt(~wide) if wide.any() else np.full(box.shape, np.inf)
+    guides = []
+    for guide, ref in zip(image.guides, scene.job.guides, strict=True):
+        if ref.role == "reference":
+            read = guide.read(box)
+            guides.append((read.values, np.asarray(read.valid.all(axis=0))))
+    return Tile(
+        values=values,
+        seen=np.asarray((states == KEEP).all(axis=0)),
+        distance=np.asarray(distance, dtype=np.float32),
+        guides=tuple(guides),
+    )
+
+
+def _marked(scene: Scene, doubt: Doubt) -> tuple[NDArray[np.int64], int]:
+    """Mark doubted pixels in the states of the whole image; returns trusted ones by cell, and in all."""
+    cell, kept = scene.states.cell, np.zeros_like(scene.states.kept_cells)
+    array = zarr.open_array(scene.job.work.state, mode="r+")
+    boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
+    # all are told before the first is written: a window looks beyond its edges
+    for box, doubted in [(box, np.packbits(_doubted(scene, doubt, box))) for box in boxes]:
+        stop_if_asked()
+        states = np.asarray(array[box.at()])
+        some = np.unpackbits(doubted, count=box.size).reshape(box.shape).astype(np.bool_)
+        if some.any():
+            states = np.where(some & (states == KEEP), np.uint8(DOUBT), states)
+            array[box.at()] = states
+        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+        kept[part] += block_sum((states == KEEP).sum(axis=0), cell)
+    planes = array.shape[0] // scene.states.n_state
+    return kept, int(kept.sum()) // planes
+
+
+def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
+    outer = box.grow(_HALO) & Box.whole(scene.shape)
+    if not scene.image.holes(outer).any():
+        return np.zeros(box.shape, dtype=np.bool_)
+    tile = _tile(scene, outer)
+    doubted, told = doubt.of(tile).astype(np.float64), tile.seen.astype(np.float64)
+    around = ndimage.uniform_filter(doubted, _SPECK) > 0.5 * ndimage.uniform_filter(told, _SPECK)
+    return np.asarray((around & tile.seen)[box.within(outer)])
