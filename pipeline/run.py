@@ -134,7 +134,7 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     try:
         plan, facts = load_plan(work), load_facts(work)
     except IntegrityError as error:
-        if work.plan.exists():
+        if work.plan.exists() or work.blocks.exists():
             events.notice(order.stem, f"{error}; the survey is made again")
     else:
         events.stage(order.stem, "continue")
@@ -164,6 +164,8 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     work = order.work
     if not usable(plan, order.n_file_channels):
         # nothing that the journal speaks of is left
+        if journal.committed(work.journal, plan.digest):
+            events.notice(order.stem, "the finished blocks were gone or damaged on disk; all are computed again")
         journal.forget(work.journal)
         create_store(plan, order.n_file_channels)
     done = journal.committed(work.journal, plan.digest)
