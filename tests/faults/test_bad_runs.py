@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import nibabel
@@ -15,6 +17,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from pipeline import run
+from pipeline.execute import base as execute
 from pipeline.system.lock import locked
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
@@ -344,8 +347,24 @@ def test_an_output_in_use(scene):
     with locked(folder / "out" / ".work" / "image" / "lock"):
         outcome = command("run", config)
     assert outcome.code == 6
-    assert f"process {os.getpid()}" in outcome.err
+    assert f"process {os.getpid()} on {socket.gethostname()}" in outcome.err
     assert command("run", config).code == 0
+
+
+def test_an_output_without_locks(scene, monkeypatch):
+    """Exit 6 where the file system of the output knows no locks; with `compute.scratch` on another one it works."""
+    folder, image, mask = scene
+    config, plain = _constant(folder, image, mask), fcntl.flock
+
+    def unknown_in_out(descriptor, how):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(folder / "out"):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        plain(descriptor, how)
+
+    monkeypatch.setattr("pipeline.system.lock.fcntl.flock", unknown_in_out)
+    _fails(config, 6, "no locks", "compute.scratch")
+    outcome = command("run", config, "--set", f"compute.scratch={folder / 'scratch'}")
+    assert outcome.code == 0, outcome.err
 
 
 def _no_space(*_, **__):
@@ -362,6 +381,24 @@ def test_a_full_disk(scene, monkeypatch, where):
         _fails(config, 6, "No space left")
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
+
+
+def test_blocks_that_fail_on_every_attempt(scene, monkeypatch):
+    """Exit 5 with the reasons, the other blocks are kept; without the cause the rerun computes the failed ones only."""
+    folder, image, mask = scene
+    config, plain, failing = _constant(folder, image, mask, compute={"block": 16}), execute.process_block, {1, 3}
+
+    def fails(workdir, digest, block):
+        if block in failing:
+            raise ValueError(f"planted in {block}")
+        return plain(workdir, digest, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "process_block", fails)
+        _fails(config, 5, "2 of 5 blocks failed", "planted in 1", "planted in 3", "The others are kept", "run again")
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert "5 blocks to restore, 3 of them done before" in outcome.err
 
 
 def test_a_disk_too_small(scene, monkeypatch):
@@ -432,7 +469,7 @@ def test_an_image_one_pixel_wide(tmp_path, shape):
 
 
 def test_one_bad_image_does_not_stop_the_batch(scene):
-    """Exit 5: the good images are done, the bad one stands in run.json with its reason."""
+    """Exit 5: the good images are done, the bad one stands in run.json with its reason; mended, it alone is run."""
     folder, _, mask = scene
     for name in ("a", "c"):
         write_image(folder / f"scene_{name}.tif", smooth((2, *SHAPE)))
@@ -451,6 +488,11 @@ def test_one_bad_image_does_not_stop_the_batch(scene):
     assert summary["exit_code"] == 5
     with rasterio.open(folder / "out" / "scene_c" / "scene_c_restored.tif") as dataset:
         assert dataset.count == 2
+    write_image(folder / "scene_b.tif", smooth((2, *SHAPE)))
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("finished by an earlier run") == 2
+    assert (folder / "out" / "scene_b" / "record.json").exists()
 
 
 def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
@@ -474,4 +516,17 @@ def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
     assert states == {"image": ("failed", 1), "other": ("done", None)}
     log = folder / "out" / "image.error.log"
     assert str(log) in outcome.err
+    assert "ZeroDivisionError: a corner nobody looked into" in log.read_text()
+
+
+def test_what_nobody_foresaw_in_a_single_image(scene, monkeypatch):
+    """Exit 1 and one sentence; the traceback lies in the file that it names."""
+    folder, image, mask = scene
+
+    def odd(_):
+        raise ZeroDivisionError("a corner nobody looked into")
+
+    monkeypatch.setattr(run, "survey", odd)
+    log = folder / "out" / "image.error.log"
+    _fails(_constant(folder, image, mask), 1, "a bug, please report it", str(log))
     assert "ZeroDivisionError: a corner nobody looked into" in log.read_text()

@@ -66,3 +66,21 @@ def test_a_refused_run_does_not_claim_its_folder(scene):
     assert command("run", config, "--set", "mask=[{kind: threshold, above: -1}]").code == 3
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("which", ["image.tif", "mask.tif"])
+def test_an_input_that_changed_after_an_interruption(scene, which):
+    """Exit 6: what is there is of other pixels; `--overwrite` drops it, another folder leaves it alone."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    with mock.patch("pipeline.run.assemble", side_effect=PipelineError("stopped here")):
+        assert command("run", config).code == 1
+    write_image(folder / which, smooth((2, *SHAPE), seed=1) if which == "image.tif" else blobs(SHAPE, seed=1)[None])
+    outcome = command("run", config)
+    assert outcome.code == 6
+    assert "holds a run of another config or input that is not finished" in outcome.err
+    for way_out in ("--set", f"output.directory={folder / 'other'}"), ("--overwrite",):
+        outcome = command("run", config, *way_out)
+        assert outcome.code == 0, outcome.err
+    for name in ("out", "other"):
+        assert command("verify", folder / name).code == 0

@@ -130,12 +130,14 @@ def test_files_of_others_with_names_of_results_are_not_replaced(scene):
     for extra in ((), ("--overwrite",)):
         outcome = command("run", scene, *extra)
         assert outcome.code == 6
-        assert "image_restored.tif" in outcome.err
+        assert "image_restored.tif was not written by this program; move it away" in outcome.err
     assert (folder / "image_restored.tif").read_text() == "not yours"
+    (folder / "image_restored.tif").rename(scene.parent / "mine.tif")
+    assert command("run", scene).code == 0
 
 
 def test_a_changed_result_is_no_finished_one(scene):
-    """One flipped bit: `status` says so, `run` refuses and names the file, `--overwrite` makes it again."""
+    """One flipped bit: `status`, `run` and `verify` name the file, each in its way; `--overwrite` makes it again."""
     folder = scene.parent / "out" / "image"
     assert command("run", scene).code == 0
     restored = folder / "image_restored.tif"
@@ -148,8 +150,23 @@ def test_a_changed_result_is_no_finished_one(scene):
     outcome = command("run", scene)
     assert outcome.code == 6
     assert "image_restored.tif" in outcome.err
+    outcome = command("verify", folder)
+    assert outcome.code == 1
+    assert "image_restored.tif was changed" in outcome.out + outcome.err
     assert command("run", scene, "--overwrite").code == 0
     assert command("verify", folder).code == 0
+
+
+def test_a_missing_result_is_no_finished_one(scene):
+    """`status` names it; running again, without a word, makes the same."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    old = result_hash(folder)
+    (folder / "image_source.tif").unlink()
+    (row,) = json.loads(command("status", folder.parent, "--json").out)["images"]
+    assert (row["state"], row["what"]) == ("damaged", "image_source.tif is missing")
+    assert command("run", scene).code == 0
+    assert result_hash(folder) == old
 
 
 def test_an_input_behind_a_link_is_not_replaced(scene):
@@ -177,16 +194,19 @@ def test_names_stay_inside_the_output_folder(scene, name):
     assert not folder.name.startswith(".")
 
 
-@pytest.mark.parametrize("key", ["plan", "outputs", "holes", "config", "request", "stem"])
+@pytest.mark.parametrize("key", ["plan", "outputs", "holes", "config", "request", "stem", "the end"])
 def test_a_record_without_a_part_is_a_damaged_one(scene, key):
-    """It may be JSON all the same: `status` says damaged, `verify` ends with 4, `--overwrite` makes it again."""
+    """It may be JSON all the same: `status` says so, `verify` and `report` end with 4, `--overwrite` makes it again."""
     folder = scene.parent / "out" / "image"
     assert command("run", scene).code == 0
-    record = json.loads((folder / "record.json").read_text())
-    del record[key]
-    (folder / "record.json").write_text(json.dumps(record))
+    text = (folder / "record.json").read_text()
+    record = {name: value for name, value in json.loads(text).items() if name != key}
+    (folder / "record.json").write_text(text[:-9] if key == "the end" else json.dumps(record))
     (row,) = json.loads(command("status", folder.parent, "--json").out)["images"]
     assert row["state"] == "damaged"
-    assert command("verify", folder).code == 4
+    for verb in ("verify", "report"):
+        outcome = command(verb, folder)
+        assert outcome.code == 4
+        assert "record.json: is damaged; run again with --overwrite" in outcome.err
     assert command("run", scene, "--overwrite").code == 0
     assert command("verify", folder).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -54,10 +55,14 @@ def _dies(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(("part", "words"), [("data._store", "fills holes"), ("batches.batch", "cuts batches")])
 def test_a_process_that_dies_says_what_to_do(tmp_path, monkeypatch, part, words):
-    """As when memory runs out: no hang, no bare traceback."""
-    monkeypatch.setattr(f"pipeline.training.{part}", _dies)
-    with pytest.raises(ClusterGone, match=f"a process that {words} died.*fewer loaders"):
-        train(small_training(tmp_path, loaders=2))
+    """As when memory runs out: no hang, no bare traceback, no process left; `resume` goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pipeline.training.{part}", _dies)
+        with pytest.raises(ClusterGone, match=f"a process that {words} died.*fewer loaders") as error:
+            train(small_training(tmp_path, loaders=2))
+    assert error.value.exit_code == 75
+    assert not multiprocessing.active_children()
+    assert train(small_training(tmp_path), resume=True)["weights"]
 
 
 def _stores_and_asks_to_stop(*arguments, **options):

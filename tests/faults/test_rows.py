@@ -1,0 +1,136 @@
+"""Every row of `docs/faults.md` is executed: which tests do it, row by row, and that they are there."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PAGE = TESTS.parent / "docs" / "faults.md"
+
+ROWS = {
+    # a run ends early
+    "killed, out of memory, power cut, at any moment": """
+        faults/test_kill.py::test_twenty_kills_and_the_same_bytes
+        faults/test_attacks.py::test_a_few_strikes_do_no_harm""",
+    "killed while it publishes": "faults/test_publication.py::test_ended_at_any_step_of_the_publication",
+    "Ctrl-C or SIGTERM": """
+        faults/test_kill.py::test_a_polite_stop_is_130_and_resumable
+        faults/test_hostile_processes.py::test_ctrl_c_in_the_survey_ends_the_run_at_once
+        faults/test_hostile_processes.py::test_more_signals_end_a_run_at_once""",
+    "disk full": "faults/test_bad_runs.py::test_a_full_disk",
+    "some blocks fail on every attempt": "faults/test_bad_runs.py::test_blocks_that_fail_on_every_attempt",
+    "an image of a batch fails": "faults/test_bad_runs.py::test_one_bad_image_does_not_stop_the_batch",
+    "an error that nobody foresaw": """
+        faults/test_bad_runs.py::test_what_nobody_foresaw_is_the_image_s_own
+        faults/test_bad_runs.py::test_what_nobody_foresaw_in_a_single_image""",
+    "the output is used by another run": "faults/test_bad_runs.py::test_an_output_in_use",
+    "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
+    # files were damaged or changed
+    "a block, the plan, the survey or its arrays in `.work` flipped, cut off or gone": """
+        faults/test_damage.py::test_a_damaged_work_folder
+        faults/test_damage.py::test_blocks_that_do_not_match_are_computed_again""",
+    "a line of the journal in `.work` flipped, cut off or gone": "faults/test_damage.py::test_a_damaged_work_folder",
+    "`.work/<stem>/request` damaged": "faults/test_damage.py::test_a_damaged_work_folder",
+    "a published file changed after the run": "faults/test_publication.py::test_a_changed_result_is_no_finished_one",
+    "a published file is missing": "faults/test_publication.py::test_a_missing_result_is_no_finished_one",
+    "`record.json` damaged": "faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one",
+    "an input changed between interruption and rerun": """
+        faults/test_output_folder.py::test_an_input_that_changed_after_an_interruption""",
+    # your files
+    "keep files of your own in a folder of results": """
+        faults/test_publication.py::test_ended_at_any_step_of_the_publication""",
+    "have a file with the name of a result that no record lists": """
+        faults/test_publication.py::test_files_of_others_with_names_of_results_are_not_replaced""",
+    "put the input, or its mask, into the folder of its results": """
+        faults/test_output_folder.py::test_what_is_read_is_never_replaced
+        faults/test_publication.py::test_an_input_behind_a_link_is_not_replaced""",
+    "call a file `...tif`, or give a URL with a query": """
+        faults/test_publication.py::test_names_stay_inside_the_output_folder
+        faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
+    "`--overwrite` a config that is refused, or whose mask cannot be read": """
+        faults/test_publication.py::test_the_old_result_stays_until_the_new_one_is_complete""",
+    # files and configs from others
+    "a pipe, device, socket or folder as image, mask, config or weights": """
+        faults/test_hostile_files.py::test_what_is_no_file_is_refused_unopened
+        faults/test_hostile_paths.py::test_masks_that_are_no_file
+        faults/test_hostile_config.py::test_a_config_that_is_no_file
+        faults/test_hostile_weights.py::test_weights_that_are_no_file""",
+    "a damaged GeoTIFF, NIfTI, gzip or zarr, or a header that claims more than the file holds": """
+        faults/test_bad_runs.py::test_a_truncated_image
+        faults/test_bad_files.py::test_damaged_tile_names_its_window
+        faults/test_bad_files.py::test_truncated_gzip_says_how_far_it_went
+        faults/test_bad_files.py::test_damaged_zarr_chunk_names_its_window
+        faults/test_hostile_files.py::test_random_damage_is_an_error_of_the_file_or_reads
+        faults/test_hostile_files.py::test_tiffs_that_claim_more_than_they_hold
+        faults/test_hostile_files.py::test_nifti_headers_that_make_no_sense
+        faults/test_hostile_files.py::test_zarr_metadata_that_make_no_sense""",
+    "a VRT with raw bands, program code, other formats, or a local one with URLs": """
+        faults/test_hostile_vrt.py::test_raw_bands_are_refused_whatever_they_are_called
+        faults/test_hostile_vrt.py::test_what_a_vrt_may_not_contain
+        faults/test_hostile_vrt.py::test_local_files_do_not_reach_the_network""",
+    "YAML with aliases in aliases, deep nesting, tags, over 512 KiB or 10,000 values": """
+        faults/test_hostile_config.py::test_text_that_is_a_trap""",
+    "numbers that are absurd (`block: 0`, `1e300 px`, a buffer of nan, an option out of range)": """
+        faults/test_hostile_config.py::test_sizes_that_make_no_sense
+        faults/test_hostile_config.py::test_values_that_make_no_sense""",
+    "a card or weights that would take gigabytes, are not finite, or explode": """
+        faults/test_hostile_weights.py::test_networks_that_no_image_needs
+        faults/test_hostile_weights.py::test_files_that_claim_to_be_weights
+        faults/test_hostile_weights.py::test_weights_that_are_not_finite
+        faults/test_hostile_weights.py::test_weights_that_explode""",
+    # processes
+    "a worker is killed while blocks run": "faults/test_kill.py::test_a_killed_worker_is_replaced",
+    "a worker is killed while the cluster starts, or none comes up": """
+        faults/test_hostile_processes.py::test_a_worker_killed_while_the_cluster_starts_is_no_traceback
+        faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why""",
+    "`/dev/shm` read-only, no memory, more than 8 workers a core": """
+        faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why
+        faults/test_hostile_processes.py::test_a_program_without_memory_says_so
+        faults/test_hostile_processes.py::test_more_workers_than_a_machine_can_start_are_refused""",
+    "a process of a training is killed": """
+        unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
+        faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
+    "another user of the machine connects to the cluster of a run": """
+        faults/test_hostile_processes.py::test_nobody_else_can_use_a_local_cluster""",
+    # what leaves the machine
+    "users, passwords and queries of URLs": """
+        faults/test_privacy.py::test_no_credentials_in_results_or_messages
+        faults/test_privacy.py::test_no_credentials_in_errors""",
+    "names of folders outside that of the config": """
+        faults/test_privacy.py::test_no_folder_names_in_results
+        faults/test_privacy.py::test_files_that_belong_to_an_input_are_named_like_it
+        faults/test_privacy.py::test_absolute_paths_on_request""",
+    # how it is tried
+    **dict.fromkeys(("kills", "damage", "mutants"), "faults/test_attacks.py::test_a_few_strikes_do_no_harm"),
+}
+"""First cell of a row -> the tests that make it happen and check what it says, one a line."""
+
+
+def _first_cells() -> list[str]:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    below = [*lines[1:], ""]
+    rows = [line for line, next_one in zip(lines, below, strict=True) if line[:2] == "| " and next_one[:4] != "|---"]
+    return [row.removeprefix("| ").split(" | ")[0] for row in rows]
+
+
+@cache
+def _tests_of(file: str) -> set[str]:
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_every_row_has_its_tests() -> None:
+    """A new or changed row needs a look at its tests, and a row that is gone leaves none here."""
+    assert sorted(_first_cells()) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_tests_of_a_row_exist(row: str) -> None:
+    """Under the names that stand here."""
+    names = [name.split("::") for name in ROWS[row].split()]
+    assert names
+    assert [name for file, name in names if name not in _tests_of(file)] == []
