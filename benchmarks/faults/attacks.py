@@ -10,9 +10,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import psutil
+
 from benchmarks.faults.scenes import Attacked, attacked
+from pipeline.errors import ClusterGone
+from pipeline.plan.workdir import WorkFolder
 from tests.helpers import command
 from tests.processes import Nursery, Running
 
@@ -29,7 +34,8 @@ class Tally:
 def kills(folder: Path, n: int, seed: int, say: Callable[[str], None]) -> Tally:
     """Kill runs with SIGKILL at random moments until they are through; every second run replaces older results.
 
-    Half of the kills hit the whole group, the others the client alone (its workers end by themselves).
+    A kill hits the whole group, the client alone (the nannies are threads of it; its workers end by themselves) or, if
+    there are any, one worker alone: such a run must end by itself, with its results or, before any block, with 75.
     """
     tally, draw = Tally(), random.Random(seed)
     with Nursery() as nursery:
@@ -52,11 +58,21 @@ def _kill_until_done(
     for attempt in range(40):
         extra = ("--overwrite",) if attempt == 0 else ()
         process = nursery.start(*arguments, *extra, errors=errors)
-        stop = time.monotonic() + draw.uniform(0.0, span)
+        victim = draw.choice(("group", "client", *(("worker",) if executor == "local" else ())))
+        moment = draw.uniform(0.0, span)
+        if victim == "worker":
+            # most of the time that there are workers they only start
+            reached = draw.choice((_workers, partial(_at_work, scene=scene)))
+            process.wait_for(partial(reached, process))
+            moment /= 4
+        stop = time.monotonic() + moment
         ended = not process.wait_for(lambda stop=stop: time.monotonic() > stop)
         if not ended:
-            _kill(process, group=draw.random() < 0.5)
             tally.struck += 1
+            if victim == "worker":
+                ended = _loses_a_worker(process, scene, draw, tally)
+            else:
+                _kill(process, group=victim == "group")
         if not scene.whole():
             tally.wrong.append(f"half visible after kill {tally.struck}")
         if ended or tally.struck >= n:
@@ -82,6 +98,37 @@ def _settled(arguments: tuple[Path | str, ...]) -> str:
             break
         time.sleep(0.1)
     return f"exit {outcome.code}: {outcome.err.strip()[-200:]}"
+
+
+def _workers(process: Running) -> list[psutil.Process]:
+    """Return the worker processes of a run, without those of Python itself."""
+    try:
+        return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _at_work(process: Running, scene: Attacked) -> bool:
+    """Say whether one of the workers of a run has finished a block."""
+    journal = WorkFolder.running(scene.out, "image").journal
+    return any(path.stem.endswith(f"-{worker.pid}") for worker in _workers(process) for path in journal.glob("*.jsonl"))
+
+
+def _loses_a_worker(process: Running, scene: Attacked, draw: random.Random, tally: Tally) -> bool:
+    """Kill a worker, if there still is one, and wait for the end of the run; returns whether it came through."""
+    at_work, workers = _at_work(process, scene), _workers(process)
+    if workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            draw.choice(workers).kill()
+    try:
+        code = process.end()
+    except AssertionError:
+        _kill(process, group=True)
+    else:
+        if code == 0 or (code == ClusterGone.exit_code and not at_work):
+            return code == 0
+    tally.wrong.append(f"exit {process.code} after kill {tally.struck}, of a worker: {process.err.strip()[-200:]}")
+    return False
 
 
 def _kill(process: Running, *, group: bool) -> None:
