@@ -89,7 +89,9 @@ def run(
         _print_json(summary)
     elif not quiet:
         for entry in summary["sources"]:
-            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}", err=True)
+            doubted = entry["holes"].get("doubted")
+            said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
+            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
 
 
 @app.command()

@@ -154,6 +154,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         batch=batch,
         memory_bytes=compute.memory_per_worker,
         refuse_above=config.output.refuse_above,
+        fill_doubted=config.input.fill_doubted,
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )

@@ -91,6 +91,10 @@ class InputConfig(Section):
         default="drawn",
         description="Restore nodata where a mask file draws a hole, never, inside any mask's holes, or everywhere.",
     )
+    fill_doubted: bool = Field(
+        default=False,
+        description="Restore observed pixels that look like thin cloud or shadow, too; else they stay as they are.",
+    )
     references: References = Field(default=(), description="Other dates or time points of the same place.")
     auxiliary: References = Field(
         default=(), description="Co-registered guides of another kind: SAR, another MR contrast."

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from pipeline.evidence.doubt import FAREST, Doubt, Tile, find_doubt
 from pipeline.geometry.box import Box
-from pipeline.image.scan import block_sum, scan_values
+from pipeline.image.scan import StateScan, block_sum, scan_values
 from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, FILL, KEEP
 from pipeline.system.signals import stop_if_asked
@@ -42,9 +42,7 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     doubt = find_doubt([tile for tile in tiles if np.isfinite(tile.distance).all()])
     if doubt is None or not doubt.sides:
         return scene, doubt
-    kept = _marked(scene, doubt)
-    doubted = scene.states.kept - kept[1]
-    states = replace(scene.states, kept=kept[1], kept_cells=kept[0], doubted=doubted)
+    states = _marked(scene, doubt)
     values = replace(scan_values(scene.source, scene.image.state, scene.image.channels), centre=scene.values.centre)
     return replace(scene, states=states, values=values), doubt
 
@@ -57,8 +55,8 @@ def _windows(scene: Scene) -> list[Box]:
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
         if scene.states.hole_cells[part].any() and scene.states.kept_cells[part].any():
             boxes.append(box)
-    some = np.unique(np.linspace(0, len(boxes) - 1, min(len(boxes), _MOST_TILES)).astype(int)) if boxes else []
-    return [boxes[k] for k in some]
+    step = -(-len(boxes) // _MOST_TILES) or 1
+    return boxes[::step]
 
 
 def _tile(scene: Scene, box: Box) -> Tile:
@@ -83,23 +81,26 @@ def _tile(scene: Scene, box: Box) -> Tile:
     )
 
 
-def _marked(scene: Scene, doubt: Doubt) -> tuple[NDArray[np.int64], int]:
-    """Mark doubted pixels in the states of the whole image; returns trusted ones by cell, and in all."""
-    cell, kept = scene.states.cell, np.zeros_like(scene.states.kept_cells)
+def _marked(scene: Scene, doubt: Doubt) -> StateScan:
+    """Mark doubted pixels in the states of the whole image, as holes if the job says so; returns the new counts."""
+    before, cell = scene.states, scene.states.cell
+    holes, kept = np.zeros_like(before.hole_cells), np.zeros_like(before.kept_cells)
     array = zarr.open_array(scene.job.work.state, mode="r+")
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
-    for box, doubted in [(box, np.packbits(_doubted(scene, doubt, box))) for box in boxes]:
+    for box, packed in [(box, np.packbits(_doubted(scene, doubt, box))) for box in boxes]:
         stop_if_asked()
         states = np.asarray(array[box.at()])
-        some = np.unpackbits(doubted, count=box.size).reshape(box.shape).astype(np.bool_)
+        some = np.unpackbits(packed, count=box.size).reshape(box.shape).astype(np.bool_)
         if some.any():
-            states = np.where(some & (states == KEEP), np.uint8(DOUBT), states)
+            states = np.where(some & (states == KEEP), np.uint8(FILL if scene.job.fill_doubted else DOUBT), states)
             array[box.at()] = states
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+        holes[part] += block_sum((states == FILL).sum(axis=0), cell)
         kept[part] += block_sum((states == KEEP).sum(axis=0), cell)
-    planes = array.shape[0] // scene.states.n_state
-    return kept, int(kept.sum()) // planes
+    n_holes, n_kept = int(holes.sum()), int(kept.sum())
+    doubted = before.kept + before.holes - n_holes - n_kept
+    return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted)
 
 
 def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
@@ -110,3 +111,23 @@ def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
     doubted, told = doubt.of(tile).astype(np.float64), tile.seen.astype(np.float64)
     around = ndimage.uniform_filter(doubted, _SPECK) > 0.5 * ndimage.uniform_filter(told, _SPECK)
     return np.asarray((around & tile.seen)[box.within(outer)])
+
+
+def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
+    """Return what the user should know of doubted pixels, empty if there are none."""
+    if doubt is None or not doubt.sides:
+        return ""
+    space, reach = scene.source.space, doubt.reach_px
+    far = f"{reach:.0f} px"
+    if space.units in ("m", "metre"):
+        far += f" ({reach * min(space.spacing):.0f} m)"
+    looks = " and ".join({"bright": "haze or thin cloud", "dark": "shadow"}[side.name] for side in doubt.sides)
+    if scene.job.fill_doubted:
+        return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
+    total = scene.states.doubted + scene.states.kept
+    share = 100 * scene.states.doubted / max(total, 1)
+    return (
+        f"{scene.states.doubted} observed pixels ({share:.0f} %), up to {far} from the mask, look "
+        f"like {looks}: they stay as they are, but nothing is restored from them; "
+        "`input.fill_doubted: true` restores them, too"
+    )

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
-Role = Literal["restored", "uncertainty", "source"]
+Role = Literal["restored", "uncertainty", "source", "doubt"]
 
 
 class Source(Protocol):
@@ -125,7 +125,7 @@ class Layer:
     """One file to be written beside the others of a run.
 
     Attributes:
-        role: `restored` keeps every header field of the input; `uncertainty` (float32) and `source` (uint8)
+        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source` and `doubt` (uint8)
             keep the grid only.
         n_channels: channels to write.
         dtype: stored dtype.

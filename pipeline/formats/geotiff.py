@@ -356,7 +356,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env(writing=True):
         tiled, finished = folder / "tiled.tif", folder / "cog.tif"
         _write_tiled(tiled, layer, header, like.space, pixels)
-        _copy_cog(tiled, finished, "NEAREST" if layer.role == "source" else "AVERAGE")
+        _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE")
         publish(finished, path)
 
 

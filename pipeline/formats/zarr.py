@@ -40,6 +40,8 @@ from pipeline.system.files import publish
 
 SUFFIXES = (".ome.zarr", ".zarr")
 SPACE_KINDS = ("raster", "volume")
+_CODES = ("source", "doubt")
+"""Layers of codes: they have no units and no scale."""
 _CHUNKS = {2: (1024, 1024), 3: (128, 128, 128)}
 _MAX_CHUNK_BYTES = 2**30
 
@@ -340,7 +342,7 @@ def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[
         attributes["_FillValue"] = conventions.fill_value_attribute(nodata, layer.dtype)
     if len(set(scales)) == 1 and scales[0] != (1.0, 0.0):
         attributes["scale_factor"], attributes["add_offset"] = scales[0]
-    units = set(like.attributes.get("units", ())) if layer.role != "source" else set()
+    units = set(like.attributes.get("units", ())) if layer.role not in _CODES else set()
     if len(units) == 1 and "" not in units:
         attributes["units"] = units.pop()
     if space.kind == "raster":
@@ -349,7 +351,7 @@ def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[
 
 
 def _scales(layer: Layer, like: Source) -> list[tuple[float, float]]:
-    plain = layer.role == "source" or (layer.role == "uncertainty" and like.space.kind == "volume")
+    plain = layer.role in _CODES or (layer.role == "uncertainty" and like.space.kind == "volume")
     known = {} if plain else dict(zip(like.channel_names, like.scale_offset, strict=True))
     names = layer.channel_names or like.channel_names[: layer.n_channels]
     pairs = [known.get(name, (1.0, 0.0)) for name in names]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.formats.base import Layer, Role, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
-from pipeline.masks.base import NEVER
+from pipeline.masks.base import DOUBT, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
 from pipeline.plan.plan import Plan
@@ -37,7 +37,7 @@ class Written:
 
 
 class Assembler:
-    """Pulls finished windows of the three layers of a plan."""
+    """Pulls finished windows of the layers of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -64,6 +64,10 @@ class Assembler:
         state = self._states(box)
         base = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED)).astype(np.uint8)
         return self._overlay("origin", base, box)
+
+    def doubt(self, box: Box) -> NDArray[np.uint8]:
+        """Return 1 where an observed pixel is doubted, else 0, one plane or one per channel."""
+        return np.asarray(self._states(box) == DOUBT).astype(np.uint8)
 
     def _states(self, box: Box) -> NDArray[np.uint8]:
         return np.asarray(self.state[box.at()])[: self.plan.n_state]
@@ -107,7 +111,7 @@ def assemble(
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted
         module = load("formats", kind)
-        for role in ROLES:
+        for role in ROLES if plan.doubted else ROLES[:3]:
             layer, pull = _layer(assembler, role, tags)
             path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
             module.write(layer, path, assembler.source, pull, options)
@@ -131,6 +135,6 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
             channel_names=picked, tags=tags,
         )  # fmt: skip
         return layer, assembler.uncertainty
-    channel_names = picked if plan.n_state > 1 else ("source",)
+    channel_names = picked if plan.n_state > 1 else (role,)
     layer = Layer(role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
-    return layer, assembler.origin
+    return layer, assembler.doubt if role == "doubt" else assembler.origin

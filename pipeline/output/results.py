@@ -15,7 +15,8 @@ from pipeline.system.files import read_json
 
 RECORD = "record.json"
 REPORT = "report.html"
-ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source")
+ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
+"""Layers that a run may write; `doubt` only where observed pixels are doubted."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

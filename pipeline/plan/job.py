@@ -42,6 +42,8 @@ class Job:
     """Bound of one worker."""
     refuse_above: float | None = None
     """See `Plan`."""
+    fill_doubted: bool = False
+    """Make holes of observed pixels that look like thin cloud or shadow."""
     seed: int = 0
     """Of every random draw."""
     config: dict[str, Any] = field(default_factory=dict)

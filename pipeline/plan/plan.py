@@ -28,7 +28,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,7 @@ class Plan:
         space: grid of the image.
         channels: channels that are restored (an alpha band is not).
         n_state: 1 if holes are the same in all of `channels`, else their number.
+        doubted: observed pixels that are kept, but no evidence, over the `n_state` planes.
         dtype: stored dtype of the image.
         nodata: value never written as an estimate, per restored channel.
         refused: value written where the uncertainty is above `refuse_above`, per restored channel.
@@ -94,6 +95,7 @@ class Plan:
     space: Space
     channels: tuple[int, ...]
     n_state: int
+    doubted: int = 0
     dtype: str
     nodata: tuple[float | None, ...]
     refused: tuple[float | None, ...]

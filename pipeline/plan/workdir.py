@@ -72,7 +72,7 @@ class WorkFolder:
 
     @property
     def state(self) -> Path:
-        """Zarr array uint8 `(n_state, *spatial)`: KEEP, FILL or NEVER for each pixel."""
+        """Zarr array uint8 `(n_state, *spatial)`: KEEP, FILL, NEVER or DOUBT for each pixel."""
         return self.path / "state.zarr"
 
     @property

@@ -62,6 +62,7 @@ def build_record(
         "license": order.license,
         "space": _space(plan),
         "holes": _holes(plan, facts, results),
+        "doubt": facts.get("doubt"),
         "self_test": facts["self_test"],
         "recipe": _recipe(plan),
         "patches": {
@@ -108,6 +109,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[s
         "fraction": holes / total if total else 0.0,
         "planes": plan.n_state,
         "never_touched": facts["states"]["never"],
+        "doubted": plan.doubted,
         "by_source": dict(sorted(by_source.items())),
     }
 

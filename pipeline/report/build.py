@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from jinja2 import Environment, PackageLoader
 
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
-from pipeline.masks.base import FILL
+from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.plan import Plan
-from pipeline.report.panels import Panel, Pulls, overview, panels, rgb_channels
+from pipeline.report.panels import Panel, Pull, Pulls, overview, panels, rgb_channels
 from pipeline.system.files import write_text
 
 
@@ -65,6 +66,7 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
         after=lambda box: staged["restored"].read(box)[list(plan.channels)],
         uncertainty=staged["uncertainty"].read,
         origin=staged["source"].read,
+        doubt=_doubted(plan),
     )
     names = [source.channel_names[c] for c in plan.channels]
     channels = rgb_channels(names) if plan.ndim == 2 else [_busiest(plan)]
@@ -72,12 +74,18 @@ def pictures(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[list[P
     return [panels(view, pulls, channels, top) for view in overview(plan.space.shape, plan.space.spacing, centre)]
 
 
+def _doubted(plan: Plan) -> Pull | None:
+    """Return what gives the doubted pixels of a window, None if there are none."""
+    if not plan.doubted:
+        return None
+    state = zarr.open_array(plan.work.state, mode="r")
+    return lambda box: np.asarray(state[box.at()]) == DOUBT
+
+
 def _busiest(plan: Plan) -> int:
     """Channel to show of a volume series: the one with most hole pixels."""
     if plan.n_state == 1:
         return 0
-    import zarr
-
     state = zarr.open_array(plan.work.state, mode="r")
     counts = np.zeros(state.shape[0], dtype=np.int64)
     for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):

@@ -26,6 +26,8 @@ _RGB_NAMES = (
 _RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 _HOLE_COLOUR = np.array([230, 60, 40], dtype=np.float64)
 
+_DOUBT_COLOUR = np.array([60, 120, 255], dtype=np.float64)
+
 Pull = Callable[[Box], NDArray[Any]]
 
 
@@ -61,12 +63,13 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulls:
-    """Where the pixels come from: stored input, restored, standard error, source codes."""
+    """Where the pixels come from: stored input, restored, standard error, source codes, doubted pixels."""
 
     before: Pull
     after: Pull
     uncertainty: Pull
     origin: Pull
+    doubt: Pull | None = None
 
 
 def panels(view: View, pulls: Pulls, channels: Sequence[int], sigma_top: float) -> list[Panel]:
@@ -83,12 +86,18 @@ def panels(view: View, pulls: Pulls, channels: Sequence[int], sigma_top: float) 
     shown = _colour(before, low, high)
     marked = shown.copy()
     marked[hole] = 0.35 * marked[hole] + 0.65 * _HOLE_COLOUR
+    if pulls.doubt is not None:
+        doubted = _plane(pulls.doubt, view).any(axis=0) & observed
+        marked[doubted] = 0.5 * marked[doubted] + 0.5 * _DOUBT_COLOUR
     marked[origin == 255] = 40
+    said = "Pixels to restore in red; dark grey is never touched."
+    if pulls.doubt is not None:
+        said = "Pixels to restore in red; observed ones that look like cloud or shadow, kept but not used, in blue."
     heat = _ramp(np.where(hole, sigma / max(sigma_top, 1e-30), 0.0))
     heat[origin == 255] = 40
     pictures = (
         ("before", "The input as stored, stretched to its 2nd to 98th percentile of observed pixels.", shown),
-        ("holes", "Pixels to restore in red; dark grey is never touched.", marked),
+        ("holes", said, marked),
         ("after", "The restored image, same stretch.", _colour(after, low, high)),
         ("uncertainty", f"One standard error, black = 0 (observed), yellow = {sigma_top:.3g} or more.", heat),
     )

@@ -60,6 +60,8 @@ class FittedGuide:
     """How it maps to the image; None: too few pixels are observed in both."""
     is_reference: bool = False
     """Another date or time point of the same, of which much is known before anything is tested."""
+    leads: bool = False
+    """A reference of an image that is nearly all hidden: it gets the weights of `prior.LEADING`, whatever is tested."""
 
 
 def relations(scene: Scene) -> list[Relation | Siblings | None]:

@@ -13,12 +13,19 @@ _THIN = ((0.0, 0.0), (0.1, -0.01), (0.2, -0.03), (0.4, -0.1), (0.7, -0.3))
 _NEAR = ((0.0, 0.0), (0.2, -0.05), (0.4, -0.15), (0.8, -0.45), (0.9, -0.6))
 _FAR = ((0.1, -0.05), (0.4, -0.25), (0.6, -0.3), (0.9, -0.5), (0.9, -0.65))
 
+BELIEVED_GAIN_DB = 2.0
+"""Gain of a piece of image from a reference at these weights."""
+
 BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w, c in row)
 """One for each cell of `references.reliance_cells`: thin holes, wide ones near observed pixels, wide ones far off."""
 
+LITTLE_TRUSTED = 0.2
+"""Share of what is trusted in trusted pixels and holes below which references lead: what can be hidden then lies in
+gaps between clouds, a few pixels from their edges, and says nothing of what is under them."""
 
-def believed_reliance() -> Reliance:
-    """Return how much of a reference is blended in where nothing could be hidden."""
-    n = len(RELIABILITY)
-    thin, near, far = (tuple(b.weight for b in BELIEFS[k * n : (k + 1) * n]) for k in range(3))
-    return Reliance(near=near, far=far, thin=thin)
+LEADING = Reliance(
+    near=tuple(weight for weight, _ in _NEAR),
+    far=(0.5, *(1.0,) * (len(RELIABILITY) - 1)),
+    thin=tuple(w for w, _ in _THIN),
+)
+"""How much of a reference is blended in then: far from what is trusted a fill knows nothing, another date does."""

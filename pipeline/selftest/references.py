@@ -18,12 +18,12 @@ from pipeline.references.siblings import Siblings
 from pipeline.restore.estimate import with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
-from pipeline.selftest.prior import BELIEFS
+from pipeline.selftest.prior import BELIEFS, BELIEVED_GAIN_DB, LEADING
 from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
 from pipeline.selftest.site import shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
-from pipeline.selftest.weights import Belief, Evidence, choose_weights, pooled, rising
+from pipeline.selftest.weights import BELIEVED_PIECES, Belief, Evidence, choose_weights, pooled, rising
 from pipeline.system.signals import stop_if_asked
 
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -35,8 +35,9 @@ _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _TOLERATED = 0.02
 """Share of the pieces of image that may become noticeably worse by chance: up to it nothing is deducted."""
 
-_FEWEST_PIECES = 6
-"""Pieces of image below which harm is not counted: the weights hold as they are."""
+_CLEARLY_WRONG = 2.0
+"""Squared error of a reference's longest steps over that of shortened ones from which they are shortened: what another
+date shows far from the holes tested may well be there, but a cloud of its own is wrong by more."""
 
 _PRICE_DB = 5.0
 """Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
@@ -81,7 +82,7 @@ def weigh_references(
             continue
         started = time.perf_counter()
         consulted = [_consulted(trial, k, guide.relation) for trial in mixed]
-        reliance = _weighed(consulted, BELIEFS if guide.is_reference else ())
+        reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
         mixed = [
             one.trial.with_draft(with_reference(one.trial.draft, one.result, k, reliance, one.spacing))
             for one in consulted
@@ -108,9 +109,9 @@ def _consulted(trial: Trial, k: int, relation: Relation | Siblings) -> Consulted
 
 def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:
     """Return how much of a reference is blended in; `beliefs` is what is known of references, see `choose_weights`."""
-    limit = step_limit(consulted)
+    limit = step_limit(consulted, _CLEARLY_WRONG) if beliefs else step_limit(consulted)
     taken = [one.limited(limit) for one in consulted]
-    return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit, beliefs))
+    return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit, beliefs), believed=bool(beliefs))
 
 
 def reliance_cells(consulted: Consulted) -> NDArray[np.float64]:
@@ -148,7 +149,7 @@ def reliance_of(evidence: Evidence, limit: float | None, beliefs: Sequence[Belie
     return Reliance(near=tuple(near), far=tuple(far), thin=tuple(thin) if thin else None, limit=limit)
 
 
-def careful(consulted: Sequence[Consulted], reliance: Reliance) -> Reliance:
+def careful(consulted: Sequence[Consulted], reliance: Reliance, *, believed: bool = False) -> Reliance:
     """Scale the weights of a reference and gate them by region, so that what it gains is worth the pieces it harms.
 
     The weights have won on average. Under a cloud of the reference an average says little: there the spline stands
@@ -158,10 +159,11 @@ def careful(consulted: Sequence[Consulted], reliance: Reliance) -> Reliance:
     Args:
         consulted: what the reference would have, steps beyond the limit shortened.
         reliance: its weights, without a gate.
+        believed: references gain in most images; a few pieces of one do not disprove it.
     """
     if reliance.highest == 0:
         return reliance
-    change = _Change.of(consulted, reliance)
+    change = _Change.of(consulted, reliance, believed=believed)
     thin = shares_of(change.trials)[0] >= 0.5
     scale, gate = change.best(~thin, _GATES) or change.best(thin, _GATES) or (1.0, 0.0)
     own = change.best(thin, (gate,) if scale else _GATES) or (scale, gate)
@@ -181,14 +183,18 @@ class _Change:
     """What is added to the drafts, `(n,)`, data units."""
     around: NDArray[np.float32]
     """Reliability of the region around each pixel, `(n,)`."""
+    in_holes: NDArray[np.float32] | None
+    """The same at the real hole pixels, `(m,)`, if pieces of other images count, too: what is shut there is lost."""
 
     @classmethod
-    def of(cls, consulted: Sequence[Consulted], reliance: Reliance) -> _Change:
+    def of(cls, consulted: Sequence[Consulted], reliance: Reliance, *, believed: bool) -> _Change:
         """Return what weights without a gate do."""
-        around, steps = [], []
+        around, steps, in_holes = [], [], []
         for one in consulted:
             trial, draft, said = one.trial, one.trial.draft, one.result
-            around.append(trial.hidden(region(said.reliability, said.usable, one.spacing)))
+            level = region(said.reliability, said.usable, one.spacing)
+            around.append(trial.hidden(level))
+            in_holes.append(level[trial.window.hole & ~trial.placement.hidden & said.usable])
             weight = reliance.at(said.reliability, draft.place.distance, draft.place.shares[0])
             steps.append(trial.hidden(said.usable * weight * (one.mean - draft.mean)))
         trials = [one.trial for one in consulted]
@@ -197,6 +203,7 @@ class _Change:
             error=np.concatenate([trial.error for trial in trials]),
             step=np.concatenate(steps),
             around=np.concatenate(around),
+            in_holes=np.concatenate(in_holes) if believed else None,
         )
 
     def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
@@ -210,10 +217,13 @@ class _Change:
         def worth(scale: float, gate: float) -> float:
             opened = replace(UNUSED, gate=gate).open(around)
             gains = pieces.gains(error + scale * opened * step)
+            if self.in_holes is not None:
+                share = float(replace(UNUSED, gate=gate).open(self.in_holes).mean()) if self.in_holes.size else 1.0
+                gains = np.concatenate([gains, np.full(BELIEVED_PIECES, scale * share * BELIEVED_GAIN_DB)])
             worse = float((gains < -NOTICEABLE_DB).mean())
             return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
 
-        if pieces.gains(error).size < _FEWEST_PIECES:
+        if not pieces.gains(error).size:
             return None
         tried = {(scale, gate): worth(scale, gate) for gate in gates for scale in _SCALES}
         scale, gate = max(tried, key=lambda key: tried[key])

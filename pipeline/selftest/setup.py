@@ -52,8 +52,11 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
-    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
-    return replace(verdict, rim=_rim(scene, start, rng))
+    states = scene.states
+    trusted = states.kept / (states.kept + states.doubted + states.holes)
+    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced, trusted=trusted)
+    # where doubted pixels were found the rim is known, and they are holes of these windows
+    return replace(verdict, rim=Rim() if scene.states.doubted else _rim(scene, start, rng))
 
 
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:

@@ -128,10 +128,14 @@ class Proposal:
 _P = TypeVar("_P", bound=Proposal)
 
 
-def step_limit(proposals: Sequence[Proposal]) -> float | None:
+def step_limit(proposals: Sequence[Proposal], surely: float = _CLEARLY) -> float | None:
     """Return the step, in local standard deviations, that nearly all of the tested ones stay below.
 
     None if those beyond it proved right, too: what a clear reference shows may lie far from any fill.
+
+    Args:
+        proposals: one for each trial.
+        surely: share of the squared error of limited steps that full ones must stay below for the limit to go.
     """
     steps = np.concatenate([p.relative_step for p in proposals])
     steps = steps[steps > 0]
@@ -143,7 +147,7 @@ def step_limit(proposals: Sequence[Proposal]) -> float | None:
         beyond = proposal.relative_step > limit
         full += proposal.squared_error(beyond)
         cut += proposal.limited(limit).squared_error(beyond)
-    return None if full < _CLEARLY * cut else limit
+    return None if full < surely * cut else limit
 
 
 def evidence_of(proposals: Sequence[_P], cells: Callable[[_P], NDArray[np.float64]]) -> Evidence:

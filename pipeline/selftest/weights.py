@@ -19,7 +19,7 @@ _RISK = 2.0
 _FEWEST_UNITS = 4.0
 """Pieces of image below which nothing is decided; where one holds more pixels than others, it takes more pieces."""
 
-_BELIEVED = 8
+BELIEVED_PIECES = 8
 """Pieces of image that a belief counts for."""
 
 _FEWEST_PIXELS = 100.0
@@ -60,7 +60,7 @@ def choose_weights(evidence: Evidence, beliefs: Sequence[Belief | None] = ()) ->
 
     Args:
         evidence: what was hidden.
-        beliefs: for each cell what is known before, None = nothing; it counts like `_BELIEVED` pieces of the image.
+        beliefs: for each cell what is known before, None = nothing; it counts for `BELIEVED_PIECES` pieces of image.
     """
     n_units = int(evidence.unit.max(initial=0)) + 1
     squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
@@ -79,19 +79,20 @@ def choose_weights(evidence: Evidence, beliefs: Sequence[Belief | None] = ()) ->
         sums = np.stack([by_unit(share * values) for values in squares] + [count])
         if belief is not None:
             sums = np.concatenate([sums, _believed(sums, belief)], axis=1)
-        weights.append(_safest(*sums[:3], sums[3] / sums[3].sum()))
+        gain, cross, base, pixels = sums
+        weights.append(_safest(gain, cross, base, pixels / pixels.sum()))
     return weights
 
 
 def _believed(sums: Array, belief: Belief) -> Array:
-    """Return the sums of pieces of image on which all is as believed, `(4, _BELIEVED)`; see `_safest`."""
+    """Return the sums of pieces of image on which all is as believed, `(4, BELIEVED_PIECES)`; see `_safest`."""
     base, count = float(sums[2].sum()), float(sums[3].sum())
     # as large as a typical piece, with the typical error
     pixels = float((sums[3] ** 2).sum()) / count if count > 0 else 1.0
     squared = pixels * (base / count if base > 0 else 1.0)
     weight = max(belief.weight, GRID[1])
     gain = -min(belief.change, 0.0) * squared / weight**2
-    return np.repeat([[gain], [-gain * weight], [squared], [pixels]], _BELIEVED, axis=1)
+    return np.repeat([[gain], [-gain * weight], [squared], [pixels]], BELIEVED_PIECES, axis=1)
 
 
 def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> float:

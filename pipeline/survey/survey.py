@@ -13,7 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
-from pipeline.evidence.mark import with_doubt
+from pipeline.evidence.doubt import Doubt
+from pipeline.evidence.mark import said_of_doubt, with_doubt
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan
@@ -41,6 +42,8 @@ class Survey:
     model_name: str
     seconds: dict[str, float]
     notices: tuple[str, ...]
+    doubt: Doubt | None = None
+    """How contaminated pixels are told; None where that could not be looked at."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the record needs beside the plan, as JSON values."""
@@ -61,6 +64,7 @@ class Survey:
         return {
             "self_test": self_test,
             "states": {"holes": self.states.holes, "kept": self.states.kept, "never": self.states.never},
+            "doubt": asdict(self.doubt) | {"reach_px": self.doubt.reach_px} if self.doubt else None,
             "patches_touching_holes": self.patches_touching_holes,
             "model_name": self.model_name,
             "seconds": self.seconds,
@@ -98,7 +102,8 @@ def survey(job: Job) -> Survey:
         patches_touching_holes=touching,
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=(*notices, *filter(None, (verdict.rim.sentence(),))),
+        notices=(*notices, *filter(None, (said_of_doubt(scene, doubt), verdict.rim.sentence()))),
+        doubt=doubt,
     )
 
 
@@ -171,6 +176,7 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
         space=source.space,
         channels=channels,
         n_state=scene.states.n_state,
+        doubted=scene.states.doubted,
         dtype=source.dtype.newbyteorder("=").str,
         nodata=nodata,
         refused=_refused(job, source, channels, nodata),

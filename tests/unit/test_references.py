@@ -110,7 +110,7 @@ def test_ridge_with_too_few_pixels_says_nothing():
     """No samples: nothing is usable and the base fill stands."""
     truth = texture(2, (32, 32), 0)
     window, base = hide(truth, block((32, 32), (8, 8), (20, 20)))
-    relation = fit_relation(np.zeros((5, 2)), np.zeros((5, 9)), 3)
+    relation = fit_relation(np.zeros((0, 2)), np.zeros((0, 9)), 3)
     result = reference_fill(window, texture(3, (32, 32), 1), everywhere((32, 32)), relation, base)
     assert relation.ridge.samples == 0
     assert not result.usable.any()
