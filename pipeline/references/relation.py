@@ -107,19 +107,20 @@ class _Heads(NamedTuple):
     overfit_ratio: tuple[float, ...]
 
 
-def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Relation:
+def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int, *, few: bool = False) -> Relation:
     """Relate the image to a reference on pixels observed in both.
 
     Args:
         target: `(n, c)` values of the image.
         context: `(n, m)` values of `references.context` at the same pixels; rows with non-finite values are left out.
         bands: number of bands of the reference, the first columns of `context`.
+        few: count the pixels as few however many there are: the map is pulled toward the reference itself.
 
     Raises:
         ValueError: the arrays are not 2-D or differ in length.
     """
     finite = np.isfinite(target).all(axis=1) & np.isfinite(context).all(axis=1)
-    few = 0 < finite.sum() < _PIXELS_PER_BAND * bands
+    few = finite.any() and (few or finite.sum() < _PIXELS_PER_BAND * bands)
     ridge = _pulled(target[finite], context[finite], bands) if few else fit_ridge(target, context)
     step = -(-int(finite.sum()) // _MOST_PIXELS) or 1
     y, x = target[finite][::step].astype(np.float64), context[finite][::step].astype(np.float32)
@@ -129,7 +130,7 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int) -> Rel
         return _relation(ridge, x, bands, _Heads((), none, (), none, none, none, one))
     rest = y - ridge(x.T).T
     typical = np.log(np.maximum(np.median(rest**2, axis=0), 1e-30))
-    waves = min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
+    waves = 0 if few else min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
     if waves <= 0:
         return _relation(
             ridge, x, bands, _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)

@@ -64,14 +64,18 @@ class FittedGuide:
     """A reference of an image that is nearly all hidden: it gets the weights of `prior.LEADING`, whatever is tested."""
 
 
-def relations(scene: Scene) -> list[Relation | Siblings | None]:
+def relations(scene: Scene, *, little: bool = False) -> list[Relation | Siblings | None]:
     """Relate every guide of the scene to the image; None where too few pixels are observed in both.
 
     An image whose channels have different holes has one guide more than files: its own channels.
+
+    Args:
+        scene: the opened image.
+        little: so little is trusted that a relation is to be no more than a change of level and a hint of a map.
     """
     found: list[Relation | Siblings | None] = []
     if scene.guides:
-        found += _of_files(scene)
+        found += _of_files(scene, little=little)
     if scene.has_siblings:
         found.append(_siblings(scene))
     return found
@@ -88,7 +92,7 @@ def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ..
         yield window, guides, tuple(slice((-a) % step, None, step) for a in box.start)
 
 
-def _of_files(scene: Scene) -> list[Relation | None]:
+def _of_files(scene: Scene, *, little: bool) -> list[Relation | None]:
     target: list[NDArray[np.float32]] = []
     around: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
     both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
@@ -107,7 +111,7 @@ def _of_files(scene: Scene) -> list[Relation | None]:
         stop_if_asked()
         use, bands = np.concatenate(both[k]), guide.source.n_channels
         enough = int(use.sum()) >= 10 * (bands + 1)
-        relation = fit_relation(everything[use], np.concatenate(around[k])[use], bands) if enough else None
+        relation = fit_relation(everything[use], np.concatenate(around[k])[use], bands, few=little) if enough else None
         result.append(replace(relation, offset=offsets[k]) if relation else None)
     return result
 

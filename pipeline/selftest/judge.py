@@ -24,7 +24,7 @@ from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import networked, refined_by, weigh_network
 from pipeline.selftest.placing import Placement
-from pipeline.selftest.prior import LEADING, LITTLE_TRUSTED
+from pipeline.selftest.prior import LEADING
 from pipeline.selftest.references import weigh_references
 from pipeline.selftest.scores import row_of
 from pipeline.selftest.site import sites_of
@@ -44,7 +44,6 @@ def judge(
     spread: NDArray[np.float64],
     *,
     forced: bool = False,
-    trusted: float = 1.0,
 ) -> Verdict:
     """Compare methods on the placements and return the decisions.
 
@@ -56,13 +55,12 @@ def judge(
         start: recipe with the floor and limits of the file and the default fill.
         spread: robust range of each channel, `(c,)`.
         forced: use the first candidate whatever the scores; the others are only measured.
-        trusted: share of trusted pixels in these and holes, over the image.
     """
     if len(placements) < 2:
         return _untested(len(placements), guides, start)
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
-    recipe, tools, helped = weigh_references(alone, guides, recipe, spread, leading=trusted < LITTLE_TRUSTED)
+    recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
         recipe, row, alone, helped = _with_network(model, rotated(alone), rotated(helped), recipe, spread)
         tools.append(row)

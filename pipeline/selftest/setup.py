@@ -16,6 +16,7 @@ from pipeline.restore.recipe import STORED, Recipe
 from pipeline.selftest.guides import FittedGuide, relations
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
+from pipeline.selftest.prior import LITTLE_TRUSTED
 from pipeline.selftest.rim import Rim, check_rim
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, test_windows
@@ -37,12 +38,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if not choice.traits.weighed:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
         return Verdict(recipe=wide, note=f"model {choice.kind}: no self-test")
-    labels = [f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)] + ["other channels"]
-    roles = [ref.role for ref in scene.job.guides] + ["channels"]
-    guides = [
-        FittedGuide(label=label, relation=relation, is_reference=role == "reference")
-        for label, relation, role in zip(labels, relations(scene), roles, strict=False)
-    ]
+    guides = _guides(scene)
     rng = np.random.default_rng(scene.job.seed)
     shapes = hole_shapes(scene, rng)
     tests = test_windows(scene, shapes.depth, rng)
@@ -52,11 +48,26 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
-    states = scene.states
-    trusted = states.kept / (states.kept + states.doubted + states.holes)
-    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced, trusted=trusted)
+    verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
     # where doubted pixels were found the rim is known, and they are holes of these windows
     return replace(verdict, rim=Rim() if scene.states.doubted else _rim(scene, start, rng))
+
+
+def _guides(scene: Scene) -> list[FittedGuide]:
+    """Return the references and auxiliaries of an image with their relations to it."""
+    states = scene.states
+    little = states.kept < LITTLE_TRUSTED * (states.kept + states.doubted + states.holes)
+    roles = [*(ref.role for ref in scene.job.guides), "channels"]
+    labels = [*(f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)), "other channels"]
+    return [
+        FittedGuide(
+            label=label,
+            relation=relation,
+            is_reference=role == "reference",
+            leads=little and role == "reference",
+        )
+        for label, role, relation in zip(labels, roles, relations(scene, little=little), strict=False)
+    ]
 
 
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
