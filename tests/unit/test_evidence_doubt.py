@@ -1,0 +1,106 @@
+"""Which observed pixels are doubted: haze and shadow the mask missed, never changed ground or clean images."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pipeline.evidence.doubt import Tile, find_doubt
+
+SHAPE = (256, 256)
+
+
+def ground(seed: int) -> np.ndarray:
+    """Return a landscape of four bands, `(4, 256, 256)`, values about 1000 with texture of about 100."""
+    rng = np.random.default_rng(seed)
+    coarse = ndimage.gaussian_filter(rng.normal(size=SHAPE), 6)
+    fine = rng.normal(size=(4, *SHAPE))
+    return np.stack([1000 + 800 * coarse + 30 * f for f in fine]).astype(np.float32)
+
+
+def clouds(seed: int) -> np.ndarray:
+    """Return about a dozen round clouds, bool `(256, 256)`."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    hole = np.zeros(SHAPE, dtype=bool)
+    for y, x, r in zip(rng.integers(0, 256, 12), rng.integers(0, 256, 12), rng.integers(7, 15, 12), strict=True):
+        hole |= (rows - y) ** 2 + (cols - x) ** 2 < r * r
+    return hole
+
+
+def tile(values: np.ndarray, hole: np.ndarray, guide: np.ndarray | None = None) -> Tile:
+    """Return a window in which everything but the holes is observed, in the guide everything."""
+    return Tile(
+        values=values.astype(np.float32),
+        seen=~hole,
+        distance=ndimage.distance_transform_edt(~hole).astype(np.float32),
+        guides=() if guide is None else ((guide.astype(np.float32), np.ones(SHAPE, dtype=bool)),),
+    )
+
+
+def ring(hole: np.ndarray, width: float) -> np.ndarray:
+    """Return 1 beside the holes, falling to 0 over a few widths."""
+    return np.exp(-ndimage.distance_transform_edt(~hole) / width)
+
+
+@pytest.mark.parametrize("with_guide", [True, False])
+def test_haze_around_clouds_is_doubted_and_clear_pixels_are_not(with_guide):
+    """Most pixels with haze of two deviations of the ground and more, next to none far off."""
+    clear, hole = ground(1), clouds(2)
+    haze = ring(hole, 4.0)
+    values = clear + np.array([500, 400, 300, 50])[:, None, None] * haze
+    one = tile(values, hole, ground(1) + 20 if with_guide else None)
+    doubt = find_doubt([one])
+    assert doubt is not None
+    assert [side.name for side in doubt.sides] == ["bright"]
+    doubted = doubt.of(one)
+    strong, none = ~hole & (haze > 0.4), ~hole & (haze < 0.02)
+    assert doubted[strong].mean() > (0.9 if with_guide else 0.8)
+    assert doubted[none].mean() < 0.02
+    assert doubt.sides[0].weights[3] < 0.5 * doubt.sides[0].weights[0]
+
+
+def test_shadow_beside_clouds_is_doubted_as_dark():
+    """A shadow is darker in all bands."""
+    clear, hole = ground(3), clouds(4)
+    shade = np.roll(hole, (9, 9), (0, 1)) & ~hole
+    one = tile(np.where(shade, 0.6, 1.0) * clear, hole, clear)
+    doubt = find_doubt([one])
+    assert doubt is not None
+    assert [side.name for side in doubt.sides] == ["dark"]
+    near = shade & (one.distance < 10)
+    assert doubt.of(one)[near].mean() > 0.8
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clean_images_are_not_doubted(seed):
+    """Holes cut into a clean image say nothing about what is beside them, with a guide and without."""
+    clear, hole = ground(seed), clouds(100 + seed)
+    for guide in (None, clear + 30 * np.random.default_rng(seed).normal(size=clear.shape)):
+        doubt = find_doubt([tile(clear, hole, guide)])
+        assert doubt is not None
+        assert not doubt.sides
+        assert doubt.reach_px == 0
+
+
+def test_ground_that_changed_is_not_doubted():
+    """Fields that became brighter since the other date lie near clouds as often as far from them."""
+    clear, hole = ground(5), clouds(6)
+    fields = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=SHAPE), 5) > 0.03
+    doubt = find_doubt([tile(clear + 400 * fields, hole, clear)])
+    assert doubt is not None
+    assert not doubt.sides
+
+
+def test_too_few_pixels_say_nothing():
+    """Without 400 observed pixels there is no telling near from far."""
+    hole = np.ones(SHAPE, dtype=bool)
+    hole[:10, :30] = False
+    assert find_doubt([tile(ground(1), hole)]) is None
+
+
+def test_holes_everywhere_say_nothing_of_rings():
+    """Where no pixel is farther from a hole than any other, no ring stands out."""
+    hole = np.zeros(SHAPE, dtype=bool)
+    hole[::4] = hole[:, ::4] = True
+    doubt = find_doubt([tile(ground(1), hole)])
+    assert doubt is None or not doubt.sides
