@@ -30,7 +30,7 @@ _STEADY = 0.05
 def harmed(sites: Sequence[Site], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
     """Return the share of wide pseudo-holes of at least 16 pixels that are made worse by more than 0.05 dB.
 
-    What is hidden in thin holes counts as one more hole of each placement. NaN without any.
+    What is hidden in thin holes is none of these. NaN without any.
 
     Args:
         sites: what is hidden, `n` pixels in all.
@@ -38,18 +38,17 @@ def harmed(sites: Sequence[Site], before: NDArray[np.floating], after: NDArray[n
         after: the same.
     """
     numbers: list[NDArray[np.intp]] = []
+    """Of the wide hole of each hidden pixel, from 1; 0 in thin ones."""
     known = 0
     for site in sites:
         labels = np.zeros(site.placement.hidden.shape, dtype=np.intp)
-        last = 0
         for c, wide in enumerate(site.placement.hidden & (site.place.shares[0] < 0.5)):
             found, count = label(wide)
-            labels[c] = np.where(wide, found + last, 0)
-            last += count
-        numbers.append(site.hidden(labels) + known)
-        known += 1 + last
+            labels[c] = np.where(wide, found + known, 0)
+            known += count
+        numbers.append(site.hidden(labels))
     number = np.concatenate(numbers)
-    large = np.flatnonzero(np.bincount(number) >= _HOLE)
+    large = 1 + np.flatnonzero(np.bincount(number)[1:] >= _HOLE)
     old, new = (np.bincount(number, weights=error**2)[large] for error in (before, after))
     worse = new / np.maximum(old, 1e-30) > 10 ** (NOTICEABLE_DB / 10)
     return float(worse.sum()) / large.size if large.size else float("nan")

@@ -10,7 +10,7 @@ import pytest
 from pipeline.numerics.situation import Situation
 from pipeline.selftest.scores import Pieces, harmed, row_of
 from pipeline.selftest.trial import Proposal
-from tests.support_trials import trials_of
+from tests.support_trials import trials_of, wide
 
 
 def _decibel(loss: float) -> float:
@@ -48,6 +48,20 @@ def test_holes_are_told_apart_by_place_channel_and_window():
     after = before.copy()
     after[-36:] *= 2
     assert harmed(trials, before, after) == 1 / 8
+
+
+def test_thin_holes_are_no_wide_hole():
+    """A line that is made worse says nothing of the two squares beside it, one of which is."""
+    hidden = np.zeros((1, 20, 20), bool)
+    hidden[:, 2:8, 2:8] = hidden[:, 12:18, 2:8] = hidden[:, :, 15] = True
+    place = wide(hidden.shape)
+    place.shares[:2, :, :, 15] = np.array([[1], [0]])[..., None]
+    trials = trials_of(np.ones((1, 1, 20, 20)), hidden=hidden, place=place)
+    line = np.nonzero(hidden)[2] == 15
+    before = trials[0].error
+    assert harmed(trials, before, np.where(line, 2 * before, before)) == 0
+    first = np.arange(before.size) < 6
+    assert harmed(trials, before, np.where(line | first, 2 * before, before)) == 1 / 2
 
 
 def test_a_piece_is_scored_by_its_mean_over_channels():
