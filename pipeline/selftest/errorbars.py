@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import Calibration, coverage, fit, mean_squared_ratio
+from pipeline.numerics.calibration import Z90, Calibration, fit, mean_squared_ratio
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.restore.blend import CARRIED
@@ -127,19 +127,25 @@ def _count(tested: Sequence[Tested]) -> int:
     return sum(t.error.size for t in tested)
 
 
-def cross_coverage(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> float | None:
+def cross_coverage(
+    recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
+) -> tuple[float | None, tuple[float | None, ...]]:
     """Return the share of errors inside the 90 % interval, each half of the placements calibrated on the other.
 
-    None if no pixel tells. The arguments are as in `calibrated`.
+    The arguments are as in `calibrated`.
+
+    Returns:
+        The share over all channels, and that of each channel; None where no pixel tells.
     """
-    errors, sigmas = [], []
+    inside, seen = (np.zeros(len(recipe.floor)) for _ in range(2))
     for half in (0, 1):
         other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2], sparse=False)
         for t in tested[half::2]:
-            errors.append(np.abs(t.error)[t.telling])
-            sigmas.append((t.raw * error_factor(other, t.trust, t.place))[t.telling])
-    value = coverage(np.concatenate(errors), np.concatenate(sigmas))
-    return None if np.isnan(value) else value
+            held = np.abs(t.error) <= Z90 * t.raw * error_factor(other, t.trust, t.place)
+            inside += np.bincount(t.channel[held & t.telling], minlength=inside.size)
+            seen += np.bincount(t.channel[t.telling], minlength=seen.size)
+    shares = tuple(float(a / n) if n else None for a, n in zip(inside, seen, strict=True))
+    return float(inside.sum() / seen.sum()) if seen.any() else None, shares
 
 
 def expected_rmse(tested: Sequence[Tested], spread: NDArray[np.float64]) -> tuple[float, ...]:

@@ -69,13 +69,15 @@ def judge(
     # calibrated on all hidden pixels, restored once more without references
     tested, plain = ([tested_on(trial, recipe) for trial in trials] for trials in (helped, alone))
     sparse = _sparse(placements)
+    held, by_channel = cross_coverage(recipe, tested, plain)
     recipe = calibrated(recipe, tested, plain, sparse=sparse)
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
         placements=len(placements),
         hidden_pixels=sum(t.error.size for t in tested),
-        coverage_90=cross_coverage(recipe, tested, plain),
+        coverage_90=held,
+        coverage_90_by_channel=by_channel,
         predicted_rmse=expected_rmse(tested, spread),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),

@@ -63,6 +63,8 @@ class Verdict:
     """Pixels scored, over all channels."""
     coverage_90: float | None = None
     """Share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other."""
+    coverage_90_by_channel: tuple[float | None, ...] = ()
+    """The same for each channel; None for one in which nothing was tested."""
     predicted_rmse: tuple[float, ...] = ()
     """Error to expect in the real holes of each channel, data units."""
     calibration: str = "fitted"

@@ -54,6 +54,7 @@ class Survey:
                 "placements": verdict.placements,
                 "hidden_pixels": verdict.hidden_pixels,
                 "coverage_90": verdict.coverage_90,
+                "coverage_90_by_channel": verdict.coverage_90_by_channel,
                 "predicted_rmse": verdict.predicted_rmse,
                 "calibration": verdict.calibration,
                 "decisions": verdict.decisions,

@@ -109,11 +109,22 @@ def test_each_half_is_covered_by_the_bars_of_the_other():
     """Equal halves cover nine in ten; errors of one half are all beyond the bars of a ten times better one."""
     error = np.linspace(0, 1, 1000)
     fair = [_tested(error), _tested(error)]
-    assert cross_coverage(RECIPE, fair, fair) == pytest.approx(0.9, abs=0.01)
+    assert cross_coverage(RECIPE, fair, fair)[0] == pytest.approx(0.9, abs=0.01)
     unfair = [_tested(10 + error), _tested(error)]
-    assert cross_coverage(RECIPE, unfair, unfair) == pytest.approx(0.5, abs=0.01)
+    assert cross_coverage(RECIPE, unfair, unfair)[0] == pytest.approx(0.5, abs=0.01)
     blank = [_tested(error, 0), _tested(error, 0)]
-    assert cross_coverage(RECIPE, blank, blank) is None
+    assert cross_coverage(RECIPE, blank, blank) == (None, (None,))
+
+
+def test_coverage_is_told_by_channel():
+    """The interval of both channels together holds all of the better one, four in five of the other, and none untested."""
+    recipe = replace(RECIPE, floor=(1.0,) * 3)
+    good, bad = _tested(np.linspace(0, 0.1, 1000)), _tested(np.linspace(0, 1, 1000))
+    halves = [good, replace(bad, channel=np.full(1000, 2))] * 2
+    halves = [halves[0], halves[2], halves[1], halves[3]]
+    held, (first, second, third) = cross_coverage(recipe, halves, halves)
+    assert (first, second) == (1.0, None)
+    assert (held, third) == (pytest.approx(0.9, abs=0.01), pytest.approx(0.8, abs=0.01))
 
 
 @pytest.mark.parametrize(("holes", "expected"), [(63, 2.0), (64, 6.0)])
