@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_edt, label
+from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, label
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
@@ -39,7 +39,8 @@ _THIN_SHARE = 0.12
 """Share of a window's observed pixels that is to be hidden in thin holes; half of it will do."""
 
 _TRIES = 16
-"""Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do."""
+"""Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do. As many more
+are passed over if no piece of them is clear."""
 
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
@@ -52,7 +53,8 @@ _CROWDED = 0.75
 another channel has one: too few other places are left."""
 
 _CLEAR = 3
-"""Steps that hidden lines and slices keep from real holes where they can: lost slices in a row are another task."""
+"""Steps that hidden lines and slices keep from real holes, from one another and from the window's ends where they can:
+lost slices in a row, or one with nothing on its far side, are another task. Wide holes keep as far from the ends."""
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
 
@@ -203,7 +205,9 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
         else:
             if rng.random() < 0.5:
                 mask = np.flip(mask, axis=axis + 1)
-            start = int(rng.integers(max(n - extent, 0) + 1))
+            room = max(n - extent, 0)
+            margin = min(_CLEAR, room // 2)
+            start = margin + int(rng.integers(room - 2 * margin + 1))
         if extent > n:
             first = int(rng.integers(extent - n + 1)) if low == high else (0 if start == 0 else extent - n)
             mask = np.take(mask, range(first, first + n), axis=axis + 1)
@@ -227,28 +231,47 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     cube = np.ones((3,) * len(window.spacing))
     near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
+    passed = 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
         labels, count = label(layer.any(axis=0), np.ones((3,) * len(window.spacing)))
         if not count:
             continue
-        offered |= layer
         size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        touching = np.bincount(labels[near], minlength=count + 1)[1:]
+        touching = np.bincount(labels[near], minlength=count + 1)[1:] + _at_an_end(labels)
         order = rng.permutation(count)
         clear = order[(size[order] < _LARGE) | (touching[order] == 0)]
+        if not clear.size and passed < _TRIES:
+            passed += 1
+            continue
+        offered |= layer
         order = clear if clear.size else order
         keep = np.zeros(count + 1, dtype=np.bool_)
         room = goal - result.sum()
         per_channel = max(1, int(layer.sum()) // max(1, int(size.sum())))
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
-        result |= layer & keep[labels]
-        if result.sum() >= (0.5 * goal if attempt < _TRIES else _MIN_HIDDEN):
+        added = layer & keep[labels]
+        result |= added
+        near |= binary_dilation(added.any(axis=0), cube, iterations=_CLEAR)
+        if result.sum() >= (0.5 * goal if attempt < _TRIES + passed else _MIN_HIDDEN):
             break
     chance = result.sum() / max(int(offered.sum()), 1)
     single = offered & (rng.random(hidden.shape[1:]) < chance)
     return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
+
+
+def _at_an_end(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Say of each piece of `labels` `(*spatial)` whether it lies along an end of the window, bool `(pieces,)`."""
+    return np.asarray(
+        [
+            any(
+                2 * (part.stop - part.start) < n and (part.start < _CLEAR or part.stop > n - _CLEAR)
+                for part, n in zip(box, labels.shape, strict=True)
+            )
+            for box in find_objects(labels)
+        ]
+    )
 
 
 def _mean_distance(window: Window, hidden: Mask) -> float:
