@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from pipeline.numerics.calibration import Z90, Calibration, fit, mean_squared_ratio
 from pipeline.numerics.column import column
@@ -26,6 +27,9 @@ _FEWEST = 64
 
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
+
+_AROUND = 5
+"""Edge in voxels of the cube in which true values of a volume must vary for the voxel in its middle to tell something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,8 @@ class Tested(Pixels):
     error: NDArray[np.float32]
     """`(n,)`, restored minus true value, data units."""
     telling: NDArray[np.bool_]
-    """`(n,)`, False in the empty background of a volume, restored without error: it says nothing about the rest."""
+    """`(n,)`, False where values do not vary, as around the head of a volume: what is restored there without error says
+    nothing about the rest."""
     holes: Pixels
     """The real hole pixels of the window, whose truth nobody knows."""
 
@@ -85,9 +90,22 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     return Tested(
         **pixels(hidden),
         error=trial.error_of(result.mean),
-        telling=trial.hidden(trial.draft.scale > _TELLING * floor),
+        telling=trial.hidden((trial.draft.scale > _TELLING * floor) & _varied(placement.truth, floor)),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
+
+
+def _varied(truth: NDArray[np.float32], floor: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say where the values of a volume `(c, z, y, x)` vary by more than `floor` `(c, 1, 1, 1)`; everywhere in an image.
+
+    Head and air share a window, and what is smoothed over a window is far above the noise of air beside a head.
+    """
+    if truth.ndim < 4:
+        return np.ones(truth.shape, dtype=np.bool_)
+    size = (1, *(_AROUND,) * 3)
+    mean = uniform_filter(truth.astype(np.float64), size)
+    power = uniform_filter((truth - mean) ** 2, size)
+    return np.asarray(power > floor.astype(np.float64) ** 2)
 
 
 def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool) -> Recipe:
