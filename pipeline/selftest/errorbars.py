@@ -29,7 +29,7 @@ _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
 
 _AROUND = 5
-"""Edge in voxels of the cube in which true values of a volume must vary for the voxel in its middle to tell something."""
+"""Edge in voxels of the cube in which the true values of a volume must vary for its middle to tell something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ def test_each_half_is_covered_by_the_bars_of_the_other():
 
 
 def test_coverage_is_told_by_channel():
-    """The interval of both channels together holds all of the better one, four in five of the other, and none untested."""
+    """The interval of two channels together holds all of the better one and four in five of the other."""
     recipe = replace(RECIPE, floor=(1.0,) * 3)
     good, bad = _tested(np.linspace(0, 0.1, 1000)), _tested(np.linspace(0, 1, 1000))
     halves = [good, replace(bad, channel=np.full(1000, 2))] * 2
