@@ -19,7 +19,9 @@ Z90 = 1.645
 """Half width of a two-sided 90 % normal interval in standard errors: the meaning of our uncertainty layer."""
 
 _GROWTH_EXPONENT = 0.25
-_MIN_PIXELS = 200
+FEWEST_PIXELS = 200
+"""Held-back pixels below which nothing is fitted."""
+
 _SMALLEST = 1e-6
 # factors fitted on optical scenes of three places and two sensors were 0.8-1.2 in thin holes, rose from 1.0 to 1.3 in
 # wide ones and to 1.4 at edges (16 pixels away); the stored ones lie above them far out, as nothing confirms them
@@ -92,7 +94,7 @@ def fit(
         shares: `(3, n)`, families.
         cautious: no factor is below that of nearer pixels, for errors of methods that were tuned on these very pixels.
     """
-    if absolute_error.size < _MIN_PIXELS:
+    if absolute_error.size < FEWEST_PIXELS:
         return Calibration()
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
@@ -123,7 +125,7 @@ def _curve(
     tested = knots[0]
     for k, (knot, hat) in enumerate(zip(knots, hats(distance, knots), strict=True)):
         weight = hat * share
-        if weight.sum() < _MIN_PIXELS:
+        if weight.sum() < FEWEST_PIXELS:
             continue
         tested = max(tested, min(knot, float(distance[weight > 0].max())))
         first, factor = k, _factor(ratio, weight)
@@ -162,6 +164,6 @@ def mean_squared_ratio(
     for k in range(len(FAMILIES)):
         weight = hats(distance, KNOTS[k]) * shares[k]
         total = weight.sum(axis=1)
-        prior = _MIN_PIXELS / 4
+        prior = FEWEST_PIXELS / 4
         rows.append(((weight * square).sum(axis=1) + prior * overall) / (total + prior))
     return curves_of(rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filter, zoom
 
 Array = NDArray[np.float32]
 
@@ -20,6 +20,7 @@ CLIP = 6.0
 _CELL = {2: 8, 3: 4}
 _SIGMAS = (18.0, 6.0, 2.0)
 _PRIOR = 0.05
+_AROUND = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,23 @@ def local_statistics(values: Array, valid: NDArray[np.bool_], floor: float) -> L
     fine_mean, fine_scale = (_refined(field, cell, values.shape) for field in (mean + centre, scale))
     lowest = np.float32(max(floor, float(np.finfo(np.float32).tiny) * 1e6))
     return LocalStatistics(mean=fine_mean, scale=np.maximum(fine_scale, lowest))
+
+
+def varied(values: Array, floor: Array) -> NDArray[np.bool_]:
+    """Say around which voxels of a volume values vary by more than a floor; around all pixels of an image.
+
+    Head and air share a window, and the local scale, which is smoothed over one, is far above the noise of air beside a
+    head.
+
+    Args:
+        values: `(c, *spatial)`, around 0.
+        floor: smallest standard deviation that counts, over 5 x 5 x 5 voxels; `(c, 1, ...)`, data units.
+    """
+    if values.ndim < 4:
+        return np.ones(values.shape, dtype=np.bool_)
+    size, exact = (1, *(_AROUND,) * 3), values.astype(np.float64)
+    variance = uniform_filter(exact**2, size) - uniform_filter(exact, size) ** 2
+    return np.asarray(variance > floor.astype(np.float64) ** 2)
 
 
 def depth_channel(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array:

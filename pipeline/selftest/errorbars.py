@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
-from pipeline.numerics.calibration import Z90, Calibration, fit, mean_squared_ratio
+from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
+from pipeline.numerics.statistics import varied
 from pipeline.restore.blend import CARRIED
 from pipeline.restore.estimate import error_factor, finish
 from pipeline.restore.recipe import Recipe, narrowed
@@ -23,13 +23,10 @@ _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
 
 _FEWEST = 64
-"""Pixels below which telling ones are not fitted on alone, and a channel's holes not judged by what they are like."""
+"""Pixels below which it does not count that some tell, and a channel's holes are not judged by what they are like."""
 
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
-
-_AROUND = 5
-"""Edge in voxels of the cube in which the true values of a volume must vary for its middle to tell something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,22 +87,9 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     return Tested(
         **pixels(hidden),
         error=trial.error_of(result.mean),
-        telling=trial.hidden((trial.draft.scale > _TELLING * floor) & _varied(placement.truth, floor)),
+        telling=trial.hidden((trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
-
-
-def _varied(truth: NDArray[np.float32], floor: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say where the values of a volume `(c, z, y, x)` vary by more than `floor` `(c, 1, 1, 1)`; everywhere in an image.
-
-    Head and air share a window, and what is smoothed over a window is far above the noise of air beside a head.
-    """
-    if truth.ndim < 4:
-        return np.ones(truth.shape, dtype=np.bool_)
-    size = (1, *(_AROUND,) * 3)
-    mean = uniform_filter(truth.astype(np.float64), size)
-    power = uniform_filter((truth - mean) ** 2, size)
-    return np.asarray(power > floor.astype(np.float64) ** 2)
 
 
 def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool) -> Recipe:
@@ -128,9 +112,18 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
 
 
 def _fit(tested: Sequence[Tested], *, cautious: bool) -> Calibration:
-    """Fit on the telling pixels, on all if these are too few."""
+    """Fit on the telling pixels.
+
+    If these are too few to fit anything on, all are fitted on, and where some of them tell that is no reason for bars
+    below the stored ones.
+    """
     telling = [t.only(t.telling) for t in tested]
-    use = telling if _count(telling) >= _FEWEST else tested
+    enough = _count(telling) >= FEWEST_PIXELS
+    fitted = _fitted(telling if enough else tested, cautious=cautious)
+    return fitted if enough or _count(telling) < _FEWEST else fitted.at_least_stored()
+
+
+def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:
     every = slice(None, None, max(1, _count(use) // _MAX_PIXELS))
     return fit(
         np.abs(np.concatenate([t.error for t in use]))[every],

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
+from pipeline.numerics.column import column
+from pipeline.numerics.statistics import varied
 from pipeline.selftest.shapes import Mask, Shapes, Sides, collect
 
 _PLACEMENTS = 6
@@ -17,6 +19,12 @@ _PLACEMENTS = 6
 
 _SHAPE_WINDOWS = 12
 """Windows that hole shapes are taken from."""
+
+_TRIED = 4
+"""Windows of a volume that are looked at for each one to test in: many of a head's hold little but air."""
+
+_FLAT = 0.01
+"""Standard deviation, in robust ranges of the channel, below which values do not vary."""
 
 _EXTENTS_OF_DEPTH = 14
 """Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
@@ -53,8 +61,19 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
     wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
     size = tuple(min(p, wanted) for p in scene.lattice.patch)
     boxes, holes, kept = candidate_windows(scene, size, rng)
-    tests = draw(boxes, kept * (1.0 + 3.0 * (holes > 0)), _PLACEMENTS, rng)
+    weight = kept * (1.0 + 3.0 * (holes > 0))
+    if scene.source.space.ndim == 3:
+        boxes = draw(boxes, weight, _TRIED * _PLACEMENTS, rng)
+        weight = np.asarray([_content(scene, box) for box in boxes])
+    tests = draw(boxes, weight, _PLACEMENTS, rng)
     return [tests[i * len(tests) // _PLACEMENTS] for i in range(_PLACEMENTS)] if tests else []
+
+
+def _content(scene: Scene, box: Box) -> float:
+    """Return how many observed voxels of a window lie where values vary; a few at least, if any are observed."""
+    window, _ = scene.window(box)
+    floor = column(_FLAT * scene.values.spread, scene.source.space.ndim, np.float32)
+    return float((window.valid & varied(window.values, floor)).sum()) + float(window.valid.any())
 
 
 def candidate_windows(

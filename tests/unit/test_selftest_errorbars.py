@@ -60,6 +60,18 @@ def test_empty_background_tells_nothing(scale, tells):
     assert tested.holes.raw.size == 0
 
 
+def test_air_beside_a_head_tells_nothing():
+    """Where the true values of a volume are all alike, however rough the window is; an image has no such air."""
+    truth = np.zeros((1, 12, 12, 12), np.float32)
+    truth[..., :6] = 10 * np.indices((12, 12, 6)).sum(axis=0) % 20
+    (trial,) = trials_of(np.full((1, 1, 12, 12, 12), 2.0), scale=9.0)
+    trial = replace(trial, placement=replace(trial.placement, truth=truth))
+    tells = errorbars.tested_on(trial, RECIPE).telling.reshape(12, 12, 12)
+    assert tells[..., :8].all()
+    assert not tells[..., 8:].any()
+    assert errorbars.tested_on(trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE).telling.all()
+
+
 def test_real_holes_are_kept_apart_from_hidden_pixels():
     """Their truth is unknown: they are only predicted for; clipping counts as in a run."""
     (trial,) = trials_of(np.full((1, 1, 8, 8), 200.0))
@@ -70,11 +82,17 @@ def test_real_holes_are_kept_apart_from_hidden_pixels():
     assert (tested.error == 99).all()
 
 
-@pytest.mark.parametrize(("telling", "pixels"), [(63, 300), (64, 0), (250, 250)])
-def test_telling_pixels_are_fitted_on_alone_if_there_are_some(telling, pixels):
-    """Fewer than 64 are no reason to leave out the others; 64 are, though too few to fit anything on."""
-    tested = [_tested(np.ones(300), telling)]
-    assert calibrated(RECIPE, tested, tested, sparse=False).single.pixels == pixels
+@pytest.mark.parametrize(
+    ("telling", "pixels", "factor"), [(0, 300, 0.1), (63, 300, 0.1), (64, 300, 1.2), (199, 300, 1.2), (200, 200, 2.0)]
+)
+def test_telling_pixels_are_fitted_on_alone_if_there_are_enough(telling, pixels, factor):
+    """From 200 on; of fewer nothing can be fitted, and bars as of the silent ones are no narrower than the stored."""
+    error = np.full(300, 0.1 * Z90)
+    if telling >= 200:
+        error[:telling] = 2.0 * Z90
+    recipe = calibrated(RECIPE, [_tested(error, telling)], [_tested(error, telling)], sparse=False)
+    assert recipe.single.pixels == pixels
+    assert _factor(recipe) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(("pixels", "used"), [(799_999, 799_999), (800_000, 400_000)])

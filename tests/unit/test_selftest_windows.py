@@ -57,6 +57,29 @@ def test_six_windows_are_tested():
     assert not windows.test_windows(_scene(np.ones((128, 128), bool), 128), 1.0, _rng())
 
 
+def test_windows_of_a_volume_lie_where_there_is_something():
+    """Of 216 windows in air with a body of noise in one corner, most that are drawn see the body."""
+    shape, cell = (160, 160, 160), 16
+    values = np.zeros((1, *shape), np.float32)
+    values[0, :80, :80, :80] = _rng().standard_normal((80, 80, 80))
+    kept = np.full([n // cell for n in shape], cell**3)
+
+    def window(box: Any) -> Any:
+        return SimpleNamespace(values=values[box.at()], valid=np.ones((1, *box.shape), bool)), ()
+
+    scene = SimpleNamespace(
+        lattice=SimpleNamespace(patch=(40, 40, 40)),
+        source=SimpleNamespace(space=SimpleNamespace(shape=shape, ndim=3)),
+        spacing=(1.0, 1.0, 1.0),
+        values=SimpleNamespace(spread=np.array([4.0])),
+        states=SimpleNamespace(cell=cell, hole_cells=np.zeros_like(kept), kept_cells=kept),
+        window=window,
+    )
+    seen = [float(values[box.at()].std()) > 0 for box in windows.test_windows(scene, 1.0, _rng())]
+    assert len(seen) == 6
+    assert sum(seen) >= 4
+
+
 def test_shapes_are_taken_from_a_dozen_windows():
     """As many as have holes where these are fewer."""
     assert len(windows.hole_shapes(_scene(_dotted(512), 64), _rng()).thin) == 12
