@@ -37,7 +37,7 @@ from pipeline.numerics.situation import FAMILIES, situation
 Mask = NDArray[np.bool_]
 Cut = Callable[[np.random.Generator, Image], Mask]
 
-SIZE = (64, 128, 128)
+SIZE = (64, 220, 220)
 """Voxels of the piece of a volume, fewer along thick slices."""
 
 HELD = (0.85, 0.95)
@@ -73,7 +73,8 @@ class Case:
 def piece(file: str, shift: tuple[float, float, float], guides: tuple[str, ...] = ()) -> Image:
     """Return a piece of a volume whose middle lies `shift` of the piece's size beside that of the foreground."""
     values, spacing = read_volume(file)
-    body = bright(values[0] - min(0, values[0].min()))
+    air = np.median(values[0][np.ix_((0, -1), (0, -1), (0, -1))])
+    body = bright(values[0] - air)
     size = tuple(
         min(n, round(m * min(1.0, 2.0 * min(spacing) / s)))
         for n, m, s in zip(values.shape[1:], SIZE, spacing, strict=True)

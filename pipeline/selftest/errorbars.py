@@ -23,7 +23,7 @@ _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
 
 _FEWEST = 64
-"""Pixels below which it does not count that some tell, and a channel's holes are not judged by what they are like."""
+"""Pixels below which a channel's holes are not judged by what they are like."""
 
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
@@ -112,15 +112,11 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
 
 
 def _fit(tested: Sequence[Tested], *, cautious: bool) -> Calibration:
-    """Fit on the telling pixels.
-
-    If these are too few to fit anything on, all are fitted on, and where some of them tell that is no reason for bars
-    below the stored ones.
-    """
+    """Fit on the telling pixels; if these are too few, on all, but no factor is to be below the stored default's."""
     telling = [t.only(t.telling) for t in tested]
-    enough = _count(telling) >= FEWEST_PIXELS
-    fitted = _fitted(telling if enough else tested, cautious=cautious)
-    return fitted if enough or _count(telling) < _FEWEST else fitted.at_least_stored()
+    if _count(telling) >= FEWEST_PIXELS:
+        return _fitted(telling, cautious=cautious)
+    return _fitted(tested, cautious=cautious).at_least_stored()
 
 
 def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:

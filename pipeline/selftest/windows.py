@@ -72,8 +72,12 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
 def _content(scene: Scene, box: Box) -> float:
     """Return how many observed voxels of a window lie where values vary; a few at least, if any are observed."""
     window, _ = scene.window(box)
+    if not window.valid.any():
+        return 0.0
+    # a hole in air must not look like something
+    usual = np.median(window.values[window.valid])
     floor = column(_FLAT * scene.values.spread, scene.source.space.ndim, np.float32)
-    return float((window.valid & varied(window.values, floor)).sum()) + float(window.valid.any())
+    return 1.0 + float((window.valid & varied(np.where(window.valid, window.values, usual), floor)).sum())
 
 
 def candidate_windows(
