@@ -4,6 +4,7 @@ A fill module (its file name is the `kind`) offers::
 
     NDIM: tuple[int, ...]          spatial dimensions it works in
     def fill(window: Window, **options) -> NDArray[np.float32]
+    WHOLE: bool                    optional, True if what it makes of a hole depends on holes far from it, too
 
 `fill` returns `(c, *spatial)`: the observed values where `valid`, finite estimates where `hole`. It is a pure,
 deterministic function of the window (single-threaded arithmetic), so any block may recompute it.
@@ -67,6 +68,11 @@ class FillSpec:
         """Fill the window; see the module's `fill`."""
         result: NDArray[np.float32] = load("fills", self.kind).fill(window, **dict(self.options))
         return result
+
+    @property
+    def whole(self) -> bool:
+        """Return True if it must see all holes of a window, wherever they are, to fill some of them as in a run."""
+        return bool(getattr(load("fills", self.kind), "WHOLE", False))
 
     @property
     def label(self) -> str:

@@ -23,6 +23,8 @@ from pipeline.fills._common import check
 from pipeline.fills.base import Window
 
 NDIM = (2, 3)
+WHOLE = True
+"""Covariances are counted on the whole window, around its holes, too, and their shape gives the neighbourhood."""
 
 _SHARE = 1 / 3
 """Share of the neighbourhood that must be observed for a pixel to be kriged."""

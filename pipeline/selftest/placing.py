@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, label
+from scipy.ndimage import binary_dilation, distance_transform_cdt, distance_transform_edt, find_objects, label
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
@@ -40,7 +40,7 @@ _THIN_SHARE = 0.12
 
 _TRIES = 16
 """Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do. As many more
-are passed over if no piece of them is clear."""
+are passed over if no piece of them is clear; of a volume, what has been hidden by then is enough."""
 
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
@@ -53,8 +53,12 @@ _CROWDED = 0.75
 another channel has one: too few other places are left."""
 
 _CLEAR = 3
-"""Steps that hidden lines and slices keep from real holes, from one another and from the window's ends where they can:
-lost slices in a row, or one with nothing on its far side, are another task. Wide holes keep as far from the ends."""
+"""Steps that hidden holes keep from the window's ends, and lines and slices from real holes and from one another, where
+they can: lost slices in a row, or one with nothing on its far side, are another task."""
+
+_FAR = 6
+"""The same for slices of volumes while there is room, few as they may be: fills look at five slices on either side."""
+
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
 
@@ -228,10 +232,9 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     if apart:
         free = free & ~(window.hole | hidden).any(axis=0)
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
-    cube = np.ones((3,) * len(window.spacing))
-    near = binary_dilation(window.hole.any(axis=0) | hidden.any(axis=0), cube, iterations=_CLEAR)
+    taken = window.hole.any(axis=0) | hidden.any(axis=0)
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
-    passed = 0
+    reaches, passed = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
@@ -239,11 +242,13 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         if not count:
             continue
         size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        touching = np.bincount(labels[near], minlength=count + 1)[1:] + _at_an_end(labels)
+        reach = (*reaches, 0)[min(passed // _TRIES, len(reaches))]
         order = rng.permutation(count)
-        clear = order[(size[order] < _LARGE) | (touching[order] == 0)]
-        if not clear.size and passed < _TRIES:
+        clear = order[(size[order] < _LARGE) | (_clearance(labels, taken)[order] > reach)]
+        if not clear.size and reach:
             passed += 1
+            if passed % _TRIES == 0 and len(reaches) > 1 and result.sum() >= _MIN_HIDDEN:
+                break
             continue
         offered |= layer
         order = clear if clear.size else order
@@ -253,7 +258,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
         added = layer & keep[labels]
         result |= added
-        near |= binary_dilation(added.any(axis=0), cube, iterations=_CLEAR)
+        taken |= added.any(axis=0)
         if result.sum() >= (0.5 * goal if attempt < _TRIES + passed else _MIN_HIDDEN):
             break
     chance = result.sum() / max(int(offered.sum()), 1)
@@ -261,17 +266,21 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
 
 
-def _at_an_end(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Say of each piece of `labels` `(*spatial)` whether it lies along an end of the window, bool `(pieces,)`."""
-    return np.asarray(
-        [
-            any(
-                2 * (part.stop - part.start) < n and (part.start < _CLEAR or part.stop > n - _CLEAR)
-                for part, n in zip(box, labels.shape, strict=True)
-            )
-            for box in find_objects(labels)
+def _clearance(labels: NDArray[np.integer], taken: Mask) -> NDArray[np.int64]:
+    """Return how many steps each piece of `labels` keeps from what is taken, both `(*spatial)`, and from the ends.
+
+    An end counts as taken where a piece lies along it; lines and slices that reach from end to end cross it.
+    """
+    apart = distance_transform_cdt(~taken, "chessboard") if taken.any() else np.full(taken.shape, max(taken.shape))
+    steps = []
+    for k, box in enumerate(find_objects(labels), start=1):
+        inside = [
+            min(part.start, n - part.stop) + 1
+            for part, n in zip(box, labels.shape, strict=True)
+            if 2 * (part.stop - part.start) < n
         ]
-    )
+        steps.append(min([int(apart[box][labels[box] == k].min()), *inside]))
+    return np.asarray(steps, dtype=np.int64)
 
 
 def _mean_distance(window: Window, hidden: Mask) -> float:

@@ -66,7 +66,7 @@ class Site:
         if spec.label not in self.made:
             stop_if_asked()
             placement, window = self.placement, self.window
-            mean = spec(replace(window, hole=placement.concerned))
+            mean = spec(window if spec.whole else replace(window, hole=placement.concerned))
             self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)
         return self.made[spec.label]
 

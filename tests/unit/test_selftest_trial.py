@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.fills.base import FillSpec, Window
+from pipeline.restore.task import Task
+from pipeline.selftest.placing import Placement
 from pipeline.selftest.scores import family_scores
+from pipeline.selftest.site import sites_of
 from pipeline.selftest.trial import Proposal, evidence_of, rotated, step_limit
+from tests.helpers import smooth
 from tests.support_trials import Array, trials_of
 
 
@@ -95,3 +100,19 @@ def test_pieces_of_the_image_are_the_same_in_every_placement():
     two: list[Array] = [t.unit for t in trials_of(np.zeros((2, 1, 16, 16)))]
     assert len(np.unique(two[0])) == len(np.unique(two[1])) == 16
     assert not set(np.unique(two[0])) & set(np.unique(two[1]))
+
+
+def test_kriging_is_tested_with_all_holes_of_the_window():
+    """Lost lines far from the hidden one shape its neighbourhood and covariances, as they do in a run."""
+    values = smooth((1, 48, 48)).astype(np.float32)
+    hole = np.zeros((1, 48, 48), bool)
+    hole[0, 8::8] = True
+    hidden = np.zeros_like(hole)
+    hidden[0, 24] = True
+    window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    task = Task(window=window, patch=(48, 48), offset=(0, 0))
+    (site,) = sites_of([Placement(task=task, truth=values, hidden=hidden, concerned=hidden, start=(0, 0))])
+    kriging, spline = FillSpec("kriging"), FillSpec("tension")
+    assert np.array_equal(site.fill(kriging)[hidden], kriging(window)[hidden])
+    assert not np.array_equal(site.fill(kriging)[hidden], site.fill(spline)[hidden])
+    assert np.array_equal(site.fill(kriging)[hole & ~hidden], values[hole & ~hidden])
