@@ -232,7 +232,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     if apart:
         free = free & ~(window.hole | hidden).any(axis=0)
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
-    taken = window.hole.any(axis=0) | hidden.any(axis=0)
+    taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     reaches, passed = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0
     for attempt in range(_MOST_LAYERS):
