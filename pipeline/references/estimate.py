@@ -113,8 +113,10 @@ def _channel_estimates(
             continue
         observed = window.values[channels].astype(np.float64)
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
-        rest = interpolate(observed - fit.values, common, hole, guide, window.spacing)
-        estimate[channels] = fit.values + rest
+        # what few pixels say of the surroundings is noise: the map of the whole image stands
+        values = fit.values if relation.clusters is not None else said[channels]
+        rest = interpolate(observed - values, common, hole, guide, window.spacing)
+        estimate[channels] = values + rest
         overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
         said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
         reliability[channels] = _reliability(said_to_be_worse, hole, scales)

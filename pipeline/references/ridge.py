@@ -20,7 +20,7 @@ _OUTLIER = 3.0
 _PASSES = 3
 _PULL = 0.02
 """Pull of `fit_pulled` toward the reference itself, as a share of the number of pixels it is fitted on."""
-_PRIOR = 300.0
+_PRIOR = 2000.0
 """The same as a number of pixels."""
 _CHUNK = 512
 """Pixels whose products are summed at a time: they stay in the processor's cache."""

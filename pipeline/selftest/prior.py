@@ -10,8 +10,8 @@ from pipeline.selftest.weights import Belief
 
 # best weight, and relative change of the squared error at it, at each of RELIABILITY
 _THIN = ((0.0, 0.0), (0.1, -0.01), (0.2, -0.03), (0.4, -0.1), (0.7, -0.3))
-_NEAR = ((0.0, 0.0), (0.2, -0.05), (0.4, -0.15), (0.8, -0.45), (0.9, -0.6))
-_FAR = ((0.1, -0.05), (0.4, -0.25), (0.6, -0.3), (0.9, -0.5), (0.9, -0.65))
+_NEAR = ((0.0, 0.0), (0.3, -0.08), (0.5, -0.2), (0.9, -0.45), (1.0, -0.65))
+_FAR = ((0.2, -0.05), (0.7, -0.2), (1.0, -0.35), (1.0, -0.55), (1.0, -0.8))
 
 BELIEVED_GAIN_DB = 2.0
 """Gain of a piece of image from a reference at these weights."""

@@ -1,0 +1,95 @@
+"""Kinds of cover and a linear map for each: what a field does between two dates a wood need not do.
+
+Clusters of all bands of a reference, a ridge map in each, pulled toward the map of all pixels: the most robust family
+of a comparison of gap filling methods (2026, doi:10.1038/s41598-026-39488-2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+
+from pipeline.references.ridge import Field
+
+KINDS = 8
+"""Clusters."""
+
+_PIXELS_PER_KIND = 200
+"""Fewest pixels for each cluster on which they are worth fitting."""
+
+_MOST_PIXELS = 8000
+"""Pixels that clusters are found on; the maps are fitted on all."""
+
+_ROUNDS = 20
+_POOLED = 30.0
+"""Pull of a cluster's map toward that of all pixels, as a number of pixels."""
+_PENALTY = 1e-3
+"""Pull of the map of all pixels toward nothing, as a share of the number of pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """Linear maps of standardised bands, one for each kind of cover; part of the plan.
+
+    Attributes:
+        centres: `KINDS` rows of standardised band values.
+        maps: for each kind, for each band of the image the coefficients of all bands and a constant, data units.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    maps: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def __call__(self, z: NDArray[np.float32]) -> Field:
+        """Map standardised bands `(b, n)` to float64 `(c, n)`, each pixel by itself."""
+        kind = _nearest(np.asarray(self.centres), z)
+        maps = np.asarray(self.maps)
+        result = np.empty((maps.shape[1], z.shape[1]))
+        for k, (matrix, constant) in enumerate(zip(maps[..., :-1], maps[..., -1], strict=True)):
+            own = kind == k
+            result[:, own] = np.einsum("cb,bn->cn", matrix, z[:, own].astype(np.float64)) + constant[:, None]
+        return result
+
+
+def fit_clusters(y: Field, z: NDArray[np.float32]) -> Clusters | None:
+    """Find kinds of cover and fit their maps; None if there are too few pixels or the bands do not vary.
+
+    Args:
+        y: `(n, c)` values of the image.
+        z: `(b, n)` standardised bands of the reference at the same pixels.
+    """
+    if z.shape[1] < KINDS * _PIXELS_PER_KIND or not z.std(axis=1).any():
+        return None
+    some = np.ascontiguousarray(z[:, :: -(-z.shape[1] // _MOST_PIXELS)].T, dtype=np.float64)
+    # starts are spread along the brightness, so nothing is drawn; an empty cluster keeps its start
+    order = np.argsort(some.sum(axis=1), kind="stable")
+    starts = some[order[(np.arange(KINDS) * 2 + 1) * len(order) // (2 * KINDS)]]
+    centres = np.asarray(kmeans2(some, starts, iter=_ROUNDS, minit="matrix", missing="warn")[0])
+    terms = np.concatenate([z.astype(np.float64), np.ones((1, z.shape[1]))])
+    own = np.eye(len(terms))
+    general = _ridge(terms, y, _PENALTY * z.shape[1] * own)
+    kind = _nearest(centres, z)
+    maps = []
+    for k in range(KINDS):
+        part = np.ascontiguousarray(terms[:, kind == k])
+        rest = y[kind == k] - np.einsum("bn,bc->nc", part, general)
+        maps.append((general + _ridge(part, rest, _POOLED * own)).T)
+    return Clusters(
+        centres=tuple(map(tuple, centres.tolist())),
+        maps=tuple(tuple(map(tuple, one.tolist())) for one in maps),
+    )
+
+
+def _ridge(terms: Field, y: Field, penalty: Field) -> Field:
+    """Return coefficients `(b, c)`; sums by einsum, whose order no BLAS thread changes."""
+    gram = np.einsum("in,jn->ij", terms, terms) + penalty
+    solved: Field = np.linalg.solve(gram, np.einsum("bn,nc->bc", terms, y))
+    return solved
+
+
+def _nearest(centres: Field, z: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the number of the nearest centre of each pixel, `(n,)`."""
+    product = np.einsum("kb,bn->kn", centres, z.astype(np.float64))
+    return np.asarray(np.argmin((centres**2).sum(axis=1)[:, None] - 2 * product, axis=0))
