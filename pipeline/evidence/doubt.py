@@ -58,6 +58,9 @@ _FEWEST_IN_PIECE = 24
 _RELIABLE = 4.0
 """Standard errors by which the inner rings must differ from the far pixels."""
 
+_NOTICEABLE = 0.1
+"""Smallest difference that is doubted, as a share of the standard deviation of the bands over the image."""
+
 _ROUNDS = 3
 _LARGEST = 5.0
 """Standardised differences are clipped here: one band's glint must not decide alone."""
@@ -163,12 +166,13 @@ def _calm(ground: Ground, tile: Tile) -> Mask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rings:
-    """Observed pixels of all tiles: differences `(c, n)`, ring `(n,)`, piece `(n,)`, and which are far."""
+    """Observed pixels of all tiles: what differs `(c, n)`, ring, piece, if far `(n,)`; what is noticeable `(c,)`."""
 
     differences: Field
     ring: NDArray[np.intp]
     piece: NDArray[np.intp]
     far: Mask
+    noticeable: Field
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
@@ -187,6 +191,7 @@ class _Rings:
             ring=np.concatenate(rings),
             piece=np.concatenate(pieces),
             far=np.concatenate(faraway),
+            noticeable=_NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
         )
 
     def side(self, name: str, sign: float) -> Side | None:
@@ -203,7 +208,7 @@ class _Rings:
         index = np.einsum("c,cn->n", weights, signed)
         if not self._reliable(index, near):
             return None
-        limits = self._limits(index)
+        limits = self._limits(index, float((weights * np.minimum(self.noticeable, 0.5 * _LARGEST)).sum()))
         if not np.isfinite(limits).any():
             return None
         return Side(name=name, weights=tuple((sign * weights).tolist()), limits=tuple(limits))
@@ -223,9 +228,13 @@ class _Rings:
         told = count >= _FEWEST_IN_PIECE
         return np.asarray(found[told] / count[told])
 
-    def _limits(self, index: Field) -> list[float]:
-        """Return for each ring the lowest far quantile above which values are `_TIMES` as frequent as far off."""
+    def _limits(self, index: Field, least: float) -> list[float]:
+        """Return for each ring the lowest far quantile above which values are `_TIMES` as frequent as far off.
+
+        None is nearer to the middle of the far pixels than `least`.
+        """
         quantiles = np.quantile(index[self.far], _LEVELS)
+        least += float(np.median(index[self.far]))
         limits: list[float] = []
         for k in range(len(RINGS)):
             own = index[(self.ring == k) & ~self.far]
@@ -235,5 +244,5 @@ class _Rings:
                 # contamination falls with distance: no ring is doubted where the one inside it is not
                 found = quantiles[excess.index(True)] if any(excess) else np.inf
                 limit = max(float(found), limit if limits else -np.inf)
-            limits.append(float(limit))
+            limits.append(max(float(limit), least))
         return limits

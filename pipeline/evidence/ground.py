@@ -21,6 +21,9 @@ _Guides = Sequence[tuple[NDArray[np.float32], Mask]]
 
 _MOST_PIXELS = 30_000
 
+_LEAST = 0.01
+"""Smallest deviation from a reference, as a share of that from the usual value: none fits better than this."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
@@ -31,12 +34,14 @@ class Ground:
         matrix: `(c, c_ref)`, of the reference's bands.
         offset: `(c,)`, data units.
         scale: `(c,)`, robust standard deviation of clear pixels around it, data units.
+        usual: `(c,)`, the same around the usual value of the band.
     """
 
     guide: int | None
     matrix: tuple[tuple[float, ...], ...]
     offset: tuple[float, ...]
     scale: tuple[float, ...]
+    usual: tuple[float, ...]
 
     def expected(self, shape: tuple[int, ...], guides: _Guides) -> tuple[Field, Mask]:
         """Return the expected values, `(c, *spatial)`, and where they are told.
@@ -64,7 +69,7 @@ def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
     size = _size(best, best)
     usual = best
     for k in range(len(tiles[0].guides)):
-        candidate = _following(tiles, clear, k)
+        candidate = _following(tiles, clear, k, usual)
         if candidate is not None and _size(candidate, usual) < size:
             best, size = candidate, _size(candidate, usual)
     return best
@@ -77,10 +82,11 @@ def _size(ground: Ground, usual: Ground) -> float:
 def _usual(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
     values = np.concatenate([t.values[:, c] for t, c in zip(tiles, clear, strict=True)], axis=1).astype(np.float64)
     middle = np.median(values, axis=1)
-    return Ground(guide=None, matrix=(), offset=tuple(middle.tolist()), scale=_spread(values - middle[:, None]))
+    spread = _spread(values - middle[:, None])
+    return Ground(guide=None, matrix=(), offset=tuple(middle.tolist()), scale=spread, usual=spread)
 
 
-def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int) -> Ground | None:
+def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int, usual: Ground) -> Ground | None:
     """Return the ridge map from a reference, pulled toward the reference itself where it has the same bands."""
     both = [c & t.guides[k][1] for t, c in zip(tiles, clear, strict=True)]
     y = np.concatenate([t.values[:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
@@ -91,7 +97,8 @@ def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int) -> Ground |
         return None
     ridge = fit_pulled(y.T, x.T)
     left = y - np.einsum("ij,jn->in", np.asarray(ridge.matrix), x) - np.asarray(ridge.offset)[:, None]
-    return Ground(guide=k, matrix=ridge.matrix, offset=ridge.offset, scale=_spread(left))
+    scale = np.maximum(_spread(left), _LEAST * np.asarray(usual.scale))
+    return Ground(guide=k, matrix=ridge.matrix, offset=ridge.offset, scale=tuple(scale.tolist()), usual=usual.scale)
 
 
 def _spread(left: Field) -> tuple[float, ...]:

@@ -53,12 +53,13 @@ class Clusters:
         return result
 
 
-def fit_clusters(y: Field, z: NDArray[np.float32]) -> Clusters | None:
+def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | None:
     """Find kinds of cover and fit their maps; None if there are too few pixels or the bands do not vary.
 
     Args:
         y: `(n, c)` values of the image.
         z: `(b, n)` standardised bands of the reference at the same pixels.
+        weight: `(n,)` of the pixels in the maps, 0 to 1.
     """
     if z.shape[1] < KINDS * _PIXELS_PER_KIND or not z.std(axis=1).any():
         return None
@@ -69,23 +70,24 @@ def fit_clusters(y: Field, z: NDArray[np.float32]) -> Clusters | None:
     centres = np.asarray(kmeans2(some, starts, iter=_ROUNDS, minit="matrix", missing="warn")[0])
     terms = np.concatenate([z.astype(np.float64), np.ones((1, z.shape[1]))])
     own = np.eye(len(terms))
-    general = _ridge(terms, y, _PENALTY * z.shape[1] * own)
+    general = _ridge(terms, y, weight, _PENALTY * z.shape[1] * own)
     kind = _nearest(centres, z)
     maps = []
     for k in range(KINDS):
         part = np.ascontiguousarray(terms[:, kind == k])
         rest = y[kind == k] - np.einsum("bn,bc->nc", part, general)
-        maps.append((general + _ridge(part, rest, _POOLED * own)).T)
+        maps.append((general + _ridge(part, rest, weight[kind == k], _POOLED * own)).T)
     return Clusters(
         centres=tuple(map(tuple, centres.tolist())),
         maps=tuple(tuple(map(tuple, one.tolist())) for one in maps),
     )
 
 
-def _ridge(terms: Field, y: Field, penalty: Field) -> Field:
+def _ridge(terms: Field, y: Field, weight: Field, penalty: Field) -> Field:
     """Return coefficients `(b, c)`; sums by einsum, whose order no BLAS thread changes."""
-    gram = np.einsum("in,jn->ij", terms, terms) + penalty
-    solved: Field = np.linalg.solve(gram, np.einsum("bn,nc->bc", terms, y))
+    weighted = terms * weight
+    gram = np.einsum("in,jn->ij", weighted, terms) + penalty
+    solved: Field = np.linalg.solve(gram, np.einsum("bn,nc->bc", weighted, y))
     return solved
 
 

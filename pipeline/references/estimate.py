@@ -24,6 +24,8 @@ _FEATHER = 6.0
 """Pixels over which the estimate fades into the base fill beside hole pixels that the reference does not see."""
 
 
+_FADE = 6.0
+"""Distance over which the residual fades where a relation was fitted on few pixels, in steps of the finest axis."""
 _INFLATION = 1.5
 """Error of a prediction over its misfit on the pixels that it was fitted on (measured 1.3 to 1.8 on date pairs)."""
 _SMOOTH = 1.0 / 3.0
@@ -113,9 +115,13 @@ def _channel_estimates(
             continue
         observed = window.values[channels].astype(np.float64)
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
-        # what few pixels say of the surroundings is noise: the map of the whole image stands
-        values = fit.values if relation.clusters is not None else said[channels]
+        few = relation.clusters is None
+        values = said[channels] if few else fit.values
         rest = interpolate(observed - values, common, hole, guide, window.spacing)
+        if few:
+            # what few pixels say holds beside them only; farther off the map of the whole image stands
+            away = ndimage.distance_transform_edt(~common, sampling=[s / min(window.spacing) for s in window.spacing])
+            rest = rest * np.exp(-away / _FADE)
         estimate[channels] = values + rest
         overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
         said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)

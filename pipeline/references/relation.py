@@ -45,6 +45,7 @@ class Relation:
         pulled: linear map of the bands that stays near the reference itself, None if there were few pixels: `ridge` is
             that map then.
         clusters: a linear map for each kind of cover, None if there were few pixels.
+        shares: of the three in the prediction, the greater the smaller its mean squared error; they sum to 1.
         offset: where the reference shows what the image has at a pixel, relative to it, in pixels per axis.
         centre: mean of each context value, in units of the reference.
         scale: standard deviation of each context value.
@@ -62,6 +63,7 @@ class Relation:
     ridge: Ridge
     pulled: Ridge | None = None
     clusters: Clusters | None = None
+    shares: tuple[float, ...] = (1.0, 0.0, 0.0)
     offset: tuple[float, ...] = ()
     centre: tuple[float, ...]
     scale: tuple[float, ...]
@@ -98,16 +100,15 @@ class Relation:
         )
 
     def _mean(self, said: Field, context: NDArray[np.float32]) -> Field:
-        """Return the mean of a prediction and those of the other maps."""
-        others: list[Field] = []
+        """Return the mean of a prediction and those of the other maps, by their shares."""
+        if self.pulled is None or self.clusters is None:
+            return said
+        own, pulled, clustered = self.shares
         bands = len(self.axes[0])
-        if self.pulled is not None:
-            others.append(self.pulled(context[:bands]))
-        if self.clusters is not None:
-            z = standardised(context[:bands], self.centre[:bands], self.scale[:bands]).reshape(bands, -1)
-            parts = [self.clusters(z[:, start : start + _SLAB]) for start in range(0, z.shape[1], _SLAB)]
-            others.append(np.concatenate(parts, axis=1).reshape(said.shape))
-        return np.asarray(sum(others, said) / (1 + len(others)))
+        z = standardised(context[:bands], self.centre[:bands], self.scale[:bands]).reshape(bands, -1)
+        parts = [self.clusters(z[:, start : start + _SLAB]) for start in range(0, z.shape[1], _SLAB)]
+        kinds = np.concatenate(parts, axis=1).reshape(said.shape)
+        return np.asarray(own * said + pulled * self.pulled(context[:bands]) + clustered * kinds)
 
     def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the principal components of standardised bands, `(q, *spatial)`; mean variance a band is 1."""
@@ -157,12 +158,29 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int, *, few
         return _relation(
             ridge, x, bands, _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)
         )
-    standard = _standard(x)
-    return replace(
-        _relation(ridge, x, bands, _nonlinear(rest, standard, waves)),
-        pulled=fit_pulled(y, x[:, :bands]),
-        clusters=fit_clusters(y, standard[0][:bands]),
-    )
+    return _with_others(_relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves)), y, x)
+
+
+def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relation:
+    """Add the two other maps of the bands, and the shares of the three."""
+    bands, z = len(relation.axes[0]), _standard(x)[0]
+    left = y - relation.predict(x.T)[0].T
+    misfit = (left**2 / np.maximum(np.median(left**2, axis=0), 1e-30)).mean(axis=1)
+    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+    pulled, clusters = fit_pulled(y, x[:, :bands], weight), fit_clusters(y, z[:bands], weight)
+    if clusters is None:
+        return relation
+    # fitted pixels flatter the map with many coefficients
+    own = _mean_square(left, weight) * np.asarray(relation.overfit_ratio)
+    rivals = own, *(_mean_square(y - said.T, weight) for said in (pulled(x[:, :bands].T), clusters(z[:bands])))
+    unit = np.maximum(sum(rivals), 1e-30)
+    worth = np.asarray([1.0 / max(float((rival / unit).mean()), 1e-6) ** 2 for rival in rivals])
+    return replace(relation, pulled=pulled, clusters=clusters, shares=_floats(worth / worth.sum()))
+
+
+def _mean_square(error: Field, weight: Field) -> Field:
+    """Return the weighted mean squared error of each band, `(c,)`."""
+    return np.asarray(np.einsum("n,nc->c", weight, error**2) / weight.sum())
 
 
 def _pulled(target: NDArray[Any], context: NDArray[Any], bands: int) -> Ridge:

@@ -26,7 +26,7 @@ class Reliance:
 
     Attributes:
         near: weights at `RELIABILITY` beside observed pixels (up to the first of `REACH`) in wide holes.
-        far: weights far from them (from the second on); in between linear in log distance.
+        far: weights far from them (at the second); in between linear in log distance, beyond it they rise toward 1.
         thin: weights at `RELIABILITY` in thin holes, where the base fill is hard to beat; None = as `near`.
         gate: reliability of the region around a pixel from which these weights hold; below it they fall to 0.
         limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
@@ -50,6 +50,8 @@ class Reliance:
         low, high = (np.interp(reliability, RELIABILITY, row) for row in (self.near, self.far))
         share = np.interp(np.log2(np.maximum(distance, 0.5)), np.log2(REACH), (0.0, 1.0))
         weight = low + share * (high - low)
+        # what a fill is off grows with distance, also beyond what can be tested; what another date is off does not
+        weight = weight ** np.sqrt(REACH[1] / np.maximum(distance, REACH[1]))
         if self.thin is not None:
             weight += thin * (np.interp(reliability, RELIABILITY, self.thin) - weight)
         return np.asarray(weight, dtype=np.float32)

@@ -108,7 +108,7 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     )
 
 
-def fit_pulled(target: NDArray[Any], reference: NDArray[Any]) -> Ridge:
+def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | None = None) -> Ridge:
     """Fit a linear map on few pixels: without evidence against it the reference holds as it is, but for its level.
 
     Where both have as many bands the difference between them is a constant, the median, plus a map that is pulled
@@ -117,13 +117,19 @@ def fit_pulled(target: NDArray[Any], reference: NDArray[Any]) -> Ridge:
     Args:
         target: finite `(n, c)`, n > 0.
         reference: finite `(n, c_ref)` at the same pixels.
+        weight: `(n,)` of the pixels, 0 to 1; None = 1 each.
     """
     y, x = target.astype(np.float64), reference.astype(np.float64)
-    same = np.eye(y.shape[1], x.shape[1]) * (y.shape[1] == x.shape[1])
-    rest = y - _apply(same, x)
     z, unit = (x - x.mean(axis=0)) / _scale(x), _scale(x)
-    gram = np.einsum("ni,nj->ij", z, z) + (_PULL * len(z) + _PRIOR) * np.eye(z.shape[1])
-    slope = np.linalg.solve(gram, np.einsum("ni,nj->ij", z, rest - np.median(rest, axis=0))).T / unit
+    counts = np.ones(len(z)) if weight is None else weight
+    same = np.zeros((y.shape[1], x.shape[1]))
+    if y.shape[1] == x.shape[1]:
+        # each band follows its own; with few pixels by 1: another sensor may count otherwise, the same one does not
+        slope = np.einsum("n,ni,ni->i", counts, z, y - y.mean(axis=0)) / len(z) / unit
+        same = np.diag((len(z) * slope + _PRIOR) / (len(z) + _PRIOR))
+    rest = y - _apply(same, x)
+    gram = np.einsum("n,ni,nj->ij", counts, z, z) + (_PULL * len(z) + _PRIOR) * np.eye(z.shape[1])
+    slope = np.linalg.solve(gram, np.einsum("n,ni,nj->ij", counts, z, rest - np.median(rest, axis=0))).T / unit
     matrix = same + slope
     offset = np.median(y - _apply(matrix, x), axis=0)
     left, around = y - _apply(matrix, x) - offset, y - y.mean(axis=0)
