@@ -16,7 +16,15 @@ from benchmarks.quality.scenes import Image, Scene, single_scenes
 Draw = Callable[[np.random.Generator, Image], NDArray[np.bool_]]
 AREA_FAMILIES = ("cloud", "region 32", "region 64", "border")
 """Single-image families whose hole components are counted one by one."""
-HELPED_FAMILIES = ("clear reference", "cloudy reference", "changed reference", "radar", "auxiliary contrast")
+HELPED_FAMILIES = (
+    "clear reference",
+    "cloudy reference",
+    "changed reference",
+    "two middling references",
+    "radar",
+    "auxiliary contrast",
+    "several contrasts, large void",
+)
 """Families with another image beside the one that is restored."""
 
 
@@ -117,6 +125,7 @@ def paired_cases() -> list[Case]:
         *_cases("cloudy reference", pairs.cloudy_pairs(), draws, also_alone=True),
         *_cases("cloudy reference", pairs.cloudy_pairs_of_trained_places(), draws[:1], also_alone=True),
         *_cases("changed reference", pairs.changed_pairs(), draws),
+        *_cases("two middling references", pairs.middling_pairs(), draws),
         *_cases("radar", pairs.radar_pairs(), draws[:1]),
     ]
 
@@ -127,6 +136,10 @@ def _slices(number: int) -> Draw:
 
 def _blobs(low: float, high: float, count: int) -> Draw:
     return lambda rng, image: holes.blobs(rng, image.counted, (low, high), count, image.spacing)
+
+
+def _void(share: float) -> Draw:
+    return lambda rng, image: holes.void(rng, image.counted, share)
 
 
 def _lesions(patient: str) -> Draw:
@@ -167,6 +180,7 @@ def volume_cases() -> list[Case]:
         *_cases("lesion shape", new, [_lesions("ms_patient07_mni")]),
         *_cases("border slab", heads, [_margin(6, (2, True))]),
         *_cases("auxiliary contrast", volumes.guided_volumes(), lesions),
+        *_cases("several contrasts, large void", volumes.voided_volumes(), [_void(0.12), _void(0.25)]),
         *_cases("series", [volumes.series()], series),
         *_cases("CT metal", [volumes.computed_tomography()], [_metal, _metal]),
     ]

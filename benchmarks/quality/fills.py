@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,12 @@ from benchmarks.quality.scenes import Image
 from pipeline.fills.base import FillSpec, Window
 
 Array = NDArray[np.float32]
-REGRESSION, COPY = "regression + spline", "copy"
+REGRESSION, CLUSTERS, COPY = "regression + spline", "clusters + ridge + spline residual", "copy"
 TIME = "mean of the time points beside it"
 _ISOTROPIC = " isotropic=True"
+_KINDS, _POOLED = 8, 50.0
+"""Clusters of pixels, and the pixels' worth of evidence that pulls each cluster's map to that of the whole image."""
+Relate = Callable[[NDArray[np.float64], Array, NDArray[np.bool_]], NDArray[np.float64]]
 
 
 def classical_fills(image: Image) -> list[FillSpec]:
@@ -41,7 +45,11 @@ def estimates(image: Image, hole: NDArray[np.bool_]) -> dict[str, Array]:
         cubic = {f"{name}{_ISOTROPIC}": values for name, values in found.items() if name.startswith("tension")}
         found = {name: values for name, values in cubic.items() if _ISOTROPIC * 2 not in name} | found
     if image.guides:
-        found |= {REGRESSION: regression(image, window), COPY: copied(image, window)}
+        found |= {
+            REGRESSION: regression(image, window),
+            CLUSTERS: clusters(image, window),
+            COPY: copied(image, window),
+        }
     if image.values.ndim == 4 and len(image.values) > 2:
         found[TIME] = beside_in_time(window)
     return found
@@ -95,10 +103,27 @@ def copied(image: Image, window: Window) -> Array:
     return np.where(window.hole, guide, window.values)
 
 
-def regression(image: Image, window: Window, *, sigma: float = 12.0) -> Array:
-    """Multi-band ridge, then local regression, then the spline of the residual: what a careful analyst would script.
+def regression(image: Image, window: Window) -> Array:
+    """Multi-band ridge, then local regression, then the spline of the residual."""
+    return guided(image, window, _ridge, local=True)
+
+
+def clusters(image: Image, window: Window) -> Array:
+    """Ridge maps of clusters, then the spline of the residual; in volumes a local one between."""
+    return guided(image, window, _clusters, local=image.values.ndim == 4)
+
+
+def guided(image: Image, window: Window, relate: Relate, *, local: bool, sigma: float = 12.0) -> Array:
+    """Relate all bands of all guides, regress locally, add the spline of the residual: what an analyst would script.
 
     Pixels that a guide's own mask hides get the single-image spline.
+
+    Args:
+        image: with its guides.
+        window: the image with its holes.
+        relate: predicts the image everywhere from guides, observed values and where both are seen.
+        local: correct the prediction by a line in a window around each pixel.
+        sigma: width of that window in steps of the finest axis.
     """
     guide = np.concatenate([g.values.astype(np.float64) for g in image.guides])
     seen = np.ones(guide.shape[1:], dtype=bool)
@@ -106,11 +131,12 @@ def regression(image: Image, window: Window, *, sigma: float = 12.0) -> Array:
         seen &= True if g.hidden is None else ~g.hidden
     spline = FillSpec("tension", {"t": 0.5 if seen.ndim == 2 else 0.95})
     common = window.valid.all(axis=0) & seen
-    prediction = _ridge(guide, window.values, common)
-    widths = [sigma * min(image.spacing) / s for s in image.spacing]
-    fit = np.stack(
-        [_local(y.astype(np.float64), x, common, widths) for y, x in zip(window.values, prediction, strict=True)]
-    ).astype(np.float32)
+    fit = relate(guide, window.values, common)
+    if local:
+        widths = [sigma * min(image.spacing) / s for s in image.spacing]
+        both = zip(window.values, fit, strict=True)
+        fit = np.stack([_local(y.astype(np.float64), x, common, widths) for y, x in both])
+    fit = fit.astype(np.float32)
     valid = window.valid & seen
     rest = replace(
         window,
@@ -120,6 +146,36 @@ def regression(image: Image, window: Window, *, sigma: float = 12.0) -> Array:
     )
     estimate = fit + spline(rest)
     return np.where(window.hole & seen, estimate, spline(window)).astype(np.float32)
+
+
+def _clusters(guide: NDArray[np.float64], target: Array, common: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return a linear map in each of eight k-means clusters of all bands, shrunk to that of the whole image."""
+    flat = guide.reshape(len(guide), -1)
+    known = common.ravel()
+    spread = np.maximum(flat[:, known].std(axis=1, keepdims=True), 1e-9)
+    z = (flat - flat[:, known].mean(axis=1, keepdims=True)) / spread
+    centres = _means(z[:, known][:, :: max(1, int(known.sum()) // 20_000)])
+    kind = ((z[None] - centres[:, :, None]) ** 2).sum(axis=1).argmin(axis=0)
+    whole = _ridge(guide, target, common).reshape(len(target), -1)
+    left = target.reshape(len(target), -1) - whole
+    design = np.concatenate([np.ones((1, z.shape[1])), z])
+    for k in range(len(centres)):
+        some = known & (kind == k)
+        gram = design[:, some] @ design[:, some].T + _POOLED * np.eye(len(design))
+        step = np.linalg.solve(gram, design[:, some] @ left[:, some].T)
+        whole[:, kind == k] += step.T @ design[:, kind == k]
+    return np.asarray(whole.reshape(len(target), *guide.shape[1:]))
+
+
+def _means(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `_KINDS` centres `(k, bands)` of k-means on `(bands, n)`, started along the first principal axis."""
+    axis = np.linalg.eigh(z @ z.T)[1][:, -1]
+    order = np.argsort(axis @ z, kind="stable")
+    centres = np.stack([z[:, part].mean(axis=1) for part in np.array_split(order, _KINDS)])
+    for _ in range(25):
+        kind = ((z[None] - centres[:, :, None]) ** 2).sum(axis=1).argmin(axis=0)
+        centres = np.stack([z[:, kind == k].mean(axis=1) if (kind == k).any() else c for k, c in enumerate(centres)])
+    return centres
 
 
 def _ridge(guide: NDArray[np.float64], target: Array, common: NDArray[np.bool_]) -> NDArray[np.float64]:

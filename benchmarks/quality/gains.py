@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.fills import COPY, REGRESSION
+from benchmarks.quality.fills import CLUSTERS, COPY, REGRESSION
 from benchmarks.quality.runner import ALONE, OURS
 from benchmarks.quality.scores import psnr
 
@@ -24,7 +24,7 @@ def decibel(row: Row, method: str) -> float:
 
 def single_image(row: Row) -> list[str]:
     """Return the classical single-image fills of a row."""
-    return [name for name in row["methods"] if name not in (OURS, ALONE, REGRESSION, COPY)]
+    return [name for name in row["methods"] if name not in (OURS, ALONE, REGRESSION, CLUSTERS, COPY)]
 
 
 def best_classical(rows: Sequence[Row]) -> str:
@@ -56,12 +56,12 @@ def grouped(rows: Sequence[Row], value: Callable[[Row], float]) -> Groups:
     return groups
 
 
-def gains(rows: Sequence[Row], over: str | None = None) -> dict[str, float]:
-    """Return the gain over a method, else over the best classical fill of each row's family, dB, by case."""
+def gains(rows: Sequence[Row], *over: str) -> dict[str, float]:
+    """Return the gain in dB over the best of some methods in each case, else over its family's best classical fill."""
     found: dict[str, float] = {}
     for members in by_family(rows).values():
-        base = over or best_classical(members)
-        found |= {row["case"]: decibel(row, OURS) - decibel(row, base) for row in members}
+        bases = over or (best_classical(members),)
+        found |= {row["case"]: decibel(row, OURS) - max(decibel(row, m) for m in bases) for row in members}
     return found
 
 

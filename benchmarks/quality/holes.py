@@ -92,3 +92,14 @@ def blobs(
             hole |= blob
             count -= 1
     return hole
+
+
+def void(rng: np.random.Generator, inside: Hole, share: float) -> Hole:
+    """Hide one ragged ball of a share of what is `inside`, whatever its values, half a deviation off the middle."""
+    body = ndimage.binary_fill_holes(ndimage.binary_closing(inside, iterations=3))
+    middle, reach = (np.stack([f(axis) for axis in np.nonzero(body)]) for f in (np.mean, np.std))
+    centre = middle + reach * rng.choice([-0.5, 0.5], size=body.ndim)
+    grid = np.ogrid[tuple(slice(n) for n in body.shape)]
+    away = np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)))
+    away = away + 48 * ndimage.gaussian_filter(rng.standard_normal(body.shape), 4)
+    return np.asarray((away < np.sort(away[body])[int(share * body.sum())]) & body)

@@ -5,6 +5,7 @@ The holes are cut into the clear date; what hides the other date is told by a ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,23 @@ def changed_pairs() -> list[Scene]:
         corumba(2, changed=True),
         chiapas(year=2002, changed=True),
     ]
+
+
+def halved(scene: Scene) -> Scene:
+    """Return a scene whose reference comes as two: visible bands in one file, infrared ones in the other."""
+
+    def load() -> Image:
+        image = scene.load()
+        (both,) = image.guides
+        return replace(image, guides=tuple(replace(both, values=part) for part in (both.values[:2], both.values[2:])))
+
+    return replace(scene, name=f"{scene.name}-halved", load=load)
+
+
+def middling_pairs() -> list[Scene]:
+    """Return pairs with two references of which neither tells much alone."""
+    whole = [*lazio_pairs(), masked_pair("581", told=True), corumba(1), corumba(2, reverse=True), chiapas(year=1999)]
+    return [halved(scene) for scene in whole]
 
 
 def radar_pairs() -> list[Scene]:

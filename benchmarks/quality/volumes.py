@@ -178,6 +178,23 @@ def guided_volumes() -> list[Scene]:
     ]
 
 
+def voided_volumes() -> list[Scene]:
+    """Return each contrast of one subject with the two others, in a larger piece."""
+    folder, names = "ms_patient07_mni", ("T1", "T2", "FLAIR")
+    return [
+        volume(
+            f"ms07-{name.lower()}-of-two",
+            "MS patient 07",
+            name,
+            f"{folder}/{name}.nii.gz",
+            size=(96, 112, 112),
+            guides=tuple(f"{folder}/{other}.nii.gz" for other in names if other != name),
+            credit=LESJAK,
+        )
+        for name in names
+    ]
+
+
 def series() -> Scene:
     """Return a time series: ten perfusion volumes."""
     return volume(

@@ -27,7 +27,7 @@ from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published
 from pipeline.output.results import changed, record_of, work_folder
 from pipeline.plan.plan import Plan, load_plan
-from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
 
@@ -177,11 +177,13 @@ def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_so
 def known_codes(plan: Plan) -> tuple[int, ...]:
     """Return the source codes that a run of `plan` can give, ascending.
 
-    One code for each reference and auxiliary, and one for the image's own other channels where their holes differ.
+    One code for each reference and auxiliary, one for the image's own other channels where their holes differ, and one
+    for several guides together.
     """
     n_references = len(plan.guides) + (plan.n_state > 1)
     references = range(REFERENCE, REFERENCE + n_references)
-    return (OBSERVED, CLASSICAL, NETWORK, *references, REFUSED, NEVER_TOUCHED)
+    several = (SEVERAL,) if len(plan.guides) > 1 else ()
+    return (OBSERVED, CLASSICAL, NETWORK, *references, *several, REFUSED, NEVER_TOUCHED)
 
 
 def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:

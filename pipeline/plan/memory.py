@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.errors import OutputConflict, PipelineError, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
+from pipeline.references.joint import Joint
 
 _BASE_BYTES = 450 * 2**20
 """Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
@@ -40,6 +41,8 @@ _REFERENCE_BYTES = 450
 """Per patch pixel while a reference is looked at: what it looks like around the pixel, its local regression."""
 _REFERENCE_CHANNEL_BYTES = 230
 """Per patch pixel and channel that is estimated from a reference at once: predictions, errors and their local means."""
+_JOINT_BAND_BYTES = 40
+"""Per patch pixel and band of several guides together: at its place, sharp, blurred and standardised, float32."""
 _ACTIVATION_BYTES = 1400
 """Per patch pixel while the network runs: activations of one pass (measured 500 to 1400), whatever the channels."""
 _NETWORK_CHANNEL_BYTES = 40
@@ -73,6 +76,8 @@ def _patch_bytes(plan: Plan) -> int:
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0
+    joints = [relation for relation in plan.recipe.relations if isinstance(relation, Joint)]
+    reference += patch * _JOINT_BAND_BYTES * max((len(joint.relation.axes[0]) for joint in joints), default=0)
     if plan.model is None:
         return plan.batch * window + reference
     network = patch * c * _NETWORK_CHANNEL_BYTES

@@ -11,6 +11,7 @@ from pipeline import __version__
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.published import published_record
+from pipeline.references.joint import guides_of
 from pipeline.restore.codes import source_name
 from pipeline.system.facts import hardware, peak_rss_bytes, software
 
@@ -126,7 +127,10 @@ def _recipe(plan: Plan) -> dict[str, Any]:
         "network": asdict(recipe.network),
         "network_referenced": asdict(recipe.network_referenced) if recipe.network_referenced else None,
         "network_limit": recipe.network_limit,
-        "references": [asdict(reliance) for reliance in recipe.references],
+        "references": [
+            {"guides": guides, **asdict(reliance)}
+            for guides, reliance in zip(guides_of(recipe.relations), recipe.references, strict=True)
+        ],
         "calibration": {"single": asdict(recipe.single), "referenced": asdict(recipe.referenced)},
         "coarse_cell_px": plan.guess_factor,
     }

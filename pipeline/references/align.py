@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.numerics.column import column
+from pipeline.references.context import context
 from pipeline.references.ridge import Field, Ridge, cauchy, fit_ridge
 
 _STEPS = 4
@@ -65,7 +66,7 @@ def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
     """Return the shift per axis, in pixels, at which the reference explains the image's details best; or zeros.
 
     Gauss-Newton steps (Lucas and Kanade, IJCAI 1981) on a robust linear prediction of the image from the bands. A
-    shift is believed if it removes 2 % of the squared misfit.
+    shift is believed if it removes 2 % of the squared misfit of details, and some of the whole.
     """
     none = (0.0,) * (pairs[0].known.ndim if pairs else 0)
     usable = [pair for pair in pairs if (pair.known & pair.seen).sum() >= 2 * _RINGING * pair.known.ndim]
@@ -89,7 +90,27 @@ def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
         if np.abs(offset).max() > _LARGEST:
             break
     believed = best[0] < (1 - _GAIN) * first and np.abs(best[1]).max() >= _SMALLEST
-    return best[1] if believed else none
+    return best[1] if believed and _explains_more(usable, best[1]) else none
+
+
+def _explains_more(pairs: Sequence[Pair], offset: tuple[float, ...]) -> bool:
+    """Return whether a linear map of the sharp and blurred bands leaves less unexplained if they are shifted.
+
+    Details of another contrast can look shifted where one tissue is bright beside another; what predicts the image does
+    not gain by that. The blurred bands take away what resampling gains by smoothing.
+    """
+    target, still, moved = [], [], []
+    for pair in pairs:
+        shifted, seen = aligned(pair.reference, pair.seen, offset)
+        use = pair.known & seen
+        unit = (1.0,) * use.ndim
+        target.append(pair.target[:, use].T)
+        still.append(context(pair.reference, pair.seen, unit)[:, use].T)
+        moved.append(context(shifted, seen, unit)[:, use].T)
+    y = np.concatenate(target)
+    step = -(-len(y) // _MOST_PIXELS) or 1
+    before, after = (fit_ridge(y[::step], np.concatenate(x)[::step]).explained for x in (still, moved))
+    return bool(np.mean(after) > np.mean(before))
 
 
 def _equations(pairs: Sequence[Pair], ridge: Ridge, unit: Field, offset: Field) -> tuple[Field, Field, float]:

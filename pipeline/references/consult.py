@@ -1,4 +1,4 @@
-"""One door for everything that may help: a reference file, an auxiliary, the image's other channels."""
+"""One door for everything that may help: a file, several together, the image's other channels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
+from pipeline.references.joint import Joint
 from pipeline.references.relation import Relation
 from pipeline.references.siblings import Siblings, sibling_fill
 
@@ -17,7 +18,7 @@ def consult(
     window: Window,
     values: NDArray[np.float32],
     valid: NDArray[np.bool_],
-    relation: Relation | Siblings,
+    relation: Relation | Siblings | Joint,
     base: NDArray[np.float32],
     standing: NDArray[np.float32],
 ) -> ReferenceFill:
@@ -27,7 +28,7 @@ def consult(
 
     Args:
         window: as in `reference_fill`.
-        values: as in `reference_fill`.
+        values: as in `reference_fill`; of several guides their bands one after the other, see `stacked`.
         valid: as in `reference_fill`.
         relation: how the guide is related to the image.
         base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
@@ -37,7 +38,8 @@ def consult(
     if isinstance(relation, Siblings):
         result = sibling_fill(window, relation, base)
     else:
-        result = reference_fill(window, values, valid, relation, base)
+        one = relation.relation if isinstance(relation, Joint) else relation
+        result = reference_fill(window, values, valid, one, base)
     return replace(result, reliability=compared(result.reliability, standing))
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-_SOURCE_NAMES = {0: "observed", 1: "classical", 2: "network", 254: "refused", 255: "never_touched"}
+_SOURCE_NAMES = {
+    0: "observed",
+    1: "classical",
+    2: "network",
+    253: "several guides",
+    254: "refused",
+    255: "never_touched",
+}
 
 
 def source_name(code: int, n_references: int) -> str:
@@ -12,6 +19,6 @@ def source_name(code: int, n_references: int) -> str:
     return _SOURCE_NAMES.get(code, f"reference {code - REFERENCE}")
 
 
-OBSERVED, CLASSICAL, NETWORK, REFERENCE, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 254, 255
+OBSERVED, CLASSICAL, NETWORK, REFERENCE, SEVERAL, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 253, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
-channels come after the last."""
+channels come after the last. `SEVERAL` is a relation of several guides of which none would do alone."""

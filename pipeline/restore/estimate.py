@@ -19,12 +19,13 @@ from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_statistics
 from pipeline.references.consult import compared, consult
 from pipeline.references.estimate import ReferenceFill
+from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
-from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE
+from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.network import asked, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe
-from pipeline.restore.task import Draft, Estimate, Task
+from pipeline.restore.task import Draft, Estimate, Guide, Task
 
 _NEAR = 0.25
 """Share of the patch up to which the local scale holds as it is."""
@@ -45,17 +46,32 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
 
 
 def classical(recipe: Recipe, task: Task) -> Draft:
-    """Return the estimate before the network: base fill, then each reference over what came before it."""
+    """Return the estimate before the network: base fill, then what guides say, each over what came before it."""
     window = task.window
     place = where(window)
     mean = base_fill(recipe, window, place) if task.base is None else task.base
     draft = filled(recipe, window, mean, place)
-    used = zip(recipe.relations, recipe.references, task.guides, strict=True)
-    for k, (relation, reliance, guide) in enumerate(used):
+    used = zip(recipe.relations, guides_of(recipe.relations), recipe.references, strict=True)
+    for relation, numbers, reliance in used:
         if relation is not None and reliance.highest > 0:
+            guide = look(task, relation, numbers)
             result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
-            draft = with_reference(draft, result, k, reliance, window.spacing)
+            draft = with_reference(draft, result, code_of(relation, numbers), reliance, window.spacing)
     return draft
+
+
+def look(task: Task, relation: AnyRelation, numbers: Sequence[int]) -> Guide:
+    """Return what the guides of a relation show in a window."""
+    if not isinstance(relation, Joint):
+        return task.guides[numbers[0]]
+    values, valid = stacked([(task.guides[k].values, task.guides[k].valid) for k in numbers], relation.offsets)
+    return Guide(values=values, valid=valid)
+
+
+def code_of(relation: AnyRelation, numbers: Sequence[int]) -> int:
+    """Return the source code of what a relation says: that of its guide, or of the one that leads several."""
+    leader = relation.leader if isinstance(relation, Joint) else numbers[0]
+    return SEVERAL if leader is None else REFERENCE + leader
 
 
 def where(window: Window) -> Situation:
@@ -97,8 +113,10 @@ def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Sit
     )
 
 
-def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Reliance, spacing: Sequence[float]) -> Draft:
-    """Blend in what reference `k` says where it is usable; weight 0 changes nothing."""
+def with_reference(
+    draft: Draft, result: ReferenceFill, code: int, reliance: Reliance, spacing: Sequence[float]
+) -> Draft:
+    """Blend in what a guide with this source code says where it is usable; weight 0 changes nothing."""
     if reliance.highest == 0:
         return draft
     place = draft.place
@@ -112,7 +130,7 @@ def with_reference(draft: Draft, result: ReferenceFill, k: int, reliance: Relian
     return replace(
         draft,
         mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
-        origin=np.where(leads, np.uint8(REFERENCE + k), draft.origin),
+        origin=np.where(leads, np.uint8(code), draft.origin),
         trust=1 - (1 - draft.trust) * (1 - brought),
         lead=np.where(leads, brought, left),
         reliability=draft.reliability + brought * np.maximum(absolute - draft.reliability, np.float32(0)),

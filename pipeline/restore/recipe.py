@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Curves, flat
-from pipeline.references.relation import Relation
+from pipeline.references.joint import AnyRelation, Joint, guides_of
 from pipeline.references.reliance import Reliance
-from pipeline.references.siblings import Siblings
 
 STORED = "stored"
 """Marker instead of a base fill: holes keep what the file stores there, for a model that must change nothing."""
@@ -24,9 +23,9 @@ class Recipe:
         fill: the base fill of deep holes, and of all for which nothing else is said.
         thin_fill: the base fill of thin holes (dead pixels, lines), None = `fill`.
         border_fill: the base fill of holes with nothing observed behind them, None = `fill`.
-        relations: how each reference maps to the image, None if that could not be fitted; the last one is that of
-            the image's own channels if they have different holes.
-        references: how much of each reference is blended in over what came before it.
+        relations: how guides map to the image: first several of them together, then each by itself, None if that could
+            not be fitted; the last one is that of the image's own channels if they have different holes.
+        references: how much of what each relation says is blended in over what came before it.
         network: blend weight of the network over the image's own estimate; 0 everywhere = not used.
         network_referenced: the same where references carry the mean, None = as elsewhere.
         network_limit: largest correction of the network that is taken in full, in local standard deviations of the
@@ -42,7 +41,7 @@ class Recipe:
     fill: FillSpec
     thin_fill: FillSpec | None = None
     border_fill: FillSpec | None = None
-    relations: tuple[Relation | Siblings | None, ...] = ()
+    relations: tuple[AnyRelation, ...] = ()
     references: tuple[Reliance, ...] = ()
     network: Curves = field(default_factory=lambda: flat(0.0))
     network_referenced: Curves | None = None
@@ -71,8 +70,14 @@ class Recipe:
 
     @property
     def reference_weights(self) -> tuple[float, ...]:
-        """Return the largest weight that each reference has anywhere."""
-        return tuple(reliance.highest for reliance in self.references)
+        """Return the largest weight that each guide has anywhere, by itself or with others."""
+        about = guides_of(self.relations)
+        alone = len(about) - sum(isinstance(relation, Joint) for relation in self.relations)
+        weights = [0.0] * alone
+        for guides, reliance in zip(about, self.references, strict=True):
+            for k in guides:
+                weights[k] = max(weights[k], reliance.highest)
+        return tuple(weights)
 
 
 def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
-from pipeline.references.align import Pair, aligned, misregistration
+from pipeline.references.align import Pair, misregistration
 from pipeline.references.context import context
+from pipeline.references.joint import AnyRelation, Joint, common_sets, stacked
 from pipeline.references.relation import Relation, fit_relation
+from pipeline.references.ridge import fit_ridge
 from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
@@ -50,34 +53,98 @@ _SIBLING_SAMPLES = 60_000
 """Pixels to fit on, shared by all channels with holes; each has at least a tenth of `_SAMPLES`."""
 
 
+_LEADING = 0.98
+"""Share of what several guides explain together from which one of them is said to lead."""
+
+_FEW = 10_000
+"""Pixels on which that is looked at."""
+
+_BACKGROUND = 20
+"""Of so many pixels of an empty background one is learned from."""
+
+_Field = NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedGuide:
-    """A reference or auxiliary."""
+    """A reference or auxiliary, several together, or the image's other channels."""
 
     label: str
     """Its name in tables."""
-    relation: Relation | Siblings | None
-    """How it maps to the image; None: too few pixels are observed in both."""
+    relation: AnyRelation = None
+    """How it maps to the image; None: too few pixels are observed in both, or `later` tells."""
+    later: Callable[[], AnyRelation] | None = None
+    """Fits the relation, where it may not be needed."""
     is_reference: bool = False
-    """Another date or time point of the same, of which much is known before anything is tested."""
+    """Other dates or time points of the same, of which much is known before anything is tested."""
     leads: bool = False
-    """A reference of an image that is nearly all hidden: it gets the weights of `prior.LEADING`, whatever is tested."""
+    """References of an image that is nearly all hidden: they get the weights of `prior.LEADING`, whatever is tested."""
+
+    def related(self) -> AnyRelation:
+        """Return the relation, fitted if it was not yet."""
+        return self.later() if self.later else self.relation
 
 
-def relations(scene: Scene, *, little: bool = False) -> list[Relation | Siblings | None]:
-    """Relate every guide of the scene to the image; None where too few pixels are observed in both.
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Pixels observed in the image and seen by some guides."""
+
+    target: list[NDArray[np.float32]] = field(default_factory=list)
+    around: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, values: _Field, looks: _Field, both: NDArray[np.bool_], grid: tuple[slice, ...]) -> None:
+        """Take the pixels of a grid that are in `both`, of the image and of the context of the guides."""
+        use, cut = both[grid], (slice(None), *grid)
+        self.target.append(values[cut][:, use].T)
+        self.around.append(looks[cut][:, use].T)
+
+    def related(self, bands: int, *, few: bool = False) -> Relation | None:
+        """Return the relation of guides with so many bands; None if too few pixels are seen in both."""
+        target, around = np.concatenate(self.target), np.concatenate(self.around)
+        some = without_background(np.concatenate([target, around[:, :bands]], axis=1))
+        enough = int(some.sum()) >= 10 * (bands + 1)
+        return fit_relation(target[some], around[some], bands, few=few) if enough else None
+
+    def alone(self, bands: int, offset: tuple[float, ...], *, few: bool) -> Relation | None:
+        """Return the relation of one guide."""
+        stop_if_asked()
+        relation = self.related(bands, few=few)
+        return replace(relation, offset=offset) if relation else None
+
+    def leader(self, parts: Sequence[Sequence[int]], numbers: Sequence[int]) -> int | None:
+        """Return the guide whose bands alone explain nearly all that those of all do, by a linear map; else None.
+
+        Args:
+            parts: columns of the context that are each guide's bands.
+            numbers: of the guides.
+        """
+        step = -(-sum(map(len, self.target)) // _FEW)
+        target, around = np.concatenate(self.target)[::step], np.concatenate(self.around)[::step]
+
+        def explained(columns: Sequence[int]) -> float:
+            return float(np.mean(fit_ridge(target, around[:, list(columns)]).explained))
+
+        alone = [explained(part) for part in parts]
+        best = int(np.argmax(alone))
+        together = explained([column for part in parts for column in part])
+        return numbers[best] if alone[best] >= _LEADING * together else None
+
+
+def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) -> list[FittedGuide]:
+    """Relate the guides of the scene to the image: several of them together first, then each by itself.
 
     An image whose channels have different holes has one guide more than files: its own channels.
 
     Args:
         scene: the opened image.
+        labels: names of the files, then that of the other channels.
         little: so little is trusted that a relation is to be no more than a change of level and a hint of a map.
     """
-    found: list[Relation | Siblings | None] = []
+    found: list[FittedGuide] = []
     if scene.guides:
-        found += _of_files(scene, little=little)
+        found += _of_files(scene, labels, little=little)
     if scene.has_siblings:
-        found.append(_siblings(scene))
+        found.append(FittedGuide(label=labels[-1], relation=_siblings(scene)))
     return found
 
 
@@ -92,42 +159,73 @@ def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ..
         yield window, guides, tuple(slice((-a) % step, None, step) for a in box.start)
 
 
-def _of_files(scene: Scene, *, little: bool) -> list[Relation | None]:
-    target: list[NDArray[np.float32]] = []
-    around: list[list[NDArray[np.float32]]] = [[] for _ in scene.guides]
-    both: list[list[NDArray[np.bool_]]] = [[] for _ in scene.guides]
-    offsets = _offsets(scene)
+def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[FittedGuide]:
+    offsets, seen = _first_look(scene)
+    bands = [guide.source.n_channels for guide in scene.guides]
+    joint_sets = [] if little else common_sets(seen, bands)
+    groups = [*joint_sets, *((k,) for k in range(len(bands)))]
+    samples = [_Samples() for _ in groups]
     for window, guides, grid in _tiles(scene, _SAMPLES):
-        valid = np.asarray(window.valid[(slice(None), *grid)].all(axis=0))
-        target.append(window.values[(slice(None), *grid)][:, valid].T)
-        for k in range(len(scene.guides)):
-            reference, seen = aligned(guides[k].values, np.asarray(guides[k].valid.all(axis=0)), offsets[k])
-            looks = context(reference, seen, window.spacing)
-            around[k].append(looks[(slice(None), *grid)][:, valid].T)
-            both[k].append(seen[grid][valid])
-    everything = np.concatenate(target)
-    result: list[Relation | None] = []
-    for k, guide in enumerate(scene.guides):
+        valid = np.asarray(window.valid.all(axis=0))
+        for group, sample in zip(groups, samples, strict=True):
+            looks = [(guides[k].values, guides[k].valid) for k in group]
+            values, (there,) = stacked(looks, [offsets[k] for k in group])
+            sample.add(window.values, context(values, there, window.spacing), valid & there, grid)
+    result = []
+    for group, sample in zip(groups, samples, strict=True):
         stop_if_asked()
-        use, bands = np.concatenate(both[k]), guide.source.n_channels
-        enough = int(use.sum()) >= 10 * (bands + 1)
-        relation = fit_relation(everything[use], np.concatenate(around[k])[use], bands, few=little) if enough else None
-        result.append(replace(relation, offset=offsets[k]) if relation else None)
+        label = " + ".join(labels[k] for k in group)
+        dates = all(scene.job.guides[k].role == "reference" for k in group)
+        if len(group) == 1:
+            (k,) = group
+            alone = partial(sample.alone, bands[k], offsets[k], few=little)
+            result.append(FittedGuide(label=label, later=alone, is_reference=dates, leads=little and dates))
+            continue
+        relation = sample.related(sum(bands[k] for k in group))
+        if relation is None:
+            continue
+        ends = np.cumsum([bands[k] for k in group])
+        leader = sample.leader([range(end - bands[k], end) for end, k in zip(ends, group, strict=True)], group)
+        joint = Joint(guides=group, offsets=tuple(offsets[k] for k in group), relation=relation, leader=leader)
+        result.append(FittedGuide(label=label, relation=joint, is_reference=dates))
     return result
 
 
-def _offsets(scene: Scene) -> list[tuple[float, ...]]:
-    """Return the misregistration of every guide, found on a few windows spread over the image."""
+def without_background(rows: _Field) -> NDArray[np.bool_]:
+    """Return which rows `(n, columns)` to learn from: all but those with the commonest value in every column.
+
+    Where most of a volume is empty, misfits are judged by those of the emptiness, and all that is not empty passes for
+    an outlier. One row in twenty of the background is kept.
+    """
+    same = np.ones(len(rows), dtype=np.bool_)
+    for column in rows.T:
+        values, counts = np.unique(column, return_counts=True)
+        same &= column == values[np.argmax(counts)] if len(values) else same
+        if not same.any():
+            break
+    same[np.flatnonzero(same)[::_BACKGROUND]] = False
+    return ~same
+
+
+def _first_look(scene: Scene) -> tuple[list[tuple[float, ...]], NDArray[np.bool_]]:
+    """Return the misregistration of every guide, and which guides see holes, found on a few windows over the image.
+
+    The second is `(guides, n)` for some of the hole pixels, of all pixels if no window has a hole.
+    """
     shape, ndim = scene.source.space.shape, scene.source.space.ndim
     tiles = list(Box.whole(shape).tiles((_WINDOW[ndim],) * ndim))
     pairs: list[list[Pair]] = [[] for _ in scene.guides]
+    seen, hole = [], []
     for box in tiles[:: -(-len(tiles) // _WINDOWS)]:
         window, guides = scene.window(box)
         known = np.asarray(window.valid.all(axis=0))
-        for k in range(len(scene.guides)):
-            seen = np.asarray(guides[k].valid.all(axis=0))
-            pairs[k].append(Pair(target=window.values, known=known, reference=guides[k].values, seen=seen))
-    return [misregistration(some) for some in pairs]
+        valid = np.stack([guide.valid.all(axis=0) for guide in guides])
+        for k, guide in enumerate(guides):
+            pairs[k].append(Pair(target=window.values, known=known, reference=guide.values, seen=valid[k]))
+        seen.append(valid.reshape(len(guides), -1))
+        hole.append(window.hole.any(axis=0).ravel())
+    there, asked = np.concatenate(seen, axis=1), np.concatenate(hole)
+    return [misregistration(some) for some in pairs], there[:, asked] if asked.any() else there
 
 
 def _siblings(scene: Scene) -> Siblings | None:

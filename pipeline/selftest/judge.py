@@ -87,8 +87,9 @@ def judge(
 
 def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> Verdict:
     """Return what is used where nothing can be hidden: references as is usual with them, else the default fill."""
-    weights = tuple(LEADING if g.is_reference and g.relation is not None else UNUSED for g in guides)
-    recipe = replace(start, relations=tuple(g.relation for g in guides), references=weights)
+    relations = tuple(guide.related() for guide in guides)
+    leads = [g.is_reference and relation is not None for g, relation in zip(guides, relations, strict=True)]
+    recipe = replace(start, relations=relations, references=tuple(LEADING if lead else UNUSED for lead in leads))
     used = "the references lead" if any(recipe.reference_weights) else "default spline only"
     note = f"too few observed pixels for a self-test: {used}, stored calibration"
     return Verdict(recipe=recipe, placements=placements, calibration="stored", note=note)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pipeline.numerics.situation import hats
 from pipeline.references.consult import consult
 from pipeline.references.estimate import ReferenceFill
+from pipeline.references.joint import Joint, guides_of
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
 from pipeline.references.siblings import Siblings
-from pipeline.restore.estimate import with_reference
+from pipeline.restore.estimate import code_of, look, with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.prior import BELIEFS, BELIEVED_GAIN_DB, LEADING
@@ -31,6 +32,9 @@ _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 _GATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Reliabilities of the region around a pixel that are tried as the least at which a reference counts; 0 = any."""
+
+_UNHEARD = 0.02
+"""Pixels that a guide sees without the others, over those that were restored from all, from which it is asked alone."""
 
 _TOLERATED = 0.02
 """Share of the pieces of image that may become noticeably worse by chance: up to it nothing is deducted."""
@@ -64,11 +68,11 @@ class Consulted(Proposal):
 def weigh_references(
     trials: Sequence[Trial], guides: Sequence[FittedGuide], recipe: Recipe, spread: NDArray[np.float64]
 ) -> tuple[Recipe, list[Row], list[Trial]]:
-    """Weigh one guide after the other, each over what the earlier ones made.
+    """Weigh one relation after the other, each over what the earlier ones made.
 
     Args:
         trials: what is hidden, with what the image alone makes of it.
-        guides: references and auxiliaries, in the order of the guides of the placements.
+        guides: several together first, then each, in the order of the guides of the placements.
         recipe: decisions so far.
         spread: robust range of each channel of the image, `(c,)`.
 
@@ -76,32 +80,68 @@ def weigh_references(
         The recipe with the weights, a row of the table for each guide, and the trials with guides blended in.
     """
     rows, mixed = [], list(trials)
-    for k, guide in enumerate(guides):
-        if guide.relation is None:
-            rows.append(_unrelated(guide.label))
+    used: list[tuple[int, ...]] = []
+    about = guides_of([guide.relation for guide in guides])
+    for k, (guide, numbers) in enumerate(zip(guides, about, strict=True)):
+        if not _asked(mixed, numbers, used):
+            rows.append(_unmeasured(f"{guide.label}: heard together with others"))
+            continue
+        relation = guide.related()
+        if relation is None:
+            rows.append(_unmeasured(f"{guide.label}: too few pixels observed in both"))
             continue
         started = time.perf_counter()
-        consulted = [_consulted(trial, k, guide.relation) for trial in mixed]
+        consulted = [_consulted(trial, numbers, relation) for trial in mixed]
         reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
+        code = code_of(relation, numbers)
         mixed = [
-            one.trial.with_draft(with_reference(one.trial.draft, one.result, k, reliance, one.spacing))
+            one.trial.with_draft(with_reference(one.trial.draft, one.result, code, reliance, one.spacing))
             for one in consulted
         ]
-        recipe = replace(recipe, references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)))
+        if isinstance(relation, Joint) and reliance.highest > 0 and reliance.gate == 0:
+            used.append(numbers)
+        recipe = replace(
+            recipe,
+            relations=tuple(relation if i == k else r for i, r in enumerate(recipe.relations)),
+            references=tuple(reliance if i == k else w for i, w in enumerate(recipe.references)),
+        )
         row = row_of(guide.label, consulted, mixed, spread)
         rows.append(replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started))
     return recipe, rows, mixed
 
 
-def _unrelated(label: str) -> Row:
+def _asked(trials: Sequence[Trial], numbers: tuple[int, ...], used: Sequence[tuple[int, ...]]) -> bool:
+    """Return whether guides have something to say that was not heard yet.
+
+    Not if they took part in a relation that is good everywhere, and that sees nearly all hidden pixels they see.
+
+    Args:
+        trials: what is hidden.
+        numbers: of the guides.
+        used: guides of each joint relation that is used without a gate.
+    """
+    larger = [some for some in used if set(numbers) < set(some)]
+    if not larger:
+        return True
+    alone = together = 0
+    for trial in trials:
+        hidden = trial.placement.hidden.any(axis=0)
+        seen = [np.asarray(guide.valid.all(axis=0)) for guide in trial.placement.task.guides]
+        mine = hidden & np.all([seen[k] for k in numbers], axis=0)
+        heard = np.any([np.all([seen[k] for k in some], axis=0) for some in larger], axis=0)
+        alone += int((mine & ~heard).sum())
+        together += int((mine & heard).sum())
+    return alone > _UNHEARD * together
+
+
+def _unmeasured(name: str) -> Row:
     nan = float("nan")
-    name = f"{label}: too few pixels observed in both"
     return Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False)
 
 
-def _consulted(trial: Trial, k: int, relation: Relation | Siblings) -> Consulted:
+def _consulted(trial: Trial, numbers: Sequence[int], relation: Relation | Siblings | Joint) -> Consulted:
     stop_if_asked()
-    guide, draft = trial.placement.task.guides[k], trial.draft
+    guide, draft = look(trial.placement.task, relation, numbers), trial.draft
     return Consulted.of(
         trial, consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
     )

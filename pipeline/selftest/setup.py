@@ -13,7 +13,7 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import STORED, Recipe
-from pipeline.selftest.guides import FittedGuide, relations
+from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.prior import LITTLE_TRUSTED
@@ -57,17 +57,8 @@ def _guides(scene: Scene) -> list[FittedGuide]:
     """Return the references and auxiliaries of an image with their relations to it."""
     states = scene.states
     little = states.kept < LITTLE_TRUSTED * (states.kept + states.doubted + states.holes)
-    roles = [*(ref.role for ref in scene.job.guides), "channels"]
     labels = [*(f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)), "other channels"]
-    return [
-        FittedGuide(
-            label=label,
-            relation=relation,
-            is_reference=role == "reference",
-            leads=little and role == "reference",
-        )
-        for label, role, relation in zip(labels, roles, relations(scene, little=little), strict=False)
-    ]
+    return fitted_guides(scene, labels, little=little)
 
 
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:

@@ -150,7 +150,9 @@ def test_a_reference_keeps_its_code():
         reliability=np.ones_like(window.values),
     )
     half = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
-    draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, 1, half, window.spacing)
+    draft = with_reference(
+        filled(RECIPE, window, window.values, where(window)), fill, REFERENCE + 1, half, window.spacing
+    )
     draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, replace(RECIPE, network=flat(0.5)))
     assert (draft.origin[usable] == REFERENCE + 1).all()
     assert (draft.origin[window.hole & ~usable] == NETWORK).all()

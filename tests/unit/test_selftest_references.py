@@ -10,6 +10,7 @@ import pytest
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import Situation, situation
 from pipeline.references.reliance import UNUSED, Reliance
+from pipeline.restore.codes import REFERENCE
 from pipeline.restore.estimate import with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
@@ -57,7 +58,7 @@ def test_dead_pixels_do_not_cost_a_cloud_its_reference():
         assert kept.thin == (0,) * 5
         assert kept.far[-1] == 1
         result = said[0].result
-        mixed = with_reference(trials[0].draft, result, 0, kept, (1.0, 1.0))
+        mixed = with_reference(trials[0].draft, result, REFERENCE, kept, (1.0, 1.0))
         assert np.array_equal(mixed.mean, np.where(result.usable & ~thin, np.float32(1), mean))
 
 
@@ -70,7 +71,7 @@ def test_a_cloud_of_the_reference_is_gated_out_if_the_region_tells(told):
     reliability = np.where(cloud, 0.1, 0.95) if told else np.full(cloud.shape, 0.6)
     said = consulted(trials, values, reliability)
     draft = trials[0].draft
-    mixed = with_reference(draft, said[0].result, 0, careful(said, HALF), (1.0, 1.0)).mean - draft.mean
+    mixed = with_reference(draft, said[0].result, REFERENCE, careful(said, HALF), (1.0, 1.0)).mean - draft.mean
     # a region is seen through a blur, so around the cloud's edge the gate is half open
     assert (mixed[:, 8:-8, -20:-8] == 0).all()
     assert (mixed[:, 8:-8, 8:20] == (-0.5 if told else 0)).all()

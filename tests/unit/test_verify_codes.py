@@ -10,7 +10,7 @@ import pytest
 from pipeline.output.verify import codes_and_uncertainty
 from pipeline.plan.plan import Plan
 from pipeline.plan.refs import GuideRef, SourceRef
-from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 from pipeline.testing import ArraySource, raster_space
 from tests.unit.test_block_values import SHAPE, _plan
 
@@ -61,7 +61,7 @@ def test_codes_of_the_plan_hold(references, n_state, codes):
         (2, 2, 200),
         (2, 1, NETWORK + 1),
         (2, 1, REFERENCE - 1),
-        (2, 1, REFUSED - 1),
+        (1, 1, SEVERAL),
     ],
 )
 def test_a_code_that_the_plan_cannot_give_does_not_hold(references, n_state, wrong):
