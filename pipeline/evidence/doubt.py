@@ -104,29 +104,30 @@ class Doubt:
 
     Attributes:
         ground: what the ground is expected to look like.
-        sides: the ways to be contaminated that were found; none = nothing is doubted.
+        sides: the ways to be contaminated that were found.
+        rim_px: distance from the holes up to which all is doubted, pixels.
     """
 
     ground: Ground
     sides: tuple[Side, ...] = field(default=())
+    rim_px: float = 0.0
 
     @property
     def reach_px(self) -> float:
         """Return the distance from the holes up to which pixels are doubted, pixels; 0 if none are."""
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
-        return max(told, default=0.0)
+        return max(told, default=self.rim_px)
 
     def of(self, tile: Tile) -> Mask:
         """Return the doubted pixels of a tile, bool `spatial`; only observed ones are."""
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
-        if not self.sides:
-            return doubted
         differences, told = standardised(self.ground, tile)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
         for side in self.sides:
             index = np.einsum("c,c...->...", np.asarray(side.weights), differences)
-            doubted |= index > np.asarray((*side.limits, np.inf))[ring]
-        return doubted & told & (tile.distance > 0)
+            doubted |= told & (index > np.asarray((*side.limits, np.inf))[ring])
+        doubted |= tile.distance <= self.rim_px
+        return doubted & tile.seen & (tile.distance > 0)
 
 
 def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
@@ -139,8 +140,13 @@ def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
     return np.clip(np.stack(smooth) / np.maximum(share, 1e-6), -_LARGEST, _LARGEST), told
 
 
-def find_doubt(tiles: Sequence[Tile]) -> Doubt | None:
-    """Learn from some windows of an image what contaminated pixels look like; None if too little is observed."""
+def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
+    """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
+
+    Args:
+        tiles: the windows.
+        little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
+    """
     distance = np.concatenate([t.distance[t.seen] for t in tiles])
     if distance.size < _FEWEST_FAR:
         return None
@@ -156,7 +162,8 @@ def find_doubt(tiles: Sequence[Tile]) -> Doubt | None:
         ground = fit_ground(tiles, calm)
     rings = _Rings.of(tiles, far, ground)
     sides = [side for side in (rings.side("bright", 1.0), rings.side("dark", -1.0)) if side is not None]
-    return Doubt(ground=ground, sides=tuple(sides))
+    rim = RINGS[0] if little and (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0
+    return Doubt(ground=ground, sides=tuple(sides), rim_px=rim)
 
 
 def _calm(ground: Ground, tile: Tile) -> Mask:

@@ -39,8 +39,8 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
     tiles = [_tile(scene, box) for box in _windows(scene)]
-    doubt = find_doubt([tile for tile in tiles if np.isfinite(tile.distance).all()])
-    if doubt is None or not doubt.sides:
+    doubt = find_doubt([tile for tile in tiles if np.isfinite(tile.distance).all()], little=scene.little_trusted)
+    if doubt is None or not doubt.reach_px:
         return scene, doubt
     states = _marked(scene, doubt)
     values = replace(scan_values(scene.source, scene.image.state, scene.image.channels), centre=scene.values.centre)
@@ -115,13 +115,14 @@ def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
 
 def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     """Return what the user should know of doubted pixels, empty if there are none."""
-    if doubt is None or not doubt.sides:
+    if doubt is None or not doubt.reach_px:
         return ""
     space, reach = scene.source.space, doubt.reach_px
     far = f"{reach:.0f} px"
     if space.units in ("m", "metre"):
         far += f" ({reach * min(space.spacing):.0f} m)"
-    looks = " and ".join({"bright": "haze or thin cloud", "dark": "shadow"}[side.name] for side in doubt.sides)
+    names = {"bright": "haze or thin cloud", "dark": "shadow"}
+    looks = " and ".join(names[side.name] for side in doubt.sides) or "what a cloud leaves at its edge"
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = scene.states.doubted + scene.states.kept

@@ -18,6 +18,9 @@ from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
 
+_LITTLE = 0.2
+"""Share of trusted pixels in these, doubted ones and holes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -58,6 +61,12 @@ class Scene:
     def has_siblings(self) -> bool:
         """Return True if channels have different holes, so that they can tell about one another."""
         return self.states.n_state > 1
+
+    @property
+    def little_trusted(self) -> bool:
+        """Return True if so little is trusted that what can be hidden lies in gaps between clouds."""
+        states = self.states
+        return states.kept < _LITTLE * (states.kept + states.doubted + states.holes)
 
     @property
     def n_guides(self) -> int:

@@ -117,16 +117,21 @@ def _channel_estimates(
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
         few = relation.clusters is None
         values = said[channels] if few else fit.values
-        rest = interpolate(observed - values, common, hole, guide, window.spacing)
-        if few:
+        estimate[channels] = values
+        if relation.carries:
+            rest = interpolate(observed - values, common, hole, guide, window.spacing)
             # what few pixels say holds beside them only; farther off the map of the whole image stands
-            away = ndimage.distance_transform_edt(~common, sampling=[s / min(window.spacing) for s in window.spacing])
-            rest = rest * np.exp(-away / _FADE)
-        estimate[channels] = values + rest
+            estimate[channels] += rest * _fading(common, window.spacing) if few else rest
         overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
         said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
         reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     return estimate, reliability
+
+
+def _fading(common: NDArray[np.bool_], spacing: Sequence[float]) -> Field:
+    """Return 1 on pixels that are observed in both, falling with distance from them."""
+    away = ndimage.distance_transform_edt(~common, sampling=[step / min(spacing) for step in spacing])
+    return np.asarray(np.exp(-away / _FADE))
 
 
 def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float]) -> NDArray[np.float32]:

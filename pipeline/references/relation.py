@@ -46,6 +46,8 @@ class Relation:
             that map then.
         clusters: a linear map for each kind of cover, None if there were few pixels.
         shares: of the three in the prediction, the greater the smaller its mean squared error; they sum to 1.
+        carries: what the map leaves over beside a hole is carried into it; not where nearly all is hidden and what is
+            left over is haze.
         offset: where the reference shows what the image has at a pixel, relative to it, in pixels per axis.
         centre: mean of each context value, in units of the reference.
         scale: standard deviation of each context value.
@@ -64,6 +66,7 @@ class Relation:
     pulled: Ridge | None = None
     clusters: Clusters | None = None
     shares: tuple[float, ...] = (1.0, 0.0, 0.0)
+    carries: bool = True
     offset: tuple[float, ...] = ()
     centre: tuple[float, ...]
     scale: tuple[float, ...]

@@ -109,7 +109,7 @@ class _Samples:
         """Return the relation of one guide."""
         stop_if_asked()
         relation = self.related(bands, few=few)
-        return replace(relation, offset=offset) if relation else None
+        return replace(relation, offset=offset, carries=not few) if relation else None
 
     def leader(self, parts: Sequence[Sequence[int]], numbers: Sequence[int]) -> int | None:
         """Return the guide whose bands alone explain nearly all that those of all do, by a linear map; else None.

@@ -19,13 +19,10 @@ BELIEVED_GAIN_DB = 2.0
 BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w, c in row)
 """One for each cell of `references.reliance_cells`: thin holes, wide ones near observed pixels, wide ones far off."""
 
-LITTLE_TRUSTED = 0.2
-"""Share of what is trusted in trusted pixels and holes below which references lead: what can be hidden then lies in
-gaps between clouds, a few pixels from their edges, and says nothing of what is under them."""
-
 LEADING = Reliance(
     near=tuple(weight for weight, _ in _NEAR),
     far=(0.5, *(1.0,) * (len(RELIABILITY) - 1)),
     thin=tuple(w for w, _ in _THIN),
 )
-"""How much of a reference is blended in then: far from what is trusted a fill knows nothing, another date does."""
+"""How much of a reference is blended in where nearly all is hidden. What can be hidden there lies in gaps between clouds
+and says nothing of what is under them; far from what is trusted a fill knows nothing, another date does."""

@@ -16,7 +16,6 @@ from pipeline.restore.recipe import STORED, Recipe
 from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
-from pipeline.selftest.prior import LITTLE_TRUSTED
 from pipeline.selftest.rim import Rim, check_rim
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, test_windows
@@ -55,10 +54,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
 
 def _guides(scene: Scene) -> list[FittedGuide]:
     """Return the references and auxiliaries of an image with their relations to it."""
-    states = scene.states
-    little = states.kept < LITTLE_TRUSTED * (states.kept + states.doubted + states.holes)
     labels = [*(f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)), "other channels"]
-    return fitted_guides(scene, labels, little=little)
+    return fitted_guides(scene, labels, little=scene.little_trusted)
 
 
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
