@@ -24,5 +24,5 @@ LEADING = Reliance(
     far=(0.5, *(1.0,) * (len(RELIABILITY) - 1)),
     thin=tuple(w for w, _ in _THIN),
 )
-"""How much of a reference is blended in where nearly all is hidden. What can be hidden there lies in gaps between clouds
-and says nothing of what is under them; far from what is trusted a fill knows nothing, another date does."""
+"""How much of a reference is blended in where nearly all is hidden. What can be hidden there lies between clouds
+and says nothing of what is under them; there a fill knows nothing, another date does."""
