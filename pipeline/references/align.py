@@ -66,7 +66,7 @@ def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
     """Return the shift per axis, in pixels, at which the reference explains the image's details best; or zeros.
 
     Gauss-Newton steps (Lucas and Kanade, IJCAI 1981) on a robust linear prediction of the image from the bands. A
-    shift is believed if it removes 2 % of the squared misfit of details, and some of the whole.
+    shift is believed if it removes 2 % of the squared misfit of details, and as much of the whole.
     """
     none = (0.0,) * (pairs[0].known.ndim if pairs else 0)
     usable = [pair for pair in pairs if (pair.known & pair.seen).sum() >= 2 * _RINGING * pair.known.ndim]
@@ -110,7 +110,7 @@ def _explains_more(pairs: Sequence[Pair], offset: tuple[float, ...]) -> bool:
     y = np.concatenate(target)
     step = -(-len(y) // _MOST_PIXELS) or 1
     before, after = (fit_ridge(y[::step], np.concatenate(x)[::step]).explained for x in (still, moved))
-    return bool(np.mean(after) > np.mean(before))
+    return bool(1 - np.mean(after) < (1 - _GAIN) * (1 - np.mean(before)))
 
 
 def _equations(pairs: Sequence[Pair], ridge: Ridge, unit: Field, offset: Field) -> tuple[Field, Field, float]:
