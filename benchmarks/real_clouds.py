@@ -3,8 +3,8 @@
     INPAINT_DATA=... python -m benchmarks.real_clouds [--only NAME]... [--fast] [--write]
 
 Ten Sentinel-2 pairs of `satellite/s2_cr_*`: a cloudy date is restored with the clear date of the same season as
-reference (without a mask of its own). The mask is what a decent detector gives: blue 500 above the clear date (cloud) or near
-infrared 800 below it (shadow), specks removed, widened by 2 px. Haze and thin cloud stay outside, as they do in
+reference (without a mask of its own). The mask is what a decent detector gives: blue 500 above the clear date (cloud)
+or near infrared 800 below it (shadow), specks removed, widened by 2 px. Haze and thin cloud stay outside, as they do in
 practice. Nobody knows what was under the clouds, so the clear date is the yardstick. Measured in the holes, 3 px from
 their edge, bands 2, 3, 4 and 8:
 

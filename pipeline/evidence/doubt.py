@@ -147,7 +147,7 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
         tiles: the windows.
         little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
     """
-    distance = np.concatenate([t.distance[t.seen] for t in tiles])
+    distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
     if distance.size < _FEWEST_FAR:
         return None
     count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))

@@ -16,7 +16,15 @@ from pipeline.selftest.errorbars import Pixels, calibrated, cross_coverage, expe
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
-RECIPE = Recipe(fill=FillSpec("nearest"), floor=(1.0,), typical=(1.0,), low=(-99.0,), high=(99.0,), references=(HALF,))
+RECIPE = Recipe(
+    fill=FillSpec("nearest"),
+    floor=(1.0,),
+    typical=(1.0,),
+    low=(-99.0,),
+    high=(99.0,),
+    references=(HALF,),
+    relations=(None,),
+)
 
 
 def _pixels(n: int, channel: int = 0, raw: float = 1.0, trust: float = 0.0) -> Pixels:
@@ -109,7 +117,7 @@ def test_references_are_calibrated_where_one_carries_the_mean():
     assert _factor(recipe, 1.0) == pytest.approx(2 / Z90)
     less = [_tested(np.full(300, 2.0), trust=0.49)]
     assert calibrated(RECIPE, less, alone, sparse=False).referenced == recipe.single
-    unused = replace(RECIPE, references=())
+    unused = replace(RECIPE, references=(), relations=())
     assert calibrated(unused, helped, alone, sparse=False).referenced == recipe.single
 
 
