@@ -80,9 +80,8 @@ def reference_fill(
     usable = window.hole & seen
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
-    if relation.ridge.samples == 0 or not (usable.any() and (window.valid & seen).any()):
+    if relation.ridge.samples == 0 or not usable.any():
         return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
-    usable &= (window.valid & seen).any(axis=tuple(range(1, usable.ndim)), keepdims=True)
     estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
     bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
     # a seam can only show where the base fill begins: at pixels that neither of the two images saw
@@ -111,7 +110,13 @@ def _channel_estimates(
     reliability = np.zeros(window.values.shape, dtype=np.float32)
     for channels in window.hole_groups:
         common, hole = window.valid[channels[0]] & seen, window.hole[channels[0]] & seen
-        if not (common.any() and hole.any()):
+        if not hole.any():
+            continue
+        if not common.any():
+            # nothing around to correct it by: the map of the whole image as it is, its misfit over the image's variance
+            estimate[channels] = said[channels]
+            spread = column(_variance(relation.ridge)[channels], hole.ndim)
+            reliability[channels] = _reliability(misfit[channels] / spread, hole, scales)
             continue
         observed = window.values[channels].astype(np.float64)
         fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
@@ -126,6 +131,11 @@ def _channel_estimates(
         said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
         reliability[channels] = _reliability(said_to_be_worse, hole, scales)
     return estimate, reliability
+
+
+def _variance(ridge: Ridge) -> Field:
+    """Return the variance of each band of the image, `(c,)`, from the range that holds 99 % of it."""
+    return np.asarray(np.maximum(((np.asarray(ridge.high) - np.asarray(ridge.low)) / 5.15) ** 2, 1e-30))
 
 
 def _fading(common: NDArray[np.bool_], spacing: Sequence[float]) -> Field:

@@ -5,7 +5,7 @@ The table is made by `python -m benchmarks.prior`, which says on which images.
 
 from __future__ import annotations
 
-from pipeline.references.reliance import RELIABILITY, Reliance
+from pipeline.references.reliance import Reliance
 from pipeline.selftest.weights import Belief
 
 # best weight, and relative change of the squared error at it, at each of RELIABILITY
@@ -19,10 +19,6 @@ BELIEVED_GAIN_DB = 2.0
 BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w, c in row)
 """One for each cell of `references.reliance_cells`: thin holes, wide ones near observed pixels, wide ones far off."""
 
-LEADING = Reliance(
-    near=tuple(weight for weight, _ in _NEAR),
-    far=(0.5, *(1.0,) * (len(RELIABILITY) - 1)),
-    thin=tuple(w for w, _ in _THIN),
-)
+LEADING = Reliance(near=(0.3, 0.6, 0.9, 1.0, 1.0), far=(0.6, 1.0, 1.0, 1.0, 1.0))
 """How much of a reference is blended in where nearly all is hidden. What can be hidden there lies between clouds
 and says nothing of what is under them; there a fill knows nothing, another date does."""

@@ -1,0 +1,92 @@
+"""A cloudy image as people have it: haze outside the mask, a clear date beside it, or nearly nothing seen."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.helpers import command, pixels, run_config, write_image
+from tests.unit.test_evidence_doubt import SHAPE, clouds, ground, ring
+
+HAZE = np.array([500, 400, 300, 50])[:, None, None]
+
+
+@pytest.fixture(scope="module")
+def hazy(tmp_path_factory):
+    """Write a scene with haze beside its clouds, their mask and a clear date; returns folder, scene, holes and haze."""
+    folder = tmp_path_factory.mktemp("hazy")
+    hole = clouds(2)
+    haze = ring(hole, 4.0)
+    scene = np.rint(ground(1) + HAZE * haze).astype(np.uint16)
+    write_image(folder / "image.tif", np.where(hole, 4000, scene).astype(np.uint16))
+    write_image(folder / "mask.tif", hole[None].astype(np.uint8))
+    noise = np.random.default_rng(8).normal(0, 15, scene.shape)
+    write_image(folder / "clear.tif", np.rint(ground(1) - 40 + noise).astype(np.uint16))
+    return folder, scene, hole, haze
+
+
+def restored(folder, hole_file, name="image.tif", **sections):
+    """Run the command and return the folder of the results and the record."""
+    outcome = command("run", run_config(folder, folder / name, folder / hole_file, **sections), "--overwrite")
+    assert outcome.code == 0, outcome.err
+    results = folder / "out" / name.split(".")[0]
+    assert command("verify", folder / "out").code == 0
+    return results, json.loads((results / "record.json").read_text()), outcome.err
+
+
+@pytest.mark.parametrize("with_date", [True, False])
+def test_haze_is_kept_but_nothing_is_restored_from_it(hazy, with_date):
+    """Doubted pixels come back bit for bit, in a map and a message; holes are nearly as dark as the ground."""
+    folder, scene, hole, haze = hazy
+    dates = {"references": [{"path": "clear.tif", "mask": []}]} if with_date else {}
+    results, record, said = restored(folder, "mask.tif", input=dates, model={"kind": "tension"})
+    doubted = pixels(results / "image_doubt.tif")[0].astype(bool)
+    assert record["holes"]["doubted"] == doubted.sum() > 500
+    assert "haze or thin cloud" in said
+    assert f"{doubted.sum()} observed pixels were not used" in said
+    assert not (doubted & hole).any()
+    assert haze[doubted].mean() > 5 * haze[~doubted & ~hole].mean()
+    image = pixels(results / "image_restored.tif").astype(float)
+    assert np.array_equal(image[:, ~hole], scene[:, ~hole])
+    assert (pixels(results / "image_source.tif")[0][doubted] == 0).all()
+    assert (pixels(results / "image_uncertainty.tif")[:, doubted] == 0).all()
+    excess = (image - ground(1))[0][hole].mean()
+    assert excess < (60 if with_date else 130)
+
+
+def test_doubted_pixels_are_restored_on_request(hazy):
+    """`input.fill_doubted` makes holes of them: they get a source and an uncertainty, and no map is written."""
+    folder, scene, hole, _ = hazy
+    dates = {"references": [{"path": "clear.tif", "mask": []}], "fill_doubted": True}
+    results, record, said = restored(folder, "mask.tif", input=dates, model={"kind": "tension"})
+    source = pixels(results / "image_source.tif")[0]
+    more = (source != 0) & ~hole
+    assert more.sum() > 500
+    assert record["holes"]["doubted"] == 0
+    assert record["holes"]["pixels"] == (source != 0).sum()
+    assert "they are restored, too" in said
+    assert not (results / "image_doubt.tif").exists()
+    image = pixels(results / "image_restored.tif").astype(float)
+    before, after = (np.abs(values - ground(1))[0][more].mean() for values in (scene, image))
+    assert after < 0.4 * before
+
+
+@pytest.mark.parametrize("seen", [0.15, 0.004])
+def test_a_clear_date_leads_where_nearly_all_is_hidden(hazy, tmp_path, seen):
+    """No grey smear: structure of the clear date in every hole, though little or nothing can be hidden for a test."""
+    scene = np.rint(ground(1)).astype(np.uint16)
+    field = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=SHAPE), 8)
+    hole = field < np.quantile(field, 1 - seen)
+    write_image(tmp_path / "image.tif", np.where(hole, 4000, scene).astype(np.uint16))
+    write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    (tmp_path / "clear.tif").write_bytes((hazy[0] / "clear.tif").read_bytes())
+    dates = {"references": [{"path": "clear.tif", "mask": []}]}
+    results, record, _ = restored(tmp_path, "mask.tif", input=dates, model={"kind": "tension"})
+    image = pixels(results / "image_restored.tif").astype(float)
+    assert record["holes"]["by_source"].get("reference 0", 0) > 0.97 * hole.sum()
+    truth = ground(1)
+    fine = [(values - ndimage.gaussian_filter(values, (0, 6, 6)))[:, hole] for values in (image, truth)]
+    assert np.corrcoef(fine[0].ravel(), fine[1].ravel())[0, 1] > 0.8
+    assert 0.75 < fine[0].std() / fine[1].std() < 1.25
+    assert (pixels(results / "image_uncertainty.tif")[:, hole] > 0).all()
