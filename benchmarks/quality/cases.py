@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.quality import holes, pairs, volumes
+from benchmarks.quality import holes, missed, pairs, volumes
 from benchmarks.quality.scenes import Image, Scene, single_scenes
 
+Spoil = Callable[[np.random.Generator, Image, NDArray[np.bool_]], Image]
 Draw = Callable[[np.random.Generator, Image], NDArray[np.bool_]]
 AREA_FAMILIES = ("cloud", "region 32", "region 64", "border")
 """Single-image families whose hole components are counted one by one."""
@@ -38,6 +39,7 @@ class Case:
         number: of the case within family and scene; seeds the hole.
         draw: makes the hole, `(*spatial)` or `(c, *spatial)`.
         also_alone: restore it without its guides, too.
+        spoil: what the mask missed: changes observed pixels before the image is restored; it is restored without, too.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Case:
     number: int
     draw: Draw
     also_alone: bool = False
+    spoil: Spoil | None = None
 
     @property
     def name(self) -> str:
@@ -59,10 +62,17 @@ class Case:
         hole = self.draw(rng, image)
         return image, np.array(np.broadcast_to(hole, image.values.shape))
 
+    def given(self, image: Image, hole: NDArray[np.bool_]) -> Image:
+        """Return the image as it is to be restored."""
+        if self.spoil is None:
+            return image
+        seed = hashlib.sha256(f"{self.name} / missed".encode()).digest()
+        return self.spoil(np.random.default_rng(list(seed[:8])), image, hole)
 
-def content_key(image: Image, hole: NDArray[np.bool_]) -> str:
+
+def content_key(image: Image, hole: NDArray[np.bool_], given: Image) -> str:
     """Return a hash of everything that a method is given and scored on."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256() if given is image else hashlib.sha256(np.ascontiguousarray(given.values).tobytes())
     parts: list[NDArray] = [image.values, hole, image.hidden, image.counted]  # type: ignore[type-arg]
     for guide in image.guides:
         parts += [guide.values, np.asarray(guide.auxiliary)]
@@ -82,6 +92,17 @@ def _cases(family: str, scenes: Sequence[Scene], draws: Sequence[Draw], *, also_
         Case(family=family, scene=scene, number=k, draw=draw, also_alone=also_alone)
         for scene in scenes
         for k, draw in enumerate(draws)
+    ]
+
+
+def hazy_cases() -> list[Case]:
+    """Return clouds with haze around them, and with thin cloud and shadow beside them, outside the mask."""
+    scenes = [*single_scenes(), *pairs.clear_pairs()]
+    kinds = {"haze ring": missed.haze_ring, "missed thin cloud": missed.thin_cloud}
+    return [
+        Case(family=family, scene=scene, number=0, draw=_cloud(0.2), spoil=spoil)
+        for family, spoil in kinds.items()
+        for scene in scenes
     ]
 
 
@@ -188,4 +209,4 @@ def volume_cases() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Return every case of the benchmark."""
-    return [*single_image_cases(), *paired_cases(), *volume_cases()]
+    return [*single_image_cases(), *paired_cases(), *hazy_cases(), *volume_cases()]

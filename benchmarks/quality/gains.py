@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.fills import CLUSTERS, COPY, REGRESSION
-from benchmarks.quality.runner import ALONE, OURS
+from benchmarks.quality.runner import ALONE, CLEAN, OURS
 from benchmarks.quality.scores import psnr
 
 WORSE_DB = 0.05
@@ -24,7 +24,7 @@ def decibel(row: Row, method: str) -> float:
 
 def single_image(row: Row) -> list[str]:
     """Return the classical single-image fills of a row."""
-    return [name for name in row["methods"] if name not in (OURS, ALONE, REGRESSION, CLUSTERS, COPY)]
+    return [name for name in row["methods"] if name not in (OURS, ALONE, CLEAN, REGRESSION, CLUSTERS, COPY)]
 
 
 def best_classical(rows: Sequence[Row]) -> str:

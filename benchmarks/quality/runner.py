@@ -25,7 +25,7 @@ from benchmarks.quality.scenes import Image
 from benchmarks.quality.trained import seen, validates
 from pipeline.errors import Interrupted
 
-OURS, ALONE = "ours", "ours without guides"
+OURS, ALONE, CLEAN = "ours", "ours without guides", "ours without haze"
 TILE = 32
 """Edge in pixels of the tiles in which a cloudy reference may do no harm."""
 TILE_MIN, COMPONENT_MIN = 64, 16
@@ -103,17 +103,18 @@ def _too_long(*_: object) -> None:
 
 def _scores(case: Case, settings: Settings) -> dict[str, Any]:
     image, hole = case.build()
-    key = content_key(image, hole)
+    given = case.given(image, hole)
+    key = content_key(image, hole, given)
     frame = Frame.of(image, hole)
     if not frame.scored.any():
         raise ValueError("no pixel is scored: the hole misses all that counts")
     classical = _kept(settings, f"classical-{_classical_state()}", key)
     if classical is None:
-        methods = {name: frame.score(values) for name, values in estimates(image, hole).items()}
+        methods = {name: frame.score(values) for name, values in estimates(given, hole).items()}
         classical = _keep(settings, f"classical-{_classical_state()}", key, {"methods": methods})
     ours = _kept(settings, settings.state, key)
     if ours is None or (case.also_alone and ALONE not in ours["methods"]):
-        ours = _keep(settings, settings.state, key, _run(case, settings, key, image, hole))
+        ours = _keep(settings, settings.state, key, _run(case, settings, key, image, given, hole))
     facts = {"key": key, "range": scores.robust_range(image.values, frame.counted).tolist(), "parts": frame.facts()}
     if image.guides:
         facts["agreement"] = _agreement(image, frame)
@@ -128,10 +129,12 @@ def _agreement(image: Image, frame: Frame) -> tuple[float, float]:
     return scores.agreement(image.values, np.concatenate([g.values for g in image.guides]), common)
 
 
-def _run(case: Case, settings: Settings, key: str, image: Image, hole: NDArray[np.bool_]) -> dict[str, Any]:
+def _run(
+    case: Case, settings: Settings, key: str, image: Image, given: Image, hole: NDArray[np.bool_]
+) -> dict[str, Any]:
     folder = settings.out / "work" / f"{key}-{os.getpid()}"
     frame = Frame.of(image, hole)
-    done = engine.restore(image, hole, folder)
+    done = engine.restore(given, hole, folder)
     kept = ~(hole | image.hidden)
     scored = frame.scored
     error = done.values[scored].astype(np.float64) - image.values[scored]
@@ -140,7 +143,7 @@ def _run(case: Case, settings: Settings, key: str, image: Image, hole: NDArray[n
     facts = {
         "methods": {OURS: frame.score(done.values)},
         "coverage": scores.coverage(error, done.sigma[scored].astype(np.float64)),
-        "changed": int((done.values[kept] != image.values[kept]).sum()) + int(done.values.dtype != image.values.dtype),
+        "changed": int((done.values[kept] != given.values[kept]).sum()) + int(done.values.dtype != image.values.dtype),
         "seam": scores.rim_seam(done.values, image.values, spatial),
         "gradient": scores.gradient_ratio(done.values, image.values, spatial),
         "predicted": list(test.get("predicted_rmse") or ()),
@@ -152,6 +155,8 @@ def _run(case: Case, settings: Settings, key: str, image: Image, hole: NDArray[n
     if case.also_alone:
         single = engine.restore(image, hole, folder, alone=True)
         facts["methods"][ALONE] = frame.score(single.values)
+    if given is not image:
+        facts["methods"][CLEAN] = frame.score(engine.restore(image, hole, folder).values)
     arrays = settings.out / settings.state / f"{key}.npz"
     arrays.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(arrays, ours=done.values[hole], sigma=done.sigma[hole])

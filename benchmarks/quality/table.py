@@ -26,7 +26,7 @@ from benchmarks.quality.gains import (
     unseen_losses,
     untrained,
 )
-from benchmarks.quality.runner import ALONE, OURS
+from benchmarks.quality.runner import ALONE, CLEAN, OURS
 from benchmarks.quality.scores import bootstrap, spearman, without_one
 
 Statistic = Callable[[Any], Any]
@@ -261,6 +261,7 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
     """Return the lines of the families with another date."""
     clear, cloudy, changed = (of_family(good, f"{k} reference") for k in ("clear", "cloudy", "changed"))
     two = of_family(good, "two middling references")
+    hazy, thin = of_family(good, "haze ring"), of_family(good, "missed thin cloud")
     best = "one clear reference, over the best single-image fill"
     return [
         gain_line(best, clear, (3, 4.5)),
@@ -272,6 +273,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         *(_cloudy_lines(cloudy) if cloudy else []),
         gain_line("reference with real change, over single image", changed, (0, 2)),
         gain_line("radar as auxiliary", of_family(good, "radar")),
+        gain_line("haze ring outside the mask, over the same without", hazy, (-0.5, -0.1), over=(CLEAN,)),
+        gain_line("thin cloud and shadow outside the mask, over the same without", thin, (-0.5, -0.1), over=(CLEAN,)),
     ]
 
 

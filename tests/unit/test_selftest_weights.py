@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.selftest.weights import Evidence, better_one, choose_weights, pooled, rising
+from pipeline.selftest.weights import Belief, Evidence, better_one, choose_weights, pooled, rising
 
 
 def _evidence(error: np.ndarray, step: np.ndarray, unit: np.ndarray) -> Evidence:
@@ -117,3 +117,35 @@ def test_a_piece_without_error_has_little_to_say(error, wins):
     usual = np.where(flat, 1e-6, 1.0)
     new = np.where(flat, error, 0.0)
     assert better_one([usual, new], 0, np.ones(UNIT.size), UNIT) == int(wins)
+
+
+BELIEF = Belief(weight=0.8, change=-0.5)
+
+
+def test_what_is_believed_holds_where_nothing_was_hidden():
+    """No pixel, or pixels of one piece: the usual weight, which one piece that says the same does not change."""
+    nothing = Evidence(error=np.zeros(0), step=np.zeros(0), cells=np.zeros((1, 0)), unit=np.zeros(0, int))
+    assert choose_weights(nothing, [BELIEF]) == [0.8]
+    error = np.ones(400)
+    assert choose_weights(_evidence(error, -error / 0.8, np.zeros(400, int)), [BELIEF])[0] == pytest.approx(
+        0.8, abs=0.11
+    )
+
+
+def test_many_pieces_that_say_otherwise_end_a_belief():
+    """A proposal that makes forty pieces worse is not used, however well it does elsewhere; four lower its weight."""
+    unit = np.repeat(np.arange(40), 50)
+    error = np.random.default_rng(2).normal(0, 1, unit.size)
+    harmful = 2 * np.random.default_rng(3).normal(0, 1, unit.size)
+    assert choose_weights(_evidence(error, harmful, unit), [BELIEF]) == [0.0]
+    some = unit < 4
+    few = choose_weights(_evidence(error[some], harmful[some], unit[some]), [BELIEF])[0]
+    assert few is not None
+    assert few < 0.8
+
+
+def test_without_a_belief_nothing_changes():
+    """None stands for a cell of which nothing is known before."""
+    error = np.random.default_rng(4).normal(0, 1, UNIT.size)
+    evidence = _evidence(error, -0.7 * error, UNIT)
+    assert choose_weights(evidence, [None]) == choose_weights(evidence)

@@ -1,0 +1,76 @@
+"""The maps whose mean is the prediction from a reference: pulled toward it, and by kinds of cover."""
+
+import numpy as np
+import pytest
+
+from pipeline.references.clusters import KINDS, fit_clusters
+from pipeline.references.relation import fit_relation
+from pipeline.references.ridge import fit_pulled
+
+
+def test_with_few_pixels_the_reference_holds_but_for_its_level():
+    """A hundred noisy pixels do not bend the map; the level is their median."""
+    rng = np.random.default_rng(0)
+    reference = rng.normal(1000, 100, (100, 3))
+    pulled = fit_pulled(reference + 50 + rng.normal(0, 80, (100, 3)), reference)
+    assert np.allclose(np.asarray(pulled.matrix), np.eye(3), atol=0.1)
+    assert pulled(np.full((3, 1), 1000, np.float32)) == pytest.approx(1050, abs=20)
+    assert pulled.samples == 100
+
+
+def test_with_many_pixels_a_band_may_count_otherwise():
+    """Another sensor's unit is learned, from enough pixels."""
+    reference = np.random.default_rng(1).normal(1000, 100, (50_000, 2))
+    pulled = fit_pulled(3 * reference - 7, reference)
+    assert np.allclose(np.asarray(pulled.matrix), 3 * np.eye(2), atol=0.1)
+
+
+def test_a_reference_with_other_bands_is_pulled_toward_nothing():
+    """There is no band that could stand for another."""
+    rng = np.random.default_rng(2)
+    pulled = fit_pulled(rng.normal(0, 1, (50, 1)), rng.normal(0, 1, (50, 3)))
+    assert np.abs(np.asarray(pulled.matrix)).max() < 0.05
+
+
+def test_kinds_of_cover_have_maps_of_their_own():
+    """Dark pixels rise, bright ones fall: no single line does both."""
+    rng = np.random.default_rng(3)
+    z = np.concatenate([rng.normal(-1, 0.2, 3000), rng.normal(1, 0.2, 3000)])[None].astype(np.float32)
+    y = np.where(z[0] < 0, 2 * z[0], -2 * z[0])[:, None]
+    clusters = fit_clusters(y, z, np.ones(6000))
+    assert clusters is not None
+    assert len(clusters.centres) == KINDS
+    assert np.abs(clusters(z) - y.T).mean() < 0.2
+    # each pixel by itself: bytes do not depend on what it is computed with
+    assert np.array_equal(clusters(z)[:, 5:9], clusters(z[:, 5:9]))
+
+
+def test_too_few_pixels_have_no_kinds():
+    """Two hundred pixels a kind are the least."""
+    assert (
+        fit_clusters(
+            np.zeros((1599, 1)), np.random.default_rng(4).normal(size=(2, 1599)).astype(np.float32), np.ones(1599)
+        )
+        is None
+    )
+
+
+def test_the_map_that_fits_best_has_the_largest_share():
+    """A product of two bands, which only the non-linear map follows."""
+    rng = np.random.default_rng(5)
+    bands = rng.uniform(-2, 2, (20_000, 2))
+    context = np.concatenate([bands, bands + rng.normal(0, 1, bands.shape), rng.normal(0, 1, bands.shape)], axis=1)
+    relation = fit_relation(bands[:, :1] * bands[:, 1:] + 0.01 * rng.normal(size=(20_000, 1)), context, 2)
+    assert relation.shares[0] > 0.8
+    assert sum(relation.shares) == pytest.approx(1)
+
+
+def test_few_pixels_have_the_pulled_map_alone():
+    """No waves, no kinds: a change of level and a hint of a map."""
+    rng = np.random.default_rng(6)
+    bands = rng.normal(0, 100, (300, 2))
+    relation = fit_relation(bands + 5, np.concatenate([bands, bands, bands], axis=1), 2)
+    assert relation.clusters is None
+    assert not relation.correction
+    assert np.allclose(np.asarray(relation.ridge.matrix)[:, :2], np.eye(2), atol=0.05)
+    assert not np.asarray(relation.ridge.matrix)[:, 2:].any()
