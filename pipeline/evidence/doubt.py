@@ -49,14 +49,20 @@ _LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _TIMES = 2.0
 """How much more frequent than far off a value must be to be doubted: it is then contaminated with a chance of half."""
 
-_PIECE = 32
+_PIECE = 48
 """Edge of the pieces of image that count as independent, pixels."""
 
 _FEWEST_IN_PIECE = 24
 """Pixels of a piece below which it says nothing."""
 
-_RELIABLE = 4.0
-"""Standard errors by which the inner rings must differ from the far pixels."""
+_FALL = 0.1
+"""Fall of the share of high values, mean over pieces, below which nothing is said."""
+
+_FEWEST_PIECES = 5
+"""Pieces with pixels beside holes and farther off below which nothing can be told."""
+
+_RELIABLE = 3.2
+"""Standard errors by which high values must be more frequent beside the holes than farther off in the same pieces."""
 
 _NOTICEABLE = 0.1
 """Smallest difference that is doubted, as a share of the standard deviation of the bands over the image."""
@@ -213,27 +219,31 @@ class _Rings:
             return None
         weights = weights / np.sqrt((weights**2).sum())
         index = np.einsum("c,cn->n", weights, signed)
-        if not self._reliable(index, near):
+        if not self._reliable(index):
             return None
         limits = self._limits(index, float((weights * np.minimum(self.noticeable, 0.5 * _LARGEST)).sum()))
         if not np.isfinite(limits).any():
             return None
         return Side(name=name, weights=tuple((sign * weights).tolist()), limits=tuple(limits))
 
-    def _reliable(self, index: Field, near: Mask) -> bool:
-        """Say whether high values are more frequent near the holes in most pieces of the image, not in a few."""
+    def _reliable(self, index: Field) -> bool:
+        """Say whether high values fall with distance from the holes within most pieces of the image.
+
+        Kinds of ground do not know where the holes are: they differ from piece to piece, not toward the holes.
+        """
         high = index > np.quantile(index[self.far], 0.9)
-        ours, theirs = (self._shares(high, some) for some in (near, self.far))
-        if min(len(ours), len(theirs)) < 3:
+        near, off = self._shares(high, self.ring <= 1), self._shares(high, self.ring >= 3)
+        both = np.isfinite(near) & np.isfinite(off)
+        if both.sum() < _FEWEST_PIECES or np.mean(near[both]) < 0.1 * _TIMES:
             return False
-        error = np.hypot(ours.std(ddof=1) / np.sqrt(len(ours)), theirs.std(ddof=1) / np.sqrt(len(theirs)))
-        return bool(ours.mean() > 0.1 * _TIMES and ours.mean() - theirs.mean() > _RELIABLE * error)
+        fall = near[both] - off[both]
+        return bool(fall.mean() > max(_FALL, _RELIABLE * fall.std(ddof=1) / np.sqrt(fall.size)))
 
     def _shares(self, high: Mask, some: Mask) -> Field:
-        count = np.bincount(self.piece[some])
-        found = np.bincount(self.piece[some & high], minlength=len(count))
-        told = count >= _FEWEST_IN_PIECE
-        return np.asarray(found[told] / count[told])
+        """Return the share of high values among some pixels of each piece; NaN where these are too few."""
+        n = int(self.piece.max()) + 1
+        count, found = (np.bincount(self.piece[part], minlength=n) for part in (some, some & high))
+        return np.asarray(np.where(count >= _FEWEST_IN_PIECE, found / np.maximum(count, 1), np.nan))
 
     def _limits(self, index: Field, least: float) -> list[float]:
         """Return for each ring the lowest far quantile above which values are `_TIMES` as frequent as far off.
