@@ -3,8 +3,8 @@
     INPAINT_DATA=... python -m benchmarks.prior [--only NAME]...
 
 For each cell of `references.reliance_cells` (thin holes, wide ones near observed pixels, wide ones far off;
-reliabilities 0 to 1): the blend weight with the smallest squared error on hidden pixels of ten cloudy scenes, each scene counting the
-same, and what it does to the squared error there. The table in the package is rounded from it.
+reliabilities 0 to 1): the blend weight with the smallest squared error on hidden pixels of ten cloudy scenes, each
+scene counting the same, and what it does to the squared error there. The table in the package is rounded from it.
 """
 
 from __future__ import annotations
