@@ -147,7 +147,7 @@ def order_of(config: Path, *overrides: str) -> Order:
 def use_everything(patch: pytest.MonkeyPatch) -> None:
     """Give references and network a fixed part in the result, whatever the self-test says."""
     for chapter in ("references", "network"):
-        patch.setattr(f"pipeline.selftest.{chapter}.choose_weights", lambda evidence: [0.6] * len(evidence.cells))
+        patch.setattr(f"pipeline.selftest.{chapter}.choose_weights", lambda evidence, *_: [0.6] * len(evidence.cells))
 
 
 def tiny_weights(folder: Path, ndim: int = 2) -> Path:
