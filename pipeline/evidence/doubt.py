@@ -13,7 +13,8 @@ Ground that changed is as frequent beside a cloud as far from it, so it is not d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,13 @@ class Doubt:
         """Return the distance from the holes up to which pixels are doubted, pixels; 0 if none are."""
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
         return max(told, default=self.rim_px)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the record says, as JSON values; a limit that is never reached is None."""
+        facts = asdict(self) | {"reach_px": self.reach_px}
+        for side in facts["sides"]:
+            side["limits"] = [limit if np.isfinite(limit) else None for limit in side["limits"]]
+        return facts
 
     def of(self, tile: Tile) -> Mask:
         """Return the doubted pixels of a tile, bool `spatial`; only observed ones are."""

@@ -65,7 +65,7 @@ class Survey:
         return {
             "self_test": self_test,
             "states": {"holes": self.states.holes, "kept": self.states.kept, "never": self.states.never},
-            "doubt": asdict(self.doubt) | {"reach_px": self.doubt.reach_px} if self.doubt else None,
+            "doubt": self.doubt.facts() if self.doubt else None,
             "patches_touching_holes": self.patches_touching_holes,
             "model_name": self.model_name,
             "seconds": self.seconds,

@@ -32,7 +32,10 @@ def restored(folder, hole_file, name="image.tif", **sections):
     assert outcome.code == 0, outcome.err
     results = folder / "out" / name.split(".")[0]
     assert command("verify", folder / "out").code == 0
-    return results, json.loads((results / "record.json").read_text()), outcome.err
+    record = json.loads(
+        (results / "record.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
+    return results, record, outcome.err
 
 
 @pytest.mark.parametrize("with_date", [True, False])

@@ -114,7 +114,8 @@ def test_a_constant_field_gives_exactly_constant_holes(tmp_path, name, dtype, va
     assert (sigma[:, ~hole] == 0).all()
     record = json.loads((folder / "record.json").read_text())
     assert record["holes"] == {
-        "pixels": int(hole.sum()), "fraction": pytest.approx(hole.mean()), "planes": 1, "never_touched": 0, "doubted": 0,
+        "pixels": int(hole.sum()), "fraction": pytest.approx(hole.mean()), "planes": 1, "never_touched": 0,
+        "doubted": 0,
         "by_source": {"network": int(hole.sum())},
     }  # fmt: skip
 
