@@ -20,7 +20,10 @@ _TILE = 256
 """Edge of the windows that are learned from, pixels."""
 
 _MOST_TILES = 24
-"""Number of these windows."""
+"""Number of these windows, if they hold no more than `_MOST_VALUES`."""
+
+_MOST_VALUES = 24_000_000
+"""Pixels times bands of image and references that are held while learning: about half a gigabyte."""
 
 _HALO = int(FAREST) + 8
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
@@ -55,7 +58,9 @@ def _windows(scene: Scene) -> list[Box]:
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
         if scene.states.hole_cells[part].any() and scene.states.kept_cells[part].any():
             boxes.append(box)
-    step = -(-len(boxes) // _MOST_TILES) or 1
+    bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
+    most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands)))
+    step = -(-len(boxes) // most) or 1
     return boxes[::step]
 
 
@@ -104,13 +109,17 @@ def _marked(scene: Scene, doubt: Doubt) -> StateScan:
 
 
 def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
-    outer = box.grow(_HALO) & Box.whole(scene.shape)
-    if not scene.image.holes(outer).any():
-        return np.zeros(box.shape, dtype=np.bool_)
-    tile = _tile(scene, outer)
-    doubted, told = doubt.of(tile).astype(np.float64), tile.seen.astype(np.float64)
-    around = ndimage.uniform_filter(doubted, _SPECK) > 0.5 * ndimage.uniform_filter(told, _SPECK)
-    return np.asarray((around & tile.seen)[box.within(outer)])
+    """Return the doubted pixels of a box, told window by window: memory does not grow with the box."""
+    doubted = np.zeros(box.shape, dtype=np.bool_)
+    for part in box.tiles((_TILE, _TILE)):
+        outer = part.grow(_HALO) & Box.whole(scene.shape)
+        if not scene.image.holes(outer).any():
+            continue
+        tile = _tile(scene, outer)
+        found, told = doubt.of(tile).astype(np.float64), tile.seen.astype(np.float64)
+        around = ndimage.uniform_filter(found, _SPECK) > 0.5 * ndimage.uniform_filter(told, _SPECK)
+        doubted[part.within(box)] = (around & tile.seen)[part.within(outer)]
+    return doubted
 
 
 def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
