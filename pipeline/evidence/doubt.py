@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
 """Outer radius of each ring around the holes, pixels; what is beyond the last is never doubted."""
 
-FAREST = 40.0
+FARTHEST = 40.0
 """Distance from the holes, pixels, from which nothing is gained by being farther."""
 
 SMOOTH = 1.5
@@ -165,7 +165,7 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
     if distance.size < _FEWEST_FAR:
         return None
     count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
-    limit = min(FAREST, float(np.sort(distance)[max(0, distance.size - count)]))
+    limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
     far = [t.seen & (t.distance >= limit) for t in tiles]
     ground = fit_ground(tiles, far)
     for _ in range(_ROUNDS - 1):

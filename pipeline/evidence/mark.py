@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.doubt import FAREST, Doubt, Tile, find_doubt
+from pipeline.evidence.doubt import FARTHEST, Doubt, Tile, find_doubt
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, scan_values
 from pipeline.image.scene import Scene
@@ -25,7 +25,7 @@ _MOST_TILES = 24
 _MOST_VALUES = 24_000_000
 """Pixels times bands of image and references that are held while learning: about half a gigabyte."""
 
-_HALO = int(FAREST) + 8
+_HALO = int(FARTHEST) + 8
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
 _SPECK = 5
