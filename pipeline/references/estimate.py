@@ -83,7 +83,9 @@ def reference_fill(
     if relation.ridge.samples == 0 or not usable.any():
         return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
     estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
-    bounded = _bounded(estimate.astype(np.float32), relation.ridge, base)
+    bounded = estimate.astype(np.float32)
+    if relation.carries:
+        bounded = _bounded(bounded, relation.ridge, base)
     # a seam can only show where the base fill begins: at pixels that neither of the two images saw
     trust = _feather(seen | ~window.hole.any(axis=0), window.spacing)
     np.copyto(values, base + trust * (bounded - base), where=usable, casting="same_kind")
