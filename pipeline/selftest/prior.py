@@ -1,7 +1,7 @@
 """What self-tests of many images found about references, for images that cannot tell.
 
 The table is rounded from that of `python -m benchmarks.prior`, down where reliability is low: cloudy scenes of three
-places speak for all. Thin holes are not measured there; a fill is hard to beat in them, and the image itself tells soon.
+places speak for all. Thin holes are not measured there; a fill is hard to beat in them, and the image itself tells.
 """
 
 from __future__ import annotations
