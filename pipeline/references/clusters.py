@@ -6,6 +6,7 @@ of a comparison of gap filling methods (2026, doi:10.1038/s41598-026-39488-2).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,8 @@ def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | 
     # starts are spread along the brightness, so nothing is drawn; an empty cluster keeps its start
     order = np.argsort(some.sum(axis=1), kind="stable")
     starts = some[order[(np.arange(KINDS) * 2 + 1) * len(order) // (2 * KINDS)]]
-    centres = np.asarray(kmeans2(some, starts, iter=_ROUNDS, minit="matrix", missing="warn")[0])
+    with warnings.catch_warnings(action="ignore"):
+        centres = np.asarray(kmeans2(some, starts, iter=_ROUNDS, minit="matrix", missing="warn")[0])
     terms = np.concatenate([z.astype(np.float64), np.ones((1, z.shape[1]))])
     own = np.eye(len(terms))
     general = _ridge(terms, y, weight, _PENALTY * z.shape[1] * own)

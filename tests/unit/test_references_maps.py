@@ -45,6 +45,14 @@ def test_kinds_of_cover_have_maps_of_their_own():
     assert np.array_equal(clusters(z)[:, 5:9], clusters(z[:, 5:9]))
 
 
+def test_a_kind_that_nobody_is_of_is_no_fault():
+    """Two values make two kinds; the other six have the map of all."""
+    z = np.repeat([[-1.0, 1.0]], 2000, axis=1).astype(np.float32)
+    clusters = fit_clusters(3 * z.T.astype(float), z, np.ones(4000))
+    assert clusters is not None
+    assert np.abs(clusters(z) - 3 * z).max() < 0.1
+
+
 def test_too_few_pixels_have_no_kinds():
     """Two hundred pixels a kind are the least."""
     assert (
