@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec
 from pipeline.models.base import Inpainter
+from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.errorbars import calibrated, cross_coverage, expected_rmse, tested_on
@@ -62,7 +63,10 @@ def judge(
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
-        recipe, row, alone, helped = _with_network(model, rotated(alone), rotated(helped), recipe, spread)
+        leading = any(guide.leads for guide in guides)
+        recipe, row, alone, helped = _with_network(
+            model, rotated(alone), rotated(helped), recipe, spread, leading=leading
+        )
         tools.append(row)
     # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
     # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is
@@ -96,7 +100,13 @@ def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> 
 
 
 def _with_network(
-    model: Inpainter, alone: Sequence[Trial], helped: Sequence[Trial], recipe: Recipe, spread: NDArray[np.float64]
+    model: Inpainter,
+    alone: Sequence[Trial],
+    helped: Sequence[Trial],
+    recipe: Recipe,
+    spread: NDArray[np.float64],
+    *,
+    leading: bool,
 ) -> tuple[Recipe, Row, list[Trial], list[Trial]]:
     """Weigh the network over what the image alone gives, then over the references.
 
@@ -106,6 +116,7 @@ def _with_network(
         helped: the same with references.
         recipe: decisions so far.
         spread: robust range of each channel, `(c,)`.
+        leading: references lead, whatever is tested.
 
     Returns:
         Recipe, row of the table, and the trials as a block would restore them: without references, and with.
@@ -115,7 +126,11 @@ def _with_network(
     recipe = weigh_network(own, recipe, referenced=False)
     if any(recipe.reference_weights):
         refined = refined_by(model, helped, recipe)
-        recipe = weigh_network(refined, recipe, referenced=True)
+        if leading:
+            # what can be hidden says nothing of holes that references lead: nothing shows that a network helps there
+            recipe = replace(recipe, network_referenced=flat(0.0))
+        else:
+            recipe = weigh_network(refined, recipe, referenced=True)
     mixed = networked(refined, recipe)
     row = row_of(f"network {model.name}", refined, mixed, spread)
     row = replace(row, chosen=recipe.network_weight > 0, seconds=time.perf_counter() - started)
