@@ -177,7 +177,7 @@ def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relati
     own = _mean_square(left, weight) * np.asarray(relation.overfit_ratio)
     rivals = own, *(_mean_square(y - said.T, weight) for said in (pulled(x[:, :bands].T), clusters(z[:bands])))
     unit = np.maximum(sum(rivals), 1e-30)
-    worth = np.asarray([1.0 / max(float((rival / unit).mean()), 1e-6) ** 2 for rival in rivals])
+    worth = np.asarray([1.0 / max(float((rival / unit).mean()), 1e-6) ** 3 for rival in rivals])
     return replace(relation, pulled=pulled, clusters=clusters, shares=_floats(worth / worth.sum()))
 
 

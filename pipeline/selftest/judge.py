@@ -63,10 +63,8 @@ def judge(
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
-        leading = any(guide.leads for guide in guides)
-        recipe, row, alone, helped = _with_network(
-            model, rotated(alone), rotated(helped), recipe, spread, leading=leading
-        )
+        lead = any(guide.leads for guide in guides)
+        recipe, row, alone, helped = _with_network(model, rotated(alone), rotated(helped), recipe, spread, leading=lead)
         tools.append(row)
     # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
     # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is
