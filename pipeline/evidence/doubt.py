@@ -2,25 +2,30 @@
 
 What a mask misses lies beside what it found. So observed pixels are compared ring by ring around the holes with those
 farthest from them, after what a reference (if there is one) says of the ground is taken off. Two sides are looked at:
-brighter than far off (haze, thin cloud) and darker (shadow). In each, every band counts by how much it differs near
-the holes, which needs no names of bands. A pixel is doubted where such a pixel is at least twice as frequent at its
-distance as far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate:
-Efron 2004, doi:10.1198/016214504000000089).
+brighter than far off (haze, thin cloud) and darker (shadow). In each, bands count by how much they differ near the
+holes and how little they differ elsewhere (matched filter on whitened differences), which needs no names of bands.
+Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
+ground that changed is not. Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as
+far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
+doi:10.1198/016214504000000089).
 
-Ground that changed is as frequent beside a cloud as far from it, so it is not doubted.
+Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
+most of it is contaminated: the ground is where differences from the reference are most frequent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.ground import Ground, fit_ground
+from pipeline.evidence.ground import Ground, fit_ground, fit_level
+from pipeline.evidence.shifts import Surroundings, excess
 from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
@@ -50,20 +55,20 @@ _LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _TIMES = 2.0
 """How much more frequent than far off a value must be to be doubted: it is then contaminated with a chance of half."""
 
-_PIECE = 48
-"""Edge of the pieces of image that count as independent, pixels."""
+_BESIDE = 10.0
+"""Distance from the holes up to which contamination is looked for, pixels."""
 
-_FEWEST_IN_PIECE = 24
-"""Pixels of a piece below which it says nothing."""
+_RELIABLE = 3.9
+"""Standard deviations of shifted patterns by which what is beside the holes must differ: 2 of 356 clean sides do."""
 
-_FALL = 0.1
-"""Fall of the share of high values, mean over pieces, below which nothing is said."""
+_RIDGE = 0.05
+"""Share of the mean variance that is added to each direction before differences are whitened."""
 
-_FEWEST_PIECES = 5
-"""Pieces with pixels beside holes and farther off below which nothing can be told."""
+_LITTLE = 1.0
+"""Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
 
-_RELIABLE = 3.2
-"""Standard errors by which high values must be more frequent beside the holes than farther off in the same pieces."""
+_NARROWEST = 0.1
+"""Smallest deviation below the most frequent difference, as a share of that of all differences."""
 
 _NOTICEABLE = 0.1
 """Smallest difference that is doubted, as a share of the standard deviation of the bands over the image."""
@@ -96,7 +101,7 @@ class Side:
 
     Attributes:
         name: `bright` or `dark`.
-        weights: of the standardised differences of the bands, `(c,)`; their sum of squares is 1.
+        weights: of the standardised differences of the bands, `(c,)`.
         limits: for each of `RINGS`, value of the weighted sum from which a pixel is doubted; infinite = never.
     """
 
@@ -164,6 +169,8 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
     distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
     if distance.size < _FEWEST_FAR:
         return None
+    if little:
+        return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
     count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
     limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
     far = [t.seen & (t.distance >= limit) for t in tiles]
@@ -176,8 +183,40 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
         ground = fit_ground(tiles, calm)
     rings = _Rings.of(tiles, far, ground)
     sides = [side for side in (rings.side("bright", 1.0), rings.side("dark", -1.0)) if side is not None]
-    rim = RINGS[0] if little and (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0
-    return Doubt(ground=ground, sides=tuple(sides), rim_px=rim)
+    return Doubt(ground=ground, sides=tuple(sides))
+
+
+def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
+    """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
+    inside = [tile.seen & (tile.distance > rim) for tile in tiles]
+    ground = fit_level(tiles, inside)
+    if ground is None:
+        return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
+    both = [standardised(ground, tile) for tile in tiles]
+    found = np.concatenate([d[:, told & part] for (d, told), part in zip(both, inside, strict=True)], axis=1)
+    modes = np.asarray([_most_frequent(band) for band in found])
+    # what haze adds is above: the deviation is that below
+    below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
+    spread = np.asarray([1.4826 * np.median(part) if part.size else 0.0 for part in below])
+    ground = replace(
+        ground,
+        offset=tuple((np.asarray(ground.offset) + modes * np.asarray(ground.scale)).tolist()),
+        scale=tuple((np.asarray(ground.scale) * np.maximum(spread, _NARROWEST)).tolist()),
+    )
+    farthest = max(float(tile.distance[tile.seen].max(initial=0.0)) for tile in tiles)
+    limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
+    side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
+    return Doubt(ground=ground, sides=(side,), rim_px=rim)
+
+
+def _most_frequent(values: Field) -> float:
+    """Return the half-sample mode (Robertson & Cryer 1974, doi:10.1080/01621459.1974.10480246)."""
+    values = np.sort(values)
+    while values.size > 3:
+        half = values.size // 2
+        first = int(np.argmin(values[half:] - values[: values.size - half]))
+        values = values[first : first + half]
+    return float(values.mean())
 
 
 def _calm(ground: Ground, tile: Tile) -> Mask:
@@ -187,87 +226,97 @@ def _calm(ground: Ground, tile: Tile) -> Mask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rings:
-    """Observed pixels of all tiles: what differs `(c, n)`, ring, piece, if far `(n,)`; what is noticeable `(c,)`."""
+    """Windows with their differences from the ground, and which pixels of each count as far from the holes."""
 
-    differences: Field
-    ring: NDArray[np.intp]
-    piece: NDArray[np.intp]
-    far: Mask
+    tiles: Sequence[Tile]
+    differences: Sequence[Field]
+    told: Sequence[Mask]
+    far: Sequence[Mask]
     noticeable: Field
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
-        parts, rings, pieces, faraway, first = [], [], [], [], 0
-        for tile, there in zip(tiles, far, strict=True):
-            differences, told = standardised(ground, tile)
-            parts.append(differences[:, told])
-            rings.append(np.searchsorted(RINGS, tile.distance[told]))
-            at = [axis // _PIECE for axis in np.nonzero(told)]
-            shape = [-(-n // _PIECE) for n in told.shape]
-            pieces.append(first + np.ravel_multi_index(at, shape))
-            first += int(np.prod(shape))
-            faraway.append(there[told])
+        both = [standardised(ground, tile) for tile in tiles]
         return cls(
-            differences=np.concatenate(parts, axis=1),
-            ring=np.concatenate(rings),
-            piece=np.concatenate(pieces),
-            far=np.concatenate(faraway),
+            tiles=tiles,
+            differences=[differences for differences, _ in both],
+            told=[told for _, told in both],
+            far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
             noticeable=_NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
         )
 
     def side(self, name: str, sign: float) -> Side | None:
         """Return how pixels differ near the holes on one side, None if they do not differ reliably."""
-        near = (self.ring <= 1) & ~self.far
-        if near.sum() < _FEWEST_RING or self.far.sum() < _FEWEST_FAR:
+        beside = [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
+        far = self._of_all(self.far)
+        near = self._of_all(beside)
+        if near.shape[1] < _FEWEST_RING or far.shape[1] < _FEWEST_FAR:
             return None
-        signed = sign * self.differences
-        shift = np.quantile(signed[:, near], 0.8, axis=1) - np.quantile(signed[:, self.far], 0.8, axis=1)
-        weights = np.maximum(shift, 0.0)
-        if not weights.any():
+        more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
+        if more.sum() <= 0:
+            # whitened bands can be lower where all are brighter
             return None
-        weights = weights / np.sqrt((weights**2).sum())
-        index = np.einsum("c,cn->n", weights, signed)
-        if not self._reliable(index):
+        whiten = _whitening(far)
+        found = excess(
+            [
+                Surroundings(
+                    values=np.clip(np.einsum("ij,j...->i...", sign * whiten, d), 0.0, _LARGEST), told=t, near=b, far=f
+                )
+                for d, t, b, f in zip(self.differences, self.told, beside, self.far, strict=True)
+            ]
+        )
+        if found is None or found.deviations < _RELIABLE:
             return None
-        limits = self._limits(index, float((weights * np.minimum(self.noticeable, 0.5 * _LARGEST)).sum()))
+        direction = np.maximum(found.values, 0.0)
+        weights = sign * whiten @ (direction / np.sqrt((direction**2).sum()))
+        limits = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
         if not np.isfinite(limits).any():
             return None
-        return Side(name=name, weights=tuple((sign * weights).tolist()), limits=tuple(limits))
+        return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits))
 
-    def _reliable(self, index: Field) -> bool:
-        """Say whether high values fall with distance from the holes within most pieces of the image.
+    def _of_all(self, some: Sequence[Mask]) -> Field:
+        """Return the differences of some pixels of all windows, `(c, n)`."""
+        return np.concatenate([d[:, s] for d, s in zip(self.differences, some, strict=True)], axis=1)
 
-        Kinds of ground do not know where the holes are: they differ from piece to piece, not toward the holes.
-        """
-        high = index > np.quantile(index[self.far], 0.9)
-        near, off = self._shares(high, self.ring <= 1), self._shares(high, self.ring >= 3)
-        both = np.isfinite(near) & np.isfinite(off)
-        if both.sum() < _FEWEST_PIECES or np.mean(near[both]) < 0.1 * _TIMES:
-            return False
-        fall = near[both] - off[both]
-        return bool(fall.mean() > max(_FALL, _RELIABLE * fall.std(ddof=1) / np.sqrt(fall.size)))
+    def _least(self, weights: Field, spectrum: Field) -> float:
+        """Return the weighted sum of a contamination of which one band is just noticeable."""
+        limit = np.minimum(self.noticeable, 0.5 * _LARGEST)
+        return max(0.0, float(weights @ spectrum / np.max(np.abs(spectrum) / limit)))
 
-    def _shares(self, high: Mask, some: Mask) -> Field:
-        """Return the share of high values among some pixels of each piece; NaN where these are too few."""
-        n = int(self.piece.max()) + 1
-        count, found = (np.bincount(self.piece[part], minlength=n) for part in (some, some & high))
-        return np.asarray(np.where(count >= _FEWEST_IN_PIECE, found / np.maximum(count, 1), np.nan))
-
-    def _limits(self, index: Field, least: float) -> list[float]:
+    def _limits(self, weights: Field, least: float) -> list[float]:
         """Return for each ring the lowest far quantile above which values are `_TIMES` as frequent as far off.
 
         None is nearer to the middle of the far pixels than `least`.
         """
-        quantiles = np.quantile(index[self.far], _LEVELS)
-        least += float(np.median(index[self.far]))
+        off = weights @ self._of_all(self.far)
+        quantiles = np.quantile(off, _LEVELS)
+        least += float(np.median(off))
         limits: list[float] = []
-        for k in range(len(RINGS)):
-            own = index[(self.ring == k) & ~self.far]
+        for k, ring in enumerate(self._in_rings()):
+            own = weights @ ring
             limit = limits[-1] if limits else np.inf
             if own.size >= _FEWEST_RING:
-                excess = [(own > q).mean() >= _TIMES * (1 - level) for q, level in zip(quantiles, _LEVELS, strict=True)]
+                more = [(own > q).mean() >= _TIMES * (1 - level) for q, level in zip(quantiles, _LEVELS, strict=True)]
                 # contamination falls with distance: no ring is doubted where the one inside it is not
-                found = quantiles[excess.index(True)] if any(excess) else np.inf
-                limit = max(float(found), limit if limits else -np.inf)
+                found = quantiles[more.index(True)] if any(more) else np.inf
+                limit = max(float(found), limit if k else -np.inf)
             limits.append(max(float(limit), least))
         return limits
+
+    def _in_rings(self) -> Iterator[Field]:
+        """Yield the differences of each of `RINGS`, without what counts as far."""
+        for inner, outer in pairwise((0.0, *RINGS)):
+            yield self._of_all(
+                [
+                    told & ~far & (tile.distance > inner) & (tile.distance <= outer)
+                    for told, far, tile in zip(self.told, self.far, self.tiles, strict=True)
+                ]
+            )
+
+
+def _whitening(differences: Field) -> Field:
+    """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
+    covariance = np.atleast_2d(np.cov(differences))
+    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    size, directions = np.linalg.eigh(covariance)
+    return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)

@@ -21,6 +21,9 @@ _Guides = Sequence[tuple[NDArray[np.float32], Mask]]
 
 _MOST_PIXELS = 30_000
 
+_UNITS = 4.0
+"""Ratio of the medians of two images, median over bands, from which their units are not alike."""
+
 _LEAST = 0.01
 """Smallest deviation from a reference, as a share of that from the usual value: none fits better than this."""
 
@@ -73,6 +76,40 @@ def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
         if candidate is not None and _size(candidate, usual) < size:
             best, size = candidate, _size(candidate, usual)
     return best
+
+
+def fit_level(tiles: Sequence[Tile], some: Sequence[Mask]) -> Ground | None:
+    """Return the reference as it is but for its level, if what is observed varies around it more than it varies itself.
+
+    Such pixels are mostly contaminated, and no map can be fitted on them. None if there is no such reference: it needs
+    as many bands as the image, in units alike.
+
+    Args:
+        tiles: windows of the image.
+        some: bool `spatial` of each, observed pixels to look at.
+    """
+    found = [ground for k in range(len(tiles[0].guides)) if (ground := _level(tiles, some, k)) is not None]
+    return min(found, key=lambda ground: float(np.mean(np.log(ground.scale))), default=None)
+
+
+def _level(tiles: Sequence[Tile], some: Sequence[Mask], k: int) -> Ground | None:
+    both = [s & t.guides[k][1] for t, s in zip(tiles, some, strict=True)]
+    y = np.concatenate([t.values[:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
+    x = np.concatenate([t.guides[k][0][:, t.guides[k][1]] for t in tiles], axis=1).astype(np.float64)
+    if len(x) != len(y) or not y.shape[1]:
+        return None
+    # the median of the bands: haze may lift one of them tenfold
+    ratio = float(np.median(np.abs(np.median(y, axis=1)) / np.maximum(np.abs(np.median(x, axis=1)), 1e-9)))
+    if not 1 / _UNITS < ratio < _UNITS:
+        return None
+    left = y - np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1)
+    offset = np.median(left, axis=1)
+    scale, own = _spread(left - offset[:, None]), _spread(x - np.median(x, axis=1)[:, None])
+    if np.mean(np.asarray(scale) / np.asarray(own)) < 1:
+        return None
+    usual = _spread(y - np.median(y, axis=1)[:, None])
+    every = tuple(map(tuple, np.eye(len(y)).tolist()))
+    return Ground(guide=k, matrix=every, offset=tuple(offset.tolist()), scale=scale, usual=usual)
 
 
 def _size(ground: Ground, usual: Ground) -> float:

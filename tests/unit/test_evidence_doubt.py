@@ -105,3 +105,39 @@ def test_holes_everywhere_say_nothing_of_rings():
     hole[::4] = hole[:, ::4] = True
     doubt = find_doubt([tile(ground(1), hole)])
     assert doubt is None or not doubt.sides
+
+
+def nearly_all(seed: int) -> np.ndarray:
+    """Return holes that leave a tenth of the image in pieces, bool `(256, 256)`."""
+    patches = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 8)
+    return patches < np.quantile(patches, 0.9)
+
+
+def few(tile_: Tile) -> np.ndarray:
+    """Return the doubted pixels of an image that is nearly all hidden."""
+    doubt = find_doubt([tile_], little=True)
+    assert doubt is not None
+    return doubt.of(tile_)
+
+
+def test_where_nearly_all_is_hidden_and_most_of_the_rest_is_hazy_the_clear_part_is_trusted():
+    """Differences from the clear date are most frequent where there is no haze, though most pixels have some."""
+    clear, hole = ground(1), nearly_all(2)
+    amount = np.clip(ndimage.gaussian_filter(np.random.default_rng(3).normal(size=SHAPE), 10) * 40 + 0.5, 0, None)
+    values = clear + 30 + np.array([900, 800, 700, 400])[:, None, None] * amount
+    doubted = few(tile(values, hole, clear))
+    far = ndimage.distance_transform_edt(~hole) > 3
+    assert (amount[far & ~hole] > 0.2).mean() > 0.5
+    assert doubted[far & (amount > 0.4)].mean() > 0.95
+    assert doubted[far & (amount == 0)].mean() < 0.1
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.0001])
+def test_where_nearly_all_is_hidden_a_clear_rest_is_trusted_but_for_the_rim(gain):
+    """The rest follows the reference, in whatever unit that is: nothing but the first 3 px is doubted."""
+    clear, hole = ground(4), nearly_all(5)
+    noise = 20 * np.random.default_rng(6).normal(size=clear.shape)
+    doubted = few(tile(0.8 * clear + noise, hole, gain * clear))
+    far = (ndimage.distance_transform_edt(~hole) > 3) & ~hole
+    assert not doubted[far].any()
+    assert doubted[~hole & ~far].all()

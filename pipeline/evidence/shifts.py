@@ -1,0 +1,154 @@
+"""Does what surrounds the holes differ by more than chance? Their pattern is laid over other places of the image.
+
+Ground is never alike everywhere, so something always differs between pixels beside the holes and pixels far from them.
+The image itself says how much: the same pattern of near and far pixels, shifted around each window by every distance
+and mirrored, gives the differences that come from the ground alone (toroidal shift test: Lotwick & Silverman 1982,
+doi:10.1111/j.2517-6161.1982.tb01221.x). Kinds of ground, fields that changed and their size are in it by themselves.
+All shifts at once are correlations, by Fourier transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+Field = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_DRAWS = 1000
+"""Patterns of shifts that are drawn; with one window nearly all that differ."""
+
+_STRIDE = 2
+"""Every so many pixels of a window are looked at; what is looked for is smooth."""
+
+_SMALLEST_SHIFT = 32
+"""Shifts below this look at the surroundings of the same holes, pixels."""
+
+_ENOUGH = 0.5
+"""Share of the near and of the far pixels that must fall on told ones after a shift."""
+
+_FEWEST_SHIFTS = 50
+"""Shifts of a window below which it says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """A window around holes.
+
+    Attributes:
+        values: `(c, *spatial)`; high ones are looked for.
+        told: bool `spatial`, where the values are known.
+        near: bool `spatial`, beside the holes.
+        far: bool `spatial`, far from them.
+    """
+
+    values: Field
+    told: Mask
+    near: Mask
+    far: Mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """What is higher beside the holes than far from them.
+
+    Attributes:
+        values: by how much, `(c,)`, above what shifted patterns show on average.
+        deviations: length of its positive part, less that of shifted patterns, in standard deviations of theirs.
+    """
+
+    values: Field
+    deviations: float
+
+
+class _Sums:
+    """Sums of values over near and far pixels, and their numbers: `(..., c)` and `(...)`."""
+
+    def __init__(self, near: Field, n_near: Field, far: Field, n_far: Field) -> None:
+        self.parts = near, n_near, far, n_far
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(a + b for a, b in zip(self.parts, other.parts, strict=True)))
+
+    @property
+    def differences(self) -> Field:
+        near, n_near, far, n_far = self.parts
+        return np.asarray(near / np.maximum(n_near, 1.0)[..., None] - far / np.maximum(n_far, 1.0)[..., None])
+
+
+def excess(windows: Sequence[Surroundings], seed: int = 0) -> Excess | None:
+    """Compare what is beside the holes with what is beside them when they are shifted; None if that cannot be told.
+
+    Args:
+        windows: some of the image; each is shifted by itself.
+        seed: of the shifts that are drawn.
+    """
+    rng = np.random.default_rng(seed)
+    found = [pair for pair in (_measured(window, rng) for window in windows) if pair is not None]
+    if not found:
+        return None
+    own, shifted = found[0]
+    for more_own, more_shifted in found[1:]:
+        own, shifted = own + more_own, shifted + more_shifted
+    chance = shifted.differences
+    values = own.differences - chance.mean(axis=0)
+    lengths = _length(chance - chance.mean(axis=0))
+    spread = float(lengths.std())
+    if not spread > 0:
+        return None
+    return Excess(values=values, deviations=float(_length(values) - lengths.mean()) / spread)
+
+
+def _length(values: Field) -> Field:
+    return np.asarray(np.sqrt((np.maximum(values, 0.0) ** 2).sum(axis=-1)))
+
+
+def _measured(window: Surroundings, rng: np.random.Generator) -> tuple[_Sums, _Sums] | None:
+    """Return the sums of a window as it is, and of `_DRAWS` shifts of it; None if too few can be told."""
+    values, told, *masks = (
+        _thinned(part.astype(np.float64))
+        for part in (np.where(window.told, window.values, 0.0), window.told, window.near, window.far)
+    )
+    counts = [float((mask * told).sum()) for mask in masks]
+    if min(counts) < 1:
+        return None
+    axes = tuple(range(told.ndim))
+    own = _Sums(*(np.asarray(part) for mask, n in zip(masks, counts, strict=True) for part in (_sum(values, mask), n)))
+    spectra = fft.rfftn(np.concatenate([values, told[None]]), axes=[1 + a for a in axes])
+    mirrored = list(product((1, -1), repeat=told.ndim))
+    drawn: list[list[Field]] = []
+    for steps in mirrored:
+        around = [mask[tuple(slice(None, None, s) for s in steps)] for mask in masks]
+        sums = [
+            fft.irfftn(np.conj(fft.rfftn(mask)) * spectra, s=told.shape, axes=[1 + a for a in axes]) for mask in around
+        ]
+        usable = (sums[0][-1] >= _ENOUGH * counts[0]) & (sums[1][-1] >= _ENOUGH * counts[1])
+        if all(s == 1 for s in steps):
+            usable &= _far_enough(told.shape)
+        places = np.flatnonzero(usable)
+        drawn.append([part.reshape(len(part), -1)[:, places] for part in sums])
+    near, far = (np.concatenate([part[k] for part in drawn], axis=1) for k in (0, 1))
+    if near.shape[1] < _FEWEST_SHIFTS:
+        return None
+    some = rng.integers(0, near.shape[1], _DRAWS)
+    return own, _Sums(near[:-1, some].T, near[-1, some], far[:-1, some].T, far[-1, some])
+
+
+def _thinned(values: Field) -> Field:
+    """Return every `_STRIDE`th pixel in both directions."""
+    return values[..., ::_STRIDE, ::_STRIDE]
+
+
+def _sum(values: Field, mask: Field) -> Field:
+    return np.asarray((values * mask).reshape(len(values), -1).sum(axis=1))
+
+
+def _far_enough(shape: tuple[int, ...]) -> Mask:
+    """Return the cyclic shifts that are long enough, as seen with `_STRIDE`."""
+    steps = np.meshgrid(*[np.minimum(np.arange(n), n - np.arange(n)) for n in shape], indexing="ij")
+    return np.asarray(np.max(steps, axis=0) * _STRIDE >= _SMALLEST_SHIFT)
