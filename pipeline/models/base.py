@@ -46,12 +46,14 @@ class Patch:
         spacing: step per spatial axis (mm for volumes, 1 for rasters).
         floor: smallest local scale to divide by, per channel, in data units (stored quantum and 1 % of the
             robust range of the file).
+        views: mirror images that the mean is taken over, for models that have some; None = all of them.
     """
 
     filled: NDArray[np.float32]
     valid: NDArray[np.bool_]
     spacing: tuple[float, ...]
     floor: NDArray[np.float32]
+    views: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,10 @@ class Traits:
 
 
 class Inpainter(Protocol):
-    """A trained or trivial model. Deterministic: the same patch gives the same bytes in any batch."""
+    """A trained or trivial model. Deterministic: the same patch gives the same bytes in any batch.
+
+    A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without.
+    """
 
     name: str
     sha256: str

@@ -127,6 +127,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
         "network": asdict(recipe.network),
         "network_referenced": asdict(recipe.network_referenced) if recipe.network_referenced else None,
         "network_limit": recipe.network_limit,
+        "network_views": recipe.network_views,
         "references": [
             {"guides": guides, **asdict(reliance)}
             for guides, reliance in zip(guides_of(recipe.relations), recipe.references, strict=True)

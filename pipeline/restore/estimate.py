@@ -36,7 +36,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
     drafts = [classical(recipe, task) for task in tasks]
     if model is None or recipe.network_weight == 0:
         return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
-    refined = refine(model, tasks, [draft.mean for draft in drafts], recipe)
+    refined = refine(model, tasks, drafts, recipe)
     return [
         finish(
             recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw_of(recipe, draft, raw)

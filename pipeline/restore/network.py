@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.models.base import Inpainter, Patch
+from pipeline.numerics.situation import Curves, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
 from pipeline.restore.recipe import Recipe
@@ -44,39 +45,60 @@ def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
     return np.asarray(weight, dtype=np.float32)
 
 
-def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the standard error before calibration.
+def needed(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
+    """Return how far each pixel is of a kind that the network is used for at all, 0 to 1, `(c, *spatial)`.
 
-    It is the network's, `raw`. Where references carry the mean and the network is not used beside them, it is the
-    draft's own: the local standard deviation of the observed pixels.
+    Kinds are the families of holes, with references and without. Where it is 0 the network changes nothing.
     """
-    if recipe.network_referenced is None or recipe.network_referenced.highest > 0 or not draft.trust.any():
-        return raw
-    return np.asarray(raw + carried(draft.trust) * (draft.scale - raw), dtype=np.float32)
+    own = _of_families(recipe.network, draft)
+    if recipe.network_referenced is None or not draft.trust.any():
+        return own
+    return np.asarray(own + carried(draft.trust) * (_of_families(recipe.network_referenced, draft) - own))
+
+
+def _of_families(network: Curves, draft: Draft) -> NDArray[np.float32]:
+    used = [np.full(draft.mean.shape, float(max(curve.values) > 0)) for curve in network.all]
+    return blended(draft.place.shares, used)
+
+
+def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the standard error before calibration: the network's, `raw`, where it is `needed`.
+
+    Elsewhere it is the draft's own, the local standard deviation of the observed pixels.
+    """
+    return mix(draft.scale, raw, needed(recipe, draft))
 
 
 def refine(
-    model: Inpainter, tasks: Sequence[Task], means: Sequence[NDArray[np.float32]], recipe: Recipe
+    model: Inpainter, tasks: Sequence[Task], drafts: Sequence[Draft], recipe: Recipe, *, testing: bool = False
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return `(mean, raw standard error)` of the network for each window.
 
-    Channels that it is not `asked` about keep what they have.
+    Channels that it is not `asked` about, or not `needed` in, keep what they have.
+
+    Args:
+        model: the network.
+        tasks: the windows.
+        drafts: what has been made of them.
+        recipe: decisions so far.
+        testing: it is not decided yet where the network is needed: all it is asked about counts.
     """
     patches: list[Patch] = []
     active = []
-    for task, mean in zip(tasks, means, strict=True):
+    for task, draft in zip(tasks, drafts, strict=True):
         window = task.window
-        channels = np.flatnonzero(asked(model, window).any(axis=tuple(range(1, mean.ndim))))
+        wanted = asked(model, window) if testing else asked(model, window) & (needed(recipe, draft) > 0)
+        channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))
         active.append(channels)
         if channels.size:
-            patches.append(_patch(task, mean, channels, recipe))
+            patches.append(_patch(task, draft.mean, channels, recipe))
     predictions = iter(model.predict(patches))
     results = []
-    for task, mean, channels in zip(tasks, means, active, strict=True):
-        full, raw = mean.copy(), typical_scale(recipe, mean)
+    for task, draft, channels in zip(tasks, drafts, active, strict=True):
+        full, raw = draft.mean.copy(), typical_scale(recipe, draft.mean)
         if channels.size:
             prediction = next(predictions)
-            inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, mean.shape[1:], strict=True)))
+            inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, full.shape[1:], strict=True)))
             full[channels] = prediction.mean[inner]
             raw[channels] = prediction.scale[inner]
         results.append((full, raw))
@@ -91,6 +113,7 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
         valid=_pad(window.valid[channels], task, outside=False),
         spacing=window.spacing,
         floor=floors(recipe)[channels],
+        views=recipe.network_views,
     )
 
 

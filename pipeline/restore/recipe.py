@@ -30,6 +30,7 @@ class Recipe:
         network_referenced: the same where references carry the mean, None = as elsewhere.
         network_limit: largest correction of the network that is taken in full, in local standard deviations of the
             observed pixels; None = any.
+        network_views: mirror images that the network sees of each patch, None = all it has.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
         floor: smallest local scale of each channel, data units.
@@ -46,6 +47,7 @@ class Recipe:
     network: Curves = field(default_factory=lambda: flat(0.0))
     network_referenced: Curves | None = None
     network_limit: float | None = None
+    network_views: int | None = None
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
     floor: tuple[float, ...]

@@ -23,7 +23,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.errorbars import calibrated, cross_coverage, expected_rmse, tested_on
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
-from pipeline.selftest.network import networked, refined_by, weigh_network
+from pipeline.selftest.network import judged, networked, refined_by, weigh_network
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.prior import LEADING
 from pipeline.selftest.references import weigh_references
@@ -64,7 +64,7 @@ def judge(
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
         lead = any(guide.leads for guide in guides)
-        recipe, row, alone, helped = _with_network(model, rotated(alone), rotated(helped), recipe, spread, leading=lead)
+        recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, leading=lead)
         tools.append(row)
     # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
     # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is
@@ -99,8 +99,8 @@ def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> 
 
 def _with_network(
     model: Inpainter,
-    alone: Sequence[Trial],
-    helped: Sequence[Trial],
+    alone: list[Trial],
+    helped: list[Trial],
     recipe: Recipe,
     spread: NDArray[np.float64],
     *,
@@ -117,21 +117,29 @@ def _with_network(
         leading: references lead, whatever is tested.
 
     Returns:
-        Recipe, row of the table, and the trials as a block would restore them: without references, and with.
+        Recipe, row of the table, and the trials as a block would restore them: without references, and with. If the
+        network has a part in it they are of one channel each, as it treats each channel by itself.
     """
     started = time.perf_counter()
-    refined = own = refined_by(model, alone, recipe)
-    recipe = weigh_network(own, recipe, referenced=False)
+    before = alone, helped
+    alone, helped = rotated(alone), rotated(helped)
+    recipe, own = judged(model, alone, recipe, referenced=False)
+    refined = own
     if any(recipe.reference_weights):
-        refined = refined_by(model, helped, recipe)
         if leading:
             # what can be hidden says nothing of holes that references lead: nothing shows that a network helps there
+            refined = refined_by(model, helped, recipe)
             recipe = replace(recipe, network_referenced=flat(0.0))
-        else:
+        elif recipe.network_weight > 0:
+            refined = refined_by(model, helped, recipe)
             recipe = weigh_network(refined, recipe, referenced=True)
+        else:
+            recipe, refined = judged(model, helped, recipe, referenced=True)
     mixed = networked(refined, recipe)
     row = row_of(f"network {model.name}", refined, mixed, spread)
     row = replace(row, chosen=recipe.network_weight > 0, seconds=time.perf_counter() - started)
+    if recipe.network_weight == 0:
+        return replace(recipe, network_views=None), row, *before
     return recipe, row, networked(own, recipe), mixed
 
 

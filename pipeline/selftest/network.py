@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.base import Inpainter
-from pipeline.numerics.situation import KNOTS, curves_of, hats
+from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, hats
 from pipeline.restore.blend import carried
 from pipeline.restore.network import asked, network_share, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
-from pipeline.selftest.scores import harmed
+from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed
+from pipeline.selftest.site import channel_scale
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.weights import choose_weights, pooled
 from pipeline.system.signals import stop_if_asked
@@ -29,6 +30,13 @@ on average, so the last one is not 0."""
 _HARMED = 0.1
 """Share of the single wide pseudo-holes (each channel counts as a hole of its own) that the network may make noticeably
 worse at a factor of `_CAUTION`; above it the next smaller factor is tried."""
+
+
+_HOPEFUL_DB = 0.02
+"""Gain of the network as it sees each patch once below which its mirror images make it no noticeable one."""
+
+_PAYS_DB = 0.02
+"""What mirror images must add to the gain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +54,70 @@ def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> lis
     proposals = []
     for trial in trials:
         stop_if_asked()
-        ((mean, raw),) = refine(model, [trial.placement.task], [trial.draft.mean], narrowed(recipe, trial.channels))
+        ((mean, raw),) = refine(
+            model, [trial.placement.task], [trial.draft], narrowed(recipe, trial.channels), testing=True
+        )
         where = asked(model, trial.window)
         proposals.append(Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw))
     return proposals
 
 
-def weigh_network(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> Recipe:
+def judged(
+    model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool
+) -> tuple[Recipe, list[Refined]]:
+    """Weigh the network as it looks at each patch once, then, if that helps, at its mirror images, too.
+
+    These take three quarters of its time: they are looked at if they bring more than `_PAYS_DB`.
+
+    Args:
+        model: the network.
+        trials: what has been made of the hidden pixels so far.
+        recipe: decisions so far.
+        referenced: see `weigh_network`.
+
+    Returns:
+        The recipe with weights and number of views, and what the network proposes.
+    """
+    if getattr(model, "views", 1) == 1:
+        proposals = refined_by(model, trials, recipe)
+        return weigh_network(proposals, recipe, referenced=referenced), proposals
+    plainly = replace(recipe, network_views=1)
+    once = refined_by(model, trials, plainly)
+    hopeful = weigh_network(once, plainly, referenced=referenced, least_db=_HOPEFUL_DB)
+    if not _highest(hopeful, referenced=referenced):
+        return replace(hopeful, network_views=recipe.network_views), once
+    often = refined_by(model, trials, recipe)
+    full = weigh_network(often, recipe, referenced=referenced)
+    plain = weigh_network(once, plainly, referenced=referenced)
+    more = _gained(often, full, referenced=referenced) - _gained(once, plain, referenced=referenced)
+    return (plain, once) if more < _PAYS_DB else (full, often)
+
+
+def _highest(recipe: Recipe, *, referenced: bool) -> float:
+    curves = recipe.network_referenced if referenced else recipe.network
+    return curves.highest if curves else 0.0
+
+
+def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> float:
+    """Return what the network gains over all hidden pixels, dB."""
+    trials = [one.trial for one in proposals]
+    before = np.concatenate([trial.error for trial in trials])
+    scale = channel_scale(trials, before)
+    after = before + _added(proposals, recipe, referenced=referenced)
+    squares = [float(((error / scale).astype(np.float64) ** 2).mean()) for error in (before, after)]
+    return float(10 * np.log10(max(squares[0], 1e-30) / max(squares[1], 1e-30)))
+
+
+def weigh_network(
+    proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool, least_db: float = NOTICEABLE_DB
+) -> Recipe:
     """Return the recipe with weights of the network over the drafts: the image's own, or those with references.
 
     Args:
         proposals: what the network would have, one for each trial.
         recipe: decisions so far.
         referenced: the drafts hold references; only pixels that these carry count, and only their weights are set.
+        least_db: gain over a family of holes below which the network takes no part in it.
     """
     limit = recipe.network_limit if referenced else step_limit(proposals)
     taken = [one.limited(limit) for one in proposals]
@@ -76,7 +135,8 @@ def weigh_network(proposals: Sequence[Refined], recipe: Recipe, *, referenced: b
         curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
         return replace(recipe, network_referenced=curves) if referenced else replace(recipe, network=curves)
 
-    return _cautious(taken, [replace(lowered(f), network_limit=limit) for f in _CAUTION], referenced=referenced)
+    safe = _cautious(taken, [replace(lowered(f), network_limit=limit) for f in _CAUTION], referenced=referenced)
+    return _worth_it(taken, safe, least_db, referenced=referenced)
 
 
 def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
@@ -105,15 +165,41 @@ def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], *, refere
     trials = [one.trial for one in proposals]
     before = np.concatenate([trial.error for trial in trials])
 
-    def step(recipe: Recipe, one: Refined) -> NDArray[np.float32]:
-        draft = one.trial.draft
-        share = network_share(recipe, draft)
-        return one.trial.hidden((carried(draft.trust) * share if referenced else share) * (one.mean - draft.mean))
-
     def harm(recipe: Recipe) -> float:
-        return harmed(trials, before, before + np.concatenate([step(recipe, one) for one in proposals]))
+        return harmed(trials, before, before + _added(proposals, recipe, referenced=referenced))
 
     return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
+
+
+def _worth_it(proposals: Sequence[Refined], recipe: Recipe, least_db: float, *, referenced: bool) -> Recipe:
+    """Take the network out of families of holes where nobody would notice it: it costs most of a run's time.
+
+    A family that could not be tested follows the wide holes, as its weights do.
+    """
+    trials = [one.trial for one in proposals]
+    before = np.concatenate([trial.error for trial in trials])
+    after = before + _added(proposals, recipe, referenced=referenced)
+    gains = {score.family: score.gain_db for score in family_scores(trials, before, after, (1.0,) * len(FAMILIES))}
+    curves = recipe.network_referenced if referenced else recipe.network
+    if curves is None:
+        return recipe
+    rows = [
+        curve.values if gains.get(family, gains.get("deep", 0.0)) >= least_db else (0.0,) * len(curve.values)
+        for family, curve in zip(FAMILIES, curves.all, strict=True)
+    ]
+    kept = curves_of(rows)
+    return replace(recipe, network_referenced=kept) if referenced else replace(recipe, network=kept)
+
+
+def _added(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> NDArray[np.float32]:
+    """Return what the network adds at the hidden pixels of all trials, `(n,)`; see `_cautious`."""
+    parts = []
+    for one in proposals:
+        draft = one.trial.draft
+        share = network_share(recipe, draft)
+        share = carried(draft.trust) * share if referenced else share
+        parts.append(one.trial.hidden(share * (one.mean - draft.mean)))
+    return np.concatenate(parts)
 
 
 def _family_cells(proposal: Refined) -> NDArray[np.float64]:

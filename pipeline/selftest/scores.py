@@ -15,7 +15,7 @@ from pipeline.selftest.trial import Proposal, Trial
 from pipeline.selftest.verdict import FamilyScore, Row
 
 NOTICEABLE_DB = 0.05
-"""What a hole or piece may lose without being called worse."""
+"""Change of a hole, a piece of image or a family of holes that nobody notices."""
 
 _HOLE = 16
 """Hidden pixels below which a hole is not looked at."""

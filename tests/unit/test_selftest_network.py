@@ -97,4 +97,4 @@ def test_an_unused_network_leaves_drafts_as_they_are():
     used = Recipe(fill=RECIPE.fill, floor=(1,), typical=(1,), low=(-9,), high=(9,), network=curves_of(rows))
     (mixed, _) = networked(proposals, used)
     assert (mixed.draft.mean == 0.75).all()
-    assert mixed.raw is proposals[0].raw
+    assert np.array_equal(mixed.raw, proposals[0].raw)
