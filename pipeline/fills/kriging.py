@@ -28,7 +28,7 @@ WHOLE = True
 
 _SHARE = 1 / 3
 """Share of the neighbourhood that must be observed for a pixel to be kriged."""
-_SAMPLES = 30_000
+_SAMPLES = 8_000
 _NUGGET = 0.01
 """Added to the diagonal, as a share of the semivariance of nearest neighbours: steadies the weights."""
 _FLOOR = 0.1

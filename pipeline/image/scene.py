@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import OpenGuide, open_guide, open_source
-from pipeline.image.scan import StateScan, ValueScan, no_values, scan_states, scan_values
+from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
 from pipeline.masks.base import Mask
 from pipeline.plan.job import Job
@@ -20,6 +21,10 @@ from pipeline.system.signals import stop_if_asked
 
 _LITTLE = 0.2
 """Share of trusted pixels in these, doubted ones and holes."""
+
+
+_SOLID = 9
+"""Edge of a square or cube without any observed pixel that only clouds and the like leave, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +69,16 @@ class Scene:
 
     @property
     def little_trusted(self) -> bool:
-        """Return True if so little is trusted that what can be hidden lies in gaps between clouds."""
+        """Return True if so little is trusted that what can be hidden lies in gaps between clouds.
+
+        Scattered holes with observed pixels all between them are no clouds, however many they are.
+        """
         states = self.states
-        return states.kept < _LITTLE * (states.kept + states.doubted + states.holes)
+        if states.kept >= _LITTLE * (states.kept + states.doubted + states.holes):
+            return False
+        size = max(1, math.ceil(_SOLID / states.cell))
+        holes, kept = block_sum(states.hole_cells, size), block_sum(states.kept_cells, size)
+        return bool(holes[kept == 0].sum() >= 0.5 * states.holes)
 
     @property
     def n_guides(self) -> int:

@@ -93,3 +93,17 @@ def test_a_clear_date_leads_where_nearly_all_is_hidden(hazy, tmp_path, seen):
     assert np.corrcoef(fine[0].ravel(), fine[1].ravel())[0, 1] > 0.8
     assert 0.75 < fine[0].std() / fine[1].std() < 1.25
     assert (pixels(results / "image_uncertainty.tif")[:, hole] > 0).all()
+
+
+def test_scattered_holes_are_no_clouds_however_many(tmp_path):
+    """Where 85 % of the pixels are lost one by one the others are close by, and all of them are trusted."""
+    scene = np.rint(ground(3)[:, :128, :128]).astype(np.uint16)
+    hole = np.random.default_rng(4).random((128, 128)) < 0.85
+    write_image(tmp_path / "image.tif", np.where(hole, 0, scene).astype(np.uint16))
+    write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    results, record, _ = restored(tmp_path, "mask.tif", model={"kind": "tension"})
+    assert record["holes"]["doubted"] == 0
+    assert record["self_test"]["placements"] >= 2
+    error = (pixels(results / "image_restored.tif").astype(float) - scene)[:, hole]
+    # coarse structure of 57 is restored, the noise of 30 cannot be
+    assert np.sqrt((error**2).mean()) < 45
