@@ -148,6 +148,7 @@ def use_everything(patch: pytest.MonkeyPatch) -> None:
     """Give references and network a fixed part in the result, whatever the self-test says."""
     for chapter in ("references", "network"):
         patch.setattr(f"pipeline.selftest.{chapter}.choose_weights", lambda evidence, *_: [0.6] * len(evidence.cells))
+    patch.setattr("pipeline.selftest.network._worth_it", lambda _, recipe, *__, **___: recipe)
 
 
 def tiny_weights(folder: Path, ndim: int = 2) -> Path:
