@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 CORE := pipeline/geometry/*,pipeline/plan/*,pipeline/blocks/*,pipeline/formats/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage coverage-report lint types schema docs quality build constraints clean
+.PHONY: help demo test coverage coverage-report lint types schema docs quality bench build constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ docs: $(VENV)/.run  ## Write docs/cli.md from the commands' help
 
 quality: $(VENV)/.run  ## Measure restoration quality on real images (INPAINT_DATA) and write docs/quality.md
 	$(BIN)/python -m benchmarks.quality --write
+
+bench: $(VENV)/.run  ## Measure what runs cost beside GDAL's fill and write docs/performance.md
+	$(BIN)/python -m benchmarks.speed --write
 
 build: $(VENV)/.dev  ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -96,8 +96,13 @@ def _cases(family: str, scenes: Sequence[Scene], draws: Sequence[Draw], *, also_
 
 
 def hazy_cases() -> list[Case]:
-    """Return clouds with haze around them, and with thin cloud and shadow beside them, outside the mask."""
-    scenes = [*single_scenes(), *pairs.clear_pairs()]
+    """Return clouds with haze around them, and with thin cloud and shadow beside them, outside the mask.
+
+    Scenes with a clear date are restored with it.
+    """
+    paired = pairs.clear_pairs()
+    names = {scene.name for scene in paired}
+    scenes = [*(scene for scene in single_scenes() if scene.name not in names), *paired]
     kinds = {"haze ring": missed.haze_ring, "missed thin cloud": missed.thin_cloud}
     return [
         Case(family=family, scene=scene, number=0, draw=_cloud(0.2), spoil=spoil)

@@ -87,6 +87,7 @@ def survey(job: Job) -> Survey:
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
+        clock.lap("model")
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = self_test(scene, model)
