@@ -22,6 +22,9 @@ _MAX_PIXELS = 400_000
 _LIMIT_QUANTILE = 0.98
 """Share of the tested steps that the limit lets through whole."""
 
+_SMALLEST_LIMIT = 0.001
+"""No limit is below this, in local standard deviations; limits are rounded to as much."""
+
 _CLEARLY = 0.7
 """Share of the squared error of limited steps that full ones must stay below for the limit to go."""
 
@@ -141,7 +144,7 @@ def step_limit(proposals: Sequence[Proposal], surely: float = _CLEARLY) -> float
     steps = steps[steps > 0]
     if steps.size < FEWEST_HIDDEN:
         return None
-    limit = round(float(np.quantile(steps, _LIMIT_QUANTILE)), 3)
+    limit = max(round(float(np.quantile(steps, _LIMIT_QUANTILE)), 3), _SMALLEST_LIMIT)
     full = cut = 0.0
     for proposal in proposals:
         beyond = proposal.relative_step > limit

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec
+from pipeline.models.base import Prediction
 from pipeline.numerics.situation import Situation, curves_of, flat
-from pipeline.restore.network import network_share
+from pipeline.restore.network import network_share, raw_of, refine
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.network import networked, weigh_network
+from pipeline.selftest.network import judged, networked, weigh_network
 from tests.support_trials import refined, trials_of
 
 SIDE = 32
@@ -98,3 +101,71 @@ def test_an_unused_network_leaves_drafts_as_they_are():
     (mixed, _) = networked(proposals, used)
     assert (mixed.draft.mean == 0.75).all()
     assert np.array_equal(mixed.raw, proposals[0].raw)
+
+
+@pytest.mark.parametrize(("left", "used"), [(0.999, False), (0.98, True)])
+def test_a_gain_that_nobody_notices_is_not_worth_the_time(left, used):
+    """Below 0.05 dB in a family of holes the network takes no part in it, however sure its gain is."""
+    trials = trials_of(np.ones((2, 1, 32, 32)))
+    recipe = weigh_network(refined(trials, left), RECIPE, referenced=False)
+    assert (recipe.network.highest > 0) == used
+    assert (weigh_network(refined(trials, left), RECIPE, referenced=False, least_db=0.001).network.highest > 0) is True
+
+
+@dataclass
+class Looking:
+    """A network with four views that leaves a share of the error: one for each number of views it is asked for."""
+
+    left: dict[int | None, float]
+    views: int = 4
+    name: str = "looking"
+    sha256: str = "looking"
+    ndim: int = 2
+
+    def __post_init__(self) -> None:
+        self.asked = []
+
+    def predict(self, patches):
+        """Move what is there toward the truth, which is 0."""
+        self.asked += [patch.views for patch in patches]
+        return [
+            Prediction(mean=patch.filled * self.left[patch.views], scale=np.ones_like(patch.filled))
+            for patch in patches
+        ]
+
+
+@pytest.mark.parametrize(
+    ("once", "often", "views", "weight", "asked"),
+    [
+        (0.9, 0.8, None, 1.0, {1, None}),
+        (0.9, 0.8995, 1, 1.0, {1, None}),
+        (0.9999, 0.5, None, 0.0, {1}),
+    ],
+)
+def test_mirror_images_are_looked_at_where_they_pay(once, often, views, weight, asked):
+    """One look is tried first: without hope none more; four only if they bring more than 0.02 dB."""
+    number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
+    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(2, axis=0), hidden=number)
+    model = Looking({1: once, None: often})
+    recipe, _ = judged(model, trials, replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,)), referenced=False)
+    assert recipe.network_views == views
+    assert recipe.network.highest == weight
+    assert set(model.asked) == asked
+
+
+def test_patches_are_shown_only_where_the_network_is_used():
+    """Deep holes only: a patch whose holes are all thin is not shown, and its raw error is the draft's own."""
+    recipe = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
+    rows = [[0.0 if k == 0 else 0.5] * len(curve.knots) for k, curve in enumerate(flat(0).all)]
+    recipe = replace(recipe, network=curves_of(rows))
+    shape = (1, 16, 16)
+    hidden = np.arange(256).reshape(shape) % 3 > 0
+    thin = Situation(distance=np.ones(shape, np.float32), shares=np.stack([np.ones(shape), *np.zeros((2, *shape))]))
+    model = Looking({None: 0.5})
+    for place, seen in ((None, 1), (thin, 0)):
+        (trial,) = trials_of(np.ones((1, *shape)), hidden=hidden, place=place, scale=3.0)
+        ((_, raw),) = refine(model, [trial.placement.task], [trial.draft], recipe)
+        assert len(model.asked) == seen
+        expected = 1.0 if seen else 3.0
+        assert (raw_of(recipe, trial.draft, raw)[hidden] == expected).all()
+        model.asked.clear()
