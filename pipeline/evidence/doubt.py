@@ -190,10 +190,9 @@ def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
     """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
     inside = [tile.seen & (tile.distance > rim) for tile in tiles]
     ground = fit_level(tiles, inside)
-    if ground is None:
+    found = _inside(tiles, ground, inside) if ground else None
+    if ground is None or found is None or found.shape[1] < _FEWEST_FAR:
         return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
-    both = [standardised(ground, tile) for tile in tiles]
-    found = np.concatenate([d[:, told & part] for (d, told), part in zip(both, inside, strict=True)], axis=1)
     modes = np.asarray([_most_frequent(band) for band in found])
     # what haze adds is above: the deviation is that below
     below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
@@ -207,6 +206,12 @@ def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
     limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
     side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
     return Doubt(ground=ground, sides=(side,), rim_px=rim)
+
+
+def _inside(tiles: Sequence[Tile], ground: Ground, some: Sequence[Mask]) -> Field:
+    """Return the differences of some pixels of all windows from the ground, `(c, n)`."""
+    both = [standardised(ground, tile) for tile in tiles]
+    return np.concatenate([d[:, told & part] for (d, told), part in zip(both, some, strict=True)], axis=1)
 
 
 def _most_frequent(values: Field) -> float:
