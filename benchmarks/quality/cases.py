@@ -27,6 +27,19 @@ HELPED_FAMILIES = (
     "several contrasts, large void",
 )
 """Families with another image beside the one that is restored."""
+HAZY_FAMILIES = ("haze ring", "missed thin cloud")
+"""Families with contaminated pixels outside the mask."""
+VOLUME_FAMILIES = (
+    "slice drop",
+    "thick slice drop",
+    "blob T1",
+    "blob other contrast",
+    "lesion shape",
+    "border slab",
+    "series",
+    "CT metal",
+)
+"""Families of volumes on their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

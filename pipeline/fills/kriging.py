@@ -28,7 +28,8 @@ WHOLE = True
 
 _SHARE = 1 / 3
 """Share of the neighbourhood that must be observed for a pixel to be kriged."""
-_SAMPLES = 8_000
+_SAMPLES = {2: 8_000, 3: 30_000}
+"""Observed pixels that covariances are counted around, by dimensions."""
 _NUGGET = 0.01
 """Added to the diagonal, as a share of the semivariance of nearest neighbours: steadies the weights."""
 _FLOOR = 0.1
@@ -134,7 +135,7 @@ def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], offsets: Places) -
     usable = np.pad(valid | hole, [(r, r) for r in pad])
     within = ndimage.minimum_filter(usable, size=[2 * r + 1 for r in pad], mode="constant")
     centre = np.flatnonzero(within & observed)
-    centre = centre[:: max(1, len(centre) // _SAMPLES)]
+    centre = centre[:: max(1, len(centre) // _SAMPLES[valid.ndim])]
     return _Sites(pad=pad, near=near, pixel=pixel[order], first=first, pattern=pattern[enough], centre=centre)
 
 
