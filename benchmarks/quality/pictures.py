@@ -45,13 +45,15 @@ class View:
 def save_strip(path: Path, cases: list[tuple[Case, dict[str, Any]]], best: str, settings: Settings) -> None:
     """Write one row of panels a case, as a palette PNG of at most 150 kB."""
     rows = [panels(case, row, best, settings) for case, row in cases]
-    titles = list(rows[0])
+    titles = list(max(rows, key=len))
     width = len(titles) * (EDGE + GAP) - GAP
     canvas = Picture.new("RGB", (width, HEAD + len(rows) * (EDGE + GAP) - GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
         draw.text((column * (EDGE + GAP), 0), title, fill="black")
         for line, row in enumerate(rows):
+            if title not in row:
+                continue
             tile = Picture.fromarray(row[title])
             canvas.paste(tile, (column * (EDGE + GAP), HEAD + line * (EDGE + GAP)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,13 +96,14 @@ class Tone:
 def panels(case: Case, row: dict[str, Any], best: str, settings: Settings) -> dict[str, Panel]:
     """Return the panels of a case, `(EDGE, EDGE, 3)` each, by title."""
     image, hole = case.build()
+    given = case.given(image, hole)
     frame = Frame.of(image, hole)
     view = choose_view(image, frame.scored)
     tone = Tone.of(view, image.values, frame.counted)
     ours, sigma = _result(image, hole, settings.out / settings.state / f"{row['key']}.npz")
-    classical = as_stored(estimate_of(image, hole, best), image.values.dtype)
+    classical = as_stored(estimate_of(given, hole, best), image.values.dtype)
     truth = tone.colour(image.values)
-    holes = truth.copy()
+    holes = tone.colour(given.values).copy()
     holes[_square(view.of(np.asarray(hole.any(axis=0))))] = 255
     found = {"truth": truth, "holes": holes}
     if image.guides:
