@@ -49,8 +49,11 @@ _FEWEST_FAR = 400
 _FEWEST_RING = 100
 """Pixels of a ring below which it is judged as the one inside it."""
 
-_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-"""Quantiles of the far pixels that may become the limit of what is trusted."""
+_LEVELS = (0.9, 0.95, 0.98)
+"""Quantiles of the far pixels that may become the limit of what is trusted: lower ones would keep the dark ground."""
+
+_MOST = 0.5
+"""Contaminated share of a ring from which all of it is doubted: what looks clean in it is the darkest ground."""
 
 _TIMES = 2.0
 """How much more frequent than far off a value must be to be doubted: it is then contaminated with a chance of half."""
@@ -102,12 +105,15 @@ class Side:
     Attributes:
         name: `bright` or `dark`.
         weights: of the standardised differences of the bands, `(c,)`.
-        limits: for each of `RINGS`, value of the weighted sum from which a pixel is doubted; infinite = never.
+        limits: for each of `RINGS`, value of the weighted sum from which a pixel is doubted; infinite = none is.
+        rim_px: distance from the holes up to which all is doubted, pixels: most pixels there are contaminated, and
+            those that look clean would be the darkest (brightest) of the ground.
     """
 
     name: str
     weights: tuple[float, ...]
     limits: tuple[float, ...]
+    rim_px: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +134,7 @@ class Doubt:
     def reach_px(self) -> float:
         """Return the distance from the holes up to which pixels are doubted, pixels; 0 if none are."""
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
-        return max(told, default=self.rim_px)
+        return max([*told, self.rim_px, *(side.rim_px for side in self.sides)])
 
     def facts(self) -> dict[str, Any]:
         """Return what the record says, as JSON values; a limit that is never reached is None."""
@@ -145,7 +151,7 @@ class Doubt:
         for side in self.sides:
             index = np.einsum("c,c...->...", np.asarray(side.weights), differences)
             doubted |= told & (index > np.asarray((*side.limits, np.inf))[ring])
-        doubted |= tile.distance <= self.rim_px
+        doubted |= tile.distance <= max([self.rim_px, *(side.rim_px for side in self.sides)])
         return doubted & tile.seen & (tile.distance > 0)
 
 
@@ -274,10 +280,10 @@ class _Rings:
             return None
         direction = np.maximum(found.values, 0.0)
         weights = sign * whiten @ (direction / np.sqrt((direction**2).sum()))
-        limits = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
-        if not np.isfinite(limits).any():
+        limits, rim = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
+        if not rim and not np.isfinite(limits).any():
             return None
-        return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits))
+        return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits), rim_px=rim)
 
     def _of_all(self, some: Sequence[Mask]) -> Field:
         """Return the differences of some pixels of all windows, `(c, n)`."""
@@ -288,25 +294,32 @@ class _Rings:
         limit = np.minimum(self.noticeable, 0.5 * _LARGEST)
         return max(0.0, float(weights @ spectrum / np.max(np.abs(spectrum) / limit)))
 
-    def _limits(self, weights: Field, least: float) -> list[float]:
-        """Return for each ring the lowest far quantile above which values are `_TIMES` as frequent as far off.
+    def _limits(self, weights: Field, least: float) -> tuple[list[float], float]:
+        """Return the limit of each ring, and the distance up to which most of all rings is contaminated, pixels.
 
-        None is nearer to the middle of the far pixels than `least`.
+        A limit is the lowest far quantile above which values are `_TIMES` as frequent as far off. None is nearer to
+        the middle of the far pixels than `least`. As contamination falls with distance, no ring is doubted more than
+        the one inside it.
         """
         off = weights @ self._of_all(self.far)
         quantiles = np.quantile(off, _LEVELS)
-        least += float(np.median(off))
+        middle = float(np.median(off))
         limits: list[float] = []
-        for k, ring in enumerate(self._in_rings()):
+        rim = inner = 0.0
+        for outer, ring in zip(RINGS, self._in_rings(), strict=True):
             own = weights @ ring
             limit = limits[-1] if limits else np.inf
             if own.size >= _FEWEST_RING:
                 more = [(own > q).mean() >= _TIMES * (1 - level) for q, level in zip(quantiles, _LEVELS, strict=True)]
-                # contamination falls with distance: no ring is doubted where the one inside it is not
-                found = quantiles[more.index(True)] if any(more) else np.inf
-                limit = max(float(found), limit if k else -np.inf)
-            limits.append(max(float(limit), least))
-        return limits
+                found = float(quantiles[more.index(True)]) if any(more) else np.inf
+                limit = max(found, least + middle, limit if limits else -np.inf)
+                # what is contaminated lies above the middle, and half of the ground does
+                most = (own > middle).mean() >= 0.5 * (1 + _MOST) and np.median(own) > least + middle
+                if rim == inner and most:
+                    rim = outer
+            limits.append(limit)
+            inner = outer
+        return limits, rim
 
     def _in_rings(self) -> Iterator[Field]:
         """Yield the differences of each of `RINGS`, without what counts as far."""

@@ -103,7 +103,8 @@ def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -
     trials = [one.trial for one in proposals]
     before = np.concatenate([trial.error for trial in trials])
     scale = channel_scale(trials, before)
-    after = before + _added(proposals, recipe, referenced=referenced)
+    taken = [one.limited(recipe.network_limit) for one in proposals]
+    after = before + _added(taken, recipe, referenced=referenced)
     squares = [float(((error / scale).astype(np.float64) ** 2).mean()) for error in (before, after)]
     return float(10 * np.log10(max(squares[0], 1e-30) / max(squares[1], 1e-30)))
 

@@ -60,6 +60,22 @@ def test_haze_around_clouds_is_doubted_and_clear_pixels_are_not(with_guide):
     assert doubt.sides[0].weights[3] < 0.5 * doubt.sides[0].weights[0]
 
 
+def test_where_most_of_the_rim_is_hazy_the_darkest_ground_is_not_what_is_left():
+    """Doubting bright pixels one by one would leave the dark fields of the rim, and holes filled too dark."""
+    rng, hole = np.random.default_rng(12), clouds(6)
+    fields = ndimage.gaussian_filter(rng.normal(size=SHAPE), 10)
+    clear = ground(5) + 60 * fields / fields.std()
+    patches = ndimage.gaussian_filter(rng.normal(size=SHAPE), 4)
+    haze = (ring(hole, 9.0) > 0.1) * np.clip(1 + patches / patches.std(), 0, 3)
+    one = tile(clear + np.array([75, 60, 45, 8])[:, None, None] * haze, hole)
+    doubt = find_doubt([one])
+    assert doubt is not None
+    near = (one.distance > 0) & (one.distance < 16)
+    left = near & ~doubt.of(one)
+    darker = (clear - clear[:, near].mean(axis=1)[:, None, None]) / clear.std(axis=(1, 2))[:, None, None]
+    assert (darker * left)[:, near].mean() > -0.02
+
+
 def test_shadow_beside_clouds_is_doubted_as_dark():
     """A shadow is darker in all bands."""
     clear, hole = ground(3), clouds(4)
