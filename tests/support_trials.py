@@ -47,7 +47,7 @@ def trials_of(
     hidden = np.ones(shape, bool) if hidden is None else hidden
     place = wide(shape) if place is None else place
     window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0,) * (len(shape) - 1))
-    task = Task(window=window, patch=shape[1:], offset=(0,) * len(shape[1:]))
+    task = Task(window=window, patch=64)
     starts = [(k * shape[1], *(0,) * (len(shape) - 2)) for k in range(len(drafted))]
     sites = sites_of(
         [Placement(task=task, truth=window.values, hidden=hidden, concerned=hidden, start=start) for start in starts]

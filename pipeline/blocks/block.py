@@ -86,9 +86,10 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box) -> Blended:
     strongest = np.zeros(box.shape)
     indices = list(patches_with_holes(plan.lattice, box, hole))
     for group in _batches(indices, plan.batch):
-        tasks = [workspace.task(index, pixels) for index in group]
-        for index, result in zip(group, estimate(plan.recipe, workspace.model, tasks), strict=True):
-            window = plan.lattice.box(index) & Box.whole(plan.space.shape)
+        windows = [workspace.window(index, pixels) for index in group]
+        tasks = [workspace.task(window, pixels) for window in windows]
+        results = estimate(plan.recipe, workspace.model, tasks)
+        for index, window, result in zip(group, windows, results, strict=True):
             part = window & box
             if part.empty:
                 continue

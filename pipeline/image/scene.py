@@ -22,6 +22,8 @@ from pipeline.system.signals import stop_if_asked
 _LITTLE = 0.2
 """Share of trusted pixels in these, doubted ones and holes."""
 
+_PATCH = {2: (512, 256, 32), 3: (96, 96, 16)}
+"""By dimensions: extent up to which one patch covers an axis; extent and overlap of patches of longer ones, pixels."""
 
 _SOLID = 9
 """Edge of a square or cube without any observed pixel that only clouds and the like leave, pixels."""
@@ -187,14 +189,16 @@ def restorable(source: Source) -> tuple[int, ...]:
 
 
 def lattice_of(job: Job, shape: tuple[int, ...]) -> Lattice:
-    """Return the patch lattice of an image; 256 px patches in 2-D and 64 in 3-D unless the job says otherwise.
+    """Return the patch lattice of an image: one patch, or several if it is large, unless the job says otherwise.
 
     Raises:
         ConfigError: sizes do not fit the number of axes, or the overlap is above half the patch.
     """
     ndim = len(shape)
-    patch = job.patch or ((256, 256) if ndim == 2 else (64, 64, 64))
-    overlap = job.overlap or tuple(p // 4 for p in patch)
+    alone, several, meet = _PATCH[ndim]
+    patch = job.patch or tuple(n if n <= alone else several for n in shape)
+    auto = (p // 4 for p in patch) if job.patch else (0 if n <= alone else meet for n in shape)
+    overlap = job.overlap or tuple(auto)
     if len(patch) != ndim or len(overlap) != ndim:
         raise ConfigError(
             f"patch size {patch} and overlap {overlap} must have {ndim} numbers for an image of shape {shape}"

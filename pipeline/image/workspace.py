@@ -17,11 +17,21 @@ from pipeline.errors import IntegrityError
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
+from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.registry import load
 from pipeline.restore.task import Task
+
+_AROUND = {2: 48, 3: 16}
+"""Pixels around the holes of a patch that an estimate is made from, by dimensions."""
+
+_LEAST = {2: 128, 3: 48}
+"""Smallest extent of what an estimate is made from, pixels; the self-test hides in windows of this size and more."""
+
+_STEP = {2: 16, 3: 8}
+"""Pixels that windows begin and end at multiples of: few shapes are met, and networks need no padding for most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +45,30 @@ class Workspace:
     model: Inpainter | None
     """The network, None if the recipe does not use one."""
 
-    def task(self, index: tuple[int, ...], pixels: Pixels) -> Task:
-        """Cut the window of patch `index` out of what a block holds in memory."""
+    def window(self, index: tuple[int, ...], pixels: Pixels) -> Box:
+        """Return what the estimate of patch `index` is made from: the holes it has a say in, and their surroundings.
+
+        It lies inside the patch and the image, and depends on the holes of the patch alone, not on the block.
+        """
+        lattice, ndim = self.plan.lattice, self.plan.ndim
+        step, least = _STEP[ndim], _LEAST[ndim]
+        whole = lattice.box(index) & Box.whole(lattice.shape)
+        support = lattice.support(index)
+        holes = (pixels.states_of(support) == FILL).any(axis=0)
+        bounds = []
+        for axis, (low, high, first) in enumerate(zip(whole.start, whole.stop, support.start, strict=True)):
+            found = np.flatnonzero(holes.any(axis=tuple(a for a in range(ndim) if a != axis)))
+            a, b = (int(found[0]), int(found[-1]) + 1) if found.size else (0, 0)
+            around = max(_AROUND[ndim], -(-(least - (b - a)) // 2))
+            start = max(low, (first + a - around) // step * step)
+            stop = min(high, -(-(first + b + around) // step) * step)
+            # what is cut off at one side is added at the other
+            bounds.append((max(low, min(start, stop - least)), min(high, max(stop, start + least))))
+        return Box(tuple(a for a, _ in bounds), tuple(b for _, b in bounds))
+
+    def task(self, box: Box, pixels: Pixels) -> Task:
+        """Cut a window out of what a block holds in memory."""
         plan = self.plan
-        patch_box = plan.lattice.box(index)
-        box = patch_box & Box.whole(plan.space.shape)
         guess = coarse_window(self.coarse, plan.guess_factor, box)
         window, guides = pixels.window(box, guess)
         base = None
@@ -47,13 +76,7 @@ class Workspace:
             base = window.values
         elif plan.guess_factor == 1:
             base = np.where(window.valid, window.values, guess)
-        return Task(
-            window=window,
-            guides=guides,
-            base=base,
-            patch=plan.lattice.patch,
-            offset=tuple(a - b for a, b in zip(box.start, patch_box.start, strict=True)),
-        )
+        return Task(window=window, guides=guides, base=base, patch=min(plan.lattice.patch))
 
 
 @lru_cache(maxsize=2)

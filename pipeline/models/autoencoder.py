@@ -94,13 +94,16 @@ class Autoencoder:
         return results
 
     def _forward(self, inputs: list[Array], views: tuple[tuple[int, ...], ...]) -> list[Array]:
-        outputs: list[Array] = []
-        for first in range(0, len(inputs), self._pass):
-            chunk = inputs[first : first + self._pass]
-            batch = np.zeros((self._pass, *chunk[0].shape), dtype=np.float32)
-            batch[: len(chunk)] = chunk
-            outputs.extend(self._run(torch.from_numpy(batch), views)[: len(chunk)])
-        return outputs
+        """Return what the network says of each input; those of one shape go through it together."""
+        outputs: dict[int, Array] = {}
+        for shape in sorted({x.shape for x in inputs}):
+            same = [k for k, x in enumerate(inputs) if x.shape == shape]
+            for first in range(0, len(same), self._pass):
+                chunk = same[first : first + self._pass]
+                batch = np.zeros((self._pass, *shape), dtype=np.float32)
+                batch[: len(chunk)] = [inputs[k] for k in chunk]
+                outputs.update(zip(chunk, self._run(torch.from_numpy(batch), views), strict=False))
+        return [outputs[k] for k in range(len(inputs))]
 
     @torch.inference_mode()
     def _run(self, batch: torch.Tensor, mirrored: tuple[tuple[int, ...], ...]) -> Array:

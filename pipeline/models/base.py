@@ -40,9 +40,8 @@ class Patch:
     """What the network sees.
 
     Attributes:
-        filled: float32 `(c, *patch)` data units; observed values, the base fill in holes, edge-replicated
-            values outside the image.
-        valid: bool `(c, *patch)`; True = observed. False in holes, never-touch pixels and outside the image.
+        filled: float32 `(c, *patch)` data units; observed values, the base fill in holes. Patches may differ in shape.
+        valid: bool `(c, *patch)`; True = observed. False in holes and never-touch pixels.
         spacing: step per spatial axis (mm for volumes, 1 for rasters).
         floor: smallest local scale to divide by, per channel, in data units (stored quantum and 1 % of the
             robust range of the file).

@@ -33,7 +33,7 @@ class Job:
     patch: tuple[int, ...] | None = None
     """Extent of a patch on each axis; None = the default."""
     overlap: tuple[int, ...] | None = None
-    """Patch minus stride on each axis; None = a quarter of the patch."""
+    """Patch minus stride on each axis; None = the default: a quarter of a patch that is given."""
     block: tuple[int, ...] | None = None
     """Extent of a block on each axis; None = chosen by memory."""
     batch: int = 1

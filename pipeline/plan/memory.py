@@ -71,7 +71,8 @@ def worker_bytes(plan: Plan, n_file_channels: int) -> int:
 
 def _patch_bytes(plan: Plan) -> int:
     """Return the bytes of what is computed at once: a batch of windows with the network, or a reference of one."""
-    c, patch = len(plan.channels), math.prod(plan.lattice.patch)
+    c = len(plan.channels)
+    patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter
@@ -89,15 +90,31 @@ def base_fill(
 
     `fill` gives the fill of this window if it is known already.
     """
-    fill = fill or (lambda spec: spec(window))
-    present = [bool((share[window.hole] > 0).any()) for share in place.shares]
-    specs = [spec for spec, there in zip(recipe.fills, present, strict=True) if there] or [recipe.fill]
-    means = {spec.label: fill(spec) for spec in specs}
-    if len(means) == 1:
-        return means[specs[0].label]
+    of_families = zip(recipe.fills, place.shares, strict=True)
+    wanted = [(spec, window.hole & (share > 0)) for spec, share in of_families]
+    specs = {spec.label: spec for spec, holes in wanted if holes.any()} or {recipe.fill.label: recipe.fill}
+    if len(specs) == 1:
+        spec = next(iter(specs.values()))
+        return fill(spec) if fill else spec(window)
+    means = {}
+    for label, spec in specs.items():
+        own = np.logical_or.reduce([holes for other, holes in wanted if other.label == label])
+        means[label] = fill(spec) if fill else spec(window if spec.whole else replace(window, hole=_parts(window, own)))
     # a family that is not there has share 0: what stands in for it does not count
-    parts = [means.get(spec.label, means[specs[0].label]) for spec in recipe.fills]
-    return np.where(window.hole, blended(place.shares, parts), parts[0])
+    any_one = next(iter(means.values()))
+    parts = [means.get(spec.label, any_one) for spec in recipe.fills]
+    return np.where(window.hole, blended(place.shares, parts), any_one)
+
+
+def _parts(window: Window, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the holes that some hole pixels depend on: whole ones, with those so near that fills couple them."""
+    parts = np.zeros_like(some)
+    for channels in window.groups:
+        hole = window.hole[channels[0]]
+        numbers, _ = ndimage.label(ndimage.binary_dilation(hole))
+        asked = np.unique(numbers[some[channels].any(axis=0)])
+        parts[channels] = hole & np.isin(numbers, asked)
+    return parts
 
 
 def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation) -> Draft:
@@ -142,10 +159,13 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     raw = _faded(recipe, task, place, raw)
+    sigma, hole = np.zeros_like(raw), window.hole
+    inside = Situation(distance=place.distance[hole], shares=place.shares[:, hole])
+    sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], inside)
     return Estimate(
-        mean=np.where(window.hole, np.clip(draft.mean, low, high), draft.mean),
+        mean=np.where(hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,
-        sigma=np.where(window.hole, raw * error_factor(recipe, draft.trust, place), np.float32(0)).astype(np.float32),
+        sigma=sigma,
         place=place,
         origin=draft.origin.astype(np.uint8),
         trust=draft.trust,
@@ -153,7 +173,10 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
 
 
 def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -> NDArray[np.float32]:
-    """Return what the raw standard error is multiplied by: that of references where one carries half the mean."""
+    """Return what the raw standard error is multiplied by: that of references where one carries half the mean.
+
+    `trust` and `place` are those of any pixels, `(...)` and `(3, ...)`.
+    """
     single = recipe.single.factor(place)
     if not trust.any():
         return single
@@ -165,7 +188,7 @@ def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32
 
     A window without any observed pixel has no other, and its neighbours must not show a step.
     """
-    far = np.clip((place.distance / min(task.patch) - _NEAR) / (1 - _NEAR), 0, 1).astype(np.float32)
+    far = np.clip((place.distance / task.patch - _NEAR) / (1 - _NEAR), 0, 1).astype(np.float32)
     return np.asarray(raw + far * (typical_scale(recipe, raw) - raw), dtype=np.float32)
 
 

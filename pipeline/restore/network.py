@@ -94,13 +94,12 @@ def refine(
             patches.append(_patch(task, draft.mean, channels, recipe))
     predictions = iter(model.predict(patches))
     results = []
-    for task, draft, channels in zip(tasks, drafts, active, strict=True):
+    for draft, channels in zip(drafts, active, strict=True):
         full, raw = draft.mean.copy(), typical_scale(recipe, draft.mean)
         if channels.size:
             prediction = next(predictions)
-            inner = (slice(None), *(slice(o, o + n) for o, n in zip(task.offset, full.shape[1:], strict=True)))
-            full[channels] = prediction.mean[inner]
-            raw[channels] = prediction.scale[inner]
+            full[channels] = prediction.mean
+            raw[channels] = prediction.scale
         results.append((full, raw))
     return results
 
@@ -109,8 +108,8 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
     window = task.window
     complete = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
     return Patch(
-        filled=_pad(complete[channels], task),
-        valid=_pad(window.valid[channels], task, outside=False),
+        filled=complete[channels],
+        valid=np.ascontiguousarray(window.valid[channels]),
         spacing=window.spacing,
         floor=floors(recipe)[channels],
         views=recipe.network_views,
@@ -123,13 +122,3 @@ def _neutral(mean: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.
     count = np.maximum(valid.sum(axis=axes, keepdims=True), 1)
     total = np.where(valid, mean, np.float32(0)).sum(axis=axes, keepdims=True, dtype=np.float64)
     return np.asarray(total / count, dtype=np.float32)
-
-
-def _pad(array: NDArray, task: Task, *, outside: bool | None = None) -> NDArray:  # type: ignore[type-arg]
-    spatial = array.shape[1:]
-    widths = [(o, p - o - n) for o, p, n in zip(task.offset, task.patch, spatial, strict=True)]
-    if not any(a or b for a, b in widths):
-        return array
-    if outside is None:
-        return np.pad(array, [(0, 0), *widths], mode="edge")
-    return np.pad(array, [(0, 0), *widths], mode="constant", constant_values=outside)

@@ -37,15 +37,14 @@ class Task:
         window: observed values and holes, `(c, *spatial)`.
         guides: one per reference of the recipe, then the image itself if its channels have different holes.
         base: the exact base fill if the survey already has it, else None.
-        patch: constant spatial shape the network sees; the window is padded to it.
-        offset: where the window lies inside the patch, per axis.
+        patch: smallest extent of the patches of the image, pixels: hole pixels farther from all that is observed can
+            lie in a window without any.
     """
 
     window: Window
     guides: tuple[Guide, ...] = ()
     base: NDArray[np.float32] | None = None
-    patch: tuple[int, ...]
-    offset: tuple[int, ...]
+    patch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

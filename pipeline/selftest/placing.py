@@ -114,7 +114,7 @@ def place(
             valid=window.valid & ~hidden,
             hole=window.hole | hidden,
         )
-        task = Task(window=tested, guides=guides, patch=box.shape, offset=(0,) * box.ndim)
+        task = Task(window=tested, guides=guides, patch=min(box.shape))
         concerned = _concerned(tested.hole, hidden)
         placed.append(Placement(task=task, truth=window.values, hidden=hidden, concerned=concerned, start=box.start))
     return placed

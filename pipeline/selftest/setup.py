@@ -18,7 +18,7 @@ from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.rim import Rim, check_rim
 from pipeline.selftest.verdict import Verdict
-from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, test_windows
+from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
 
 _RIM_WINDOWS = 3
 """Windows in which the rim of the mask is looked at."""
@@ -60,7 +60,7 @@ def _guides(scene: Scene) -> list[FittedGuide]:
 
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
     """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
-    boxes, holes, kept = candidate_windows(scene, scene.lattice.patch, rng)
+    boxes, holes, kept = candidate_windows(scene, largest(scene), rng)
     some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
     windows = [scene.window(box)[0] for box in some]
     if len(windows) == 1 and scene.source.space.ndim == 2:

@@ -29,19 +29,26 @@ _FLAT = 0.01
 _EXTENTS_OF_DEPTH = 14
 """Width of a test window in depths of the holes: room for a hole and for as much around it on either side."""
 
+_LARGEST = {2: 256, 3: 64}
+"""Extent of the windows that shapes are taken from, and of the largest ones to test in, by dimensions."""
+
 _MAX_WINDOWS = 4096
 """Windows that are looked at; of more a random choice is."""
 
 
+def largest(scene: Scene) -> tuple[int, ...]:
+    """Return the extent of the largest windows that are looked at: no larger than a patch."""
+    return tuple(min(p, _LARGEST[scene.ndim]) for p in scene.lattice.patch)
+
+
 def hole_shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
-    """Collect the shapes of the holes from up to 12 patch-sized windows, those with many hole pixels most likely.
+    """Collect the shapes of the holes from up to 12 windows, those with many hole pixels most likely.
 
     Args:
         scene: the opened image.
         rng: draws the windows.
     """
-    patch = scene.lattice.patch
-    boxes, holes, _ = candidate_windows(scene, patch, rng)
+    boxes, holes, _ = candidate_windows(scene, largest(scene), rng)
     # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
     return collect([_pattern(scene, box) for box in draw(boxes, holes, _SHAPE_WINDOWS, rng)], scene.spacing)
 
@@ -59,7 +66,7 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
     """
     smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
     wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
-    size = tuple(min(p, wanted) for p in scene.lattice.patch)
+    size = tuple(min(n, wanted) for n in largest(scene))
     boxes, holes, kept = candidate_windows(scene, size, rng)
     weight = kept * (1.0 + 3.0 * (holes > 0))
     if scene.source.space.ndim == 3:

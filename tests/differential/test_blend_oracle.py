@@ -45,10 +45,10 @@ def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     mean, sigma, weights = np.zeros(shape), np.zeros(shape), np.zeros(whole.shape)
     origin, strongest = np.full(shape, CLASSICAL, dtype=np.uint8), np.zeros(whole.shape)
     for index in plan.lattice.touching(whole):
-        window = plan.lattice.box(index) & whole
         weight = plan.lattice.weights(index, whole)
         weights += weight
-        task = workspace.task(index, pixels)
+        window = workspace.window(index, pixels)
+        task = workspace.task(window, pixels)
         if not task.window.hole.any():
             continue  # a network has nothing to say there
         (result,) = estimate(plan.recipe, workspace.model, [task])

@@ -37,7 +37,7 @@ def _related(window: Window, guides: list[Guide], numbers: tuple[int, ...]) -> J
 
 
 def _task(window: Window, guides: list[Guide], base: np.ndarray) -> Task:
-    return Task(window=window, guides=tuple(guides), base=base, patch=SHAPE, offset=(0, 0))
+    return Task(window=window, guides=tuple(guides), base=base, patch=64)
 
 
 def _recipe(relations: tuple, references: tuple) -> Recipe:

@@ -42,7 +42,7 @@ def _window(*, blank: bool = False) -> Window:
 
 
 def _task(window: Window) -> Task:
-    return Task(window=window, patch=(64, 64), offset=(3, 5))
+    return Task(window=window, patch=64)
 
 
 @dataclass
@@ -81,16 +81,14 @@ def test_estimates_stay_inside_the_limits():
     assert result.mean[window.hole].max() == 900.0
 
 
-def test_the_network_sees_patches_of_one_shape():
-    """Padded at the edges: values replicated, marked as not observed."""
+def test_the_network_sees_the_window_filled():
+    """As it is, whatever its shape: observed values, and the base fill in holes."""
     window, stub = _window(), Stub()
     estimate(replace(RECIPE, network=flat(0.5)), stub, [_task(window)])
     (patch,) = stub.seen
-    assert patch.filled.shape == (2, 64, 64)
-    assert not patch.valid[:, :3].any()
-    assert not patch.valid[:, :, :5].any()
-    assert np.array_equal(patch.valid[:, 3:51, 5:57], window.valid)
-    assert np.array_equal(patch.filled[:, 3, 5:57], patch.filled[:, 0, 5:57])
+    assert patch.filled.shape == window.values.shape
+    assert np.array_equal(patch.valid, window.valid)
+    assert np.array_equal(patch.filled, RECIPE.fill(window))
 
 
 @pytest.mark.parametrize("weight", [0.25, 1.0])
@@ -274,9 +272,7 @@ def test_no_step_where_a_window_sees_nothing():
     blank = replace(seen, valid=np.zeros_like(hole), hole=np.ones_like(hole))
     recipe = replace(RECIPE, typical=(500.0, 500.0))
     base = np.full_like(values, 100.0)
-    one, two = (
-        estimate(recipe, None, [Task(window=w, base=base, patch=(64, 64), offset=(0, 0))])[0] for w in (seen, blank)
-    )
+    one, two = (estimate(recipe, None, [Task(window=w, base=base, patch=64)])[0] for w in (seen, blank))
     assert one.raw[0, 30, 63] > 450
     assert one.raw[0, 30, 5] < 250
     ratio = one.sigma[0, 30, 63] / two.sigma[0, 30, 63]

@@ -29,7 +29,7 @@ def _placements(observed: float) -> list[Placement]:
     truth = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
     valid = known & ~hidden
     window = Window(values=np.where(valid, truth, 0), valid=valid, hole=hidden, spacing=(1.0, 1.0))
-    task = Task(window=window, patch=shape[1:], offset=(0, 0))
+    task = Task(window=window, patch=64)
     return [Placement(task=task, truth=truth, hidden=hidden, concerned=hidden, start=(100 * k, 0)) for k in range(2)]
 
 

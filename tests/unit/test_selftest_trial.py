@@ -110,7 +110,7 @@ def test_kriging_is_tested_with_all_holes_of_the_window():
     hidden = np.zeros_like(hole)
     hidden[0, 24] = True
     window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
-    task = Task(window=window, patch=(48, 48), offset=(0, 0))
+    task = Task(window=window, patch=64)
     (site,) = sites_of([Placement(task=task, truth=values, hidden=hidden, concerned=hidden, start=(0, 0))])
     kriging, spline = FillSpec("kriging"), FillSpec("tension")
     assert np.array_equal(site.fill(kriging)[hidden], kriging(window)[hidden])

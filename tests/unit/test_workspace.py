@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from pipeline.formats import geotiff
 from pipeline.geometry.box import Box
+from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import open_guide, open_source
+from pipeline.image.workspace import Workspace
+from pipeline.masks.base import FILL, KEEP
 from pipeline.plan.refs import GuideRef, SourceRef
 from tests.helpers import blobs, command, run_config, smooth, write_image
 
@@ -48,3 +53,30 @@ def test_the_image_is_opened_once_a_stage(tmp_path, monkeypatch):
     mask = write_image(tmp_path / "mask.tif", blobs((40, 40), n=2)[None])
     assert command("run", run_config(tmp_path, image, mask)).code == 0
     assert opened.count("image.tif") == 5
+
+
+@pytest.mark.parametrize(
+    ("hole", "expected"),
+    [
+        (((300, 310), (420, 440)), ((240, 384), (320, 448))),
+        (((250, 470), (250, 270)), ((192, 448), (192, 336))),
+        (((300, 301), (300, 301)), ((224, 368), (224, 368))),
+        (((100, 110), (100, 110)), ((192, 320), (192, 320))),
+    ],
+    ids=["at the edge", "long", "in the middle", "elsewhere"],
+)
+def test_an_estimate_is_made_from_holes_and_their_surroundings(hole, expected):
+    """48 pixels around, 128 at least, from and to multiples of 16, never beyond the patch (192 to 448)."""
+    states = np.full((1, 1000, 1000), KEEP, np.uint8)
+    states[0, slice(*hole[0]), slice(*hole[1])] = FILL
+    lattice = Lattice(shape=(1000, 1000), patch=(256, 256), overlap=(32, 32))
+    workspace = Workspace(
+        plan=SimpleNamespace(lattice=lattice, ndim=2), image=None, coarse=np.zeros((1, 1, 1), np.float32), model=None
+    )
+    for box in (Box((0, 0), (1000, 1000)), Box((150, 200), (600, 700))):
+        pixels = SimpleNamespace(states_of=lambda part, box=box: states[box.at()][part.at(of=box)])
+        window = workspace.window((1, 1), pixels)
+        if expected:
+            assert window == Box(*zip(*expected, strict=True))
+        else:
+            assert lattice.support((1, 1)) & window == window
