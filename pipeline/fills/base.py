@@ -5,6 +5,9 @@ A fill module (its file name is the `kind`) offers::
     NDIM: tuple[int, ...]          spatial dimensions it works in
     def fill(window: Window, **options) -> NDArray[np.float32]
     WHOLE: bool                    optional, True if what it makes of a hole depends on holes far from it, too
+    def begun_with(**options) -> FillSpec
+    def refined(window: Window, begun: NDArray[np.float32], **options) -> NDArray[np.float32]
+                                   optional, if it refines what another fill makes of the window
 
 `fill` returns `(c, *spatial)`: the observed values where `valid`, finite estimates where `hole`. It is a pure,
 deterministic function of the window (single-threaded arithmetic), so any block may recompute it.
@@ -12,7 +15,7 @@ deterministic function of the window (single-threaded arithmetic), so any block 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -67,6 +70,14 @@ class FillSpec:
     def __call__(self, window: Window) -> NDArray[np.float32]:
         """Fill the window; see the module's `fill`."""
         result: NDArray[np.float32] = load("fills", self.kind).fill(window, **dict(self.options))
+        return result
+
+    def over(self, window: Window, begin: Callable[[FillSpec], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Fill the window; where this refines another fill, `begin` gives what that one makes of it."""
+        module, options = load("fills", self.kind), dict(self.options)
+        if not hasattr(module, "refined"):
+            return self(window)
+        result: NDArray[np.float32] = module.refined(window, begin(module.begun_with(**options)), **options)
         return result
 
     @property

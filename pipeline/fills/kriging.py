@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from pipeline.fills import tension
 from pipeline.fills._common import check
-from pipeline.fills.base import Window
+from pipeline.fills.base import FillSpec, Window
 
 NDIM = (2, 3)
 WHOLE = True
@@ -83,8 +83,29 @@ def fill(
     Raises:
         ValueError: `reach` does not fit the window, or the window cannot be filled (see `tension.fill`).
     """
+    return refined(window, tension.fill(window, t=t, isotropic=isotropic), reach=reach)
+
+
+def begun_with(*, t: float = 0.5, isotropic: bool = False, **_: Any) -> FillSpec:
+    """Return the fill whose result is refined."""
+    return FillSpec("tension", {"t": t} | ({"isotropic": True} if isotropic else {}))
+
+
+def refined(
+    window: Window, begun: NDArray[np.float32], *, reach: Sequence[int] | None = None, **_: Any
+) -> NDArray[np.float32]:
+    """Krige where a third of the neighbourhood is observed; elsewhere what was begun stands.
+
+    Args:
+        window: see `fill`.
+        begun: `(c, *spatial)`, the window filled by `begun_with`.
+        reach: see `fill`.
+
+    Raises:
+        ValueError: as `fill`.
+    """
     check(window, NDIM)
-    result = tension.fill(window, t=t, isotropic=isotropic)
+    result = begun.copy()
     for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         offsets = _neighbourhood(hole, reach)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec
+from pipeline.numerics.situation import FAMILIES
 from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.scores import family_scores, psnr_of
@@ -17,6 +18,12 @@ from pipeline.selftest.site import Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import better_one
+
+_FIRST = 2
+"""Windows that all fills are tried in first."""
+
+_HOPELESS_DB = 1.0
+"""What a fill must lose there against the best one, in every family of holes, to be tried in no other window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +60,11 @@ def choose_fills(
         spread: robust range of each channel, `(c,)`.
         forced: use the first candidate whatever the scores; the others are only measured.
     """
-    tried = [_tried(sites, spec, spread) for spec in candidates]
-    default = 0 if forced else next((k for k, one in enumerate(tried) if one.usable), 0)
+    few = sites[:: -(-len(sites) // _FIRST)]
+    first = [_tried(few, spec, spread) for spec in candidates]
+    default = 0 if forced else next((k for k, one in enumerate(first) if one.usable), 0)
+    kept = _hopeful(few, first, default)
+    tried = [_tried(sites, one.spec, spread) if k in kept else one for k, one in enumerate(first)]
     best = (default,) * 3 if forced else _best(sites, tried, default)
     thin, deep, border = (candidates[b] for b in best)
     recipe = replace(
@@ -65,19 +75,35 @@ def choose_fills(
     )
     rows = []
     for k, one in enumerate(tried):
-        families = family_scores(sites, tried[default].error, one.error, [float(b == k) for b in best])
+        seen, usual = (sites, tried[default]) if k in kept else (few, first[default])
+        families = family_scores(seen, usual.error, one.error, [float(b == k) for b in best])
+        gain = one.psnr_db - usual.psnr_db
         rows.append(
             Row(
                 method=one.spec.label,
-                psnr_db=one.psnr_db,
-                gain_db=one.psnr_db - tried[default].psnr_db,
+                psnr_db=tried[default].psnr_db + gain,
+                gain_db=gain,
                 weight=sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1),
-                seconds=one.seconds,
+                seconds=one.seconds + (first[k].seconds if k in kept else 0.0),
+                windows=len(seen),
                 chosen=k in best,
                 families=families,
             )
         )
     return recipe, rows, [_started(recipe, site) for site in sites]
+
+
+def _hopeful(few: Sequence[Site], first: Sequence[_Tried], default: int) -> set[int]:
+    """Return the numbers of the fills that are worth more windows: all if these few tell nothing."""
+    gains = [
+        {f.family: f.gain_db for f in family_scores(few, first[default].error, one.error, (1.0,) * len(FAMILIES))}
+        for one in first
+    ]
+    best = {family: np.nanmax([gain.get(family, np.nan) for gain in gains]) for family in gains[default]}
+    if not best:
+        return set(range(len(first)))
+    near = {k for k, gain in enumerate(gains) if any(gain[f] > best[f] - _HOPELESS_DB for f in gain)}
+    return near | {default}
 
 
 def _tried(sites: Sequence[Site], spec: FillSpec, spread: NDArray[np.float64]) -> _Tried:
@@ -109,7 +135,8 @@ def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple
     lost 0.3 at worst, and the few holes that can be hidden there do not tell which: none is used.
     """
     scale, unit = channel_scale(sites, tried[default].error), unit_of(sites)
-    rivals = [one.error / scale if one.usable else None for one in tried]
+    full = tried[default].error.size
+    rivals = [one.error / scale if one.usable and one.error.size == full else None for one in tried]
     slack = [r if one.tension <= tried[default].tension else None for one, r in zip(tried, rivals, strict=True)]
     thin, deep, border = shares_of(sites)
     return (

@@ -86,16 +86,31 @@ def judged(
     hopeful = weigh_network(once, plainly, referenced=referenced, least_db=_HOPEFUL_DB)
     if not _highest(hopeful, referenced=referenced):
         return replace(hopeful, network_views=recipe.network_views), once
-    often = refined_by(model, trials, recipe)
-    full = weigh_network(often, recipe, referenced=referenced)
-    plain = weigh_network(once, plainly, referenced=referenced)
-    more = _gained(often, full, referenced=referenced) - _gained(once, plain, referenced=referenced)
-    return (plain, once) if more < _PAYS_DB else (full, often)
+    # half of the windows tell whether it pays to look at all
+    some = refined_by(model, trials[::2], recipe)
+    if not _pay(some, once[::2], recipe, plainly, referenced=referenced):
+        return weigh_network(once, plainly, referenced=referenced), once
+    rest = iter(refined_by(model, trials[1::2], recipe))
+    often = [one for first in some for one in (first, next(rest, None)) if one is not None]
+    if not _pay(often, once, recipe, plainly, referenced=referenced):
+        return weigh_network(once, plainly, referenced=referenced), once
+    return weigh_network(often, recipe, referenced=referenced), often
 
 
 def _highest(recipe: Recipe, *, referenced: bool) -> float:
     curves = recipe.network_referenced if referenced else recipe.network
     return curves.highest if curves else 0.0
+
+
+def _pay(
+    often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, *, referenced: bool
+) -> bool:
+    """Return True if mirror images bring more than `_PAYS_DB`, each way of looking with the weights it would get."""
+    gains = [
+        _gained(proposals, weigh_network(proposals, start, referenced=referenced), referenced=referenced)
+        for proposals, start in ((often, recipe), (once, plainly))
+    ]
+    return gains[0] - gains[1] >= _PAYS_DB
 
 
 def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> float:

@@ -66,7 +66,8 @@ class Site:
         if spec.label not in self.made:
             stop_if_asked()
             placement, window = self.placement, self.window
-            mean = spec(window if spec.whole else replace(window, hole=placement.concerned))
+            part = replace(window, hole=placement.concerned)
+            mean = spec.over(window, self.fill) if spec.whole else spec(part)
             self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)
         return self.made[spec.label]
 

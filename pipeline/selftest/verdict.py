@@ -43,6 +43,8 @@ class Row:
     """Share of it in the result, mean over hidden pixels."""
     seconds: float
     """Time it took."""
+    windows: int | None = None
+    """Windows it was tried in: a fill that loses much in the first ones is tried in no more. None = all."""
     chosen: bool
     """It has a part in the result."""
     families: tuple[FamilyScore, ...] = ()

@@ -111,8 +111,9 @@ def test_kriging_is_tested_with_all_holes_of_the_window():
     hidden[0, 24] = True
     window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
     task = Task(window=window, patch=64)
-    (site,) = sites_of([Placement(task=task, truth=values, hidden=hidden, concerned=hidden, start=(0, 0))])
     kriging, spline = FillSpec("kriging"), FillSpec("tension")
+    truth = spline(replace(window, values=values, valid=~hole | hidden, hole=hole & ~hidden))
+    (site,) = sites_of([Placement(task=task, truth=truth, hidden=hidden, concerned=hidden, start=(0, 0))])
     assert np.array_equal(site.fill(kriging)[hidden], kriging(window)[hidden])
     assert not np.array_equal(site.fill(kriging)[hidden], site.fill(spline)[hidden])
-    assert np.array_equal(site.fill(kriging)[hole & ~hidden], values[hole & ~hidden])
+    assert np.array_equal(site.fill(kriging)[hole & ~hidden], truth[hole & ~hidden])
