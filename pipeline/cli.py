@@ -76,13 +76,18 @@ def run(
 
     Example: inpaint-pipeline run configs/sentinel.yaml --set output.directory=out/first
     """
+    _run(config, set_ or [], as_json=as_json, quiet=quiet, overwrite=overwrite)
+
+
+def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **how: bool) -> None:
+    """Run, and say how each image ended."""
     from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
     from pipeline.run import run as run_config
 
     events = Events() if quiet else progress()
     try:
-        summary = run_config(config, set_ or [], overwrite=overwrite, events=events)
+        summary = run_config(config, overrides, events=events, **how)
     finally:
         events.close()
     if as_json:
@@ -92,6 +97,49 @@ def run(
             doubted = entry["holes"].get("doubted")
             said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
             typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
+
+
+@app.command()
+def shard(
+    share: Annotated[str, typer.Argument(metavar="I/N", help="Which share of how many.", show_default=False)],
+    config: Config,
+    set_: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Compute one of N shares of the blocks, e.g. in a job array; `assemble` then makes the files.
+
+    Example: inpaint-pipeline shard $SLURM_ARRAY_TASK_ID/8 configs/sentinel.yaml
+    """
+    from pipeline.blocks.events import Events
+    from pipeline.commands.progress import progress
+    from pipeline.shards import shard as compute
+
+    events = Events() if quiet else progress()
+    try:
+        entries = compute(share, config, set_ or [], overwrite=overwrite, events=events)
+    finally:
+        events.close()
+    if as_json:
+        _print_json(entries)
+    elif not quiet:
+        for entry in entries:
+            typer.echo(f"{entry['image']}: share {entry['share']} {entry['state']}, {entry['blocks']} blocks", err=True)
+
+
+@app.command()
+def assemble(
+    config: Config,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Make the files of a run whose blocks were all computed by `shard`.
+
+    Example: inpaint-pipeline assemble configs/sentinel.yaml
+    """
+    _run(config, set_ or [], as_json=as_json, quiet=quiet, computed=True)
 
 
 @app.command()

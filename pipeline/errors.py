@@ -10,6 +10,7 @@
     ├── BlockFailed (5)      the run ended, some parts of it failed
     ├── OutputConflict (6)   the output exists, is in use or cannot be written
     ├── ClusterGone (75)     try again later
+    ├── Unfinished (75)      other processes have work to do first
     └── Interrupted (130)    stopped on request; run again to continue
 
 A message names the file, band or block, the value found, and what to do about it.
@@ -60,6 +61,12 @@ class OutputConflict(PipelineError, OSError):
 
 class ClusterGone(PipelineError):
     """The workers are gone; the journal is intact and a rerun continues."""
+
+    exit_code = 75
+
+
+class Unfinished(PipelineError):
+    """What other processes compute is not there yet."""
 
     exit_code = 75
 

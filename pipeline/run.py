@@ -20,7 +20,7 @@ from pipeline.blocks.events import Events
 from pipeline.blocks.store import create_store, damaged, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError, Unfinished
 from pipeline.execute._choose import choose_executor
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
@@ -28,6 +28,7 @@ from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
+from pipeline.output.results import read_record
 from pipeline.output.verify import quick_check
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.memory import check_disk, explain_full_disk
@@ -48,8 +49,16 @@ def run(
     *,
     overwrite: bool = False,
     events: Events | None = None,
+    computed: bool = False,
 ) -> dict[str, Any]:
     """Restore every image of a config and return the summary that stands in `run.json`.
+
+    Args:
+        config_path: the config.
+        overrides: `a.b=VALUE` for keys of the config.
+        overwrite: results of another config or input may be replaced.
+        events: hears of progress.
+        computed: all blocks were computed before, by `shard`: only the files are made.
 
     Raises:
         PipelineError: nothing could be finished; for a batch of which a part failed, `BlockFailed` (exit code 5).
@@ -66,6 +75,8 @@ def run(
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
+                    if computed:
+                        check_computed(order)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(_entry(spec.stem, "done", record=record))
             except Exception as unexpected:
@@ -128,6 +139,28 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         return record
 
 
+def check_computed(order: Order) -> None:
+    """Refuse to make files of an image of which blocks are missing.
+
+    Raises:
+        Unfinished: says how many, and what to do.
+    """
+    if read_record(order.folder) is not None and not order.work.plan.exists():
+        return
+    try:
+        plan = load_plan(order.work)
+    except IntegrityError:
+        raise Unfinished(
+            f"{order.work.path}: there is no plan yet; `shard I/N` makes it and computes the blocks, `run` does all"
+        ) from None
+    missing = len(plan.blocks) - len(journal.committed(order.work.journal, plan.digest))
+    if missing:
+        raise Unfinished(
+            f"{order.stem}: {missing} of {len(plan.blocks)} blocks are not computed; run their `shard I/N` again (each "
+            "computes only what is missing), or `run`, which computes them here"
+        )
+
+
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
@@ -170,12 +203,12 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         create_store(plan, order.n_file_channels)
     done = journal.committed(work.journal, plan.digest)
     events.blocks(order.stem, done=len(done), total=len(plan.blocks))
-    _execute(order, plan, set(range(len(plan.blocks))) - set(done), events, should_stop)
+    execute(order, plan, set(range(len(plan.blocks))) - set(done), events, should_stop)
     done = journal.committed(work.journal, plan.digest)
     harmed = damaged(plan, done)
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
-        _execute(order, plan, harmed, events, should_stop)
+        execute(order, plan, harmed, events, should_stop)
         done = journal.committed(work.journal, plan.digest)
         harmed = damaged(plan, done)
     if harmed:
@@ -183,9 +216,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     return done
 
 
-def _execute(
-    order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]
-) -> None:
+def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]) -> None:
     """Run some blocks, the longest first.
 
     Raises:

@@ -93,6 +93,7 @@ def import_everything() -> None:
     import torch._dynamo  # noqa: F401
 
     import pipeline.run
+    import pipeline.shards
     import pipeline.training.loop  # noqa: F401
     from pipeline import registry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from pipeline.output.publication import finish_publication
 from pipeline.output.results import changed, output_names, own_names, read_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.files import remove_made, write_text
-from pipeline.system.lock import locked
+from pipeline.system.lock import joined, locked
 
 _OVERWRITE = "overwrite"
+_Does = Callable[[], None]
 
 
 @contextmanager
@@ -42,6 +43,48 @@ def claimed(order: Order, *, overwrite: bool) -> Iterator[dict[str, Any] | None]
             yield finished
             if not order.work.plan.exists():
                 _leave(order)
+    finally:
+        _drop_empty(order)
+
+
+@contextmanager
+def shared(
+    order: Order, prepare: _Does, prepared: Callable[[], bool], wait: _Does, *, overwrite: bool
+) -> Iterator[dict[str, Any] | None]:
+    """Hold the folders of an image together with other shares of the same run; as `claimed`, but nothing is published.
+
+    Args:
+        order: the image.
+        prepare: makes all that the shares need, called by the first of them alone.
+        prepared: says whether it is there.
+        wait: called now and then while another process has the folders for itself; may raise to give up.
+        overwrite: results of another request may be replaced.
+
+    Raises:
+        OutputConflict: as `claimed`; or another run works here with another config or input.
+    """
+    _refuse_to_replace_inputs(order)
+    _make(order)
+    finished: dict[str, Any] | None = None
+
+    def begin() -> None:
+        nonlocal finished
+        with suppress(IntegrityError):
+            finish_publication(order)
+        # a share never drops what the others have done
+        foreign = _request(order.work)[0] != order.request
+        finished = _owned(order, overwrite=overwrite and foreign)
+        if finished is None:
+            if foreign:
+                _begin(order, overwrite=overwrite)
+            prepare()
+
+    def begun() -> bool:
+        return finished is not None or (_request(order.work)[0] == order.request and prepared())
+
+    try:
+        with joined(order.work.lock, begin, begun, wait):
+            yield finished
     finally:
         _drop_empty(order)
 

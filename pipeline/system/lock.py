@@ -13,12 +13,13 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import OutputConflict
 
+_Does = Callable[[], None]
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
@@ -31,8 +32,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     descriptor = _acquired(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+        _sign(descriptor)
         yield
     finally:
         try:
@@ -41,6 +41,70 @@ def locked(path: Path) -> Iterator[None]:
                 path.unlink()
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def joined(path: Path, begin: _Does, begun: Callable[[], bool], wait: _Does) -> Iterator[None]:
+    """Hold the lock file `path` together with others that work on the same thing; the first of them begins it alone.
+
+    Args:
+        path: lock file.
+        begin: called while nobody else holds the lock, unless it has `begun`; what it raises ends the attempt.
+        begun: says whether the common work can be joined.
+        wait: called now and then while somebody holds the lock alone; may raise to give up.
+
+    Raises:
+        OutputConflict: the file system has no locks.
+    """
+    while True:
+        descriptor = _opened(path)
+        try:
+            if _tried(descriptor, path, fcntl.LOCK_EX):
+                if _is_file_of(descriptor, path):
+                    if not begun():
+                        _sign(descriptor)
+                        begin()
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+                    # whoever came between has removed the file: its work is done or was never begun
+                    if _is_file_of(descriptor, path) and begun():
+                        break
+            elif _tried(descriptor, path, fcntl.LOCK_SH) and _is_file_of(descriptor, path) and begun():
+                break
+        except BaseException:
+            _released(descriptor, path)
+            raise
+        os.close(descriptor)
+        wait()
+    try:
+        yield
+    finally:
+        _released(descriptor, path)
+
+
+def _released(descriptor: int, path: Path) -> None:
+    """Give a lock back; the last one removes the file."""
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file_of(descriptor, path):
+                path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _tried(descriptor: int, path: Path, kind: int) -> bool:
+    """Return True if a lock of this kind is held now.
+
+    Raises:
+        OutputConflict: the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _UNKNOWN:
+            raise OutputConflict(_refusal(path, error)) from error
+        return False
+    return True
 
 
 def held(path: Path) -> bool:
@@ -58,16 +122,26 @@ def held(path: Path) -> bool:
     return False
 
 
+def _sign(descriptor: int) -> None:
+    """Write into a lock file who holds it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+
+
+def _opened(path: Path) -> int:
+    try:
+        # the owner before may just have removed its empty folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputConflict(
+            f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
+        ) from error
+
+
 def _acquired(path: Path) -> int:
     while True:
-        try:
-            # the owner before may just have removed its empty folder
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OutputConflict(
-                f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
-            ) from error
+        descriptor = _opened(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
