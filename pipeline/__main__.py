@@ -11,12 +11,12 @@ try:
     from types import FrameType
     from typing import NoReturn
 
-    from pipeline.errors import Interrupted, PipelineError, PlanRefused
+    from pipeline.errors import Interrupted, PipelineError, PlanRefused, Unfinished
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
 """What errors say, beside `MemoryError`, when a process may not take more memory."""
 
@@ -63,7 +63,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     try:
         os.write(2, b"inpaint-pipeline: interrupted; run again to continue\n")
     finally:
-        os._exit(Interrupted.exit_code)
+        os._exit(Unfinished.exit_code if number == signal.SIGUSR1 else Interrupted.exit_code)
 
 
 if __name__ == "__main__":

@@ -143,13 +143,23 @@ def assemble(
 
 
 @app.command()
-def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
+def plan(
+    config: Config,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    job_script: Annotated[
+        bool, typer.Option("--show-job-script", help="Print the script of the jobs instead (executor slurm, jobqueue).")
+    ] = False,
+) -> None:
     """Show patches, memory, disk and time of a run, or why it would be refused; restores nothing.
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
-    from pipeline.commands.tables import plan_table
+    from pipeline.commands.tables import job_scripts, plan_table
 
+    if job_script:
+        typer.echo(job_scripts(config, set_ or []))
+        return
     facts = plan_table(config, set_ or [])
     _show(facts, as_json)
 

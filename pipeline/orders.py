@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Order:
     """As asked for."""
     workers: int | str
     """As asked for."""
+    cluster: dict[str, Any] = field(default_factory=dict)
+    """What the config says of jobs or of a scheduler, for the executor."""
     license: str = ""
     """Of the input, if known."""
 
@@ -129,6 +131,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         base=config.path.parent if config.path else Path.cwd(),
         executor=config.compute.executor,
         workers=config.compute.workers,
+        cluster=cluster_settings(config),
         license=spec.license,
     )
 
@@ -158,6 +161,15 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+
+
+def cluster_settings(config: RunConfig) -> dict[str, Any]:
+    """Return what the config says of the jobs or the scheduler that its executor uses."""
+    compute = config.compute
+    section = {"slurm": compute.slurm, "jobqueue": compute.jobqueue}.get(compute.executor)
+    # attributes, not a dump: what is kept out of records is needed here
+    settings = {name: getattr(section, name) for name in type(section).model_fields} if section else {}
+    return settings | {"scheduler": compute.scheduler} if compute.executor == "cluster" else settings
 
 
 def _model(config: RunConfig) -> ModelChoice:

@@ -92,7 +92,7 @@ def run(
         summary = published_summary(_summary(config, entries, started), config, specs)
         _write_summary(config.output.directory, summary)
         if stop.requested():
-            raise Interrupted(f"stopped on request; run `inpaint-pipeline run {config_path}` again to continue")
+            raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
         if len(entries) == 1:
             raise failure
@@ -231,6 +231,8 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
         blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
         workers=workers,
         memory_bytes=order.job.memory_bytes,
+        cluster=order.cluster,
+        notice=lambda text: events.notice(order.stem, text),
     )
     finished: set[int] = set()
 

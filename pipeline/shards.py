@@ -95,7 +95,7 @@ def shard(
                         order = order_of(config, spec)
                     entries.append(_computed(order, share, events, stop.requested, overwrite=overwrite))
             except Interrupted:
-                raise Interrupted(f"stopped on request; run `shard {share}` again to continue") from None
+                raise stop.error(f"run `shard {share}` again to continue") from None
             except PipelineError as error:
                 failures[spec.stem] = error
                 if len(specs) > 1:

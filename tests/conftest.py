@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,25 @@ def trained(_trained_once: Path, tmp_path: Path) -> Path:
     """The weights of a finished `small_training`, which is copied to `tmp_path` with all that it left there."""
     shutil.copytree(_trained_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "weights" / "small.safetensors"
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`SLURM_CONF` of a Slurm that runs for the tests; required when INPAINT_REQUIRE_SLURM is set."""
+    from tests import slurm as daemons
+
+    absent = daemons.missing()
+    if absent and os.environ.get("INPAINT_REQUIRE_SLURM"):
+        pytest.fail(f"INPAINT_REQUIRE_SLURM is set, but {', '.join(absent)} are not installed")
+    if absent:
+        pytest.skip("no Slurm here: apt install slurmctld slurmd slurm-client munge")
+    # sockets have short names
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with daemons.running(Path(folder)) as conf:
+            before = os.environ.get("SLURM_CONF")
+            os.environ["SLURM_CONF"] = str(conf)
+            yield conf
+            os.environ.pop("SLURM_CONF")
+            if before is not None:
+                os.environ["SLURM_CONF"] = before

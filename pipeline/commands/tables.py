@@ -14,10 +14,10 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
-from pipeline.errors import IntegrityError, OutputConflict, PipelineError, SourceError
+from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor, estimated_seconds
 from pipeline.formats import open_any
-from pipeline.orders import Order, orders
+from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
 from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, worker_bytes
@@ -62,6 +62,28 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
             }
         )
     return {"images": rows}
+
+
+def job_scripts(config_path: Path, overrides: Sequence[str]) -> str:
+    """Return the script of the jobs that a run of a config would ask for; starts none.
+
+    Raises:
+        ConfigError: its executor uses no jobs, or an option is not one of the batch system.
+    """
+    from pipeline.execute._jobs import cluster_of
+
+    config = load_config(config_path, overrides)
+    kind = {"slurm": "slurm", "jobqueue": config.compute.jobqueue and config.compute.jobqueue.kind}.get(
+        config.compute.executor
+    )
+    if not kind:
+        raise ConfigError("--show-job-script: set compute.executor to slurm, or to jobqueue with compute.jobqueue.kind")
+    with (
+        tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder,
+        cluster_of(kind, cluster_settings(config), config.compute.memory_per_worker, folder) as cluster,
+    ):
+        script: str = cluster.job_script()
+    return script
 
 
 def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from pipeline import __version__
-from pipeline.config.fields import Bands, DateText, Masks, Nodata, Seed, SourceText, known_kind
+from pipeline.config.fields import Bands, DateText, Masks, Nodata, Section, Seed, SourceText, known_kind
 from pipeline.config.names import plain_name
-from pipeline.config.schema import References, Section, mask_keys
+from pipeline.config.schema import References, mask_keys
 from pipeline.errors import ConfigError, OutputConflict
 from pipeline.system import yaml_files
 from pipeline.system.files import remove_made

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -229,3 +231,9 @@ ByteCount = Annotated[
     PlainSerializer(format_bytes),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["4 GiB"]}, _COUNT]}),
 ]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -15,20 +15,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     model_validator,
 )
 
+from pipeline.config.compute import ComputeConfig
 from pipeline.config.fields import (
-    AutoCount,
     Bands,
-    BlockSizes,
-    ByteCount,
     DateText,
     Masks,
     NamedPath,
@@ -38,6 +34,7 @@ from pipeline.config.fields import (
     OrText,
     PatchOverlaps,
     PatchSizes,
+    Section,
     Seed,
     SourceText,
     known_kind,
@@ -53,12 +50,6 @@ from pipeline.system.paths import kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
 _FOLDER_KEYS = {"directory", "scratch"}
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ReferenceConfig(Section):
@@ -139,24 +130,6 @@ class PatchConfig(Section):
             if overlap > size // 2:
                 raise ValueError(f"overlap {overlap} must be at most half the patch size {size}")
         return self
-
-
-class ComputeConfig(Section):
-    """Where and with how much; none of it changes the result."""
-
-    executor: Annotated[str, BeforeValidator(known_kind("execute", extra=("auto",)))] = Field(
-        default="auto", description="Where blocks run."
-    )
-    workers: AutoCount = Field(default="auto", description="Worker processes.")
-    memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
-    batch_size: AutoCount = Field(
-        default="auto",
-        description="Patches of a block prepared together before the network runs: more take more memory, none "
-        "changes the result. The network itself always takes the same number of channels a pass.",
-    )
-    block: BlockSizes = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
-    scratch: NamedPath | None = Field(default=None, description="Folder for working files; default: in the output.")
 
 
 class OutputConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from pipeline.errors import PlanRefused
@@ -9,6 +10,15 @@ from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 
 _CLUSTER_START_SECONDS = 15.0
+
+_ELSEWHERE = ("slurm", "jobqueue", "cluster")
+"""Executors whose workers are not processes of this machine."""
+
+_JOB_SECONDS = 600.0
+"""Work that a job should have, seconds: it waits in a queue and starts for it."""
+
+_MOST_JOBS = 32
+"""Jobs that are asked for if the config says `auto`; who wants more can say so."""
 
 _MOST_PER_CORE = 8
 """Workers above which starting them alone takes a core half a minute; more than one rarely pays."""
@@ -23,6 +33,9 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     Raises:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
     """
+    if order.executor in _ELSEWHERE:
+        pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
+        return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)

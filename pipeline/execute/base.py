@@ -11,8 +11,9 @@ journal. When `should_stop()` turns true it starts nothing new, finishes what is
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from pipeline.blocks.block import BlockResult, process_block
 
@@ -21,6 +22,10 @@ Failures: TypeAlias = dict[int, str]
 
 ATTEMPTS = 3
 """Times a block is tried before it is set aside; the run goes on without it and exits with 5."""
+
+
+def silence(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class Work:
         blocks: block numbers.
         workers: processes.
         memory_bytes: bound of one worker.
+        cluster: what the config says of jobs or of a scheduler, as the executor takes it.
+        notice: says something to the user, e.g. what the queue does.
     """
 
     workdir: str
@@ -40,6 +47,8 @@ class Work:
     blocks: tuple[int, ...]
     workers: int = 1
     memory_bytes: int = 4 * 2**30
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    notice: Callable[[str], None] = silence
 
 
 def attempt(work: Work, block: int) -> BlockResult | str:

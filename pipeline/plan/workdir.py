@@ -37,7 +37,15 @@ class WorkFolder:
     @property
     def own(self) -> tuple[Path, ...]:
         """Everything that a run may leave here; nothing else is ever removed."""
-        unfinished = (self.addresses, self.staged, self.blocks, partial(self.blocks), self.ready, self.publishing)
+        unfinished = (
+            self.addresses,
+            self.jobs,
+            self.staged,
+            self.blocks,
+            partial(self.blocks),
+            self.ready,
+            self.publishing,
+        )
         return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
     @property
@@ -94,6 +102,11 @@ class WorkFolder:
     def ready(self) -> Path:
         """Finished files before they get their final names."""
         return self.path / "ready"
+
+    @property
+    def jobs(self) -> Path:
+        """Logs and credentials of jobs, for the owner only."""
+        return self.path / "jobs"
 
     @property
     def publishing(self) -> Path:

@@ -1,4 +1,8 @@
-"""Stop in good order: the first Ctrl-C or SIGTERM finishes what is in flight, the second ends the program at once."""
+"""Stop in good order: the first signal finishes what is in flight, the second ends the program at once.
+
+Ctrl-C and SIGTERM say that somebody wants an end (exit 130), SIGUSR1 that a job's time is nearly up (exit 75: submit
+it again). Slurm sends it with `--signal=USR1@300`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, PipelineError, Unfinished
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks for a stop."""
+
 _HEARD = (
     "inpaint-pipeline: stopping: what is in flight is finished first and everything finished is kept; "
     "press Ctrl-C again to end at once\n"
@@ -28,7 +34,14 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._time_is_up = False
         self._previous: dict[int, Any] = {}
+
+    def error(self, how: str) -> PipelineError:
+        """Return how a run ends that was stopped; `how` says how to go on."""
+        if self._time_is_up:
+            return Unfinished(f"stopped because the time is nearly up; {how}")
+        return Interrupted(f"stopped on request; {how}")
 
     def requested(self) -> bool:
         """Return True once a stop signal has come."""
@@ -37,7 +50,7 @@ class Stop:
     def __enter__(self) -> Stop:
         # handlers can only be set in the main thread; elsewhere (a notebook's worker) signals stay as they are
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in HEARD:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -46,13 +59,15 @@ class Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._event.is_set():
+        if self._event.is_set() and number != signal.SIGUSR1:
             previous = self._previous.get(number)
             if callable(previous):
                 previous(number, frame)
             raise KeyboardInterrupt
+        self._time_is_up = number == signal.SIGUSR1
+        if not self._event.is_set():
+            _say(_HEARD)
         self._event.set()
-        _say(_HEARD)
 
 
 NEVER = Stop()

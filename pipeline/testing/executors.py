@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,12 +73,16 @@ class ExecutorContract:
     """Most blocks that are under way at the same time with two workers, those that wait at a worker included."""
     _runs: ClassVar[dict[str, Disturbed]] = {}
 
+    def cluster(self) -> AbstractContextManager[Mapping[str, Any]]:
+        """Give what the config says of the cluster (`Work.cluster`), started if need be."""
+        return nullcontext({})
+
     def run(self, tmp_path_factory: Any) -> Disturbed:
         """Return what came of the run; it is done once a kind."""
         if self.kind not in self._runs:
             folder: Path = tmp_path_factory.mktemp(self.kind)
-            with faulty.installed(folder / "site"):
-                self._runs[self.kind] = disturbed_run(self.kind, folder)
+            with faulty.installed(folder / "site"), self.cluster() as cluster:
+                self._runs[self.kind] = disturbed_run(self.kind, folder, cluster)
         return self._runs[self.kind]
 
     def test_a_failing_block_is_tried_again_and_reported(self, tmp_path_factory: Any) -> None:
@@ -113,7 +119,7 @@ class ExecutorContract:
         assert [name for name, data in found.calm.items() if found.resumed[name] != data] == []
 
 
-def disturbed_run(kind: str, folder: Path) -> Disturbed:
+def disturbed_run(kind: str, folder: Path, cluster: Mapping[str, Any]) -> Disturbed:
     """Let an executor do a small plan with faults, stop it, and let `serial` do the rest."""
     plan = small_plan(folder / "disturbed")
     shutil.copytree(plan.workdir, folder / "calm")
@@ -123,7 +129,7 @@ def disturbed_run(kind: str, folder: Path) -> Disturbed:
     faulty.plant(image, shaky, 1)
     told: list[BlockResult] = []
     # the blocks that go wrong come first, so that they are through before the stop
-    failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP)
+    failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP, cluster=cluster)
     committed = journal.committed(plan.work.journal, plan.digest)
     attempts = {_BAD: _MANY - faulty.faults(image, bad), _SHAKY: 1 - faulty.faults(image, shaky)}
     faulty.plant(image, bad, 0)
@@ -162,12 +168,26 @@ def small_plan(workdir: Path) -> Plan:
     return plan
 
 
-def _execute(kind: str, plan: Plan, told: list[BlockResult], first: tuple[int, ...] = (), stop: int = 0) -> Failures:
+def _execute(
+    kind: str,
+    plan: Plan,
+    told: list[BlockResult],
+    first: tuple[int, ...] = (),
+    stop: int = 0,
+    cluster: Mapping[str, Any] | None = None,
+) -> Failures:
     """Run the blocks that are left, some of them first, until `stop` of them are done (0 = all)."""
     open_workspace.cache_clear()
     done = journal.committed(plan.work.journal, plan.digest)
     rest = [b for b in range(len(plan.blocks)) if b not in done and b not in first]
-    work = Work(workdir=plan.workdir, digest=plan.digest, blocks=(*first, *rest), workers=2)
+    work = Work(
+        workdir=plan.workdir,
+        digest=plan.digest,
+        blocks=(*first, *rest),
+        workers=2,
+        memory_bytes=2**30,
+        cluster=cluster or {},
+    )
     failures: Failures = load("execute", kind).execute(work, told.append, lambda: 0 < stop <= len(told))
     return failures
 

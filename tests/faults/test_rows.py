@@ -96,6 +96,28 @@ ROWS = {
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
     "another user of the machine connects to the cluster of a run": """
         faults/test_hostile_processes.py::test_nobody_else_can_use_a_local_cluster""",
+    # clusters
+    "Slurm refuses the job (partition, account, memory)": """
+        cluster/test_slurm.py::test_a_refused_job_is_said_at_once
+        cluster/test_cluster.py::test_plan_prints_the_job_script""",
+    "no job starts within `start_timeout`": "cluster/test_slurm.py::test_a_job_that_never_runs_is_given_up",
+    "a job is cancelled, or its node is lost": """
+        cluster/test_slurm.py::test_a_cancelled_job_is_replaced
+        cluster/test_slurm.py::test_a_lost_node_costs_the_blocks_in_flight""",
+    "workers reach their walltime": """
+        cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
+    "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
+    "the client's own time is nearly up (SIGUSR1)": "cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so",
+    "a share of a job array is killed, also the one that surveys": """
+        faults/test_shards.py::test_eight_shares_at_once_one_killed_and_the_same_bytes
+        faults/test_shards.py::test_the_share_that_surveys_is_killed_and_another_takes_over
+        faults/test_shards.py::test_what_is_left_of_the_shares_a_run_computes""",
+    "a scheduler does not answer or has no workers": """
+        cluster/test_cluster.py::test_a_scheduler_that_does_not_answer
+        cluster/test_cluster.py::test_a_scheduler_without_workers""",
+    "workers have other versions, or do not see the output folder": """
+        cluster/test_cluster.py::test_workers_that_cannot_do_the_work_are_named""",
+    "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",
     # what leaves the machine
     "users, passwords and queries of URLs": """
         faults/test_privacy.py::test_no_credentials_in_results_or_messages

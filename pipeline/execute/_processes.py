@@ -22,12 +22,13 @@ import dask
 from distributed import Client, LocalCluster, Security
 
 from pipeline.errors import ClusterGone, PlanRefused
+from pipeline.system.signals import HEARD
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 30
 """A worker that is not there by then never comes; to give up may take nearly as long again."""
 
-_NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 _LOGGERS = ("distributed", "tornado.application", "asyncio")
 
 
@@ -40,14 +41,14 @@ def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
         PlanRefused: this machine does not let the program have worker processes.
     """
     _check_locks()
-    credentials = _credentials()
-    with _quiet(), dask.config.set(_NO_PAGES), _private_folder() as folder:
+    known = credentials()
+    with quiet(), dask.config.set(NO_PAGES), _private_folder() as folder:
         try:
-            started = _in_thread_without_signals(workers, memory_bytes, folder, credentials)
+            started = _in_thread_without_signals(workers, memory_bytes, folder, known)
             client = Client(started)
         except Exception as error:
             raise ClusterGone(
-                f"{workers} worker processes could not be started ({_reason(error)}); free memory and disk, set fewer "
+                f"{workers} worker processes could not be started ({reason(error)}); free memory and disk, set fewer "
                 "compute.workers, or compute.executor: serial, and run again to continue"
             ) from error
         try:
@@ -60,8 +61,8 @@ def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
                 started.close()
 
 
-def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, credentials: Security) -> LocalCluster:
-    """Start a cluster whose processes never hear of Ctrl-C and SIGTERM, which reach the whole process group.
+def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, known: Security) -> LocalCluster:
+    """Start a cluster whose processes never hear of requests to stop, which reach the whole process group.
 
     Processes and threads inherit what is blocked in the thread that starts them, so they are deaf from their first
     instruction on, and blocks in flight are finished.
@@ -72,7 +73,7 @@ def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, cre
         "processes": True,
         "memory_limit": memory_bytes,
         "host": _HOST,
-        "security": credentials,
+        "security": known,
         "dashboard_address": None,
         # a free port: another run on this machine may have the usual one
         "scheduler_kwargs": {"dashboard_address": f"{_HOST}:0"},
@@ -81,12 +82,12 @@ def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, cre
         # workers that miss a heartbeat while the cluster closes print tracebacks; real failures come as futures
         "silence_logs": logging.CRITICAL,
     }
-    blocked = (signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    blocked = (signal.SIG_BLOCK, HEARD)
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=blocked) as thread:
         return thread.submit(LocalCluster, **options).result()
 
 
-def _credentials() -> Security:
+def credentials() -> Security:
     """Make a key and a certificate that only the processes of this run will know.
 
     Raises:
@@ -96,7 +97,7 @@ def _credentials() -> Security:
         return Security.temporary()
     except ImportError as error:
         raise PlanRefused(
-            f"worker processes need the package cryptography to keep others out ({_reason(error)}); install it, or set "
+            f"worker processes need the package cryptography to keep others out ({reason(error)}); install it, or set "
             "compute.executor: serial"
         ) from error
 
@@ -137,7 +138,7 @@ def _private_folder() -> Iterator[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep to themselves what libraries say of a cluster that fails: it is said once, as an error of ours."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -150,7 +151,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the first cause of an error in one line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

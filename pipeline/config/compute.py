@@ -1,0 +1,73 @@
+"""What the config says of where and with how much: workers of this machine, jobs of a batch system, a scheduler."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedPath, Section, known_kind
+
+
+class JobsConfig(Section):
+    """How jobs are asked for; what is not said comes from the site's `~/.config/dask/jobqueue.yaml`."""
+
+    queue: str | None = Field(default=None, description="Partition or queue.")
+    account: str | None = Field(default=None, description="Whom the time is charged to.")
+    cores: int = Field(default=1, ge=1, description="Cores of a job; the arithmetic uses one.")
+    memory: str | None = Field(default=None, description="Memory of a job; default: a quarter over memory_per_worker.")
+    walltime: str | None = Field(default=None, description="Longest time of a job, as the batch system writes it.")
+    job_name: str | None = Field(default=None, description="Name of the jobs.")
+    job_cpu: int | None = Field(default=None, ge=1, description="Cores to ask for, if not `cores`.")
+    job_mem: str | None = Field(default=None, description="Memory to ask for, if not `memory`.")
+    job_extra_directives: list[str] | None = Field(default=None, description="More lines of the job's header.")
+    job_directives_skip: list[str] | None = Field(default=None, description="Header lines to leave out, by a part.")
+    # may hold passwords: is written into no record
+    job_script_prologue: list[str] | None = Field(
+        default=None, exclude=True, description="Commands before the worker starts, e.g. `module load`."
+    )
+    interface: str | None = Field(default=None, description="Network interface, e.g. ib0.")
+    local_directory: str | None = Field(default=None, description="Fast local folder of a node.")
+    shared_temp_directory: str | None = Field(
+        default=None, description="Folder that all nodes see, for the credentials; default: in the output."
+    )
+    log_directory: str | None = Field(default=None, description="Folder of the jobs' logs; default: in the output.")
+    python: str | None = Field(default=None, description="Python of the nodes, if it is not the one of this program.")
+    death_timeout: int | None = Field(default=None, ge=1, description="Seconds a worker looks for the scheduler.")
+    worker_extra_args: list[str] | None = Field(default=None, description="More options of `dask worker`.")
+    scheduler_options: dict[str, Any] | None = Field(default=None, description="More options of the scheduler.")
+    start_timeout: float = Field(
+        default=3600, gt=0, description="Seconds without any running job after which the run gives up."
+    )
+    tls: bool = Field(default=True, description="Encrypt and authenticate; false lets others on the network in.")
+
+
+class OtherJobsConfig(JobsConfig):
+    """The same for batch systems other than Slurm."""
+
+    kind: Literal["htcondor", "lsf", "moab", "oar", "pbs", "sge"] = Field(description="Batch system.")
+    project: str | None = Field(default=None, description="Whom the time is charged to, on some of them.")
+    resource_spec: str | None = Field(default=None, description="Resources, as PBS, SGE and OAR write them.")
+
+
+class ComputeConfig(Section):
+    """Where and with how much; none of it changes the result."""
+
+    executor: Annotated[str, BeforeValidator(known_kind("execute", extra=("auto",)))] = Field(
+        default="auto", description="Where blocks run."
+    )
+    workers: AutoCount = Field(default="auto", description="Worker processes.")
+    memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
+    batch_size: AutoCount = Field(
+        default="auto",
+        description="Patches of a block prepared together before the network runs: more take more memory, none "
+        "changes the result. The network itself always takes the same number of channels a pass.",
+    )
+    block: BlockSizes = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
+    scratch: NamedPath | None = Field(default=None, description="Folder for working files; default: in the output.")
+    scheduler: str | None = Field(
+        default=None, description="Of `executor: cluster`: address of a dask scheduler (tls://, tcp://), or its file."
+    )
+    slurm: JobsConfig = Field(default=JobsConfig(), description="Jobs of `executor: slurm`.")
+    jobqueue: OtherJobsConfig | None = Field(default=None, description="Jobs of `executor: jobqueue`.")

@@ -1,0 +1,63 @@
+"""Whether the workers of a cluster that somebody else set up can do the work: same program, same files."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from pipeline.errors import PlanRefused
+from pipeline.execute.base import Work
+
+_MATTER = ("dask", "distributed", "numpy", "scipy", "torch", "zarr", "rasterio", "nibabel")
+"""Packages of which another version may give other bytes, or does not understand what is sent."""
+
+
+def check_workers(client: Client, work: Work) -> None:
+    """Compare what the workers have with what there is here, before they get anything to do.
+
+    Raises:
+        PlanRefused: says which worker lacks what.
+    """
+    own = _here(work.workdir)
+    for address, found in client.run(_here, work.workdir).items():
+        if isinstance(found, str):
+            raise PlanRefused(f"worker {address}: {found}; install inpaint-pipeline {own['version']} there")
+        if not found["plan"]:
+            raise PlanRefused(
+                f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
+                "compute.scratch) to a folder that all nodes share, under the same path"
+            )
+        if found["version"] != own["version"]:
+            raise PlanRefused(
+                f"worker {address} has inpaint-pipeline {found['version']}, here it is {own['version']}; install the "
+                "same version on both"
+            )
+        other = [name for name in _MATTER if found["packages"].get(name) != own["packages"].get(name)]
+        if other:
+            which = ", ".join(f"{n} {found['packages'].get(n)} (here {own['packages'].get(n)})" for n in other)
+            raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
+
+
+def _here(workdir: str) -> Any:
+    """Return what a process has, or why that cannot be said; runs on the workers, too."""
+    import socket
+
+    try:
+        import pipeline
+    except ImportError as error:
+        return str(error)
+    packages: dict[str, str | None] = {}
+    for name in _MATTER:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "plan": (Path(workdir) / "plan.json").exists(),
+        "version": pipeline.__version__,
+        "packages": packages,
+        "host": socket.gethostname(),
+    }

@@ -1,0 +1,145 @@
+"""Blocks as tasks of a dask scheduler, whoever started its workers: a bounded window of large tasks.
+
+The scheduler never sees more than a few tasks a worker, however many blocks there are; a worker opens files and loads
+the model once (plugin), and computes one block at a time: open files are not for several threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, WorkerPlugin, wait
+from distributed.client import Future
+from distributed.comm import CommClosedError
+
+from pipeline.blocks.block import BlockResult
+from pipeline.errors import ClusterGone
+from pipeline.execute.base import Failures, Work, attempt, silence
+from pipeline.image.workspace import open_workspace
+
+_TASKS_PER_WORKER = 2
+_POLL_SECONDS = 1.0
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class Warm(WorkerPlugin):  # type: ignore[misc]
+    """Open the plan's files and model when a worker starts, so that no task pays for it."""
+
+    def __init__(self, workdir: str, digest: str, *, silent: bool) -> None:
+        self.workdir, self.digest, self.silent = workdir, digest, silent
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002
+        """Be called by a worker that starts."""
+        if self.silent:
+            # what fails comes back as a future; what libraries say when a process is ended is not for our user
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        with _ONE_AT_A_TIME:
+            open_workspace(self.workdir, self.digest)
+
+
+def drive(
+    client: Client,
+    work: Work,
+    on_done: Callable[[BlockResult], None],
+    should_stop: Callable[[], bool],
+    *,
+    patience_s: float,
+    silent: bool = False,
+) -> Failures:
+    """Run the blocks on the workers of a client; see `execute.base`.
+
+    Args:
+        client: of the scheduler.
+        work: the blocks.
+        on_done: hears of each block.
+        should_stop: turns true when nothing new may start.
+        patience_s: seconds without any worker after which none is expected any more.
+        silent: workers say nothing on their stderr.
+
+    Raises:
+        ClusterGone: the scheduler does not answer, or all workers are gone; the journal is intact and a rerun
+            continues.
+    """
+    try:
+        return _run(client, work, on_done, should_stop, patience_s, silent=silent)
+    except (CommClosedError, TimeoutError) as error:
+        raise ClusterGone(f"{work.workdir}: the dask scheduler does not answer; run again to continue") from error
+
+
+def _run(
+    client: Client,
+    work: Work,
+    on_done: Callable[[BlockResult], None],
+    should_stop: Callable[[], bool],
+    patience_s: float,
+    *,
+    silent: bool,
+) -> Failures:
+    failures: Failures = {}
+    if should_stop():
+        return failures
+    with suppress(CommClosedError):
+        # raised where a worker is lost meanwhile; the one that takes its place gets the plugin when it comes
+        client.register_plugin(Warm(work.workdir, work.digest, silent=silent))
+    queue = iter(work.blocks)
+    pending: dict[Future, int] = {}
+    lonely_since: float | None = None
+    while True:
+        workers = _workers(client)
+        if not should_stop():
+            _refill(client, work, queue, pending, max(work.workers, workers))
+        if not pending:
+            return failures
+        _collect(pending, on_done, failures)
+        lonely_since = None if workers else lonely_since or time.monotonic()
+        if lonely_since is not None and should_stop():
+            return failures
+        if lonely_since is not None and time.monotonic() - lonely_since > patience_s:
+            raise ClusterGone(f"{work.workdir}: all dask workers are gone; run again to continue")
+
+
+def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Future, int], workers: int) -> None:
+    while len(pending) < workers * _TASKS_PER_WORKER:
+        block = next(queue, None)
+        if block is None:
+            return
+        # a worker lost while it runs a block costs a retry, not the run
+        key = f"block-{work.digest[:8]}-{block}"
+        future = client.submit(
+            _one, replace(work, blocks=(), cluster={}, notice=silence), block, key=key, retries=2, pure=False
+        )
+        pending[future] = block
+
+
+def _one(work: Work, block: int) -> BlockResult | str:
+    with _ONE_AT_A_TIME:
+        return attempt(work, block)
+
+
+def _workers(client: Client) -> int:
+    return len(client.nthreads()) if client.status == "running" else 0
+
+
+def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None], failures: Failures) -> None:
+    try:
+        done = wait(list(pending), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return
+    for future in done:
+        block = pending.pop(future)
+        if future.cancelled():
+            raise ClusterGone(f"block {block} was cancelled: the dask scheduler is gone; run again to continue")
+        error = future.exception() if future.status == "error" else None
+        result = future.result() if error is None else f"block {block}: worker lost: {error}"
+        if isinstance(result, str):
+            failures[block] = result
+        else:
+            on_done(result)

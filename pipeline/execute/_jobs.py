@@ -1,0 +1,232 @@
+"""Workers that are jobs of a batch system: one job is one worker process, lost ones are replaced (dask-jobqueue)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, Security
+
+from pipeline.blocks.block import BlockResult
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
+from pipeline.execute._checks import check_workers
+from pipeline.execute._drive import drive
+from pipeline.execute._processes import NO_PAGES, credentials, quiet, reason
+from pipeline.execute.base import Failures, Work
+from pipeline.plan.workdir import WorkFolder
+
+_OURS = ("kind", "start_timeout", "tls", "shared_temp_directory")
+"""Keys of the config that dask-jobqueue is not told."""
+
+_ROLES = ("client", "scheduler", "worker")
+
+_POLL_S = 1.0
+_SAY_EVERY_S = 30.0
+_LEAVE_S = 300
+"""How long before its walltime a worker leaves, seconds; a quarter of it, if that is less."""
+
+_LOST_WORKER = "2s"
+"""How long a lost worker is waited for before its job is replaced."""
+
+
+def on_jobs(kind: str, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
+    """Run the blocks on `work.workers` jobs; see `execute.base`.
+
+    Args:
+        kind: batch system, as dask-jobqueue names it.
+        work: the blocks.
+        on_done: hears of each block.
+        should_stop: turns true when nothing new may start.
+
+    Raises:
+        ConfigError: dask-jobqueue is not installed, or an option is not one of this batch system.
+        PlanRefused: the batch system refuses the job, or the jobs cannot do the work.
+        ClusterGone: no job started in time, or all are gone; the journal is intact and a rerun continues.
+        Interrupted: a stop was requested before a job had started.
+    """
+    if not work.cluster.get("tls", True):
+        work.notice("tls: false lets everybody who reaches the scheduler's port run code as you")
+    with quiet(), _settings(), cluster_of(kind, work.cluster, work.memory_bytes, work.workdir) as cluster:
+        _check_accepted(kind, cluster.job_script())
+        with _client(cluster) as client:
+            cluster.adapt(minimum_jobs=work.workers, maximum_jobs=work.workers, interval="1s")
+            _wait_for_one(kind, client, work, should_stop)
+            check_workers(client, work)
+            return drive(client, work, on_done, should_stop, patience_s=work.cluster.get("start_timeout", 3600.0))
+
+
+@contextmanager
+def cluster_of(kind: str, config: Mapping[str, Any], memory_bytes: int, workdir: str) -> Iterator[Any]:
+    """Give a cluster without jobs yet, and close it with all that it started.
+
+    Args:
+        kind: batch system.
+        config: section of the config.
+        memory_bytes: bound of one worker.
+        workdir: folder of the plan, which the nodes see.
+
+    Raises:
+        ConfigError: as `on_jobs`.
+    """
+    cluster = _class(kind)
+    folder = WorkFolder(Path(workdir)).jobs
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with _written_credentials(config, folder) as security:
+        try:
+            opened = cluster(**_options(kind, config, memory_bytes, folder), security=security)
+        except (TypeError, ValueError, OSError, RuntimeError) as error:
+            raise ConfigError(f"compute.{kind}: {reason(error)}") from error
+        try:
+            yield opened
+        finally:
+            # a cluster whose jobs were refused cannot be closed in good order; what it started ends with this process
+            with suppress(Exception):
+                opened.close(timeout=10)
+
+
+@contextmanager
+def _written_credentials(config: Mapping[str, Any], folder: Path) -> Iterator[Security | None]:
+    """Make credentials of this run in files that only the owner can read, on every node; they go with the cluster."""
+    if not config.get("tls", True):
+        yield None
+        return
+    where = Path(config.get("shared_temp_directory") or folder)
+    made = credentials().get_tls_config_for_role("worker")
+    files: dict[str, Path] = {}
+    try:
+        for name in ("ca_file", "cert", "key"):
+            handle, path = tempfile.mkstemp(prefix="inpaint-", suffix=f".{name}.pem", dir=where)
+            files[name] = Path(path)
+            with os.fdopen(handle, "w") as stream:
+                stream.write(made[name])
+        roles = {f"tls_{role}_{part}": str(files[part]) for role in _ROLES for part in ("cert", "key")}
+        yield Security(tls_ca_file=str(files["ca_file"]), require_encryption=True, **roles)
+    finally:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+
+
+def _class(kind: str) -> Any:
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise ConfigError(
+            f"executor {kind} needs dask-jobqueue ({error}); pip install 'inpaint-pipeline[slurm]'"
+        ) from error
+    names = {name.lower(): name for name in dir(dask_jobqueue)}
+    return getattr(dask_jobqueue, names[f"{kind}cluster"])
+
+
+def _options(kind: str, config: Mapping[str, Any], memory_bytes: int, folder: Path) -> dict[str, Any]:
+    given = {key: value for key, value in config.items() if value is not None and key not in _OURS}
+    options = {
+        "cores": 1,
+        "processes": 1,
+        "memory": f"{int(memory_bytes * 1.25 / 2**20)} MiB",
+        "job_name": "inpaint-worker",
+        "log_directory": str(folder),
+        **given,
+    }
+    # no status pages, unless the site wants them
+    options["scheduler_options"] = {"dashboard_address": None, **given.get("scheduler_options", {})}
+    if "worker_extra_args" not in given:
+        options["worker_extra_args"] = ["--no-dashboard", *_lifetime(kind, config)]
+    return options
+
+
+def _lifetime(kind: str, config: Mapping[str, Any]) -> list[str]:
+    """Return how workers are told to leave before their walltime is up: not all at once, and with what they hold."""
+    said = config.get("walltime") or dask.config.get(f"jobqueue.{kind}.walltime", None) or ""
+    days, _, clock = said.rpartition("-")
+    try:
+        parts = [int(days or 0), *(int(part) for part in clock.split(":"))]
+    except ValueError:
+        return []
+    if len(parts) != 4:
+        return []
+    seconds = ((parts[0] * 24 + parts[1]) * 60 + parts[2]) * 60 + parts[3]
+    early = min(_LEAVE_S, seconds // 4)
+    return ["--lifetime", f"{seconds - early}s", "--lifetime-stagger", f"{early // 3}s"]
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    with dask.config.set({**NO_PAGES, "distributed.deploy.lost-worker-timeout": _LOST_WORKER}):
+        yield
+
+
+@contextmanager
+def _client(cluster: Any) -> Iterator[Client]:
+    try:
+        client = Client(cluster)
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise ClusterGone(f"the scheduler of the jobs does not answer ({reason(error)}); run again") from error
+    try:
+        yield client
+    finally:
+        with suppress(Exception):
+            client.close()
+
+
+def _check_accepted(kind: str, script: str) -> None:
+    """Ask the batch system whether it would take the job, where it can say so without taking it.
+
+    Raises:
+        PlanRefused: what it says against the job.
+    """
+    if kind != "slurm":
+        return
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, timeout=60
+        )
+    except FileNotFoundError:
+        raise PlanRefused("sbatch is not there: this machine has no Slurm; run on its login node") from None
+    except subprocess.TimeoutExpired:
+        raise ClusterGone("sbatch does not answer within a minute; try again later") from None
+    if asked.returncode:
+        said = " ".join(asked.stderr.split()) or f"exit {asked.returncode}"
+        raise PlanRefused(f"Slurm refuses the job: {said}; `plan --show-job-script` prints it, see compute.slurm")
+
+
+def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[], bool]) -> None:
+    """Wait until a job has started, and say what the queue does.
+
+    Raises:
+        ClusterGone, Interrupted: as `on_jobs`.
+    """
+    started = said = time.monotonic()
+    while not client.nthreads():
+        if should_stop():
+            raise Interrupted("stopped before a job had started; run again to continue")
+        now = time.monotonic()
+        if now - started > work.cluster.get("start_timeout", 3600.0):
+            raise ClusterGone(
+                f"no job started within {now - started:.0f} s ({_queue(kind)}); logs of jobs are in "
+                f"{WorkFolder(Path(work.workdir)).jobs}; run again to continue, or raise start_timeout"
+            )
+        if now - said > _SAY_EVERY_S:
+            said = now
+            work.notice(f"no job has started yet: {_queue(kind)}")
+        time.sleep(_POLL_S)
+
+
+def _queue(kind: str) -> str:
+    """Return what the batch system says of this user's jobs."""
+    if kind != "slurm":
+        return "see the queue of the batch system"
+    command = ["squeue", "--noheader", "--user", str(os.getuid()), "--format", "%i %T %r"]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
+        lines = [line for line in found.splitlines() if line.strip()]
+        return "; ".join(lines[:3]) if lines else "the queue is empty: jobs end at once"
+    return f"`{shlex.join(command)}` does not answer"

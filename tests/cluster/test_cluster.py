@@ -1,0 +1,139 @@
+"""`executor: cluster`: schedulers that run already, are not there, lose their workers, or cannot do the work."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import ConfigError, PlanRefused
+from pipeline.execute import _checks, _jobs
+from pipeline.execute.base import Work
+from tests.cluster.scheduler import running
+from tests.faults.test_kill import _calm, _config
+from tests.helpers import command, result_hash
+
+
+def _sets(**settings: str) -> list[str]:
+    return [part for key, value in settings.items() for part in ("--set", f"compute.{key}={value}")]
+
+
+@pytest.mark.slow
+def test_workers_of_a_running_scheduler_give_the_same_bytes(tmp_path):
+    """One hash with a run in one process; an open scheduler and idle threads are said."""
+    (tmp_path / "calm").mkdir()
+    config = _config(tmp_path)
+    with running(workers=2, threads=2) as address:
+        outcome = command("run", config, *_sets(executor="cluster", scheduler=address))
+    assert outcome.code == 0, outcome.err
+    assert "is not protected" in outcome.err
+    assert "start workers with --nthreads 1" in outcome.err
+    assert result_hash(tmp_path / "out" / "image") == _calm(tmp_path / "calm")
+
+
+def test_no_scheduler_is_named(tmp_path):
+    """Exit 2, and which key to set."""
+    outcome = command("run", _config(tmp_path), *_sets(executor="cluster"))
+    assert outcome.code == 2
+    assert "compute.scheduler" in outcome.err
+
+
+def test_a_scheduler_file_that_is_not_there(tmp_path):
+    """Exit 2, with its name."""
+    outcome = command("run", _config(tmp_path), *_sets(executor="cluster", scheduler="nowhere.json"))
+    assert outcome.code == 2
+    assert "nowhere.json" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer(tmp_path):
+    """Exit 75: it may come; the blocks that are done stay."""
+    outcome = command("run", _config(tmp_path), *_sets(executor="cluster", scheduler="tcp://127.0.0.1:9"))
+    assert outcome.code == 75
+    assert "no dask scheduler answers" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers(tmp_path):
+    """Exit 75, and how to start some."""
+    with running(workers=0) as address:
+        outcome = command("run", _config(tmp_path), *_sets(executor="cluster", scheduler=address))
+    assert outcome.code == 75
+    assert "no workers" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("No module named 'pipeline'", "install inpaint-pipeline"),
+        ({"plan": False}, "does not see /shared/work"),
+        ({"version": "0.0.1"}, "has inpaint-pipeline 0.0.1"),
+        ({"packages": {"numpy": "1.0"}}, "numpy 1.0"),
+    ],
+)
+def test_workers_that_cannot_do_the_work_are_named(found, said):
+    """Before anything is computed, with what to do."""
+    own = _checks._here("/shared/work") | {"plan": True}
+    answer = (
+        found if isinstance(found, str) else own | found | {"packages": own["packages"] | found.get("packages", {})}
+    )
+    client = SimpleNamespace(run=lambda *_: {"tcp://10.0.0.7:1234": answer})
+    with pytest.raises(PlanRefused, match=said) as caught:
+        _checks.check_workers(client, Work(workdir="/shared/work", digest="", blocks=()))
+    assert "10.0.0.7" in str(caught.value)
+
+
+def test_workers_that_can_are_not_complained_about():
+    """Same versions, and the plan is there."""
+    own = _checks._here("/shared/work") | {"plan": True}
+    _checks.check_workers(
+        SimpleNamespace(run=lambda *_: {"a": own}), Work(workdir="/shared/work", digest="", blocks=())
+    )
+
+
+def test_what_to_install_for_jobs_is_said(monkeypatch):
+    """Without dask-jobqueue."""
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(ConfigError, match=r"inpaint-pipeline\[slurm\]"):
+        _jobs._class("slurm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "lines"),
+    [
+        (
+            "slurm",
+            {"queue": "gpu", "job_extra_directives": ["--gres=gpu:1"]},
+            ["#SBATCH -p gpu", "#SBATCH --gres=gpu:1"],
+        ),
+        ("pbs", {"account": "x1", "walltime": "02:00:00"}, ["#PBS -A x1", "#PBS -l walltime=02:00:00"]),
+        ("lsf", {"queue": "long"}, ["#BSUB -q long"]),
+        ("sge", {"queue": "all.q", "resource_spec": "h_vmem=5G"}, ["#$ -q all.q", "#$ -l h_vmem=5G"]),
+    ],
+)
+def test_job_scripts_ask_for_what_the_config_says(tmp_path, kind, more, lines):
+    """In the words of each batch system, one worker of one thread a job, and no key in the script."""
+    with _jobs.cluster_of(
+        kind, {"interface": "lo", "walltime": "02:00:00", **more}, 2 * 2**30, str(tmp_path)
+    ) as cluster:
+        script = cluster.job_script()
+        keys = list((tmp_path / "jobs").glob("*.key.pem"))
+        assert [key.stat().st_mode & 0o777 for key in keys] == [0o600]
+        assert keys[0].read_text().splitlines()[1] not in script
+    for line in lines:
+        assert line in script.splitlines()
+    assert "--nthreads 1 " in script
+    assert "--lifetime 6900s --lifetime-stagger 100s" in script
+    assert "--protocol tls://" in script
+    assert not list((tmp_path / "jobs").glob("*.pem"))
+
+
+def test_plan_prints_the_job_script(tmp_path):
+    """Without an image being opened; for other executors it says what to set."""
+    config = _config(tmp_path)
+    shown = command("plan", config, "--show-job-script", *_sets(executor="slurm"), "--set", "compute.slurm.queue=gpu")
+    assert shown.code == 0, shown.err
+    assert "#SBATCH -p gpu" in shown.out
+    assert "pipeline" not in shown.err
+    assert command("plan", config, "--show-job-script").code == 2

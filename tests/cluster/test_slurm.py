@@ -1,0 +1,198 @@
+"""Runs on a real Slurm, and what happens to them every day: jobs refused, cancelled, stopped, clients killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests import slurm as daemons
+from tests.faults.test_kill import _committed
+from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
+
+pytestmark = pytest.mark.slow
+
+JOBS = {
+    "executor": "slurm",
+    "workers": 2,
+    "memory_per_worker": "1 GiB",
+    "slurm": {"interface": "lo", "job_extra_directives": ["--gres=gpu:1"], "start_timeout": 90},
+}
+
+
+def _config(folder: Path, suffix: str = ".tif", **jobs) -> Path:
+    """An image with holes all over in 100 blocks and more, computed by two jobs."""
+    folder.mkdir(exist_ok=True)
+    shape = (100, 100) if suffix == ".tif" else (30, 30, 30)
+    image = write_image(folder / f"image{suffix}", smooth((2 if suffix == ".tif" else 1, *shape)))
+    mask = write_image(folder / f"mask{suffix}", blobs(shape, n=120, radius=2)[None])
+    return run_config(folder, image, mask, compute={"block": 10, **jobs})
+
+
+def _start(config: Path, *more: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(config), *more],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wait(process: subprocess.Popen, reached) -> None:
+    until = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _jobs(conf: Path) -> list[str]:
+    return daemons.ask(conf, "squeue", "--noheader", "--states=R", "--format", "%i").split()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> str:
+    """The hash of a run in one process."""
+    folder = tmp_path_factory.mktemp("calm")
+    assert command("run", _config(folder, executor="serial")).code == 0
+    return result_hash(folder / "out" / "image")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])
+def test_two_jobs_give_the_bytes_of_one_process(tmp_path, slurm, suffix):
+    """GeoTIFF and NIfTI, each job with a GPU of its own; no job and no credential is left."""
+    serial = _config(tmp_path / "serial", suffix, executor="serial")
+    assert command("run", serial).code == 0
+    process = _start(_config(tmp_path / "jobs", suffix, **JOBS))
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    (stem,) = [path.parent for path in (tmp_path / "jobs" / "out").glob("*/record.json")]
+    assert result_hash(stem) == result_hash(tmp_path / "serial" / "out" / stem.name)
+    assert "Traceback" not in said
+    assert not (tmp_path / "jobs" / "out" / ".work").exists()
+    hosts = {path.name for path in (stem / ".work" / "journal").glob("*.jsonl")}
+    assert len(hosts) == 2
+    assert _eventually_empty(slurm)
+
+
+def _eventually_empty(conf: Path) -> bool:
+    until = time.monotonic() + 30
+    while _jobs(conf) and time.monotonic() < until:
+        time.sleep(0.2)
+    return not _jobs(conf)
+
+
+def test_a_cancelled_job_is_replaced(tmp_path, slurm, expected):
+    """`scancel` of one of two: a new job comes, at most the blocks in flight are repeated, the bytes are the same."""
+    process = _start(_config(tmp_path, **JOBS))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2)
+    victim = _jobs(slurm)[0]
+    daemons.ask(slurm, "scancel", victim)
+    started = time.monotonic()
+    _wait(process, lambda: len(set(_jobs(slurm)) - {victim}) == 2)
+    assert time.monotonic() - started < 30
+    # the journal moves away with the results
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    kept = Counter(_committed(tmp_path / "out" / "image" / ".work"))
+    assert sum(kept.values()) - len(kept) <= 4
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
+def test_a_lost_node_costs_the_blocks_in_flight(tmp_path, slurm, expected):
+    """One of two nodes ends with its worker: the other one's goes on, and the bytes are the same."""
+    spread = {**JOBS["slurm"], "job_extra_directives": ["--gres=gpu:2"]}
+    process = _start(_config(tmp_path, **{**JOBS, "slurm": spread}))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2)
+    daemons.lose_node(slurm, 1)
+    try:
+        _, said = process.communicate(timeout=180)
+        assert process.returncode == 0, said
+        kept = Counter(_committed(tmp_path / "out" / "image" / ".work"))
+        assert sum(kept.values()) - len(kept) <= 4
+        assert result_hash(tmp_path / "out" / "image") == expected
+    finally:
+        daemons.bring_back(slurm, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_or_killed_client_goes_on_where_it_was(tmp_path, slurm, expected, number):
+    """SIGTERM ends with 130 when the blocks in flight are done; after SIGKILL the jobs end by themselves, too."""
+    jobs = {**JOBS, "slurm": {**JOBS["slurm"], "death_timeout": 5}}
+    process = _start(_config(tmp_path, **jobs))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3)
+    process.send_signal(number)
+    process.communicate(timeout=90)
+    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    assert _eventually_empty(slurm)
+    before = _committed(workdir)
+    assert 3 <= len(before) < 90
+    assert command("run", tmp_path / "run.yaml", "--set", "compute.executor=serial").code == 0
+    after = Counter(_committed(tmp_path / "out" / "image" / ".work"))
+    assert max(after.values()) == 1
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
+def test_workers_that_leave_before_their_time_is_up_are_replaced(tmp_path, slurm, expected):
+    """Jobs of 6 seconds each: new ones come until all is done, and the bytes are the same."""
+    settings = {**JOBS["slurm"], "worker_extra_args": ["--lifetime", "6s", "--lifetime-stagger", "1s"]}
+    process = _start(_config(tmp_path, **{**JOBS, "slurm": settings}))
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
+def test_a_run_whose_own_time_is_up_says_so(tmp_path, slurm):
+    """SIGUSR1, as `--signal=USR1@300` sends it: exit 75 with what is done kept."""
+    process = _start(_config(tmp_path, **JOBS))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 75
+    assert "time is nearly up" in said
+    assert _eventually_empty(slurm)
+
+
+def test_a_refused_job_is_said_at_once(tmp_path, slurm):
+    """Exit 3 with Slurm's own reason; the plan stays, and nothing is left in the queue."""
+    process = _start(_config(tmp_path, **{**JOBS, "slurm": {"queue": "nosuch", "interface": "lo"}}))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "invalid partition" in said.lower()
+    assert "Traceback" not in said
+    assert not _jobs(slurm)
+
+
+def test_a_job_that_never_runs_is_given_up(tmp_path, slurm):
+    """More GPUs than are free: exit 75 with the queue's reason after start_timeout."""
+    settings = {"interface": "lo", "job_extra_directives": ["--begin=now+1hour"], "start_timeout": 4}
+    process = _start(_config(tmp_path, **{**JOBS, "slurm": settings}))
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 75, said
+    assert "BeginTime" in said
+    assert daemons.ask(slurm, "squeue", "--noheader").split() == []
+
+
+def test_the_array_script_gives_the_same_bytes(tmp_path, slurm, expected):
+    """`examples/slurm/array.sh`: four shares at once, then the files, in jobs that depend on each other."""
+    config = _config(tmp_path)
+    script = Path(__file__).parents[2] / "examples" / "slurm" / "array.sh"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    submit = ["bash", str(script), str(config), "4"]
+    submitted = subprocess.run(submit, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    until = time.monotonic() + 150
+    record = tmp_path / "out" / "image" / "record.json"
+    while not record.exists():
+        assert time.monotonic() < until, submitted.stdout + daemons.ask(slurm, "squeue")
+        time.sleep(0.5)
+    assert json.loads(record.read_text())["holes"]["pixels"] > 0
+    assert result_hash(tmp_path / "out" / "image") == expected
