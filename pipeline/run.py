@@ -153,7 +153,7 @@ def check_computed(order: Order) -> None:
         raise Unfinished(
             f"{order.work.path}: there is no plan yet; `shard I/N` makes it and computes the blocks, `run` does all"
         ) from None
-    missing = len(plan.blocks) - len(journal.committed(order.work.journal, plan.digest))
+    missing = len(plan.blocks) - len(journal.numbers(order.work.journal, plan.digest))
     if missing:
         raise Unfinished(
             f"{order.stem}: {missing} of {len(plan.blocks)} blocks are not computed; run their `shard I/N` again (each "
@@ -197,15 +197,16 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     work = order.work
     if not usable(plan, order.n_file_channels):
         # nothing that the journal speaks of is left
-        if journal.committed(work.journal, plan.digest):
+        if journal.numbers(work.journal, plan.digest):
             events.notice(order.stem, "the finished blocks were gone or damaged on disk; all are computed again")
         journal.forget(work.journal)
         create_store(plan, order.n_file_channels)
+    every, known = set(range(len(plan.blocks))), journal.numbers(work.journal, plan.digest)
+    events.blocks(order.stem, done=len(known), total=len(plan.blocks))
+    execute(order, plan, every - known, events, should_stop)
     done = journal.committed(work.journal, plan.digest)
-    events.blocks(order.stem, done=len(done), total=len(plan.blocks))
-    execute(order, plan, set(range(len(plan.blocks))) - set(done), events, should_stop)
-    done = journal.committed(work.journal, plan.digest)
-    harmed = damaged(plan, done)
+    # a line of the journal may be damaged, too
+    harmed = sorted({*damaged(plan, done), *(every - set(done))})
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
         execute(order, plan, harmed, events, should_stop)

@@ -134,7 +134,7 @@ def _computed(
             return {"image": order.stem, "share": str(share), "state": "finished before", "blocks": 0}
         plan = load_plan(order.work)
         own = share.blocks(plan)
-        done = set(journal.committed(order.work.journal, plan.digest))
+        done = journal.numbers(order.work.journal, plan.digest)
         left = [block for block in own if block not in done]
         events.blocks(order.stem, done=len(own) - len(left), total=len(own))
         execute(order, plan, left, events, should_stop)

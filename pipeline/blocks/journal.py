@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,14 @@ from pipeline.system.files import remove_made, sync
 
 _FACTS = {"plan": str, "sha256": dict, "by_source": dict, "seconds": dict, "patches": int, "peak_rss_bytes": int}
 """What every line says beside its block, and as what."""
+
+_NUMBERS = rb'\{(?:"[a-z0-9]+": [0-9.e+-]+(?:, )?)*\}'
+_LINE = re.compile(
+    rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', "patches": \d+, "peak_rss_bytes": \d+, '
+    rb'"plan": "(?P<plan>[0-9a-f]*)", "seconds": ' + _NUMBERS + rb", "
+    rb'"sha256": \{(?:"[a-z]+": "[0-9a-f]{64}"(?:, )?)*\}\}'
+)
+"""A line as `commit` writes it; to match it takes a tenth of the time of reading it as JSON."""
 
 
 def commit(folder: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
@@ -45,6 +54,17 @@ def committed(folder: Path, digest: str) -> dict[int, dict[str, Any]]:
                 continue
             if _complete(facts) and facts["plan"] == digest:
                 done[facts["block"]] = facts
+    return done
+
+
+def numbers(folder: Path, digest: str) -> set[int]:
+    """Return the numbers of the committed blocks of plan `digest`, in seconds for a million of them."""
+    plan, done = digest.encode(), set()
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            found = _LINE.fullmatch(line)
+            if found and found["plan"] == plan:
+                done.add(int(found["block"]))
     return done
 
 

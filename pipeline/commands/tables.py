@@ -122,7 +122,7 @@ def _running(work: WorkFolder) -> dict[str, Any]:
         plan = load_plan(work)
     except IntegrityError:
         return row | ({"state": "survey"} if held(work.lock) else {})
-    return row | {"blocks": len(plan.blocks), "done": len(journal.committed(work.journal, plan.digest))}
+    return row | {"blocks": len(plan.blocks), "done": len(journal.numbers(work.journal, plan.digest))}
 
 
 def _finished(folder: Path) -> dict[str, Any]:

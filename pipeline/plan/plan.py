@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,7 +135,7 @@ class Plan:
     def key(self) -> str:
         """Hash of what the result depends on."""
         # what a run publishes of its plan has no credentials, and must have the same key
-        facts = redacted_facts(_json(self))
+        facts = redacted_facts(_json(replace(self, blocks=())))
         for name in ("workdir", "block", "batch", "blocks"):
             facts.pop(name)
         facts["source"].pop("staged")
@@ -148,8 +148,9 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """Hash of the whole plan but for the folder it lives in."""
-        rows = [block.flat for block in self.blocks]
-        return _hash({"key": self.key, "block": self.block, "batch": self.batch, "blocks": rows})
+        rows = np.asarray([block.flat for block in self.blocks], dtype="<i8")
+        facts = {"key": self.key, "block": self.block, "batch": self.batch}
+        return _hash(facts | {"blocks": [*rows.shape, hashlib.sha256(rows.tobytes()).hexdigest()]})
 
     def block_box(self, block: int) -> Box:
         """Return the write box of block `block`, clipped to the image."""

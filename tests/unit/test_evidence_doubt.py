@@ -5,6 +5,8 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence.doubt import Tile, find_doubt
+from pipeline.evidence.mark import _without_edges
+from pipeline.geometry.box import Box
 
 SHAPE = (256, 256)
 
@@ -157,3 +159,14 @@ def test_where_nearly_all_is_hidden_a_clear_rest_is_trusted_but_for_the_rim(gain
     far = (ndimage.distance_transform_edt(~hole) > 3) & ~hole
     assert not doubted[far].any()
     assert doubted[~hole & ~far].all()
+
+
+def test_a_strip_along_the_edge_of_the_image_is_no_cloud():
+    """What no swath saw contaminates nothing; a cloud that the edge cuts, and a strip inside a larger image, count."""
+    rows, cols = np.mgrid[:200, :200]
+    strip, cut = cols < 24, rows**2 + (cols - 120) ** 2 < 30**2
+    box = Box((0, 0), (200, 200))
+    assert np.array_equal(_without_edges(strip | cut, box, (200, 200)), cut)
+    inner = Box((300, 300), (500, 500))
+    assert np.array_equal(_without_edges(strip | cut, inner, (1000, 1000)), strip | cut)
+    assert not _without_edges(np.ones((200, 200), bool), box, (200, 200)).any()

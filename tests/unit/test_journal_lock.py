@@ -32,6 +32,23 @@ def test_a_commit_is_read_back(tmp_path):
     assert set(journal.committed(tmp_path, "bb")) == {7}
 
 
+@pytest.mark.parametrize(
+    "torn", [b'{"block": 9, "plan": "aa"', b'{"block": 9}', b"\xff", b'{"block": 9, "by_source": {']
+)
+def test_numbers_are_those_of_complete_lines(tmp_path, torn):
+    """The quick look at the journal finds what the thorough one finds."""
+    facts = FACTS | {"by_source": {"0": 3, "254": 1}, "seconds": {"read": 1e-05}, "sha256": {"restored": "ab" * 32}}
+    for block in (3, 5):
+        journal.commit(tmp_path, "aa", block, facts)
+    journal.commit(tmp_path, "bb", 7, facts)
+    (path,) = tmp_path.iterdir()
+    with path.open("ab") as stream:
+        stream.write(torn)
+    assert journal.numbers(tmp_path, "aa") == set(journal.committed(tmp_path, "aa")) == {3, 5}
+    assert journal.numbers(tmp_path, "bb") == {7}
+    assert journal.numbers(tmp_path / "none", "aa") == set()
+
+
 def test_nothing_is_committed_in_an_empty_folder(tmp_path):
     """No journal means that nothing is done."""
     assert journal.committed(tmp_path, "aa") == {}

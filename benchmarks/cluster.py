@@ -1,0 +1,107 @@
+"""What a cluster costs beside the work: `python -m benchmarks.cluster [--blocks N] [--workers N] [--journal N]`.
+
+Two measurements that need no cluster. A simulated one: the real client loop and the real dask scheduler give blocks to
+workers that only wait as long as a block takes, drawn from a log-normal distribution; efficiency is the waiting of all
+blocks over workers times wall time. And a resume: how long it takes to load a plan and see in the journal what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from distributed import Client, LocalCluster  # noqa: E402
+
+from pipeline.blocks import journal  # noqa: E402
+from pipeline.blocks.block import BlockResult  # noqa: E402
+from pipeline.execute import _drive  # noqa: E402
+from pipeline.execute.base import Work  # noqa: E402
+from pipeline.fills.base import FillSpec  # noqa: E402
+from pipeline.geometry.lattice import Lattice  # noqa: E402
+from pipeline.plan.plan import BlockRow, Plan, load_plan  # noqa: E402
+from pipeline.plan.refs import SourceRef  # noqa: E402
+from pipeline.restore.recipe import Recipe  # noqa: E402
+from pipeline.testing import raster_space  # noqa: E402
+
+_SPREAD = 0.5
+"""Standard deviation of the logarithm of block times."""
+
+
+def efficiency(blocks: int, workers: int, block_s: float) -> float:
+    """Return the share of the workers' time that blocks take, starts of workers not counted."""
+    times = np.random.default_rng(0).lognormal(np.log(block_s), _SPREAD, blocks)
+
+    def wait(_: Work, block: int) -> BlockResult:
+        time.sleep(times[block])
+        return BlockResult(block=block, patches=0, by_source={}, seconds={}, peak_rss_bytes=0)
+
+    done: list[BlockResult] = []
+    work = Work(workdir="nowhere", digest="", blocks=tuple(np.argsort(-times).tolist()), workers=workers)
+    options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": False}
+    with (
+        LocalCluster(**options, dashboard_address=None, memory_limit=0, silence_logs=50) as cluster,
+        Client(cluster) as client,
+        mock.patch.object(_drive, "_one", wait),
+        mock.patch.object(_drive, "open_workspace"),
+    ):
+        started = time.perf_counter()
+        _drive.drive(client, work, done.append, lambda: False, patience_s=60)
+        wall = time.perf_counter() - started
+    assert len(done) == blocks
+    return float(times.sum() / (workers * wall))
+
+
+def resume(blocks: int, folder: Path) -> dict[str, float]:
+    """Return the seconds that a run needs to see where another one ended."""
+    side = int(blocks**0.5)
+    shape = (side * 1024,) * 2
+    grid = [(i, j) for i in range(side) for j in range(side)]
+    plan = Plan(
+        workdir=str(folder), source=SourceRef(kind="geotiff", paths=("image.tif",)), space=raster_space(shape),
+        recipe=Recipe(fill=FillSpec("tension"), floor=(1.0,), typical=(1.0,), low=(0.0,), high=(1.0,)),
+        channels=(0,), n_state=1, dtype="<u2", nodata=(None,), refused=(None,), centre=(0.0,), spread=(1.0,),
+        lattice=Lattice(shape=shape, patch=(256, 256), overlap=(32, 32)), spacing=(1.0, 1.0), guess_factor=8,
+        block=(1024, 1024), config={}, blocks=tuple(BlockRow(index=index, holes=9, patches=3) for index in grid),
+    )  # fmt: skip
+    plan.save()
+    hashes = dict.fromkeys(("restored", "uncertainty", "origin"), "a" * 64)
+    said = {"sha256": hashes, "by_source": {"0": 9}, "seconds": {"read": 0.1}, "patches": 3, "peak_rss_bytes": 1}
+    plan.work.journal.mkdir()
+    lines = (json.dumps({"block": b, "plan": plan.digest, **said}, sort_keys=True) for b in range(len(grid)))
+    (plan.work.journal / "worker.jsonl").write_text("\n".join(lines) + "\n")
+    started = time.perf_counter()
+    loaded = load_plan(plan.work)
+    digest = loaded.digest
+    seen = time.perf_counter()
+    assert len(journal.numbers(plan.work.journal, digest)) == len(grid)
+    return {"plan_s": seen - started, "journal_s": time.perf_counter() - seen}
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--blocks", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--block-seconds", type=float, default=2.0, help="median")
+    parser.add_argument("--journal", type=int, default=1_000_000, help="blocks of the journal")
+    options = parser.parse_args()
+    found: dict[str, Any] = {"efficiency": efficiency(options.blocks, options.workers, options.block_seconds)}
+    with tempfile.TemporaryDirectory(prefix="journal-") as folder:
+        found["resume"] = resume(options.journal, Path(folder))
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
