@@ -135,7 +135,8 @@ def _wait_until_ready(conf: Path, folder: Path) -> None:
 
 def _free_ports(count: int) -> int:
     """Return the first of `count` free neighbouring ports."""
-    for first in range(20_000, 30_000, 10):
+    # two processes that start one at the same time look in different places
+    for first in range(20_000 + 10 * (os.getpid() % 900), 30_000, 10):
         with suppress(OSError):
             for port in range(first, first + count):
                 with socket.socket() as probe:

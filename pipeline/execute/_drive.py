@@ -14,10 +14,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from distributed import Client, WorkerPlugin, wait
 from distributed.client import Future
 from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone
@@ -91,14 +93,24 @@ def _run(
         client.register_plugin(Warm(work.workdir, work.digest, silent=silent))
     queue = iter(work.blocks)
     pending: dict[Future, int] = {}
+    suspects: list[int] = []
+    tried_alone: set[int] = set()
     lonely_since: float | None = None
     while True:
         workers = _workers(client)
         if not should_stop():
             _refill(client, work, queue, pending, max(work.workers, workers))
+            if suspects and not pending:
+                # which of the blocks that a lost worker held has ended it shows when each is tried alone
+                tried_alone.add(suspects[0])
+                _refill(client, work, iter([suspects.pop(0)]), pending, 1)
         if not pending:
             return failures
-        _collect(pending, on_done, failures)
+        for block, text in _collect(pending, on_done).items():
+            if text is None and block not in tried_alone:
+                suspects.append(block)
+            else:
+                failures[block] = text or f"block {block}: it ends every worker that tries it (killed, or crashed)"
         lonely_since = None if workers else lonely_since or time.monotonic()
         if lonely_since is not None and should_stop():
             return failures
@@ -112,7 +124,7 @@ def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Futu
         if block is None:
             return
         # a worker lost while it runs a block costs a retry, not the run
-        key = f"block-{work.digest[:8]}-{block}"
+        key = f"block-{work.digest[:8]}-{block}-{uuid4().hex[:8]}"
         future = client.submit(
             _one, replace(work, blocks=(), cluster={}, notice=silence), block, key=key, retries=2, pure=False
         )
@@ -128,18 +140,28 @@ def _workers(client: Client) -> int:
     return len(client.nthreads()) if client.status == "running" else 0
 
 
-def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None], failures: Failures) -> None:
+def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None]) -> dict[int, str | None]:
+    """Wait for blocks to end; returns what went wrong with those that failed, None where workers were lost with it.
+
+    Raises:
+        ClusterGone: the scheduler has dropped a block.
+    """
+    failed: dict[int, str | None] = {}
     try:
         done = wait(list(pending), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED").done
     except TimeoutError:
-        return
+        return failed
     for future in done:
         block = pending.pop(future)
         if future.cancelled():
             raise ClusterGone(f"block {block} was cancelled: the dask scheduler is gone; run again to continue")
         error = future.exception() if future.status == "error" else None
-        result = future.result() if error is None else f"block {block}: worker lost: {error}"
-        if isinstance(result, str):
-            failures[block] = result
+        if isinstance(error, KilledWorker):
+            failed[block] = None
+        elif error is not None:
+            failed[block] = f"block {block}: {type(error).__name__}: {error}"
+        elif isinstance(result := future.result(), str):
+            failed[block] = result
         else:
             on_done(result)
+    return failed

@@ -7,6 +7,7 @@ format is part of no installation: inside `installed` it is found like the part 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ class FaultySource(ArraySource):
             SourceError: a fault is left for this window; it is used up.
         """
         left = faults(self.paths[0], box)
+        if left < 0:
+            signal.raise_signal(signal.SIGSEGV)
         if left:
             plant(self.paths[0], box, left - 1)
             raise SourceError(f"{self.paths[0]}: planted fault in {box}")
@@ -60,7 +63,7 @@ def write(*_: object, **__: object) -> NoReturn:
 
 
 def plant(path: str, box: Box, times: int) -> None:
-    """Let the next `times` reads of exactly this window fail."""
+    """Let the next `times` reads of exactly this window fail; below 0 each one ends its process."""
     _fault(path, box).write_text(str(times))
 
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.testing import ExecutorContract
+from pipeline.blocks import journal
+from pipeline.execute.base import Work
+from pipeline.registry import load
+from pipeline.testing import ExecutorContract, faulty
+from pipeline.testing.executors import small_plan
 from tests.cluster.scheduler import running
 
 ON_SLURM = {"interface": "lo", "start_timeout": 90}
@@ -20,6 +24,19 @@ class TestHere(ExecutorContract):
     @pytest.fixture(autouse=True, params=["serial", "local"])
     def _case(self, request: pytest.FixtureRequest) -> None:
         self.kind = request.param
+
+
+@pytest.mark.slow
+def test_a_block_that_ends_its_process_is_set_aside(tmp_path):
+    """The one that crashes is named, also after it has taken others down with it; all others are done."""
+    with faulty.installed(tmp_path / "site"):
+        plan = small_plan(tmp_path / "work")
+        faulty.plant(plan.source.paths[0], plan.block_box(7), -1)
+        work = Work(workdir=plan.workdir, digest=plan.digest, blocks=tuple(range(25)), workers=2, memory_bytes=2**30)
+        failures = load("execute", "local").execute(work, lambda _: None, lambda: False)
+    assert set(failures) == {7}
+    assert "ends every worker" in failures[7]
+    assert set(journal.committed(plan.work.journal, plan.digest)) == set(range(25)) - {7}
 
 
 class TestCluster(ExecutorContract):
