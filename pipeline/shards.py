@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pipeline.run import execute, plan_of
 from pipeline.system.signals import Stop, stoppable
 
 _POLL_SECONDS = 0.5
+_HERE = ("serial", "local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ def shard(
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
+                    # a share is a job itself: it asks for no others
+                    order = replace(order, executor=order.executor if order.executor in _HERE else "auto")
                     entries.append(_computed(order, share, events, stop.requested, overwrite=overwrite))
             except Interrupted:
                 raise stop.error(f"run `shard {share}` again to continue") from None

@@ -58,12 +58,12 @@ def choose_fills(
         candidates: fills to compare, the default first.
         recipe: decisions so far.
         spread: robust range of each channel, `(c,)`.
-        forced: use the first candidate whatever the scores; the others are only measured.
+        forced: use the first candidate whatever the scores; the others are only measured, in a few windows.
     """
     few = sites[:: -(-len(sites) // _FIRST)]
     first = [_tried(few, spec, spread) for spec in candidates]
     default = 0 if forced else next((k for k, one in enumerate(first) if one.usable), 0)
-    kept = _hopeful(few, first, default)
+    kept = {default} if forced else _hopeful(few, first, default)
     tried = [_tried(sites, one.spec, spread) if k in kept else one for k, one in enumerate(first)]
     best = (default,) * 3 if forced else _best(sites, tried, default)
     thin, deep, border = (candidates[b] for b in best)

@@ -87,6 +87,18 @@ def test_what_is_left_of_the_shares_a_run_computes(tmp_path):
     assert command("assemble", config).code == 0
 
 
+def test_a_share_of_a_config_for_jobs_asks_for_no_jobs(tmp_path):
+    """It is one itself; and an image without holes has shares without blocks."""
+    config = _config(tmp_path)
+    settings = ("--set", "compute.executor=slurm")
+    assert command("shard", "1/1", config, *settings).code == 0
+    assert command("assemble", config, *settings).code == 0
+    nothing = ("--set", "mask=[{kind: nodata}]")
+    late = ("--set", f"output.directory={tmp_path / 'none'}")
+    assert command("shard", "2/3", config, *nothing, *late).code == 0
+    assert command("assemble", config, *nothing, *late).code == 0
+
+
 def test_results_of_another_config_are_not_touched(tmp_path):
     """Exit 6 as in a run; with --overwrite the new ones take their place when they are complete."""
     config = _config(tmp_path)
