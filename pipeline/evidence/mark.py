@@ -29,7 +29,7 @@ _HALO = int(FARTHEST) + 8
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
 _ALONG = 0.45
-"""Share of its outline on the edge of the image above which a hole is not looked at as a cloud."""
+"""Share of its outline on edges of the image above which a hole may be a strip along one."""
 
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in patches."""
@@ -90,20 +90,21 @@ def _tile(scene: Scene, box: Box) -> Tile:
 
 
 def _without_edges(wide: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Leave out holes that lie along the edge of the image: what no swath saw contaminates nothing beside it.
+    """Leave out strips along an edge of the image, across all of a window: what no swath saw contaminates nothing.
 
-    A cloud that the edge cuts in half has 39 % of its outline there.
+    A cloud in a corner has most of its outline on edges, but does not reach from one side of the window to the other.
     """
     labels, count = ndimage.label(wide)
-    inside, along = np.zeros(count + 1), np.zeros(count + 1)
+    inside, along, across = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count + 1, dtype=np.bool_)
     for axis, (a, b, n) in enumerate(zip(box.start, box.stop, shape, strict=True)):
         lines = np.moveaxis(labels, axis, 0)
         step = lines[1:] != lines[:-1]
         for part in (lines[1:][step], lines[:-1][step]):
             inside += np.bincount(part, minlength=count + 1)
-        for line, at_edge in ((lines[0], a == 0), (lines[-1], b == n)):
-            along += at_edge * np.bincount(line.ravel(), minlength=count + 1)
-    kept = along <= _ALONG * (inside + along)
+        ends = [np.bincount(line.ravel(), minlength=count + 1) for line in (lines[0], lines[-1])]
+        along += (a == 0) * ends[0] + (b == n) * ends[1]
+        across |= (ends[0] > 0) & (ends[1] > 0)
+    kept = ~across | (along <= _ALONG * (inside + along))
     kept[0] = False
     return np.asarray(kept[labels])
 

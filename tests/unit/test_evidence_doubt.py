@@ -170,3 +170,5 @@ def test_a_strip_along_the_edge_of_the_image_is_no_cloud():
     inner = Box((300, 300), (500, 500))
     assert np.array_equal(_without_edges(strip | cut, inner, (1000, 1000)), strip | cut)
     assert not _without_edges(np.ones((200, 200), bool), box, (200, 200)).any()
+    corner = rows**2 + cols**2 < 60**2
+    assert np.array_equal(_without_edges(corner, box, (200, 200)), corner)
