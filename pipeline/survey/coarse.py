@@ -29,7 +29,7 @@ from pipeline.system.signals import stop_if_asked
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
 """A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
-_MAX_UNKNOWNS = 800_000
+_MAX_UNKNOWNS = 250_000
 
 
 def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
