@@ -22,7 +22,7 @@ from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, Interrupted, PlanRefused
 from pipeline.execute._choose import choose_executor
-from pipeline.execute._cluster import cluster
+from pipeline.execute._processes import cluster
 from pipeline.survey.survey import outline, survey
 from pipeline.system.signals import NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
@@ -279,7 +279,7 @@ def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch, name, error
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"pipeline.execute._cluster.{name}", fails)
+    monkeypatch.setattr(f"pipeline.execute._processes.{name}", fails)
     outcome = command("run", _config(tmp_path, executor="local", workers=1), "--quiet")
     assert (outcome.code, "Traceback" in outcome.err) == (code, False), outcome.err
     assert re.search(words, outcome.err)
