@@ -18,7 +18,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ClusterGone, Interrupted
-from pipeline.system.signals import Stop
+from pipeline.system.signals import HEARD, Stop
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -86,7 +86,7 @@ def _awaited(future: Future[_Result], stop: Stop) -> _Result:
 
 def _begin() -> None:
     """Leave signals to the training, whose group gets them too, and end when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
     _end_with_parent()
 
