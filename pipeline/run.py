@@ -94,11 +94,13 @@ def run(
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
-        if len(entries) == 1:
-            raise failure
-        bad = [e["stem"] for e in entries if e["state"] != "done"]
-        raise BlockFailed(f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; see run.json")
+        raise failure if len(entries) == 1 else _of_batch(entries)
     return summary
+
+
+def _of_batch(entries: Sequence[Mapping[str, Any]]) -> BlockFailed:
+    bad = [e["stem"] for e in entries if e["state"] != "done"]
+    return BlockFailed(f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; see run.json")
 
 
 def _explained(error: Exception, log: Path) -> PipelineError:

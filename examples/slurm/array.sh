@@ -10,6 +10,6 @@ config=$(realpath "$1")
 shares=${2:-8}
 
 array=$(sbatch --parsable --job-name=inpaint --array="1-$shares" --ntasks=1 --cpus-per-task=1 --mem=5G \
-    --signal=TERM@120 --wrap "exec inpaint-pipeline shard \$SLURM_ARRAY_TASK_ID/$shares '$config' --set compute.executor=serial")
+    --signal=B:USR1@120 --wrap "exec inpaint-pipeline shard \$SLURM_ARRAY_TASK_ID/$shares '$config' --set compute.executor=serial")
 sbatch --job-name=inpaint-files --dependency="afterok:$array" --ntasks=1 --cpus-per-task=1 --mem=5G \
     --wrap "exec inpaint-pipeline assemble '$config'"

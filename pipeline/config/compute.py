@@ -14,7 +14,7 @@ class JobsConfig(Section):
 
     queue: str | None = Field(default=None, description="Partition or queue.")
     account: str | None = Field(default=None, description="Whom the time is charged to.")
-    cores: int = Field(default=1, ge=1, description="Cores of a job; the arithmetic uses one.")
+    cores: int | None = Field(default=None, ge=1, description="Cores of a job; default: 1, all that a worker uses.")
     memory: str | None = Field(default=None, description="Memory of a job; default: a quarter over memory_per_worker.")
     walltime: str | None = Field(default=None, description="Longest time of a job, as the batch system writes it.")
     job_name: str | None = Field(default=None, description="Name of the jobs.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from distributed import Client
 
+from pipeline import __version__
 from pipeline.errors import PlanRefused
 from pipeline.execute.base import Work
 
@@ -22,9 +24,14 @@ def check_workers(client: Client, work: Work) -> None:
         PlanRefused: says which worker lacks what.
     """
     own = _here(work.workdir)
-    for address, found in client.run(_here, work.workdir).items():
-        if isinstance(found, str):
-            raise PlanRefused(f"worker {address}: {found}; install inpaint-pipeline {own['version']} there")
+    try:
+        answers = client.run(_here, work.workdir)
+    except Exception as error:
+        # what a worker cannot import it reports as text
+        if "No module named" not in str(error):
+            raise
+        raise PlanRefused(f"a worker says: {error}; install inpaint-pipeline {own['version']} there") from error
+    for address, found in answers.items():
         if not found["plan"]:
             raise PlanRefused(
                 f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
@@ -41,14 +48,8 @@ def check_workers(client: Client, work: Work) -> None:
             raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
 
 
-def _here(workdir: str) -> Any:
-    """Return what a process has, or why that cannot be said; runs on the workers, too."""
-    import socket
-
-    try:
-        import pipeline
-    except ImportError as error:
-        return str(error)
+def _here(workdir: str) -> dict[str, Any]:
+    """Return what a process has; runs on the workers, too."""
     packages: dict[str, str | None] = {}
     for name in _MATTER:
         try:
@@ -57,7 +58,7 @@ def _here(workdir: str) -> Any:
             packages[name] = None
     return {
         "plan": (Path(workdir) / "plan.json").exists(),
-        "version": pipeline.__version__,
+        "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),
     }

@@ -128,14 +128,14 @@ def _class(kind: str) -> Any:
 
 def _options(kind: str, config: Mapping[str, Any], memory_bytes: int, folder: Path) -> dict[str, Any]:
     given = {key: value for key, value in config.items() if value is not None and key not in _OURS}
-    options = {
+    ours = {
         "cores": 1,
-        "processes": 1,
         "memory": f"{int(memory_bytes * 1.25 / 2**20)} MiB",
-        "job_name": "inpaint-worker",
         "log_directory": str(folder),
-        **given,
     }
+    # the site's own configuration comes before ours, and what the user says before both
+    usual = {key: value for key, value in ours.items() if _of_site(kind, key) is None}
+    options = {"job_name": "inpaint-worker", **usual, **given, "processes": 1}
     # no status pages, unless the site wants them
     options["scheduler_options"] = {"dashboard_address": None, **given.get("scheduler_options", {})}
     if "worker_extra_args" not in given:
@@ -143,9 +143,13 @@ def _options(kind: str, config: Mapping[str, Any], memory_bytes: int, folder: Pa
     return options
 
 
+def _of_site(kind: str, key: str) -> Any:
+    return dask.config.get(f"jobqueue.{kind}.{key}", None)
+
+
 def _lifetime(kind: str, config: Mapping[str, Any]) -> list[str]:
     """Return how workers are told to leave before their walltime is up: not all at once, and with what they hold."""
-    said = config.get("walltime") or dask.config.get(f"jobqueue.{kind}.walltime", None) or ""
+    said = config.get("walltime") or _of_site(kind, "walltime") or ""
     days, _, clock = said.rpartition("-")
     try:
         parts = [int(days or 0), *(int(part) for part in clock.split(":"))]

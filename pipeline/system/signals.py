@@ -1,7 +1,7 @@
 """Stop in good order: the first signal finishes what is in flight, the second ends the program at once.
 
 Ctrl-C and SIGTERM say that somebody wants an end (exit 130), SIGUSR1 that a job's time is nearly up (exit 75: submit
-it again). Slurm sends it with `--signal=USR1@300`.
+it again). Slurm sends it to a batch script with `--signal=B:USR1@300`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.errors import Interrupted, PipelineError, Unfinished
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks for a stop."""
 
-_HEARD = (
+_STOPPING = (
     "inpaint-pipeline: stopping: what is in flight is finished first and everything finished is kept; "
     "press Ctrl-C again to end at once\n"
 )
@@ -64,10 +64,10 @@ class Stop:
             if callable(previous):
                 previous(number, frame)
             raise KeyboardInterrupt
-        self._time_is_up = number == signal.SIGUSR1
         if not self._event.is_set():
-            _say(_HEARD)
-        self._event.set()
+            self._time_is_up = number == signal.SIGUSR1
+            self._event.set()
+            _say(_STOPPING)
 
 
 NEVER = Stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import dask
 import pytest
 
 from pipeline.errors import ConfigError, PlanRefused
@@ -55,6 +56,17 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_without_the_program(tmp_path):
+    """Exit 3 before anything is computed, with what to install."""
+    hidden = tmp_path / "hidden.py"
+    hidden.write_text("import sys\nsys.modules['pipeline'] = None\n")
+    with running(workers=1, options=["--preload", str(hidden)]) as address:
+        outcome = command("run", _config(tmp_path), *_sets(executor="cluster", scheduler=address))
+    assert outcome.code == 3, outcome.err
+    assert "install inpaint-pipeline" in outcome.err
+
+
+@pytest.mark.slow
 def test_a_scheduler_without_workers(tmp_path):
     """Exit 75, and how to start some."""
     with running(workers=0) as address:
@@ -66,7 +78,6 @@ def test_a_scheduler_without_workers(tmp_path):
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ("No module named 'pipeline'", "install inpaint-pipeline"),
         ({"plan": False}, "does not see /shared/work"),
         ({"version": "0.0.1"}, "has inpaint-pipeline 0.0.1"),
         ({"packages": {"numpy": "1.0"}}, "numpy 1.0"),
@@ -75,9 +86,7 @@ def test_a_scheduler_without_workers(tmp_path):
 def test_workers_that_cannot_do_the_work_are_named(found, said):
     """Before anything is computed, with what to do."""
     own = _checks._here("/shared/work") | {"plan": True}
-    answer = (
-        found if isinstance(found, str) else own | found | {"packages": own["packages"] | found.get("packages", {})}
-    )
+    answer = own | found | {"packages": own["packages"] | found.get("packages", {})}
     client = SimpleNamespace(run=lambda *_: {"tcp://10.0.0.7:1234": answer})
     with pytest.raises(PlanRefused, match=said) as caught:
         _checks.check_workers(client, Work(workdir="/shared/work", digest="", blocks=()))
@@ -127,6 +136,16 @@ def test_job_scripts_ask_for_what_the_config_says(tmp_path, kind, more, lines):
     assert "--lifetime 6900s --lifetime-stagger 100s" in script
     assert "--protocol tls://" in script
     assert not list((tmp_path / "jobs").glob("*.pem"))
+
+
+def test_the_site_comes_before_our_defaults_and_the_user_before_the_site(tmp_path):
+    """Memory and cores of `~/.config/dask/jobqueue.yaml`."""
+    with dask.config.set({"jobqueue.slurm.memory": "7 GiB", "jobqueue.slurm.cores": 2}):
+        for section, limit in (({}, "7.00GiB"), ({"memory": "9 GiB"}, "9.00GiB")):
+            with _jobs.cluster_of("slurm", {"interface": "lo", **section}, 2**30, str(tmp_path)) as cluster:
+                script = cluster.job_script()
+            assert f"--memory-limit {limit}" in script
+            assert "#SBATCH --cpus-per-task=2" in script
 
 
 def test_plan_prints_the_job_script(tmp_path):

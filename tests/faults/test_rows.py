@@ -116,7 +116,8 @@ ROWS = {
         cluster/test_cluster.py::test_a_scheduler_that_does_not_answer
         cluster/test_cluster.py::test_a_scheduler_without_workers""",
     "workers have other versions, or do not see the output folder": """
-        cluster/test_cluster.py::test_workers_that_cannot_do_the_work_are_named""",
+        cluster/test_cluster.py::test_workers_that_cannot_do_the_work_are_named
+        cluster/test_cluster.py::test_workers_without_the_program""",
     "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",
     # what leaves the machine
     "users, passwords and queries of URLs": """
