@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.catalog import SourceSpec, verify_sha256
+from pipeline.config.compute import ComputeConfig
 from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
@@ -22,9 +23,12 @@ from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import content_of, input_facts
+from pipeline.system.threads import cores
 
 _BATCH = {"cpu": 1, "cuda": 8}
 """Patches prepared together when the config says `auto`; on a CPU more of them only cost memory."""
+_MOST_THREADS = 8
+"""Threads of a survey: it has no more windows than that to look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +160,20 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         block=_counts(compute.block, ndim),
         batch=batch,
         memory_bytes=compute.memory_per_worker,
+        threads=_threads(compute),
         refuse_above=config.output.refuse_above,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+
+
+def _threads(compute: ComputeConfig) -> int:
+    """Return how many threads the survey has: as many as there are workers on this machine, or cores for them."""
+    if compute.executor == "serial":
+        return 1
+    wanted = compute.workers if compute.executor == "local" and isinstance(compute.workers, int) else _MOST_THREADS
+    return min(wanted, _MOST_THREADS, cores())
 
 
 def cluster_settings(config: RunConfig) -> dict[str, Any]:

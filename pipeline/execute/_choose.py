@@ -8,6 +8,7 @@ import os
 from pipeline.errors import PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
+from pipeline.system.threads import cores
 
 _CLUSTER_START_SECONDS = 15.0
 
@@ -36,14 +37,14 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     if order.executor in _ELSEWHERE:
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
         return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
-    cores = len(os.sched_getaffinity(0))
+    n_cores = cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
-    workers = min(order.workers if isinstance(order.workers, int) else min(cores, fitting), n_todo)
-    if workers > _MOST_PER_CORE * cores:
+    workers = min(order.workers if isinstance(order.workers, int) else min(n_cores, fitting), n_todo)
+    if workers > _MOST_PER_CORE * n_cores:
         raise PlanRefused(
             f"compute.workers: {order.workers} are more than this machine can start; ask for at most as many as it has "
-            f"cores ({cores}), or say auto"
+            f"cores ({n_cores}), or say auto"
         )
     if order.executor != "auto":
         return order.executor, workers

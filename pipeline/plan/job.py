@@ -17,7 +17,7 @@ from pipeline.plan.workdir import WorkFolder
 class Job:
     """One image to restore, as the config asks for it.
 
-    Every field but `work` and `memory_bytes` may change the result or how it is cut into blocks.
+    Every field but `work`, `memory_bytes` and `threads` may change the result or how it is cut into blocks.
     """
 
     work: WorkFolder
@@ -40,6 +40,8 @@ class Job:
     """Patches of a block that are prepared together before the network sees them."""
     memory_bytes: int = 4 * 2**30
     """Bound of one worker."""
+    threads: int = 1
+    """Threads of the survey."""
     refuse_above: float | None = None
     """See `Plan`."""
     fill_doubted: bool = False

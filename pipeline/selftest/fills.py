@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,12 @@ from pipeline.selftest.site import Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import better_one
+from pipeline.system.threads import each
 
 _FIRST = 2
 """Windows that all fills are tried in first."""
 
-_HOPELESS_DB = 1.0
+_HOPELESS_DB = 0.5
 """What a fill must lose there against the best one, in every family of holes, to be tried in no other window."""
 
 
@@ -61,10 +64,11 @@ def choose_fills(
         forced: use the first candidate whatever the scores; the others are only measured, in a few windows.
     """
     few = sites[:: -(-len(sites) // _FIRST)]
-    first = [_tried(few, spec, spread) for spec in candidates]
+    first = _tried(few, candidates, spread)
     default = 0 if forced else next((k for k, one in enumerate(first) if one.usable), 0)
-    kept = {default} if forced else _hopeful(few, first, default)
-    tried = [_tried(sites, one.spec, spread) if k in kept else one for k, one in enumerate(first)]
+    kept = sorted({default} if forced else _hopeful(few, first, default))
+    everywhere = dict(zip(kept, _tried(sites, [candidates[k] for k in kept], spread), strict=True))
+    tried = [everywhere.get(k, one) for k, one in enumerate(first)]
     best = (default,) * 3 if forced else _best(sites, tried, default)
     thin, deep, border = (candidates[b] for b in best)
     recipe = replace(
@@ -106,26 +110,39 @@ def _hopeful(few: Sequence[Site], first: Sequence[_Tried], default: int) -> set[
     return near | {default}
 
 
-def _tried(sites: Sequence[Site], spec: FillSpec, spread: NDArray[np.float64]) -> _Tried:
-    """Fill the sites; NaN stands for a fill that cannot be used on this image."""
-    started = time.perf_counter()
-    try:
-        for site in sites:
+def _tried(sites: Sequence[Site], specs: Sequence[FillSpec], spread: NDArray[np.float64]) -> list[_Tried]:
+    """Fill the sites with each fill; NaN stands for one that cannot be used on this image."""
+    tried = []
+    for spec, seconds in zip(specs, np.transpose(each(partial(_seconds, specs), sites)), strict=True):
+        usable = bool(np.isfinite(seconds).all())
+        if not usable:
+            for site in sites:
+                site.made[spec.label] = np.full_like(site.placement.truth, np.nan)
+        made = [site.fill(spec) for site in sites]
+        tried.append(
+            _Tried(
+                spec=spec,
+                error=np.concatenate([site.error_of(mean) for site, mean in zip(sites, made, strict=True)]),
+                psnr_db=psnr_of([site.normalised_mse_of(mean, spread) for site, mean in zip(sites, made, strict=True)]),
+                usable=usable,
+                seconds=float(seconds[np.isfinite(seconds)].sum()),
+            )
+        )
+    return tried
+
+
+def _seconds(specs: Sequence[FillSpec], site: Site) -> list[float]:
+    """Fill a site with each fill; returns the seconds that each took, infinite where a solver gave up."""
+    seconds = []
+    for spec in specs:
+        started = time.perf_counter()
+        try:
             site.fill(spec)
-        usable = True
-    except ArithmeticError:
-        # the solver gave up
-        usable = False
-        for site in sites:
-            site.made[spec.label] = np.full_like(site.placement.truth, np.nan)
-    seconds = time.perf_counter() - started
-    return _Tried(
-        spec=spec,
-        error=np.concatenate([site.error_of(site.fill(spec)) for site in sites]),
-        psnr_db=psnr_of([site.normalised_mse_of(site.fill(spec), spread) for site in sites]),
-        usable=usable,
-        seconds=seconds,
-    )
+        except ArithmeticError:
+            seconds.append(math.inf)
+        else:
+            seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple[int, int, int]:

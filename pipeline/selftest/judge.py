@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from pipeline.selftest.scores import row_of
 from pipeline.selftest.site import sites_of
 from pipeline.selftest.trial import Trial, rotated
 from pipeline.selftest.verdict import Row, Verdict, sentences
+from pipeline.system.threads import each
 
 _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
@@ -69,7 +71,7 @@ def judge(
     # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
     # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is
     # calibrated on all hidden pixels, restored once more without references
-    tested, plain = ([tested_on(trial, recipe) for trial in trials] for trials in (helped, alone))
+    tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
     sparse = _sparse(placements)
     held, by_channel = cross_coverage(recipe, tested, plain)
     recipe = calibrated(recipe, tested, plain, sparse=sparse)

@@ -22,6 +22,7 @@ from pipeline.selftest.site import channel_scale
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.weights import choose_weights, pooled
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 _CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
 """Factors that the weights in wide holes and at edges are lowered by until few single holes are harmed. They have won
@@ -35,8 +36,11 @@ worse at a factor of `_CAUTION`; above it the next smaller factor is tried."""
 _HOPEFUL_DB = 0.02
 """Gain of the network as it sees each patch once below which its mirror images make it no noticeable one."""
 
-_PAYS_DB = 0.02
-"""What mirror images must add to the gain."""
+_PAYS_DB = NOTICEABLE_DB
+"""What mirror images must add to the gain: they take three times as long again."""
+
+_FEW = 2
+"""Windows that mirror images are looked at in first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +55,16 @@ class Refined(Proposal):
 
 def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> list[Refined]:
     """Return what the network would have instead of each draft."""
-    proposals = []
-    for trial in trials:
+
+    def refined(trial: Trial) -> Refined:
         stop_if_asked()
         ((mean, raw),) = refine(
             model, [trial.placement.task], [trial.draft], narrowed(recipe, trial.channels), testing=True
         )
         where = asked(model, trial.window)
-        proposals.append(Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw))
-    return proposals
+        return Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw)
+
+    return each(refined, trials)
 
 
 def judged(
@@ -67,7 +72,7 @@ def judged(
 ) -> tuple[Recipe, list[Refined]]:
     """Weigh the network as it looks at each patch once, then, if that helps, at its mirror images, too.
 
-    These take three quarters of its time: they are looked at if they bring more than `_PAYS_DB`.
+    These take three quarters of its time: they are looked at if they bring `_PAYS_DB`.
 
     Args:
         model: the network.
@@ -86,13 +91,16 @@ def judged(
     hopeful = weigh_network(once, plainly, referenced=referenced, least_db=_HOPEFUL_DB)
     if not _highest(hopeful, referenced=referenced):
         return replace(hopeful, network_views=recipe.network_views), once
-    # half of the windows tell whether it pays to look at all
-    some = refined_by(model, trials[::2], recipe)
-    if not _pay(some, once[::2], recipe, plainly, referenced=referenced):
+    # a few windows tell whether it pays to look at all
+    step = -(-len(trials) // _FEW)
+    some = refined_by(model, trials[::step], recipe)
+    if _more(some, once[::step], recipe, plainly, referenced=referenced) < _PAYS_DB:
         return weigh_network(once, plainly, referenced=referenced), once
-    rest = iter(refined_by(model, trials[1::2], recipe))
-    often = [one for first in some for one in (first, next(rest, None)) if one is not None]
-    if not _pay(often, once, recipe, plainly, referenced=referenced):
+    looked = dict(zip(range(0, len(trials), step), some, strict=True))
+    left = [k for k in range(len(trials)) if k not in looked]
+    looked |= zip(left, refined_by(model, [trials[k] for k in left], recipe), strict=True)
+    often = [looked[k] for k in range(len(trials))]
+    if _more(often, once, recipe, plainly, referenced=referenced) < _PAYS_DB:
         return weigh_network(once, plainly, referenced=referenced), once
     return weigh_network(often, recipe, referenced=referenced), often
 
@@ -102,15 +110,15 @@ def _highest(recipe: Recipe, *, referenced: bool) -> float:
     return curves.highest if curves else 0.0
 
 
-def _pay(
+def _more(
     often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, *, referenced: bool
-) -> bool:
-    """Return True if mirror images bring more than `_PAYS_DB`, each way of looking with the weights it would get."""
+) -> float:
+    """Return what mirror images add to the gain, dB, each way of looking with the weights it would get."""
     gains = [
         _gained(proposals, weigh_network(proposals, start, referenced=referenced), referenced=referenced)
         for proposals, start in ((often, recipe), (once, plainly))
     ]
-    return gains[0] - gains[1] >= _PAYS_DB
+    return gains[0] - gains[1]
 
 
 def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> float:

@@ -19,6 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.numerics.alike import alike
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides
+from pipeline.system.threads import each
 
 _PLACES = 16
 """Places that are tried for a wide hole; the best one is taken."""
@@ -96,15 +97,15 @@ def place(
         seed: of all random draws.
     """
     rng = np.random.default_rng(seed)
+    seen = {box: read(box) for box in dict.fromkeys(windows)}
+    whole = [box for box, (window, _) in seen.items() if _seen_everywhere(window)]
+    filled = dict(zip(whole, each(plain, [seen[box][0] for box in whole]), strict=True))
     placed = []
-    known: dict[Box, tuple[Window, tuple[Guide, ...]]] = {}
     for box in windows:
-        if box not in known:
-            window, guides = read(box)
-            if not _seen_everywhere(window):
-                continue
-            known = {box: (replace(window, values=plain(window)), guides)}
-        window, guides = known[box]
+        if box not in filled:
+            continue
+        window, guides = seen[box]
+        window = replace(window, values=filled[box])
         hidden = _hide(window, shapes, rng)
         if hidden.sum() < _MIN_HIDDEN or not _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import BELIEVED_PIECES, Belief, Evidence, choose_weights, pooled, rising
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 _SCALES = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Factors on all weights of a reference, of which the one that is worth most is kept."""
@@ -91,7 +93,7 @@ def weigh_references(
             rows.append(_unmeasured(f"{guide.label}: too few pixels observed in both"))
             continue
         started = time.perf_counter()
-        consulted = [_consulted(trial, numbers, relation) for trial in mixed]
+        consulted = each(partial(_consulted, numbers, relation), mixed)
         reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
         code = code_of(relation, numbers)
         mixed = [
@@ -139,7 +141,7 @@ def _unmeasured(name: str) -> Row:
     return Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False)
 
 
-def _consulted(trial: Trial, numbers: Sequence[int], relation: Relation | Siblings | Joint) -> Consulted:
+def _consulted(numbers: Sequence[int], relation: Relation | Siblings | Joint, trial: Trial) -> Consulted:
     stop_if_asked()
     guide, draft = look(trial.placement.task, relation, numbers), trial.draft
     return Consulted.of(

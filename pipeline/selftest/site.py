@@ -15,6 +15,7 @@ from pipeline.numerics.situation import Situation
 from pipeline.restore.estimate import where
 from pipeline.selftest.placing import Placement
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 FEWEST_HIDDEN = 64
 """Hidden pixels below which nothing is said about a family of holes or about the size of steps."""
@@ -90,14 +91,15 @@ def sites_of(placements: Sequence[Placement]) -> list[Site]:
     most = np.max([cell.reshape(-1, ndim).max(axis=0) for cell in cells], axis=0) + 1
     flat = [np.ravel_multi_index(tuple(np.moveaxis(cell, -1, 0)), tuple(most)) for cell in cells]
     pieces = np.unique(np.concatenate([f.ravel() for f in flat]))
+    places = each(where, [placement.task.window for placement in placements])
     return [
         Site(
             placement=placement,
-            place=where(placement.task.window),
+            place=place,
             unit=np.broadcast_to(np.searchsorted(pieces, numbers), placement.truth.shape),
             channels=tuple(range(len(placement.truth))),
         )
-        for placement, numbers in zip(placements, flat, strict=True)
+        for placement, place, numbers in zip(placements, places, flat, strict=True)
     ]
 
 

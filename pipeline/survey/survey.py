@@ -29,6 +29,7 @@ from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import coarse_factor, coarse_fill
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import threaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def survey(job: Job) -> Survey:
         PlanRefused: nothing is observed, or the work does not fit the memory or disk.
     """
     clock = Clock()
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), threaded(job.threads):
         scene, notices = open_scene(job, clock)
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)

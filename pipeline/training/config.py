@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import ConfigError
 from pipeline.models.base import Card, find_weights, read_card, require_bounded
+from pipeline.system.threads import cores
 from pipeline.system.yaml_files import expand_environment, explain, read_yaml
 from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
@@ -198,7 +198,7 @@ class TrainingConfig(_Part):
     @property
     def processes(self) -> int:
         """Return how many loaders this machine has cores for."""
-        return min(self.loaders, len(os.sched_getaffinity(0)))
+        return min(self.loaders, cores())
 
     @property
     def shares(self) -> dict[str, float]:
