@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from pipeline.fills.base import Window
 from pipeline.formats.base import Source
@@ -53,6 +54,18 @@ class OpenImage:
     def holes(self, box: Box) -> NDArray[np.bool_]:
         """Return the holes of `box`, bool `(n_state, *box.shape)`."""
         return np.asarray(self.states(box) == FILL)
+
+    def holes_with_rims(self, box: Box) -> NDArray[np.bool_]:
+        """Return the holes of `box` with the doubted pixels that hang together with them, bool `(n_state, *box.shape)`.
+
+        This is how far a fill has to reach: doubted pixels are no evidence.
+        """
+        states = self.states(box)
+        holes = np.asarray(states == FILL)
+        if not (states == DOUBT).any():
+            return holes
+        parts = [label(plane)[0] for plane in holes | (states == DOUBT)]
+        return np.stack([np.isin(part, np.unique(part[hole])) for part, hole in zip(parts, holes, strict=True)])
 
     def values(self, box: Box, states: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return centred values of the restored channels, float32 `(c, *box.shape)`; 0 where `states` are not KEEP."""

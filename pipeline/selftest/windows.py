@@ -151,7 +151,7 @@ def draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.rand
 
 
 def _pattern(scene: Scene, box: Box) -> tuple[Mask, Sides]:
-    """Return the holes of a window, and at which of its sides the image ends."""
-    planes = scene.image.holes(box)
+    """Return the holes of a window as far as fills must reach, and at which of its sides the image ends."""
+    planes = scene.image.holes_with_rims(box)
     shape = scene.source.space.shape
     return planes, tuple((a == 0, b == n) for a, b, n in zip(box.start, box.stop, shape, strict=True))

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.geometry.box import Box
 from pipeline.image.scene import Clock, open_scene
+from pipeline.image.window import OpenImage
+from pipeline.masks.base import DOUBT, FILL, KEEP
 from pipeline.selftest import windows
 from pipeline.selftest.setup import self_test
 from tests.helpers import order_of, run_config, smooth, write_image
@@ -25,7 +28,7 @@ def _scene(hole: np.ndarray, patch: int) -> Any:
         source=SimpleNamespace(space=SimpleNamespace(shape=hole.shape, ndim=2)),
         ndim=2,
         spacing=(1.0, 1.0),
-        image=SimpleNamespace(holes=lambda box: hole[None][box.at()]),
+        image=SimpleNamespace(holes=lambda box: hole[None][box.at()], holes_with_rims=lambda box: hole[None][box.at()]),
         states=SimpleNamespace(cell=CELL, hole_cells=counts, kept_cells=CELL**2 - counts),
     )
 
@@ -83,6 +86,16 @@ def test_windows_of_a_volume_lie_where_there_is_something():
     seen = [float(values[box.at()].std()) > 0 for box in windows.test_windows(scene, 1.0, _rng())]
     assert len(seen) == 6
     assert sum(seen) >= 4
+
+
+def test_hole_shapes_reach_over_doubted_pixels():
+    """A ring that a fill must not learn from makes a hole wider; doubted pixels elsewhere are no part of any."""
+    state = np.full((1, 32, 32), KEEP, np.uint8)
+    state[0, 4:20, 4:20], state[0, 8:16, 8:16], state[0, 28:31, 28:31] = DOUBT, FILL, DOUBT
+    image: Any = SimpleNamespace(states=lambda box: state[box.at()])
+    expected = np.zeros((1, 30, 30), bool)
+    expected[0, 2:18, 2:18] = True
+    np.testing.assert_array_equal(OpenImage.holes_with_rims(image, Box((2, 2), (32, 32))), expected)
 
 
 def test_shapes_are_taken_from_a_dozen_windows():
