@@ -37,10 +37,10 @@ _HOPEFUL_DB = 0.02
 """Gain of the network as it sees each patch once below which its mirror images make it no noticeable one."""
 
 _PAYS_DB = NOTICEABLE_DB
-"""What mirror images must add to the gain: they take three times as long again."""
+"""What a mirror image must add to the gain: it takes as long again."""
 
 _FEW = 2
-"""Windows that mirror images are looked at in first."""
+"""Windows that are looked at mirrored first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> lis
 def judged(
     model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool
 ) -> tuple[Recipe, list[Refined]]:
-    """Weigh the network as it looks at each patch once, then, if that helps, at its mirror images, too.
+    """Weigh the network as it looks at each patch once, then, if that helps, mirrored, too.
 
-    These take three quarters of its time: they are looked at if they bring `_PAYS_DB`.
+    That takes as long again: it is done where it brings `_PAYS_DB`.
 
     Args:
         model: the network.

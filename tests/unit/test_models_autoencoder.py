@@ -94,8 +94,8 @@ def test_data_units_carry_through(tmp_path):
 
 @pytest.mark.parametrize(("ndim", "shape"), [(2, (48, 64)), (3, (16, 16, 32))])
 def test_a_mirrored_image_gets_the_mirrored_result(tmp_path, ndim, shape):
-    """Nothing depends on the direction the network looks in; one look alone does, whatever the padding."""
-    axes = (-2, -1)
+    """A result does not depend on the end an image is looked at from; one look alone does, whatever the padding."""
+    axes = tuple(range(1, 1 + ndim))
     patch = _patch(shape, 4)
     mirrored = Patch(
         filled=np.flip(patch.filled, axes), valid=np.flip(patch.valid, axes), spacing=patch.spacing, floor=patch.floor
