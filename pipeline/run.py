@@ -35,11 +35,13 @@ from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
+from pipeline.provenance.roofline import measured, roofline
 from pipeline.registry import load
 from pipeline.report.build import write_report
 from pipeline.survey.survey import survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made, write_json, write_text
+from pipeline.system.meter import as_facts, metered
 from pipeline.system.signals import Stop, stoppable
 
 
@@ -133,10 +135,14 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         events.stage(order.stem, "assemble")
         assembler = Assembler(plan)
         ready = order.beside.ready
-        written = assemble(assembler, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
-        quick_check(plan, assembler.source, written)
+        with metered() as uses:
+            written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+            quick_check(plan, assembler.source, written)
         clock["assemble"] = time.perf_counter()
-        _complete(record, plan, written, ready, clock)
+        _time(record, clock)
+        spent = measured(facts, results.values(), uses, record["seconds"])
+        record["roofline"] = roofline(plan, record["patches"], spent).facts()
+        _complete(record, plan, written, ready, clock["start"])
         publish(order, record)
         return record
 
@@ -178,8 +184,9 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     remove_made(work.plan)
     remove_made(work.blocks)
     events.stage(order.stem, "survey")
-    found = survey(order.job)
-    save_facts(work, found.facts())
+    with metered() as uses:
+        found = survey(order.job)
+    save_facts(work, found.facts() | {"work": as_facts(uses)})
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
@@ -256,20 +263,22 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
         raise Interrupted(f"{order.stem}: stopped with {len(plan.blocks) - left} of {len(plan.blocks)} blocks done")
 
 
-def _complete(
-    record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, clock: Mapping[str, float]
-) -> None:
-    """Add to the record what is known once the files are there, and write the report beside them."""
+def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
+    """Add to the record how long the stages took."""
     stages = record["seconds"]
     stages["survey_total"] = clock["survey"] - clock["start"]
     stages["blocks"] = clock["blocks"] - clock["survey"]
     stages["assemble"] = clock["assemble"] - clock["blocks"]
+
+
+def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
+    """Add to the record what is known once the files are there, and write the report beside them."""
     record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
     report = write_report(plan, record, ready)
-    stages["report"] = time.perf_counter() - reporting
-    stages["total"] = time.perf_counter() - clock["start"]
+    record["seconds"]["report"] = time.perf_counter() - reporting
+    record["seconds"]["total"] = time.perf_counter() - started
     record["outputs"].append(output_facts("report", report, ready))
 
 
@@ -279,6 +288,8 @@ def _entry(
     entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
     if record is not None:
         entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+        # a record of an older version has none
+        entry["roofline"] = record.get("roofline")
         entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
     if error is not None:
         entry |= {"error": str(error), "exit_code": error.exit_code}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -32,6 +32,7 @@ from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.codes import CLASSICAL
 from pipeline.restore.estimate import estimate
 from pipeline.system.facts import peak_rss_bytes
+from pipeline.system.meter import as_facts, metered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class BlockResult:
     by_source: dict[int, int]
     seconds: dict[str, float]
     peak_rss_bytes: int
+    work: dict[str, list[float]] = field(default_factory=dict)
+    """What was read, filled and passed through the network, and how long it took; see `system.meter`."""
 
 
 def process_block(workdir: str, digest: str, block: int) -> BlockResult:
@@ -51,7 +54,7 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     workspace = open_workspace(workdir, digest)
     plan, image = workspace.plan, workspace.image
     box = plan.block_box(block)
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), metered() as uses:
         one_thread(plan)
         pixels = image.read(plan.read_box(box))
         read_done = time.perf_counter()
@@ -70,6 +73,7 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
             "write": time.perf_counter() - computed,
         },
         peak_rss_bytes=peak_rss_bytes(),
+        work=as_facts(uses),
     )
     facts = asdict(result) | {"sha256": hashes}
     journal.commit(plan.work.journal, digest, block, facts)

@@ -23,7 +23,7 @@ _NUMBERS = rb'\{(?:"[a-z0-9]+": [0-9.e+-]+(?:, )?)*\}'
 _LINE = re.compile(
     rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', "patches": \d+, "peak_rss_bytes": \d+, '
     rb'"plan": "(?P<plan>[0-9a-f]*)", "seconds": ' + _NUMBERS + rb", "
-    rb'"sha256": \{(?:"[a-z]+": "[0-9a-f]{64}"(?:, )?)*\}\}'
+    rb'"sha256": \{(?:"[a-z]+": "[0-9a-f]{64}"(?:, )?)*\}(?:, "work": \{[^{}]*\})?\}'
 )
 """A line as `commit` writes it; to match it takes a tenth of the time of reading it as JSON."""
 
@@ -74,6 +74,15 @@ def _complete(facts: Any) -> bool:
         isinstance(facts, dict)
         and isinstance(facts.get("block"), int)
         and all(isinstance(facts.get(key), kind) for key, kind in _FACTS.items())
+        and _measured(facts.get("work", {}))
+    )
+
+
+def _measured(work: Any) -> bool:
+    """Say whether this is what was measured in a block; lines of older versions have nothing of it."""
+    return isinstance(work, dict) and all(
+        isinstance(use, list) and len(use) == 3 and all(isinstance(number, int | float) for number in use)
+        for use in work.values()
     )
 
 

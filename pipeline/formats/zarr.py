@@ -37,6 +37,7 @@ from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
+from pipeline.system.meter import lap, reads
 
 SUFFIXES = (".ome.zarr", ".zarr")
 SPACE_KINDS = ("raster", "volume")
@@ -63,6 +64,7 @@ class Zarr(Image):
     array: Any = field(repr=False, compare=False)
     selected: tuple[int, ...]
 
+    @reads
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
         """Return stored values, shape `(c, *box.shape)`.
 
@@ -310,7 +312,8 @@ def _write_layer(root: Any, layer: Layer, like: Source, pull: Pull, options: Wri
     pixel_bytes = layer.n_channels * layer.dtype.itemsize
     for box in windows(space.shape, chunks, pixel_bytes, options.memory_bytes):
         values = pulled(pull, layer, box)
-        array[(slice(None), *box.slices) if series else box.slices] = values if series else values[0]
+        with lap("encode"):
+            array[(slice(None), *box.slices) if series else box.slices] = values if series else values[0]
 
 
 def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 
-_BASE_BYTES = 450 * 2**20
-"""Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
+_BASE_BYTES = 240 * 2**20
+"""Python, GDAL with its cache, dask and zarr in one process (measured 130 MiB before any pixel is read, 230 after)."""
+_TORCH_BYTES = 300 * 2**20
+"""What torch and a network add to that (measured 280 to 310 MiB)."""
 _HELD_BYTES = 4 + 1
 """Read box, per pixel and channel beside the stored value: float32 value around the centre, and whether it is valid."""
 _STATE_BYTES = 3
@@ -51,6 +53,8 @@ _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 24
 """Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
+ASSEMBLY_BYTES = 64 * 2**20
+"""What the writer of a file may hold of it at once."""
 _FULL_BYTES = 2**20
 """Free bytes below which a disk counts as full."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}

@@ -16,6 +16,8 @@ from pipeline.geometry.box import Box
 
 _MAX_EDGE = 560
 _ZOOM_EDGE = 256
+_TILE = 1024
+"""Extent of what is read of an image at once, pixels."""
 _RGB_NAMES = (
     ("red", "green", "blue"),
     ("b04", "b03", "b02"),
@@ -151,16 +153,17 @@ def rgb_channels(names: Sequence[str]) -> list[int]:
 
 
 def _plane(pull: Pull, view: View) -> NDArray[Any]:
-    """Pull a view in strips and thin it out; `(c, rows, cols)`."""
-    rows = []
-    first = 1 if view.across == 0 else 0
-    strip = [512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)]
-    for start in range(0, view.box.shape[first], strip[first]):
-        lo = tuple(a + (start if i == first else 0) for i, a in enumerate(view.box.start))
-        hi = tuple(min(a + n, b) for a, n, b in zip(lo, strip, view.box.stop, strict=True))
-        part = pull(Box(lo, hi))
-        rows.append(part[(slice(None), *(slice(None, None, view.step) for _ in range(view.box.ndim)))])
-    plane = np.concatenate(rows, axis=1 + first)
+    """Pull a view tile by tile and thin it out, `(c, rows, cols)`; never holds more than one tile of the image."""
+    step = view.step
+    edge = max(step, _TILE // step * step)
+    plane: NDArray[Any] | None = None
+    for tile in Box.whole(view.box.shape).tiles((edge,) * view.box.ndim):
+        part = pull(tile.shift(view.box.start))[(slice(None), *(slice(None, None, step),) * tile.ndim)]
+        if plane is None:
+            plane = np.empty((len(part), *(-(-n // step) for n in view.box.shape)), dtype=part.dtype)
+        at = (slice(a // step, a // step + n) for a, n in zip(tile.start, part.shape[1:], strict=True))
+        plane[(slice(None), *at)] = part
+    assert plane is not None, "a view is never empty"
     return plane if view.across is None else plane.squeeze(axis=1 + view.across)
 
 

@@ -1,0 +1,135 @@
+"""What the parts of a run take, counted while they work: `with lap("read") as done: ...` wherever something is done.
+
+Laps inside each other are told apart: the time of an inner lap is not that of the outer one. Where nobody measures
+(`with metered()`), a lap costs next to nothing. Times are told to people only; no result depends on them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+
+
+@dataclass(slots=True)
+class Use:
+    """What all laps of one name took together."""
+
+    seconds: float = 0.0
+    amount: float = 0.0
+    """Bytes, pixels or whatever the name counts."""
+    best: float = 0.0
+    """Seconds per unit of the fastest lap; 0 before the first."""
+
+    def add(self, other: Use) -> None:
+        """Add what was measured elsewhere."""
+        self.seconds += other.seconds
+        self.amount += other.amount
+        if other.best > 0:
+            self.best = min(self.best, other.best) if self.best > 0 else other.best
+
+    @property
+    def mean(self) -> float:
+        """Seconds per unit over all laps; 0 if nothing was counted."""
+        return self.seconds / self.amount if self.amount else 0.0
+
+
+Uses = dict[str, Use]
+
+
+@dataclass(slots=True)
+class _Open:
+    name: str
+    inside: float = 0.0
+    """Seconds of the laps inside this one."""
+
+
+class _Meter:
+    """Collects the laps of one thread."""
+
+    def __init__(self) -> None:
+        self.uses: Uses = {}
+        self.open: list[_Open] = []
+
+    def close(self, amount: float, seconds: float) -> None:
+        """End the innermost lap; one of the same name around it counts the amount itself."""
+        lap = self.open.pop()
+        own = max(0.0, seconds - lap.inside)
+        counts = 0.0 if any(lap.name == outer.name for outer in self.open) else amount
+        self.add(lap.name, Use(own, counts, own / counts if counts else 0.0))
+        if self.open:
+            self.open[-1].inside += seconds
+
+    def add(self, name: str, use: Use) -> None:
+        self.uses.setdefault(name, Use()).add(use)
+
+
+_METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Uses]:
+    """Collect the laps of this thread until the end of the block; outside of it they are not counted."""
+    meter = _Meter()
+    before = _METER.set(meter)
+    try:
+        yield meter.uses
+    finally:
+        _METER.reset(before)
+
+
+@contextmanager
+def lap(name: str) -> Iterator[Use]:
+    """Count the time of a block under `name`; the block says in `amount` of what it is given how much it did."""
+    done, meter = Use(), _METER.get()
+    if meter is None:
+        yield done
+        return
+    meter.open.append(_Open(name))
+    started = time.perf_counter()
+    try:
+        yield done
+    finally:
+        meter.close(done.amount, time.perf_counter() - started)
+
+
+def counted(name: str, seconds: float) -> None:
+    """Count what another clock has measured, such as that of a GPU."""
+    meter = _METER.get()
+    if meter is not None:
+        meter.add(name, Use(seconds))
+
+
+def reads(function: Callable[Concatenate[Any, P], NDArray[Any]]) -> Callable[Concatenate[Any, P], NDArray[Any]]:
+    """Count a method that returns pixels of a file as `read`, in bytes as they lie in memory."""
+
+    @wraps(function)
+    def measured(self: Any, *args: P.args, **kwargs: P.kwargs) -> NDArray[Any]:
+        with lap("read") as done:
+            values = function(self, *args, **kwargs)
+            done.amount = float(values.nbytes)
+        return values
+
+    return measured
+
+
+def as_facts(uses: Mapping[str, Use]) -> dict[str, list[float]]:
+    """Return uses as JSON values: `[seconds, amount, best]` of each name."""
+    return {name: [use.seconds, use.amount, use.best] for name, use in uses.items()}
+
+
+def together(parts: Iterable[Mapping[str, Any]]) -> Uses:
+    """Return the sum of what several parts of a run took, each as `as_facts` gives it."""
+    uses: Uses = {}
+    for part in parts:
+        for name, numbers in part.items():
+            uses.setdefault(name, Use()).add(Use(*numbers))
+    return uses
