@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
+from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, damaged, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
@@ -129,9 +130,9 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         with stoppable(should_stop):
             plan, facts = plan_of(order, events)
         clock["survey"] = time.perf_counter()
-        results = compute(order, plan, events, should_stop)
+        totals = compute(order, plan, events, should_stop)
         clock["blocks"] = time.perf_counter()
-        record = build_record(order, plan, facts, results)
+        record = build_record(order, plan, facts, totals)
         events.stage(order.stem, "assemble")
         assembler = Assembler(plan)
         ready = order.beside.ready
@@ -140,7 +141,7 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
             quick_check(plan, assembler.source, written)
         clock["assemble"] = time.perf_counter()
         _time(record, clock)
-        spent = measured(facts, results.values(), uses, record["seconds"])
+        spent = measured(facts, totals, uses, record["seconds"])
         record["roofline"] = roofline(plan, record["patches"], spent).facts()
         _complete(record, plan, written, ready, clock["start"])
         publish(order, record)
@@ -194,8 +195,8 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     return load_plan(work), load_facts(work)
 
 
-def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
-    """Process every block that the journal does not have; returns the facts of all.
+def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:
+    """Process every block that the journal does not have; returns what all say together.
 
     Raises:
         Interrupted: a stop was requested; what is committed stays.
@@ -223,7 +224,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         harmed = damaged(plan, done)
     if harmed:
         raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; check the disk")
-    return done
+    return done.totals()
 
 
 def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from pipeline.formats import open_any
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
 from pipeline.plan.job import Job
-from pipeline.plan.memory import disk_bytes, worker_bytes
+from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.build import write_report
@@ -55,6 +55,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "blocks": len(plan.blocks),
                 "block": list(plan.block),
                 "worker_GiB": worker_bytes(plan, channels) / 2**30,
+                "peak_GiB": process_bytes(plan, channels) / 2**30,
                 "disk_GiB": disk_bytes(plan, channels) / 2**30,
                 "executor": executor,
                 "workers": workers,

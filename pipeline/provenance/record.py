@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline import __version__
+from pipeline.blocks.journal import Totals
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.published import published_record
 from pipeline.references.joint import guides_of
-from pipeline.restore.codes import source_name
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_name
 from pipeline.system.facts import hardware, peak_rss_bytes, software
 
 RECORD_VERSION = 1
@@ -37,20 +38,18 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def build_record(
-    order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
-) -> dict[str, Any]:
+def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
     """Return the record, its paths as `output.paths` says; outputs and the seconds of the last stages come later.
 
     Args:
         order: the image.
         plan: its plan.
         facts: of the survey.
-        results: journal facts of every block.
+        totals: what its blocks say together.
     """
     seconds = dict(facts["seconds"])
     for stage in ("read", "compute", "write"):
-        seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
+        seconds[f"blocks_{stage}"] = totals.seconds.get(stage, 0.0)
     record = {
         "record_version": RECORD_VERSION,
         "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
@@ -62,17 +61,17 @@ def build_record(
         "masks": list(order.masks),
         "license": order.license,
         "space": _space(plan),
-        "holes": _holes(plan, facts, results),
+        "holes": _holes(plan, facts, totals),
         "doubt": facts.get("doubt"),
         "self_test": facts["self_test"],
         "recipe": _recipe(plan),
         "patches": {
             "total": _product(plan.lattice.counts),
             "touching_holes": facts["patches_touching_holes"],
-            "forwards": sum(r["patches"] for r in results.values()),
+            "forwards": totals.patches,
         },
         "seconds": seconds,
-        "peak_rss_bytes": max([peak_rss_bytes(), *(int(r["peak_rss_bytes"]) for r in results.values())]),
+        "peak_rss_bytes": max(peak_rss_bytes(), totals.peak_rss_bytes),
         "software": software(),
         "hardware": hardware(),
         "model": _model(plan, facts),
@@ -96,13 +95,12 @@ def _space(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
     by_source: dict[str, int] = {}
-    for result in results.values():
-        for code, count in result["by_source"].items():
-            if int(code) not in (0, 255):
-                name = source_name(int(code), len(plan.guides))
-                by_source[name] = by_source.get(name, 0) + int(count)
+    for code, count in totals.by_source.items():
+        if code not in (OBSERVED, NEVER_TOUCHED):
+            name = source_name(code, len(plan.guides))
+            by_source[name] = by_source.get(name, 0) + count
     holes = facts["states"]["holes"]
     total = _product(plan.space.shape) * plan.n_state
     return {

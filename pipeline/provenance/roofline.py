@@ -18,21 +18,22 @@ Seconds are those of all processes together, so the number of workers does not c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from pipeline.blocks.journal import Totals
 from pipeline.plan.plan import Plan
-from pipeline.system.meter import Use, Uses, as_facts, together
+from pipeline.system.meter import Use, Uses, add, as_facts
 
 _WORDS = {
     "read": "reading",
     "fill": "classical fills",
     "network": "the network",
     "write": "writing the files",
-    "rest": "all else",
+    "rest": "looking, testing and deciding",
 }
 
 
@@ -89,24 +90,23 @@ class Measured:
     """Wall time, survey included even if that was made by an earlier process."""
 
 
-def measured(
-    facts: Mapping[str, Any], results: Iterable[Mapping[str, Any]], assembling: Uses, seconds: Mapping[str, float]
-) -> Measured:
+def measured(facts: Mapping[str, Any], totals: Totals, assembling: Uses, seconds: Mapping[str, float]) -> Measured:
     """Put together what survey, blocks and assembly took.
 
     Args:
         facts: of the survey; those of older versions say only how long it took.
-        results: journal facts of every block.
+        totals: of the blocks.
         assembling: what was counted while files were made.
         seconds: wall time of the stages `blocks` and `assemble`.
     """
     survey_s = sum(facts["seconds"].values())
-    results = list(results)
-    blocks = together(result.get("work", {}) for result in results)
+    uses: Uses = {}
+    for part in (facts.get("work", {}), as_facts(totals.work), as_facts(assembling)):
+        add(uses, part)
     return Measured(
-        uses=together([facts.get("work", {}), as_facts(blocks), as_facts(assembling)]),
-        blocks=blocks,
-        seconds=survey_s + sum(sum(r["seconds"].values()) for r in results) + seconds["assemble"],
+        uses=uses,
+        blocks=totals.work,
+        seconds=survey_s + sum(totals.seconds.values()) + seconds["assemble"],
         wall_s=survey_s + seconds["blocks"] + seconds["assemble"],
     )
 
@@ -150,8 +150,8 @@ def said(facts: Mapping[str, Any]) -> str:
     most = max(parts, key=lambda name: parts[name])
     gpu = "" if facts["gpu_busy"] is None else f"; the GPU worked {100 * facts['gpu_busy']:.0f} % of the time"
     return (
-        f"{_time(took)} of processor work, of which {_time(facts['least_s'])} could not be avoided; most of what could "
-        f"went into {_WORDS[most]} ({_time(parts[most])}){gpu}"
+        f"took {_time(took)}, all processes together, of which {_time(facts['least_s'])} could not be avoided; "
+        f"most of the rest went into {_WORDS[most]} ({_time(parts[most])}){gpu}"
     )
 
 

@@ -7,7 +7,7 @@ Laps inside each other are told apart: the time of an inner lap is not that of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -126,10 +126,7 @@ def as_facts(uses: Mapping[str, Use]) -> dict[str, list[float]]:
     return {name: [use.seconds, use.amount, use.best] for name, use in uses.items()}
 
 
-def together(parts: Iterable[Mapping[str, Any]]) -> Uses:
-    """Return the sum of what several parts of a run took, each as `as_facts` gives it."""
-    uses: Uses = {}
-    for part in parts:
-        for name, numbers in part.items():
-            uses.setdefault(name, Use()).add(Use(*numbers))
-    return uses
+def add(uses: Uses, facts: Mapping[str, Any]) -> None:
+    """Add to `uses` what another part of the run took, as `as_facts` gives it."""
+    for name, numbers in facts.items():
+        uses.setdefault(name, Use()).add(Use(*numbers))
