@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
+from affine import Affine
 from rasterio.windows import Window
 
 from pipeline.blocks.store import create_store
@@ -130,7 +130,7 @@ def _sparse(folder: Path, edge: int) -> Path:
     folder.mkdir()
     options = {
         "driver": "GTiff", "width": edge, "height": edge, "count": 1, "tiled": True, "blockxsize": 512,
-        "blockysize": 512, "compress": "deflate", "SPARSE_OK": True, "transform": from_origin(0, 0, 10, 10),
+        "blockysize": 512, "compress": "deflate", "SPARSE_OK": True, "transform": Affine(10, 0, 0, 0, -10, 0),
         "crs": "EPSG:32633",
     }  # fmt: skip
     values, hole = smooth((1, 512, 512))[0], np.zeros((512, 512), np.uint8)
