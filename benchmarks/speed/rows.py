@@ -69,8 +69,8 @@ TABLES = {
         title="Other sliding windows with the same network",
         number="ratio",
         text="The same network, patch (256) and overlap (32), one view, every hole pixel from the network; processor "
-        "time of the other tool over ours, whole processes. Others look at every patch, ours at those with holes; 100 % "
-        "means a hole in every patch.",
+        "time of the other tool over ours, whole processes. Others look at every patch, ours at those with holes; 100 "
+        "% means a hole in every patch.",
     ),
     "memory": Table(
         title="Memory",

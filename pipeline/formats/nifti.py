@@ -127,7 +127,7 @@ class Nifti(Image):
         name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nii"
         staged = directory / name
         if not staged.exists() or staged.stat().st_size != self.expected_bytes:
-            with scratch_folder(directory) as folder:
+            with lap("read"), scratch_folder(directory) as folder:
                 inflate_file(self.data_path, folder / name, self.expected_bytes)
                 publish(folder / name, staged)
         return replace(self, data_path=str(staged))
