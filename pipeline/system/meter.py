@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, ParamSpec
 
 from numpy.typing import NDArray
 
@@ -108,13 +108,13 @@ def counted(name: str, seconds: float) -> None:
         meter.add(name, Use(seconds))
 
 
-def reads(function: Callable[Concatenate[Any, P], NDArray[Any]]) -> Callable[Concatenate[Any, P], NDArray[Any]]:
+def reads(function: Callable[P, NDArray[Any]]) -> Callable[P, NDArray[Any]]:
     """Count a method that returns pixels of a file as `read`, in bytes as they lie in memory."""
 
     @wraps(function)
-    def measured(self: Any, *args: P.args, **kwargs: P.kwargs) -> NDArray[Any]:
+    def measured(*args: P.args, **kwargs: P.kwargs) -> NDArray[Any]:
         with lap("read") as done:
-            values = function(self, *args, **kwargs)
+            values = function(*args, **kwargs)
             done.amount = float(values.nbytes)
         return values
 
