@@ -185,9 +185,11 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     remove_made(work.plan)
     remove_made(work.blocks)
     events.stage(order.stem, "survey")
+    started = time.process_time()
     with metered() as uses:
         found = survey(order.job)
-    save_facts(work, found.facts() | {"work": as_facts(uses)})
+    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
+    save_facts(work, found.facts() | spent)
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)

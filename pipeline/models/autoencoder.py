@@ -131,7 +131,7 @@ def _device_time(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record(torch.cuda.current_stream(device))
     yield
     end.record(torch.cuda.current_stream(device))

@@ -85,7 +85,7 @@ class Measured:
     blocks: Uses
     """Of the blocks alone."""
     seconds: float
-    """Of all processes together."""
+    """Of all processes and threads together."""
     wall_s: float
     """Wall time, survey included even if that was made by an earlier process."""
 
@@ -106,7 +106,8 @@ def measured(facts: Mapping[str, Any], totals: Totals, assembling: Uses, seconds
     return Measured(
         uses=uses,
         blocks=totals.work,
-        seconds=survey_s + sum(totals.seconds.values()) + seconds["assemble"],
+        # threads work at the same time
+        seconds=max(survey_s, facts.get("cpu_s", 0.0)) + sum(totals.seconds.values()) + seconds["assemble"],
         wall_s=survey_s + seconds["blocks"] + seconds["assemble"],
     )
 

@@ -6,6 +6,7 @@ Laps inside each other are told apart: the time of an inner lap is not that of t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,24 +53,37 @@ class _Open:
     """Seconds of the laps inside this one."""
 
 
+class _Laps(threading.local):
+    """The open laps of each thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.open: list[_Open] = []
+
+
 class _Meter:
-    """Collects the laps of one thread."""
+    """Collects the laps of a thread, and of threads that take over its context; each has laps of its own."""
 
     def __init__(self) -> None:
         self.uses: Uses = {}
-        self.open: list[_Open] = []
+        self._laps = _Laps()
+        self._lock = threading.Lock()
+
+    def begin(self, name: str) -> None:
+        self._laps.open.append(_Open(name))
 
     def close(self, amount: float, seconds: float) -> None:
         """End the innermost lap; one of the same name around it counts the amount itself."""
-        lap = self.open.pop()
+        around = self._laps.open
+        lap = around.pop()
         own = max(0.0, seconds - lap.inside)
-        counts = 0.0 if any(lap.name == outer.name for outer in self.open) else amount
+        counts = 0.0 if any(lap.name == outer.name for outer in around) else amount
         self.add(lap.name, Use(own, counts, own / counts if counts else 0.0))
-        if self.open:
-            self.open[-1].inside += seconds
+        if around:
+            around[-1].inside += seconds
 
     def add(self, name: str, use: Use) -> None:
-        self.uses.setdefault(name, Use()).add(use)
+        with self._lock:
+            self.uses.setdefault(name, Use()).add(use)
 
 
 _METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
@@ -77,7 +91,7 @@ _METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
 
 @contextmanager
 def metered() -> Iterator[Uses]:
-    """Collect the laps of this thread until the end of the block; outside of it they are not counted."""
+    """Collect the laps of this context, and of threads that copy it, until the end of the block."""
     meter = _Meter()
     before = _METER.set(meter)
     try:
@@ -93,7 +107,7 @@ def lap(name: str) -> Iterator[Use]:
     if meter is None:
         yield done
         return
-    meter.open.append(_Open(name))
+    meter.begin(name)
     started = time.perf_counter()
     try:
         yield done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from pipeline.plan.plan import BlockRow
 from pipeline.provenance.roofline import measured, roofline, said
 from pipeline.run import run
 from pipeline.system.meter import Use, add, as_facts, counted, lap, metered
+from pipeline.system.threads import each, threaded
 from tests.helpers import run_config, smooth, write_image
 from tests.unit.test_block_values import _plan
 
@@ -57,6 +59,22 @@ def test_the_fastest_lap_is_kept(clock):
 def _fail(clock):
     clock[0] += 1
     raise ValueError("broken")
+
+
+def test_threads_have_laps_of_their_own():
+    """What threads of the survey do at the same time is added up, none inside another's lap."""
+    with metered() as uses, threaded(2), lap("outer"):
+        together = threading.Barrier(2, timeout=20)
+
+        def work(amount: float) -> None:
+            with lap("read") as done:
+                together.wait()
+                done.amount = amount
+                together.wait()
+
+        each(work, [3.0, 4.0])
+    assert uses["read"].amount == 7
+    assert set(uses) == {"outer", "read"}
 
 
 def test_nothing_is_counted_where_nobody_measures():
