@@ -51,8 +51,10 @@ _NETWORK_CHANNEL_BYTES = 40
 """Per patch pixel and channel: what the network sees and says, float32 planes."""
 _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
-_COARSE_BYTES = 32
-"""Copies of the coarse values held while they are filled: mean, valid, usable, distances, families, the fill."""
+_COARSE_BYTES = 28
+"""Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
+_EXACT_BYTES = 40
+"""Per pixel where the coarse fill is the exact one: distances, families and numbers of the holes (measured 40 to 45)."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _ASSEMBLY_COPIES = 4
@@ -70,9 +72,10 @@ _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 def process_bytes(plan: Plan, n_file_channels: int) -> int:
     """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly."""
-    values, unknowns = len(plan.channels) * math.prod(plan.space.shape), plan.n_holes * plan.n_state
-    cells, channels = plan.guess_factor**plan.ndim, len(plan.channels)
-    survey = base_bytes(plan) + _survey_bytes(values // cells, unknowns // channels // cells)
+    pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
+    unknowns = plan.n_holes * plan.n_state // channels
+    exact = pixels if cell == 1 else 0
+    survey = base_bytes(plan) + _survey_bytes(channels * pixels // cell, unknowns // cell, exact)
     assembly = base_bytes(plan) + _ASSEMBLY_COPIES * ASSEMBLY_BYTES // 2
     return max(worker_bytes(plan, n_file_channels), survey, assembly)
 
@@ -95,9 +98,9 @@ def base_bytes(plan: Plan) -> int:
     return _BASE_BYTES + (_TORCH_BYTES if plan.model is not None else 0)
 
 
-def _survey_bytes(n_values: int, n_unknowns: int) -> int:
-    """Return what the coarse fill adds to an idle process."""
-    return n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES
+def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int) -> int:
+    """Return what the coarse fill adds to an idle process; `n_exact` counts the pixels of an exact one, else 0."""
+    return n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
 
 
 def _patch_bytes(plan: Plan) -> int:
@@ -189,13 +192,13 @@ def check_room(plan: Plan, n_file_channels: int) -> None:
         )
 
 
-def check_survey(path: str, n_values: int, n_unknowns: int, memory_bytes: int) -> None:
+def check_survey(path: str, n_values: int, n_unknowns: int, n_exact: int, memory_bytes: int) -> None:
     """Refuse an image whose coarse fill would not fit; its size is bounded, so only small limits are ever hit.
 
     Raises:
         PlanRefused: with needed and given bytes.
     """
-    need = _BASE_BYTES + _survey_bytes(n_values, n_unknowns)
+    need = _BASE_BYTES + _survey_bytes(n_values, n_unknowns, n_exact)
     if need > memory_bytes:
         raise PlanRefused(
             f"{path}: the survey's coarse fill ({n_unknowns} unknowns) needs {need / 2**30:.2f} GiB, "
