@@ -54,7 +54,7 @@ _UNKNOWN_BYTES = 1300
 _COARSE_BYTES = 28
 """Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
 _EXACT_BYTES = 40
-"""Per pixel where the coarse fill is the exact one: distances, families and numbers of the holes (measured 40 to 45)."""
+"""Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _ASSEMBLY_COPIES = 4
