@@ -55,10 +55,12 @@ class Roofline:
         work: by kind of work: `read`, `fill`, `network`, `write`, and the `rest`, none of which is needed.
         gpu_busy: share of the wall time in which a GPU worked, 0 to 1; None if none was used. Several workers that
             share a GPU are added up, so it is at most 1.
+        wall_s: wall time from the survey to the files, seconds; more than the work where workers start or wait.
     """
 
     work: dict[str, Share]
     gpu_busy: float | None
+    wall_s: float
 
     @property
     def least_s(self) -> float:
@@ -73,7 +75,13 @@ class Roofline:
     def facts(self) -> dict[str, Any]:
         """Return JSON values for the record and `run.json`."""
         work = {name: asdict(share) for name, share in self.work.items()}
-        return {"least_s": self.least_s, "took_s": self.took_s, "work": work, "gpu_busy": self.gpu_busy}
+        return {
+            "least_s": self.least_s,
+            "took_s": self.took_s,
+            "wall_s": self.wall_s,
+            "work": work,
+            "gpu_busy": self.gpu_busy,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +147,8 @@ def roofline(plan: Plan, patches: Mapping[str, int], found: Measured) -> Rooflin
     work = {name: Share(least_s=min(least[name], took[name]), took_s=took[name]) for name in took}
     work["rest"] = Share(least_s=0.0, took_s=max(0.0, found.seconds - sum(took.values())))
     device = uses.get("device")
-    return Roofline(work=work, gpu_busy=min(1.0, device.seconds / found.wall_s) if device else None)
+    busy = min(1.0, device.seconds / found.wall_s) if device and found.wall_s else None
+    return Roofline(work=work, gpu_busy=busy, wall_s=found.wall_s)
 
 
 def said(facts: Mapping[str, Any]) -> str:
@@ -151,7 +160,8 @@ def said(facts: Mapping[str, Any]) -> str:
     most = max(parts, key=lambda name: parts[name])
     gpu = "" if facts["gpu_busy"] is None else f"; the GPU worked {100 * facts['gpu_busy']:.0f} % of the time"
     return (
-        f"took {_time(took)}, all processes together, of which {_time(facts['least_s'])} could not be avoided; "
+        f"{_time(took)} of work, all processes together, in {_time(facts['wall_s'])}; {_time(facts['least_s'])} of it could "
+        "not be avoided; "
         f"most of the rest went into {_WORDS[most]} ({_time(parts[most])}){gpu}"
     )
 
