@@ -135,10 +135,14 @@ class Bench:
         sections = json.loads((folder / "inputs.json").read_text())
         device = {"device": "cuda" if row.gpu else "cpu"}
         compute = {"executor": "serial", **device, **row.settings.get("compute", {})}
-        settings = {**row.settings, "compute": compute, "output": {"directory": str(folder / "out")}}
-        config.write_text(json.dumps(sections | settings, indent=1))
+        config.write_text(json.dumps(sections | {"output": {"directory": str(folder / "out")}}, indent=1))
+        settings = [
+            f"--set={section}.{key}={value}"
+            for section, values in {**row.settings, "compute": compute}.items()
+            for key, value in values.items()
+        ]
         options = ["--overwrite", "--quiet"] if row.tool == "run" else ["--json"]
-        return [sys.executable, "-m", "pipeline", row.tool, str(config), *options]
+        return [sys.executable, "-m", "pipeline", row.tool, str(config), *settings, *options]
 
     def _psnr(self, row: Row, folder: Path) -> float | None:
         if row.table not in ("methods", "inferers", "defaults") or not (folder / "truth.npy").exists():
