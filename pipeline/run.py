@@ -36,6 +36,7 @@ from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
+from pipeline.provenance.renderings import render
 from pipeline.provenance.roofline import measured, roofline
 from pipeline.registry import load
 from pipeline.report.build import write_report
@@ -283,6 +284,7 @@ def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], re
     record["seconds"]["report"] = time.perf_counter() - reporting
     record["seconds"]["total"] = time.perf_counter() - started
     record["outputs"].append(output_facts("report", report, ready))
+    render(record, plan.space, ready)
 
 
 def _entry(

@@ -23,6 +23,7 @@ from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
@@ -190,9 +191,11 @@ def rebuild_reports(directory: Path) -> list[Path]:
         if not work.plan.exists():
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         try:
-            report = write_report(load_plan(work), record, folder)
+            plan = load_plan(work)
+            report = write_report(plan, record, folder)
             facts = output_facts("report", report, folder)
             record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+            render(record, plan.space, folder)
             write_json(folder / RECORD, record)
         except PipelineError:
             raise
