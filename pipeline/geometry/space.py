@@ -75,9 +75,13 @@ class Space:
         return max(shifts)
 
     def describe(self) -> str:
-        """One line for messages: shape, spacing, origin, reference system."""
+        """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
+        from pipeline.geometry.orientation import axis_codes
+
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
         name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
+        if self.kind == "volume":
+            name = f"voxel axes {axis_codes(self)}"
         return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
 
 
