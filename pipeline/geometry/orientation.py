@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from pipeline.geometry.space import Space
 
 ENDS = (("I", "S"), ("P", "A"), ("L", "R"))
 """Letters at the beginning and the end of each canonical axis."""
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +51,24 @@ class Orientation:
         rows = {2 - int(world): (2 - axis, bool(sign < 0)) for axis, (world, sign) in enumerate(found)}
         return cls(tuple(rows[c][0] for c in range(3)), tuple(rows[c][1] for c in range(3)))
 
-    def canonical(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def canonical(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `(..., *stored)` as a view `(..., *canonical)`."""
         lead = values.ndim - len(self.axes)
         turned = values.transpose(*range(lead), *(lead + axis for axis in self.axes))
         return turned[(..., *(slice(None, None, -1 if back else 1) for back in self.backwards))]
 
-    def stored(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `(..., *canonical)` as a view `(..., *stored)`: the inverse of `canonical`."""
         lead = values.ndim - len(self.axes)
         straight = values[(..., *(slice(None, None, -1 if back else 1) for back in self.backwards))]
         return straight.transpose(*range(lead), *(lead + int(axis) for axis in np.argsort(self.axes)))
 
-    def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a stored extent, one number an axis, in canonical order."""
+    def canonical_shape(self, shape: tuple[Number, ...]) -> tuple[Number, ...]:
+        """Return stored extents or steps, one number an axis, in canonical order."""
         return tuple(shape[axis] for axis in self.axes)
 
-    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a canonical extent, one number an axis, in stored order."""
+    def stored_shape(self, shape: tuple[Number, ...]) -> tuple[Number, ...]:
+        """Return canonical extents or steps, one number an axis, in stored order."""
         return tuple(shape[self.axes.index(axis)] for axis in range(len(shape)))
 
     def canonical_box(self, box: Box, shape: tuple[int, ...]) -> Box:

@@ -37,7 +37,7 @@ def _place(space: Space, index: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("codes", CODES)
 def test_all_axis_codes(codes: str) -> None:
-    """The voxel furthest to the left comes first along x, every voxel keeps its place, and turning back gives the input."""
+    """The leftmost voxel comes first along x, every voxel keeps its place, and turning back gives the input."""
     space = _space(codes)
     turn, target = Orientation.of(space), canonical_space(space)
     assert axis_codes(space) == codes

@@ -1,0 +1,215 @@
+"""All pictures of the report of one image: opened, placed and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.errors import PipelineError
+from pipeline.formats import open_any
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.open import open_guide, open_source
+from pipeline.masks.base import DOUBT, FILL
+from pipeline.plan.plan import Plan
+from pipeline.report.drawing import css
+from pipeline.report.panels import (
+    Look,
+    Picture,
+    Pixels,
+    Pulls,
+    Shown,
+    guide_pictures,
+    origin_colour,
+    origin_picture,
+    rgb_channels,
+    show,
+)
+from pipeline.report.places import Places, find_places
+from pipeline.report.planes import Planes, Pull
+from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Pictures under one heading."""
+
+    heading: str
+    text: str
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuideShown:
+    """A reference or auxiliary: what it is called, its share of the result, its pictures or why there are none."""
+
+    role: str
+    label: str
+    share: float
+    pictures: tuple[Picture, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the result was made of, at its largest hole.
+
+    Attributes:
+        image: the pictures of the image there.
+        origin: the source layer there.
+        legend: colour, name and share of the restored pixels of everything that led somewhere.
+        guides: references and auxiliaries.
+    """
+
+    image: Shown
+    origin: Picture
+    legend: tuple[tuple[str, str, float], ...]
+    guides: tuple[GuideShown, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """All pictures of a report."""
+
+    sections: tuple[Section, ...]
+    made: Made
+
+
+def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
+    """Draw the published files of a finished image; None if nothing was restored.
+
+    Args:
+        plan: its plan.
+        record: its record, with the outputs.
+        folder: where the outputs lie.
+        quality: of the pictures, 1 to 100.
+
+    Raises:
+        SourceError: the image, or a result, cannot be opened any more.
+    """
+    if not plan.blocks:
+        return None
+    source = open_source(plan.source)
+    pulls = _pulls(plan, record, folder, source)
+    names = [source.channel_names[c] for c in plan.channels]
+    channels = rgb_channels(names) if plan.ndim == 2 else [_busiest(plan)]
+    places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
+    look = _look(plan, source, channels, places.usual, quality)
+    planes = Planes(source.space, sure=_knows_sides(source))
+    whole = Section(
+        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
+        text="",
+        shown=tuple(show(Pixels.of(p, pulls, channels), look) for p in planes.whole(places.holes[0].centre)),
+    )
+    details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
+    return Gallery(
+        sections=(whole, *_details(places, details, look)),
+        made=_made(plan, record, source, details[0], look),
+    )
+
+
+def _details(places: Places, details: Sequence[Pixels], look: Look) -> Iterator[Section]:
+    n = len(places.holes)
+    sizes = ", ".join(f"{place.size:,.0f}" for place in places.holes)
+    near = f" Holes less than {places.cell} {look.noun} apart count as one." if places.cell > 1 else ""
+    yield Section(
+        heading="The largest holes" if n > 1 else "The largest hole",
+        text=f"At full resolution; {sizes} {look.noun}.{near}",
+        shown=tuple(show(pixels, look) for pixels in details[:n]),
+    )
+    if places.uncertain:
+        tops = ", ".join(f"{place.size * look.sigma_scale:.3g}" for place in places.uncertain)
+        yield Section(
+            heading="Where the uncertainty is largest",
+            text=f"At full resolution; standard errors of {tops}{' ' + look.units if look.units else ''}.",
+            shown=tuple(show(pixels, look) for pixels in details[n:]),
+        )
+
+
+def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, look: Look) -> Made:
+    by_source = record["holes"]["by_source"]
+    total = max(1, sum(by_source.values()))
+    n = len(plan.guides)
+    codes = (CLASSICAL, NETWORK, *(REFERENCE + k for k in range(n + 1)), SEVERAL, REFUSED)
+    shares = {code: by_source.get(source_name(code, n), 0) / total for code in codes}
+    guides = []
+    for number, guide in enumerate(plan.guides):
+        facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + number]}
+        try:
+            opened = open_guide(guide, source)
+            pictures = guide_pictures(opened, REFERENCE + number, pixels, look)
+        except PipelineError as error:
+            guides.append(GuideShown(**facts, missing=str(error)))
+        else:
+            guides.append(GuideShown(**facts, pictures=pictures))
+    return Made(
+        image=show(pixels, look),
+        origin=origin_picture(pixels, look),
+        legend=tuple((css(origin_colour(c)), source_name(c, n), share) for c, share in shares.items() if share),
+        guides=tuple(guides),
+    )
+
+
+def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, quality: int) -> Look:
+    shown = [plan.channels[c] for c in channels]
+    scales = [source.scale_offset[c] for c in shown]
+    given = list(source.attributes.get("units", ()))
+    units = {str(given[c]) for c in shown if c < len(given)}
+    return Look(
+        channels=channels,
+        names=[source.channel_names[c] for c in shown],
+        units=units.pop() if len(units) == 1 else "",
+        scales=scales,
+        # the uncertainty file of a volume is in physical units already
+        sigma_scale=abs(scales[0][0]) if plan.ndim == 2 else 1.0,
+        sigma_top=usual,
+        noun="pixels" if plan.ndim == 2 else "voxels",
+        quality=quality,
+    )
+
+
+def _knows_sides(source: Source) -> bool:
+    """Return False for a NIfTI whose codes say that it knows nothing of the patient's left and right."""
+    codes = [source.attributes.get(name) for name in ("qform_code", "sform_code")]
+    return codes != [0, 0]
+
+
+def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Pulls:
+    paths: dict[str, Path] = {}
+    for output in reversed(record["outputs"]):
+        if output["role"] in ("restored", "uncertainty", "source"):
+            paths[output["role"]] = folder / output["path"]
+    # gz volumes are read plane by plane: inflate them once
+    staged = {role: open_any(str(path)).stage(plan.work.staged) for role, path in paths.items()}
+    return Pulls(
+        before=lambda box: source.read(box)[list(plan.channels)],
+        after=lambda box: staged["restored"].read(box)[list(plan.channels)],
+        uncertainty=staged["uncertainty"].read,
+        origin=staged["source"].read,
+        doubt=_doubted(plan),
+    )
+
+
+def _doubted(plan: Plan) -> Pull | None:
+    """Return what gives the doubted pixels of a window, None if there are none."""
+    if not plan.doubted:
+        return None
+    state = zarr.open_array(plan.work.state, mode="r")
+    return lambda box: np.asarray(state[box.at()]) == DOUBT
+
+
+def _busiest(plan: Plan) -> int:
+    """Channel to show of a volume series: the one with most hole pixels."""
+    if plan.n_state == 1:
+        return 0
+    state = zarr.open_array(plan.work.state, mode="r")
+    counts = np.zeros(state.shape[0], dtype=np.int64)
+    for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):
+        part = np.asarray(state[box.at()]) == FILL
+        counts += part.reshape(len(counts), -1).sum(axis=1)
+    return int(np.argmax(counts))
