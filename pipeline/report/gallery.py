@@ -14,6 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.orientation import axis_codes
 from pipeline.image.open import open_guide, open_source
 from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.plan import Plan
@@ -74,10 +75,17 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
-    """All pictures of a report."""
+    """All pictures of a report.
+
+    Attributes:
+        sections: the whole image first, then details.
+        made: what the result was made of.
+        axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
+    """
 
     sections: tuple[Section, ...]
     made: Made
+    axes: str
 
 
 def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
@@ -110,6 +118,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     return Gallery(
         sections=(whole, *_details(places, details, look)),
         made=_made(plan, record, source, details[0], look),
+        axes=axis_codes(source.space) if plan.ndim == 3 else "",
     )
 
 

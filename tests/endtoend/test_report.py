@@ -99,7 +99,7 @@ def test_the_page_is_one_small_file(raster: Path) -> None:
 def test_large_pages_get_coarser_pictures(raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best quality that keeps the page below its limit is taken, and the worst if none does."""
     sizes = {88: 900, 70: 500, 45: 100, 20: 50}
-    monkeypatch.setattr(build, "_page", lambda plan, record, folder, quality: "x" * sizes[quality])
+    monkeypatch.setattr(build, "_page", lambda *facts: "x" * sizes[facts[-1]])
     plan = load_plan(WorkFolder.of(raster))
     for limit, written in ((1000, 900), (400, 100), (10, 50)):
         monkeypatch.setattr(build, "_MAX_BYTES", limit)
