@@ -46,7 +46,7 @@ def montage(folder: Path) -> Image.Image:
 
 
 def reports(folder: Path) -> Image.Image:
-    """Return parts of the reports of a raster with a reference and of one head stored in four ways, made in `folder`."""
+    """Return parts of the reports of a raster with a reference and of one head stored in four ways."""
     scene = write_demo_sentinel(folder, shape=(640, 640))
     guides = [{"path": str(scene["reference"]), "mask": [{"kind": "scl", "path": str(scene["reference_scl"])}]}]
     masks = [{"kind": "scl", "path": str(scene["scl"]), "buffer": "60 m"}]

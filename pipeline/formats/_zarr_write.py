@@ -71,15 +71,14 @@ def _write_raster(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
         "spatial_ref", data=np.int32(0).reshape(()), dimension_names=(), attributes=reference, compressors=None
     )
     for axis, values in conventions.pixel_centres(space).items():
-        attributes = conventions.coordinate_attributes(axis, space)
-        root.create_array(axis, data=values, dimension_names=(axis,), attributes=attributes)
+        on_axis = conventions.coordinate_attributes(axis, space)
+        root.create_array(axis, data=values, dimension_names=(axis,), attributes=on_axis)
     names = _names(layer, like)
     numbers = np.arange(1, layer.n_channels + 1)
-    attributes = {"long_name": "band", "band_names": list(names)}
-    root.create_array("band", data=numbers, dimension_names=("band",), attributes=attributes)
-    attributes = _array_attributes(layer, like, Orientation.none(2))
+    said = {"long_name": "band", "band_names": list(names)}
+    root.create_array("band", data=numbers, dimension_names=("band",), attributes=said)
     # xarray makes coordinates of what is named here, so the reference system is there without an option
-    attributes |= {
+    attributes = _array_attributes(layer, like, Orientation.none(2)) | {
         "long_name": names[0] if len(names) == 1 else list(names),
         "grid_mapping": "spatial_ref",
         "coordinates": "spatial_ref",
@@ -141,7 +140,8 @@ def _thinned(values: NDArray[Any], factor: tuple[int, ...], layer: Layer) -> NDA
     mean = np.ma.masked_array(cells, unknown, dtype=np.float64).mean(axis=(-5, -3, -1))
     whole = mean if layer.dtype.kind == "f" else mean.round()
     # a cell of which nothing is known keeps what its first voxel says
-    return np.ma.where(np.ma.getmaskarray(mean), cells[..., 0, :, 0, :, 0], whole.filled(0)).astype(layer.dtype)
+    first, known = cells[..., 0, :, 0, :, 0], whole.filled(0).astype(layer.dtype)
+    return np.where(np.ma.getmaskarray(mean), first, known)
 
 
 def _create(root: Any, name: str, layer: Layer, shape: tuple[int, ...], attributes: dict[str, Any]) -> Any:

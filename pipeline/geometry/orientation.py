@@ -55,13 +55,16 @@ class Orientation:
         """Return `(..., *stored)` as a view `(..., *canonical)`."""
         lead = values.ndim - len(self.axes)
         turned = values.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return turned[(..., *(slice(None, None, -1 if back else 1) for back in self.backwards))]
+        return np.flip(turned, self._flipped(lead))
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `(..., *canonical)` as a view `(..., *stored)`: the inverse of `canonical`."""
         lead = values.ndim - len(self.axes)
-        straight = values[(..., *(slice(None, None, -1 if back else 1) for back in self.backwards))]
+        straight = np.flip(values, self._flipped(lead))
         return straight.transpose(*range(lead), *(lead + int(axis) for axis in np.argsort(self.axes)))
+
+    def _flipped(self, lead: int) -> tuple[int, ...]:
+        return tuple(lead + axis for axis, back in enumerate(self.backwards) if back)
 
     def canonical_shape(self, shape: tuple[Number, ...]) -> tuple[Number, ...]:
         """Return stored extents or steps, one number an axis, in canonical order."""

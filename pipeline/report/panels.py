@@ -131,7 +131,7 @@ class Pixels:
     @property
     def hole(self) -> NDArray[np.bool_]:
         """True where something was restored."""
-        return (self.origin != OBSERVED) & (self.origin != NEVER_TOUCHED)
+        return np.asarray((self.origin != OBSERVED) & (self.origin != NEVER_TOUCHED))
 
     @property
     def stretch(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

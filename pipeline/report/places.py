@@ -110,7 +110,8 @@ def _largest(count: NDArray[np.int64], spacing: tuple[float, ...]) -> list[tuple
 
 def _apart(worst: NDArray[Any], distance: int) -> list[NDArray[Any]]:
     """Return the cells of the largest values that are at least `distance` cells apart on some axis."""
-    left, found = worst.copy(), []
+    left = worst.copy()
+    found: list[NDArray[Any]] = []
     while len(found) < _SHOWN and left.max(initial=0.0) > 0:
         place = np.asarray(np.unravel_index(int(np.argmax(left)), left.shape))
         found.append(place)
