@@ -40,7 +40,7 @@ def montage(folder: Path) -> Image.Image:
     pictures = gallery(load_plan(WorkFolder.of(folder)), record, folder)
     if pictures is None:
         raise SystemExit(f"{folder}: nothing was restored there")
-    shown = pictures.made.image
+    shown = pictures.sections[1].shown[0]
     chosen = (shown.before, shown.holes, shown.after, shown.uncertainty)
     return _beside([Image.open(io.BytesIO(base64.b64decode(p.uri.split(",", 1)[1]))) for p in chosen])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Planes, Pull
 from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_name
 
+_CHEAP = 1 << 24
+"""Pixels of a raster whose references are read whole for a picture."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
@@ -58,11 +62,11 @@ class GuideShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What the result was made of, at its largest hole.
+    """What the result was made of: the whole image, a plane through the largest hole, or what is around that.
 
     Attributes:
-        image: the pictures of the image there.
-        origin: the source layer there.
+        image: the pictures of the image.
+        origin: its source layer.
         legend: colour, name and share of the restored pixels of everything that led somewhere.
         guides: references and auxiliaries.
     """
@@ -109,15 +113,18 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=_knows_sides(source))
-    whole = Section(
+    wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
+    first = Section(
         heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
         text="",
-        shown=tuple(show(Pixels.of(p, pulls, channels), look) for p in planes.whole(places.holes[0].centre)),
+        shown=tuple(show(pixels, look) for pixels in wholes),
     )
     details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
+    # guides are read whole where that is cheap, else around the largest hole
+    cheap = plan.ndim == 3 or math.prod(plan.space.shape) <= _CHEAP
     return Gallery(
-        sections=(whole, *_details(places, details, look)),
-        made=_made(plan, record, source, details[0], look),
+        sections=(first, *_details(places, details, look)),
+        made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
         axes=axis_codes(source.space) if plan.ndim == 3 else "",
     )
 

@@ -105,9 +105,15 @@ class Planes:
         box = Box(start, tuple(s + e for s, e in zip(start, edges, strict=True)))
         if self.space.ndim == 2:
             return self._raster(f"row {centre[0]}, column {centre[1]}", box)
-        canonical = self.turn.canonical_shape(steps)
-        coarsest = max(range(3), key=lambda axis: (round(canonical[axis] / min(steps), 2), -axis))
-        return self._volume(centre, coarsest, box)
+        return self._volume(centre, self.coarsest, box)
+
+    @property
+    def coarsest(self) -> int:
+        """The canonical axis of the largest steps, z of equal ones: a plane across it shows most; 0 for rasters."""
+        if self.space.ndim == 2:
+            return 0
+        steps = self.turn.canonical_shape(self.space.spacing)
+        return max(range(3), key=lambda axis: (round(steps[axis] / min(steps), 2), -axis))
 
     def _raster(self, title: str, box: Box) -> Plane:
         _, b, _, d, e, _ = self.space.affine

@@ -81,6 +81,9 @@ def test_thick_slices_are_shown_in_true_proportion() -> None:
     detail = planes.detail((0, 1, 2))
     assert detail.title.startswith("axial")
     assert detail.box.shape[1] == 1
+    assert planes.coarsest == 0
+    assert Planes(_space("ASR", (5.0, 1.0, 1.0))).coarsest == 1
+    assert Planes(_space("RAS")).coarsest == 0
 
 
 def test_scale_bars_are_round_numbers() -> None:
