@@ -15,6 +15,7 @@ import xarray
 import zarr as zarr_library
 from ome_zarr_models.v05.image import Image as OmeImage
 
+from pipeline.errors import SourceError
 from pipeline.formats import open_any, zarr
 from pipeline.geometry.space import Space
 from tests.support_formats import ArraySource, layer_of, memory_image, options, same_bytes, whole
@@ -136,6 +137,33 @@ def test_other_software_may_count_to_the_left(tmp_path: Path) -> None:
         root.create_array(name, data=np.zeros((n, n, n), np.int16), dimension_names=("z", "y", "x"))
     assert open_any(str(tmp_path / "itk.zarr")).space.affine == (-1, 0, 0, -7, 0, -1, 0, -6, 0, 0, 1, 5)
     assert open_any(str(tmp_path / "itk.zarr" / "1")).space.spacing == (2, 2, 2)
+
+
+def test_an_early_product_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Before arrays were turned they lay in a group `restored`, in the order of the input."""
+    image = _volume("LPI")
+    space = {name: getattr(image.space, name) for name in ("kind", "shape", "affine", "crs", "units")}
+    root = zarr_library.open_group(tmp_path / "early.zarr", mode="w", zarr_format=3)
+    root.attrs.update({"inpaint_pipeline": {"layers": ["restored"]}, "complete": True})
+    layer = root.create_group("restored")
+    layer.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": [], "datasets": [{"path": "0"}]}]}
+    layer.create_array("0", data=image.values[0], attributes={"inpaint_pipeline": {"space": space}})
+    again = open_any(str(tmp_path / "early.zarr"))
+    assert again.space == image.space
+    assert same_bytes(again.read(whole(image)), image.values)
+
+
+def test_a_damaged_order_is_refused(tmp_path: Path) -> None:
+    """Axes that are no order of three, or do not fit the array, are not guessed."""
+    path = _written(_volume("SRP"), tmp_path)
+    array = zarr_library.open_array(path / "0", mode="r+")
+    own = dict(array.attrs["inpaint_pipeline"])
+    for axes in ([0, 0, 1], [0, 1], [0, 1, 2]):
+        array.attrs["inpaint_pipeline"] = own | {
+            "space": own["space"] | {"turned": {"axes": axes, "backwards": [0, 0, 0]}}
+        }
+        with pytest.raises(SourceError, match="is not that of an array of shape"):
+            open_any(str(path / "0"))
 
 
 @pytest.mark.filterwarnings("ignore:Use `@`:PendingDeprecationWarning")  # rioxarray, since affine 3.1
