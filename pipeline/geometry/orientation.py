@@ -44,7 +44,7 @@ class Orientation:
         """Return how the volume `space` lies; of a raster, and of axes that lie in one plane: as stored."""
         from nibabel.orientations import io_orientation
 
-        found = io_orientation(_matrix(space)) if space.kind == "volume" else np.full((3, 2), np.nan)
+        found = io_orientation(space.matrix) if space.kind == "volume" else np.full((3, 2), np.nan)
         if np.isnan(found).any():
             return cls.none(space.ndim)
         # nibabel counts i, j, k and x, y, z; memory has them the other way round
@@ -88,7 +88,7 @@ class Orientation:
 def canonical_space(space: Space) -> Space:
     """Return the grid of the volume `space` after `Orientation.of(space).canonical`: same voxels, same places."""
     turn = Orientation.of(space)
-    affine = _matrix(space)
+    affine = space.matrix
     # column c of the canonical matrix is the step along x, y, z; its origin is the voxel at canonical (0, 0, 0)
     first = turn.stored_box(Box((0, 0, 0), (1, 1, 1)), space.shape).start
     steps = [affine[:3, 2 - axis] * (-1 if back else 1) for axis, back in zip(turn.axes, turn.backwards, strict=True)]
@@ -103,25 +103,12 @@ def canonical_space(space: Space) -> Space:
     )
 
 
-def axis_codes(space: Space) -> str:
-    """Return where the voxel axes i, j, k of a volume point, and how far off, e.g. `LAS` or `PIR, oblique by 12.3°`."""
-    from nibabel.orientations import aff2axcodes
-
-    codes = "".join(code or "?" for code in aff2axcodes(_matrix(space)))
-    angle = max(tilts(space))
-    return f"{codes}, oblique by {angle:.1f}°" if round(angle, 1) else codes
-
-
 def tilts(space: Space) -> tuple[float, float, float]:
     """Return the angles in degrees between the volume's axes and z, y, x; below 55, because each takes the nearest."""
     rows = np.reshape(canonical_space(space).affine, (3, 4))[:, :3]
     cosines = np.clip(np.abs(np.diag(rows)) / np.linalg.norm(rows, axis=0), 0, 1)
     x, y, z = (math.degrees(math.acos(c)) for c in cosines)
     return z, y, x
-
-
-def _matrix(space: Space) -> NDArray[np.float64]:
-    return np.vstack([np.reshape(space.affine, (3, 4)), (0, 0, 0, 1)])
 
 
 def _mirrored(box: Box, shape: tuple[int, ...], backwards: tuple[bool, ...]) -> Box:

@@ -15,7 +15,6 @@ from pipeline.errors import PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.orientation import axis_codes
 from pipeline.image.open import open_guide, open_source
 from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.plan import Plan
@@ -125,7 +124,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     return Gallery(
         sections=(first, *_details(places, details, look)),
         made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
-        axes=axis_codes(source.space) if plan.ndim == 3 else "",
+        axes=source.space.axis_codes if plan.ndim == 3 else "",
     )
 
 

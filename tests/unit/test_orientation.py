@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry.box import Box
-from pipeline.geometry.orientation import Orientation, axis_codes, canonical_space, tilts
+from pipeline.geometry.orientation import Orientation, canonical_space, tilts
 from pipeline.geometry.space import Space
 
 CODES = [
@@ -40,8 +40,8 @@ def test_all_axis_codes(codes: str) -> None:
     """The leftmost voxel comes first along x, every voxel keeps its place, and turning back gives the input."""
     space = _space(codes)
     turn, target = Orientation.of(space), canonical_space(space)
-    assert axis_codes(space) == codes
-    assert axis_codes(target) == "RAS"
+    assert space.axis_codes == codes
+    assert target.axis_codes == "RAS"
     values = np.arange(np.prod(SHAPE)).reshape(1, *SHAPE)
     places = {int(values[0][index]): _place(space, index) for index in np.ndindex(SHAPE)}
     canonical = turn.canonical(values)
@@ -79,7 +79,7 @@ def test_boxes_follow(codes: str) -> None:
 def test_oblique_is_said_with_its_angle() -> None:
     """A volume turned by 20 degrees about z is said to be; the z axis is not off."""
     space = _space("LAS", turn=20.0)
-    assert axis_codes(space) == "LAS, oblique by 20.0°"
+    assert space.axis_codes == "LAS, oblique by 20.0°"
     assert tilts(space) == pytest.approx((0, 20, 20))
     assert "voxel axes LAS, oblique by 20.0°" in space.describe()
 
@@ -88,6 +88,6 @@ def test_axes_without_an_order_stay_as_they_are() -> None:
     """Two axes that point the same way have no nearest right: nothing is turned, and nothing fails."""
     space = Space(kind="volume", shape=SHAPE, affine=(1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0), crs="RAS+", units="mm")
     assert sorted(Orientation.of(space).axes) == [0, 1, 2]
-    assert axis_codes(space)
+    assert space.axis_codes
     raster = Space(kind="raster", shape=(3, 4), affine=(1, 0, 0, 0, -1, 0))
     assert Orientation.of(raster) == Orientation.none(2)
