@@ -68,9 +68,9 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
     for block in range(len(plan.blocks)):
         for box in plan.block_box(block).tiles((_TILE[plan.ndim],) * plan.ndim):
             hole, sigma = look(box)
-            at = tuple((np.argwhere(hole) + box.start).T // cell)
-            np.add.at(count, at, 1)
-            np.maximum.at(worst, at, sigma[hole])
+            at = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+            count[at] += _by_cell(hole.astype(np.int64), np.add, box, cell)
+            worst[at] = np.maximum(worst[at], _by_cell(sigma, np.maximum, box, cell))
 
     def inside(place: NDArray[Any]) -> Box:
         start = tuple(int(i) * cell for i in place)
@@ -90,6 +90,14 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
         uncertain.append(Place(tuple(int(a + b) for a, b in zip(top, box.start, strict=True)), float(sigma[top])))
     usual = float(np.percentile(worst[worst > 0], 98)) if (worst > 0).any() else 1.0
     return Places(holes=tuple(holes), uncertain=tuple(uncertain), usual=usual, cell=cell)
+
+
+def _by_cell(values: NDArray[Any], reduce: np.ufunc, box: Box, cell: int) -> NDArray[Any]:
+    """Reduce what lies in `box` to one number a cell; cells begin at multiples of their size in the image."""
+    for axis, (start, stop) in enumerate(zip(box.start, box.stop, strict=True)):
+        edges = [0, *range(cell - start % cell, stop - start, cell)]
+        values = reduce.reduceat(values, edges, axis=axis)
+    return values
 
 
 def _largest(count: NDArray[np.int64], spacing: tuple[float, ...]) -> list[tuple[NDArray[Any], float]]:
