@@ -108,7 +108,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     source = open_source(plan.source)
     pulls = _pulls(plan, record, folder, source)
     names = [source.channel_names[c] for c in plan.channels]
-    channels = rgb_channels(names) if plan.ndim == 2 else [_busiest(plan)]
+    channels = _channels(plan, names)
     places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=_knows_sides(source))
@@ -218,13 +218,14 @@ def _doubted(plan: Plan) -> Pull | None:
     return lambda box: np.asarray(state[box.at()]) == DOUBT
 
 
-def _busiest(plan: Plan) -> int:
-    """Channel to show of a volume series: the one with most hole pixels."""
+def _channels(plan: Plan, names: Sequence[str]) -> list[int]:
+    """Return the channels to show: natural colours, one volume of a series; where holes differ, one that has some."""
+    usual = rgb_channels(names) if plan.ndim == 2 else [0]
     if plan.n_state == 1:
-        return 0
+        return usual
     state = zarr.open_array(plan.work.state, mode="r")
     counts = np.zeros(state.shape[0], dtype=np.int64)
     for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):
         part = np.asarray(state[box.at()]) == FILL
         counts += part.reshape(len(counts), -1).sum(axis=1)
-    return int(np.argmax(counts))
+    return usual if plan.ndim == 2 and counts[usual].any() else [int(np.argmax(counts))]

@@ -53,7 +53,7 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
         plan: of the finished image, with at least one hole.
         origin: gives source codes, uint8 `(1 or c, *box.shape)`.
         uncertainty: gives standard errors `(c, *box.shape)`.
-        channels: those whose mean uncertainty counts.
+        channels: those that are shown: their holes and their mean uncertainty count; at least one must have a hole.
     """
     shape = plan.space.shape
     cell = max(1, -(-max(shape) // _CELLS[plan.ndim]))
@@ -62,6 +62,7 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
 
     def look(box: Box) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         code = origin(box)
+        code = code[list(channels) if len(code) > 1 else [0]]
         hole = ((code != OBSERVED) & (code != NEVER_TOUCHED)).any(axis=0)
         return hole, np.where(hole, np.nan_to_num(uncertainty(box)[list(channels)]).mean(axis=0), 0.0)
 

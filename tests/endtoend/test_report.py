@@ -138,6 +138,23 @@ def test_a_reference_that_is_gone_is_said(raster: Path, tmp_path: Path) -> None:
     assert page.count("<b>Where it leads.</b>") == 1
 
 
+def test_a_band_that_alone_has_holes_is_shown(tmp_path: Path) -> None:
+    """Holes of one band are not searched in the colours of the others; the bar has the unit of that band."""
+    values = smooth((5, 60, 60), "float32")
+    values[4, 20:30, 20:30] = np.nan
+
+    def describe(dataset: Any) -> None:
+        dataset.descriptions = ("blue", "green", "red", "nir", "heat")
+        dataset.units = ("", "", "", "", "kelvin")
+
+    image = write_image(tmp_path / "bands.tif", values, nodata=float("nan"), setup=describe)
+    outcome = command("run", run_config(tmp_path, image, None, mask=None, input={"fill_nodata": "all"}))
+    assert outcome.code == 0, outcome.err
+    page = _page(tmp_path / "out" / "bands")
+    assert "100 pixels." in page
+    assert re.search(r"<span>[\d.,]+ or more kelvin</span>", page)
+
+
 def test_all_orders_of_storage_give_the_same_pictures(tmp_path: Path) -> None:
     """The first view of one head stored in three ways: the same sides, the same planes, the same image."""
     seen = []
