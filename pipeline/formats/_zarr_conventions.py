@@ -111,23 +111,18 @@ def decode_fill_value(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def ome_attributes(name: str, levels: Sequence[Space], *, series: bool) -> dict[str, Any]:
+def ome_attributes(name: str, levels: Sequence[Space], *, series: bool, sides: bool) -> dict[str, Any]:
     """Return the `ome` attribute of an image group whose levels are the arrays `0`, `1`, ... on the grids `levels`.
 
-    All grids are in canonical order, so scales are positive and x, y, z run to the right, the front and the head, which
-    the axes say, too. OME-Zarr 0.5 has scale and translation only: an oblique volume keeps its spacing and the place of
-    its middle; its whole affine stands in this project's own attribute, and NIfTI remains its canonical format.
+    All grids are in canonical order, so scales are positive and x, y, z run to the right, the front and the head; the
+    axes say so, too, if the file does (`sides`). OME-Zarr 0.5 has scale and translation only: an oblique volume keeps
+    its spacing and the place of its middle; its whole affine stands in this project's own attribute, and NIfTI remains
+    its canonical format.
     """
     unit = {"unit": _UNIT_WORDS[levels[0].units]} if levels[0].units in _UNIT_WORDS else {}
-    axes: list[dict[str, Any]] = [
-        {
-            "name": axis,
-            "type": "space",
-            **unit,
-            "orientation": {"type": "anatomical", "value": _CANONICAL_WORDS[axis]},
-        }
-        for axis in "zyx"
-    ]
+    axes: list[dict[str, Any]] = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    if sides:
+        axes = [a | {"orientation": {"type": "anatomical", "value": _CANONICAL_WORDS[a["name"]]}} for a in axes]
     lead: tuple[list[float], list[float]] = ([], [])
     if series:
         axes, lead = [{"name": "t", "type": "time"}, *axes], ([1.0], [0.0])
@@ -242,11 +237,9 @@ def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
     scale = [factor * float(v) for v in found.get("scale", [1.0] * 3)[-3:]]
     origin = [factor * float(v) for v in found.get("translation", [0.0] * 3)[-3:]]
     rows = np.hstack([np.diag(scale[::-1]), np.reshape(origin[::-1], (3, 1))])
-    said = [a.get("orientation", {}).get("value") for a in multiscale["axes"][-3:][::-1]]
-    places = [_ANATOMICAL.get(word, (-1, 1.0)) for word in said]
-    if sorted(place for place, _ in places) == [0, 1, 2]:
+    if states_sides(multiscale):
         turned = np.zeros_like(rows)
-        for row, (place, sign) in zip(rows, places, strict=True):
+        for row, (place, sign) in zip(rows, _said(multiscale), strict=True):
             turned[place] = sign * row
         rows = turned
     return Space(
@@ -256,6 +249,17 @@ def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
         crs="RAS+",
         units="mm" if unit in _MM else "unknown",
     )
+
+
+def states_sides(multiscale: Any) -> bool:
+    """Return True if the axes of an OME-Zarr image say where right, front and head are."""
+    return multiscale is not None and sorted(place for place, _ in _said(multiscale)) == [0, 1, 2]
+
+
+def _said(multiscale: Any) -> list[tuple[int, float]]:
+    """Return for x, y and z the axis of RAS+ that it is and its sign; -1 where it does not say."""
+    words = [axis.get("orientation", {}).get("value") for axis in multiscale["axes"][-3:][::-1]]
+    return [_ANATOMICAL.get(word, (-1, 1.0)) for word in words]
 
 
 def _has(group: Any, name: str) -> bool:

@@ -15,7 +15,7 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.formats import _zarr_conventions as conventions
 from pipeline.formats._files import writing
-from pipeline.formats._image import pulled, representable, windows
+from pipeline.formats._image import knows_sides, pulled, representable, windows
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, canonical_space
@@ -92,7 +92,7 @@ def _write_raster(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
 def _write_volume(root: Any, layer: Layer, like: Source, pull: Pull, options: WriteOptions) -> None:
     turn, levels = Orientation.of(like.space), _levels(canonical_space(like.space))
     series = layer.n_channels > 1
-    root.attrs["ome"] = conventions.ome_attributes(layer.role, levels, series=series)
+    root.attrs["ome"] = conventions.ome_attributes(layer.role, levels, series=series, sides=knows_sides(like))
     lead = (layer.n_channels,) if series else ()
     attributes = _array_attributes(layer, like, turn)
     array = _create(root, "0", layer, (*lead, *levels[0].shape), attributes)
@@ -176,6 +176,7 @@ def _array_attributes(layer: Layer, like: Source, turn: Orientation) -> dict[str
         "nodata": [None if v is None else repr(float(v)) for v in nodata],
         "scale_offset": [list(pair) for pair in scales],
         "fixed_channels": list(like.fixed_channels) if restored else [],
+        "sides_stated": knows_sides(like),
     }
     header = getattr(like, "prefix", None)
     if restored and header is not None:

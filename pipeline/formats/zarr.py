@@ -127,6 +127,9 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     scales = [(float(s), float(o)) for s, o in own.get("scale_offset", ())] or [cf] * count
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
     values = [declared[c] if nodata is None else nodata for c in chosen]
+    facts = {"zarr_format": 3, "units": list(map(str, own.get("units", []))), "tags": own.get("tags", {})}
+    if space.kind == "volume":
+        facts["sides_stated"] = bool(own.get("sides_stated", "space" in own or conventions.states_sides(multiscale)))
     return Zarr(
         kind="zarr",
         paths=(path,),
@@ -137,7 +140,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
         scale_offset=tuple(scales[c] for c in chosen),
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
-        attributes={"zarr_format": 3, "units": list(map(str, own.get("units", []))), "tags": own.get("tags", {})},
+        attributes=facts,
         fixed_channels=fixed,
         array=array,
         selected=chosen,

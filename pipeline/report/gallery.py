@@ -13,6 +13,7 @@ import zarr
 
 from pipeline.errors import PipelineError
 from pipeline.formats import open_any
+from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide, open_source
@@ -111,7 +112,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     channels = _channels(plan, names)
     places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
     look = _look(plan, source, channels, places.usual, quality)
-    planes = Planes(source.space, sure=_knows_sides(source))
+    planes = Planes(source.space, sure=knows_sides(source))
     wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
     first = Section(
         heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
@@ -186,12 +187,6 @@ def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, qua
         noun="pixels" if plan.ndim == 2 else "voxels",
         quality=quality,
     )
-
-
-def _knows_sides(source: Source) -> bool:
-    """Return False for a NIfTI whose codes say that it knows nothing of the patient's left and right."""
-    codes = [source.attributes.get(name) for name in ("qform_code", "sform_code")]
-    return codes != [0, 0]
 
 
 def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Pulls:

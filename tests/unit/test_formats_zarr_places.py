@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def _seen_at(store: Path, level: int, index: Any) -> np.ndarray:
     return (np.asarray(scale.scale) * np.asarray(index) + np.asarray(shift.translation))[::-1]
 
 
+def _metadata(store: Path) -> Any:
+    return zarr_library.open_group(store, mode="r").attrs["ome"]
+
+
 def _written(image: ArraySource, tmp_path: Path, **layer: Any) -> Path:
     path = tmp_path / "volume.zarr"
     zarr.write(layer_of(image, **layer), path, image, image.read, options(tmp_path))
@@ -62,7 +67,7 @@ def test_a_marked_voxel_lies_where_it_is(codes: str, tmp_path: Path) -> None:
     path = _written(image, tmp_path)
     array = zarr_library.open_array(path / "0", mode="r")[:]
     assert np.allclose(_seen_at(path, 0, np.argwhere(array == -1000)[0]), _place(image.space, MARK))
-    ome = zarr_library.open_group(path, mode="r").attrs["ome"]["multiscales"][0]
+    ome = _metadata(path)["multiscales"][0]
     assert all(v > 0 for v in ome["datasets"][0]["coordinateTransformations"][0]["scale"])
     assert ome["axes"][2]["orientation"] == {"type": "anatomical", "value": "left-to-right"}
     again = open_any(str(path))
@@ -137,6 +142,21 @@ def test_other_software_may_count_to_the_left(tmp_path: Path) -> None:
         root.create_array(name, data=np.zeros((n, n, n), np.int16), dimension_names=("z", "y", "x"))
     assert open_any(str(tmp_path / "itk.zarr")).space.affine == (-1, 0, 0, -7, 0, -1, 0, -6, 0, 0, 1, 5)
     assert open_any(str(tmp_path / "itk.zarr" / "1")).space.spacing == (2, 2, 2)
+    assert open_any(str(tmp_path / "itk.zarr")).attributes["sides_stated"]
+
+
+def test_sides_that_nobody_knows_are_not_made_up(tmp_path: Path) -> None:
+    """A NIfTI with both codes 0, or a foreign image without anatomical axes, gives a store that does not name sides."""
+    image = replace(_volume("RAS"), attributes={"qform_code": 0, "sform_code": 0})
+    path = _written(image, tmp_path)
+    assert all("orientation" not in axis for axis in _metadata(path)["multiscales"][0]["axes"])
+    assert not open_any(str(path)).attributes["sides_stated"]
+    foreign = zarr_library.create_array(
+        tmp_path / "cells.zarr", shape=(3, 4, 5), dtype="int16", dimension_names=("z", "y", "x")
+    )
+    foreign[:] = 1
+    assert not open_any(str(tmp_path / "cells.zarr")).attributes["sides_stated"]
+    assert open_any(str(_written(_volume("LAS"), tmp_path))).attributes["sides_stated"]
 
 
 def test_an_early_product_is_read_as_it_was_written(tmp_path: Path) -> None:
