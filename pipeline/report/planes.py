@@ -16,6 +16,8 @@ from pipeline.geometry.space import Space
 
 _MAX_EDGE = 560
 """Pixels of a picture of a whole image; larger images are thinned out."""
+_TILE = 1024
+"""Extent of what is read of an image at once, in pixels."""
 _DETAIL = {2: 256, 3: 96}
 _SMALL_DETAIL = {2: 96, 3: 64}
 """Extent of a picture at full resolution, in the finest pixels; the small one for images that are small themselves."""
@@ -60,17 +62,20 @@ class Plane:
         return length / width, _length(length, self.units)
 
     def cut(self, pull: Pull) -> NDArray[Any]:
-        """Return the pixels, thinned out, `(c, rows, columns)`, with the head or the front of a volume on top."""
-        fixed = self.turn.axes[self.across] if self.across is not None else None
-        first = 1 if fixed == 0 else 0
-        strip = [512 // self.step * self.step or self.step if a == first else n for a, n in enumerate(self.box.shape)]
-        parts = []
-        for start in range(0, self.box.shape[first], strip[first]):
-            lo = tuple(a + (start if i == first else 0) for i, a in enumerate(self.box.start))
-            hi = tuple(min(a + n, b) for a, n, b in zip(lo, strip, self.box.stop, strict=True))
-            part = pull(Box(lo, hi))
-            parts.append(part[(slice(None), *(slice(None, None, self.step) for _ in range(self.box.ndim)))])
-        values = np.concatenate(parts, axis=1 + first)
+        """Return the pixels, thinned out, `(c, rows, columns)`, with the head or the front of a volume on top.
+
+        `pull` is asked tile by tile, so never more than one tile of a large image is held.
+        """
+        step, ndim = self.step, self.box.ndim
+        edge = max(step, _TILE // step * step)
+        values: NDArray[Any] | None = None
+        for tile in Box.whole(self.box.shape).tiles((edge,) * ndim):
+            part = pull(tile.shift(self.box.start))[(slice(None), *(slice(None, None, step),) * ndim)]
+            if values is None:
+                values = np.empty((len(part), *(-(-n // step) for n in self.box.shape)), dtype=part.dtype)
+            at = (slice(a // step, a // step + n) for a, n in zip(tile.start, part.shape[1:], strict=True))
+            values[(slice(None), *at)] = part
+        assert values is not None, "a plane is never empty"
         if self.across is None:
             return values
         return self.turn.canonical(values).squeeze(axis=1 + self.across)[:, ::-1]
