@@ -21,6 +21,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, canonical_space
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
+from pipeline.system.meter import lap
 
 _CODES = ("source", "doubt")
 """Layers of codes: they have no units and no scale."""
@@ -86,7 +87,9 @@ def _write_raster(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
     }
     array = _create(root, layer.role, layer, (layer.n_channels, *space.shape), attributes)
     for box in windows(space.shape, array.chunks[1:], _pixel_bytes(layer), options.memory_bytes):
-        array[(slice(None), *box.slices)] = pulled(pull, layer, box)
+        values = pulled(pull, layer, box)
+        with lap("encode"):
+            array[(slice(None), *box.slices)] = values
 
 
 def _write_volume(root: Any, layer: Layer, like: Source, pull: Pull, options: WriteOptions) -> None:
@@ -98,7 +101,8 @@ def _write_volume(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
     array = _create(root, "0", layer, (*lead, *levels[0].shape), attributes)
     for box in windows(levels[0].shape, array.chunks[-3:], _pixel_bytes(layer), options.memory_bytes):
         values = turn.canonical(pulled(pull, layer, turn.stored_box(box, like.space.shape)))
-        array[(slice(None), *box.slices) if series else box.slices] = values if series else values[0]
+        with lap("encode"):
+            array[(slice(None), *box.slices) if series else box.slices] = values if series else values[0]
     for number, (finer, level) in enumerate(pairwise(levels), start=1):
         factor = tuple(round(b / a) for a, b in zip(finer.spacing, level.spacing, strict=True))
         coarser = _create(root, str(number), layer, (*lead, *level.shape), {"long_name": layer.role})
@@ -106,7 +110,8 @@ def _write_volume(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
         for box in windows(level.shape, coarser.chunks[-3:], pixel_bytes, options.memory_bytes):
             fine = Box(*(tuple(v * f for v, f in zip(ends, factor, strict=True)) for ends in (box.start, box.stop)))
             region = (fine & Box.whole(finer.shape)).slices
-            coarser[(..., *box.slices)] = _thinned(array[(..., *region)], factor, layer)
+            with lap("encode"):
+                coarser[(..., *box.slices)] = _thinned(array[(..., *region)], factor, layer)
         array = coarser
 
 
