@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from pipeline.formats.base import Layer, Source
+from pipeline.system.units import unit_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,11 @@ def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> No
 
 
 def crs_units(crs: CRS | None) -> str:
-    """Return the world unit of a CRS as `Space` names it: `m`, `deg` or `unknown` (feet, or no CRS)."""
-    if crs and crs.is_geographic:
+    """Return the world unit of a CRS as `Space` names it: `deg`, a length such as `m` or `us-ft`, or `unknown`."""
+    if not crs:
+        return "unknown"
+    if crs.is_geographic:
         return "deg"
-    return "m" if crs and crs.linear_units.lower() in {"metre", "meter", "m"} else "unknown"
+    if crs.is_projected:
+        return unit_of(crs.linear_units_factor[1])
+    return "m" if crs.linear_units.lower() in {"metre", "meter", "m"} else "unknown"

@@ -252,19 +252,22 @@ def _space(path: str, header: Any, disk_shape: tuple[int, ...]) -> Space:
     many = [n for n in disk_shape[3:] if n > 1]
     if len(many) > 1 or min(disk_shape, default=0) < 1:
         raise SourceError(f"{path}: shape {disk_shape} is neither a volume nor a series of volumes; split it")
+    affine, known = affine_mm(header)
+    i, j, k = (*disk_shape[:3], 1, 1)[:3]
+    return Space(kind="volume", shape=(k, j, i), affine=affine, crs="RAS+", units="mm" if known else "unknown")
+
+
+def affine_mm(header: Any) -> tuple[tuple[float, ...], bool]:
+    """Return the affine of a header as `Space` has it, in mm, and whether the header names its unit of length.
+
+    Without a unit the numbers are taken as millimetres.
+    """
     try:
         unit = header.get_xyzt_units()[0]
     except KeyError:
         unit = "unknown"
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)[:3]
-    i, j, k = (*disk_shape[:3], 1, 1)[:3]
-    return Space(
-        kind="volume",
-        shape=(k, j, i),
-        affine=tuple((affine * _MM.get(unit, 1.0)).ravel().tolist()),
-        crs="RAS+",
-        units="mm" if unit in _MM else "unknown",
-    )
+    return tuple((affine * _MM.get(unit, 1.0)).ravel().tolist()), unit in _MM
 
 
 def _select(path: str, count: int, bands: Sequence[int | str] | None) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ class Space:
         shape: spatial extent in pixels or voxels, `(y, x)` or `(z, y, x)`.
         affine: 6 numbers (raster) or 12 numbers (volume), row-major, index to world.
         crs: WKT of the coordinate system; empty if the file has none. Volumes: the `RAS+` convention.
-        units: world units (`m`, `deg`, `mm`, `unknown`).
+        units: world units (`m`, `ft`, `us-ft`, `km`, `deg`, `mm`, ..., `unknown`).
     """
 
     kind: Literal["raster", "volume"]

@@ -14,7 +14,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
-from pipeline.masks.base import Mask
+from pipeline.masks.base import ComposedMask
 from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
@@ -133,15 +133,18 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         raise PlanRefused(
             f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
             "observed is left to restore from. Check the mask's classes, `invert` and `buffer`"
+            + "".join(f"\n{note}" for note in notices)
         )
     else:
         values = scan_values(source, state, channels)
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
+    guides = tuple(open_guide(guide, source) for guide in job.guides)
+    notices += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
     image = OpenImage(
         source=source,
         state=state,
-        guides=tuple(open_guide(guide, source) for guide in job.guides),
+        guides=guides,
         channels=channels,
         centre=values.centre,
         spacing=space.spacing if space.kind == "volume" else (1.0,) * space.ndim,
@@ -150,9 +153,9 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
 
 
-def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
+def _what_was_found(source: Source, mask: ComposedMask, states: StateScan) -> list[str]:
     """Return what the user should know of files and holes."""
-    notices = list(mask.notices)
+    notices = [*mask.notices, *mask.examine()]
     if len(source.paths) > 1:
         notices.append(
             f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"

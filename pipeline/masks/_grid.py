@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -22,14 +22,9 @@ from pipeline.system.meter import reads
 
 _MAX_WINDOW_BYTES = 2**30
 """A mask on another grid may be much finer than its image."""
-
-
-def selected(codes: NDArray[Any], values: tuple[float, ...] | None) -> NDArray[np.bool_]:
-    """Return True where `codes` is one of `values`; without values where it is neither 0 nor NaN."""
-    if values is not None:
-        return np.isin(codes, values)
-    # Only NaN differs from itself.
-    return np.asarray((codes != 0) & (codes == codes))  # noqa: PLR0124
+_PROBES = 512
+"""Places an axis at which it is asked whether a mask covers the image; smaller images are asked at every pixel."""
+_TURN = 360.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +64,7 @@ class RasterCodes:
         if self.aligned:
             return self._window(box), np.ones((1, *box.shape), dtype=bool)
         with _reading(self.path):
-            rows, cols, inside = self._sample_points(box)
+            rows, cols, inside = self._places(*(np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)))
         codes = np.zeros((len(self.bands), *box.shape), dtype=self.dtype)
         if inside.any():
             rows, cols = rows[inside], cols[inside]
@@ -84,17 +79,30 @@ class RasterCodes:
             codes[:, inside] = window[:, rows - start[0], cols - start[1]]
         return codes, inside[None]
 
-    def _sample_points(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        rows, cols = np.meshgrid(
-            *(np.arange(a, b) + 0.5 for a, b in zip(box.start, box.stop, strict=True)), indexing="ij"
-        )
-        x, y = _transform(Affine(*self.target.affine), cols, rows)
+    def covered(self) -> float:
+        """Return the share of the image that the file covers, from 0 to 1; counted at up to 512 places an axis."""
+        if self.aligned:
+            return 1.0
+        axes = (np.unique(np.linspace(0, n - 1, min(n, _PROBES)).astype(np.int64)) for n in self.target.shape)
+        with _reading(self.path):
+            return float(self._places(*axes)[2].mean())
+
+    def _places(
+        self, y: NDArray[np.int64], x: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return row, column and presence in the file of the image's pixels in rows `y` and columns `x`."""
+        rows, cols = np.meshgrid(y + 0.5, x + 0.5, indexing="ij")
+        east, north = _transform(Affine(*self.target.affine), cols, rows)
         if self.target.crs and self.own.crs and self.target.crs != self.own.crs:
             from rasterio.warp import transform
 
-            flat = transform(self.target.crs, self.own.crs, x.ravel(), y.ravel())
-            x, y = (np.asarray(v, dtype=np.float64).reshape(x.shape) for v in flat[:2])
-        col, row = _transform(~Affine(*self.own.affine), x, y)
+            flat = transform(self.target.crs, self.own.crs, east.ravel(), north.ravel())
+            east, north = (np.asarray(v, dtype=np.float64).reshape(east.shape) for v in flat[:2])
+        if _in_degrees(self.own):
+            west = _bounds(self.own)[0]
+            beyond = (east < west) | (east >= west + _TURN)
+            east = np.where(beyond, west + (east - west) % _TURN, east)
+        col, row = _transform(~Affine(*self.own.affine), east, north)
         height, width = self.own.shape
         inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
         row, col = np.where(inside, row, 0), np.where(inside, col, 0)
@@ -110,11 +118,20 @@ class RasterCodes:
         return codes
 
 
-def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) -> RasterCodes:
-    """Open a mask raster for an image; `bands=None` takes one band a channel.
+def open_codes(
+    path: str, source: Source, bands: tuple[int, ...] | None = (1,), outside: Literal["keep"] | None = None
+) -> RasterCodes:
+    """Open a mask raster for an image.
+
+    Args:
+        path: the file.
+        source: the image.
+        bands: 1-based; None takes one band a channel.
+        outside: `keep` takes a file that covers less than half of the image.
 
     Raises:
-        SourceError: the file is missing or no raster, lacks a band, or lies elsewhere; names both grids.
+        SourceError: the file is missing or no raster, lacks a band, lies elsewhere or covers too little of the image;
+            names both grids.
     """
     with _opened(path) as dataset:
         crs = dataset.crs.to_wkt() if dataset.crs else ""
@@ -125,6 +142,8 @@ def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) 
     wanted = bands or tuple(range(1, source.n_channels + 1))
     if min(own.shape) < 1 or max(wanted) > count:
         raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
+    if dtype.kind not in "iuf":
+        raise SourceError(f"{path}: a mask holds real numbers, found {dtype}; convert it (gdal_translate)")
     if source.space.kind != "raster":
         raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
     target = source.space
@@ -133,7 +152,7 @@ def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) 
         apart = not aligned and not _overlap(own, target)
     if apart:
         raise SourceError(f"{path}: does not overlap the image\n{_both(own, target)}")
-    return RasterCodes(
+    codes = RasterCodes(
         path=path,
         bands=wanted,
         dtype=dtype,
@@ -141,8 +160,26 @@ def open_codes(path: str, source: Source, bands: tuple[int, ...] | None = (1,)) 
         target=target,
         own=own,
         aligned=aligned,
-        notices=notice,
     )
+    return replace(codes, notices=(*notice, *_said_of_cover(codes, outside)))
+
+
+def _said_of_cover(codes: RasterCodes, outside: Literal["keep"] | None) -> tuple[str, ...]:
+    """Return what to say of a file that does not cover the whole image.
+
+    Raises:
+        SourceError: it covers less than half, and nobody said that this is right.
+    """
+    covered = codes.covered()
+    if covered == 1:
+        return ()
+    missing = f"{100 * (1 - covered):.3g} % of the image"
+    if covered < 0.5 and outside is None:
+        raise SourceError(
+            f"{codes.path}: does not cover {missing}, which would count as observed\n{_both(codes.own, codes.target)}\n"
+            "Give a mask of the whole image, or, if nothing is hidden there, write `outside: keep` on this entry"
+        )
+    return (f"{codes.path}: does not cover {missing}: what lies outside counts as observed",)
 
 
 def _relation(path: str, own: Space, target: Space) -> tuple[bool, tuple[str, ...]]:
@@ -176,13 +213,20 @@ def _both(own: Space, target: Space) -> str:
     return f"  mask:  {own.describe()}\n  image: {target.describe()}"
 
 
+def _in_degrees(space: Space) -> bool:
+    from rasterio.crs import CRS
+
+    return bool(space.crs) and bool(CRS.from_wkt(space.crs).is_geographic)
+
+
 def _overlap(own: Space, target: Space) -> bool:
     from rasterio.warp import transform_bounds
 
     a, b = _bounds(own), _bounds(target)
     if own.crs and target.crs and not _same_crs(own.crs, target.crs):
         a = transform_bounds(own.crs, target.crs, *a)
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    turns = (-_TURN, 0.0, _TURN) if _in_degrees(target) else (0.0,)
+    return any(a[0] + turn < b[2] and b[0] < a[2] + turn for turn in turns) and a[1] < b[3] and b[1] < a[3]
 
 
 def _bounds(space: Space) -> tuple[float, float, float, float]:

@@ -20,7 +20,7 @@ from pipeline.formats._image import require_place
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
-from pipeline.masks._grid import selected
+from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
 
@@ -29,10 +29,10 @@ _READ_ONCE = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeMask:
-    """FILL where the NIfTI file has one of `values`; without values where it is neither 0 nor NaN."""
+    """FILL where the NIfTI file has one of the values marked; without a choice where it is neither 0 nor NaN."""
 
     path: str
-    values: tuple[float, ...] | None
+    marks: Marks
     stamp: tuple[int, int, int]
     notices: tuple[str, ...] = ()
 
@@ -42,26 +42,40 @@ class VolumeMask:
         Raises:
             SourceError: the file is damaged.
         """
-        with _READ_ONCE:
-            bits, width = _bits(self.path, self.values, self.stamp)
+        bits, width, _ = self._content()
         planes = bits[(slice(None), *box.slices[:-1])]
         return states_from(np.unpackbits(planes, axis=-1, count=width)[..., box.slices[-1]].astype(bool))
 
+    def examine(self) -> tuple[str, ...]:
+        """Say if the values of the file are not what a mask holds.
 
-def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None) -> VolumeMask:
+        Raises:
+            SourceError: the file is damaged.
+        """
+        return said_of_values(self.path, self._content()[2], self.marks)
+
+    def _content(self) -> tuple[NDArray[np.uint8], int, Tally]:
+        with _READ_ONCE:
+            return _bits(self.path, self.marks, self.stamp)
+
+
+def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     """Compare the grid of a NIfTI mask with the image's; reads the header only.
 
     Raises:
-        SourceError: missing, no NIfTI file, another grid, or another number of volumes.
+        SourceError: missing, no NIfTI file, another grid, another number of volumes, or bits of fractions.
     """
+    from pipeline.formats.nifti import affine_mm
+
     header = _load(path)
     with untrusted(path, "damaged mask header", "repair it, or copy the file again"):
         full = tuple(int(n) for n in header.get_data_shape())
-        affine = tuple(float(v) for v in np.asarray(header.get_best_affine(), dtype=np.float64)[:3].ravel())
-        _stored(header)
+        affine, _ = affine_mm(header)
+        dtype, slope, inter = _stored(header)
     shape = full[:3] + (1,) * (3 - len(full[:3]))
     own = Space(kind="volume", shape=tuple(reversed(shape)), affine=affine, crs="RAS+", units="mm")
     require_place(path, own)
+    marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
     mismatch = source.space.mismatch(own)
     if mismatch:
         raise SourceError(
@@ -73,25 +87,26 @@ def open_volume_mask(path: str, source: Source, values: tuple[float, ...] | None
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     facts = Path(path).stat()
-    return VolumeMask(path=path, values=values, stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return VolumeMask(path=path, marks=marks, stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _bits(path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int]:
-    """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, and the extent in x.
+def _bits(path: str, marks: Marks, _stamp: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int, Tally]:
+    """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, the extent in x, and the file's values.
 
     The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.
     """
     header = _load(path)
     i, j, k, *rest = (*(int(n) for n in header.get_data_shape()), 1, 1, 1)
     t = math.prod(rest)
-    packed = np.zeros((t, k, j, -(-i // 8)), dtype=np.uint8)
+    packed, tally = np.zeros((t, k, j, -(-i // 8)), dtype=np.uint8), Tally()
     with lap("read"):
         for index, plane in enumerate(_planes(header, path, i * j, k * t)):
-            hole = selected(plane, values).reshape(j, i)
+            hole = marks.of(plane).reshape(j, i)
+            tally.add(plane, hole)
             packed[index // k, index % k] = np.packbits(hole, axis=-1)
     packed.setflags(write=False)
-    return packed, i
+    return packed, i, tally
 
 
 def _planes(header: Any, path: str, size: int, count: int) -> Iterator[NDArray[Any]]:
@@ -115,8 +130,8 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
     """
     slope, inter = header.get_slope_inter()
     dtype = np.dtype(header.get_data_dtype())
-    if dtype.kind not in "iufc":
-        raise ValueError(f"voxels of type {header.get_value_label('datatype')} are no numbers")
+    if dtype.kind not in "iuf":
+        raise ValueError(f"voxels of type {header.get_value_label('datatype')} are no real numbers")
     return dtype, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
 
 

@@ -72,12 +72,26 @@ class MaskOptions(BaseModel):
     invert: bool = Field(default=False, description="Swap hole and kept pixels (before the buffer).")
 
 
+class FileMaskOptions(MaskOptions):
+    """Options common to masks that a file holds pixel by pixel."""
+
+    path: str = Field(
+        description="Mask file; '{stem}' and '{folder}' stand for the image's own name and folder, '{stem:-3}' for a "
+        "part of the name."
+    )
+    outside: Literal["keep"] | None = Field(
+        default=None,
+        description="keep: what the file does not cover counts as observed, however much of the image that is.",
+    )
+
+
 class Mask(Protocol):
     """Says which of the three states every pixel of a source has. Picklable, thread-safe, deterministic.
 
     A mask may set `claims_nodata = True`: its holes are then restored even where the source has nodata. Only
     masks that speak about nodata itself do so. It may offer `unsaid(box)`, bool `(1 or c, *box.shape)`: True where
-    its file does not speak of the place, so that an inverted mask draws no hole over nodata there.
+    its file does not speak of the place, so that an inverted mask draws no hole over nodata there. It may offer
+    `examine()`, which looks at the values of its file and returns notices; it is called once a run.
     """
 
     @property
@@ -186,6 +200,15 @@ class ComposedMask:
         states = np.where(hole, FILL, np.where(untouchable, NEVER, KEEP)).astype(np.uint8)
         return self._without_fixed_channels(states), drawn & nodata & ~claimed
 
+    def examine(self) -> tuple[str, ...]:
+        """Look at the values of mask files and return what the user should know of them; reads what the run reads.
+
+        Raises:
+            SourceError: a file is damaged.
+        """
+        masks = [part.mask for part in self.parts]
+        return tuple(note for mask in masks if hasattr(mask, "examine") for note in mask.examine())
+
     def _without_fixed_channels(self, states: NDArray[np.uint8]) -> NDArray[np.uint8]:
         fixed = getattr(self.source, "fixed_channels", ())  # alpha says where data are; it is no data
         if not fixed:
@@ -224,7 +247,10 @@ def open_masks(
     parts = []
     for entry in entries:
         mask: Mask = load("masks", entry.kind).open_mask(entry, source, resolve)
-        radii = pixels_on(source.space, entry.buffer)
+        try:
+            radii = pixels_on(source.space, entry.buffer)
+        except ConfigError as error:
+            raise ConfigError(f"{source.paths[0]}: buffer of mask '{entry.kind}': {error}") from None
         _require_bounded(entry.buffer, radii, source)
         part = MaskPart(mask=mask, invert=entry.invert, radii=radii, shape=source.space.shape, drawn=type(entry).drawn)
         parts.append(part)

@@ -1,123 +1,120 @@
-"""Holes from Landsat's quality bits, by flag name.
+"""Holes from the quality codes of Landsat, HLS, MODIS, VIIRS and Sentinel-2, by flag name.
 
-Layouts: `collection2` - QA_PIXEL of Collection 2 (USGS LSDS-1619, Landsat 8-9 C2 Level 2 product guide);
-`pixel_qa` - quality band of Collection 1 surface reflectance (USGS LSDS-1368: bit 1 clear ... bit 5 cloud);
-`bqa` - Collection 1 Level-1 BQA (USGS LSDS-1834; shadow, snow and cirrus by high confidence). The fill bit is
-never touched, except for narrow gaps if `fill_gaps` asks for them.
+`_layouts` says what the codes of each product mean. What a product says was not acquired is never touched, except for
+narrow gaps if `fill_gaps` asks for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats.base import Source
-from pipeline.geometry.box import Box
 from pipeline.masks._dilate import reach_of
-from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._grid import RasterCodes, open_codes
-from pipeline.masks.base import LengthText, MaskOptions, Resolve, pixels_on, states_from
+from pipeline.masks._layouts import LAYOUTS, CodesMask, Flag, above_percent, layout_of_name, require_whole_numbers
+from pipeline.masks.base import FileMaskOptions, LengthText, Resolve, pixels_on
 
-Layout = Literal["collection2", "pixel_qa", "bqa"]
-Flag = Literal["dilated", "cirrus", "cloud", "shadow", "snow", "clear", "water"]
+_BY_DEFAULT = "collection2"
+_FLAGS = sorted({flag for layout in LAYOUTS.values() for flag in layout.flags})
 
-_FILL_BIT = 1
-BITS: dict[Layout, dict[str, int]] = {
-    "collection2": {
-        "dilated": 1 << 1,
-        "cirrus": 1 << 2,
-        "cloud": 1 << 3,
-        "shadow": 1 << 4,
-        "snow": 1 << 5,
-        "clear": 1 << 6,
-        "water": 1 << 7,
-    },
-    "pixel_qa": {
-        "clear": 1 << 1,
-        "water": 1 << 2,
-        "shadow": 1 << 3,
-        "snow": 1 << 4,
-        "cloud": 1 << 5,
-        "cirrus": 0b11 << 8,
-    },
-    "bqa": {"cloud": 1 << 4, "shadow": 0b11 << 7, "snow": 0b11 << 9, "cirrus": 0b11 << 11},
-}
-"""A flag is set if all its bits are: two-bit confidences count when high."""
+LayoutName = Annotated[str, WithJsonSchema({"enum": ["auto", *LAYOUTS]})]
+FlagName = Annotated[str, WithJsonSchema({"enum": _FLAGS})]
 
 
-class Options(MaskOptions):
+class Options(FileMaskOptions):
     """Which flags are holes."""
 
     kind: Literal["qa_pixel"] = "qa_pixel"
-    path: str = Field(description="QA raster; '{stem}' stands for the image's own name.")
-    flags: tuple[Flag, ...] = Field(
-        default=("dilated", "cirrus", "cloud", "shadow"),
-        description="Flags to restore; any one makes a hole.",
+    layout: LayoutName = Field(
+        default="auto", description="Meaning of the codes; auto: by the name of the file, else Landsat's collection2."
     )
-    layout: Layout = Field(default="collection2", description="Meaning of the bits.")
+    flags: tuple[FlagName, ...] | None = Field(
+        default=None, min_length=1, description="Flags to restore; any one makes a hole; default: clouds and shadows."
+    )
+    above: int | None = Field(
+        default=None, ge=0, le=99, description="Layout cloud_probability: percent above which is cloud; default 40."
+    )
     fill_gaps: LengthText | None = Field(
         default=None, description="Restore fill in gaps up to this wide, e.g. '20 px' for SLC-off stripes."
     )
     band: int = Field(default=1, ge=1, description="Band of the file that holds QA.")
 
+    @field_validator("layout")
+    @classmethod
+    def _layout_exists(cls, name: str) -> str:
+        if name not in ("auto", *LAYOUTS):
+            raise ValueError(f"no layout '{name}' (known: auto, {', '.join(LAYOUTS)})")
+        return name
+
     @model_validator(mode="after")
     def _flags_exist(self) -> Options:
-        unknown = [f for f in self.flags if f not in BITS[self.layout]]
-        if unknown and "flags" in self.model_fields_set:
-            known = ", ".join(BITS[self.layout])
-            raise ValueError(f"layout '{self.layout}' has no flag '{unknown[0]}' (known: {known})")
+        if self.layout != "auto":
+            flags_of(self, self.layout)
         return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QaMask:
-    """FILL where any wanted flag is set, NEVER where nothing was acquired, KEEP elsewhere.
+def flags_of(options: Options, layout: str) -> tuple[Flag, ...]:
+    """Return the flags that an entry asks for, or the layout's own.
 
-    With `gap_limits` (pixels per axis) narrow runs of fill are FILL too, although the image has nodata there.
+    Raises:
+        ConfigError: the layout has no such flag, or `above` is not for it; says what it has.
     """
-
-    codes: RasterCodes
-    bits: tuple[int, ...]
-    gap_limits: tuple[int, ...] = ()
-    notices: tuple[str, ...] = ()
-
-    @property
-    def claims_nodata(self) -> bool:
-        """True if gaps are to be restored in spite of the image's nodata."""
-        return bool(self.gap_limits)
-
-    def read(self, box: Box) -> NDArray[np.uint8]:
-        """Return the states, shape `(1, *box.shape)`."""
-        outer = box.grow(self.gap_limits or 0) & Box.whole(self.codes.target.shape)
-        flags, inside = self.codes.read(outer)
-        flags = flags.astype(np.int64)  # a flag may lie beyond the bits of a narrow band
-        unseen = ((flags & _FILL_BIT) != 0) & inside
-        hole = np.zeros(flags.shape, dtype=bool)
-        for bits in self.bits:
-            hole |= ((flags & bits) == bits) & ~unseen
-        if self.gap_limits:
-            gaps = narrow_gaps(unseen, self.gap_limits)
-            hole, unseen = hole | gaps, unseen & ~gaps
-        return states_from(hole, unseen)[box.at(of=outer)]
+    known = LAYOUTS[layout]
+    for name in options.flags or ():
+        if name not in known.flags:
+            raise ConfigError(f"layout '{layout}' has no flag '{name}' (known: {', '.join(known.flags)})")
+    if options.above is not None:
+        if layout != "cloud_probability":
+            raise ConfigError(f"`above` is for layout cloud_probability, not for '{layout}'; choose `flags`")
+        return (above_percent(options.above),)
+    return tuple(known.flags[name] for name in options.flags or known.default)
 
 
-def open_mask(options: Options, source: Source, resolve: Resolve) -> QaMask:
+def open_mask(options: Options, source: Source, resolve: Resolve) -> CodesMask:
     """Open the QA raster.
 
     Raises:
-        ConfigError: `fill_gaps` is a length and the grid has no length unit.
-        SourceError: unreadable, not of this place, or not of an integer type.
+        ConfigError: the file's layout has no such flag; `fill_gaps` is a length and the grid has no length unit.
+        SourceError: unreadable, not of this place or of a part of it only, not of an integer type, or of a layout that
+            its name does not tell.
     """
-    codes = open_codes(resolve(options.path), source, (options.band,))
-    if codes.dtype.kind not in "iu":
-        raise SourceError(f"{codes.path}: QA bits need an integer band, found {codes.dtype}")
-    bits = tuple(BITS[options.layout][f] for f in options.flags if f in BITS[options.layout])
+    codes = open_codes(resolve(options.path), source, (options.band,), options.outside)
+    require_whole_numbers(codes, "QA bits")
+    layout, notices = (options.layout, ()) if options.layout != "auto" else _layout_of(codes)
+    try:
+        wanted = flags_of(options, layout)
+    except ConfigError as error:
+        raise ConfigError(f"{codes.path}: {error}") from None
     limits: tuple[int, ...] = ()
     if options.fill_gaps is not None:
         limits = reach_of(pixels_on(source.space, options.fill_gaps), source.space.shape)
-    return QaMask(codes=codes, bits=bits, gap_limits=limits, notices=codes.notices)
+    return CodesMask(
+        codes=codes,
+        wanted=wanted,
+        fill=LAYOUTS[layout].fill,
+        gap_limits=limits,
+        notices=(*codes.notices, *notices),
+    )
+
+
+def _layout_of(codes: RasterCodes) -> tuple[str, tuple[str, ...]]:
+    """Return the layout of a file by its name, and what to say of it.
+
+    Raises:
+        SourceError: its name does not say, and it has too few bits for Landsat's.
+    """
+    named = layout_of_name(codes.path)
+    if named in (_BY_DEFAULT, "scl"):
+        return named, ()
+    if named:
+        return named, (f"{codes.path}: read as layout {named}, by its name; `layout` on this entry says otherwise",)
+    if codes.dtype.itemsize * 8 < LAYOUTS[_BY_DEFAULT].width:
+        raise SourceError(
+            f"{codes.path}: its name does not tell its layout, and {codes.dtype} holds no QA_PIXEL of Landsat's "
+            f"Collection 2; set `layout` to one of {', '.join(LAYOUTS)}, or use `kind: raster` with `bits`"
+        )
+    said = f"{codes.path}: its name does not tell its layout, so it was read as {_BY_DEFAULT}; `layout` says otherwise"
+    return _BY_DEFAULT, (said,)

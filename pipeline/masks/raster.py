@@ -10,49 +10,70 @@ must have the image's grid (affine within 1e-3 mm): a shifted mask would restore
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.masks._grid import RasterCodes, open_codes, selected
+from pipeline.masks._grid import RasterCodes, open_codes
+from pipeline.masks._layouts import layout_of_name
+from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks._volume import open_volume_mask
-from pipeline.masks.base import Mask, MaskOptions, Resolve, states_from
+from pipeline.masks.base import FileMaskOptions, Mask, Resolve, states_from
+
+_LOOKED_AT = 1 << 26
+"""Pixels of the image at which the values of a mask are counted; of a larger one, some windows all over it."""
+_WINDOW = 1024
+
+Bit = Annotated[int, Field(ge=0, le=62)]
 
 
-class Options(MaskOptions):
+class Options(FileMaskOptions):
     """Which values of which file are holes."""
 
     drawn: ClassVar[bool] = True
 
     kind: Literal["raster"] = "raster"
-    path: str = Field(description="Mask file: raster or NIfTI; '{stem}' stands for the image's own name.")
     values: tuple[float, ...] | None = Field(
         default=None, description="Values that mean hole; default: everything but 0."
+    )
+    threshold: float | None = Field(
+        default=None, allow_inf_nan=False, description="Values above this mean hole, e.g. 0.5 of a probability."
+    )
+    bits: tuple[Bit, ...] | None = Field(
+        default=None, min_length=1, description="Bits that mean hole, from 0, any one of them: [1, 3]."
     )
     band: PositiveInt | Literal["all"] = Field(
         default=1, description="Band of the mask file, from 1; 'all': one mask band a band of the image."
     )
 
+    @model_validator(mode="after")
+    def _one_choice(self) -> Options:
+        if sum(given is not None for given in (self.values, self.threshold, self.bits)) > 1:
+            raise ValueError("give one of 'values', 'threshold' and 'bits'")
+        return self
+
+    @property
+    def marks(self) -> Marks:
+        """The values that mean hole."""
+        return Marks(values=self.values, threshold=self.threshold, bits=self.bits)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RasterMask:
-    """FILL where the file has one of `values` (or, without values, anything but 0, NaN and its nodata)."""
+    """FILL where the file has one of the values marked (without a choice anything but 0, NaN and its nodata)."""
 
     codes: RasterCodes
-    values: tuple[float, ...] | None
+    marks: Marks
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """Return FILL/KEEP; KEEP outside the file; shape `(1 or c, *box.shape)`."""
         codes, inside = self.codes.read(box)
-        hole = selected(codes, self.values) & inside
-        if self.values is None and self.codes.nodata is not None:
-            hole &= codes != self.codes.nodata
-        return states_from(hole)
+        return states_from(self._holes(codes, inside))
 
     def unsaid(self, box: Box) -> NDArray[np.bool_]:
         """Return True outside the file and where it has its nodata; shape `(1 or c, *box.shape)`.
@@ -62,16 +83,42 @@ class RasterMask:
         codes, inside = self.codes.read(box)
         return ~inside | (codes == self.codes.nodata) if self.codes.nodata else ~inside
 
+    def examine(self) -> tuple[str, ...]:
+        """Count the values under the image and say if they are not what a mask holds, and how much is its nodata."""
+        windows = list(Box.whole(self.codes.target.shape).tiles((_WINDOW, _WINDOW)))
+        step = -(-len(windows) * _WINDOW**2 // _LOOKED_AT)
+        tally, silent, looked = Tally(), 0, 0
+        for box in windows[::step]:
+            codes, inside = self.codes.read(box)
+            inside = np.broadcast_to(inside, codes.shape)
+            unknown = inside & (codes == self.codes.nodata) if self.codes.nodata else np.zeros_like(inside)
+            tally.add(codes[inside & ~unknown], self._holes(codes, inside))
+            silent, looked = silent + int(unknown.sum()), looked + unknown.size
+        layout = layout_of_name(self.codes.path)
+        advice = f"`kind: qa_pixel` with `layout: {layout}`, as its name says" if layout else ""
+        notices = said_of_values(self.codes.path, tally, self.marks, advice)
+        if not silent:
+            return notices
+        share = f"{100 * silent / looked:.3g} % of the image"
+        return (*notices, f"{self.codes.path}: has its own nodata ({self.codes.nodata:g}) on {share}, which is kept")
+
+    def _holes(self, codes: NDArray[np.generic], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        hole = self.marks.of(codes) & inside
+        said = self.marks.values is not None or self.codes.nodata is None
+        return hole if said else hole & (codes != self.codes.nodata)
+
 
 def open_mask(options: Options, source: Source, resolve: Resolve) -> Mask:
     """Open the file and compare its grid with the image's.
 
     Raises:
-        SourceError: unreadable, too few bands, another place, or (NIfTI) another grid; names both grids.
+        SourceError: unreadable, too few bands, another place or a part of it only, bits of fractions, or (NIfTI)
+            another grid; names both grids.
     """
     path = resolve(options.path)
     if source.space.kind == "volume":
-        return open_volume_mask(path, source, options.values)
+        return open_volume_mask(path, source, options.marks)
     bands = None if options.band == "all" else (options.band,)
-    codes = open_codes(path, source, bands)
-    return RasterMask(codes=codes, values=options.values, notices=codes.notices)
+    codes = open_codes(path, source, bands, options.outside)
+    options.marks.require_fits(path, codes.dtype)
+    return RasterMask(codes=codes, marks=options.marks, notices=codes.notices)

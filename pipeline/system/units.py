@@ -12,13 +12,18 @@ from pipeline.system.paths import shortened
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _PIXELS = {"px", "pixel", "pixels", "vx", "voxel", "voxels"}
-_METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
+_METRES = {
+    **{"um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3},
+    "ft": 0.3048,  # international foot
+    "us-ft": 1200 / 3937,  # US survey foot
+}
+_OTHER_NAMES = {"µm": "um", "μm": "um", "micron": "um", "microns": "um", "feet": "ft", "foot": "ft"}
 _METRES_PER_DEGREE = 40_007_863.0 / 360.0  # WGS 84 meridian circumference
 _LONGEST = 100
 _MOST_BYTES = 2**60
 MOST_PIXELS = 100_000
 """No length reaches farther: masks grow and gaps are searched as far, so this bounds what they may cost."""
-_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµμ-]*)\s*")
 
 
 def parse_bytes(text: str | int) -> int:
@@ -56,21 +61,27 @@ class Length:
     value: float
     """Magnitude, finite, at least 0."""
     unit: str
-    """`px`, `mm`, `cm`, `m` or `km`."""
+    """`px`, `um`, `mm`, `cm`, `m`, `km`, `ft` or `us-ft`; empty for a bare number: pixels, on a grid without a unit."""
 
     def pixels(self, spacing: tuple[float, ...], units: str, latitude_deg: float | None = None) -> tuple[float, ...]:
         """Return the distance in (fractions of) pixels on each axis.
 
         Args:
             spacing: step per axis in `units`, memory order (rows first).
-            units: world units of the grid: `m`, `mm`, `deg`, `unknown`.
+            units: world units of the grid: `deg`, `unknown`, or a unit of length as `unit` has it.
             latitude_deg: latitude of the image centre; needed for grids in degrees only.
 
         Raises:
-            ConfigError: the grid has no known length unit, no step, or lies at a pole; or the length reaches farther
-                than `MOST_PIXELS`.
+            ConfigError: the grid has no known length unit, no step, or lies at a pole; the length has no unit and the
+                grid has one; or it reaches farther than `MOST_PIXELS`.
         """
-        if self.unit == "px":
+        if not self.unit and self.value and units != "unknown":
+            ground = "m" if units == "deg" else units
+            raise ConfigError(
+                f"'{self}' has no unit, and the grid of the image has one ('{units}'): write '{self} px' or "
+                f"'{self} {ground}'"
+            )
+        if self.unit in ("px", ""):
             return (self.value,) * len(spacing)
         metres = self.value * _METRES[self.unit]
         steps = self._steps_m(spacing, units, latitude_deg)
@@ -94,11 +105,22 @@ class Length:
         return (spacing[0] * _METRES_PER_DEGREE, spacing[1] * _METRES_PER_DEGREE * along)
 
     def __str__(self) -> str:
-        return f"{self.value:g} {self.unit}"
+        return f"{self.value:g} {self.unit}".rstrip()
+
+
+def unit_of(metres: float) -> str:
+    """Return the unit of length that has so many metres, as `Length` names it, or `unknown`.
+
+    >>> unit_of(0.3048), unit_of(0.3048006096012192), unit_of(20.1168)
+    ('ft', 'us-ft', 'unknown')
+    """
+    return next((unit for unit, size in _METRES.items() if math.isclose(size, metres, rel_tol=1e-9)), "unknown")
 
 
 def parse_length(text: str | float) -> Length:
-    """Return the length written as `60 m`, `2 mm`, `3 px`; a bare number counts pixels.
+    """Return the length written as `60 m`, `200 ft`, `2 mm`, `3 px`.
+
+    A bare number counts pixels; `Length.pixels` refuses it on a grid with a unit.
 
     Raises:
         ConfigError: not a length, or more than `MOST_PIXELS`.
@@ -107,7 +129,8 @@ def parse_length(text: str | float) -> Length:
     if unit in _PIXELS or not unit:
         if value > MOST_PIXELS:
             raise ConfigError(f"'{shortened(str(text))}' is too far; at most {MOST_PIXELS} px are possible")
-        return Length(value=value, unit="px")
+        return Length(value=value, unit="px" if unit else "")
+    unit = _OTHER_NAMES.get(unit, unit)
     if unit not in _METRES or not math.isfinite(value):
         raise ConfigError(f"'{shortened(str(text))}' is no length; write it like '60 m', '2 mm' or '3 px'")
     return Length(value=value, unit=unit)

@@ -71,7 +71,9 @@ def test_a_buffer_claims_no_nodata(tmp_path):
     hole = CLOUD.copy()
     hole[30:34, 6:10] = 1
     image, mask = _scene(tmp_path, "uint16", 0, hole)
-    _, codes, _ = _run(run_config(tmp_path, image, None, mask=[{"kind": "raster", "path": str(mask), "buffer": 3}]))
+    _, codes, _ = _run(
+        run_config(tmp_path, image, None, mask=[{"kind": "raster", "path": str(mask), "buffer": "3 px"}])
+    )
     assert (codes[SWATH] == 255).all()
     assert (codes[hole == 1] == 1).all()
     assert codes[31, 12] == 1

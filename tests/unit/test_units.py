@@ -39,7 +39,14 @@ def test_binary_sizes_survive_formatting(kib: int) -> None:
         ("2 mm", (6.5, 1.0, 0.5), "mm", (2 / 6.5, 2.0, 4.0)),
         ("0.06 km", (10.0, 10.0), "m", (6.0, 6.0)),
         ("3 px", (10.0, 10.0), "unknown", (3.0, 3.0)),
-        (3, (10.0, 10.0), "m", (3.0, 3.0)),
+        (3, (10.0, 10.0), "unknown", (3.0, 3.0)),
+        (0, (10.0, 10.0), "m", (0.0, 0.0)),
+        ("60 m", (100.0, 100.0), "us-ft", (1.9685, 1.9685)),
+        ("60 m", (100.0, 100.0), "ft", (60 / 30.48, 60 / 30.48)),
+        ("200 ft", (10.0, 10.0), "m", (6.096, 6.096)),
+        ("3937 us-ft", (600.0, 600.0), "m", (2.0, 2.0)),
+        ("60 m", (0.03, 0.03), "km", (2.0, 2.0)),
+        ("20 µm", (0.005, 0.005, 0.01), "mm", (4.0, 4.0, 2.0)),
         ("1 cm", (5.0, 5.0, 5.0), "mm", (2.0, 2.0, 2.0)),
     ],
 )
@@ -57,11 +64,18 @@ def test_degrees_use_the_latitude() -> None:
     assert cols == pytest.approx(1 / math.cos(math.radians(60)), abs=1e-3)
 
 
-@pytest.mark.parametrize(("units", "latitude"), [("unknown", None), ("deg", 89.0), ("deg", None), ("ft", 0.0)])
+@pytest.mark.parametrize(("units", "latitude"), [("unknown", None), ("deg", 89.0), ("deg", None), ("yd", 0.0)])
 def test_lengths_without_a_scale_are_refused(units: str, latitude: float | None) -> None:
     """No length unit or a pole: say it, and say that px works."""
     with pytest.raises(ConfigError, match="give it in px"):
         parse_length("60 m").pixels((1.0, 1.0), units, latitude)
+
+
+@pytest.mark.parametrize("units", ["m", "us-ft", "mm", "deg"])
+def test_a_number_without_a_unit_asks_for_one(units: str) -> None:
+    """60 may be meant in metres: on a grid with a unit nothing is assumed."""
+    with pytest.raises(ConfigError, match=r"'60' has no unit.*write '60 px' or '60 (m|us-ft|mm)'"):
+        parse_length("60").pixels((10.0, 10.0), units, 0.0)
 
 
 @pytest.mark.parametrize("text", ["60 yards", "m 60", "-3 px", "wide"])
