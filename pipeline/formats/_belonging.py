@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import is_remote, untrusted
+from pipeline.formats._files import is_file, is_remote, suffix_matches, untrusted
+
+_SHAPEFILE = (".cpg", ".dbf", ".prj", ".qix", ".shx")
 
 
 def files_of(path: str) -> tuple[str, ...]:
     """Return what belongs to an image or mask beside `path` itself, sorted, each once; what a VRT reads included.
 
-    A volume is one file and a zarr store one folder: nothing belongs to them. Neither does anything to a file that
-    cannot be read: opening it says why.
+    A Shapefile has its own. A volume is one file and a zarr store one folder: nothing belongs to them. Neither does
+    anything to a file that cannot be read: opening it says why.
     """
     from pipeline.formats._gdal import MASK_DRIVERS, open_dataset, vrt_sources
 
     if not is_remote(path) and Path(path).is_dir():
         return ()
+    if suffix_matches(path, (".shp",)):
+        beside = (str(Path(path).with_suffix(suffix)) for suffix in _SHAPEFILE)
+        return tuple(sorted(name for name in beside if is_file(name)))
     try:
         with open_dataset(path, MASK_DRIVERS) as dataset:
             read = vrt_sources(path) if dataset.driver == "VRT" else ()

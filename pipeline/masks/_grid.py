@@ -99,7 +99,7 @@ class RasterCodes:
             flat = transform(self.target.crs, self.own.crs, east.ravel(), north.ravel())
             east, north = (np.asarray(v, dtype=np.float64).reshape(east.shape) for v in flat[:2])
         if _in_degrees(self.own):
-            west = _bounds(self.own)[0]
+            west = bounds_of(self.own)[0]
             beyond = (east < west) | (east >= west + _TURN)
             east = np.where(beyond, west + (east - west) % _TURN, east)
         col, row = _transform(~Affine(*self.own.affine), east, north)
@@ -222,14 +222,15 @@ def _in_degrees(space: Space) -> bool:
 def _overlap(own: Space, target: Space) -> bool:
     from rasterio.warp import transform_bounds
 
-    a, b = _bounds(own), _bounds(target)
+    a, b = bounds_of(own), bounds_of(target)
     if own.crs and target.crs and not _same_crs(own.crs, target.crs):
         a = transform_bounds(own.crs, target.crs, *a)
     turns = (-_TURN, 0.0, _TURN) if _in_degrees(target) else (0.0,)
     return any(a[0] + turn < b[2] and b[0] < a[2] + turn for turn in turns) and a[1] < b[3] and b[1] < a[3]
 
 
-def _bounds(space: Space) -> tuple[float, float, float, float]:
+def bounds_of(space: Space) -> tuple[float, float, float, float]:
+    """Return the smallest and largest coordinates of a raster grid: `(x0, y0, x1, y1)`."""
     rows, cols = space.shape
     corners_x, corners_y = np.array([0.0, cols, 0.0, cols]), np.array([0.0, 0.0, rows, rows])
     x, y = _transform(Affine(*space.affine), corners_x, corners_y)

@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
+from pipeline.errors import ConfigError
+from pipeline.formats._files import suffix_matches
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks._grid import RasterCodes, open_codes
 from pipeline.masks._layouts import layout_of_name
+from pipeline.masks._shapes import SUFFIXES as VECTOR_SUFFIXES
 from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks._volume import open_volume_mask
 from pipeline.masks.base import FileMaskOptions, Mask, Resolve, states_from
@@ -112,10 +115,13 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> Mask:
     """Open the file and compare its grid with the image's.
 
     Raises:
+        ConfigError: the file holds shapes.
         SourceError: unreadable, too few bands, another place or a part of it only, bits of fractions, or (NIfTI)
             another grid; names both grids.
     """
     path = resolve(options.path)
+    if suffix_matches(path, VECTOR_SUFFIXES):
+        raise ConfigError(f"{path}: holds shapes; write `kind: vector` for it")
     if source.space.kind == "volume":
         return open_volume_mask(path, source, options.marks)
     bands = None if options.band == "all" else (options.band,)

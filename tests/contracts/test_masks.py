@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "qa_pixel": {"path": "codes.tif", "fill_gaps": "3 px"},
     "threshold": {"above": 900},
     "slices": {"slices": [3, 40], "axis": "i"},
+    "vector": {"path": "holes.geojson"},
 }
 
 
@@ -46,12 +48,27 @@ def _write_codes(path: Path, kind: str) -> None:
         file.write(codes, 1)
 
 
+def _write_shapes(path: Path) -> None:
+    """Write triangles with corners anywhere and on pixel centres, in the image's own reference system."""
+    rng = np.random.default_rng(2)
+    places = 500000 + 450 * rng.random((12, 3, 1)), 5100000 - 370 * rng.random((12, 3, 1))
+    shapes = np.concatenate(places, axis=-1)
+    shapes[::2] = np.round(shapes[::2] / 10) * 10 + 5
+    polygons = [[[*triangle.tolist(), triangle[0].tolist()]] for triangle in shapes]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    path.write_text(
+        json.dumps({"type": "Feature", "crs": crs, "geometry": {"type": "MultiPolygon", "coordinates": polygons}})
+    )
+
+
 class OurMask(MaskContract):
     """The contract for one of the masks of the package."""
 
     def options(self, folder: Path) -> dict[str, Any]:
         """Return the options of a kind, its file of codes written."""
-        if "path" in ENTRIES[self.kind]:
+        if self.kind == "vector":
+            _write_shapes(folder / "holes.geojson")
+        elif "path" in ENTRIES[self.kind]:
             _write_codes(folder / "codes.tif", self.kind)
         return ENTRIES[self.kind]
 
