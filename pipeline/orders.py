@@ -98,8 +98,11 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
 
     Raises:
         SourceError: a file is missing, unreadable or has another hash than the catalog says.
+        PipelineError: what was found to be wrong with the image's references.
         ConfigError: nothing says where the holes are.
     """
+    if spec.problem:
+        raise spec.problem
     for one in (spec, *spec.references, *spec.auxiliary):
         for path, expected in one.sha256.items():
             verify_sha256(path, expected)

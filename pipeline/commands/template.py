@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.config.names import sibling_mask
+from pipeline.config.names import sibling_masks
 from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
@@ -91,10 +91,11 @@ def _facts(source: Source) -> str:
 
 
 def _mask_lines(path: Path, directory: str | Path, stem: str, *, volume: bool) -> str:
-    found = sibling_mask(str(path))
+    found = [mask.model_dump() for mask in sibling_masks(str(path))]
     if found:
-        options = found[0].model_dump()
-        return f"  - {{kind: {options['kind']}, path: {_path_as_written(Path(options['path']), directory)}}}"
+        return "\n".join(
+            f"  - {{kind: {m['kind']}, path: {_path_as_written(Path(m['path']), directory)}}}" for m in found
+        )
     if volume:
         drawn = _as_written(f"{stem}_mask.nii.gz")
         return f"  - {{kind: raster, path: {drawn}}}   # draw it, or choose another kind below"

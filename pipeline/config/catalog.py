@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fields import Bands, SourceText
-from pipeline.config.names import plain_name, sibling_mask, stem_of
-from pipeline.config.schema import ReferenceConfig, RunConfig
-from pipeline.errors import ConfigError, OutputConflict, SourceError
+from pipeline.config.names import plain_name, sibling_masks, stem_of
+from pipeline.config.placeholders import PathResolver, resolver_of
+from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
+from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
 from pipeline.masks.base import MaskOptions
 from pipeline.system import yaml_files
 from pipeline.system.paths import describe, kind_of, shortened
@@ -40,70 +42,6 @@ _TAKEN = {"run.json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PathResolver:
-    """Makes the paths of one file absolute; `{stem}` is the image, `${NAME}` an environment variable."""
-
-    base: str
-    stem: str = ""
-    files_only: bool = False
-    """Folders (but zarr), named pipes and devices are refused: the path is that of a mask."""
-
-    def __call__(self, text: str) -> str:
-        """Return an absolute path; URLs are left alone.
-
-        Raises:
-            ConfigError: an environment variable is not set, there is no such user, or it can be no path.
-            SourceError: there is something that is no file.
-        """
-        text = yaml_files.expand_environment(text.replace("{stem}", self.stem), self.base)
-        if "://" in text:
-            return text
-        path = os.path.normpath(Path(self.base) / text)
-        what = kind_of(path) if self.files_only else ""
-        if what == "special" or (what == "folder" and not path.endswith(".zarr")):
-            raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
-        return path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSpec:
-    """One image of a run, with everything that is said about it.
-
-    Attributes:
-        name: catalog name, else the stem.
-        stem: file name without suffixes, as a plain name; unique within a run; names the output folder.
-        kind: format module, None = find out.
-        paths: absolute paths or URLs; several are one image with a file a band.
-        bands: bands to use, None = all.
-        nodata: overrides the file's own; None = the file's; NaN = none at all (no stored integer equals it,
-            and NaN in float data never was an observation).
-        mask: entries to open with `open_masks(spec.mask, source, spec.resolve)`; empty if nothing is known.
-        resolve: turns the paths of `mask` into absolute ones.
-        references: other dates of the same place.
-        auxiliary: co-registered images of another kind.
-        date: acquisition date as given.
-        license: licence as given.
-        sha256: expected hash of each path that has one.
-        resample: guides only: read on the grid of the image to restore.
-    """
-
-    name: str
-    stem: str
-    paths: tuple[str, ...]
-    resolve: PathResolver
-    kind: str | None = None
-    bands: Bands | None = None
-    nodata: float | None = None
-    mask: tuple[MaskOptions, ...] = ()
-    references: tuple[SourceSpec, ...] = ()
-    auxiliary: tuple[SourceSpec, ...] = ()
-    date: str | None = None
-    license: str = ""
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    resample: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """What `catalog check` found out about one entry: `ok`, `absent`, `remote` or `wrong`, and why."""
 
@@ -120,21 +58,45 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
     `docs/decisions/list-of-files.md`).
 
     Raises:
-        ConfigError: unknown catalog name (with the nearest), unset environment variable.
+        ConfigError: unknown catalog name (with the nearest), unset environment variable, a glob that takes masks, too.
         SourceError: no such file, nothing matches the glob.
     """
     base = config.path.parent if config.path else Path.cwd()
     finder = _Finder(base=base, entries=list_entries(base))
     given = config.input
     specs = []
-    for found in finder.images(given.source):
+    for found in _without(finder.images(given.source), given.exclude):
         spec = found.spec(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base)
-        home = _Finder(base=Path(found.base), entries=finder.entries)
-        entry = found.entry.config if found.entry else None
-        references = finder.guides(given.references) or home.guides(entry.references if entry else ())
-        auxiliary = finder.guides(given.auxiliary) or home.guides(entry.auxiliary if entry else ())
-        specs.append(dataclasses.replace(spec, references=references, auxiliary=auxiliary))
+        specs.append(_with_guides(spec, found, given, finder))
+    if all(spec.problem for spec in specs):
+        raise next(spec.problem for spec in specs if spec.problem)
+    require_no_masks(given.source, specs)
     return _with_unique_stems(specs)
+
+
+def _with_guides(spec: SourceSpec, found: _Found, given: InputConfig, finder: _Finder) -> SourceSpec:
+    """Return the spec of an image with its references and auxiliaries, or with what is wrong with them."""
+    entry = found.entry.config if found.entry else None
+    ours = dataclasses.replace(finder, image=found.paths)
+    home = _Finder(base=Path(found.base), entries=finder.entries, image=found.paths)
+    try:
+        references = ours.guides(given.references) or home.guides(entry.references if entry else ())
+        auxiliary = ours.guides(given.auxiliary) or home.guides(entry.auxiliary if entry else ())
+    except PipelineError as error:
+        return dataclasses.replace(spec, problem=error)
+    return dataclasses.replace(spec, references=references, auxiliary=auxiliary)
+
+
+def _without(images: Sequence[_Found], patterns: tuple[str, ...]) -> list[_Found]:
+    """Leave out the images of which a file is called like one of the patterns.
+
+    Raises:
+        SourceError: none is left.
+    """
+    left = [i for i in images if not any(fnmatch(Path(path).name, p) for path in i.paths for p in patterns)]
+    if not left:
+        raise SourceError(f"input.exclude: {', '.join(patterns)} leaves none of {len(images)} image(s); narrow it")
+    return left
 
 
 def check(entries: Iterable[Entry]) -> list[Check]:
@@ -190,7 +152,7 @@ class _Found:
             name=self.entry.name if self.entry else stem,
             stem=plain_name(stem),
             paths=self.paths,
-            resolve=PathResolver(base=self.base if own else str(mask_base), stem=stem, files_only=True),
+            resolve=resolver_of(self.paths, self.base if own else str(mask_base), files_only=True),
             kind=entry.kind if entry else None,
             bands=bands or (entry.bands if entry else None),
             nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
@@ -207,6 +169,8 @@ class _Finder:
 
     base: Path
     entries: Mapping[str, Entry]
+    image: tuple[str, ...] = ()
+    """Files of the image that placeholders mean, if there is one."""
 
     def images(self, source: SourceText, *, names: bool = True) -> list[_Found]:
         if isinstance(source, str):
@@ -231,7 +195,7 @@ class _Finder:
                     bands=reference.bands, nodata=reference.nodata, mask=reference.mask, mask_base=self.base
                 )
                 if reference.mask is None and not spec.mask:
-                    spec = dataclasses.replace(spec, mask=sibling_mask(spec.paths[0]))
+                    spec = dataclasses.replace(spec, mask=sibling_masks(spec.paths[0]))
                 specs.append(dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample))
         return tuple(specs)
 
@@ -241,7 +205,8 @@ class _Finder:
         return [_Found(paths=(path,), base=str(self.base)) for path in self._files(text)]
 
     def _files(self, text: str) -> list[str]:
-        path = PathResolver(base=str(self.base))(text)
+        base = str(self.base)
+        path = (resolver_of(self.image, base) if self.image else PathResolver(base=base))(text)
         what = "file" if "://" in path else kind_of(path)
         if what == "special":
             raise SourceError(f"{path}: is {describe(path)}; give a file")

@@ -1,8 +1,10 @@
-"""Names that follow from names: the stem of an image, its folder, the mask that lies beside it."""
+"""Names that follow from names: the stem of an image, its folder, the masks that lie beside it."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,8 +13,26 @@ from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.system.paths import kind_of, shortened
 
 _LONGEST = 200
-_MASK_SIBLINGS = {"SCL": "scl", "scl": "scl", "QA_PIXEL": "qa_pixel", "mask": "raster"}
-_SUFFIXES = (".tif", ".TIF", ".tiff", ".nii.gz", ".nii")
+_SUFFIXES = (".tif", ".TIF", ".tiff", ".jp2", ".nii.gz", ".nii")
+_SHAPES = (".geojson", ".gpkg", ".shp")
+_MASK_NAMES = (
+    (r"$", "_SCL", "scl"),
+    (r"$", "_scl", "scl"),
+    (r"$", "_QA_PIXEL", "qa_pixel"),
+    (r"$", "_Fmask", "qa_pixel"),
+    (r"$", "_mask", "raster"),
+    (r"$", "_mask", "vector"),
+    (r"_(SR_|ST_)?B\d+$", "_QA_PIXEL", "qa_pixel"),  # Landsat Collection 2
+    (r"_B\d+$", "_BQA", "qa_pixel"),  # Landsat Collection 1
+    (r"\.B[0-9A]+$", ".Fmask", "qa_pixel"),  # HLS
+    (r"_(B[0-9A]{2}|TCI)(_\d0m)?$", "_SCL_20m", "scl"),  # Sentinel-2
+    (r"_(B[0-9A]{2}|TCI)$", "_SCL", "scl"),
+)
+"""What of an image's stem is replaced by what to name its mask, and the kind of the mask; the first file is taken."""
+_BIDS_DEPTH = 5
+"""Folders from an image up to the top of its data set: datatype, session, subject, and a derivative's two."""
+_FREE = {"label", "desc", "space", "res"}
+"""BIDS entities in which a mask may differ from its image."""
 
 
 def stem_of(paths: tuple[str, ...]) -> str:
@@ -52,14 +72,62 @@ def plain_name(text: str) -> str:
     return kept.encode()[:_LONGEST].decode(errors="ignore") or "image"
 
 
-def sibling_mask(path: str) -> tuple[MaskOptions, ...]:
-    """Look for an image's own mask beside it: `<stem>_SCL.tif`, `_QA_PIXEL.TIF`, `_mask.nii.gz`."""
+def sibling_masks(path: str) -> tuple[MaskOptions, ...]:
+    """Look for an image's own masks beside it, by the names that people and products give them.
+
+    `<stem>_mask`, `<stem>_SCL`, `<stem>_QA_PIXEL`; of a band of Landsat, HLS or Sentinel-2 the quality layer of its
+    scene; of a BIDS image the lesions of the same subject, session and run, also in `derivatives` (several are all
+    taken).
+    """
+    for name, kind in mask_names(path):
+        if kind_of(name) == "file":
+            return (mask_options({"kind": kind, "path": name}),)
+    return tuple(mask_options({"kind": "raster", "path": str(lesion)}) for lesion in lesions(path))
+
+
+def mask_names(path: str) -> Iterator[tuple[str, str]]:
+    """Yield where the mask of an image may lie, likeliest first, and its kind; looks at names only."""
     if "://" in path:
-        return ()
+        return
     folder, stem = Path(path).parent, _one_stem(path)
-    for ending, kind in _MASK_SIBLINGS.items():
-        for suffix in _SUFFIXES:
-            candidate = folder / f"{stem}_{ending}{suffix}"
-            if kind_of(candidate) == "file":
-                return (mask_options({"kind": kind, "path": str(candidate)}),)
-    return ()
+    for pattern, ending, kind in _MASK_NAMES:
+        name, found = re.subn(pattern, ending, stem, count=1)
+        places = (folder, folder.parent / "R20m") if kind == "scl" else (folder,)
+        for place in places if found else ():
+            for suffix in _SHAPES if kind == "vector" else _SUFFIXES:
+                yield str(place / f"{name}{suffix}"), kind
+
+
+def lesions(path: str) -> list[Path]:
+    """Return the lesion masks of a BIDS image, those beside it, else those of the data set's derivatives."""
+    folder, stem = Path(path).parent, _one_stem(path)
+    if "://" in path or not re.fullmatch(r"sub-[^_]+_(.*_)?[^-_]+", stem):
+        return []
+    places = [folder]
+    for root in list(folder.parents)[:_BIDS_DEPTH]:
+        if kind_of(root / "dataset_description.json") == "file" and kind_of(root / "derivatives") == "folder":
+            places += [made / folder.relative_to(root) for made in sorted((root / "derivatives").iterdir())]
+    for place in places:
+        names = sorted(place.iterdir()) if kind_of(place) == "folder" else []
+        found = [p for p in names if _is_lesion(p.name, stem) and kind_of(p) == "file"]
+        if found:
+            return found
+    return []
+
+
+def _is_lesion(name: str, stem: str) -> bool:
+    """Return True for the name of a lesion mask whose entities (session, run, ...) do not contradict the image's."""
+    plain = name.removesuffix(".gz").removesuffix(".nii")
+    if (
+        plain == name
+        or not plain.startswith("sub-")
+        or "lesion" not in plain.lower()
+        or not plain.endswith(("_mask", "_roi"))
+    ):
+        return False
+    *own, suffix = stem.split("_")
+    *theirs, _ = plain.split("_")
+    ours = dict(part.split("-", 1) for part in own if "-" in part)
+    said = dict(part.split("-", 1) for part in theirs if "-" in part)
+    images = {part for part in theirs if "-" not in part}
+    return images <= {suffix} and all(ours.get(key, value) == value for key, value in said.items() if key not in _FREE)

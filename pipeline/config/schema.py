@@ -73,6 +73,9 @@ class InputConfig(Section):
     source: SourceText = Field(
         description="Catalog name, path or glob; a list makes a batch, an inner list is one image."
     )
+    exclude: Annotated[tuple[NamedText, ...], BeforeValidator(listed), OrAlone()] = Field(
+        default=(), description="Names of files that a glob shall not take, with wildcards: '*_mask.tif'."
+    )
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name; default all.")
     nodata: Nodata = Field(
         default="auto",

@@ -141,6 +141,12 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
     notices += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
+    notices += [
+        f"reference {guide.source.paths[0]} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its "
+        "entry says what is hidden in it"
+        for guide in job.guides
+        if guide.role == "reference" and not guide.masks
+    ]
     image = OpenImage(
         source=source,
         state=state,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError, SourceError
 from pipeline.geometry.box import Box
 from pipeline.masks._gaps import narrow_gaps
+from pipeline.masks._layouts import LAYOUTS, layout_of_name
 from pipeline.masks.base import mask_options, open_masks
 from pipeline.testing import ArraySource, raster_space, volume_space
 
@@ -363,3 +364,77 @@ def test_rasters_have_no_axis_k() -> None:
     """On a raster lines are lost along i or j."""
     with pytest.raises(ConfigError, match="a raster has no axis 'k'"):
         _read(_image((2, 2)), kind="slices", slices=[0])
+
+
+# --- layouts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_every_layout_is_whole(layout: str) -> None:
+    """Default flags exist, no flag is set by fill alone, and a file called as the product calls it is known."""
+    facts = LAYOUTS[layout]
+    assert set(facts.default) <= set(facts.flags)
+    codes = np.arange(1 << facts.width)
+    for name, flag in facts.flags.items():
+        assert flag.of(codes).any(), name
+    names = {
+        "fmask": "x_Fmask4.tif",
+        "modis_state": "MOD09GA.state_1km_1.tif",
+        "cloud_probability": "MSK_CLDPRB_20m.jp2",
+    }
+    names |= {"viirs_state": "VNP09H1.SurfReflect_State_500m.tif", "viirs_qf1": "a.SurfReflect_QF1_1.tif"}
+    names |= {"viirs_qf2": "a.SurfReflect_QF2_1.tif", "scl": "T33_SCL_20m.jp2", "hls": "HLS.S30.T33.v2.0.Fmask.tif"}
+    names |= {"collection2": "LC08_QA_PIXEL.TIF", "radsat": "LC08_QA_RADSAT.TIF", "bqa": "LC08_BQA.TIF"}
+    assert layout_of_name(f"/data/{names.get(layout, 'LC08_pixel_qa.tif')}") == layout
+
+
+@pytest.mark.parametrize(
+    ("layout", "codes", "flags", "states"),
+    [
+        # cloud, adjacent, shadow, snow, water, high aerosol, clear, fill
+        ("hls", [2, 4, 8, 16, 32, 192, 64, 255], None, [1, 1, 1, 0, 0, 0, 0, 2]),
+        ("hls", [2, 4, 8, 16, 32, 192, 64, 255], ["snow", "high_aerosol"], [0, 0, 0, 1, 0, 1, 0, 2]),
+        # band 1, band 7, unused, bands 6H and 9, dropped, occluded, none
+        ("radsat", [1, 64, 128, 256, 512, 2048, 0], None, [1, 1, 0, 1, 1, 0, 0]),
+        # cloudy, mixed, assumed clear, shadow, cirrus small, average, high, internal cloud, snow, adjacent, fill
+        ("modis_state", [1, 2, 3, 4, 256, 512, 768, 1024, 4096, 8192, 65535], None, [1, 1, 0, 1, 0, 1, 1, 1, 0, 1, 2]),
+        ("viirs_state", [1 << 3, 3 << 3, 5 << 3, 2 << 3, 0], ["water"], [0, 1, 1, 0, 1]),
+        # confident cloudy, probably cloudy, probably clear, clear of high quality
+        ("viirs_qf1", [12, 8, 4, 3], None, [1, 1, 0, 0]),
+        # land, sea, shadow, aerosol, snow, cirrus by reflectance, by emission
+        ("viirs_qf2", [1, 3, 8, 16, 32, 64, 128], None, [0, 0, 1, 0, 0, 1, 1]),
+        ("fmask", [0, 1, 2, 3, 4, 255], None, [0, 0, 1, 0, 1, 2]),
+        ("scl", [0, 3, 4, 8, 9, 10, 11], None, [2, 1, 0, 1, 1, 1, 0]),
+        ("cloud_probability", [0, 40, 41, 100], None, [0, 0, 1, 1]),
+    ],
+)
+def test_codes_of_other_products(
+    tmp_path: Path, layout: str, codes: list[int], flags: list[str] | None, states: list[int]
+) -> None:
+    """Each code of a product's guide has the state that its words say."""
+    dtype = np.uint8 if LAYOUTS[layout].width == 8 else np.uint16
+    path = _write(tmp_path / "q.tif", np.array([codes], dtype))
+    entry = {"kind": "qa_pixel", "path": path, "layout": layout} | ({"flags": flags} if flags else {})
+    assert _read(_image((1, len(codes))), **entry)[0, 0].tolist() == states
+
+
+def test_a_probability_of_ones_own(tmp_path: Path) -> None:
+    """`above` is a percentage of cloud, and of nothing else."""
+    path = _write(tmp_path / "q.tif", np.array([[0, 20, 21, 100]], np.uint8))
+    entry = {"kind": "qa_pixel", "path": path, "layout": "cloud_probability"}
+    assert _read(_image((1, 4)), **entry, above=20)[0, 0].tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="layout 'cloud_probability' has no flag 'snow'"):
+        mask_options({**entry, "flags": ["snow"]})
+    with pytest.raises(ValueError, match="`above` is for layout cloud_probability, not for 'hls'"):
+        mask_options({"kind": "qa_pixel", "path": path, "layout": "hls", "above": 20})
+    with pytest.raises(ValueError, match=r"no layout 'sentinel3' \(known: auto, "):
+        mask_options({"kind": "qa_pixel", "path": path, "layout": "sentinel3"})
+
+
+def test_derived_masks_do_not_claim_nodata_and_drawn_bits_do(tmp_path: Path) -> None:
+    """A layout says what was seen; what is drawn by bits is a hole over nodata, too."""
+    path = _write(tmp_path / "q.tif", np.array([[8, 8, 64]], np.uint16))
+    image = ArraySource(values=np.array([[[0, 5, 5]]], np.uint16), space=raster_space((1, 3), crs=UTM33), no_value=0)
+    for entry, state in (({"kind": "qa_pixel"}, 2), ({"kind": "raster", "bits": [3]}, 1)):
+        mask = open_masks([mask_options({**entry, "path": path})], image, lambda p: p, "drawn")
+        assert mask.read(Box.whole((1, 3)))[0, 0].tolist() == [state, 1, 0]

@@ -121,7 +121,7 @@ def test_what_has_no_place_is_said(tmp_path):
     far = _mask(_geojson(tmp_path / "far.json", _polygon([[x + 9e5, y] for x, y in SQUARE]), crs=IN_UTM))
     assert far.notices == (f"{tmp_path / 'far.json'}: none of its 1 shapes lies on the image",)
     assert _mask(_geojson(tmp_path / "empty.json")).notices == (f"{tmp_path / 'empty.json'}: holds no shape",)
-    with pytest.raises(SourceError, match="500030, .* is no longitude and latitude.*set `crs`"):
+    with pytest.raises(SourceError, match=r"500030, .* is no longitude and latitude.*set `crs`"):
         _mask(_geojson(tmp_path / "m.json", _polygon(SQUARE)))
     with pytest.raises(SourceError, match="the image has no reference system"):
         _mask(_geojson(tmp_path / "m.json", _polygon(SQUARE)), _image(crs=""))
