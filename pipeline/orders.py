@@ -17,7 +17,7 @@ from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
 from pipeline.formats import files_of, open_any
 from pipeline.formats.base import Source
-from pipeline.masks.base import ComposedMask, open_masks
+from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
@@ -231,7 +231,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path) -> GuideRef:
     return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=tuple(masks), role=role, label=label)
 
 
-def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> ComposedMask:
+def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:
     return open_masks(spec.mask, source, spec.resolve, fill_nodata)
 
 

@@ -26,8 +26,9 @@ input:
 mask:                              # holes = union of the entries
 {mask}
   # - {{kind: scl, path: SCL.tif, buffer: 60 m}}              # Sentinel-2 scene classes
-  # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # Landsat Collection 2
-  # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole
+  # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # quality codes of Landsat, HLS, MODIS, VIIRS
+  # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole; threshold, values, bits
+  # - {{kind: vector, path: my_clouds.geojson}}               # shapes
   # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
 output:
   directory: {directory}

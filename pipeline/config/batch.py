@@ -83,6 +83,6 @@ def _mask_paths(spec: SourceSpec) -> Iterator[str]:
     yield from map(str, lesions(spec.paths[0]))
     for entry in spec.mask:
         # what is wrong with a path is said when it is opened
-        with suppress(PipelineError):
+        with suppress(ConfigError):
             if isinstance(path := getattr(entry, "path", None), str):
-                yield spec.resolve(path)
+                yield spec.resolve.absolute(path)

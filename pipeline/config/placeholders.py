@@ -42,18 +42,31 @@ class PathResolver:
         """Return an absolute path; URLs are left alone.
 
         Raises:
+            ConfigError: as `absolute`.
+            SourceError: there is something that is no file, or the file lies beside the image instead.
+        """
+        path = self.absolute(text)
+        if not self.files_only or "://" in path:
+            return path
+        what = kind_of(path)
+        if what == "special" or (what == "folder" and not path.endswith(".zarr")):
+            raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
+        if not what and self.folder and kind_of(self.absolute(f"{{folder}}/{text}")) == "file":
+            raise SourceError(
+                f"{path}: mask file not found, but the folder of the image has it: write '{{folder}}/{text}'"
+            )
+        return path
+
+    def absolute(self, text: str) -> str:
+        """Return what `__call__` does, whatever is there.
+
+        Raises:
             ConfigError: an environment variable is not set, there is no such user or no image that a placeholder could
                 mean, or it can be no path.
-            SourceError: there is something that is no file, or the file lies beside the image instead.
         """
         # the image's own name is no text of the user's: nothing in it is a variable
         named = _PLACEHOLDER.sub(self._value, yaml_files.expand_environment(text, self.base))
-        if "://" in named:
-            return named
-        path = os.path.normpath(Path(self.base) / named)
-        if self.files_only:
-            self._require_file(text, named, path)
-        return path
+        return named if "://" in named else os.path.normpath(Path(self.base) / named)
 
     def _value(self, match: re.Match[str]) -> str:
         if not self.stem:
@@ -71,14 +84,6 @@ class PathResolver:
             return self.stem
         bounds = [match["first"]] if match["last"] is None else [match["first"], match["last"]]
         return self.stem[slice(*(int(n) if n not in ("", "-") else None for n in bounds))]
-
-    def _require_file(self, text: str, named: str, path: str) -> None:
-        what = kind_of(path)
-        if what == "special" or (what == "folder" and not path.endswith(".zarr")):
-            raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
-        beside = Path(self.folder) / named
-        if not what and self.folder and kind_of(beside) == "file":
-            raise SourceError(f"{path}: mask file not found, but there is {beside}: write '{{folder}}/{text}'")
 
 
 def resolver_of(paths: Sequence[str], base: str, *, files_only: bool = False) -> PathResolver:

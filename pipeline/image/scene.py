@@ -14,7 +14,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
-from pipeline.masks.base import ComposedMask
+from pipeline.masks.base import ComposedMask, Mask
 from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
@@ -159,9 +159,9 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
 
 
-def _what_was_found(source: Source, mask: ComposedMask, states: StateScan) -> list[str]:
+def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     """Return what the user should know of files and holes."""
-    notices = [*mask.notices, *mask.examine()]
+    notices = [*mask.notices, *(mask.examine() if isinstance(mask, ComposedMask) else ())]
     if len(source.paths) > 1:
         notices.append(
             f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"

@@ -27,11 +27,11 @@ class Marks:
     def of(self, codes: NDArray[Any]) -> NDArray[np.bool_]:
         """Return True where a code means hole; same shape."""
         if self.values is not None:
-            return np.isin(codes, self.values)
+            return np.asarray(np.isin(codes, self.values))
         if self.threshold is not None:
             return np.asarray(codes > self.threshold)
         if self.bits is not None:
-            return (codes.astype(np.int64) & sum(1 << bit for bit in set(self.bits))) != 0
+            return np.asarray((codes.astype(np.int64) & sum(1 << bit for bit in set(self.bits))) != 0)
         # Only NaN differs from itself.
         return np.asarray((codes != 0) & (codes == codes))  # noqa: PLR0124
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.formats.base import Source
-from pipeline.masks.base import ComposedMask
+from pipeline.masks.base import Mask
 from pipeline.models._choice import ModelChoice
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
@@ -24,7 +24,7 @@ class Job:
     """Where the survey puts its arrays."""
     source: SourceRef
     """The image."""
-    open_mask: Callable[[Source], ComposedMask]
+    open_mask: Callable[[Source], Mask]
     """Makes the mask from the (staged) source."""
     guides: tuple[GuideRef, ...] = ()
     """References, then auxiliaries."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.catalog import SourceSpec
 from pipeline.config.schema import RunConfig
+from pipeline.errors import ConfigError
 from pipeline.orders import Order
 from pipeline.system.redact import redacted, redacted_facts
 
@@ -141,6 +143,8 @@ def _paths_of(specs: Iterable[SourceSpec]) -> Iterable[str]:
         yield from spec.paths
         for entry in spec.mask:
             path = getattr(entry, "path", None)
-            if path:
-                yield spec.resolve(path)
+            # a path that cannot be made is nowhere to be found
+            with suppress(ConfigError):
+                if path:
+                    yield spec.resolve.absolute(path)
         yield from _paths_of((*spec.references, *spec.auxiliary))

@@ -229,8 +229,12 @@ def test_a_bids_tree_is_one_config(tmp_path):
     for number in (1, 2):
         codes = pixels(layer(tmp_path / "out" / f"sub-0{number}_T1w", "source"))[0]
         assert np.array_equal(codes == 1, blobs((8, 12, 14), number, n=1, radius=2.0) == 1)
-    outcome = command("run", _config(tmp_path, tree, {"kind": "raster", "path": mask}))
+    outcome = command("run", _config(tmp_path, tree, {"kind": "raster", "path": mask}, output={"directory": "again"}))
+    assert outcome.code == 5
     assert f"write '{{folder}}/{mask}'" in outcome.err
+    summary = (tmp_path / "again" / "run.json").read_text()
+    assert "mask file not found" in summary
+    assert str(tmp_path) not in summary
 
 
 def _landsat(folder: Path) -> list[str]:
