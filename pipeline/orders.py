@@ -30,6 +30,9 @@ _BATCH = {"cpu": 1, "cuda": 8}
 _MOST_THREADS = 8
 """Threads of a survey: it has no more windows than that to look at."""
 
+_PATHS = ("path", "weights")
+"""Options of a mask that name what it reads."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -224,8 +227,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path) -> GuideRef:
     masks = []
     for entry in spec.mask:
         facts = entry.model_dump(mode="json")
-        if isinstance(facts.get("path"), str):
-            facts["path"] = spec.resolve(facts["path"])
+        facts |= {key: spec.resolve(facts[key]) for key in _PATHS if facts.get(key)}
         masks.append(facts)
     label = spec.date or spec.name
     return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=tuple(masks), role=role, label=label)
@@ -236,17 +238,12 @@ def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:
 
 
 def _mask_facts(spec: SourceSpec) -> list[dict[str, Any]]:
-    """Hashes of the mask files: a mask that changed is another request."""
+    """Hashes of the files that masks read: a mask that changed is another request."""
     facts = []
     for one in (spec, *spec.references, *spec.auxiliary):
         for entry in one.mask:
-            path = getattr(entry, "path", None)
-            facts.append(
-                {
-                    "entry": entry.model_dump(mode="json"),
-                    "files": input_facts([one.resolve(path)], files_of) if path else [],
-                }
-            )
+            paths = [one.resolve(path) for key in _PATHS if (path := getattr(entry, key, None))]
+            facts.append({"entry": entry.model_dump(mode="json"), "files": input_facts(paths, files_of)})
     return facts
 
 

@@ -142,9 +142,8 @@ def _paths_of(specs: Iterable[SourceSpec]) -> Iterable[str]:
     for spec in specs:
         yield from spec.paths
         for entry in spec.mask:
-            path = getattr(entry, "path", None)
             # a path that cannot be made is nowhere to be found
             with suppress(ConfigError):
-                if path:
-                    yield spec.resolve.absolute(path)
+                paths = (getattr(entry, key, None) for key in ("path", "weights"))
+                yield from [spec.resolve.absolute(path) for path in paths if path]
         yield from _paths_of((*spec.references, *spec.auxiliary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.registry import kinds
 from pipeline.testing import ArraySource, MaskContract, volume_space
 from pipeline.testing.images import UTM33
 from pipeline.testing.masks import assert_tiles_equal_whole
+from tests.support_clouds import stand_in
 
 SHAPE = (37, 45)
 
@@ -29,6 +31,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "threshold": {"above": 900},
     "slices": {"slices": [3, 40], "axis": "i"},
     "vector": {"path": "holes.geojson"},
+    "omnicloudmask": {"red": 1, "green": 2, "nir": 1},
 }
 
 
@@ -84,6 +87,14 @@ class TestMasks(OurMask):
 def test_every_kind_is_covered() -> None:
     """A new mask must join this contract."""
     assert set(ENTRIES) == set(kinds("masks"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make a stand-in for OmniCloudMask importable."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(tmp_path_factory.mktemp("omnicloudmask"), patch)
+        yield
 
 
 @pytest.fixture(scope="module")
