@@ -140,13 +140,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
-    notices += [
-        f"reference {guide.source.paths[0]} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its "
-        "entry says what is hidden in it"
-        for guide in job.guides
-        if guide.role == "reference" and not guide.masks
-    ]
+    notices += _said_of_guides(job, guides)
     image = OpenImage(
         source=source,
         state=state,
@@ -174,6 +168,17 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     if not states.holes:
         notices.append(_nothing_to_restore(states))
     return notices
+
+
+def _said_of_guides(job: Job, guides: tuple[OpenGuide, ...]) -> list[str]:
+    """Return what the user should know of the masks of references and auxiliaries."""
+    said = [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
+    bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
+    return said + [
+        f"reference {path} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its entry says what "
+        "is hidden in it"
+        for path in bare
+    ]
 
 
 def _nothing_to_restore(states: StateScan) -> str:

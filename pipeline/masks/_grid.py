@@ -127,7 +127,7 @@ def open_codes(
         path: the file.
         source: the image.
         bands: 1-based; None takes one band a channel.
-        outside: `keep` takes a file that covers less than half of the image.
+        outside: `keep` takes a file that covers less than half of the image, or nothing of it.
 
     Raises:
         SourceError: the file is missing or no raster, lacks a band, lies elsewhere or covers too little of the image;
@@ -150,7 +150,7 @@ def open_codes(
     with _reading(path):
         aligned, notice = _relation(path, own, target)
         apart = not aligned and not _overlap(own, target)
-    if apart:
+    if apart and outside is None:
         raise SourceError(f"{path}: does not overlap the image\n{_both(own, target)}")
     codes = RasterCodes(
         path=path,

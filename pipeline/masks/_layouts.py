@@ -2,8 +2,8 @@
 
 Sources, by row of `LAYOUTS`:
 
-- `collection2`, `radsat`: QA_PIXEL and QA_RADSAT, Landsat 8-9 and 4-7 Collection 2 Level 2 Science Product Guides (USGS
-  LSDS-1619, LSDS-1618). Only Landsat 8 and 9 see cirrus.
+- `collection2`, `collection2_tm`, `radsat`: QA_PIXEL and QA_RADSAT, Landsat 8-9 and 4-7 Collection 2 Level 2 Science
+  Product Guides (USGS LSDS-1619, LSDS-1618). Landsat 4 to 7 do not see cirrus.
 - `pixel_qa`: Collection 1 surface reflectance (USGS LSDS-1368). `bqa`: Collection 1 Level 1 (USGS LSDS-1834); shadow,
   snow and cirrus by high confidence.
 - `hls`: Fmask layer, HLS Product User Guide v2.0, quality assessment layer; bit 0 (cirrus) is reserved there and not
@@ -115,14 +115,22 @@ SclClass = Literal[
 ]
 """By code, from 0."""
 
+_COLLECTION2 = Layout(
+    flags=_bits(dilated=1, cirrus=2, cloud=3, shadow=4, snow=5, clear=6, water=7),
+    default=("dilated", "cirrus", "cloud", "shadow"),
+    fill=Flag(mask=1),
+    width=16,
+    names=r"QA_PIXEL",
+)
+
 LAYOUTS: dict[str, Layout] = {
-    "collection2": Layout(
-        flags=_bits(dilated=1, cirrus=2, cloud=3, shadow=4, snow=5, clear=6, water=7),
-        default=("dilated", "cirrus", "cloud", "shadow"),
-        fill=Flag(mask=1),
-        width=16,
-        names=r"QA_PIXEL",
+    "collection2_tm": replace(
+        _COLLECTION2,
+        flags={name: flag for name, flag in _COLLECTION2.flags.items() if name != "cirrus"},
+        default=("dilated", "cloud", "shadow"),
+        names=r"L[TE]0[457]_\w*_QA_PIXEL",
     ),
+    "collection2": _COLLECTION2,
     "radsat": Layout(
         # bit 7 is not used; 5 and 8 are band 6 of Landsat 7 at both gains
         flags={"saturated": Flag(mask=0b1_0111_1111), **_bits(dropped=9, occluded=11)},

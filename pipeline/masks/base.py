@@ -247,10 +247,7 @@ def open_masks(
     parts = []
     for entry in entries:
         mask: Mask = load("masks", entry.kind).open_mask(entry, source, resolve)
-        try:
-            radii = pixels_on(source.space, entry.buffer)
-        except ConfigError as error:
-            raise ConfigError(f"{source.paths[0]}: buffer of mask '{entry.kind}': {error}") from None
+        radii = length_on(source, "buffer", entry.buffer)
         _require_bounded(entry.buffer, radii, source)
         part = MaskPart(mask=mask, invert=entry.invert, radii=radii, shape=source.space.shape, drawn=type(entry).drawn)
         parts.append(part)
@@ -272,6 +269,18 @@ def _require_bounded(buffer: str, radii: tuple[float, ...], source: Source) -> N
             f"{source.paths[0]}: a buffer of {buffer} would look at {around} pixels around each one; up to {widest} px "
             f"fit any image. Give a narrower one, or widen the holes in a mask file of your own (`kind: raster`)"
         )
+
+
+def length_on(source: Source, key: str, length: str) -> tuple[float, ...]:
+    """Return a length of the config as pixels on each axis of an image.
+
+    Raises:
+        ConfigError: as `pixels_on`; names the image and the key.
+    """
+    try:
+        return pixels_on(source.space, length)
+    except ConfigError as error:
+        raise ConfigError(f"{source.paths[0]}: {key}: {error}") from None
 
 
 def pixels_on(space: Space, length: str) -> tuple[float, ...]:

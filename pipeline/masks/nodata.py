@@ -18,7 +18,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.masks._dilate import reach_of
 from pipeline.masks._gaps import narrow_gaps
-from pipeline.masks.base import LengthText, MaskOptions, Resolve, pixels_on, states_from
+from pipeline.masks.base import LengthText, MaskOptions, Resolve, length_on, states_from
 
 
 class Options(MaskOptions):
@@ -63,5 +63,5 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> NodataMask:
     """
     limits = None
     if options.max_gap is not None:
-        limits = reach_of(pixels_on(source.space, options.max_gap), source.space.shape)
+        limits = reach_of(length_on(source, "max_gap", options.max_gap), source.space.shape)
     return NodataMask(source=source, limits=limits, value=options.value)

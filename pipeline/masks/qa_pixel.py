@@ -15,7 +15,7 @@ from pipeline.formats.base import Source
 from pipeline.masks._dilate import reach_of
 from pipeline.masks._grid import RasterCodes, open_codes
 from pipeline.masks._layouts import LAYOUTS, CodesMask, Flag, above_percent, layout_of_name, require_whole_numbers
-from pipeline.masks.base import FileMaskOptions, LengthText, Resolve, pixels_on
+from pipeline.masks.base import FileMaskOptions, LengthText, Resolve, length_on
 
 _BY_DEFAULT = "collection2"
 _FLAGS = sorted({flag for layout in LAYOUTS.values() for flag in layout.flags})
@@ -90,7 +90,7 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CodesMask:
         raise ConfigError(f"{codes.path}: {error}") from None
     limits: tuple[int, ...] = ()
     if options.fill_gaps is not None:
-        limits = reach_of(pixels_on(source.space, options.fill_gaps), source.space.shape)
+        limits = reach_of(length_on(source, "fill_gaps", options.fill_gaps), source.space.shape)
     return CodesMask(
         codes=codes,
         wanted=wanted,
@@ -107,7 +107,7 @@ def _layout_of(codes: RasterCodes) -> tuple[str, tuple[str, ...]]:
         SourceError: its name does not say, and it has too few bits for Landsat's.
     """
     named = layout_of_name(codes.path)
-    if named in (_BY_DEFAULT, "scl"):
+    if named in (_BY_DEFAULT, "collection2_tm", "scl"):
         return named, ()
     if named:
         return named, (f"{codes.path}: read as layout {named}, by its name; `layout` on this entry says otherwise",)

@@ -247,6 +247,18 @@ def _landsat(folder: Path) -> list[str]:
     return scenes
 
 
+def test_a_start_config_finds_the_lesion(tmp_path):
+    """`config new` on a BIDS image or a band of a Landsat scene writes a config that runs as it is."""
+    _bids(tmp_path)
+    (scene, _) = _landsat(tmp_path)
+    for image in ("bids/sub-01/anat/sub-01_T1w.nii.gz", f"{scene}/{scene}_SR_B4.TIF"):
+        config = tmp_path / f"{Path(image).name}.yaml"
+        assert command("config", "new", tmp_path / image, "-o", config).code == 0
+        outcome = command("run", config, "--set", "model.kind=harmonic", "--set", "compute.executor=serial")
+        assert outcome.code == 0, outcome.err
+        assert "nothing to restore" not in outcome.err
+
+
 def test_landsat_scene_folders_are_one_config(tmp_path):
     """A part of the name leads to the quality band of each scene, and to a guide of each."""
     scenes = _landsat(tmp_path)
@@ -316,7 +328,7 @@ def test_a_bare_number_asks_for_its_unit(in_feet):
     """60 what? The message offers both; on a grid without a unit it counts pixels."""
     refused = command("run", _config(in_feet, "x.tif", {"kind": "raster", "path": "m.tif", "buffer": 60}))
     assert refused.code == 2
-    assert "x.tif: buffer of mask 'raster': '60' has no unit" in refused.err
+    assert "x.tif: buffer: '60' has no unit" in refused.err
     assert "write '60 px' or '60 us-ft'" in refused.err
 
 

@@ -156,6 +156,7 @@ def test_another_place_is_refused_with_both_grids(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"(?s)does not overlap.*mask: .*900000.*image: .*500000") as error:
         _read(_image((2, 2)), kind="raster", path=path)
     assert error.value.exit_code == 4
+    assert not (_read(_image((2, 2)), kind="raster", path=path, outside="keep") == 1).any()
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -384,7 +385,8 @@ def test_every_layout_is_whole(layout: str) -> None:
     }
     names |= {"viirs_state": "VNP09H1.SurfReflect_State_500m.tif", "viirs_qf1": "a.SurfReflect_QF1_1.tif"}
     names |= {"viirs_qf2": "a.SurfReflect_QF2_1.tif", "scl": "T33_SCL_20m.jp2", "hls": "HLS.S30.T33.v2.0.Fmask.tif"}
-    names |= {"collection2": "LC08_QA_PIXEL.TIF", "radsat": "LC08_QA_RADSAT.TIF", "bqa": "LC08_BQA.TIF"}
+    names |= {"collection2_tm": "LE07_L2SP_190024_20020612_02_T1_QA_PIXEL.TIF", "collection2": "LC08_A_QA_PIXEL.TIF"}
+    names |= {"radsat": "LC08_QA_RADSAT.TIF", "bqa": "LC08_BQA.TIF"}
     assert layout_of_name(f"/data/{names.get(layout, 'LC08_pixel_qa.tif')}") == layout
 
 
@@ -416,6 +418,14 @@ def test_codes_of_other_products(
     path = _write(tmp_path / "q.tif", np.array([codes], dtype))
     entry = {"kind": "qa_pixel", "path": path, "layout": layout} | ({"flags": flags} if flags else {})
     assert _read(_image((1, len(codes))), **entry)[0, 0].tolist() == states
+
+
+def test_landsat_7_knows_no_cirrus(tmp_path: Path) -> None:
+    """The bit is there, but nothing sets it: asked for by name it is refused, by default it is left out."""
+    path = _write(tmp_path / "LE07_L2SP_190024_20020612_20200916_02_T1_QA_PIXEL.TIF", np.array([[4, 8, 64]], np.uint16))
+    assert _read(_image((1, 3)), kind="qa_pixel", path=path)[0, 0].tolist() == [0, 1, 0]
+    with pytest.raises(ConfigError, match="layout 'collection2_tm' has no flag 'cirrus'"):
+        _read(_image((1, 3)), kind="qa_pixel", path=path, flags=["cirrus"])
 
 
 def test_a_probability_of_ones_own(tmp_path: Path) -> None:
