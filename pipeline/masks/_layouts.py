@@ -251,6 +251,10 @@ class CodesMask:
             hole, unseen = hole | gaps, unseen & ~gaps
         return states_from(hole, unseen)[box.at(of=outer)]
 
+    def unsaid(self, box: Box) -> NDArray[np.bool_]:
+        """Return True outside the file, shape `(1, *box.shape)`."""
+        return ~self.codes.read(box)[1]
+
 
 def require_whole_numbers(codes: RasterCodes, what: str) -> None:
     """Check that a band holds codes.

@@ -90,7 +90,7 @@ class Mask(Protocol):
 
     A mask may set `claims_nodata = True`: its holes are then restored even where the source has nodata. Only
     masks that speak about nodata itself do so. It may offer `unsaid(box)`, bool `(1 or c, *box.shape)`: True where
-    its file does not speak of the place, so that an inverted mask draws no hole over nodata there. It may offer
+    its file does not speak of the place, so that an inverted mask marks no hole there. It may offer
     `examine()`, which looks at the values of its file and returns notices; it is called once a run.
     """
 
@@ -143,15 +143,14 @@ class MaskPart:
         states = self.mask.read(outer)
         core = box.at(of=outer)
         hole = states == (KEEP if self.invert else FILL)
-        drawn = hole[core] & self.drawn
-        unsaid = getattr(self.mask, "unsaid", None) if self.drawn and self.invert else None
+        unsaid = getattr(self.mask, "unsaid", None) if self.invert else None
         if unsaid is not None:
-            drawn = drawn & ~unsaid(box)
+            hole = hole & ~unsaid(outer)
         return Holes(
             wide=dilate(hole, self.radii)[core] if any(halo) else hole[core],
             never=states[core] == NEVER,
             claimed=hole[core] & getattr(self.mask, "claims_nodata", False),
-            drawn=drawn,
+            drawn=hole[core] & self.drawn,
         )
 
 

@@ -146,6 +146,9 @@ def test_outside_the_mask_file_nothing_is_a_hole(tmp_path: Path) -> None:
     assert _read(_image((2, 5)), **entry, outside="keep")[0, 0].tolist() == [0, 0, 1, 1, 0]
     with pytest.raises(SourceError, match=r"(?s)does not cover 60 % of the image.*mask: .*image: .*`outside: keep`"):
         _read(_image((2, 5)), **entry)
+    for kind in ({"kind": "raster"}, {"kind": "qa_pixel", "layout": "hls"}):
+        inverted = {**entry, **kind, "outside": "keep", "invert": True}
+        assert not (_read(_image((2, 5)), **inverted)[0, :, [0, 1, 4]] == 1).any()
     half = open_masks([mask_options(entry)], _image((2, 4)), lambda p: p)
     assert half.notices[-1] == f"{path}: does not cover 50 % of the image: what lies outside counts as observed"
 
