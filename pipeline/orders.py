@@ -30,9 +30,6 @@ _BATCH = {"cpu": 1, "cuda": 8}
 _MOST_THREADS = 8
 """Threads of a survey: it has no more windows than that to look at."""
 
-_PATHS = ("path", "weights")
-"""Options of a mask that name what it reads."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -224,13 +221,9 @@ def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
 
 def guide_ref(spec: SourceSpec, role: str, staged: Path) -> GuideRef:
     """Return how to open a reference or auxiliary with its own masks; mask paths come back absolute."""
-    masks = []
-    for entry in spec.mask:
-        facts = entry.model_dump(mode="json")
-        facts |= {key: spec.resolve(facts[key]) for key in _PATHS if facts.get(key)}
-        masks.append(facts)
+    masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=tuple(masks), role=role, label=label)
+    return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=masks, role=role, label=label)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:
@@ -242,8 +235,8 @@ def _mask_facts(spec: SourceSpec) -> list[dict[str, Any]]:
     facts = []
     for one in (spec, *spec.references, *spec.auxiliary):
         for entry in one.mask:
-            paths = [one.resolve(path) for key in _PATHS if (path := getattr(entry, key, None))]
-            facts.append({"entry": entry.model_dump(mode="json"), "files": input_facts(paths, files_of)})
+            files = input_facts(entry.resolved(one.resolve).reads(), files_of)
+            facts.append({"entry": entry.model_dump(mode="json"), "files": files})
     return facts
 
 

@@ -84,5 +84,4 @@ def _mask_paths(spec: SourceSpec) -> Iterator[str]:
     for entry in spec.mask:
         # what is wrong with a path is said when it is opened
         with suppress(ConfigError):
-            if isinstance(path := getattr(entry, "path", None), str):
-                yield spec.resolve.absolute(path)
+            yield from entry.resolved(spec.resolve.absolute).reads()

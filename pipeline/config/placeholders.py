@@ -36,7 +36,7 @@ class PathResolver:
     stem: str = ""
     folder: str = ""
     files_only: bool = False
-    """Folders (but zarr, and those whose path ends in /), named pipes and devices are refused: a mask is meant."""
+    """Folders (but zarr), named pipes and devices are refused: the path is that of a mask."""
 
     def __call__(self, text: str) -> str:
         """Return an absolute path; URLs are left alone.
@@ -49,7 +49,7 @@ class PathResolver:
         if not self.files_only or "://" in path:
             return path
         what = kind_of(path)
-        if what == "special" or (what == "folder" and not path.endswith(".zarr") and not text.endswith("/")):
+        if what == "special" or (what == "folder" and not path.endswith(".zarr")):
             raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
         if not what and self.folder and kind_of(self.absolute(f"{{folder}}/{text}")) == "file":
             raise SourceError(

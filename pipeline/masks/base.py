@@ -71,6 +71,20 @@ class MaskOptions(BaseModel):
     buffer: LengthText = Field(default="0 px", description="Widen the holes: '3 px', '60 m', '2 mm'.")
     invert: bool = Field(default=False, description="Swap hole and kept pixels (before the buffer).")
 
+    def resolved(self, resolve: Resolve) -> MaskOptions:
+        """Return these options with absolute paths.
+
+        Raises:
+            ConfigError, SourceError: as `resolve`.
+        """
+        path = getattr(self, "path", None)
+        return self if path is None else self.model_copy(update={"path": resolve(path)})
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the files that the mask reads beside the image, of resolved options."""
+        path = getattr(self, "path", None)
+        return () if path is None else (path,)
+
 
 class FileMaskOptions(MaskOptions):
     """Options common to masks that a file holds pixel by pixel."""

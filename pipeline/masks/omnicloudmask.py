@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._files import untrusted
@@ -51,10 +51,16 @@ class Options(MaskOptions):
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where the network runs.")
 
-    @field_validator("weights")
-    @classmethod
-    def _is_a_folder(cls, text: str | None) -> str | None:
-        return None if text is None else f"{text.rstrip('/')}/"
+    def resolved(self, resolve: Resolve) -> Options:
+        """Return these options with an absolute folder."""
+        if self.weights is None:
+            return self
+        # what resolves paths is there for files
+        return self.model_copy(update={"weights": str(Path(resolve(f"{self.weights}/weights")).parent)})
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the files of weights in the folder that is named."""
+        return () if self.weights is None else _weights_in(Path(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +104,9 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CloudMask:
         )
     if source.space.kind != "raster":
         raise SourceError(f"{name}: is a volume, which has no clouds; choose another kind of mask")
-    weights = None if options.weights is None else resolve(options.weights)
-    if weights is not None and not _hold_weights(Path(weights)):
+    options = options.resolved(resolve)
+    weights = options.weights
+    if weights is not None and not options.reads():
         raise ConfigError(
             f"{weights}: holds no weights of OmniCloudMask (*.safetensors, *.pth); a run does not download them, so "
             "copy them there"
@@ -116,9 +123,10 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CloudMask:
     )
 
 
-def _hold_weights(folder: Path) -> bool:
-    files = folder.iterdir() if folder.is_dir() else ()
-    return any(f.suffix in (".safetensors", ".pth") and f.stat().st_size > _SMALLEST_WEIGHTS for f in files)
+def _weights_in(folder: Path) -> tuple[str, ...]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    weights = [f for f in files if f.suffix in (".safetensors", ".pth") and f.is_file()]
+    return tuple(str(f) for f in weights if f.stat().st_size > _SMALLEST_WEIGHTS)
 
 
 def _said_of_pixels(source: Source) -> tuple[str, ...]:

@@ -144,6 +144,5 @@ def _paths_of(specs: Iterable[SourceSpec]) -> Iterable[str]:
         for entry in spec.mask:
             # a path that cannot be made is nowhere to be found
             with suppress(ConfigError):
-                paths = (getattr(entry, key, None) for key in ("path", "weights"))
-                yield from [spec.resolve.absolute(path) for path in paths if path]
+                yield from entry.resolved(spec.resolve.absolute).reads()
         yield from _paths_of((*spec.references, *spec.auxiliary))
