@@ -24,14 +24,17 @@ def check_workers(client: Client, work: Work) -> None:
         PlanRefused: says which worker lacks what.
     """
     own = _here(work.workdir)
-    try:
-        answers = client.run(_here, work.workdir)
-    except Exception as error:
-        # what a worker cannot import it reports as text
-        if "No module named" not in str(error):
-            raise
-        raise PlanRefused(f"a worker says: {error}; install inpaint-pipeline {own['version']} there") from error
-    for address, found in answers.items():
+    for address, found in client.run(_here, work.workdir, on_error="return").items():
+        if isinstance(found, OSError):
+            # lost meanwhile: as at any other time, what takes its place is made like it
+            continue
+        if isinstance(found, Exception):
+            # what a worker cannot import it reports as text
+            if "No module named" not in str(found):
+                raise found
+            raise PlanRefused(
+                f"worker {address} says: {found}; install inpaint-pipeline {own['version']} there"
+            ) from found
         if not found["plan"]:
             raise PlanRefused(
                 f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
