@@ -21,9 +21,10 @@ from pipeline.blocks.store import create_store, damaged, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
 from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError, Unfinished
-from pipeline.execute._choose import choose_executor
+from pipeline.execute._choose import choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
+from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.folder import claimed
@@ -227,20 +228,17 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
     """
     if not blocks:
         return
-    executor, workers = choose_executor(order, plan, len(blocks))
-    work = Work(
-        workdir=plan.workdir,
-        digest=plan.digest,
-        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
-        workers=workers,
-        memory_bytes=order.job.memory_bytes,
-        cluster=order.cluster,
-        notice=lambda text: events.notice(order.stem, text),
-    )
+    executor, work = _work(order, plan, blocks, events)
     finished: set[int] = set()
+    lowest: int | None = None
 
     def on_done(result: BlockResult) -> None:
+        nonlocal lowest
         finished.add(result.block)
+        reduced = result.channels_a_pass
+        if reduced is not None and (lowest is None or reduced < lowest):
+            lowest = reduced
+            events.notice(order.stem, said_of_reduced(reduced))
         events.block_done(order.stem, result)
 
     failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
@@ -254,6 +252,29 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
     if len(finished) < len(blocks):
         left = len(blocks) - len(finished)
         raise Interrupted(f"{order.stem}: stopped with {len(plan.blocks) - left} of {len(plan.blocks)} blocks done")
+
+
+def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> tuple[str, Work]:
+    """Return which executor gets the blocks, and what it is told; says so if it is less than was asked for."""
+    executor, workers = choose_executor(order, plan, len(blocks))
+    gpus = own_gpus(order)
+    if gpus and executor != "serial" and isinstance(order.workers, int) and order.workers > len(gpus):
+        events.notice(
+            order.stem,
+            f"compute.workers: {order.workers} are more than the GPUs of this machine ({len(gpus)}); each worker has "
+            f"one for itself, so {workers} work",
+        )
+    return executor, Work(
+        workdir=plan.workdir,
+        digest=plan.digest,
+        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
+        workers=workers,
+        memory_bytes=order.job.memory_bytes,
+        device=plan.model.device if plan.model else "cpu",
+        gpus=gpus,
+        cluster=order.cluster,
+        notice=lambda text: events.notice(order.stem, text),
+    )
 
 
 def _complete(
@@ -279,6 +300,8 @@ def _entry(
     entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
     if record is not None:
         entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+        if gpu_full := (record["model"] or {}).get("gpu_full"):
+            entry["gpu_full"] = gpu_full
         entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
     if error is not None:
         entry |= {"error": str(error), "exit_code": error.exit_code}

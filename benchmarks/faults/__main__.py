@@ -25,7 +25,9 @@ ON_REQUEST = {"outages": (outages, 100)}
 def main() -> int:
     """Run the attacks that were asked for, print a table, and return 1 if any did harm."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--only", action="append", choices=sorted(ATTACKS | ON_REQUEST), help="this attack; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(ATTACKS | ON_REQUEST), help="this attack; may be repeated"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the strikes")
     parser.add_argument("--times", type=int, default=1, help="strikes in multiples of the usual number")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")

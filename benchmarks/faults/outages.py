@@ -1,4 +1,4 @@
-"""What a cluster does to runs, at random moments: every kind of loss in turn, on a real Slurm that is started for it."""
+"""What a cluster does to runs, at random moments: every kind of loss in turn, on a real Slurm started for it."""
 
 from __future__ import annotations
 

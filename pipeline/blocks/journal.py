@@ -21,7 +21,8 @@ _FACTS = {"plan": str, "sha256": dict, "by_source": dict, "seconds": dict, "patc
 
 _NUMBERS = rb'\{(?:"[a-z0-9]+": [0-9.e+-]+(?:, )?)*\}'
 _LINE = re.compile(
-    rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', "patches": \d+, "peak_rss_bytes": \d+, '
+    rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', (?:"channels_a_pass": \d+, )?"patches": \d+, '
+    rb'"peak_rss_bytes": \d+, '
     rb'"plan": "(?P<plan>[0-9a-f]*)", "seconds": ' + _NUMBERS + rb", "
     rb'"sha256": \{(?:"[a-z]+": "[0-9a-f]{64}"(?:, )?)*\}\}'
 )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline import __version__
+from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.published import published_record
@@ -48,7 +49,7 @@ def build_record(
         facts: of the survey.
         results: journal facts of every block.
     """
-    seconds = dict(facts["seconds"])
+    seconds, gpu_full = dict(facts["seconds"]), _gpu_full(results)
     for stage in ("read", "compute", "write"):
         seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
     record = {
@@ -75,11 +76,11 @@ def build_record(
         "peak_rss_bytes": max([peak_rss_bytes(), *(int(r["peak_rss_bytes"]) for r in results.values())]),
         "software": software(),
         "hardware": hardware(),
-        "model": _model(plan, facts),
+        "model": _model(plan, facts, gpu_full),
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,
         "config_sha256": order.config_sha256,
-        "notices": list(facts["notices"]),
+        "notices": [*facts["notices"], *([said_of_reduced(gpu_full["channels_a_pass"])] if gpu_full else [])],
         "outputs": [],
     }
     return published_record(record, order)
@@ -137,7 +138,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def _model(plan: Plan, facts: Mapping[str, Any], gpu_full: dict[str, int] | None) -> dict[str, Any] | None:
     if plan.model is None:
         return None
     return {
@@ -147,7 +148,14 @@ def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         "sha256": plan.model.sha256,
         "used": plan.recipe.network_weight > 0,
         "device": plan.model.device,
+        "gpu_full": gpu_full,
     }
+
+
+def _gpu_full(results: Mapping[int, Mapping[str, Any]]) -> dict[str, int] | None:
+    """Return for how many blocks the network took fewer channels a pass because the GPU was full, and how few."""
+    reduced = [int(result["channels_a_pass"]) for result in results.values() if result.get("channels_a_pass")]
+    return {"blocks": len(reduced), "channels_a_pass": min(reduced)} if reduced else None
 
 
 def _product(numbers: tuple[int, ...]) -> int:
