@@ -76,8 +76,9 @@ class Stage:
         return len(_committed(self.scene.out / ".work" / "image"))
 
     def midway(self, process: Running) -> bool:
-        """Wait until jobs run, and a random time more: they start, compute, or are nearly through."""
-        return process.wait_for(self.jobs) and self.later(process, 6.0)
+        """Wait until jobs run, or until they compute, and a random time more."""
+        reached, most = self.draw.choice(((self.jobs, 6.0), (self.done, 2.0)))
+        return process.wait_for(reached) and self.later(process, most)
 
 
 Outage = Callable[[Stage], "str | None"]
@@ -132,10 +133,14 @@ def _scheduler(stage: Stage) -> str | None:
         process = stage.start("run", executor="cluster", scheduler=address)
         if not stage.later(process, 8.0):
             return None
-        for child in psutil.Process().children():
-            if "dask_scheduler" in _words(child):
-                _kill(child)
-        return _expect(process, ClusterGone.exit_code, 0)
+        found = psutil.Process().children(recursive=True)
+        for name in ("dask_scheduler", "dask_worker"):
+            # workers would look for their scheduler for long; the client has to see that it is gone, before they are
+            for child in found:
+                if name in _words(child):
+                    _kill(child)
+            wrong = _expect(process, ClusterGone.exit_code, 0)
+        return wrong
 
 
 def _scancel(stage: Stage) -> str | None:

@@ -1,4 +1,4 @@
-"""Networks on GPUs: one process a GPU, what fits is known before, and a GPU that is full makes smaller passes, no crash.
+"""Networks on GPUs: one process a GPU, what fits is known before, and a full GPU makes smaller passes, no crash.
 
 No GPU is needed: torch is told what it finds, and networks say that memory is full where a test wants it.
 """
