@@ -31,6 +31,7 @@ _SHARES = 3
 _WORKERS = 2
 _IN_FLIGHT = 2 * _WORKERS
 """Blocks that workers may have in hand: what may be computed again for each process that took another's place."""
+_HANG_S = 300.0
 _PATIENCE_S = 40.0
 """Jobs of a client that was killed are gone by then."""
 _SLURM = {
@@ -86,7 +87,11 @@ Outage = Callable[[Stage], "str | None"]
 
 
 def _expect(process: Running, *codes: int) -> str:
-    code = process.end()
+    try:
+        code = process.end()
+    except AssertionError:
+        _killed(process, group=True)
+        return f"no end within {_HANG_S:.0f} s: {process.err.strip()[-300:]}"
     return "" if code in codes else f"exit {code} instead of {codes}: {process.err.strip()[-300:]}"
 
 
@@ -232,7 +237,7 @@ def outages(folder: Path, n: int, seed: int, say: Callable[[str], None]) -> Tall
     scene = attacked(folder / "scene", older_result=False)
     untouched = folder / "untouched"
     shutil.copytree(scene.out, untouched)
-    with _slurm() as conf, Nursery() as nursery:
+    with _slurm() as conf, Nursery() as nursery, mock.patch("tests.processes.DEADLINE_S", _HANG_S):
         stage = Stage(scene=scene, conf=conf, nursery=nursery, draw=draw)
         names = list(KINDS)
         while tally.struck < n:
@@ -293,6 +298,7 @@ def _judged(stage: Stage, found: str) -> tuple[int, str]:
 def _killed(process: Running, *, group: bool) -> str:
     with contextlib.suppress(ProcessLookupError):
         (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+    process.end()
     return _expect(process, -signal.SIGKILL, 0)
 
 

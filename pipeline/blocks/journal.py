@@ -69,6 +69,12 @@ def numbers(folder: Path, digest: str) -> set[int]:
     return done
 
 
+def of_other_hosts(folder: Path) -> bool:
+    """Say whether another machine has written into the journal."""
+    own = f"{socket.gethostname()}-"
+    return any(not path.name.startswith(own) for path in folder.glob("*.jsonl"))
+
+
 def _complete(facts: Any) -> bool:
     """Say whether a line has all that is asked of it later: a damaged one may be JSON all the same."""
     return (

@@ -12,7 +12,10 @@ from distributed import Client
 from pipeline import __version__
 from pipeline.errors import PlanRefused
 from pipeline.execute.base import Work
+from pipeline.plan.facts import all_there
+from pipeline.plan.workdir import WorkFolder
 from pipeline.system.gpu import gpus
+from pipeline.system.late import seen_in_time
 
 _MATTER = ("dask", "distributed", "numpy", "scipy", "torch", "zarr", "rasterio", "nibabel")
 """Packages of which another version may give other bytes, or does not understand what is sent."""
@@ -67,7 +70,7 @@ def _here(workdir: str, *, look_for_gpus: bool = False) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             packages[name] = None
     return {
-        "plan": (Path(workdir) / "plan.json").exists(),
+        "plan": Path(workdir).is_dir() and seen_in_time(lambda: all_there(WorkFolder(Path(workdir)))),
         "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),

@@ -13,7 +13,7 @@ from pipeline.system.threads import cores
 
 _CLUSTER_START_SECONDS = 15.0
 
-_ELSEWHERE = ("slurm", "jobqueue", "cluster")
+ELSEWHERE = ("slurm", "jobqueue", "cluster")
 """Executors whose workers are not processes of this machine."""
 
 _JOB_SECONDS = 600.0
@@ -37,7 +37,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     Raises:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
     """
-    if order.executor in _ELSEWHERE:
+    if order.executor in ELSEWHERE:
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
         return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
     n_cores = cores()
@@ -60,7 +60,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
 
 def own_gpus(order: Order) -> tuple[str, ...]:
     """Return the GPUs of this machine that workers get, see `Work.gpus`; none if other machines or no GPUs compute."""
-    if order.executor in _ELSEWHERE or not order.job.model.device.startswith("cuda"):
+    if order.executor in ELSEWHERE or not order.job.model.device.startswith("cuda"):
         return ()
     return gpus()
 

@@ -115,6 +115,17 @@ def test_jobs_cancelled_before_their_worker_has_come_are_replaced(tmp_path, slur
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
+def test_all_jobs_cancelled_at_once_are_replaced(tmp_path, slurm, expected):
+    """In the middle of the work, as at the end of a walltime of all of them."""
+    process = _start(_config(tmp_path, **JOBS))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3)
+    daemons.ask(slurm, "scancel", *_jobs(slurm))
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
 def test_jobs_that_always_end_at_once_are_given_up_soon(tmp_path, slurm):
     """Exit 75 long before start_timeout, and where their logs are."""
     settings = {**JOBS["slurm"], "job_script_prologue": ["exit 1"], "start_timeout": 600}
