@@ -72,6 +72,10 @@ class Stage:
         """Return the numbers of the jobs that run."""
         return slurm.ask(self.conf, "squeue", "--noheader", "--states=R", "--format", "%i").split()
 
+    def workers(self) -> set[str]:
+        """Return the processes that have finished a block."""
+        return {path.stem for path in WorkFolder.running(self.scene.out, "image").journal.glob("*.jsonl")}
+
     def done(self) -> int:
         """Return how many blocks are committed."""
         return len(_committed(self.scene.out / ".work" / "image"))
@@ -237,7 +241,7 @@ def outages(folder: Path, n: int, seed: int, say: Callable[[str], None]) -> Tall
     scene = attacked(folder / "scene", older_result=False)
     untouched = folder / "untouched"
     shutil.copytree(scene.out, untouched)
-    with _slurm() as conf, Nursery() as nursery, mock.patch("tests.processes.DEADLINE_S", _HANG_S):
+    with slurm_here() as conf, Nursery() as nursery, mock.patch("tests.processes.DEADLINE_S", _HANG_S):
         stage = Stage(scene=scene, conf=conf, nursery=nursery, draw=draw)
         names = list(KINDS)
         while tally.struck < n:
@@ -255,7 +259,7 @@ def outages(folder: Path, n: int, seed: int, say: Callable[[str], None]) -> Tall
 
 
 @contextlib.contextmanager
-def _slurm() -> Iterator[Path]:
+def slurm_here() -> Iterator[Path]:
     """Start a Slurm that is found by what this process starts."""
     if absent := slurm.missing():
         raise SystemExit(f"{', '.join(absent)} are not installed: apt install slurmctld slurmd slurm-client munge")

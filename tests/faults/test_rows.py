@@ -48,6 +48,10 @@ ROWS = {
     "put the input, or its mask, into the folder of its results": """
         faults/test_output_folder.py::test_what_is_read_is_never_replaced
         faults/test_publication.py::test_an_input_behind_a_link_is_not_replaced""",
+    "name an address (`s3://`, `/vsi...`) as folder of results or scratch": """
+        faults/test_bad_config.py::test_wrong_overrides_are_explained""",
+    "name an address as NIfTI or zarr": """
+        faults/test_bad_files.py::test_formats_that_cannot_be_read_from_an_address_say_so""",
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
         faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
