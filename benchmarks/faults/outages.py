@@ -32,14 +32,14 @@ _WORKERS = 2
 _IN_FLIGHT = 2 * _WORKERS
 """Blocks that workers may have in hand: what may be computed again for each process that took another's place."""
 _HANG_S = 300.0
-_PATIENCE_S = 40.0
+_PATIENCE_S = 60.0
 """Jobs of a client that was killed are gone by then."""
 _SLURM = {
     "executor": "slurm",
     "workers": str(_WORKERS),
     "memory_per_worker": "1 GiB",
     "slurm.interface": "lo",
-    "slurm.death_timeout": "5",
+    "slurm.death_timeout": "15",
     "slurm.start_timeout": "90",
 }
 
