@@ -119,7 +119,7 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 
 
 def _load(path: str) -> Any:
-    from pipeline.formats._files import is_remote, require_file
+    from pipeline.formats._files import is_remote
     from pipeline.formats.nifti import read_header
 
     if is_remote(path):

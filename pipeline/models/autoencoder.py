@@ -106,13 +106,15 @@ class Autoencoder:
         for shape in sorted({x.shape for x in inputs}):
             same = [k for k, x in enumerate(inputs) if x.shape == shape]
             while same:
-                chunk = same[: self.channels_a_pass]
-                batch = np.zeros((self.channels_a_pass, *shape), dtype=np.float32)
+                # asked once: another thread may find the GPU full meanwhile
+                channels = self.channels_a_pass
+                chunk = same[:channels]
+                batch = np.zeros((channels, *shape), dtype=np.float32)
                 batch[: len(chunk)] = [inputs[k] for k in chunk]
                 try:
                     said = self._run(torch.from_numpy(batch), views)
                 except RuntimeError as error:
-                    self._take_fewer(error, shape)
+                    self._take_fewer(error, channels, shape)
                     said = None
                 if said is None:
                     # with the error what the pass held is gone, too
@@ -122,17 +124,17 @@ class Autoencoder:
                 same = same[len(chunk) :]
         return [outputs[k] for k in range(len(inputs))]
 
-    def _take_fewer(self, error: RuntimeError, shape: tuple[int, ...]) -> None:
+    def _take_fewer(self, error: RuntimeError, channels: int, shape: tuple[int, ...]) -> None:
         """Halve the channels of a pass after an error that says that the GPU is full; another error is raised again."""
         if not gpu.is_full(error):
             raise error
-        if self.channels_a_pass == 1:
+        if channels == 1:
             extent = "x".join(map(str, shape[1:]))
             raise PlanRefused(
                 f"the GPU has no memory for one channel of a patch of {extent} pixels; set a smaller patch.size, end "
                 "what else uses the GPU, or set compute.device: cpu"
             ) from error
-        self.channels_a_pass //= 2
+        self.channels_a_pass = min(self.channels_a_pass, channels // 2)
 
     @torch.inference_mode()
     def _run(self, batch: torch.Tensor, mirrored: tuple[tuple[int, ...], ...]) -> Array:
