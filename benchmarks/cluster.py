@@ -40,7 +40,7 @@ from pipeline.plan.refs import SourceRef  # noqa: E402
 from pipeline.restore.recipe import Recipe  # noqa: E402
 from pipeline.testing import raster_space  # noqa: E402
 
-_LARGE = (480, 480)
+_LARGE = (160, 160)
 _SPREAD = 0.5
 """Standard deviation of the logarithm of block times."""
 
