@@ -2,7 +2,8 @@
 
 Two measurements need no cluster. A simulated one: the real client loop and the real dask scheduler give blocks to
 workers that only wait as long as a block takes, drawn from a log-normal distribution; efficiency is the waiting of all
-blocks over workers times wall time. And a resume: how long it takes to load a plan and see in the journal what is done.
+blocks over workers times wall time. And a resume: how long it takes to load a plan and see in the journal what is done,
+how long to sum a finished run up, and the memory of that.
 
 The third starts a Slurm on this machine: one of two jobs is cancelled (`scancel`) while they compute. How long until
 another job runs, and until its worker has finished a block?
@@ -37,7 +38,9 @@ from pipeline.fills.base import FillSpec  # noqa: E402
 from pipeline.geometry.lattice import Lattice  # noqa: E402
 from pipeline.plan.plan import BlockRow, Plan, load_plan  # noqa: E402
 from pipeline.plan.refs import SourceRef  # noqa: E402
+from pipeline.plan.workdir import WorkFolder  # noqa: E402
 from pipeline.restore.recipe import Recipe  # noqa: E402
+from pipeline.system.facts import peak_rss_bytes  # noqa: E402
 from pipeline.testing import raster_space  # noqa: E402
 
 _LARGE = (160, 160)
@@ -70,7 +73,7 @@ def efficiency(blocks: int, workers: int, block_s: float) -> float:
 
 
 def resume(blocks: int, folder: Path) -> dict[str, float]:
-    """Return the seconds that a run needs to see where another one ended."""
+    """Return what a process needs to see where another one ended, and to sum up a finished run; see `looked`."""
     side = int(blocks**0.5)
     shape = (side * 1024,) * 2
     grid = [(i, j) for i in range(side) for j in range(side)]
@@ -87,12 +90,24 @@ def resume(blocks: int, folder: Path) -> dict[str, float]:
     plan.work.journal.mkdir()
     lines = (json.dumps({"block": b, "plan": plan.digest, **said}, sort_keys=True) for b in range(len(grid)))
     (plan.work.journal / "worker.jsonl").write_text("\n".join(lines) + "\n")
-    started = time.perf_counter()
-    loaded = load_plan(plan.work)
-    digest = loaded.digest
-    seen = time.perf_counter()
-    assert len(journal.numbers(plan.work.journal, digest)) == len(grid)
-    return {"plan_s": seen - started, "journal_s": time.perf_counter() - seen}
+    command = [sys.executable, "-m", "benchmarks.cluster", "--look", str(folder)]
+    found: dict[str, float] = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    assert found.pop("blocks") == len(grid)
+    return found
+
+
+def looked(folder: Path) -> dict[str, float]:
+    """Return the seconds of loading a plan, of seeing what is done, and of summing it up, and the peak in MB."""
+    work = WorkFolder(folder)
+    clock = [time.perf_counter()]
+    digest = load_plan(work).digest
+    clock.append(time.perf_counter())
+    blocks = len(journal.numbers(work.journal, digest))
+    clock.append(time.perf_counter())
+    assert journal.committed(work.journal, digest).totals().patches == 3 * blocks
+    clock.append(time.perf_counter())
+    seconds = dict(zip(("plan_s", "journal_s", "totals_s"), np.diff(clock).tolist(), strict=True))
+    return {"blocks": blocks, **seconds, "peak_mb": peak_rss_bytes() / 1e6}
 
 
 def replacement(times: int, folder: Path) -> dict[str, list[float]]:
@@ -137,7 +152,11 @@ def main() -> None:
         "--only", choices=("efficiency", "resume", "replacement"), help="this one; default: the first two"
     )
     parser.add_argument("--times", type=int, default=3, help="cancelled jobs")
+    parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.look:
+        print(json.dumps(looked(options.look)))
+        return
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         if options.only in (None, "efficiency"):

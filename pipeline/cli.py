@@ -83,6 +83,7 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     """Run, and say how each image ended."""
     from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
+    from pipeline.provenance.roofline import said as sentence
     from pipeline.run import run as run_config
 
     events = Events() if quiet else progress()
@@ -97,6 +98,8 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
             doubted = entry["holes"].get("doubted")
             said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
             typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
+            if entry["roofline"]:
+                typer.echo(f"{entry['stem']}: {sentence(entry['roofline'])}", err=True)
 
 
 @app.command()

@@ -64,6 +64,10 @@ class Order:
     cluster: dict[str, Any] = field(default_factory=dict)
     """What the config says of jobs or of a scheduler, for the executor."""
     license: str = ""
+    date: str | None = None
+    """When the image was taken, as the config or the catalog says it."""
+    bands: tuple[str, ...] = ()
+    """Names of the bands of the file, empty if it has none."""
     """Of the input, if known."""
 
     @property
@@ -137,6 +141,8 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         workers=config.compute.workers,
         cluster=cluster_settings(config),
         license=spec.license,
+        date=spec.date,
+        bands=source.channel_names,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
+from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
@@ -36,11 +37,14 @@ from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
+from pipeline.provenance.renderings import render
+from pipeline.provenance.roofline import measured, roofline
 from pipeline.registry import load
 from pipeline.report.build import write_report
 from pipeline.survey.survey import survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made, write_json, write_text
+from pipeline.system.meter import as_facts, metered
 from pipeline.system.signals import Stop, stoppable
 
 
@@ -128,16 +132,20 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         with stoppable(should_stop):
             plan, facts = plan_of(order, events)
         clock["survey"] = time.perf_counter()
-        results = compute(order, plan, events, should_stop)
+        totals = compute(order, plan, events, should_stop)
         clock["blocks"] = time.perf_counter()
-        record = build_record(order, plan, facts, results)
+        record = build_record(order, plan, facts, totals)
         events.stage(order.stem, "assemble")
         assembler = Assembler(plan)
         ready = order.beside.ready
-        written = assemble(assembler, order.stem, order.formats, tags(record), ready, order.job.memory_bytes)
-        quick_check(plan, assembler.source, written)
+        with metered() as uses:
+            written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+            quick_check(plan, assembler.source, written)
         clock["assemble"] = time.perf_counter()
-        _complete(record, plan, written, ready, clock)
+        _time(record, clock)
+        spent = measured(facts, totals, uses, record["seconds"])
+        record["roofline"] = roofline(plan, record["patches"], spent).facts()
+        _complete(record, plan, written, ready, clock["start"])
         publish(order, record)
         return record
 
@@ -157,8 +165,11 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     remove_made(work.plan)
     remove_made(work.blocks)
     events.stage(order.stem, "survey")
-    found = survey(order.job)
-    save_facts(work, found.facts())
+    started = time.process_time()
+    with metered() as uses:
+        found = survey(order.job)
+    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
+    save_facts(work, found.facts() | spent)
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
@@ -166,8 +177,8 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     return load_plan(work), load_facts(work)
 
 
-def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
-    """Process every block that the journal does not have; returns the facts of all.
+def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:
+    """Process every block that the journal does not have; returns what all say together.
 
     Raises:
         Interrupted: a stop was requested; what is committed stays.
@@ -196,7 +207,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     if harmed:
         where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
         raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; {where}")
-    return done
+    return done.totals()
 
 
 def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]) -> None:
@@ -256,21 +267,24 @@ def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> 
     )
 
 
-def _complete(
-    record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, clock: Mapping[str, float]
-) -> None:
-    """Add to the record what is known once the files are there, and write the report beside them."""
+def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
+    """Add to the record how long the stages took."""
     stages = record["seconds"]
     stages["survey_total"] = clock["survey"] - clock["start"]
     stages["blocks"] = clock["blocks"] - clock["survey"]
     stages["assemble"] = clock["assemble"] - clock["blocks"]
+
+
+def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
+    """Add to the record what is known once the files are there, and write the report beside them."""
     record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
     report = write_report(plan, record, ready)
-    stages["report"] = time.perf_counter() - reporting
-    stages["total"] = time.perf_counter() - clock["start"]
+    record["seconds"]["report"] = time.perf_counter() - reporting
+    record["seconds"]["total"] = time.perf_counter() - started
     record["outputs"].append(output_facts("report", report, ready))
+    render(record, plan.space, ready)
 
 
 def _entry(
@@ -281,6 +295,8 @@ def _entry(
         entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
         if gpu_full := (record["model"] or {}).get("gpu_full"):
             entry["gpu_full"] = gpu_full
+        # a record of an older version has none
+        entry["roofline"] = record.get("roofline")
         entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
     if error is not None:
         entry |= {"error": str(error), "exit_code": error.exit_code}

@@ -34,6 +34,8 @@ Marks = tuple[float, float]
 """Floor and goal."""
 SCRIPTS = (REGRESSION, CLUSTERS)
 """Guided restorations that an analyst would script; see `fills`."""
+CHANGED = "observed pixels changed"
+"""Title of the line that is a count: one is too many, in any part of the cases."""
 UNMARKED: Marks = (math.nan, math.nan)
 
 
@@ -241,9 +243,8 @@ def changed_line(rows: Sequence[Row]) -> Line:
     """Return the number of observed pixels that changed, over all cases."""
     total = float(sum(row["changed"] for row in rows))
     places = len({row["place"] for row in rows})
-    title = "observed pixels changed"
     return Line(
-        title=title, unit="", floor=0, goal=0, value=total, left_out={}, places=places, cases=len(rows), less=True
+        title=CHANGED, unit="", floor=0, goal=0, value=total, left_out={}, places=places, cases=len(rows), less=True
     )
 
 

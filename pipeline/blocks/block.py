@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -33,6 +33,7 @@ from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.codes import CLASSICAL
 from pipeline.restore.estimate import estimate
 from pipeline.system.facts import peak_rss_bytes
+from pipeline.system.meter import as_facts, metered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class BlockResult:
     peak_rss_bytes: int
     channels_a_pass: int | None = None
     """Channels that the network took at once, if a GPU that was full made them fewer than usual."""
+    work: dict[str, list[float]] = field(default_factory=dict)
+    """What was read, filled and passed through the network, and how long it took; see `system.meter`."""
 
 
 def process_block(workdir: str, digest: str, block: int) -> BlockResult:
@@ -54,7 +57,7 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     workspace = open_workspace(workdir, digest)
     plan, image = workspace.plan, workspace.image
     box = plan.block_box(block)
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), metered() as uses:
         one_thread(plan)
         pixels = image.read(plan.read_box(box))
         read_done = time.perf_counter()
@@ -74,6 +77,7 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
         },
         peak_rss_bytes=peak_rss_bytes(),
         channels_a_pass=reduced_to(workspace.model),
+        work=as_facts(uses),
     )
     facts = {key: value for key, value in asdict(result).items() if value is not None} | {"sha256": hashes}
     journal.commit(plan.work.journal, digest, block, facts)

@@ -11,6 +11,7 @@ import zarr
 import zarr.errors
 from numpy.typing import NDArray
 
+from pipeline.blocks.journal import Committed
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.plan.workdir import WorkFolder, partial
@@ -76,7 +77,7 @@ def usable(plan: Plan, n_file_channels: int) -> bool:
     return True
 
 
-def damaged(plan: Plan, committed: Mapping[int, Mapping[str, Any]]) -> list[int]:
+def damaged(plan: Plan, committed: Committed) -> list[int]:
     """Return the committed blocks whose layers are no longer what was written, ascending.
 
     Args:
@@ -84,7 +85,7 @@ def damaged(plan: Plan, committed: Mapping[int, Mapping[str, Any]]) -> list[int]
         committed: facts of the blocks from the journal, with the hash of each layer.
     """
     arrays = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in LAYERS} if committed else {}
-    return [block for block, facts in sorted(committed.items()) if not _intact(arrays, plan.block_box(block), facts)]
+    return sorted(block for block, facts in committed.each() if not _intact(arrays, plan.block_box(block), facts))
 
 
 def _intact(arrays: Mapping[str, zarr.Array], box: Box, facts: Mapping[str, Any]) -> bool:

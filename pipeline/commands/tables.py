@@ -20,9 +20,10 @@ from pipeline.formats import open_any
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
 from pipeline.plan.job import Job
-from pipeline.plan.memory import disk_bytes, worker_bytes
+from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
@@ -55,6 +56,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "blocks": len(plan.blocks),
                 "block": list(plan.block),
                 "worker_GiB": worker_bytes(plan, channels) / 2**30,
+                "peak_GiB": process_bytes(plan, channels) / 2**30,
                 "disk_GiB": disk_bytes(plan, channels) / 2**30,
                 "executor": executor,
                 "workers": workers,
@@ -198,9 +200,11 @@ def rebuild_reports(directory: Path) -> list[Path]:
         if not work.plan.exists():
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         try:
-            report = write_report(load_plan(work), record, folder)
+            plan = load_plan(work)
+            report = write_report(plan, record, folder)
             facts = output_facts("report", report, folder)
             record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+            render(record, plan.space, folder)
             write_json(folder / RECORD, record)
         except PipelineError:
             raise

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.numerics.alike import alike
 from pipeline.registry import load
+from pipeline.system.meter import lap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,9 @@ class FillSpec:
 
     def __call__(self, window: Window) -> NDArray[np.float32]:
         """Fill the window; see the module's `fill`."""
-        result: NDArray[np.float32] = load("fills", self.kind).fill(window, **dict(self.options))
+        with lap(f"fill {self.label}") as done:
+            result: NDArray[np.float32] = load("fills", self.kind).fill(window, **dict(self.options))
+            done.amount = float(np.count_nonzero(window.hole))
         return result
 
     def over(self, window: Window, begin: Callable[[FillSpec], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -77,7 +80,10 @@ class FillSpec:
         module, options = load("fills", self.kind), dict(self.options)
         if not hasattr(module, "refined"):
             return self(window)
-        result: NDArray[np.float32] = module.refined(window, begin(module.begun_with(**options)), **options)
+        begun = begin(module.begun_with(**options))
+        with lap(f"fill {self.label}") as done:
+            result: NDArray[np.float32] = module.refined(window, begun, **options)
+            done.amount = float(np.count_nonzero(window.hole))
         return result
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats.base import Layer, Pull
+from pipeline.formats.base import Layer, Pull, Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
@@ -97,6 +97,12 @@ def require_place(path: str, space: Space) -> None:
             f"{path}: the affine {space.affine} is not finite or gives a pixel no extent; repair the georeference "
             "(NIfTI: sform and qform)"
         )
+
+
+def knows_sides(source: Source) -> bool:
+    """Return False for a volume whose file does not say where right, front and head are; RAS+ is then assumed."""
+    codes = [source.attributes.get(name) for name in ("qform_code", "sform_code")]
+    return bool(source.attributes.get("sides_stated", codes != [0, 0]))
 
 
 def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:

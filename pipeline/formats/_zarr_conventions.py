@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 
 from pipeline.errors import SourceError
 from pipeline.formats._raster_header import crs_units
+from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import Space
 
 OWN = "inpaint_pipeline"
@@ -37,6 +38,16 @@ _PROJ = {
 }
 _UNIT_WORDS = {"mm": "millimeter", "m": "meter"}
 _MM = {"millimeter": 1.0, "meter": 1000.0, "micrometer": 0.001, "centimeter": 10.0}
+_ANATOMICAL = {
+    "left-to-right": (0, 1.0),
+    "right-to-left": (0, -1.0),
+    "posterior-to-anterior": (1, 1.0),
+    "anterior-to-posterior": (1, -1.0),
+    "inferior-to-superior": (2, 1.0),
+    "superior-to-inferior": (2, -1.0),
+}
+"""Words of OME-Zarr (RFC-4) for where an axis runs: axis of RAS+ and sign."""
+_CANONICAL_WORDS = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
 
 
 def raster_attributes(space: Space) -> dict[str, Any]:
@@ -100,25 +111,65 @@ def decode_fill_value(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def ome_attributes(name: str, space: Space, *, series: bool) -> dict[str, Any]:
-    """Return the `ome` attribute of an image group whose only level is the array `0`.
+def ome_attributes(name: str, levels: Sequence[Space], *, series: bool, sides: bool) -> dict[str, Any]:
+    """Return the `ome` attribute of an image group whose levels are the arrays `0`, `1`, ... on the grids `levels`.
 
-    OME-Zarr 0.5 has scale and translation only, so an oblique affine keeps its spacing and origin here; the
-    whole affine stands in this project's own attribute, and the NIfTI file remains the canonical product.
+    All grids are in canonical order, so scales are positive and x, y, z run to the right, the front and the head; the
+    axes say so, too, if the file does (`sides`). OME-Zarr 0.5 has scale and translation only: an oblique volume keeps
+    its spacing and the place of its middle; its whole affine stands in this project's own attribute, and NIfTI remains
+    its canonical format.
     """
-    unit = {"unit": _UNIT_WORDS[space.units]} if space.units in _UNIT_WORDS else {}
+    unit = {"unit": _UNIT_WORDS[levels[0].units]} if levels[0].units in _UNIT_WORDS else {}
     axes: list[dict[str, Any]] = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
-    scale = [float(v) for v in space.spacing]
-    origin = [float(v) for v in space.affine[3::4]][::-1]
+    if sides:
+        axes = [a | {"orientation": {"type": "anatomical", "value": _CANONICAL_WORDS[a["name"]]}} for a in axes]
+    lead: tuple[list[float], list[float]] = ([], [])
     if series:
-        axes, scale, origin = [{"name": "t", "type": "time"}, *axes], [1.0, *scale], [0.0, *origin]
-    transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": origin}]
-    level = {"path": "0", "coordinateTransformations": transforms}
-    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [level]}]}
+        axes, lead = [{"name": "t", "type": "time"}, *axes], ([1.0], [0.0])
+    datasets = [
+        {
+            "path": str(number),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": lead[0] + list(level.spacing)},
+                {"type": "translation", "translation": lead[1] + _straightened_origin(level)},
+            ],
+        }
+        for number, level in enumerate(levels)
+    ]
+    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
 
 
-def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> Space:
-    """Return the grid that this project wrote beside an array of `shape`.
+def _straightened_origin(space: Space) -> list[float]:
+    """Return z, y, x of the first voxel of a canonical grid that is turned about its middle until it is not oblique."""
+    rows = np.reshape(space.affine, (3, 4))
+    middle = (np.asarray(space.shape[::-1]) - 1) / 2
+    origin = rows[:, 3] + (rows[:, :3] - np.diag(space.spacing[::-1])) @ middle
+    return [float(v) for v in origin[::-1]]
+
+
+def ome_level(group: Any, name: str) -> dict[str, Any] | None:
+    """Return the OME multiscale of a group with the level `name` as its only one; None if it has no such level."""
+    for multiscale in group.attrs.get("ome", {}).get("multiscales", ()) if group is not None else ():
+        found = [level for level in multiscale["datasets"] if level["path"] == name]
+        if found:
+            return {**multiscale, "datasets": found}
+    return None
+
+
+def own_fields(space: Space, turn: Orientation) -> dict[str, Any]:
+    """Return the grid of the input and how it was turned, for `own_space`."""
+    return {
+        "kind": space.kind,
+        "shape": space.shape,
+        "affine": space.affine,
+        "crs": space.crs,
+        "units": space.units,
+        "turned": {"axes": turn.axes, "backwards": turn.backwards},
+    }
+
+
+def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Space, Orientation]:
+    """Return the grid that this project wrote beside an array of `shape`, and how that array is turned against it.
 
     Raises:
         SourceError: it is not the grid of such an array.
@@ -132,11 +183,15 @@ def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> S
         units=str(fields.get("units", "unknown")),
     )
     ndim, numbers = {"raster": (2, 6), "volume": (3, 12)}.get(kind, (0, 0))
-    if space.shape != shape[len(shape) - ndim :] or len(space.affine) != numbers:
+    # early products were not turned
+    turned = fields.get("turned")
+    turn = Orientation(tuple(turned["axes"]), tuple(turned["backwards"])) if turned else Orientation.none(ndim)
+    sound = len(space.shape) == ndim == len(turn.backwards) and sorted(turn.axes) == list(range(ndim))
+    if not sound or turn.canonical_shape(space.shape) != shape[len(shape) - ndim :] or len(space.affine) != numbers:
         raise SourceError(f"{path}: its grid {dict(fields)} is not that of an array of shape {shape}")
     if kind == "raster" and space.crs:
         CRS.from_wkt(space.crs)
-    return space
+    return space, turn
 
 
 def foreign_raster_space(path: str, shape: tuple[int, int], group: Any, attributes: Any) -> Space:
@@ -171,7 +226,10 @@ def _affine_of_centres(path: str, x: Any, y: Any) -> tuple[float, ...]:
 
 
 def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
-    """Return the grid of the first level of an OME-Zarr image: axis-aligned, in mm where a unit is given."""
+    """Return the grid of the first level of an OME-Zarr image: axis-aligned, in mm where a unit is given.
+
+    Axes that say where they run in the body (RFC-4) are believed; others run to the right, the front and the head.
+    """
     transforms = multiscale["datasets"][0].get("coordinateTransformations", [])
     found = {t["type"]: t[t["type"]] for t in transforms if t["type"] in {"scale", "translation"}}
     unit = next((a.get("unit", "") for a in multiscale["axes"] if a.get("type") == "space"), "")
@@ -179,6 +237,11 @@ def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
     scale = [factor * float(v) for v in found.get("scale", [1.0] * 3)[-3:]]
     origin = [factor * float(v) for v in found.get("translation", [0.0] * 3)[-3:]]
     rows = np.hstack([np.diag(scale[::-1]), np.reshape(origin[::-1], (3, 1))])
+    if states_sides(multiscale):
+        turned = np.zeros_like(rows)
+        for row, (place, sign) in zip(rows, _said(multiscale), strict=True):
+            turned[place] = sign * row
+        rows = turned
     return Space(
         kind="volume",
         shape=shape,
@@ -186,6 +249,17 @@ def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
         crs="RAS+",
         units="mm" if unit in _MM else "unknown",
     )
+
+
+def states_sides(multiscale: Any) -> bool:
+    """Return True if the axes of an OME-Zarr image say where right, front and head are."""
+    return multiscale is not None and sorted(place for place, _ in _said(multiscale)) == [0, 1, 2]
+
+
+def _said(multiscale: Any) -> list[tuple[int, float]]:
+    """Return for x, y and z the axis of RAS+ that it is and its sign; -1 where it does not say."""
+    words = [axis.get("orientation", {}).get("value") for axis in multiscale["axes"][-3:][::-1]]
+    return [_ANATOMICAL.get(word, (-1, 1.0)) for word in words]
 
 
 def _has(group: Any, name: str) -> bool:

@@ -39,6 +39,7 @@ from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
+from pipeline.system.meter import lap, reads
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
 SPACE_KINDS = ("raster",)
@@ -72,6 +73,7 @@ class GeoTiff(Image):
     channels: tuple[_Channel, ...]
     pool: DatasetPool = field(repr=False, compare=False)
 
+    @reads
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
         """Return stored values, shape `(c, *box.shape)`.
 
@@ -355,8 +357,10 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     pixels = _Pixels(pull=pull, mask=mask, options=options)
     with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env(writing=True):
         tiled, finished = folder / "tiled.tif", folder / "cog.tif"
-        _write_tiled(tiled, layer, header, like.space, pixels)
-        _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE")
+        with lap("write"):
+            _write_tiled(tiled, layer, header, like.space, pixels)
+        with lap("encode"):
+            _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE")
         publish(finished, path)
 
 

@@ -31,6 +31,7 @@ from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
+from pipeline.system.meter import lap, reads
 
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)
@@ -83,6 +84,7 @@ class Nifti(Image):
         """Length of the inflated file: header, extensions and voxels."""
         return self.offset + math.prod(self.disk_shape) * self.stored.itemsize
 
+    @reads
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
         """Return stored voxels, unscaled, shape `(c, *box.shape)`, native byte order.
 
@@ -125,7 +127,7 @@ class Nifti(Image):
         name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nii"
         staged = directory / name
         if not staged.exists() or staged.stat().st_size != self.expected_bytes:
-            with scratch_folder(directory) as folder:
+            with lap("read"), scratch_folder(directory) as folder:
                 inflate_file(self.data_path, folder / name, self.expected_bytes)
                 publish(folder / name, staged)
         return replace(self, data_path=str(staged))
@@ -328,9 +330,11 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
             file.write(prefix)
             for slab in windows(shape, (1, *shape[1:]), pixel_bytes, options.memory_bytes):
                 values = pulled(pull, layer, slab).astype(dtype, copy=False)
-                _write_slab(file, len(prefix), shape[0], slab, values)
+                with lap("write"):
+                    _write_slab(file, len(prefix), shape[0], slab, values)
         if path.name.endswith(".gz"):
-            deflate_file(raw, packed)
+            with lap("encode"):
+                deflate_file(raw, packed)
         publish(packed if packed.exists() else raw, path)
 
 

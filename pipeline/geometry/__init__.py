@@ -1,4 +1,5 @@
-"""Integers and numpy only: boxes, spaces, the patch lattice and its blend weights.
+"""Where pixels are: boxes, spaces, orientations, the patch lattice and its blend weights. Integers and numpy only.
 
-Read `box` first, then `space` (where pixels lie in the world) and `lattice` (which patches cover a pixel, how much).
+Read `box` first, then `space` (where pixels lie in the world), `orientation` (how a volume lies in the body, by the
+algebra of nibabel) and `lattice` (which patches cover a pixel, how much).
 """

@@ -12,6 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
@@ -45,6 +48,21 @@ class Space:
         columns = [math.sqrt(sum(self.affine[4 * r + c] ** 2 for r in range(3))) for c in range(3)]
         return tuple(reversed(columns))
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The 4x4 matrix of a volume, (i, j, k, 1) -> (x, y, z, 1)."""
+        return np.vstack([np.reshape(self.affine, (3, 4)), (0, 0, 0, 1)])
+
+    @property
+    def axis_codes(self) -> str:
+        """Where the axes i, j, k of a volume point, and how far off they are: `LAS`, or `PIR, oblique by 12.3°`."""
+        from nibabel.orientations import aff2axcodes
+
+        codes = "".join(code or "?" for code in aff2axcodes(self.matrix))
+        nearest = np.abs(self.matrix[:3, :3] / self.spacing[::-1]).max(axis=1).min()
+        angle = math.degrees(math.acos(min(1.0, float(nearest))))
+        return f"{codes}, oblique by {angle:.1f}°" if round(angle, 1) else codes
+
     def mismatch(self, other: Space, *, tolerance: float = 1e-3) -> str:
         """Say in one line how `other` lies on another grid; empty string if it is the same.
 
@@ -75,9 +93,11 @@ class Space:
         return max(shifts)
 
     def describe(self) -> str:
-        """One line for messages: shape, spacing, origin, reference system."""
+        """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
         name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
+        if self.kind == "volume":
+            name = f"voxel axes {self.axis_codes}"
         return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
 
 

@@ -18,6 +18,7 @@ from pipeline.formats._image import require_place
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.system.meter import reads
 
 _MAX_WINDOW_BYTES = 2**30
 """A mask on another grid may be much finer than its image."""
@@ -99,6 +100,7 @@ class RasterCodes:
         row, col = np.where(inside, row, 0), np.where(inside, col, 0)
         return np.floor(row).astype(np.int64), np.floor(col).astype(np.int64), inside
 
+    @reads
     def _window(self, box: Box) -> NDArray[Any]:
         from rasterio.windows import Window
 

@@ -22,6 +22,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.masks._grid import selected
 from pipeline.masks.base import states_from
+from pipeline.system.meter import lap
 
 _READ_ONCE = threading.Lock()
 
@@ -85,9 +86,10 @@ def _bits(path: str, values: tuple[float, ...] | None, _stamp: tuple[int, int, i
     i, j, k, *rest = (*(int(n) for n in header.get_data_shape()), 1, 1, 1)
     t = math.prod(rest)
     packed = np.zeros((t, k, j, -(-i // 8)), dtype=np.uint8)
-    for index, plane in enumerate(_planes(header, path, i * j, k * t)):
-        hole = selected(plane, values).reshape(j, i)
-        packed[index // k, index % k] = np.packbits(hole, axis=-1)
+    with lap("read"):
+        for index, plane in enumerate(_planes(header, path, i * j, k * t)):
+            hole = selected(plane, values).reshape(j, i)
+            packed[index // k, index % k] = np.packbits(hole, axis=-1)
     packed.setflags(write=False)
     return packed, i
 

@@ -9,7 +9,8 @@ Timofte, Rothe and Van Gool 2016, Seven ways to improve example-based single ima
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,7 @@ from pipeline.models.base import Card, Patch, Prediction, find_weights, read_car
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.system import gpu
+from pipeline.system.meter import counted, lap
 from pipeline.system.paths import shortened
 
 Array = NDArray[np.float32]
@@ -138,8 +140,10 @@ class Autoencoder:
 
     @torch.inference_mode()
     def _run(self, batch: torch.Tensor, mirrored: tuple[tuple[int, ...], ...]) -> Array:
-        views = [self._seen(batch.flip(axes)).flip(axes) for axes in mirrored]
-        result: Array = torch.stack(views).mean(dim=0).cpu().contiguous().numpy()
+        with lap("network") as done, _device_time(self._device):
+            views = [self._seen(batch.flip(axes)).flip(axes) for axes in mirrored]
+            result: Array = torch.stack(views).mean(dim=0).cpu().contiguous().numpy()
+            done.amount = float(batch[:, 0].numel() * len(mirrored))
         return result
 
     def _seen(self, batch: torch.Tensor) -> torch.Tensor:
@@ -150,6 +154,20 @@ class Autoencoder:
         y: torch.Tensor = self._network(x.to(self._device).contiguous(memory_format=self._layout))
         whole = [slice(n) for n in spatial]
         return y[:, :, *whole]
+
+
+@contextmanager
+def _device_time(device: torch.device) -> Iterator[None]:
+    """Count how long a GPU works on what is asked of it; the results must be back at the end of the block."""
+    if device.type != "cuda":
+        yield
+        return
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    begin.record(torch.cuda.current_stream(device))
+    yield
+    end.record(torch.cuda.current_stream(device))
+    end.synchronize()
+    counted("device", begin.elapsed_time(end) / 1000)
 
 
 def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping[str, Any]) -> Autoencoder:

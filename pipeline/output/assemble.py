@@ -21,6 +21,7 @@ from pipeline.image.open import open_source
 from pipeline.masks.base import DOUBT, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
+from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
@@ -96,7 +97,7 @@ def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -
 
 
 def assemble(
-    assembler: Assembler, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path, memory_bytes: int
+    assembler: Assembler, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path
 ) -> list[Written]:
     """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
 
@@ -106,7 +107,7 @@ def assemble(
     # scratch files of a run that was killed must not be published
     remove_made(ready)
     ready.mkdir(parents=True, exist_ok=True)
-    options = WriteOptions(scratch=ready, memory_bytes=min(memory_bytes, 512 * 2**20))
+    options = WriteOptions(scratch=ready, memory_bytes=ASSEMBLY_BYTES)
     written = []
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.blocks import journal
 from pipeline.blocks.events import Events
+from pipeline.blocks.journal import Committed
 from pipeline.blocks.store import damaged
 from pipeline.errors import IntegrityError, Unfinished
 from pipeline.orders import Order
@@ -51,7 +50,7 @@ def check_computed(order: Order, events: Events) -> None:
     )
 
 
-def kept(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[dict[int, dict[str, Any]], list[int]]:
+def kept(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[Committed, list[int]]:
     """Return the facts of all finished blocks, and the blocks that are not there as they were written.
 
     Args:
@@ -60,17 +59,20 @@ def kept(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[
         events: hears if something is waited for.
         elsewhere: other machines have computed blocks, which may be seen late.
     """
-    done: dict[int, dict[str, Any]] = {}
-    harmed: list[int] = []
+    found = _looked(order, plan)
+    if found[1] and (elsewhere or journal.of_other_hosts(order.work.journal)):
+        events.notice(order.stem, f"{len(found[1])} blocks that other machines computed are not seen here yet")
 
-    def look() -> bool:
-        nonlocal done, harmed
-        done = journal.committed(order.work.journal, plan.digest)
-        # a line of the journal may be damaged, too
-        harmed = sorted({*damaged(plan, done), *(set(range(len(plan.blocks))) - set(done))})
-        return not harmed
+        def look() -> bool:
+            nonlocal found
+            found = _looked(order, plan)
+            return not found[1]
 
-    if not look() and (elsewhere or journal.of_other_hosts(order.work.journal)):
-        events.notice(order.stem, f"{len(harmed)} blocks that other machines computed are not seen here yet")
         late.seen_in_time(look)
-    return done, harmed
+    return found
+
+
+def _looked(order: Order, plan: Plan) -> tuple[Committed, list[int]]:
+    done = journal.committed(order.work.journal, plan.digest)
+    # a line of the journal may be damaged, too
+    return done, sorted({*damaged(plan, done), *(set(range(len(plan.blocks))) - set(done))})

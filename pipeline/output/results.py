@@ -15,6 +15,8 @@ from pipeline.system.files import read_json
 
 RECORD = "record.json"
 REPORT = "report.html"
+RENDERINGS = ("item.json", "ro-crate-metadata.json")
+"""What is rendered from the record for others; not every image has all of them."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
 """Layers that a run may write; `doubt` only where observed pixels are doubted."""
 
@@ -81,7 +83,7 @@ def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
 def output_names(order: Order) -> set[str]:
     """Return the names that the results of an order will have in their folder."""
     suffixes = {output_suffix(wanted, order.job.source) for wanted in order.formats}
-    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, REPORT}
+    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, REPORT, *RENDERINGS}
 
 
 def output_suffix(wanted: str, source: SourceRef) -> str:

@@ -17,8 +17,10 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 
-_BASE_BYTES = 450 * 2**20
-"""Python, torch, GDAL and zarr in one process before any pixel is read (measured 380-430 MiB)."""
+_BASE_BYTES = 240 * 2**20
+"""Python, GDAL with its cache, dask and zarr in one process (measured 130 MiB before any pixel is read, 230 after)."""
+_TORCH_BYTES = 300 * 2**20
+"""What torch and a network add to that (measured 280 to 310 MiB)."""
 _HELD_BYTES = 4 + 1
 """Read box, per pixel and channel beside the stored value: float32 value around the centre, and whether it is valid."""
 _STATE_BYTES = 3
@@ -49,11 +51,33 @@ _NETWORK_CHANNEL_BYTES = 40
 """Per patch pixel and channel: what the network sees and says, float32 planes."""
 _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
-_COARSE_BYTES = 24
-"""Copies of the coarse values held while they are filled: mean, valid, usable, float64 sums."""
+_COARSE_BYTES = 28
+"""Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
+_EXACT_BYTES = 40
+"""Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
+ASSEMBLY_BYTES = 64 * 2**20
+"""What the writer of a file may hold of it at once."""
+_ASSEMBLY_COPIES = 4
+"""Copies of that: as read, with the blocks laid over, as encoded, and the encoders' own."""
+_LOSSY = 10
+"""A file that was compressed with loss is at most this much larger when it is written without."""
+_OVERVIEWS = 4 / 3
+"""A file with its overviews over one without."""
+_OUTLINE_BYTES = 1 / 16
+"""Outside of blocks, per pixel and plane: outlines of what is never touched, compressed (clouds took up to 1/20)."""
 _FULL_BYTES = 2**20
 """Free bytes below which a disk counts as full."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
+
+
+def process_bytes(plan: Plan, n_file_channels: int) -> int:
+    """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly."""
+    pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
+    unknowns = plan.n_holes * plan.n_state // channels
+    exact = pixels if cell == 1 else 0
+    survey = base_bytes(plan) + _survey_bytes(channels * pixels // cell, unknowns // cell, exact)
+    assembly = base_bytes(plan) + _ASSEMBLY_COPIES * ASSEMBLY_BYTES // 2
+    return max(worker_bytes(plan, n_file_channels), survey, assembly)
 
 
 def worker_bytes(plan: Plan, n_file_channels: int) -> int:
@@ -66,7 +90,17 @@ def worker_bytes(plan: Plan, n_file_channels: int) -> int:
     sums = write * (c * _SUM_BYTES + _STRONGEST_BYTES)
     stored = write * _STORED_COPIES * n_file_channels * item
     composite = write * (c * _COMPOSITE_BYTES + _ORIGIN_BYTES * plan.n_state)
-    return _BASE_BYTES + held + sums + stored + composite + _patch_bytes(plan)
+    return base_bytes(plan) + held + sums + stored + composite + _patch_bytes(plan)
+
+
+def base_bytes(plan: Plan) -> int:
+    """Return the memory of a process before it reads a pixel, in bytes."""
+    return _BASE_BYTES + (_TORCH_BYTES if plan.model is not None else 0)
+
+
+def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int) -> int:
+    """Return what the coarse fill adds to an idle process; `n_exact` counts the pixels of an exact one, else 0."""
+    return n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
 
 
 def _patch_bytes(plan: Plan) -> int:
@@ -86,10 +120,34 @@ def _patch_bytes(plan: Plan) -> int:
 
 
 def disk_bytes(plan: Plan, n_file_channels: int) -> int:
-    """Return an upper bound on work store plus results, in bytes (nothing compressed)."""
+    """Return what work store and results may take, in bytes.
+
+    Blocks count as if nothing compressed them, in the store, in a file and in the scratch copy that it is made of. What
+    lies outside of blocks is moved: it takes about what it takes in the input. An image that is all holes needs three
+    times its layers.
+    """
     c, item = len(plan.channels), np.dtype(plan.dtype).itemsize
-    pixels = math.prod(plan.space.shape)
-    return 3 * pixels * (n_file_channels * item + 4 * c + plan.n_state)
+    pixels, layers = math.prod(plan.space.shape), n_file_channels * item + 4 * c + plan.n_state
+    everything = pixels * layers
+    blocks = min(everything, len(plan.blocks) * math.prod(plan.block) * layers)
+    moved = pixels * n_file_channels * item
+    lies = _bytes_on_disk(plan.source.paths)
+    if lies is not None:
+        moved = min(moved, _LOSSY * lies)
+    outline = pixels * _OUTLINE_BYTES
+    results = min(everything, blocks + moved + outline * (plan.n_state + c))
+    return min(3 * everything, int(blocks + outline * plan.n_state + 2 * _OVERVIEWS * results))
+
+
+def _bytes_on_disk(paths: Iterable[str]) -> int | None:
+    """Return the bytes of files and folders; None if one lies elsewhere, or only names others."""
+    total = 0
+    for path in map(Path, paths):
+        if not path.exists() or path.suffix.lower() == ".vrt":
+            return None
+        files = path.rglob("*") if path.is_dir() else (path,)
+        total += sum(file.stat().st_size for file in files if file.is_file())
+    return total
 
 
 def auto_block(plan: Plan, n_file_channels: int, memory_bytes: int) -> tuple[int, ...]:
@@ -104,7 +162,7 @@ def auto_block(plan: Plan, n_file_channels: int, memory_bytes: int) -> tuple[int
 
 
 def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
-    """Refuse a plan that does not fit memory or disk.
+    """Refuse a plan whose workers do not fit the memory.
 
     Raises:
         PlanRefused: with needed and given bytes, and what to change.
@@ -117,6 +175,14 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
             f"{need / 2**30:.2f} GiB, compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB. Raise it to "
             f"at least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
         )
+
+
+def check_room(plan: Plan, n_file_channels: int) -> None:
+    """Refuse a plan, with its blocks, whose files do not fit the disk.
+
+    Raises:
+        PlanRefused: with needed and free bytes, and what to change.
+    """
     free = _free(plan.workdir)
     disk = disk_bytes(plan, n_file_channels)
     if disk > free:
@@ -126,13 +192,13 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         )
 
 
-def check_survey(path: str, n_values: int, n_unknowns: int, memory_bytes: int) -> None:
+def check_survey(path: str, n_values: int, n_unknowns: int, n_exact: int, memory_bytes: int) -> None:
     """Refuse an image whose coarse fill would not fit; its size is bounded, so only small limits are ever hit.
 
     Raises:
         PlanRefused: with needed and given bytes.
     """
-    need = _BASE_BYTES + n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES
+    need = _BASE_BYTES + _survey_bytes(n_values, n_unknowns, n_exact)
     if need > memory_bytes:
         raise PlanRefused(
             f"{path}: the survey's coarse fill ({n_unknowns} unknowns) needs {need / 2**30:.2f} GiB, "

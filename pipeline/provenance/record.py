@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline import __version__
+from pipeline.blocks.journal import Totals
 from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.published import published_record
 from pipeline.references.joint import guides_of
-from pipeline.restore.codes import source_name
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_name
 from pipeline.system.facts import hardware, peak_rss_bytes, software
 
 RECORD_VERSION = 1
@@ -38,20 +39,18 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def build_record(
-    order: Order, plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]
-) -> dict[str, Any]:
+def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
     """Return the record, its paths as `output.paths` says; outputs and the seconds of the last stages come later.
 
     Args:
         order: the image.
         plan: its plan.
         facts: of the survey.
-        results: journal facts of every block.
+        totals: what its blocks say together.
     """
-    seconds, gpu_full = dict(facts["seconds"]), _gpu_full(results)
+    seconds, gpu_full = dict(facts["seconds"]), _gpu_full(totals)
     for stage in ("read", "compute", "write"):
-        seconds[f"blocks_{stage}"] = sum(r["seconds"][stage] for r in results.values())
+        seconds[f"blocks_{stage}"] = totals.seconds.get(stage, 0.0)
     record = {
         "record_version": RECORD_VERSION,
         "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
@@ -62,18 +61,19 @@ def build_record(
         "inputs": list(order.inputs),
         "masks": list(order.masks),
         "license": order.license,
-        "space": _space(plan),
-        "holes": _holes(plan, facts, results),
+        "date": order.date,
+        "space": _space(plan) | {"bands": order.bands},
+        "holes": _holes(plan, facts, totals),
         "doubt": facts.get("doubt"),
         "self_test": facts["self_test"],
         "recipe": _recipe(plan),
         "patches": {
             "total": _product(plan.lattice.counts),
             "touching_holes": facts["patches_touching_holes"],
-            "forwards": sum(r["patches"] for r in results.values()),
+            "forwards": totals.patches,
         },
         "seconds": seconds,
-        "peak_rss_bytes": max([peak_rss_bytes(), *(int(r["peak_rss_bytes"]) for r in results.values())]),
+        "peak_rss_bytes": max(peak_rss_bytes(), totals.peak_rss_bytes),
         "software": software(),
         "hardware": hardware(),
         "model": _model(plan, facts, gpu_full),
@@ -97,13 +97,12 @@ def _space(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _holes(plan: Plan, facts: Mapping[str, Any], results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
     by_source: dict[str, int] = {}
-    for result in results.values():
-        for code, count in result["by_source"].items():
-            if int(code) not in (0, 255):
-                name = source_name(int(code), len(plan.guides))
-                by_source[name] = by_source.get(name, 0) + int(count)
+    for code, count in totals.by_source.items():
+        if code not in (OBSERVED, NEVER_TOUCHED):
+            name = source_name(code, len(plan.guides))
+            by_source[name] = by_source.get(name, 0) + count
     holes = facts["states"]["holes"]
     total = _product(plan.space.shape) * plan.n_state
     return {
@@ -152,10 +151,11 @@ def _model(plan: Plan, facts: Mapping[str, Any], gpu_full: dict[str, int] | None
     }
 
 
-def _gpu_full(results: Mapping[int, Mapping[str, Any]]) -> dict[str, int] | None:
+def _gpu_full(totals: Totals) -> dict[str, int] | None:
     """Return for how many blocks the network took fewer channels a pass because the GPU was full, and how few."""
-    reduced = [int(result["channels_a_pass"]) for result in results.values() if result.get("channels_a_pass")]
-    return {"blocks": len(reduced), "channels_a_pass": min(reduced)} if reduced else None
+    if not totals.reduced:
+        return None
+    return {"blocks": sum(totals.reduced.values()), "channels_a_pass": min(totals.reduced)}
 
 
 def _product(numbers: tuple[int, ...]) -> int:

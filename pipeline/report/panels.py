@@ -1,64 +1,54 @@
-"""Pictures of a restored image: before, holes, after, uncertainty; whole (thinned out) and around the largest hole."""
+"""Pictures of one plane of a restored image: before, after, holes, uncertainty, what it was made of."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.geometry.box import Box
+from pipeline.image.open import OpenGuide
+from pipeline.masks.base import KEEP
+from pipeline.report.drawing import RAMP, colour, css, number, ramp, stretch, tinted, webp
+from pipeline.report.planes import Plane, Pull
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 
-_MAX_EDGE = 560
-_ZOOM_EDGE = 256
 _RGB_NAMES = (
     ("red", "green", "blue"),
     ("b04", "b03", "b02"),
     ("b4", "b3", "b2"),
     ("sr_b4", "sr_b3", "sr_b2"),
 )
-# dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
-_RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
-_HOLE_COLOUR = np.array([230, 60, 40], dtype=np.float64)
-
-_DOUBT_COLOUR = np.array([60, 120, 255], dtype=np.float64)
-
-Pull = Callable[[Box], NDArray[Any]]
+_HOLE_COLOUR = (230, 60, 40)
+_DOUBT_COLOUR = (60, 120, 255)
+_MASK_COLOUR = (240, 170, 30)
+_LED_COLOUR = (0, 200, 160)
+_NEVER_GREY = 40
+_ORIGIN_COLOURS = {OBSERVED: (0, 0, 0), CLASSICAL: (150, 150, 150), NETWORK: (204, 121, 167), SEVERAL: (240, 228, 66),
+                   REFUSED: (213, 94, 0), NEVER_TOUCHED: (_NEVER_GREY,) * 3}  # fmt: skip
+_REFERENCE_COLOURS = ((0, 158, 115), (86, 180, 233), (230, 159, 0), (0, 114, 178))
+"""The colours of Okabe and Ito, which all readers tell apart: https://jfly.uni-koeln.de/color/"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One picture: title, caption in a full sentence, WebP data URI."""
+class Picture:
+    """One picture: what it is called, what it shows in a full sentence, WebP as a data URI."""
 
-    title: str
+    name: str
     caption: str
     uri: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """A plane of an image to be shown.
+class Bar:
+    """A colour bar: CSS colours from left to right, what its ends mean, and the unit."""
 
-    Attributes:
-        name: what part it shows.
-        box: the pixels; volumes have one axis of extent 1.
-        step: thinning on every axis.
-        aspect: height of a pixel over its width.
-        flip: turn upside down, so that the head is up in volumes.
-        across: the axis of a volume that the plane cuts; None for rasters.
-    """
-
-    name: str
-    box: Box
-    step: int = 1
-    aspect: float = 1.0
-    flip: bool = False
-    across: int | None = None
+    colours: tuple[str, ...]
+    low: str
+    high: str
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,67 +62,173 @@ class Pulls:
     doubt: Pull | None = None
 
 
-def panels(view: View, pulls: Pulls, channels: Sequence[int], sigma_top: float) -> list[Panel]:
-    """Return the four pictures of one view; `channels` are positions among the restored channels."""
-    before = _plane(pulls.before, view)[list(channels)]
-    after = _plane(pulls.after, view)[list(channels)]
-    codes = _plane(pulls.origin, view)
-    # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
-    origin = codes[list(channels) if len(codes) > 1 else [0]].max(axis=0)
-    sigma = np.nan_to_num(_plane(pulls.uncertainty, view))[list(channels)].mean(axis=0)
-    hole = (origin != 0) & (origin != 255)
-    observed = origin == 0
-    low, high = _stretch(before, observed)
-    shown = _colour(before, low, high)
-    marked = shown.copy()
-    marked[hole] = 0.35 * marked[hole] + 0.65 * _HOLE_COLOUR
-    if pulls.doubt is not None:
-        doubted = _plane(pulls.doubt, view).any(axis=0) & observed
-        marked[doubted] = 0.5 * marked[doubted] + 0.5 * _DOUBT_COLOUR
-    marked[origin == 255] = 40
-    said = "Pixels to restore in red; dark grey is never touched."
-    if pulls.doubt is not None:
-        said = "Pixels to restore in red; observed ones that look like cloud or shadow, kept but not used, in blue."
-    heat = _ramp(np.where(hole, sigma / max(sigma_top, 1e-30), 0.0))
-    heat[origin == 255] = 40
-    pictures = (
-        ("before", "The input as stored, stretched to its 2nd to 98th percentile of observed pixels.", shown),
-        ("holes", said, marked),
-        ("after", "The restored image, same stretch.", _colour(after, low, high)),
-        ("uncertainty", f"One standard error, black = 0 (observed), yellow = {sigma_top:.3g} or more.", heat),
-    )
-    return [
-        Panel(title=f"{view.name}: {title}", caption=caption, uri=_webp(picture, view))
-        for title, caption, picture in pictures
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How an image is shown.
+
+    Attributes:
+        channels: red, green and blue, or one for grey; positions among the restored channels.
+        names: of those channels.
+        units: of those channels; may be empty.
+        scales: `(scale, offset)` of those channels: what a colour bar says is physical where the file knows how.
+        sigma_scale: the same for standard errors.
+        sigma_top: uncertainty that is shown in the brightest colour.
+        noun: what the elements of the image are called, `pixels` or `voxels`.
+        quality: of WebP, 1 to 100.
+    """
+
+    channels: Sequence[int]
+    names: Sequence[str]
+    units: str
+    scales: Sequence[tuple[float, float]]
+    sigma_scale: float
+    sigma_top: float
+    noun: str
+    quality: int
 
 
-def overview(shape: tuple[int, ...], spacing: tuple[float, ...], centre: tuple[int, ...]) -> list[View]:
-    """Return the views of an image: whole and zoomed for rasters, three planes through `centre` for volumes."""
-    whole = Box.whole(shape)
-    if len(shape) == 2:
-        step = max(1, -(-max(shape) // _MAX_EDGE))
-        views = [View(name="whole image", box=whole, step=step)]
-        if step > 1 or max(shape) > 1.5 * _ZOOM_EDGE:
-            views.append(View(name="around the largest hole", box=_around(centre, shape)))
-        return views
-    names = ("axial-like plane (first axis)", "plane across the second axis", "plane across the third axis")
-    views = []
-    for axis, name in enumerate(names):
-        start = tuple(centre[a] if a == axis else 0 for a in range(3))
-        stop = tuple(centre[a] + 1 if a == axis else shape[a] for a in range(3))
-        rest = [a for a in range(3) if a != axis]
-        views.append(
-            View(
-                name=name,
-                box=Box(start, stop),
-                step=max(1, -(-max(shape[a] for a in rest) // _MAX_EDGE)),
-                aspect=spacing[rest[0]] / spacing[rest[1]],
-                flip=True,
-                across=axis,
-            )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """All pictures of one plane."""
+
+    plane: Plane
+    before: Picture
+    after: Picture
+    holes: Picture
+    uncertainty: Picture
+    values_bar: Bar | None
+    sigma_bar: Bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pixels:
+    """The pixels of one plane, `(c, rows, columns)` of the shown channels; the other arrays `(rows, columns)`."""
+
+    plane: Plane
+    before: NDArray[Any]
+    after: NDArray[Any]
+    sigma: NDArray[Any]
+    origin: NDArray[np.uint8]
+    doubted: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, plane: Plane, pulls: Pulls, channels: Sequence[int]) -> Pixels:
+        """Read them."""
+        chosen = list(channels)
+        codes = plane.cut(pulls.origin)
+        # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
+        origin = codes[chosen if len(codes) > 1 else [0]].max(axis=0)
+        doubted = None if pulls.doubt is None else plane.cut(pulls.doubt).any(axis=0) & (origin == OBSERVED)
+        return cls(
+            plane=plane,
+            before=plane.cut(pulls.before)[chosen],
+            after=plane.cut(pulls.after)[chosen],
+            sigma=np.nan_to_num(plane.cut(pulls.uncertainty))[chosen].mean(axis=0),
+            origin=origin,
+            doubted=doubted,
         )
-    return views
+
+    @property
+    def hole(self) -> NDArray[np.bool_]:
+        """True where something was restored."""
+        return np.asarray((self.origin != OBSERVED) & (self.origin != NEVER_TOUCHED))
+
+    @property
+    def stretch(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The 2nd and the 98th percentile of what was observed, per channel."""
+        return stretch(self.before, self.origin == OBSERVED)
+
+
+def show(pixels: Pixels, look: Look) -> Shown:
+    """Return the pictures of one plane."""
+    low, high = pixels.stretch
+    before, after = colour(pixels.before, low, high), colour(pixels.after, low, high)
+    never = pixels.origin == NEVER_TOUCHED
+    marked = tinted(before, pixels.hole, _HOLE_COLOUR, 0.65)
+    said = f"{look.noun.capitalize()} to restore in red; dark grey is never touched."
+    if pixels.doubted is not None:
+        marked = tinted(marked, pixels.doubted, _DOUBT_COLOUR, 0.5)
+        said = (
+            f"{look.noun.capitalize()} to restore in red; observed ones that look like cloud or shadow, kept but not "
+            "used, in blue."
+        )
+    marked[never] = _NEVER_GREY
+    heat = ramp(np.where(pixels.hole, pixels.sigma / max(look.sigma_top, 1e-30), 0.0))
+    heat[never] = _NEVER_GREY
+    ranges = ", ".join(
+        f"{name} {number(a * s + o)} to {number(b * s + o)}"
+        for name, a, b, (s, o) in zip(look.names, low.ravel(), high.ravel(), look.scales, strict=True)
+    )
+    unit = f" {look.units}" if look.units else ""
+
+    def picture(name: str, caption: str, values: NDArray[Any]) -> Picture:
+        return Picture(name=name, caption=caption, uri=webp(values, look.quality))
+
+    stretched = "" if len(low) == 1 else f" Colours: {ranges}{unit}."
+    (scale, offset), grey = look.scales[0], len(low) == 1
+    ends = [number(float(v.ravel()[0]) * scale + offset) for v in (low, high)]
+    return Shown(
+        plane=pixels.plane,
+        before=picture("before", "The input as stored." + stretched, before),
+        after=picture("after", "The restored image, in the same colours.", after),
+        holes=picture("holes", said, marked),
+        uncertainty=picture("uncertainty", "One standard error of what was restored; black was observed.", heat),
+        values_bar=Bar(colours=("#000", "#fff"), low=ends[0], high=ends[1], unit=look.units) if grey else None,
+        sigma_bar=Bar(
+            colours=("#000", *(css(shade) for shade in RAMP)),
+            low="0",
+            high=number(look.sigma_top * look.sigma_scale) + " or more",
+            unit=look.units,
+        ),
+    )
+
+
+def origin_picture(pixels: Pixels, look: Look) -> Picture:
+    """Return the source layer in colours over the darkened image."""
+    picture = 0.45 * colour(pixels.after, *pixels.stretch)
+    for code in np.unique(pixels.origin[pixels.hole]):
+        picture = tinted(picture, pixels.origin == code, origin_colour(int(code)), 0.8)
+    picture[pixels.origin == NEVER_TOUCHED] = _NEVER_GREY
+    return Picture(
+        name="source", caption="What led where: the source layer in colours.", uri=webp(picture, look.quality)
+    )
+
+
+def origin_colour(code: int) -> tuple[int, ...]:
+    """Return the colour of a code of the source layer."""
+    return _ORIGIN_COLOURS.get(code) or _REFERENCE_COLOURS[(code - REFERENCE) % len(_REFERENCE_COLOURS)]
+
+
+def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, Picture]:
+    """Return a reference or auxiliary with its own mask, and where in the restored image it leads.
+
+    Args:
+        guide: the open image.
+        code: its code in the source layer.
+        pixels: of the restored image, in the plane to show.
+        look: how the restored image is shown.
+    """
+    names = guide.source.channel_names
+    chosen = rgb_channels(names) if pixels.plane.across is None else [0]
+    values = pixels.plane.cut(guide.source.read)[chosen]
+    masked = (pixels.plane.cut(guide.mask.read) != KEEP).any(axis=0) | ~np.isfinite(values).all(axis=0)
+    picture = tinted(colour(values, *stretch(values, ~masked)), masked, _MASK_COLOUR, 0.65)
+    led = pixels.origin == code
+    leads = 0.6 * colour(pixels.after, *pixels.stretch)
+    leads = tinted(leads, led, _LED_COLOUR, 0.5)
+    share = masked.mean()
+    hidden = f"{100 * share:.0f} % of it, masked or without data, in yellow" if share else "none of it is masked here"
+    part = led.sum() / max(1, pixels.hole.sum())
+    return (
+        Picture(
+            name="itself", caption=f"The same place, stretched by itself; {hidden}.", uri=webp(picture, look.quality)
+        ),
+        Picture(
+            name="where it leads",
+            caption=f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
+            uri=webp(leads, look.quality),
+        ),
+    )
 
 
 def rgb_channels(names: Sequence[str]) -> list[int]:
@@ -148,66 +244,3 @@ def rgb_channels(names: Sequence[str]) -> list[int]:
         # unnamed bands in this number are Sentinel-2 in its usual order
         return [3, 2, 1]
     return [2, 1, 0] if len(names) > 3 else [0]
-
-
-def _plane(pull: Pull, view: View) -> NDArray[Any]:
-    """Pull a view in strips and thin it out; `(c, rows, cols)`."""
-    rows = []
-    first = 1 if view.across == 0 else 0
-    strip = [512 // view.step * view.step or view.step if a == first else n for a, n in enumerate(view.box.shape)]
-    for start in range(0, view.box.shape[first], strip[first]):
-        lo = tuple(a + (start if i == first else 0) for i, a in enumerate(view.box.start))
-        hi = tuple(min(a + n, b) for a, n, b in zip(lo, strip, view.box.stop, strict=True))
-        part = pull(Box(lo, hi))
-        rows.append(part[(slice(None), *(slice(None, None, view.step) for _ in range(view.box.ndim)))])
-    plane = np.concatenate(rows, axis=1 + first)
-    return plane if view.across is None else plane.squeeze(axis=1 + view.across)
-
-
-def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Box:
-    start = tuple(max(0, min(c - _ZOOM_EDGE // 2, n - _ZOOM_EDGE)) for c, n in zip(centre, shape, strict=True))
-    return Box(start, tuple(min(n, s + _ZOOM_EDGE) for s, n in zip(start, shape, strict=True)))
-
-
-def _stretch(values: NDArray[Any], observed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    use = observed if observed.any() else np.ones_like(observed)
-    pairs = []
-    for channel in _wide(values):
-        finite = channel[use & np.isfinite(channel)]
-        pairs.append(np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0))
-    low, high = np.asarray(pairs).T.reshape(2, -1, 1, 1)
-    return low, np.where(high > low, high, low + 1)
-
-
-def _wide(values: NDArray[Any]) -> NDArray[np.float64]:
-    # NaNs that signal, which files may hold, are no fault of this program
-    with np.errstate(invalid="ignore"):
-        return values.astype(np.float64)
-
-
-def _colour(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
-    scaled = np.clip(np.nan_to_num((_wide(values) - low) / (high - low)), 0, 1) * 255
-    return np.moveaxis(np.broadcast_to(scaled, (3, *scaled.shape[1:])), 0, -1).copy()
-
-
-def _ramp(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    position = np.clip(share, 0, 1) * (len(_RAMP) - 1)
-    low = np.minimum(position.astype(int), len(_RAMP) - 2)
-    part = (position - low)[..., None]
-    picture: NDArray[np.float64] = _RAMP[low] * (1 - part) + _RAMP[low + 1] * part
-    picture[share <= 0] = 0
-    return picture
-
-
-def _webp(picture: NDArray[np.float64], view: View) -> str:
-    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-    if view.flip:
-        image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    width, height = image.size
-    grow = max(1.0, min(3.0, 320 / max(width, height)))
-    target = (round(width * grow), max(1, round(height * grow * view.aspect)))
-    if target != image.size:
-        image = image.resize(target, Image.Resampling.NEAREST if grow > 1 else Image.Resampling.BILINEAR)
-    stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=88, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -17,7 +17,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
-from pipeline.numerics.statistics import local_statistics
+from pipeline.numerics.statistics import local_scale
 from pipeline.references.consult import compared, consult
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
@@ -197,5 +197,5 @@ def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:
     raw = typical_scale(recipe, window.values)
     for c, floor in enumerate(recipe.floor):
         if window.hole[c].any() and window.valid[c].any():
-            raw[c] = local_statistics(window.values[c], window.valid[c], floor).scale
+            raw[c] = local_scale(window.values[c], window.valid[c], floor)
     return raw

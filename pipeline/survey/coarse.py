@@ -70,7 +70,8 @@ def coarse_factor(scene: Scene) -> int:
         while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
             factor += 1
     cells = factor**ndim
-    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, scene.job.memory_bytes)
+    exact = math.prod(scene.shape) if factor == 1 else 0
+    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, exact, scene.job.memory_bytes)
     return factor
 
 

@@ -22,7 +22,7 @@ from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.models.base import Inpainter, reduced_to, said_of_reduced
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
-from pipeline.plan.memory import auto_block, check_fits
+from pipeline.plan.memory import auto_block, check_fits, check_room
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe
@@ -217,7 +217,9 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
     block = job.block or auto_block(plan, source.n_channels, job.memory_bytes)
     plan = replace(plan, block=block)
     check_fits(plan, source.n_channels, job.memory_bytes)
-    return replace(plan, blocks=_blocks(scene, plan))
+    plan = replace(plan, blocks=_blocks(scene, plan))
+    check_room(plan, source.n_channels)
+    return plan
 
 
 def _refused(

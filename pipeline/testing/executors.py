@@ -43,7 +43,7 @@ class Disturbed:
     """As the executor returned them."""
     told: tuple[BlockResult, ...]
     """What `on_done` was called with."""
-    committed: dict[int, dict[str, Any]]
+    committed: Mapping[int, dict[str, Any]]
     """The journal after the run."""
     attempts: dict[int, int]
     """Faults that were met, by block."""

@@ -204,13 +204,15 @@ def test_evaluate(scene):
     assert best["psnr_db"] > methods["nearest"]["psnr_db"]
 
 
-def test_inspect(scene):
-    """Header facts without reading pixels."""
+def test_inspect(scene, tmp_path):
+    """Header facts without reading pixels; of a volume the axes of its voxels."""
     folder, _ = scene
     outcome = command("inspect", folder / "image.tif", "--json")
     assert outcome.code == 0, outcome.err
     facts = json.loads(outcome.out)
     assert (facts["format"], facts["channels"], facts["dtype"]) == ("geotiff", 1, "uint16")
+    volume = write_image(tmp_path / "head.nii", smooth((1, 4, 5, 6), "int16"))
+    assert "voxel axes RAS, oblique by 14.0°" in command("inspect", volume).out
     assert command("inspect", folder / "image_mask.tif").code == 0
     assert command("inspect", folder / "none.tif").code == 4
 

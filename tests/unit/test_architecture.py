@@ -41,9 +41,9 @@ def test_no_module_imports_itself_on_a_detour():
 
 
 def test_the_top_floor_is_small():
-    """At most 34 entries, 14 of them loose modules."""
+    """At most 35 entries, 14 of them loose modules."""
     entries = [p for p in PACKAGE.iterdir() if p.name != "__pycache__"]
-    assert len(entries) <= 34
+    assert len(entries) <= 35
     assert len([p for p in entries if p.suffix == ".py"]) <= 14
 
 

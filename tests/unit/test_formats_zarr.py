@@ -28,16 +28,16 @@ from tests.support_formats import (
 )
 
 
-def _product(image: Any, tmp_path: Path) -> Path:
-    """Write all three layers of a run."""
-    path = tmp_path / "product.zarr"
-    ones = {"uncertainty": np.dtype("float32"), "source": np.dtype("uint8")}
-    layers = [(layer_of(image, tags={"INPAINT_MODEL": "identity"}), image.read)]
-    for role, dtype in ones.items():
-        nodata = float("nan") if role == "uncertainty" else None
-        layer = layer_of(image, role, n_channels=1, channel_names=(role,), dtype=dtype, nodata=nodata)
-        layers.append((layer, lambda b, dtype=dtype: np.ones((1, *b.shape), dtype)))
-    zarr.write_zarr_product(path, layers, image, options(tmp_path))
+def _product(image: Any, tmp_path: Path, role: str = "restored") -> Path:
+    """Write one layer of a run: the image itself, or ones."""
+    path = tmp_path / f"{role}.zarr"
+    if role == "restored":
+        zarr.write(layer_of(image, tags={"INPAINT_MODEL": "identity"}), path, image, image.read, options(tmp_path))
+        return path
+    dtype = np.dtype("float32" if role == "uncertainty" else "uint8")
+    nodata = float("nan") if role == "uncertainty" else None
+    layer = layer_of(image, role, n_channels=1, channel_names=(role,), dtype=dtype, nodata=nodata)
+    zarr.write(layer, path, image, lambda box: np.ones((1, *box.shape), dtype), options(tmp_path))
     return path
 
 
@@ -73,13 +73,17 @@ def test_raster_product_carries_cf_attributes(tmp_path: Path) -> None:
     assert np.array_equal(root["restored"][:], image.values)
 
 
-def test_layers_share_one_group_and_open_alone(tmp_path: Path) -> None:
-    """`restored` is what a group means; the others are named inside it."""
-    image = memory_image((9, 8, 7), "int16")
+@pytest.mark.parametrize("shape", [(33, 47), (9, 8, 7)])
+def test_each_layer_is_a_store_of_its_own(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """The top folder is what is opened, for every layer; the array inside can be named, too."""
+    image = memory_image(shape, "int16")
     path = _product(image, tmp_path)
     assert same_bytes(open_any(str(path)).read(whole(image)), image.values)
-    assert open_any(str(path / "source")).dtype == np.uint8
-    assert open_any(str(path / "uncertainty")).space == image.space
+    assert open_any(str(_product(image, tmp_path, "source"))).dtype == np.uint8
+    uncertainty = _product(image, tmp_path, "uncertainty")
+    assert open_any(str(uncertainty)).space == image.space
+    inner = open_any(str(uncertainty / ("uncertainty" if len(shape) == 2 else "0")))
+    assert inner.space == image.space
 
 
 def test_complete_is_written_last(tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_complete_is_written_last(tmp_path: Path) -> None:
     path = _product(memory_image((33, 47), "uint16"), tmp_path)
     metadata = _metadata(path)
     assert metadata["attributes"].pop("complete") is True
-    assert set(metadata["consolidated_metadata"]["metadata"]) >= {"restored", "x", "y", "spatial_ref"}
+    assert set(metadata["consolidated_metadata"]["metadata"]) >= {"restored", "band", "x", "y", "spatial_ref"}
     (path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(SourceError, match="never finished"):
         open_any(str(path))
@@ -96,14 +100,15 @@ def test_complete_is_written_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_volume_product_is_ome_zarr(channels: int, tmp_path: Path) -> None:
     """Each layer validates against the OME-Zarr 0.5 models, with spacing in millimetres."""
-    path = _product(memory_image((9, 8, 7), "int16", channels=channels), tmp_path)
+    image = memory_image((9, 8, 7), "int16", channels=channels)
     for role in ("restored", "uncertainty", "source"):
-        model = OmeImage.from_zarr(zarr_library.open_group(path / role, mode="r"))
+        path = _product(image, tmp_path, role)
+        model = OmeImage.from_zarr(zarr_library.open_group(path, mode="r"))
         multiscale = model.attributes.ome.multiscales[0]
         assert [axis.unit for axis in multiscale.axes][-3:] == ["millimeter"] * 3
         scale = multiscale.datasets[0].coordinateTransformations[0].scale
         assert scale[-3] == 2.5
-    names = zarr_library.open_array(path / "restored" / "0", mode="r").metadata.dimension_names
+    names = zarr_library.open_array(tmp_path / "restored.zarr" / "0", mode="r").metadata.dimension_names
     assert names == (("t", "z", "y", "x") if channels > 1 else ("z", "y", "x"))
 
 
@@ -112,7 +117,7 @@ def test_oblique_affine_and_raw_header_are_kept(tmp_path: Path) -> None:
     file = write_nifti(tmp_path / "in.nii", random_values((7, 6, 5), "int16"))
     source = nifti.open_source([str(file)])
     path = _product(source, tmp_path)
-    own = zarr_library.open_array(path / "restored" / "0", mode="r").attrs["inpaint_pipeline"]
+    own = zarr_library.open_array(path / "0", mode="r").attrs["inpaint_pipeline"]
     assert base64.b64decode(own["file_header"]) == file.read_bytes()[:352]
     assert open_any(str(path)).space == source.space
 

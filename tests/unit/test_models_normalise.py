@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.numerics.statistics import CLIP, depth_channel, local_statistics, network_input
+from pipeline.numerics.statistics import CLIP, depth_channel, local_scale, local_statistics, network_input
 from pipeline.synthetic.noise import fractal
 
 
@@ -81,3 +81,11 @@ def test_inputs_are_clipped():
     stacked = network_input(values, valid, local, depth_channel(valid, (1.0, 1.0)))
     assert stacked[0].max() == CLIP
     assert stacked.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
+def test_the_scale_alone_is_that_of_the_statistics(shape):
+    """To the last bit: what a window is normalised by is what its error starts from."""
+    rng = np.random.default_rng(3)
+    values, valid = rng.normal(size=shape).astype(np.float32), rng.random(shape) > 0.4
+    np.testing.assert_array_equal(local_scale(values, valid, 0.1), local_statistics(values, valid, 0.1).scale)

@@ -15,7 +15,16 @@ from pipeline.geometry.box import Box
 from pipeline.image import scan
 from pipeline.image.scan import block_sum, scan_states, scan_values
 from pipeline.masks.base import FILL, KEEP, NEVER
-from pipeline.plan.memory import auto_block, check_disk, check_fits, disk_bytes, explain_full_disk, worker_bytes
+from pipeline.plan.memory import (
+    auto_block,
+    check_disk,
+    check_fits,
+    check_room,
+    disk_bytes,
+    explain_full_disk,
+    worker_bytes,
+)
+from pipeline.plan.plan import BlockRow
 from pipeline.survey import coarse
 from pipeline.survey.coarse import coarse_values
 from pipeline.testing import ArraySource, raster_space
@@ -173,7 +182,40 @@ def test_memory_is_set_by_the_block_not_by_the_image():
     shape, plan = (90_000, 90_000), _large(512)
     larger = replace(plan, space=raster_space(shape), lattice=replace(plan.lattice, shape=shape))
     assert worker_bytes(larger, 1) == worker_bytes(_large(512), 1)
-    assert disk_bytes(larger, 1) > 20 * disk_bytes(_large(512), 1)
+
+
+def test_disk_is_set_by_the_blocks_that_exist(tmp_path):
+    """Eight blocks of a large sparse file need little; all blocks need what the whole image does."""
+    image = tmp_path / "image.tif"
+    image.write_bytes(bytes(5000))
+    shape, plan = (60_000, 60_000), _large(1024)
+    source = replace(plan.source, paths=(str(image),))
+    plan = replace(plan, source=source, space=raster_space(shape), lattice=replace(plan.lattice, shape=shape))
+    few, more = ([BlockRow(index=(0, k), holes=1, patches=1) for k in range(n)] for n in (8, 9))
+    layers = np.dtype(plan.dtype).itemsize + 4 + 1
+    assert disk_bytes(replace(plan, blocks=tuple(few)), 1) < 0.5 * 60_000**2
+    added = disk_bytes(replace(plan, blocks=tuple(more)), 1) - disk_bytes(replace(plan, blocks=tuple(few)), 1)
+    # in the store, in a file with overviews, and in the copy that this is made of
+    assert added == pytest.approx(1024**2 * layers * (1 + 2 * 4 / 3), rel=1e-3)
+    every = tuple(BlockRow(index=(0, k), holes=1, patches=1) for k in range(59**2))
+    assert disk_bytes(replace(plan, blocks=every), 1) == 3 * 60_000**2 * layers
+
+
+@pytest.mark.parametrize("name", ["image.vrt", "elsewhere.tif"])
+def test_files_that_name_others_may_hold_anything(tmp_path, name):
+    """The size of a VRT, or of a file that is not on this machine, says nothing: nothing counts as compressed."""
+    (tmp_path / "image.vrt").write_text("<VRTDataset/>")
+    plan = _large(1024)
+    plan = replace(plan, source=replace(plan.source, paths=(str(tmp_path / name),)))
+    assert disk_bytes(plan, 1) > 20_000**2 * np.dtype(plan.dtype).itemsize
+
+
+def test_a_plan_that_fills_the_disk_is_refused_with_numbers(tmp_path, monkeypatch):
+    """What is needed, what is free, and what to do."""
+    full = shutil.disk_usage(tmp_path)._replace(free=10 * MiB)
+    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
+    with pytest.raises(PlanRefused, match=r"may write .* GiB, 0\.01 GiB are free.*output\.directory"):
+        check_room(replace(_large(1024), blocks=(BlockRow(index=(0, 0), holes=1, patches=1),)), 1)
 
 
 def test_the_largest_block_that_fits_is_taken():

@@ -1,0 +1,196 @@
+"""What can be called: the commands of the command line, with their config as values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.api.images import Keep, Kind, kind_of
+from pipeline.commands.tables import evaluate_table, plan_table
+from pipeline.config.schema import load_config
+from pipeline.formats import open_any
+from pipeline.formats.base import Source
+from pipeline.output.results import RECORD
+from pipeline.run import run
+
+Image = Any
+"""An array, a `xarray.DataArray`, a nibabel image, or the path of a file; see `restore`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What `restore` gives back; each layer is of the kind that the image was given in.
+
+    Attributes:
+        values: the image with its holes restored; observed pixels are the same bytes.
+        uncertainty: float32, one standard error in the units of the data: 0 where observed, NaN where never touched.
+        source: uint8 codes of where each value came from: 0 observed, 1 classical, 2 network, 10+k reference k, 253
+            several references together, 254 refused, 255 never touched; one plane if all bands share their holes.
+        record: the content of `record.json`.
+        folder: where the files are, None if they were temporary.
+    """
+
+    values: Image
+    uncertainty: Image
+    source: Image
+    record: dict[str, Any]
+    folder: Path | None
+
+
+def restore(
+    image: Image,
+    holes: Image | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    references: Sequence[Any] = (),
+    auxiliary: Sequence[Any] = (),
+    folder: str | Path | None = None,
+    **sections: Any,
+) -> Restored:
+    """Restore what is hidden in one image, as `inpaint-pipeline run` does, to the same bytes.
+
+    Args:
+        image: `(y, x)` or `(band, y, x)` array of a raster; a `xarray.DataArray` of the same, whose last two dimensions
+            are space, with grid and CRS as CF conventions and rioxarray write them; a nibabel NIfTI image, 3-D or 4-D;
+            or the path of a file, whose layers come back as arrays `(c, *spatial)`. NaN is not observed.
+        holes: what is to be restored: True or non-zero in an array, DataArray or nibabel image on the grid of the
+            image, a path, or entries as in the `mask` section of a config. None: sections or the image say it.
+        references: other dates of the same place: images as above, or pairs `(image, its holes)`.
+        auxiliary: co-registered images of another kind, likewise.
+        folder: where results are kept, with report and record, and images that were given in memory; None: nowhere.
+            Calling again with the same arguments gives the results that are there.
+        sections: sections of a config as values, e.g. `model={"kind": "tension"}`, `compute={"device": "cuda"}`.
+
+    Raises:
+        PipelineError: as the command line; its `exit_code` says of which kind.
+        TypeError: the image is of no kind that is known.
+    """
+    kind = kind_of(image)
+    call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
+    with call.config(kind, folder) as config:
+        (entry,) = run(config)["sources"]
+        results = load_config(config).output.directory / entry["directory"]
+        record = json.loads((results / RECORD).read_text())
+        layers = {output["role"]: results / output["path"] for output in record["outputs"]}
+        return Restored(
+            values=kind.layer(layers["restored"]),
+            uncertainty=kind.layer(layers["uncertainty"]),
+            source=kind.layer(layers["source"]),
+            record=record,
+            folder=results if folder else None,
+        )
+
+
+def plan(
+    image: Image,
+    holes: Image | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    references: Sequence[Any] = (),
+    auxiliary: Sequence[Any] = (),
+    **sections: Any,
+) -> dict[str, Any]:
+    """Return what a restoration would take, as `inpaint-pipeline plan --json` does; restores nothing.
+
+    Arguments and errors are those of `restore`.
+    """
+    call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
+    with call.config(kind_of(image)) as config:
+        (row,) = plan_table(config, ())["images"]
+    return dict(row)
+
+
+def evaluate(
+    image: Image,
+    holes: Image | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    references: Sequence[Any] = (),
+    auxiliary: Sequence[Any] = (),
+    **sections: Any,
+) -> list[dict[str, Any]]:
+    """Hide observed pixels, restore them, and return a row a method, as `inpaint-pipeline evaluate --json` does.
+
+    Arguments and errors are those of `restore`.
+    """
+    call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
+    with call.config(kind_of(image)) as config:
+        rows = evaluate_table(config, ())["evaluation"]
+    return [{key: value for key, value in row.items() if key != "image"} for row in rows]
+
+
+def open_image(path: str | Path | Sequence[str | Path]) -> Source:
+    """Open a file of any known format; several are one image with a file a band. Reads headers only.
+
+    The result has `space` (shape, affine, CRS), `dtype`, `channel_names` and `read(box)`, which gives stored values.
+
+    Raises:
+        SourceError: missing, damaged, or of no known format.
+    """
+    return open_any(str(path) if isinstance(path, str | Path) else [str(p) for p in path])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """What was asked for, and the folder in which it becomes a config with the files that it names."""
+
+    holes: Any
+    references: Sequence[Any]
+    auxiliary: Sequence[Any]
+    sections: Mapping[str, Any]
+
+    @contextmanager
+    def config(self, kind: Kind, folder: str | Path | None = None) -> Iterator[Path]:
+        """Write the config and give its path; without a folder all of it is gone at the end."""
+        with tempfile.TemporaryDirectory(prefix="inpaint-pipeline-") as temporary:
+            home = Path(folder or temporary).resolve()
+            keep = partial(_kept, home / "inputs")
+            text = json.dumps(self._content(kind, keep) | self._output(home), indent=1, sort_keys=True)
+            yield keep("config.yaml", lambda path: path.write_text(text))
+
+    def _content(self, kind: Kind, keep: Keep) -> dict[str, Any]:
+        given = dict(self.sections)
+        images: dict[str, Any] = {"source": kind.saved(keep, "image")}
+        for name, guides in (("references", self.references), ("auxiliary", self.auxiliary)):
+            if guides:
+                images[name] = [_guide(one, keep) for one in guides]
+        content = given | {"input": dict(given.get("input", {})) | images}
+        mask = [*given.get("mask", ()), *_entries(kind, self.holes, keep)]
+        return content | {"mask": mask} if mask else content
+
+    def _output(self, home: Path) -> dict[str, Any]:
+        return {"output": dict(self.sections.get("output", {})) | {"directory": str(home)}}
+
+
+def _guide(guide: Any, keep: Keep) -> dict[str, Any]:
+    """Return the entry of a reference or auxiliary, which may come with its holes."""
+    image, holes = guide if isinstance(guide, tuple) else (guide, None)
+    kind = kind_of(image)
+    mask = _entries(kind, holes, keep)
+    return {"source": kind.saved(keep, "guide"), **({"mask": mask} if mask else {})}
+
+
+def _entries(kind: Kind, holes: Any, keep: Keep) -> list[dict[str, Any]]:
+    """Return the mask entries that say where the holes of an image are."""
+    if holes is None:
+        return []
+    if isinstance(holes, str | Path):
+        return [{"kind": "raster", "path": str(Path(holes).resolve())}]
+    if isinstance(holes, Sequence) and all(isinstance(entry, Mapping) for entry in holes):
+        return [dict(entry) for entry in holes]
+    return [kind.entry(holes, keep)]
+
+
+def _kept(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
+    """Let a file be written, and keep it in a folder named after its content: nothing else is ever overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft:
+        written = Path(draft) / name
+        write(written)
+        home = folder / hashlib.sha256(written.read_bytes()).hexdigest()[:16]
+        home.mkdir(exist_ok=True)
+        return written.replace(home / name)

@@ -1,0 +1,226 @@
+"""All pictures of the report of one image: opened, placed and drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.errors import PipelineError
+from pipeline.formats import open_any
+from pipeline.formats._image import knows_sides
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.open import open_guide, open_source
+from pipeline.masks.base import DOUBT, FILL
+from pipeline.plan.plan import Plan
+from pipeline.report.drawing import css
+from pipeline.report.panels import (
+    Look,
+    Picture,
+    Pixels,
+    Pulls,
+    Shown,
+    guide_pictures,
+    origin_colour,
+    origin_picture,
+    rgb_channels,
+    show,
+)
+from pipeline.report.places import Places, find_places
+from pipeline.report.planes import Planes, Pull
+from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_name
+
+_CHEAP = 1 << 24
+"""Pixels of a raster whose references are read whole for a picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Pictures under one heading."""
+
+    heading: str
+    text: str
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuideShown:
+    """A reference or auxiliary: what it is called, its share of the result, its pictures or why there are none."""
+
+    role: str
+    label: str
+    share: float
+    pictures: tuple[Picture, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the result was made of: the whole image, a plane through the largest hole, or what is around that.
+
+    Attributes:
+        image: the pictures of the image.
+        origin: its source layer.
+        legend: colour, name and share of the restored pixels of everything that led somewhere.
+        guides: references and auxiliaries.
+    """
+
+    image: Shown
+    origin: Picture
+    legend: tuple[tuple[str, str, float], ...]
+    guides: tuple[GuideShown, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """All pictures of a report.
+
+    Attributes:
+        sections: the whole image first, then details.
+        made: what the result was made of.
+        axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
+    """
+
+    sections: tuple[Section, ...]
+    made: Made
+    axes: str
+
+
+def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
+    """Draw the published files of a finished image; None if nothing was restored.
+
+    Args:
+        plan: its plan.
+        record: its record, with the outputs.
+        folder: where the outputs lie.
+        quality: of the pictures, 1 to 100.
+
+    Raises:
+        SourceError: the image, or a result, cannot be opened any more.
+    """
+    if not plan.blocks:
+        return None
+    source = open_source(plan.source)
+    pulls = _pulls(plan, record, folder, source)
+    names = [source.channel_names[c] for c in plan.channels]
+    channels = _channels(plan, names)
+    places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
+    look = _look(plan, source, channels, places.usual, quality)
+    planes = Planes(source.space, sure=knows_sides(source))
+    wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
+    first = Section(
+        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
+        text="",
+        shown=tuple(show(pixels, look) for pixels in wholes),
+    )
+    details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
+    # guides are read whole where that is cheap, else around the largest hole
+    cheap = plan.ndim == 3 or math.prod(plan.space.shape) <= _CHEAP
+    return Gallery(
+        sections=(first, *_details(places, details, look)),
+        made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
+        axes=source.space.axis_codes if plan.ndim == 3 else "",
+    )
+
+
+def _details(places: Places, details: Sequence[Pixels], look: Look) -> Iterator[Section]:
+    n = len(places.holes)
+    sizes = ", ".join(f"{place.size:,.0f}" for place in places.holes)
+    near = f" Holes less than {places.cell} {look.noun} apart count as one." if places.cell > 1 else ""
+    yield Section(
+        heading="The largest holes" if n > 1 else "The largest hole",
+        text=f"At full resolution; {sizes} {look.noun}.{near}",
+        shown=tuple(show(pixels, look) for pixels in details[:n]),
+    )
+    if places.uncertain:
+        tops = ", ".join(f"{place.size * look.sigma_scale:.3g}" for place in places.uncertain)
+        yield Section(
+            heading="Where the uncertainty is largest",
+            text=f"At full resolution; standard errors of {tops}{' ' + look.units if look.units else ''}.",
+            shown=tuple(show(pixels, look) for pixels in details[n:]),
+        )
+
+
+def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, look: Look) -> Made:
+    by_source = record["holes"]["by_source"]
+    total = max(1, sum(by_source.values()))
+    n = len(plan.guides)
+    codes = (CLASSICAL, NETWORK, *(REFERENCE + k for k in range(n + 1)), SEVERAL, REFUSED)
+    shares = {code: by_source.get(source_name(code, n), 0) / total for code in codes}
+    guides = []
+    for number, guide in enumerate(plan.guides):
+        facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + number]}
+        try:
+            opened = open_guide(guide, source)
+            pictures = guide_pictures(opened, REFERENCE + number, pixels, look)
+        except PipelineError as error:
+            guides.append(GuideShown(**facts, missing=str(error)))
+        else:
+            guides.append(GuideShown(**facts, pictures=pictures))
+    return Made(
+        image=show(pixels, look),
+        origin=origin_picture(pixels, look),
+        legend=tuple((css(origin_colour(c)), source_name(c, n), share) for c, share in shares.items() if share),
+        guides=tuple(guides),
+    )
+
+
+def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, quality: int) -> Look:
+    shown = [plan.channels[c] for c in channels]
+    scales = [source.scale_offset[c] for c in shown]
+    given = list(source.attributes.get("units", ()))
+    units = {str(given[c]) for c in shown if c < len(given)}
+    return Look(
+        channels=channels,
+        names=[source.channel_names[c] for c in shown],
+        units=units.pop() if len(units) == 1 else "",
+        scales=scales,
+        # the uncertainty file of a volume is in physical units already
+        sigma_scale=abs(scales[0][0]) if plan.ndim == 2 else 1.0,
+        sigma_top=usual,
+        noun="pixels" if plan.ndim == 2 else "voxels",
+        quality=quality,
+    )
+
+
+def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Pulls:
+    paths: dict[str, Path] = {}
+    for output in reversed(record["outputs"]):
+        if output["role"] in ("restored", "uncertainty", "source"):
+            paths[output["role"]] = folder / output["path"]
+    # gz volumes are read plane by plane: inflate them once
+    staged = {role: open_any(str(path)).stage(plan.work.staged) for role, path in paths.items()}
+    return Pulls(
+        before=lambda box: source.read(box)[list(plan.channels)],
+        after=lambda box: staged["restored"].read(box)[list(plan.channels)],
+        uncertainty=staged["uncertainty"].read,
+        origin=staged["source"].read,
+        doubt=_doubted(plan),
+    )
+
+
+def _doubted(plan: Plan) -> Pull | None:
+    """Return what gives the doubted pixels of a window, None if there are none."""
+    if not plan.doubted:
+        return None
+    state = zarr.open_array(plan.work.state, mode="r")
+    return lambda box: np.asarray(state[box.at()]) == DOUBT
+
+
+def _channels(plan: Plan, names: Sequence[str]) -> list[int]:
+    """Return the channels to show: natural colours, one volume of a series; where holes differ, one that has some."""
+    usual = rgb_channels(names) if plan.ndim == 2 else [0]
+    if plan.n_state == 1:
+        return usual
+    state = zarr.open_array(plan.work.state, mode="r")
+    counts = np.zeros(state.shape[0], dtype=np.int64)
+    for box in Box.whole(plan.space.shape).tiles(state.chunks[1:]):
+        part = np.asarray(state[box.at()]) == FILL
+        counts += part.reshape(len(counts), -1).sum(axis=1)
+    return usual if plan.ndim == 2 and counts[usual].any() else [int(np.argmax(counts))]

@@ -1,0 +1,167 @@
+"""The report's pictures: the right plane, the right way round, at the right place, in true proportion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations, product
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from pipeline.geometry.box import Box
+from pipeline.geometry.space import Space
+from pipeline.report.drawing import colour, number, stretch, webp
+from pipeline.report.places import find_places
+from pipeline.report.planes import Planes
+
+CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]
+SHAPE = (10, 9, 8)
+
+
+def _space(codes: str, steps: tuple[float, ...] = (1.0, 1.0, 1.0), *, turn: float = 0.0) -> Space:
+    """Return a volume whose axes i, j, k point to `codes`, turned about x by `turn` degrees about 10, 20, 30."""
+    rows = np.zeros((3, 3))
+    for axis, (world, sign) in enumerate(nibabel.orientations.axcodes2ornt(tuple(codes))):
+        rows[int(world), axis] = sign * steps[axis]
+    angle = np.radians(turn)
+    rows = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]) @ rows
+    origin = np.array([10.0, 20.0, 30.0]) - rows @ ((np.asarray(SHAPE[::-1]) - 1) / 2)
+    affine = np.column_stack([rows, origin])
+    return Space(kind="volume", shape=SHAPE, affine=tuple(affine.ravel().tolist()), crs="RAS+", units="mm")
+
+
+def _world(space: Space) -> np.ndarray:
+    """Return x, y, z of every voxel, `(3, k, j, i)`."""
+    rows = np.reshape(space.affine, (3, 4))
+    k, j, i = np.indices(space.shape)
+    return np.einsum("ra,akji->rkji", rows[:, :3], np.stack([i, j, k])) + rows[:, 3, None, None, None]
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_left_is_left_for_every_order_of_storage(codes: str) -> None:
+    """Coordinates grow to the marked side: x to R, y to A, z to S; the title has the coordinate of the plane itself."""
+    space = _space(codes)
+    world = _world(space)
+    axial, coronal, sagittal = Planes(space).whole((4, 4, 3))
+    for plane, across, right in ((axial, 2, 0), (coronal, 1, 0), (sagittal, 0, 1)):
+        up = ({0, 1, 2} - {across, right}).pop()
+        shown = plane.cut(lambda box: world[(slice(None), *box.slices)])
+        assert plane.letters == ("LPI"[right], "RAS"[right], "RAS"[up], "LPI"[up])
+        assert (np.diff(shown[right], axis=1) > 0.5).all()
+        assert (np.diff(shown[up], axis=0) < -0.5).all()
+        name, axis = ("sagittal", "coronal", "axial")[across], "xyz"[across]
+        assert plane.title == f"{name}, {axis} = {shown[across].mean():.1f} mm"
+        assert np.ptp(shown[across]) < 1e-9
+
+
+def test_an_oblique_plane_says_how_far_it_is_off() -> None:
+    """Turned about x, axial and coronal planes are off and sagittal ones are not; the place is that of the middle."""
+    axial, coronal, sagittal = Planes(_space("LPI", turn=17.0)).whole((4, 4, 3))
+    assert axial.title.startswith("axial, z = ")
+    assert axial.title.endswith(" mm in its middle, oblique by 17.0°")
+    assert coronal.title.endswith("oblique by 17.0°")
+    assert "oblique" not in sagittal.title
+
+
+def test_a_file_that_knows_no_sides_gets_question_marks() -> None:
+    """Letters that are a guess look like one."""
+    assert Planes(_space("RAS"), sure=False).whole((4, 4, 3))[0].letters == ("L?", "R?", "A?", "P?")
+
+
+def test_thick_slices_are_shown_in_true_proportion() -> None:
+    """The extents are those of the body; details are cut in the plane of the finest steps."""
+    planes = Planes(_space("ASR", (1.0, 5.0, 1.0)))
+    axial, coronal, sagittal = planes.whole((4, 4, 3))
+    assert coronal.extent == (10, 45)
+    assert sagittal.extent == (8, 45)
+    assert axial.extent == (10, 8)
+    detail = planes.detail((0, 1, 2))
+    assert detail.title.startswith("axial")
+    assert detail.box.shape[1] == 1
+    assert planes.coarsest == 0
+    assert Planes(_space("ASR", (5.0, 1.0, 1.0))).coarsest == 1
+    assert Planes(_space("RAS")).coarsest == 0
+
+
+def test_scale_bars_are_round_numbers() -> None:
+    """At most a third of the width, 1, 2 or 5 times a power of ten, in the grid's unit."""
+    plane = Planes(Space(kind="raster", shape=(10, 10), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
+    for width, units, said in (
+        (3000.0, "m", "1 km"), (7000.0, "m", "2 km"), (2999.0, "m", "500 m"), (0.3, "deg", "0.1°"),
+        (180.0, "mm", "50 mm"), (9.0, "unknown", "2 units"),
+    ):  # fmt: skip
+        share, text = replace(plane, extent=(width, width), units=units).scale_bar
+        assert text == said
+        assert 0 < share <= 1 / 3 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("affine", "crs", "north"),
+    [
+        ((10, 0, 0, 0, -10, 0), "EPSG:32633", True),
+        ((10, 0, 0, 0, -10, 0), "", False),
+        ((10, 0, 0, 0, 10, 0), "EPSG:32633", False),
+        ((10, 3, 0, 3, -10, 0), "EPSG:32633", False),
+    ],
+)
+def test_only_north_up_rasters_have_a_north_arrow(affine: Any, crs: str, north: bool) -> None:
+    """Not what is turned, upside down or on no map."""
+    plane = Planes(Space(kind="raster", shape=(10, 10), affine=affine, crs=crs, units="m")).whole((0, 0))[0]
+    assert plane.north_up is north
+    assert plane.letters == ()
+
+
+def test_large_rasters_are_thinned_and_details_are_not() -> None:
+    """Thinning does not depend on how the image is cut into strips; a detail is moved to lie inside."""
+    values = np.arange(1300 * 700).reshape(1, 1300, 700)
+    planes = Planes(Space(kind="raster", shape=(1300, 700), affine=(1, 0, 0, 0, -1, 0)))
+    (whole,) = planes.whole((0, 0))
+    assert whole.step == 3
+    assert np.array_equal(whole.cut(lambda box: values[(slice(None), *box.slices)]), values[:, ::3, ::3])
+    detail = planes.detail((1299, 5))
+    assert (detail.step, detail.box) == (1, Box((1044, 0), (1300, 256)))
+
+
+def _plan(shape: tuple[int, ...], blocks: list[Box]) -> Any:
+    return SimpleNamespace(
+        space=SimpleNamespace(shape=shape), ndim=len(shape), spacing=(1.0,) * len(shape), blocks=blocks,
+        block_box=lambda number: blocks[number],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_places_are_the_largest_holes_and_the_least_certain_pixels(factor: int) -> None:
+    """Ordered by size, across blocks, deep inside; uncertain places are apart; cells of a large image hide nothing."""
+    shape = (450 * factor, 400)
+    code = np.zeros((1, *shape), dtype=np.uint8)
+    code[0, 10:40, 10:40], code[0, 190:260, 200:250], code[0, 300:303, 300:303], code[0, 100, 390] = 1, 2, 10, 1
+    code[0, 300, 10:60] = 255
+    sigma = np.where((code > 0) & (code < 255), 1.0, 0.0)
+    sigma[0, 301, 301], sigma[0, 302, 302], sigma[0, 12, 12] = 9.0, 8.0, 7.0
+    blocks = [Box((0, 0), (200, 400)), Box((200, 0), (450, 400))]
+    places = find_places(_plan(shape, blocks), lambda b: code[b.at()], lambda b: sigma[b.at()], [0])
+    assert [place.size for place in places.holes] == [3500, 900, 9]
+    inside = (Box((200, 210), (250, 240)), Box((15, 15), (35, 35)), Box((300, 300), (303, 303)))
+    for place, box in zip(places.holes, inside, strict=True):
+        assert all(a <= c < b for a, c, b in zip(box.start, place.centre, box.stop, strict=True))
+        assert 0 < code[0][place.centre] < 255
+    assert [place.size for place in places.uncertain] == [9, 7, 1]
+    assert places.uncertain[0].centre == (301, 301)
+    assert places.cell == factor
+
+
+def test_colours_follow_what_was_observed() -> None:
+    """The stretch leaves out holes and NaN; a flat image is no division by zero; numbers are short."""
+    values = np.array([[[0.0, 50.0, 100.0, 9e9, np.nan]]])
+    low, high = stretch(values, values[0] < 1e9)
+    assert (float(low[0, 0, 0]), float(high[0, 0, 0])) == pytest.approx((2, 98))
+    picture = colour(values, low, high)
+    assert picture.shape == (1, 5, 3)
+    assert picture[0, :, 0] == pytest.approx([0, 127.5, 255, 255, 0])
+    flat = np.zeros((1, 2, 2))
+    assert (colour(flat, *stretch(flat, flat[0] == 0)) == 0).all()
+    assert webp(picture, 80).startswith("data:image/webp;base64,")
+    assert [number(v) for v in (0.0, 12.345, 1234.5)] == ["0", "12.3", "1,234"]
