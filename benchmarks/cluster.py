@@ -64,6 +64,7 @@ def efficiency(blocks: int, workers: int, block_s: float) -> float:
         Client(cluster) as client,
         mock.patch.object(_drive, "_one", wait),
         mock.patch.object(_drive, "open_workspace"),
+        mock.patch.object(_drive, "seen_in_time"),
     ):
         started = time.perf_counter()
         _drive.drive(client, work, done.append, lambda: False, patience_s=60)
