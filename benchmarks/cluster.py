@@ -1,15 +1,19 @@
-"""What a cluster costs beside the work: `python -m benchmarks.cluster [--blocks N] [--workers N] [--journal N]`.
+"""What a cluster costs beside the work: `python -m benchmarks.cluster [--only NAME] [--blocks N] [--workers N] ...`.
 
-Two measurements that need no cluster. A simulated one: the real client loop and the real dask scheduler give blocks to
+Two measurements need no cluster. A simulated one: the real client loop and the real dask scheduler give blocks to
 workers that only wait as long as a block takes, drawn from a log-normal distribution; efficiency is the waiting of all
 blocks over workers times wall time. And a resume: how long it takes to load a plan and see in the journal what is done,
 how long to sum a finished run up, and the memory of that.
+
+The third starts a Slurm on this machine: one of two jobs is cancelled (`scancel`) while they compute. How long until
+another job runs, and until its worker has finished a block?
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -39,6 +43,7 @@ from pipeline.restore.recipe import Recipe  # noqa: E402
 from pipeline.system.facts import peak_rss_bytes  # noqa: E402
 from pipeline.testing import raster_space  # noqa: E402
 
+_LARGE = (160, 160)
 _SPREAD = 0.5
 """Standard deviation of the logarithm of block times."""
 
@@ -59,6 +64,7 @@ def efficiency(blocks: int, workers: int, block_s: float) -> float:
         Client(cluster) as client,
         mock.patch.object(_drive, "_one", wait),
         mock.patch.object(_drive, "open_workspace"),
+        mock.patch.object(_drive, "seen_in_time"),
     ):
         started = time.perf_counter()
         _drive.drive(client, work, done.append, lambda: False, patience_s=60)
@@ -105,6 +111,37 @@ def looked(folder: Path) -> dict[str, float]:
     return {"blocks": blocks, **seconds, "peak_mb": peak_rss_bytes() / 1e6}
 
 
+def replacement(times: int, folder: Path) -> dict[str, list[float]]:
+    """Return for each cancelled job the seconds until another runs, and until that one has finished a block."""
+    from benchmarks.faults.outages import Stage, slurm_here
+    from benchmarks.faults.scenes import attacked
+    from tests.processes import Nursery
+
+    found: dict[str, list[float]] = {"running_s": [], "working_s": []}
+    for number in range(times):
+        # enough blocks for the other job until the new one works
+        scene = attacked(folder / str(number), older_result=False, shape=_LARGE)
+        with slurm_here() as conf, Nursery() as nursery:
+            stage = Stage(scene=scene, conf=conf, nursery=nursery, draw=random.Random(number))
+            process = stage.on_jobs()
+            assert process.wait_for(lambda stage=stage: len(stage.workers()) == 2), process.err
+            before = stage.workers()
+            jobs = stage.jobs()
+            subprocess.run(["scancel", jobs[0]], check=True)
+            cancelled = time.perf_counter()
+            running = working = 0.0
+            while not working and process.poll() is None:
+                now = time.perf_counter() - cancelled
+                running = running or (now if set(stage.jobs()) - set(jobs) else 0.0)
+                working = now if stage.workers() - before else 0.0
+                time.sleep(0.05)
+            assert working, f"the run was through before: {process.end()}, {process.err}"
+            assert process.end() == 0, process.err
+        found["running_s"].append(round(running, 1))
+        found["working_s"].append(round(working, 1))
+    return found
+
+
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
@@ -112,14 +149,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--block-seconds", type=float, default=2.0, help="median")
     parser.add_argument("--journal", type=int, default=1_000_000, help="blocks of the journal")
+    parser.add_argument(
+        "--only", choices=("efficiency", "resume", "replacement"), help="this one; default: the first two"
+    )
+    parser.add_argument("--times", type=int, default=3, help="cancelled jobs")
     parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.look:
         print(json.dumps(looked(options.look)))
         return
-    found: dict[str, Any] = {"efficiency": efficiency(options.blocks, options.workers, options.block_seconds)}
-    with tempfile.TemporaryDirectory(prefix="journal-") as folder:
-        found["resume"] = resume(options.journal, Path(folder))
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        if options.only in (None, "efficiency"):
+            found["efficiency"] = efficiency(options.blocks, options.workers, options.block_seconds)
+        if options.only in (None, "resume"):
+            found["resume"] = resume(options.journal, Path(folder))
+        if options.only == "replacement":
+            found["replacement"] = replacement(options.times, Path(folder))
     print(json.dumps(found, indent=1))
 
 

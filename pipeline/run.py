@@ -18,18 +18,19 @@ from pipeline.blocks import journal
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
 from pipeline.blocks.journal import Totals
-from pipeline.blocks.store import create_store, damaged, usable
+from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError, Unfinished
-from pipeline.execute._choose import choose_executor
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
+from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
+from pipeline.output.computed import check_computed, kept
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
-from pipeline.output.results import read_record
 from pipeline.output.verify import quick_check
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.memory import check_disk, explain_full_disk
@@ -79,8 +80,8 @@ def run(
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
-                    if computed:
-                        check_computed(order)
+                        if computed:
+                            check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(_entry(spec.stem, "done", record=record))
             except Exception as unexpected:
@@ -149,28 +150,6 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         return record
 
 
-def check_computed(order: Order) -> None:
-    """Refuse to make files of an image of which blocks are missing.
-
-    Raises:
-        Unfinished: says how many, and what to do.
-    """
-    if read_record(order.folder) is not None and not order.work.plan.exists():
-        return
-    try:
-        plan = load_plan(order.work)
-    except IntegrityError:
-        raise Unfinished(
-            f"{order.work.path}: there is no plan yet; `shard I/N` makes it and computes the blocks, `run` does all"
-        ) from None
-    missing = len(plan.blocks) - len(journal.numbers(order.work.journal, plan.digest))
-    if missing:
-        raise Unfinished(
-            f"{order.stem}: {missing} of {len(plan.blocks)} blocks are not computed; run their `shard I/N` again (each "
-            "computes only what is missing), or `run`, which computes them here"
-        )
-
-
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
@@ -217,16 +196,17 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     every, known = set(range(len(plan.blocks))), journal.numbers(work.journal, plan.digest)
     events.blocks(order.stem, done=len(known), total=len(plan.blocks))
     execute(order, plan, every - known, events, should_stop)
-    done = journal.committed(work.journal, plan.digest)
-    # a line of the journal may be damaged, too
-    harmed = sorted({*damaged(plan, done), *(every - set(done))})
+    elsewhere = order.executor in ELSEWHERE
+    with stoppable(should_stop):
+        done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
         execute(order, plan, harmed, events, should_stop)
-        done = journal.committed(work.journal, plan.digest)
-        harmed = damaged(plan, done)
+        with stoppable(should_stop):
+            done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:
-        raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; check the disk")
+        where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
+        raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; {where}")
     return done.totals()
 
 
@@ -238,20 +218,17 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
     """
     if not blocks:
         return
-    executor, workers = choose_executor(order, plan, len(blocks))
-    work = Work(
-        workdir=plan.workdir,
-        digest=plan.digest,
-        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
-        workers=workers,
-        memory_bytes=order.job.memory_bytes,
-        cluster=order.cluster,
-        notice=lambda text: events.notice(order.stem, text),
-    )
+    executor, work = _work(order, plan, blocks, events)
     finished: set[int] = set()
+    lowest: int | None = None
 
     def on_done(result: BlockResult) -> None:
+        nonlocal lowest
         finished.add(result.block)
+        reduced = result.channels_a_pass
+        if reduced is not None and (lowest is None or reduced < lowest):
+            lowest = reduced
+            events.notice(order.stem, said_of_reduced(reduced))
         events.block_done(order.stem, result)
 
     failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
@@ -265,6 +242,29 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
     if len(finished) < len(blocks):
         left = len(blocks) - len(finished)
         raise Interrupted(f"{order.stem}: stopped with {len(plan.blocks) - left} of {len(plan.blocks)} blocks done")
+
+
+def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> tuple[str, Work]:
+    """Return which executor gets the blocks, and what it is told; says so if it is less than was asked for."""
+    executor, workers = choose_executor(order, plan, len(blocks))
+    gpus = own_gpus(order)
+    if gpus and executor != "serial" and isinstance(order.workers, int) and order.workers > len(gpus):
+        events.notice(
+            order.stem,
+            f"compute.workers: {order.workers} are more than the GPUs of this machine ({len(gpus)}); each worker has "
+            f"one for itself, so {workers} work",
+        )
+    return executor, Work(
+        workdir=plan.workdir,
+        digest=plan.digest,
+        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
+        workers=workers,
+        memory_bytes=order.job.memory_bytes,
+        device=plan.model.device if plan.model else "cpu",
+        gpus=gpus,
+        cluster=order.cluster,
+        notice=lambda text: events.notice(order.stem, text),
+    )
 
 
 def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
@@ -293,6 +293,8 @@ def _entry(
     entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
     if record is not None:
         entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+        if gpu_full := (record["model"] or {}).get("gpu_full"):
+            entry["gpu_full"] = gpu_full
         # a record of an older version has none
         entry["roofline"] = record.get("roofline")
         entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]

@@ -22,6 +22,7 @@ from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order, order_of
 from pipeline.output.folder import shared
+from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.run import execute, plan_of
@@ -154,6 +155,6 @@ def _computed(
 def _prepared(order: Order) -> bool:
     """Say whether plan, survey and block store are there."""
     try:
-        return order.work.survey.exists() and usable(load_plan(order.work), order.n_file_channels)
+        return all_there(order.work) and usable(load_plan(order.work), order.n_file_channels)
     except (IntegrityError, OutputConflict):
         return False

@@ -85,8 +85,8 @@ def running(folder: Path) -> Iterator[Path]:
         )  # fmt: skip
         _start("slurmctld", "-f", str(conf))
         for k in range(NODES):
-            _start("slurmd", "-f", str(conf), "-N", f"node{k + 1}")
-        _wait_until_ready(conf, folder)
+            start_node(conf, k + 1)
+        wait_until_ready(conf)
         yield conf
     finally:
         with suppress(OSError, subprocess.TimeoutExpired):
@@ -110,8 +110,13 @@ def lose_node(conf: Path, number: int) -> None:
 
 def bring_back(conf: Path, number: int) -> None:
     """Start the daemon of a lost node again and wait until it takes jobs."""
+    start_node(conf, number)
+    wait_until_ready(conf)
+
+
+def start_node(conf: Path, number: int) -> None:
+    """Start the daemon of a node."""
     _start("slurmd", "-f", str(conf), "-N", f"node{number}")
-    _wait_until_ready(conf, conf.parent)
 
 
 def ask(conf: Path, *command: str) -> str:
@@ -124,11 +129,16 @@ def _start(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _wait_until_ready(conf: Path, folder: Path) -> None:
+def wait_until_ready(conf: Path) -> None:
+    """Wait until no job runs and all nodes take jobs.
+
+    Raises:
+        TimeoutError: they do not; with the end of the logs.
+    """
     until = time.monotonic() + _START_S
     while ask(conf, "sinfo", "-h", "-N", "-o", "%T").split().count("idle") < NODES:
         if time.monotonic() > until:
-            logs = "\n".join(path.read_text()[-1500:] for path in (folder / "log").glob("*.log"))
+            logs = "\n".join(path.read_text()[-1500:] for path in (conf.parent / "log").glob("*.log"))
             raise TimeoutError(f"no Slurm within {_START_S} s:\n{logs}")
         time.sleep(0.2)
 

@@ -29,6 +29,16 @@ class Tally:
     struck: int = 0
     wrong: list[str] = field(default_factory=list)
     """One sentence for each strike that did harm."""
+    kinds: dict[str, list[int]] = field(default_factory=dict)
+    """If there are several kinds of strikes: strikes of each, harm among them, most blocks computed again by one."""
+
+    def note(self, kind: str, *, repeated: int, wrong: str) -> None:
+        """Add one strike."""
+        self.struck += 1
+        row = self.kinds.setdefault(kind, [0, 0, 0])
+        row[:] = [row[0] + 1, row[1] + bool(wrong), max(row[2], repeated)]
+        if wrong:
+            self.wrong.append(f"strike {self.struck}, {kind}: {wrong}")
 
 
 def kills(folder: Path, n: int, seed: int, say: Callable[[str], None]) -> Tally:

@@ -50,14 +50,14 @@ class Attacked:
         return sum(1 for path, sha256 in self.foreign.items() if not path.exists() or _sha256(path) != sha256)
 
 
-def attacked(folder: Path, *, older_result: bool) -> Attacked:
+def attacked(folder: Path, *, older_result: bool, shape: tuple[int, int] = SHAPE) -> Attacked:
     """Make a scene, the hash of its results, and files of the user in and around the output folder.
 
     With `older_result` the folder holds the results of another config, which the attacked run replaces.
     """
     folder.mkdir(parents=True)
-    image = write_image(folder / "image.tif", smooth((2, *SHAPE)))
-    mask = write_image(folder / "mask.tif", blobs(SHAPE, n=SHAPE[0] * SHAPE[1] // 84, radius=2)[None])
+    image = write_image(folder / "image.tif", smooth((2, *shape)))
+    mask = write_image(folder / "mask.tif", blobs(shape, n=shape[0] * shape[1] // 84, radius=2)[None])
     config = run_config(folder, image, mask, compute={"block": 8, "workers": 2})
     assert command("run", config, "--quiet").code == 0
     expected = result_hash(folder / "out" / "image")

@@ -28,6 +28,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.window import Pixels
 from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.masks.base import FILL
+from pipeline.models.base import reduced_to
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.codes import CLASSICAL
 from pipeline.restore.estimate import estimate
@@ -44,6 +45,8 @@ class BlockResult:
     by_source: dict[int, int]
     seconds: dict[str, float]
     peak_rss_bytes: int
+    channels_a_pass: int | None = None
+    """Channels that the network took at once, if a GPU that was full made them fewer than usual."""
     work: dict[str, list[float]] = field(default_factory=dict)
     """What was read, filled and passed through the network, and how long it took; see `system.meter`."""
 
@@ -73,9 +76,10 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
             "write": time.perf_counter() - computed,
         },
         peak_rss_bytes=peak_rss_bytes(),
+        channels_a_pass=reduced_to(workspace.model),
         work=as_facts(uses),
     )
-    facts = asdict(result) | {"sha256": hashes}
+    facts = {key: value for key, value in asdict(result).items() if value is not None} | {"sha256": hashes}
     journal.commit(plan.work.journal, digest, block, facts)
     return result
 

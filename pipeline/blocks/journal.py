@@ -25,7 +25,8 @@ _FACTS = {"plan": str, "sha256": dict, "by_source": dict, "seconds": dict, "patc
 
 _NUMBERS = rb'\{(?:"[a-z0-9]+": [0-9.e+-]+(?:, )?)*\}'
 _LINE = re.compile(
-    rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', "patches": \d+, "peak_rss_bytes": \d+, '
+    rb'\{"block": (?P<block>\d+), "by_source": ' + _NUMBERS + rb', (?:"channels_a_pass": \d+, )?"patches": \d+, '
+    rb'"peak_rss_bytes": \d+, '
     rb'"plan": "(?P<plan>[0-9a-f]*)", "seconds": ' + _NUMBERS + rb", "
     rb'"sha256": \{(?:"[a-z]+": "[0-9a-f]{64}"(?:, )?)*\}(?:, "work": \{[^{}]*\})?\}'
 )
@@ -58,6 +59,8 @@ class Totals:
     """Pixels by code of the source layer."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage of a block, all processes together."""
+    reduced: dict[int, int] = field(default_factory=dict)
+    """Blocks by channels that the network took a pass, of those for which a full GPU made them fewer than usual."""
     work: Uses = field(default_factory=dict)
     """What was read, filled and passed through the network; blocks of older versions do not say."""
 
@@ -114,6 +117,8 @@ class Committed(Mapping[int, dict[str, Any]]):
                 result.by_source[int(code)] = result.by_source.get(int(code), 0) + int(count)
             for stage, seconds in facts["seconds"].items():
                 result.seconds[stage] = result.seconds.get(stage, 0.0) + seconds
+            if channels := facts.get("channels_a_pass"):
+                result.reduced[channels] = result.reduced.get(channels, 0) + 1
             add(result.work, facts.get("work", {}))
         return result
 
@@ -148,6 +153,12 @@ def numbers(folder: Path, digest: str) -> set[int]:
                 if found and found["plan"] == plan:
                     done.add(int(found["block"]))
     return done
+
+
+def of_other_hosts(folder: Path) -> bool:
+    """Say whether another machine has written into the journal."""
+    own = f"{socket.gethostname()}-"
+    return any(not path.name.startswith(own) for path in folder.glob("*.jsonl"))
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.blocks.journal import Committed
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
-from pipeline.plan.workdir import partial
+from pipeline.plan.workdir import WorkFolder, partial
 from pipeline.system.files import remove_made, sync_files
 
 LAYERS = ("restored", "uncertainty", "origin")
@@ -40,6 +40,11 @@ def create_store(plan: Plan, n_file_channels: int) -> None:
             overwrite=True,
         )
     root.rename(plan.work.blocks)
+
+
+def created(work: WorkFolder) -> bool:
+    """Say whether the arrays of the block store can be seen."""
+    return all((work.layer(name) / "zarr.json").exists() for name in LAYERS)
 
 
 def store(plan: Plan, block: int, layers: dict[str, NDArray[Any]]) -> dict[str, str]:

@@ -60,10 +60,19 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "disk_GiB": disk_bytes(plan, channels) / 2**30,
                 "executor": executor,
                 "workers": workers,
+                **_gpu_row(found),
                 "block_seconds_on_one_core": estimated_seconds(plan),
             }
         )
     return {"images": rows}
+
+
+def _gpu_row(found: Survey) -> dict[str, Any]:
+    """Return what the network needs of a GPU, by channels a pass, and what is free; nothing where it uses none."""
+    if found.gpu is None:
+        return {}
+    needed = {f"gpu_GiB_for_{channels}_a_pass": need / 2**30 for channels, need in found.gpu.needed.items()}
+    return {**needed, "gpu_free_GiB": found.gpu.free / 2**30}
 
 
 def job_scripts(config_path: Path, overrides: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedPath, Section, known_kind
+from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedFolder, Section, known_kind
 
 
 class JobsConfig(Section):
@@ -65,7 +65,7 @@ class ComputeConfig(Section):
         "changes the result. The network itself always takes the same number of channels a pass.",
     )
     block: BlockSizes = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
-    scratch: NamedPath | None = Field(default=None, description="Folder for working files; default: in the output.")
+    scratch: NamedFolder | None = Field(default=None, description="Folder for working files; default: in the output.")
     scheduler: str | None = Field(
         default=None, description="Of `executor: cluster`: address of a dask scheduler (tls://, tcp://), or its file."
     )

@@ -25,7 +25,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.registry import kinds
-from pipeline.system.paths import shortened
+from pipeline.system.paths import is_address, shortened
+from pipeline.system.redact import redacted
 from pipeline.system.units import format_bytes, parse_bytes
 from pipeline.system.yaml_files import nearest
 
@@ -157,6 +158,16 @@ def not_empty(value: object) -> object:
     return value
 
 
+def local_folder(value: object) -> object:
+    """Refuse an address, which would become a folder of that name on this machine."""
+    if isinstance(value, str) and is_address(value):
+        raise ValueError(
+            f"'{redacted(value)}' is an address; results and working files are written to folders of this machine: "
+            "name one, and copy the finished results from there"
+        )
+    return not_empty(value)
+
+
 def no_doubles(values: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a list that names one thing twice."""
     if len(set(values)) < len(values):
@@ -202,7 +213,7 @@ MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
 Bands = Annotated[tuple[Annotated[int, Field(ge=1)] | str, ...], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=_MOST_SEED)]
-NamedPath = Annotated[Path, BeforeValidator(not_empty)]
+NamedFolder = Annotated[Path, BeforeValidator(local_folder)]
 NamedText = Annotated[str, BeforeValidator(not_empty)]
 Nodata = Annotated[
     Literal["auto"] | float | None,

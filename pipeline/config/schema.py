@@ -27,7 +27,7 @@ from pipeline.config.fields import (
     Bands,
     DateText,
     Masks,
-    NamedPath,
+    NamedFolder,
     NamedText,
     Nodata,
     OrAlone,
@@ -46,7 +46,7 @@ from pipeline.config.options import check_options
 from pipeline.errors import ConfigError
 from pipeline.registry import kinds, load
 from pipeline.system import yaml_files
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import is_address, kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
 _FOLDER_KEYS = {"directory", "scratch"}
@@ -138,7 +138,7 @@ class PatchConfig(Section):
 class OutputConfig(Section):
     """What is written, and when it is refused."""
 
-    directory: NamedPath = Field(default=Path("out"), description="Folder of the results.")
+    directory: NamedFolder = Field(default=Path("out"), description="Folder of the results.")
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
@@ -309,7 +309,10 @@ def _from_working_folder(document: yaml_files.Document) -> Any:
             return [anchored(v, key) for v in value]
         if not isinstance(value, str) or key not in _PATH_KEYS | _FOLDER_KEYS:
             return value
-        here = Path.cwd() / yaml_files.expand_environment(value, str(key))
+        text = yaml_files.expand_environment(value, str(key))
+        if is_address(text):
+            return value
+        here = Path.cwd() / text
         return str(here) if key in _FOLDER_KEYS or _is_file(here) else value
 
     def walk(value: Any, loc: yaml_files.Loc) -> Any:

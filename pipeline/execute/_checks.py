@@ -12,6 +12,10 @@ from distributed import Client
 from pipeline import __version__
 from pipeline.errors import PlanRefused
 from pipeline.execute.base import Work
+from pipeline.plan.facts import all_there
+from pipeline.plan.workdir import WorkFolder
+from pipeline.system.gpu import gpus
+from pipeline.system.late import seen_in_time
 
 _MATTER = ("dask", "distributed", "numpy", "scipy", "torch", "zarr", "rasterio", "nibabel")
 """Packages of which another version may give other bytes, or does not understand what is sent."""
@@ -23,15 +27,19 @@ def check_workers(client: Client, work: Work) -> None:
     Raises:
         PlanRefused: says which worker lacks what.
     """
+    needs_gpu = work.device.startswith("cuda")
     own = _here(work.workdir)
-    try:
-        answers = client.run(_here, work.workdir)
-    except Exception as error:
-        # what a worker cannot import it reports as text
-        if "No module named" not in str(error):
-            raise
-        raise PlanRefused(f"a worker says: {error}; install inpaint-pipeline {own['version']} there") from error
-    for address, found in answers.items():
+    for address, found in client.run(_here, work.workdir, look_for_gpus=needs_gpu, on_error="return").items():
+        if isinstance(found, OSError):
+            # lost meanwhile: as at any other time, what takes its place is made like it
+            continue
+        if isinstance(found, Exception):
+            # what a worker cannot import it reports as text
+            if "No module named" not in str(found):
+                raise found
+            raise PlanRefused(
+                f"worker {address} says: {found}; install inpaint-pipeline {own['version']} there"
+            ) from found
         if not found["plan"]:
             raise PlanRefused(
                 f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
@@ -42,13 +50,18 @@ def check_workers(client: Client, work: Work) -> None:
                 f"worker {address} has inpaint-pipeline {found['version']}, here it is {own['version']}; install the "
                 "same version on both"
             )
+        if needs_gpu and not found["gpus"]:
+            raise PlanRefused(
+                f"worker {address} on {found['host']} sees no GPU; ask for one a job, e.g. job_extra_directives: "
+                '["--gres=gpu:1"], or set compute.device: cpu'
+            )
         other = [name for name in _MATTER if found["packages"].get(name) != own["packages"].get(name)]
         if other:
             which = ", ".join(f"{n} {found['packages'].get(n)} (here {own['packages'].get(n)})" for n in other)
             raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
 
 
-def _here(workdir: str) -> dict[str, Any]:
+def _here(workdir: str, *, look_for_gpus: bool = False) -> dict[str, Any]:
     """Return what a process has; runs on the workers, too."""
     packages: dict[str, str | None] = {}
     for name in _MATTER:
@@ -57,8 +70,9 @@ def _here(workdir: str) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             packages[name] = None
     return {
-        "plan": (Path(workdir) / "plan.json").exists(),
+        "plan": Path(workdir).is_dir() and seen_in_time(lambda: all_there(WorkFolder(Path(workdir)))),
         "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),
+        "gpus": gpus() if look_for_gpus else (),
     }

@@ -8,11 +8,12 @@ import os
 from pipeline.errors import PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
+from pipeline.system.gpu import gpus
 from pipeline.system.threads import cores
 
 _CLUSTER_START_SECONDS = 15.0
 
-_ELSEWHERE = ("slurm", "jobqueue", "cluster")
+ELSEWHERE = ("slurm", "jobqueue", "cluster")
 """Executors whose workers are not processes of this machine."""
 
 _JOB_SECONDS = 600.0
@@ -31,26 +32,37 @@ _PATCH_SECONDS = {2: 0.6, 3: 2.0}
 def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     """Return executor and number of workers; `auto` starts a cluster only where it pays for its start.
 
+    Where the network runs on GPUs each worker of this machine has one for itself, so there are no more of them.
+
     Raises:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
     """
-    if order.executor in _ELSEWHERE:
+    if order.executor in ELSEWHERE:
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
         return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
     n_cores = cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
-    workers = min(order.workers if isinstance(order.workers, int) else min(n_cores, fitting), n_todo)
+    own = own_gpus(order)
+    workers = min(order.workers if isinstance(order.workers, int) else min(len(own) or n_cores, fitting), n_todo)
     if workers > _MOST_PER_CORE * n_cores:
         raise PlanRefused(
             f"compute.workers: {order.workers} are more than this machine can start; ask for at most as many as it has "
             f"cores ({n_cores}), or say auto"
         )
+    workers = min(workers, len(own) or workers)
     if order.executor != "auto":
         return order.executor, workers
     seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))
     saved = seconds * (1 - 1 / max(1, workers))
     return ("local" if saved > _CLUSTER_START_SECONDS else "serial"), workers
+
+
+def own_gpus(order: Order) -> tuple[str, ...]:
+    """Return the GPUs of this machine that workers get, see `Work.gpus`; none if other machines or no GPUs compute."""
+    if order.executor in ELSEWHERE or not order.job.model.device.startswith("cuda"):
+        return ()
+    return gpus()
 
 
 def estimated_seconds(plan: Plan) -> float:

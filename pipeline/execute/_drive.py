@@ -22,9 +22,13 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from pipeline.blocks.block import BlockResult
+from pipeline.blocks.store import created
 from pipeline.errors import ClusterGone
 from pipeline.execute.base import Failures, Work, attempt, silence
 from pipeline.image.workspace import open_workspace
+from pipeline.plan.facts import all_there
+from pipeline.plan.workdir import WorkFolder
+from pipeline.system.late import seen_in_time
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
@@ -43,6 +47,9 @@ class Warm(WorkerPlugin):  # type: ignore[misc]
             # what fails comes back as a future; what libraries say when a process is ended is not for our user
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
+        work = WorkFolder(Path(self.workdir))
+        # if something is missing in the end, opening says what
+        seen_in_time(lambda: all_there(work) and created(work))
         with _ONE_AT_A_TIME:
             open_workspace(self.workdir, self.digest)
 

@@ -20,6 +20,7 @@ from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._checks import check_workers
 from pipeline.execute._drive import drive
 from pipeline.execute._processes import NO_PAGES, credentials, quiet, reason
+from pipeline.execute._watch import Watch, watched
 from pipeline.execute.base import Failures, Work
 from pipeline.plan.workdir import WorkFolder
 
@@ -49,7 +50,8 @@ def on_jobs(kind: str, work: Work, on_done: Callable[[BlockResult], None], shoul
     Raises:
         ConfigError: dask-jobqueue is not installed, or an option is not one of this batch system.
         PlanRefused: the batch system refuses the job, or the jobs cannot do the work.
-        ClusterGone: no job started in time, or all are gone; the journal is intact and a rerun continues.
+        ClusterGone: no job started in time, too many ended at once, or all are gone; the journal is intact and a rerun
+            continues.
         Interrupted: a stop was requested before a job had started.
     """
     if not work.cluster.get("tls", True):
@@ -58,9 +60,10 @@ def on_jobs(kind: str, work: Work, on_done: Callable[[BlockResult], None], shoul
         _check_accepted(kind, cluster.job_script())
         with _client(cluster) as client:
             cluster.adapt(minimum_jobs=work.workers, maximum_jobs=work.workers, interval="1s")
-            _wait_for_one(kind, client, work, should_stop)
-            check_workers(client, work)
-            return drive(client, work, on_done, should_stop, patience_s=work.cluster.get("start_timeout", 3600.0))
+            with watched(kind, cluster, work.workers) as watch:
+                _wait_for_one(kind, client, work, should_stop, watch)
+                check_workers(client, work)
+                return drive(client, work, on_done, should_stop, patience_s=work.cluster.get("start_timeout", 3600.0))
 
 
 @contextmanager
@@ -202,7 +205,7 @@ def _check_accepted(kind: str, script: str) -> None:
         raise PlanRefused(f"Slurm refuses the job: {said}; `plan --show-job-script` prints it, see compute.slurm")
 
 
-def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[], bool]) -> None:
+def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[], bool], watch: Watch) -> None:
     """Wait until a job has started, and say what the queue does.
 
     Raises:
@@ -212,6 +215,7 @@ def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[
     while not client.nthreads():
         if should_stop():
             raise Interrupted("stopped before a job had started; run again to continue")
+        watch.check(WorkFolder(Path(work.workdir)).jobs)
         now = time.monotonic()
         if now - started > work.cluster.get("start_timeout", 3600.0):
             raise ClusterGone(

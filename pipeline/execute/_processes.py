@@ -19,9 +19,10 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Nanny, Security
 
 from pipeline.errors import ClusterGone, PlanRefused
+from pipeline.system.gpu import VISIBLE
 from pipeline.system.signals import HEARD
 
 _HOST = "127.0.0.1"
@@ -33,8 +34,10 @@ _LOGGERS = ("distributed", "tornado.application", "asyncio")
 
 
 @contextmanager
-def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
+def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iterator[Client]:
     """Give a client of a cluster of `workers` processes with one thread and a bound of `memory_bytes` each.
+
+    If there are `gpus`, at least as many as workers, each worker sees one of them and no other does.
 
     Raises:
         ClusterGone: a worker could not be started.
@@ -44,7 +47,7 @@ def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
     known = credentials()
     with quiet(), dask.config.set(NO_PAGES), _private_folder() as folder:
         try:
-            started = _in_thread_without_signals(workers, memory_bytes, folder, known)
+            started = _in_thread_without_signals(workers, memory_bytes, folder, known, gpus)
             client = Client(started)
         except Exception as error:
             raise ClusterGone(
@@ -61,7 +64,16 @@ def cluster(workers: int, memory_bytes: int) -> Iterator[Client]:
                 started.close()
 
 
-def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, known: Security) -> LocalCluster:
+class _WithGpu(Nanny):  # type: ignore[misc]
+    """A nanny whose worker, and whoever takes its place, sees one GPU: the one with the number of the worker."""
+
+    def __init__(self, *arguments: Any, name: int, gpus: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*arguments, name=name, env={VISIBLE: gpus[name]}, **options)
+
+
+def _in_thread_without_signals(
+    workers: int, memory_bytes: int, folder: str, known: Security, gpus: tuple[str, ...]
+) -> LocalCluster:
     """Start a cluster whose processes never hear of requests to stop, which reach the whole process group.
 
     Processes and threads inherit what is blocked in the thread that starts them, so they are deaf from their first
@@ -82,6 +94,8 @@ def _in_thread_without_signals(workers: int, memory_bytes: int, folder: str, kno
         # workers that miss a heartbeat while the cluster closes print tracebacks; real failures come as futures
         "silence_logs": logging.CRITICAL,
     }
+    if gpus:
+        options |= {"worker_class": _WithGpu, "gpus": gpus}
     blocked = (signal.SIG_BLOCK, HEARD)
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=blocked) as thread:
         return thread.submit(LocalCluster, **options).result()

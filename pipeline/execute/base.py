@@ -38,6 +38,8 @@ class Work:
         blocks: block numbers.
         workers: processes.
         memory_bytes: bound of one worker.
+        device: where the network runs, `cpu` or `cuda`.
+        gpus: of this machine, by the names that make each the only one that a process sees; () = none is used.
         cluster: what the config says of jobs or of a scheduler, as the executor takes it.
         notice: says something to the user, e.g. what the queue does.
     """
@@ -47,6 +49,8 @@ class Work:
     blocks: tuple[int, ...]
     workers: int = 1
     memory_bytes: int = 4 * 2**30
+    device: str = "cpu"
+    gpus: tuple[str, ...] = ()
     cluster: Mapping[str, Any] = field(default_factory=dict)
     notice: Callable[[str], None] = silence
 

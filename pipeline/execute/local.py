@@ -1,6 +1,7 @@
 """Blocks in worker processes of this machine: a dask `LocalCluster`.
 
-A worker runs single-threaded arithmetic and is restarted by its nanny if it dies. See `_processes` for how they are
+A worker runs single-threaded arithmetic and is restarted by its nanny if it dies; each has a GPU for itself if the
+network runs on GPUs. See `_processes` for how they are
 started and who may talk to them, `_drive` for what they are given to do.
 """
 
@@ -12,6 +13,7 @@ from pipeline.blocks.block import BlockResult
 from pipeline.execute._drive import drive
 from pipeline.execute._processes import cluster
 from pipeline.execute.base import Failures, Work
+from pipeline.system.gpu import release
 
 _PATIENCE_S = 50.0
 """Nannies restart a dead worker within seconds; without any worker for this long, none will come back."""
@@ -25,5 +27,8 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
             continues.
         PlanRefused: this machine does not let the program have worker processes.
     """
-    with cluster(work.workers, int(work.memory_bytes * 1.25)) as client:
+    if work.gpus:
+        # what the survey held on the first GPU is now for the worker that has it
+        release()
+    with cluster(work.workers, int(work.memory_bytes * 1.25), work.gpus) as client:
         return drive(client, work, on_done, should_stop, patience_s=_PATIENCE_S, silent=True)

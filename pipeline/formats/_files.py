@@ -13,11 +13,12 @@ from pathlib import Path
 
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
+from pipeline.system.paths import is_address
 
 
 def is_remote(path: str) -> bool:
     """Return True for URLs and GDAL virtual paths, which the local file system knows nothing about."""
-    return "://" in path or path.startswith("/vsi")
+    return is_address(path)
 
 
 def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
@@ -45,18 +46,21 @@ def first_bytes(path: str, count: int = 16) -> bytes:
         return b""
 
 
-def require_file(path: str, *, folder: bool = False) -> None:
+def require_file(path: str, *, folder: bool = False, local: bool = False) -> None:
     """Check that a local input is there and is a file.
 
     Args:
         path: what is to be read; URLs are not looked at.
         folder: a folder will do, too.
+        local: the format cannot be read from an address.
 
     Raises:
-        SourceError: no such file (with the nearest names of its folder), a device, pipe or socket, a folder where
-            none is wanted, or it cannot be read.
+        SourceError: an address if it has to be local, no such file (with the nearest names of its folder), a device,
+            pipe or socket, a folder where none is wanted, or it cannot be read.
     """
     if is_remote(path):
+        if local:
+            raise SourceError(f"{path}: is an address; only GeoTIFF and its kin are read from one, so fetch it first")
         return
     file = Path(path)
     try:

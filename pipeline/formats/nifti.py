@@ -173,7 +173,7 @@ def open_source(
     if len(paths) != 1:
         raise SourceError(f"{len(paths)} NIfTI files given as one image; give one 3-D or 4-D file per source")
     path = str(paths[0])
-    require_file(path)
+    require_file(path, local=True)
     with untrusted(path, "damaged NIfTI header", "repair it, or copy the file again"):
         result = _describe(path, read_header(path), bands, nodata)
     require_plausible(result)

@@ -98,7 +98,7 @@ def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = Non
     if len(paths) != 1:
         raise SourceError(f"{len(paths)} zarr stores given as one image; give one store per source")
     path = str(paths[0])
-    require_file(path, folder=True)
+    require_file(path, folder=True, local=True)
     node = _open_node(path)
     with untrusted(path, "unreadable zarr metadata", "copy the store again"):
         image = _describe(path, node, bands, nodata)

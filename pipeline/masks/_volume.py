@@ -136,8 +136,11 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 
 
 def _load(path: str) -> Any:
+    from pipeline.formats._files import is_remote
     from pipeline.formats.nifti import read_header
 
+    if is_remote(path):
+        require_file(path, local=True)
     if not Path(path).exists():
         raise SourceError(f"{path}: mask file not found")
     require_file(path)

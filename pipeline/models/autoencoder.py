@@ -28,6 +28,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.system import gpu
 from pipeline.system.meter import counted, lap
 from pipeline.system.paths import shortened
 
@@ -35,7 +36,7 @@ Array = NDArray[np.float32]
 
 _PASS = {"cpu": 1, "cuda": 8}
 """Channels in one forward pass. Convolution libraries choose another kernel, and other last bits, for another
-batch size, so it is constant and the last pass is filled up."""
+batch size, so it is constant and the last pass is filled up. Only a GPU that is full makes it smaller."""
 _VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {
     2: ((), (2, 3)),
     3: ((), (2, 3, 4)),
@@ -67,8 +68,14 @@ class Autoencoder:
         return len(self._views)
 
     @cached_property
-    def _pass(self) -> int:
+    def channels_a_pass(self) -> int:
+        """Return how many channels go through the network at once; half as many each time that a GPU was full."""
         return _PASS[self._device.type]
+
+    @property
+    def reduced_to(self) -> int | None:
+        """Return `channels_a_pass` if a GPU that was full made it smaller than usual, else None."""
+        return self.channels_a_pass if self.channels_a_pass < _PASS[self._device.type] else None
 
     def predict(self, patches: list[Patch]) -> list[Prediction]:
         """Return one prediction a patch, in order; `mean` is the patch's fill plus the residual.
@@ -100,12 +107,36 @@ class Autoencoder:
         outputs: dict[int, Array] = {}
         for shape in sorted({x.shape for x in inputs}):
             same = [k for k, x in enumerate(inputs) if x.shape == shape]
-            for first in range(0, len(same), self._pass):
-                chunk = same[first : first + self._pass]
-                batch = np.zeros((self._pass, *shape), dtype=np.float32)
+            while same:
+                # asked once: another thread may find the GPU full meanwhile
+                channels = self.channels_a_pass
+                chunk = same[:channels]
+                batch = np.zeros((channels, *shape), dtype=np.float32)
                 batch[: len(chunk)] = [inputs[k] for k in chunk]
-                outputs.update(zip(chunk, self._run(torch.from_numpy(batch), views), strict=False))
+                try:
+                    said = self._run(torch.from_numpy(batch), views)
+                except RuntimeError as error:
+                    self._take_fewer(error, channels, shape)
+                    said = None
+                if said is None:
+                    # with the error what the pass held is gone, too
+                    gpu.release()
+                    continue
+                outputs.update(zip(chunk, said, strict=False))
+                same = same[len(chunk) :]
         return [outputs[k] for k in range(len(inputs))]
+
+    def _take_fewer(self, error: RuntimeError, channels: int, shape: tuple[int, ...]) -> None:
+        """Halve the channels of a pass after an error that says that the GPU is full; another error is raised again."""
+        if not gpu.is_full(error):
+            raise error
+        if channels == 1:
+            extent = "x".join(map(str, shape[1:]))
+            raise PlanRefused(
+                f"the GPU has no memory for one channel of a patch of {extent} pixels; set a smaller patch.size, end "
+                "what else uses the GPU, or set compute.device: cpu"
+            ) from error
+        self.channels_a_pass = min(self.channels_a_pass, channels // 2)
 
     @torch.inference_mode()
     def _run(self, batch: torch.Tensor, mirrored: tuple[tuple[int, ...], ...]) -> Array:

@@ -86,7 +86,9 @@ class Traits:
 class Inpainter(Protocol):
     """A trained or trivial model. Deterministic: the same patch gives the same bytes in any batch.
 
-    A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without.
+    A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without. One that runs on a
+    GPU may have `channels_a_pass`, of which its memory there is a multiple, and `reduced_to`: that number if a GPU that
+    was full made it smaller than usual, else None.
     """
 
     name: str
@@ -97,6 +99,20 @@ class Inpainter(Protocol):
     def predict(self, patches: list[Patch]) -> list[Prediction]:
         """Return one prediction a patch, in order."""
         ...
+
+
+def reduced_to(model: Inpainter | None) -> int | None:
+    """Return how many channels a model takes a pass if a GPU that was full made it fewer than usual, else None."""
+    reduced: int | None = getattr(model, "reduced_to", None)
+    return reduced
+
+
+def said_of_reduced(channels: int) -> str:
+    """Return what the user should know of a network that takes only `channels` a pass."""
+    return (
+        f"the GPU was full: the network takes {channels} channels a pass where that happens, which is slower and may "
+        "change last digits; end what else uses the GPU, or set a smaller patch.size"
+    )
 
 
 class Card(BaseModel):

@@ -11,12 +11,13 @@ from pipeline.system.facts import file_facts
 from pipeline.system.files import finite, read_json, unsealed, write_sealed
 from pipeline.system.redact import redacted_facts
 
-_ARRAYS = "arrays_sha256"
+_ARRAYS, _FILES = "arrays_sha256", "arrays_files"
 
 
 def save_facts(work: WorkFolder, facts: Mapping[str, Any]) -> None:
     """Write what the record needs of the survey, and the hashes of its arrays as they lie on disk."""
-    write_sealed(work.survey, finite({**redacted_facts(facts), _ARRAYS: _hashes(work)}))
+    about_arrays = {_ARRAYS: _hashes(work), _FILES: _n_files(work)}
+    write_sealed(work.survey, finite({**redacted_facts(facts), **about_arrays}))
 
 
 def load_facts(work: WorkFolder) -> dict[str, Any]:
@@ -29,11 +30,30 @@ def load_facts(work: WorkFolder) -> dict[str, Any]:
     if found is None:
         raise IntegrityError(f"{work.survey}: no such file")
     facts = unsealed(work.survey, found)
+    facts.pop(_FILES, None)
     now = _hashes(work)
     for name, sha256 in facts.pop(_ARRAYS).items():
         if now.get(name) != sha256:
             raise IntegrityError(f"{work.path / name}: is gone or damaged (not what the survey wrote)")
     return facts
+
+
+def all_there(work: WorkFolder) -> bool:
+    """Say whether plan and survey are there with all files of their arrays; what is in those is not looked at.
+
+    On a network file system what another machine has written may be seen bit by bit, and a part of an array that is not
+    seen reads as empty.
+    """
+    try:
+        found = read_json(work.survey)
+    except IntegrityError:
+        return False
+    return found is not None and work.plan.exists() and _n_files(work) == found.get(_FILES, _n_files(work))
+
+
+def _n_files(work: WorkFolder) -> int:
+    """Return how many files the survey's arrays consist of."""
+    return sum(path.is_file() for path in (work.coarse, *work.state.rglob("*")))
 
 
 def _hashes(work: WorkFolder) -> dict[str, str]:

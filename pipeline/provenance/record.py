@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.blocks.journal import Totals
+from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.published import published_record
@@ -47,7 +48,7 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         facts: of the survey.
         totals: what its blocks say together.
     """
-    seconds = dict(facts["seconds"])
+    seconds, gpu_full = dict(facts["seconds"]), _gpu_full(totals)
     for stage in ("read", "compute", "write"):
         seconds[f"blocks_{stage}"] = totals.seconds.get(stage, 0.0)
     record = {
@@ -75,11 +76,11 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "peak_rss_bytes": max(peak_rss_bytes(), totals.peak_rss_bytes),
         "software": software(),
         "hardware": hardware(),
-        "model": _model(plan, facts),
+        "model": _model(plan, facts, gpu_full),
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,
         "config_sha256": order.config_sha256,
-        "notices": list(facts["notices"]),
+        "notices": [*facts["notices"], *([said_of_reduced(gpu_full["channels_a_pass"])] if gpu_full else [])],
         "outputs": [],
     }
     return published_record(record, order)
@@ -136,7 +137,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def _model(plan: Plan, facts: Mapping[str, Any], gpu_full: dict[str, int] | None) -> dict[str, Any] | None:
     if plan.model is None:
         return None
     return {
@@ -146,7 +147,15 @@ def _model(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         "sha256": plan.model.sha256,
         "used": plan.recipe.network_weight > 0,
         "device": plan.model.device,
+        "gpu_full": gpu_full,
     }
+
+
+def _gpu_full(totals: Totals) -> dict[str, int] | None:
+    """Return for how many blocks the network took fewer channels a pass because the GPU was full, and how few."""
+    if not totals.reduced:
+        return None
+    return {"blocks": sum(totals.reduced.values()), "channels_a_pass": min(totals.reduced)}
 
 
 def _product(numbers: tuple[int, ...]) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
-from pipeline.models.base import Inpainter, Patch
+from pipeline.models.base import Inpainter, Patch, Prediction
 from pipeline.numerics.situation import Curves, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Draft, Task
+from pipeline.system import gpu
 
 
 def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
@@ -92,7 +93,7 @@ def refine(
         active.append(channels)
         if channels.size:
             patches.append(_patch(task, draft.mean, channels, recipe))
-    predictions = iter(model.predict(patches))
+    predictions = iter(_predicted(model, patches))
     results = []
     for draft, channels in zip(drafts, active, strict=True):
         full, raw = draft.mean.copy(), typical_scale(recipe, draft.mean)
@@ -102,6 +103,18 @@ def refine(
             raw[channels] = prediction.scale
         results.append((full, raw))
     return results
+
+
+def _predicted(model: Inpainter, patches: list[Patch]) -> list[Prediction]:
+    """Return the predictions; where they do not fit a GPU together, the same in halves: company changes none."""
+    try:
+        return model.predict(patches)
+    except RuntimeError as error:
+        if len(patches) < 2 or not gpu.is_full(error):
+            raise
+    gpu.release()
+    half = len(patches) // 2
+    return [*_predicted(model, patches[:half]), *_predicted(model, patches[half:])]
 
 
 def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], recipe: Recipe) -> Patch:

@@ -19,7 +19,8 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
-from pipeline.models.base import Inpainter
+from pipeline.models.base import Inpainter, reduced_to, said_of_reduced
+from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
 from pipeline.plan.memory import auto_block, check_fits, check_room
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
@@ -45,6 +46,8 @@ class Survey:
     notices: tuple[str, ...]
     doubt: Doubt | None = None
     """How contaminated pixels are told; None where that could not be looked at."""
+    gpu: GpuMemory | None = None
+    """What the network needs of a GPU, if it runs on one."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the record needs beside the plan, as JSON values."""
@@ -98,6 +101,7 @@ def survey(job: Job) -> Survey:
         plan = _plan(scene, verdict.recipe, model_ref, factor, digest)
         clock.lap("plan")
         touching = _patches_touching_holes(scene)
+        gpu, said_of_gpu = _gpu(plan, model)
     return Survey(
         plan=plan,
         verdict=verdict,
@@ -105,8 +109,9 @@ def survey(job: Job) -> Survey:
         patches_touching_holes=touching,
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=(*notices, *filter(None, (said_of_doubt(scene, doubt), verdict.rim.sentence()))),
+        notices=(*notices, *filter(None, (said_of_doubt(scene, doubt), verdict.rim.sentence(), said_of_gpu))),
         doubt=doubt,
+        gpu=gpu,
     )
 
 
@@ -129,15 +134,30 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
     if scene.states.holes:
         model, model_ref = find_model(scene.job, scene.source)
         factor = coarse_factor(scene)
+    plan = _plan(scene, start_recipe(scene), model_ref, factor, "")
+    gpu, said_of_gpu = _gpu(plan, model)
     return Survey(
-        plan=_plan(scene, start_recipe(scene), model_ref, factor, ""),
+        plan=plan,
         verdict=None,
         states=scene.states,
         patches_touching_holes=_patches_touching_holes(scene),
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=tuple(notices),
+        notices=(*notices, *filter(None, [said_of_gpu])),
+        gpu=gpu,
     )
+
+
+def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:
+    """Return what the network needs of a GPU, and what the user should know of it.
+
+    Raises:
+        PlanRefused: it does not fit.
+    """
+    memory = gpu_memory(plan, model)
+    said = memory.check(plan.source.paths[0]) if memory else ""
+    reduced = reduced_to(model)
+    return memory, said_of_reduced(reduced) if reduced else said
 
 
 def find_model(job: Job, source: Source) -> tuple[Inpainter | None, ModelRef | None]:

@@ -13,11 +13,13 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import OutputConflict
+from pipeline.system import late
 
 _Does = Callable[[], None]
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
@@ -54,8 +56,9 @@ def joined(path: Path, begin: _Does, begun: Callable[[], bool], wait: _Does) -> 
         wait: called now and then while somebody holds the lock alone; may raise to give up.
 
     Raises:
-        OutputConflict: the file system has no locks.
+        OutputConflict: the file system has no locks, or what others have begun is not seen here.
     """
+    unseen_since: float | None = None
     while True:
         descriptor = _opened(path)
         try:
@@ -68,8 +71,18 @@ def joined(path: Path, begin: _Does, begun: Callable[[], bool], wait: _Does) -> 
                     # whoever came between has removed the file: its work is done or was never begun
                     if _is_file_of(descriptor, path) and begun():
                         break
-            elif _tried(descriptor, path, fcntl.LOCK_SH) and _is_file_of(descriptor, path) and begun():
+            elif not _tried(descriptor, path, fcntl.LOCK_SH) or not _is_file_of(descriptor, path):
+                unseen_since = None
+            elif begun():
                 break
+            else:
+                # those who work together have all that they need, and this process should see it, too
+                unseen_since = unseen_since or time.monotonic()
+                if time.monotonic() - unseen_since > late.LONGEST_S:
+                    raise OutputConflict(
+                        f"{path.parent}: others work here, but what they have made is not seen on this machine after "
+                        f"{late.LONGEST_S:.0f} s; use a folder that all machines share, and run again"
+                    )
         except BaseException:
             _released(descriptor, path)
             raise

@@ -15,6 +15,11 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 """Bytes that file systems take."""
 
 
+def is_address(text: str) -> bool:
+    """Return True for URLs and GDAL's virtual paths, which are no paths of this machine."""
+    return "://" in text or text.startswith("/vsi")
+
+
 def kind_of(path: str | Path) -> Kind:
     """Return what lies at a path; `special` is a named pipe, a device or a socket, "" nothing that can be seen."""
     try:

@@ -18,6 +18,7 @@ from pipeline.execute.base import ATTEMPTS, Failures, Work
 from pipeline.image.workspace import open_workspace
 from pipeline.masks.base import FILL, KEEP
 from pipeline.models._choice import ModelChoice
+from pipeline.plan.facts import save_facts
 from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
@@ -162,10 +163,11 @@ def small_plan(workdir: Path) -> Plan:
         overlap=(_PATCH // 4, _PATCH // 4),
         block=(_BLOCK, _BLOCK),
     )
-    plan = survey(job).plan
-    plan.save()
-    create_store(plan, 2)
-    return plan
+    found = survey(job)
+    save_facts(job.work, found.facts())
+    found.plan.save()
+    create_store(found.plan, 2)
+    return found.plan
 
 
 def _execute(

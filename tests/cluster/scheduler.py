@@ -30,4 +30,9 @@ def running(*, workers: int, threads: int = 1, options: Sequence[str] = ()) -> I
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                # one whose scheduler was killed may look for it for long
+                process.kill()
+                process.wait()

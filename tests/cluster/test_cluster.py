@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import dask
 import pytest
+from distributed.comm import CommClosedError
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.execute import _checks, _jobs
@@ -87,18 +88,18 @@ def test_workers_that_cannot_do_the_work_are_named(found, said):
     """Before anything is computed, with what to do."""
     own = _checks._here("/shared/work") | {"plan": True}
     answer = own | found | {"packages": own["packages"] | found.get("packages", {})}
-    client = SimpleNamespace(run=lambda *_: {"tcp://10.0.0.7:1234": answer})
+    client = SimpleNamespace(run=lambda *_, **__: {"tcp://10.0.0.7:1234": answer})
     with pytest.raises(PlanRefused, match=said) as caught:
         _checks.check_workers(client, Work(workdir="/shared/work", digest="", blocks=()))
     assert "10.0.0.7" in str(caught.value)
 
 
 def test_workers_that_can_are_not_complained_about():
-    """Same versions, and the plan is there."""
+    """Same versions, and the plan is there; one that is lost while it is asked counts as any that is lost."""
     own = _checks._here("/shared/work") | {"plan": True}
-    _checks.check_workers(
-        SimpleNamespace(run=lambda *_: {"a": own}), Work(workdir="/shared/work", digest="", blocks=())
-    )
+    answers = {"a": own, "b": CommClosedError("Stream is closed")}
+    client = SimpleNamespace(run=lambda *_, **__: answers)
+    _checks.check_workers(client, Work(workdir="/shared/work", digest="", blocks=()))
 
 
 def test_what_to_install_for_jobs_is_said(monkeypatch):

@@ -105,6 +105,38 @@ def test_a_cancelled_job_is_replaced(tmp_path, slurm, expected):
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
+def test_jobs_cancelled_before_their_worker_has_come_are_replaced(tmp_path, slurm, expected):
+    """All of them, which no worker tells anybody."""
+    process = _start(_config(tmp_path, **JOBS))
+    _wait(process, lambda: len(_jobs(slurm)) == 2)
+    daemons.ask(slurm, "scancel", *_jobs(slurm))
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
+def test_all_jobs_cancelled_at_once_are_replaced(tmp_path, slurm, expected):
+    """In the middle of the work, as at the end of a walltime of all of them."""
+    process = _start(_config(tmp_path, **JOBS))
+    workdir = tmp_path / "out" / ".work" / "image"
+    _wait(process, lambda: len(_committed(workdir)) >= 3)
+    daemons.ask(slurm, "scancel", *_jobs(slurm))
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
+def test_jobs_that_always_end_at_once_are_given_up_soon(tmp_path, slurm):
+    """Exit 75 long before start_timeout, and where their logs are."""
+    settings = {**JOBS["slurm"], "job_script_prologue": ["exit 1"], "start_timeout": 600}
+    process = _start(_config(tmp_path, **{**JOBS, "workers": 1, "slurm": settings}))
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 75, said
+    assert "5 jobs ended before a worker of theirs had come" in said
+    assert str(tmp_path / "out" / ".work" / "image" / "jobs") in said
+    assert _eventually_empty(slurm)
+
+
 def test_a_lost_node_costs_the_blocks_in_flight(tmp_path, slurm, expected):
     """One of two nodes ends with its worker: the other one's goes on, and the bytes are the same."""
     spread = {**JOBS["slurm"], "job_extra_directives": ["--gres=gpu:2"]}
@@ -182,17 +214,66 @@ def test_a_job_that_never_runs_is_given_up(tmp_path, slurm):
     assert daemons.ask(slurm, "squeue", "--noheader").split() == []
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "slurm"
+SUBMITTING = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+def _submitted(folder: Path, conf: Path, *command: str) -> str:
+    """Submit a script from `folder` and return what the command says."""
+    environment = {**SUBMITTING, "SLURM_CONF": str(conf)}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _until(reached, conf: Path, folder: Path) -> None:
+    until = time.monotonic() + 180
+    while not reached():
+        said = "".join(path.read_text() for path in folder.glob("slurm-*.out"))
+        assert time.monotonic() < until, said + daemons.ask(conf, "squeue")
+        time.sleep(0.2)
+
+
+def _end_of(job: str, conf: Path) -> str:
+    """Return state and exit code of a job, e.g. `FAILED 75:0`; empty while it runs."""
+    facts = dict(
+        part.split("=", 1) for part in daemons.ask(conf, "scontrol", "show", "job", job).split() if "=" in part
+    )
+    over = facts.get("JobState") not in ("PENDING", "RUNNING", "COMPLETING")
+    return f"{facts['JobState']} {facts['ExitCode']}" if over else ""
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [("run.sbatch", ["--mem=2G"]), ("node.sbatch", ["--cpus-per-task=2", "--mem-per-cpu=2G", "--gres=gpu:2"])],
+)
+def test_a_submitted_run_ends_with_75_before_its_time_and_goes_on(tmp_path, slurm, expected, script, options):
+    """Each ready script: SIGUSR1 to it alone, as `--signal=B:USR1@300` sends it; a second job goes on to the end."""
+    config = _config(tmp_path, **JOBS)
+    workdir = tmp_path / "out" / ".work" / "image"
+    submit = ("sbatch", "--parsable", *options, str(EXAMPLES / script), str(config))
+    first = _submitted(tmp_path, slurm, *submit)
+    _until(lambda: len(_committed(workdir)) >= 3, slurm, tmp_path)
+    daemons.ask(slurm, "scancel", "--signal=USR1", "--batch", first)
+    _until(lambda: _end_of(first, slurm), slurm, tmp_path)
+    said = (tmp_path / f"slurm-{first}.out").read_text()
+    assert _end_of(first, slurm) == "FAILED 75:0", said
+    assert "time is nearly up" in said
+    before = set(_committed(workdir))
+    assert len(before) >= 3
+    assert _eventually_empty(slurm)
+    second = _submitted(tmp_path, slurm, *submit)
+    _until(lambda: _end_of(second, slurm), slurm, tmp_path)
+    assert _end_of(second, slurm) == "COMPLETED 0:0", (tmp_path / f"slurm-{second}.out").read_text()
+    computed = Counter(_committed(tmp_path / "out" / "image" / ".work"))
+    assert {computed[block] for block in before} == {1}
+    assert result_hash(tmp_path / "out" / "image") == expected
+
+
 def test_the_array_script_gives_the_same_bytes(tmp_path, slurm, expected):
     """`examples/slurm/array.sh`: four shares at once, then the files, in jobs that depend on each other."""
     config = _config(tmp_path)
-    script = Path(__file__).parents[2] / "examples" / "slurm" / "array.sh"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    submit = ["bash", str(script), str(config), "4"]
-    submitted = subprocess.run(submit, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-    until = time.monotonic() + 150
+    _submitted(tmp_path, slurm, "bash", str(EXAMPLES / "array.sh"), str(config), "4")
     record = tmp_path / "out" / "image" / "record.json"
-    while not record.exists():
-        assert time.monotonic() < until, submitted.stdout + daemons.ask(slurm, "squeue")
-        time.sleep(0.5)
+    _until(record.exists, slurm, tmp_path)
     assert json.loads(record.read_text())["holes"]["pixels"] > 0
     assert result_hash(tmp_path / "out" / "image") == expected

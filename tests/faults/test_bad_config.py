@@ -76,6 +76,9 @@ def test_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None
         ("seed.a=3", r"'seed' has no part 'a'"),
         ("seed.a.b=3", r"'seed' has no part 'a'"),
         ("mask.4.kind=scl", r"'mask' has no part '4'"),
+        ("output.directory=s3://bucket/out", r"output\.directory: 's3://bucket/out' is an address; .* name one"),
+        ("compute.scratch=s3://me:key@host/x?sig=1", r"compute\.scratch: 's3://\*\*\*@host/x\?\*\*\*' is an address"),
+        ("output.directory=/vsis3/bucket/out", r"output\.directory: '/vsis3/bucket/out' is an address"),
         ("patch.size=[1", r"--set patch\.size=\[1:1: not valid YAML"),
     ],
 )

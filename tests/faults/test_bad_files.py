@@ -18,6 +18,7 @@ from rasterio.enums import ColorInterp
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import geotiff, nifti, open_any
 from pipeline.geometry.box import Box
+from tests.helpers import command
 from tests.support_formats import (
     layer_of,
     memory_image,
@@ -249,3 +250,19 @@ def test_url_reads_and_fails_like_a_file(web: str, tmp_path: Path) -> None:
     assert same_bytes(source.read(whole(source)), values)
     with pytest.raises(SourceError, match=r"absent\.tif"):
         open_any(f"{web}/absent.tif")
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/head.nii.gz", "https://host/head.nii", "s3://bucket/image.zarr"])
+def test_formats_that_cannot_be_read_from_an_address_say_so(tmp_path, path):
+    """With what to do, not after a search for a file of that name; as image and as mask."""
+    image = str(write_nifti(tmp_path / "image.nii", np.zeros((12, 12, 12), "int16")))
+    for name, source, mask in (("image", path, image), ("mask", image, path)):
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(
+            f"input: {{source: '{source}'}}\nmask: {{kind: raster, path: '{mask}'}}\nmodel: {{kind: tension}}\n"
+            f"output: {{directory: '{tmp_path / name}'}}\n"
+        )
+        outcome = command("run", config)
+        assert outcome.code == 4, outcome.err
+        assert f"{path}: is an address" in outcome.err
+        assert "fetch it first" in outcome.err

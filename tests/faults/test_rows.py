@@ -48,6 +48,10 @@ ROWS = {
     "put the input, or its mask, into the folder of its results": """
         faults/test_output_folder.py::test_what_is_read_is_never_replaced
         faults/test_publication.py::test_an_input_behind_a_link_is_not_replaced""",
+    "name an address (`s3://`, `/vsi...`) as folder of results or scratch": """
+        faults/test_bad_config.py::test_wrong_overrides_are_explained""",
+    "name an address as NIfTI or zarr": """
+        faults/test_bad_files.py::test_formats_that_cannot_be_read_from_an_address_say_so""",
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
         faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
@@ -118,6 +122,21 @@ ROWS = {
     "workers have other versions, or do not see the output folder": """
         cluster/test_cluster.py::test_workers_that_cannot_do_the_work_are_named
         cluster/test_cluster.py::test_workers_without_the_program""",
+    "files of other machines are seen late (NFS)": """
+        faults/test_late.py::test_workers_and_client_that_see_each_other_late_give_the_same_bytes
+        faults/test_late.py::test_workers_that_never_see_the_plan_are_named
+        faults/test_late.py::test_blocks_that_are_never_seen_are_an_error
+        faults/test_late.py::test_shares_of_other_machines_are_waited_for
+        faults/test_late.py::test_common_work_that_is_seen_late_is_joined""",
+    "jobs end before their worker has come": """
+        cluster/test_slurm.py::test_jobs_cancelled_before_their_worker_has_come_are_replaced
+        cluster/test_slurm.py::test_jobs_that_always_end_at_once_are_given_up_soon""",
+    "the memory of a GPU is full": """
+        unit/test_gpus.py::test_a_run_on_a_full_gpu_ends_well_and_says_so
+        unit/test_gpus.py::test_a_gpu_without_memory_for_one_channel_is_said""",
+    "more workers than GPUs are asked for": "unit/test_gpus.py::test_each_worker_has_a_gpu_for_itself",
+    "workers of jobs have no GPU, and the network runs on one": """
+        unit/test_gpus.py::test_workers_without_a_gpu_are_named""",
     "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",
     # what leaves the machine
     "users, passwords and queries of URLs": """

@@ -14,10 +14,17 @@ from pipeline.errors import ConfigError
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.shards import Share
+from pipeline.system import late
 from tests.faults.test_kill import MANY, _calm, _committed, _config
 from tests.helpers import command, result_hash
 
 SHARES = 8
+
+
+@pytest.fixture(autouse=True)
+def _files_come_at_once(monkeypatch):
+    """All shares run on this machine: what is not there is not awaited."""
+    monkeypatch.setattr(late, "LONGEST_S", 0.1)
 
 
 @pytest.fixture(scope="module")
