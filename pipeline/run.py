@@ -245,15 +245,8 @@ def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, s
 
 
 def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> tuple[str, Work]:
-    """Return which executor gets the blocks, and what it is told; says so if it is less than was asked for."""
+    """Return which executor gets the blocks, and what it is told."""
     executor, workers = choose_executor(order, plan, len(blocks))
-    gpus = own_gpus(order)
-    if gpus and executor != "serial" and isinstance(order.workers, int) and order.workers > len(gpus):
-        events.notice(
-            order.stem,
-            f"compute.workers: {order.workers} are more than the GPUs of this machine ({len(gpus)}); each worker has "
-            f"one for itself, so {workers} work",
-        )
     return executor, Work(
         workdir=plan.workdir,
         digest=plan.digest,
@@ -261,7 +254,7 @@ def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> 
         workers=workers,
         memory_bytes=order.job.memory_bytes,
         device=plan.model.device if plan.model else "cpu",
-        gpus=gpus,
+        gpus=own_gpus(order),
         cluster=order.cluster,
         notice=lambda text: events.notice(order.stem, text),
     )

@@ -25,6 +25,10 @@ _MOST_JOBS = 32
 _MOST_PER_CORE = 8
 """Workers above which starting them alone takes a core half a minute; more than one rarely pays."""
 
+_MOST_PER_GPU = 8
+"""Workers that share a GPU if the config says `auto`: each keeps 0.6 GiB of it, and the network takes a hundredth of the
+time that the rest of a block takes on a core."""
+
 _PATCH_SECONDS = {2: 0.6, 3: 2.0}
 """Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
 
@@ -32,7 +36,7 @@ _PATCH_SECONDS = {2: 0.6, 3: 2.0}
 def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     """Return executor and number of workers; `auto` starts a cluster only where it pays for its start.
 
-    Where the network runs on GPUs each worker of this machine has one for itself, so there are no more of them.
+    Where the network runs on GPUs several workers of this machine share one: it works while others prepare.
 
     Raises:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
@@ -43,14 +47,13 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
     n_cores = cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
-    own = own_gpus(order)
-    workers = min(order.workers if isinstance(order.workers, int) else min(len(own) or n_cores, fitting), n_todo)
+    sharing = _MOST_PER_GPU * len(own_gpus(order)) or n_cores
+    workers = min(order.workers if isinstance(order.workers, int) else min(n_cores, fitting, sharing), n_todo)
     if workers > _MOST_PER_CORE * n_cores:
         raise PlanRefused(
             f"compute.workers: {order.workers} are more than this machine can start; ask for at most as many as it has "
             f"cores ({n_cores}), or say auto"
         )
-    workers = min(workers, len(own) or workers)
     if order.executor != "auto":
         return order.executor, workers
     seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))

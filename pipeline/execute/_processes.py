@@ -37,7 +37,7 @@ _LOGGERS = ("distributed", "tornado.application", "asyncio")
 def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iterator[Client]:
     """Give a client of a cluster of `workers` processes with one thread and a bound of `memory_bytes` each.
 
-    If there are `gpus`, at least as many as workers, each worker sees one of them and no other does.
+    If there are `gpus`, each worker sees one of them, and as many see one as another.
 
     Raises:
         ClusterGone: a worker could not be started.
@@ -65,10 +65,10 @@ def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iter
 
 
 class _WithGpu(Nanny):  # type: ignore[misc]
-    """A nanny whose worker, and whoever takes its place, sees one GPU: the one with the number of the worker."""
+    """A nanny whose worker, and whoever takes its place, sees one GPU: they are dealt out in turn."""
 
     def __init__(self, *arguments: Any, name: int, gpus: tuple[str, ...], **options: Any) -> None:
-        super().__init__(*arguments, name=name, env={VISIBLE: gpus[name]}, **options)
+        super().__init__(*arguments, name=name, env={VISIBLE: gpus[name % len(gpus)]}, **options)
 
 
 def _in_thread_without_signals(

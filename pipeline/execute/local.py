@@ -1,8 +1,7 @@
 """Blocks in worker processes of this machine: a dask `LocalCluster`.
 
-A worker runs single-threaded arithmetic and is restarted by its nanny if it dies; each has a GPU for itself if the
-network runs on GPUs. See `_processes` for how they are
-started and who may talk to them, `_drive` for what they are given to do.
+A worker runs single-threaded arithmetic and is restarted by its nanny if it dies; each sees one GPU if the network runs
+on GPUs. See `_processes` for how they are started and who may talk to them, `_drive` for what they are given to do.
 """
 
 from __future__ import annotations

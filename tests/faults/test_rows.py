@@ -134,7 +134,6 @@ ROWS = {
     "the memory of a GPU is full": """
         unit/test_gpus.py::test_a_run_on_a_full_gpu_ends_well_and_says_so
         unit/test_gpus.py::test_a_gpu_without_memory_for_one_channel_is_said""",
-    "more workers than GPUs are asked for": "unit/test_gpus.py::test_each_worker_has_a_gpu_for_itself",
     "workers of jobs have no GPU, and the network runs on one": """
         unit/test_gpus.py::test_workers_without_a_gpu_are_named""",
     "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",

@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,12 +158,11 @@ def test_gpus_are_named_as_a_process_of_their_own_must_see_them(monkeypatch, cou
     assert gpu.gpus() == names
 
 
-@pytest.mark.parametrize(
-    ("workers", "said"), [("auto", []), (2, []), (9, ["compute.workers: 9 are more than the GPUs of this machine (3)"])]
-)
-def test_each_worker_has_a_gpu_for_itself(tmp_path, monkeypatch, workers, said):
-    """As many workers as GPUs, fewer on request, and more are answered with the number that works."""
-    _on_gpus(monkeypatch, 3)
+@pytest.mark.parametrize(("workers", "count", "working"), [("auto", 3, 4), ("auto", 0, 4), (2, 3, 2), (9, 1, 9)])
+def test_workers_are_dealt_out_to_gpus(tmp_path, monkeypatch, workers, count, working):
+    """As many as cores, or as were asked for: several share a GPU. Jobs have one each, which their nodes give them."""
+    _on_gpus(monkeypatch, count)
+    monkeypatch.setattr("pipeline.execute._choose.cores", lambda: 4)
     image = write(tmp_path / "image.tif", smooth((1, 48, 48)))
     mask = write(tmp_path / "mask.tif", blobs((48, 48), n=9)[None])
     config = run_config(tmp_path, image, mask, compute={"block": 8, "executor": "local", "memory_per_worker": "1 GiB"})
@@ -170,19 +170,25 @@ def test_each_worker_has_a_gpu_for_itself(tmp_path, monkeypatch, workers, said):
     order = order_of(config, "output.directory=other", f"compute.workers={workers}")
     order = replace(order, job=replace(order.job, model=ModelChoice(device="cuda")))
     plan = load_plan(order_of(config).work.of(tmp_path / "out" / "image"))
-    notices = []
-    executor, work = _work(order, plan, range(9), SimpleNamespace(notice=lambda _, text: notices.append(text)))
-    assert (executor, work.workers, work.gpus) == (
-        "local",
-        min(3, workers if workers != "auto" else 3),
-        ("0", "1", "2"),
-    )
-    assert [text.partition(";")[0] for text in notices] == said
+    executor, work = _work(order, plan, range(9), SimpleNamespace())
+    assert (executor, work.workers, work.gpus) == ("local", working, tuple("012"[:count]))
     assert choose_executor(replace(order, executor="slurm", workers=9), plan, 9) == ("slurm", 9)
 
 
+def test_few_workers_share_a_gpu_by_default(monkeypatch):
+    """Each takes memory of it."""
+    _on_gpus(monkeypatch, 2)
+    monkeypatch.setattr("pipeline.execute._choose.cores", lambda: 64)
+    order: Any = SimpleNamespace(
+        executor="local",
+        workers="auto",
+        job=SimpleNamespace(memory_bytes=1, model=SimpleNamespace(device="cuda")),
+    )
+    assert choose_executor(order, SimpleNamespace(), 10**6) == ("local", 16)
+
+
 def test_workers_see_their_own_gpu_and_so_does_what_takes_their_place():
-    """Each one of those that were given, none the same."""
+    """In turn, whichever starts first."""
     with cluster(2, 2**30, ("7", "GPU-5")) as client:
         client.wait_for_workers(2, timeout=60)
         seen = client.run(os.getenv, gpu.VISIBLE)
