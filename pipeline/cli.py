@@ -41,7 +41,30 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 
-Config = Annotated[Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False)]
+
+def _config(path: Path) -> Path:
+    """Refuse what is no config before a command begins with it."""
+    from pipeline.commands.mistaken import require_config
+
+    require_config(path)
+    return path
+
+
+def _training(path: Path) -> Path:
+    """Refuse what is no config of a training."""
+    from pipeline.commands.mistaken import require_training
+
+    require_training(path)
+    return path
+
+
+Config = Annotated[
+    Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False, callback=_config)
+]
+TrainingConfig = Annotated[
+    Path,
+    typer.Argument(help="YAML config of a training, e.g. train_mine.yaml.", show_default=False, callback=_training),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
@@ -234,7 +257,7 @@ def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) ->
 
 @app.command()
 def train(
-    config: Config,
+    config: TrainingConfig,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     search: Annotated[
         int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
@@ -354,27 +377,23 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 
 @config_app.command("new")
 def config_new(
-    file: Annotated[str, typer.Argument(help="Your GeoTIFF or NIfTI.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, or a name of the catalog."),
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:
-    """Write a commented start config for your own image.
+    """Write a commented start config for your own images; other bands and masks beside them are found.
 
     Example: inpaint-pipeline config new scene.tif -o my.yaml
     """
-    from pipeline.commands.template import config_template
-    from pipeline.errors import OutputConflict
+    from pipeline.commands.template import config_template, write_template
 
-    text = config_template(file, output.parent if output else ".")
+    template = config_template(files, output.parent if output else ".")
     if output is None:
-        typer.echo(text, nl=False)
-        return
-    if output.exists():
-        raise OutputConflict(f"{output} exists; choose another name")
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputConflict(f"{output}: cannot write ({error.strerror}); choose another name") from error
-    typer.echo(f"wrote {output}; next: inpaint-pipeline plan {output}", err=True)
+        typer.echo(template.text, nl=False)
+    else:
+        typer.echo(write_template(template, output), err=True)
 
 
 @config_app.command("show")
