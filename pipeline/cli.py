@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +107,6 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     """Run, and say how each image ended."""
     from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
-    from pipeline.provenance.roofline import said as sentence
     from pipeline.run import run as run_config
 
     events = Events() if quiet else progress()
@@ -117,12 +117,10 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     if as_json:
         _print_json(summary)
     elif not quiet:
-        for entry in summary["sources"]:
-            doubted = entry["holes"].get("doubted")
-            said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
-            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
-            if entry["roofline"]:
-                typer.echo(f"{entry['stem']}: {sentence(entry['roofline'])}", err=True)
+        from pipeline.commands.said import said_of_run
+        from pipeline.config.schema import load_config
+
+        typer.echo(said_of_run(summary, load_config(config, overrides).output.directory), err=True)
 
 
 @app.command()
@@ -150,8 +148,9 @@ def shard(
     if as_json:
         _print_json(entries)
     elif not quiet:
-        for entry in entries:
-            typer.echo(f"{entry['image']}: share {entry['share']} {entry['state']}, {entry['blocks']} blocks", err=True)
+        from pipeline.commands.said import said_of_shares
+
+        typer.echo(said_of_shares(entries), err=True)
 
 
 @app.command()
@@ -181,13 +180,14 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
+    from pipeline.commands.said import said_of_plan
     from pipeline.commands.tables import job_scripts, plan_table
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
         return
     facts = plan_table(config, set_ or [])
-    _show(facts, as_json)
+    _print(facts, as_json, lambda: said_of_plan(facts, config))
 
 
 @app.command()
@@ -198,9 +198,11 @@ def status(
 
     Example: inpaint-pipeline status out/sentinel
     """
+    from pipeline.commands.said import said_of_status
     from pipeline.commands.tables import status_table
 
-    _show(status_table(directory), as_json)
+    facts = status_table(directory)
+    _print(facts, as_json, lambda: said_of_status(facts))
 
 
 @app.command()
@@ -250,9 +252,11 @@ def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) ->
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
     """
+    from pipeline.commands.said import said_of_evaluation
     from pipeline.commands.tables import evaluate_table
 
-    _show(evaluate_table(config, set_ or []), as_json)
+    facts = evaluate_table(config, set_ or [])
+    _print(facts, as_json, lambda: said_of_evaluation(facts))
 
 
 @app.command()
@@ -312,14 +316,11 @@ def catalog_list(
 
     Example: inpaint-pipeline catalog list
     """
-    from pipeline.config.catalog import list_entries
+    from pipeline.commands.said import said_of_catalog
+    from pipeline.commands.tables import catalog_rows
 
-    entries = list_entries(folder)
-    if as_json:
-        _print_json({n: e.config.model_dump(mode="json") for n, e in entries.items()})
-        return
-    for name, entry in entries.items():
-        typer.echo(f"{name:28} {entry.config.license:24} {entry.config.title}")
+    rows = catalog_rows(folder)
+    _print({row["name"]: row for row in rows}, as_json, lambda: said_of_catalog(rows))
 
 
 @catalog_app.command("check")
@@ -331,6 +332,7 @@ def catalog_check(
 
     Example: inpaint-pipeline catalog check demo-sentinel
     """
+    from pipeline.commands.said import said_of_checks
     from pipeline.config.catalog import check, list_entries
     from pipeline.errors import ConfigError, SourceError
 
@@ -339,11 +341,8 @@ def catalog_check(
     if unknown:
         raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
     found = check([e for n, e in entries.items() if not names or n in names])
-    if as_json:
-        _print_json([{"name": c.name, "state": c.state, "message": c.message} for c in found])
-    else:
-        for item in found:
-            typer.echo(f"{item.name:28} {item.state:8} {item.message}")
+    rows = [{"name": c.name, "state": c.state, "message": c.message} for c in found]
+    _print(rows, as_json, lambda: said_of_checks(rows))
     if any(c.state == "wrong" for c in found):
         raise SourceError("some catalog entries are wrong, see above")
 
@@ -354,14 +353,11 @@ def models_list(as_json: AsJson = False) -> None:
 
     Example: inpaint-pipeline models list
     """
+    from pipeline.commands.said import said_of_models
     from pipeline.models.base import shipped
 
     rows = {s.name: {"ndim": s.ndim, "summary": s.card.summary} for s in shipped()}
-    if as_json:
-        _print_json(rows)
-        return
-    for name, row in rows.items():
-        typer.echo(f"{name:12} {row['ndim']}-D  {row['summary']}")
+    _print(rows, as_json, lambda: said_of_models(rows))
 
 
 @models_app.command("show")
@@ -419,20 +415,16 @@ def config_schema() -> None:
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:
+    from pipeline.commands.said import said_of_facts
+
+    _print(facts, as_json, lambda: said_of_facts(facts))
+
+
+def _print(facts: Any, as_json: bool, said: Callable[[], str]) -> None:
     if as_json:
         _print_json(facts)
-        return
-    for key, value in facts.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            typer.echo(f"{key}:")
-            for row in value:
-                typer.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
-        else:
-            typer.echo(f"{key}: {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    else:
+        typer.echo(said())
 
 
 def _print_json(value: Any) -> None:
