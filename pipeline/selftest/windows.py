@@ -58,7 +58,7 @@ def test_extent(scene: Scene, depth: float) -> tuple[int, ...]:
     smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
     wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
     # an image may be smaller than a patch
-    return tuple(min(n, wanted, whole) for n, whole in zip(largest(scene), scene.shape, strict=True))
+    return tuple(min(n, wanted, whole) for n, whole in zip(largest(scene), scene.source.space.shape, strict=True))
 
 
 def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
