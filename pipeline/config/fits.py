@@ -45,8 +45,8 @@ def _check_fill(config: RunConfig, spec: FillSpec, ndim: int, name: str) -> None
     if ndim not in dimensions:
         suited = ", ".join(kind for kind in kinds("fills") if ndim in load("fills", kind).NDIM)
         raise ConfigError(
-            f"{config.where('model.kind')}: '{spec.kind}' does not fill images of {ndim} axes such as {name}; choose of "
-            f"{suited}"
+            f"{config.where('model.kind')}: '{spec.kind}' does not fill images of {ndim} axes such as {name}; choose "
+            f"of {suited}"
         )
     if not spec.options:
         return

@@ -41,7 +41,7 @@ class Workspace:
 
     plan: Plan
     image: OpenImage
-    coarse: NDArray[np.float32]
+    coarse: zarr.Array
     """Coarse fill of the whole image, `(c, *cells)`, centred values."""
     model: Inpainter | None
     """The network, None if the recipe does not use one."""
@@ -115,7 +115,7 @@ def open_workspace(workdir: str, digest: str) -> Workspace:
         spacing=plan.spacing,
         sees_stored=plan.recipe.sees_stored,
     )
-    return Workspace(plan=plan, image=image, coarse=np.load(work.coarse, mmap_mode="r"), model=open_model(plan))
+    return Workspace(plan=plan, image=image, coarse=zarr.open_array(work.coarse, mode="r"), model=open_model(plan))
 
 
 def open_model(plan: Plan) -> Inpainter | None:
@@ -138,7 +138,7 @@ def open_model(plan: Plan) -> Inpainter | None:
     return model
 
 
-def coarse_window(guess: NDArray[np.float32], factor: int, box: Box) -> NDArray[np.float32]:
+def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:
     """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
     if factor == 1:
         return np.asarray(guess[box.at()])

@@ -26,22 +26,23 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.windows import PLACEMENTS, hole_shapes, test_extent
 from pipeline.system.signals import stop_if_asked
 
-# Seconds on the reference machine (one core of an AMD EPYC), fitted to eight runs (docs/performance.md).
+# Seconds on the reference machine (one core of an AMD EPYC), fitted to nine runs (docs/performance.md).
 _PROBE_S, _PROBE_EDGE = 0.0062, 48
 """What `_speed` times: a sparse solution of a square of that edge."""
 _START_S, _START_NETWORK_S = 2.0, 1.2
 """Start of the program; import of PyTorch and opening of the network."""
-_TEST_S, _TEST_PIXEL_S, _TEST_HOLE_S = 0.8, 5e-5, 1.5e-4
+_TEST_S, _TEST_PIXEL_S, _TEST_HOLE_S = 0.8, 4.5e-5, 3.3e-4
 """Self-test without references and network: at all, for each pixel of a window, and for each that holes like the
 image's would hide of it; all fills and all windows."""
-_GUIDE_S, _GUIDE_VALUE_S = 2.0, 2.2e-5
+_GUIDE_S, _GUIDE_VALUE_S = 2.0, 1.6e-5
 """The same more for each reference: at all, and for each pixel and channel of a window."""
 _UNKNOWN_S = {2: 6e-6, 3: 4e-5}
 """Coarse fill: for each hole pixel and channel, by dimensions."""
 _VALUE_S = 2e-7
 """A pixel of a channel that is read and looked at once: masks, statistics."""
-_DOUBT_S = 0.3
-"""Looking for haze and shadow beside the mask of a raster."""
+_DOUBT_S, _DOUBT_VALUE_S = 0.2, 2.5e-7
+"""Looking for haze and shadow beside the mask of a raster: at all, for each pixel and channel of image and
+references."""
 _BLOCK_S, _ESTIMATE_S, _GUIDED_S = 0.1, 3e-7, 1.2e-6
 """A block at all; an estimated pixel of a channel; the same more for each reference."""
 _FILES_S, _FILE_VALUE_S = 0.3, 4e-7
@@ -95,7 +96,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     look_s = _look_seconds(model, extent, scene.job.model.device) if model is not None else 0.0
     looks = _looks(scene, model, depth)
     start = _START_S + (_START_NETWORK_S if model is not None else 0.0)
-    looked = values * _VALUE_S + (_DOUBT_S if scene.ndim == 2 else 0.0)
+    looked = values * _VALUE_S + _doubt_seconds(scene)
     survey = _speed() * (start + looked + _coarse_seconds(scene, plan) + _test_seconds(scene, window))
     estimated = _estimated_values(scene, plan)
     cost = Cost(
@@ -120,8 +121,8 @@ def _looks(scene: Scene, model: Inpainter | None, depth: float) -> tuple[_Looks,
         return (_Looks(0, views),) * 3
     most = n * (1 + views) if views > 1 else n
     if scene.n_guides:
-        # references mostly leave little to the network
-        return _Looks(2 * n, 0), _Looks(min(5, 1 + views) * n, 0.2), _Looks(2 * most, views)
+        # references leave less to the network
+        return _Looks(2 * n, 0), _Looks(min(5, 1 + views) * n, 0.4), _Looks(2 * most, views)
     # mirror images mostly pay in thin holes, seldom in wide ones of rasters, now and then in volumes
     usual = views if depth <= _THIN_DEPTH else 1 if scene.ndim == 2 else (1 + views) / 2
     return _Looks(n, 0), _Looks(most, usual), _Looks(most, views)
@@ -140,6 +141,13 @@ def _test_seconds(scene: Scene, window: int) -> float:
     states = scene.states
     share = states.holes / max(states.holes + states.kept + states.doubted, 1)
     return _TEST_S + window * (_TEST_PIXEL_S + share * _TEST_HOLE_S) + guided
+
+
+def _doubt_seconds(scene: Scene) -> float:
+    if scene.ndim != 2 or scene.job.model.traits.sees_stored:
+        return 0.0
+    bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
+    return _DOUBT_S + math.prod(scene.shape) * bands * _DOUBT_VALUE_S
 
 
 def _coarse_seconds(scene: Scene, plan: Plan) -> float:
