@@ -9,7 +9,7 @@ _NOTICEABLE_DB = 0.05
 """Gain that somebody would notice in an image."""
 
 _TRY = (
-    "try more images or more bands of the same kind, `masks` of the one kind of hole that you have, or twice the `steps`; "
+    "try more images or bands of the same kind, `masks` of the one kind of hole that you have, or twice the `steps`; "
     "if they resemble what the weights have seen, nothing is to be gained: use the weights as they came"
 )
 
@@ -18,7 +18,7 @@ def verdict_on(metrics: Mapping[str, Any]) -> str:
     """Return whether a training helped on the held-out pixels, by how much, and if not, what to try.
 
     Args:
-        metrics: `step` and `gain_db` of the best validation, with `mean`; `gain_db_at_start` if it started from weights.
+        metrics: `step`, `gain_db` (with `mean`) of the best validation; `gain_db_at_start` if it began with weights.
     """
     gain = float(metrics["gain_db"]["mean"])
     now = f"{gain:+.2f} dB over the base fill on held-out pixels"
@@ -29,8 +29,8 @@ def verdict_on(metrics: Mapping[str, Any]) -> str:
     before = float(metrics["gain_db_at_start"]["mean"])
     if metrics["step"] == 0:
         return (
-            f"the training did not help: {now} before it and never more after it, so the weights are those it began with; "
-            f"{_TRY}"
+            f"the training did not help: {now} before it and never more after it, so the weights are those it began "
+            f"with; {_TRY}"
         )
     if gain - before < _NOTICEABLE_DB:
         return f"the training hardly helped: {now}, {before:+.2f} dB before; nobody would see the difference; {_TRY}"
