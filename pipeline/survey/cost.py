@@ -23,6 +23,7 @@ from pipeline.models.base import Inpainter, Patch
 from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe
+from pipeline.selftest.network import FEW
 from pipeline.selftest.windows import PLACEMENTS, hole_shapes, test_extent
 from pipeline.system.signals import stop_if_asked
 
@@ -54,8 +55,6 @@ _SAMPLED, _PER_BLOCK = 50, 8
 """Blocks, and patches of each, of which it is looked how much is estimated."""
 _TIMED = {2: 128, 3: 64}
 """Largest extent of the patch that a look of the network is timed on, by dimensions."""
-_THIN_DEPTH = 2.5
-"""Depth of holes up to which mirror images of the network mostly pay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     extent = test_extent(scene, depth)
     window, values = math.prod(extent), len(scene.image.channels) * math.prod(scene.shape)
     look_s = _look_seconds(model, extent, scene.job.model.device) if model is not None else 0.0
-    looks = _looks(scene, model, depth)
+    looks = _looks(scene, model)
     start = _START_S + (_START_NETWORK_S if model is not None else 0.0)
     looked = values * _VALUE_S + _doubt_seconds(scene)
     survey = _speed() * (start + looked + _coarse_seconds(scene, plan) + _test_seconds(scene, window))
@@ -112,20 +111,20 @@ def _span(seconds: list[float]) -> Span:
     return Span(low=low / _SPREAD, likely=likely, high=high * _SPREAD)
 
 
-def _looks(scene: Scene, model: Inpainter | None, depth: float) -> tuple[_Looks, _Looks, _Looks]:
+def _looks(scene: Scene, model: Inpainter | None) -> tuple[_Looks, _Looks, _Looks]:
     """Return the fewest, likely and most looks of the network; see `selftest.network.judged` for when it looks."""
     if model is None:
         return (_Looks(0, 0),) * 3
     n, views = PLACEMENTS, getattr(model, "views", 1)
     if not scene.job.model.traits.weighed:
         return (_Looks(0, views),) * 3
+    tried = FEW * views if views > 1 else 0
     most = n * (1 + views) if views > 1 else n
     if scene.n_guides:
         # references leave less to the network
-        return _Looks(2 * n, 0), _Looks(min(5, 1 + views) * n, 0.4), _Looks(2 * most, views)
-    # mirror images mostly pay in thin holes, seldom in wide ones of rasters, now and then in volumes
-    usual = views if depth <= _THIN_DEPTH else 1 if scene.ndim == 2 else (1 + views) / 2
-    return _Looks(n, 0), _Looks(most, usual), _Looks(most, views)
+        return _Looks(2 * n, 0), _Looks(2 * n + tried, 0.4), _Looks(2 * most, views)
+    # mirror images pay now and then
+    return _Looks(n, 0), _Looks(n + tried, 1), _Looks(most, views)
 
 
 def _views(recipe: Recipe, model: Inpainter | None) -> int:

@@ -70,6 +70,15 @@ def _inline(page: Path) -> list[str]:
     return [] if page.name == "cli.md" else _INLINE.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
 
 
+def _complete(line: str) -> bool:
+    """Return True if an inline command can be typed: no placeholders, and more than a name if it needs an argument."""
+    words = shlex.split(line)[1:]
+    one = typer.main.get_command(app)
+    while words and words[0] in getattr(one, "commands", {}):
+        one = one.commands[words.pop(0)]
+    return not _PLACEHOLDER.search(line) and (bool(words) or not any(p.required for p in one.params))
+
+
 WITH_COMMANDS = [page for page in PAGES if _typed(page)]
 
 
@@ -150,15 +159,6 @@ def test_commands_with_placeholders_have_the_right_names() -> None:
                 _look_up(line)
                 checked += 1
     assert checked >= 5
-
-
-def _complete(line: str) -> bool:
-    """Return True if an inline command can be typed: no placeholders, and more than a name if it needs an argument."""
-    words = shlex.split(line)[1:]
-    one = typer.main.get_command(app)
-    while words and words[0] in getattr(one, "commands", {}):
-        one = one.commands[words.pop(0)]
-    return not _PLACEHOLDER.search(line) and (bool(words) or not any(p.required for p in one.params))
 
 
 def _look_up(line: str) -> None:
