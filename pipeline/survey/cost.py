@@ -96,10 +96,12 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     looks = _looks(scene, model)
     start = _START_S + (_START_NETWORK_S if model is not None else 0.0)
     looked = values * _VALUE_S + _doubt_seconds(scene)
-    survey = _speed() * (start + looked + _coarse_seconds(scene, plan) + _test_seconds(scene, window))
+    alone, shared = _test_seconds(scene, window)
+    threads = min(max(1, scene.job.threads), PLACEMENTS)
+    before = _speed() * (start + looked + _coarse_seconds(scene, plan) + alone + shared / threads)
     estimated = _estimated_values(scene, plan)
     cost = Cost(
-        survey=_span([survey + window * look_s * one.test for one in looks]),
+        survey=_span([before + window * look_s * one.test / threads for one in looks]),
         blocks=_span([_block_seconds(plan, estimated) + estimated * look_s * one.blocks for one in looks]),
         files=Span.around(_speed() * (_FILES_S + values * _FILE_VALUE_S), _SPREAD),
     )
@@ -133,13 +135,14 @@ def _views(recipe: Recipe, model: Inpainter | None) -> int:
     return recipe.network_views or getattr(model, "views", 1)
 
 
-def _test_seconds(scene: Scene, window: int) -> float:
+def _test_seconds(scene: Scene, window: int) -> tuple[float, float]:
+    """Return what the self-test takes without the network: at all, and in its windows, which threads share."""
     if not scene.job.model.traits.weighed:
-        return 0.0
-    guided = scene.n_guides * (_GUIDE_S + window * len(scene.image.channels) * _GUIDE_VALUE_S)
+        return 0.0, 0.0
+    guided = scene.n_guides * window * len(scene.image.channels) * _GUIDE_VALUE_S
     states = scene.states
     share = states.holes / max(states.holes + states.kept + states.doubted, 1)
-    return _TEST_S + window * (_TEST_PIXEL_S + share * _TEST_HOLE_S) + guided
+    return _TEST_S + scene.n_guides * _GUIDE_S, window * (_TEST_PIXEL_S + share * _TEST_HOLE_S) + guided
 
 
 def _doubt_seconds(scene: Scene) -> float:

@@ -43,27 +43,9 @@ def _row(share: float, *, chosen: bool) -> Row:
     ("weight", "share", "table", "sentence", "part"),
     [
         (0.0, 0.0, "0 %", "network optical not used", "optical: not used"),
-        (
-            0.7,
-            0.002,
-            "<1 %",
-            "network optical at <1 % (+0.10 dB)",
-            "optical: <1 % of what was tested, up to 70 % of a pixel",
-        ),
-        (
-            0.7,
-            0.4,
-            "40 %",
-            "network optical at 40 % (+0.10 dB)",
-            "optical: 40 % of what was tested, up to 70 % of a pixel",
-        ),
-        (
-            0.7,
-            0.0,
-            "0 %",
-            "network optical only where nothing could be tested",
-            "optical: 0 % of what was tested, up to 70 %",
-        ),
+        (0.7, 0.002, "<1 %", "network optical at <1 % (+0.10 dB)", "optical: <1 % of what was tested, up to 70 %"),
+        (0.7, 0.4, "40 %", "network optical at 40 % (+0.10 dB)", "optical: 40 % of what was tested, up to 70 %"),
+        (0.7, 0.0, "0 %", "network optical only where nothing could be tested", "optical: 0 % of what was tested"),
     ],
 )
 def test_all_places_agree_on_the_network(weight: float, share: float, table: str, sentence: str, part: str) -> None:
