@@ -1,8 +1,8 @@
 """How well `plan` knows the time: `python -m benchmarks.forecast [--only NAME]...`.
 
-Each row of `benchmarks.speed` is planned, then run in a process of its own; what `plan` foretells is seconds of one free
-core, so it is compared with processor time. Constants of `pipeline/survey/cost.py` are to be fitted anew when the ratio
-of a row leaves 0.7 to 1.3; `--stages` shows which of them.
+Each row of `benchmarks.speed` is planned, then run in a process of its own; what `plan` foretells is seconds of one
+free core, so it is compared with processor time. Constants of `pipeline/survey/cost.py` are to be fitted anew when the
+ratio of a row leaves 0.7 to 1.3; `--stages` shows which of them.
 """
 
 from __future__ import annotations
