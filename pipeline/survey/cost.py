@@ -125,8 +125,9 @@ def _looks(scene: Scene, model: Inpainter | None) -> tuple[_Looks, _Looks, _Look
     if scene.n_guides:
         # references leave less to the network
         return _Looks(2 * n, 0), _Looks(2 * n + tried, 0.4), _Looks(2 * most, views)
-    # mirror images pay now and then
-    return _Looks(n, 0), _Looks(n + tried, 1), _Looks(most, views)
+    # mirror images seldom pay in rasters, and in volumes about as often as not
+    usual = n + tried if scene.ndim == 2 else (n + tried + most) / 2
+    return _Looks(n, 0), _Looks(usual, 1), _Looks(most, views)
 
 
 def _views(recipe: Recipe, model: Inpainter | None) -> int:
