@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import zarr
 from affine import Affine
 from rasterio.windows import Window
-import zarr
 
 from pipeline.blocks.store import create_store
 from pipeline.numerics.situation import flat
