@@ -101,9 +101,8 @@ class Lines(Events):
         self._to_go.blocks(done, total)
         self.stage(stem, "blocks")
         count = f"{total} block{'' if total == 1 else 's'} to restore"
-        self._say(
-            ", ".join(filter(None, [f"{stem}: {count}", done and f"{done} of them done before", str(self._to_go)]))
-        )
+        before = f"{done} of them done before" if done else ""
+        self._say(", ".join(filter(None, [f"{stem}: {count}", before, str(self._to_go)])))
 
     def block_done(self, stem: str, result: BlockResult) -> None:  # noqa: ARG002
         """Count, and say so every 30 s."""

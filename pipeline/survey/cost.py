@@ -134,7 +134,7 @@ def _looks(scene: Scene, model: Inpainter | None) -> tuple[_Looks, _Looks, _Look
 def _views(recipe: Recipe, model: Inpainter | None) -> int:
     if model is None or recipe.network_weight == 0:
         return 0
-    return recipe.network_views or getattr(model, "views", 1)
+    return recipe.network_views or int(getattr(model, "views", 1))
 
 
 def _test_seconds(scene: Scene, window: int) -> tuple[float, float]:
@@ -156,7 +156,7 @@ def _doubt_seconds(scene: Scene) -> float:
 
 def _coarse_seconds(scene: Scene, plan: Plan) -> float:
     planes = len(scene.image.channels) / scene.states.n_state
-    return scene.states.holes / plan.guess_factor**scene.ndim * planes * _UNKNOWN_S[scene.ndim]
+    return float(scene.states.holes / plan.guess_factor**scene.ndim * planes * _UNKNOWN_S[scene.ndim])
 
 
 def _block_seconds(plan: Plan, estimated: float) -> float:
@@ -168,7 +168,7 @@ def _estimated_values(scene: Scene, plan: Plan) -> float:
     sizes = [
         _estimated_pixels(scene, plan, block.index) for block in plan.blocks[:: -(-len(plan.blocks) // _SAMPLED) or 1]
     ]
-    return float(np.mean([size for some in sizes for size in some] or [0.0])) * plan.forwards * len(plan.channels)
+    return float(np.mean([size for some in sizes for size in some] or [0])) * plan.forwards * len(plan.channels)
 
 
 def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[int]:
@@ -179,7 +179,8 @@ def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[
     box = Box(start, tuple(a + n for a, n in zip(start, plan.block, strict=True))) & Box.whole(scene.shape)
     patches = list(patches_with_holes(lattice, box, image.holes(box)))
     some = patches[:: -(-len(patches) // _PER_BLOCK) or 1]
-    return [estimate_box(lattice, patch, image.holes(lattice.support(patch)).any(axis=0)).size for patch in some]
+    holes = [np.asarray(image.holes(lattice.support(patch)).any(axis=0)) for patch in some]
+    return [estimate_box(lattice, patch, hole).size for patch, hole in zip(some, holes, strict=True)]
 
 
 @cache
