@@ -247,9 +247,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    return GuideRef(
-        source=source_ref(spec, _opened(spec, config, role), staged), masks=masks, role=role, label=label
-    )
+    return GuideRef(source=source_ref(spec, _opened(spec, config, role), staged), masks=masks, role=role, label=label)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

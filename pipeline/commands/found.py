@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.catalog import list_entries
-from pipeline.config.names import sibling_mask, stem_of
+from pipeline.config.names import sibling_masks, stem_of
 from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.formats import is_image, open_any
 from pipeline.formats.base import Source
@@ -40,7 +40,7 @@ class Found:
     Attributes:
         images: of each image its files; more than one file is a file a band.
         name: of a catalog entry, in the place of `images`.
-        mask: the entry that fits all images, its path with `{stem}` if there are several; None if none was found.
+        masks: entries that fit all images, their paths with `{stem}` if there are several images.
         masks_beside: files that look like masks, but are named after no image.
         stem: what the results may be called.
         left_out: files that were named, but are masks, or bands on another grid.
@@ -48,7 +48,7 @@ class Found:
 
     images: tuple[tuple[str, ...], ...]
     name: str = ""
-    mask: dict[str, Any] | None = None
+    masks: tuple[dict[str, Any], ...] = ()
     masks_beside: tuple[str, ...] = ()
     stem: str = ""
     left_out: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def found(names: Sequence[str]) -> Found:
     others: tuple[str, ...] = ()
     if not asked_for:
         images, others = _without_other_bands(images)
-    mask = _mask_of_all(images)
+    entries_found = _masks_of_all(images)
     first = images[0][0]
     if len({_is_volume(image[0]) for image in images}) > 1:
         raise SourceError(
@@ -85,10 +85,10 @@ def found(names: Sequence[str]) -> Found:
         )
     return Found(
         images=images,
-        mask=mask,
+        masks=entries_found,
         masks_beside=_like_masks(Path(first), {file for image in images for file in image}),
         stem=stem_of(images[0]) if len(images) == 1 else Path(first).resolve().parent.name or "batch",
-        left_out=(() if mask else masks) + others,
+        left_out=(() if entries_found else masks) + others,
     )
 
 
@@ -153,7 +153,7 @@ def _files(names: Sequence[str]) -> list[str]:
 
 def _masks_among(files: Sequence[str]) -> list[str]:
     """Return the files that are masks of others, or quality bands of a scene."""
-    named = {str(getattr(mask, "path", "")) for file in files for mask in sibling_mask(file)}
+    named = {str(getattr(mask, "path", "")) for file in files for mask in sibling_masks(file)}
     quality = re.compile("|".join(rf".*_{pattern}" for pattern, _ in _QUALITY), re.IGNORECASE)
     return [file for file in files if file in named or quality.fullmatch(_stem(file))]
 
@@ -195,36 +195,36 @@ def _one_image(files: Sequence[str]) -> bool:
     return single and all(_matches(file, first) for file in files[1:])
 
 
-def _mask_of_all(images: Sequence[tuple[str, ...]]) -> dict[str, Any] | None:
-    """Return the mask entry that was found for the first image, if every image has one like it."""
-    entries = [_mask_of(image[0]) for image in images]
+def _masks_of_all(images: Sequence[tuple[str, ...]]) -> tuple[dict[str, Any], ...]:
+    """Return the mask entries that were found for the first image; of several images each must have one like it."""
+    every = [_masks_of(image[0]) for image in images]
+    if len(images) == 1:
+        return every[0]
+    entries = [masks[0] if len(masks) == 1 else None for masks in every]
     first = entries[0]
-    if first is None or len(images) == 1:
-        return first
     patterns = {
         str(Path(entry["path"]).parent / Path(entry["path"]).name.replace(stem_of(image), "{stem}"))
         for entry, image in zip(entries, images, strict=True)
         if entry is not None
     }
     same = None not in entries and len(patterns) == 1
-    return {**first, "path": patterns.pop()} if same else None
+    return ({**first, "path": patterns.pop()},) if same and first is not None else ()
 
 
-def _mask_of(path: str) -> dict[str, Any] | None:
-    beside = sibling_mask(path)
+def _masks_of(path: str) -> tuple[dict[str, Any], ...]:
+    beside = [mask.model_dump() for mask in sibling_masks(path)]
     if beside:
-        facts = beside[0].model_dump()
-        return {key: facts[key] for key in ("kind", "path")}
+        return tuple({key: facts[key] for key in ("kind", "path")} for facts in beside)
     own = _BAND.fullmatch(_stem(path))
     if not own or "://" in path:
-        return None
+        return ()
     there = sorted(Path(path).parent.iterdir())
     for pattern, entry in _QUALITY:
         wanted = re.compile(re.escape(own["head"]) + pattern, re.IGNORECASE)
         for file in there:
             if wanted.fullmatch(_stem(file.name)) and is_image(str(file)):
-                return {**entry, "path": str(Path(path).parent / file.name)}
-    return None
+                return ({**entry, "path": str(Path(path).parent / file.name)},)
+    return ()
 
 
 def _like_masks(path: Path, images: set[str]) -> tuple[str, ...]:

@@ -38,8 +38,9 @@ input:
 mask:                              # holes = union of the entries
 {mask}
   # - {{kind: scl, path: SCL.tif, buffer: 60 m}}              # Sentinel-2 scene classes
-  # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # Landsat Collection 2
-  # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole
+  # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # quality codes of Landsat, HLS, MODIS, VIIRS
+  # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole; threshold, values, bits
+  # - {{kind: vector, path: my_clouds.geojson}}               # shapes
   # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
 output:
   directory: {directory}
@@ -158,8 +159,7 @@ def _said(files: Found) -> str:
         parts.append(f"{images} images")
     elif bands > 1:
         parts.append(f"one image of {bands} files, a file a band")
-    if files.mask:
-        parts.append(f"the mask {Path(files.mask['path']).name}")
+    parts += [f"the mask {Path(mask['path']).name}" for mask in files.masks]
     if files.left_out:
         parts.append(f"left out {', '.join(Path(path).name for path in files.left_out)}")
     return ", ".join(parts)
@@ -197,13 +197,13 @@ def _other_sources(files: Found, *, volume: bool) -> str:
 
 def _marks(files: Found, source: Source) -> bool:
     """Return True if the config says which pixels to restore: a mask was found, or nodata may be a gap."""
-    return files.mask is not None or (source.space.kind == "raster" and any(v is not None for v in source.nodata))
+    return bool(files.masks) or (source.space.kind == "raster" and any(v is not None for v in source.nodata))
 
 
 def _mask_lines(files: Found, source: Source, directory: str | Path) -> str:
     in_metres = source.space.units == "m"
-    if files.mask:
-        return f"  - {_entry(files.mask, directory, buffered=in_metres)}"
+    if files.masks:
+        return "\n".join(f"  - {_entry(mask, directory, buffered=in_metres)}" for mask in files.masks)
     beside = []
     for path in files.masks_beside:
         mask = {"kind": _kind(path), "path": path}
