@@ -20,7 +20,7 @@ import typer.main
 
 from pipeline.cli import app
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
-from tests.helpers import blobs, command
+from tests.helpers import blobs, command, smooth, write_image
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -93,6 +93,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         profile = scene.profile | {"count": 1, "dtype": "uint8", "nodata": None}
     with rasterio.open(folder / "clouds.tif", "w", **profile) as clouds:
         clouds.write(blobs((64, 64), n=2)[None])
+    landsat = folder / "scenes" / "one"
+    landsat.mkdir(parents=True)
+    for band in ("SR_B4", "SR_B5"):
+        write_image(landsat / f"LC08_T1_{band}.TIF", smooth((1, 64, 64)))
+    quality = np.where(blobs((64, 64), n=2), 1 << 3, 1 << 6).astype(np.uint16)
+    write_image(landsat / "LC08_T1_QA_PIXEL.TIF", quality[None])
     head = write_demo_brain(folder / "head", shape=(20, 24, 20))
     head["image"].rename(folder / "head.nii.gz")
     head["mask"].rename(folder / "head_mask.nii.gz")
