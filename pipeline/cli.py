@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,30 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 
-Config = Annotated[Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False)]
+
+def _config(path: Path) -> Path:
+    """Refuse what is no config before a command begins with it."""
+    from pipeline.commands.mistaken import require_config
+
+    require_config(path)
+    return path
+
+
+def _training(path: Path) -> Path:
+    """Refuse what is no config of a training."""
+    from pipeline.commands.mistaken import require_training
+
+    require_training(path)
+    return path
+
+
+Config = Annotated[
+    Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False, callback=_config)
+]
+TrainingConfig = Annotated[
+    Path,
+    typer.Argument(help="YAML config of a training, e.g. train_mine.yaml.", show_default=False, callback=_training),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
@@ -83,7 +107,6 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     """Run, and say how each image ended."""
     from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
-    from pipeline.provenance.roofline import said as sentence
     from pipeline.run import run as run_config
 
     events = Events() if quiet else progress()
@@ -94,12 +117,10 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     if as_json:
         _print_json(summary)
     elif not quiet:
-        for entry in summary["sources"]:
-            doubted = entry["holes"].get("doubted")
-            said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
-            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
-            if entry["roofline"]:
-                typer.echo(f"{entry['stem']}: {sentence(entry['roofline'])}", err=True)
+        from pipeline.commands.said import said_of_run
+        from pipeline.config.schema import load_config
+
+        typer.echo(said_of_run(summary, load_config(config, overrides).output.directory), err=True)
 
 
 @app.command()
@@ -127,8 +148,9 @@ def shard(
     if as_json:
         _print_json(entries)
     elif not quiet:
-        for entry in entries:
-            typer.echo(f"{entry['image']}: share {entry['share']} {entry['state']}, {entry['blocks']} blocks", err=True)
+        from pipeline.commands.said import said_of_shares
+
+        typer.echo(said_of_shares(entries), err=True)
 
 
 @app.command()
@@ -158,13 +180,14 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
+    from pipeline.commands.said import said_of_plan
     from pipeline.commands.tables import job_scripts, plan_table
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
         return
     facts = plan_table(config, set_ or [])
-    _show(facts, as_json)
+    _print(facts, as_json, lambda: said_of_plan(facts, config))
 
 
 @app.command()
@@ -175,9 +198,11 @@ def status(
 
     Example: inpaint-pipeline status out/sentinel
     """
+    from pipeline.commands.said import said_of_status
     from pipeline.commands.tables import status_table
 
-    _show(status_table(directory), as_json)
+    facts = status_table(directory)
+    _print(facts, as_json, lambda: said_of_status(facts))
 
 
 @app.command()
@@ -227,14 +252,16 @@ def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) ->
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
     """
+    from pipeline.commands.said import said_of_evaluation
     from pipeline.commands.tables import evaluate_table
 
-    _show(evaluate_table(config, set_ or []), as_json)
+    facts = evaluate_table(config, set_ or [])
+    _print(facts, as_json, lambda: said_of_evaluation(facts))
 
 
 @app.command()
 def train(
-    config: Config,
+    config: TrainingConfig,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     search: Annotated[
         int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
@@ -289,14 +316,11 @@ def catalog_list(
 
     Example: inpaint-pipeline catalog list
     """
-    from pipeline.config.catalog import list_entries
+    from pipeline.commands.said import said_of_catalog
+    from pipeline.commands.tables import catalog_rows
 
-    entries = list_entries(folder)
-    if as_json:
-        _print_json({n: e.config.model_dump(mode="json") for n, e in entries.items()})
-        return
-    for name, entry in entries.items():
-        typer.echo(f"{name:28} {entry.config.license:24} {entry.config.title}")
+    rows = catalog_rows(folder)
+    _print({row["name"]: row for row in rows}, as_json, lambda: said_of_catalog(rows))
 
 
 @catalog_app.command("check")
@@ -308,6 +332,7 @@ def catalog_check(
 
     Example: inpaint-pipeline catalog check demo-sentinel
     """
+    from pipeline.commands.said import said_of_checks
     from pipeline.config.catalog import check, list_entries
     from pipeline.errors import ConfigError, SourceError
 
@@ -316,11 +341,8 @@ def catalog_check(
     if unknown:
         raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
     found = check([e for n, e in entries.items() if not names or n in names])
-    if as_json:
-        _print_json([{"name": c.name, "state": c.state, "message": c.message} for c in found])
-    else:
-        for item in found:
-            typer.echo(f"{item.name:28} {item.state:8} {item.message}")
+    rows = [{"name": c.name, "state": c.state, "message": c.message} for c in found]
+    _print(rows, as_json, lambda: said_of_checks(rows))
     if any(c.state == "wrong" for c in found):
         raise SourceError("some catalog entries are wrong, see above")
 
@@ -331,14 +353,11 @@ def models_list(as_json: AsJson = False) -> None:
 
     Example: inpaint-pipeline models list
     """
+    from pipeline.commands.said import said_of_models
     from pipeline.models.base import shipped
 
     rows = {s.name: {"ndim": s.ndim, "summary": s.card.summary} for s in shipped()}
-    if as_json:
-        _print_json(rows)
-        return
-    for name, row in rows.items():
-        typer.echo(f"{name:12} {row['ndim']}-D  {row['summary']}")
+    _print(rows, as_json, lambda: said_of_models(rows))
 
 
 @models_app.command("show")
@@ -354,27 +373,23 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 
 @config_app.command("new")
 def config_new(
-    file: Annotated[str, typer.Argument(help="Your GeoTIFF or NIfTI.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, or a name of the catalog."),
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:
-    """Write a commented start config for your own image.
+    """Write a commented start config for your own images; other bands and masks beside them are found.
 
     Example: inpaint-pipeline config new scene.tif -o my.yaml
     """
-    from pipeline.commands.template import config_template
-    from pipeline.errors import OutputConflict
+    from pipeline.commands.template import config_template, write_template
 
-    text = config_template(file, output.parent if output else ".")
+    template = config_template(files, output.parent if output else ".")
     if output is None:
-        typer.echo(text, nl=False)
-        return
-    if output.exists():
-        raise OutputConflict(f"{output} exists; choose another name")
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputConflict(f"{output}: cannot write ({error.strerror}); choose another name") from error
-    typer.echo(f"wrote {output}; next: inpaint-pipeline plan {output}", err=True)
+        typer.echo(template.text, nl=False)
+    else:
+        typer.echo(write_template(template, output), err=True)
 
 
 @config_app.command("show")
@@ -400,20 +415,16 @@ def config_schema() -> None:
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:
+    from pipeline.commands.said import said_of_facts
+
+    _print(facts, as_json, lambda: said_of_facts(facts))
+
+
+def _print(facts: Any, as_json: bool, said: Callable[[], str]) -> None:
     if as_json:
         _print_json(facts)
-        return
-    for key, value in facts.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            typer.echo(f"{key}:")
-            for row in value:
-                typer.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
-        else:
-            typer.echo(f"{key}: {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    else:
+        typer.echo(said())
 
 
 def _print_json(value: Any) -> None:

@@ -113,7 +113,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         )
     folder = config.output.directory / spec.stem
     work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)
-    source = _opened(spec)
+    source = _opened(spec, config)
     check_fits(config, source)
     job = _job(config, spec, source, work)
     inputs = input_facts(
@@ -151,7 +151,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
 
 def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) -> Job:
     guides = tuple(
-        guide_ref(one, role, work.staged)
+        guide_ref(one, role, work.staged, config)
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
         for one in found
     )
@@ -203,8 +203,28 @@ def _model(config: RunConfig) -> ModelChoice:
     return replace(choice, device="cpu" if choice.fill else _device(device))
 
 
-def _opened(spec: SourceSpec) -> Source:
-    return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
+def _opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -> Source:
+    """Open the image of a spec; `role` is empty for the one to restore.
+
+    Raises:
+        ConfigError: it has no such band; names the key, and its line in `config`.
+    """
+    try:
+        return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
+    except ConfigError as error:
+        raise ConfigError(f"{_asked(spec, config, role)}: {error}") from None
+
+
+def _asked(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
+    """Return where the bands of a spec were asked for."""
+    key = {"reference": "references", "auxiliary": "auxiliary"}.get(role, "")
+    if config is not None and not key and config.input.bands:
+        return config.where("input.bands")
+    given = getattr(config.input, key) if config is not None and key else ()
+    for number, one in enumerate(given):
+        if one.bands == spec.bands:
+            return config.where(f"input.{key}.{number}.bands") if config else ""
+    return f"catalog entry '{spec.name}': bands"
 
 
 def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
@@ -219,11 +239,15 @@ def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
     )
 
 
-def guide_ref(spec: SourceSpec, role: str, staged: Path) -> GuideRef:
-    """Return how to open a reference or auxiliary with its own masks; mask paths come back absolute."""
+def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | None = None) -> GuideRef:
+    """Return how to open a reference or auxiliary with its own masks; mask paths come back absolute.
+
+    Raises:
+        ConfigError: it has no such band; names the key, and its line in `config`.
+    """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    return GuideRef(source=source_ref(spec, _opened(spec), staged), masks=masks, role=role, label=label)
+    return GuideRef(source=source_ref(spec, _opened(spec, config, role), staged), masks=masks, role=role, label=label)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

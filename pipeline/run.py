@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pipeline.output.computed import check_computed, kept
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.verify import quick_check
+from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
@@ -75,7 +77,8 @@ def run(
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop:
-        for spec in specs:
+        for number, spec in enumerate(specs, start=1):
+            events.image(spec.stem, number=number, count=len(specs))
             try:
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):
@@ -99,13 +102,16 @@ def run(
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
-        raise failure if len(entries) == 1 else _of_batch(entries)
+        raise failure if len(entries) == 1 else _of_batch(entries, config.output.directory)
     return summary
 
 
-def _of_batch(entries: Sequence[Mapping[str, Any]]) -> BlockFailed:
+def _of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
     bad = [e["stem"] for e in entries if e["state"] != "done"]
-    return BlockFailed(f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; see run.json")
+    return BlockFailed(
+        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / 'run.json'}, the "
+        f"others are finished in {directory}"
+    )
 
 
 def _explained(error: Exception, log: Path) -> PipelineError:
@@ -135,7 +141,7 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         totals = compute(order, plan, events, should_stop)
         clock["blocks"] = time.perf_counter()
         record = build_record(order, plan, facts, totals)
-        events.stage(order.stem, "assemble")
+        events.stage(order.stem, "files")
         assembler = Assembler(plan)
         ready = order.beside.ready
         with metered() as uses:
@@ -165,16 +171,24 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     remove_made(work.plan)
     remove_made(work.blocks)
     events.stage(order.stem, "survey")
+    told = partial(_tell_cost, order, events)
     started = time.process_time()
     with metered() as uses:
-        found = survey(order.job)
+        found = survey(order.job, told)
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
     save_facts(work, found.facts() | spent)
+    if found.cost is not None:
+        told(found.plan, found.cost)
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
     # what is reported now and after a restart must be the same object
     return load_plan(work), load_facts(work)
+
+
+def _tell_cost(order: Order, events: Events, plan: Plan, cost: Cost) -> None:
+    _, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
+    events.expected(order.stem, cost, workers)
 
 
 def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:

@@ -90,7 +90,8 @@ def shard(
     entries: list[dict[str, Any]] = []
     failures: dict[str, PipelineError] = {}
     with Stop() as stop:
-        for spec in (*specs[first:], *specs[:first]):
+        for number, spec in enumerate((*specs[first:], *specs[:first]), start=1):
+            events.image(spec.stem, number=number, count=len(specs))
             try:
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):

@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.blocks.block import BlockResult
+    from pipeline.plan.cost import Cost
+
+
+STAGES = ("survey", "blocks", "files")
+"""What is done to an image, one after the other."""
 
 
 class Events:
     """Listener that ignores everything."""
 
+    def image(self, stem: str, *, number: int, count: int) -> None:
+        """The image `number` (from 1) of `count` begins."""
+
     def stage(self, stem: str, name: str) -> None:
-        """A stage of an image begins."""
+        """A stage of an image begins: one of `STAGES`, or `continue` where an earlier run had made the survey."""
+
+    def expected(self, stem: str, cost: Cost, workers: int) -> None:
+        """How long the image takes in all; told again, more exactly, when the survey has decided how it is restored."""
 
     def notice(self, stem: str, text: str) -> None:
         """Something the user should know; also stands in the record."""

@@ -6,14 +6,62 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.blocks.events import Events
+from pipeline.blocks.events import STAGES, Events
 from pipeline.system.redact import redacted
+from pipeline.system.words import in_words
 
 if TYPE_CHECKING:
+    from rich.progress import Task
+    from rich.text import Text
+
     from pipeline.blocks.block import BlockResult
+    from pipeline.plan.cost import Cost
 
 
 _LINE_EVERY_SECONDS = 30.0
+_SAID = {
+    "survey": "survey: looks for the holes and tests on hidden pixels what restores them best",
+    "blocks": "blocks: restores the holes",
+    "files": "files: writes the results, checks them and makes the report",
+    "continue": "an earlier run had surveyed the image; its plan is used",
+}
+
+
+class ToGo:
+    """How long the image at hand will still take: by the plan, then by the pace of its own blocks."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._files_s = 0.0
+        self._first = self._done = self._total = 0
+        self._began = 0.0
+
+    def expect(self, cost: Cost, workers: int, *, surveyed: bool) -> None:
+        """Take what the plan says; `surveyed` if the survey is over, else it has just begun."""
+        self._files_s = cost.files.likely
+        rest = cost.total(workers).likely - (cost.survey.likely if surveyed else 0.0)
+        self._end = time.monotonic() + rest
+
+    def blocks(self, done: int, total: int) -> None:
+        """Begin with the blocks, of which `done` are done."""
+        self._first = self._done = done
+        self._total, self._began = total, time.monotonic()
+
+    def block_done(self) -> None:
+        """Count a block, and from now on go by the pace."""
+        self._done += 1
+        each = (time.monotonic() - self._began) / (self._done - self._first)
+        self._end = time.monotonic() + each * (self._total - self._done) + self._files_s
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds left, at least 0; None if nothing is known."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def __str__(self) -> str:
+        """Return it in words, empty if nothing is known."""
+        seconds = self.seconds
+        return "" if seconds is None else f"about {in_words(seconds)} to go"
 
 
 class Lines(Events):
@@ -22,10 +70,26 @@ class Lines(Events):
     def __init__(self) -> None:
         self._done = self._total = 0
         self._last = 0.0
+        self._of = ""
+        self._surveyed = False
+        self._to_go = ToGo()
+
+    def image(self, stem: str, *, number: int, count: int) -> None:  # noqa: ARG002
+        """Note which image it is."""
+        self._of = f" (image {number} of {count})" if count > 1 else ""
+        self._to_go, self._surveyed = ToGo(), False
 
     def stage(self, stem: str, name: str) -> None:
         """Say which stage begins."""
-        self._say(f"{stem}: {name}")
+        self._say(f"{stem}{self._of}: {_numbered(name)}")
+
+    def expected(self, stem: str, cost: Cost, workers: int) -> None:
+        """Say how long it will take: before the self-test in all, after it what is left."""
+        self._to_go.expect(cost, workers, surveyed=self._surveyed)
+        if not self._surveyed:
+            on = f" with {workers} workers" if workers > 1 else ""
+            self._say(f"{stem}{self._of}: takes {cost.total(workers)}{on}")
+        self._surveyed = True
 
     def notice(self, stem: str, text: str) -> None:
         """Pass on what the user should know."""
@@ -34,18 +98,23 @@ class Lines(Events):
     def blocks(self, stem: str, *, done: int, total: int) -> None:
         """Say how many blocks there are."""
         self._done, self._total, self._last = done, total, time.monotonic()
-        self._say(f"{stem}: {total} blocks to restore, {done} of them done before")
+        self._to_go.blocks(done, total)
+        self.stage(stem, "blocks")
+        count = f"{total} block{'' if total == 1 else 's'} to restore"
+        before = f"{done} of them done before" if done else ""
+        self._say(", ".join(filter(None, [f"{stem}: {count}", before, str(self._to_go)])))
 
     def block_done(self, stem: str, result: BlockResult) -> None:  # noqa: ARG002
         """Count, and say so every 30 s."""
         self._done += 1
+        self._to_go.block_done()
         if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
             self._last = time.monotonic()
-            self._say(f"{stem}: {self._done} of {self._total} blocks")
+            self._say(f"{stem}{self._of}: {self._done} of {self._total} blocks, {self._to_go}")
 
     def already_done(self, stem: str) -> None:
         """Say that nothing needs doing."""
-        self._say(f"{stem}: finished by an earlier run with the same config, nothing to do")
+        self._say(f"{stem}{self._of}: finished by an earlier run with the same config, nothing to do")
 
     def failed(self, stem: str, error: Exception) -> None:
         """Say what failed."""
@@ -56,39 +125,57 @@ class Lines(Events):
         sys.stderr.flush()
 
 
+def _numbered(name: str) -> str:
+    said = _SAID.get(name, name)
+    return f"stage {STAGES.index(name) + 1} of {len(STAGES)}, {said}" if name in STAGES else said
+
+
 class Bar(Lines):
     """A rich progress bar, for terminals."""
 
     def __init__(self) -> None:
         super().__init__()
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.text import Text
+
+        bar = self
+
+        class Left(ProgressColumn):
+            """The time to go, counted down between two blocks, too."""
+
+            def render(self, task: Task) -> Text:  # noqa: ARG002
+                return Text(str(bar._to_go))
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
+            TextColumn("{task.description}", markup=False), BarColumn(), Left(), console=Console(stderr=True)
         )
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
 
     def stage(self, stem: str, name: str) -> None:
         """Show the stage beside the bar."""
-        self._progress.update(self._task, description=f"{stem}: {name}")
+        where = f"{STAGES.index(name) + 1}/{len(STAGES)} {name}" if name in STAGES else name
+        self._progress.update(self._task, description=f"{stem}{self._of}: {where}", completed=0, total=None)
 
     def blocks(self, stem: str, *, done: int, total: int) -> None:
         """Set the length of the bar."""
-        self._progress.update(self._task, description=f"{stem}: blocks", completed=done, total=max(total, 1))
+        self._done, self._total = done, total
+        self._to_go.blocks(done, total)
+        self._progress.update(self._task, description=self._counted(stem), completed=done, total=max(total, 1))
 
     def block_done(self, stem: str, result: BlockResult) -> None:  # noqa: ARG002
         """Move the bar."""
-        self._progress.advance(self._task)
+        self._done += 1
+        self._to_go.block_done()
+        self._progress.update(self._task, description=self._counted(stem), completed=self._done)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._progress.stop()
+
+    def _counted(self, stem: str) -> str:
+        return f"{stem}{self._of}: {STAGES.index('blocks') + 1}/{len(STAGES)} blocks, {self._done} of {self._total}"
 
     def _say(self, text: str) -> None:
         self._progress.console.print(redacted(text), markup=False, highlight=False)

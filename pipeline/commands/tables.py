@@ -7,15 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.config.catalog import resolve_sources
+from pipeline.config.catalog import list_entries, presence, resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
-from pipeline.execute._choose import choose_executor, estimated_seconds
+from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
@@ -49,7 +49,9 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "image": order.stem,
                 "shape": list(plan.space.shape),
                 "channels": len(plan.channels),
+                "unit": plan.space.unit,
                 "holes": found.states.holes,
+                "holes_fraction": found.states.holes / (math.prod(plan.space.shape) * plan.n_state),
                 "patches_total": math.prod(plan.lattice.counts),
                 "patches_touching_holes": found.patches_touching_holes,
                 "forwards": plan.forwards,
@@ -61,7 +63,8 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "executor": executor,
                 "workers": workers,
                 **_gpu_row(found),
-                "block_seconds_on_one_core": estimated_seconds(plan),
+                "seconds": asdict(found.cost.total(workers)) if found.cost else None,
+                "notices": list(found.notices),
             }
         )
     return {"images": rows}
@@ -107,8 +110,8 @@ def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any
             continue
         for method in facts["methods"]:
             rows.append({"image": order.stem, **{k: v for k, v in method.items() if k != "families"}})
-        held = {key: facts[key] for key in ("coverage_90", "coverage_90_by_channel")}
-        rows.append({"image": order.stem, **held, "note": facts["note"]})
+        known = ("placements", "hidden_pixels", "decisions", "coverage_90", "coverage_90_by_channel", "note")
+        rows.append({"image": order.stem, **{key: facts[key] for key in known}})
     return {"evaluation": rows}
 
 
@@ -146,6 +149,15 @@ def _finished(folder: Path) -> dict[str, Any]:
         what = ", ".join([*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)])
         return {"image": folder.name, "state": "damaged", "what": what}
     return {"image": folder.name, "state": "done", "blocks": blocks, "done": blocks}
+
+
+def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
+    """Return what the catalog says of each data set seen from a folder, and whether its files are there."""
+    rows = []
+    for name, entry in list_entries(folder).items():
+        state, wanted = presence(entry)
+        rows.append({"name": name, "state": state, "wanted": wanted, **entry.config.model_dump(mode="json")})
+    return rows
 
 
 def image_table(file: str) -> dict[str, Any]:

@@ -1,25 +1,37 @@
-"""A commented start config for a user's own file (`config new FILE`)."""
+"""A commented start config for a user's own files (`config new FILE`)."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.names import sibling_masks
-from pipeline.errors import SourceError
+from pipeline.commands.found import Found, found
+from pipeline.config.catalog import list_entries
+from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
-from pipeline.system.paths import describe, kind_of
 from pipeline.system.yaml_files import parse_value
+
+_CATALOG = """\
+# {name}: {title}
+input:
+  source: {name}                   # as the catalog says, with its mask and references
+output:
+  directory: {directory}
+# compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
+"""
 
 _RASTER = """\
 # {name}: {facts}
 input:
-  source: {source}
-  # source: [B02.tif, B03.tif]     # one file a band; or a glob for a batch
-  # nodata: 0                      # if the file does not say which value means nothing was observed
+  source:{source}
+{more}  # nodata: 0                      # if the file does not say which value means nothing was observed
   # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
@@ -41,8 +53,8 @@ _VOLUME = """\
 # {name}: {facts}
 # No medical device: for research only.
 input:
-  source: {source}
-  # auxiliary: [flair.nii.gz]      # another contrast of the same head, on the same grid
+  source:{source}
+{more}  # auxiliary: [flair.nii.gz]      # another contrast of the same head, on the same grid
 mask:                              # holes = union of the entries
 {mask}
   # - {{kind: raster, path: lesions.nii.gz, buffer: 1 mm}}    # non-zero = restore; same grid
@@ -54,58 +66,170 @@ output:
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
 
+_CLASSES = ("scl", "qa_pixel")
+"""Kinds of masks of clouds, which have soft rims."""
 
-def config_template(source_path: str | Path, directory: str | Path = ".") -> str:
-    """Return YAML text that is a valid config for the file, with the other choices as comments.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A start config, and what its user should know.
+
+    Attributes:
+        text: YAML.
+        complete: it says which pixels to restore.
+        said: what was found, in one line.
+    """
+
+    text: str
+    complete: bool
+    said: str
+
+
+def config_template(names: str | Path | Sequence[str | Path], directory: str | Path = ".") -> Template:
+    """Return a valid config for some files, with the other choices as comments.
 
     Args:
-        source_path: the user's GeoTIFF or NIfTI.
+        names: the user's GeoTIFF or NIfTI; several of them; a folder or pattern; or a name of the catalog.
         directory: folder the config will stand in; paths in it are relative to that.
 
     Raises:
-        SourceError: it is missing, a named pipe or a device, or cannot be opened.
+        SourceError: a file is missing, a named pipe or a device, cannot be opened, or there is none.
+        ConfigError: a name of the catalog together with something else.
     """
-    path = Path(source_path)
-    if kind_of(path) == "special":
-        raise SourceError(f"{path}: is {describe(path)}; give an image file")
-    source = open_any(str(path))
+    given = [names] if isinstance(names, str | Path) else list(names)
+    files = found([str(name) for name in given])
+    results = _as_written(f"out/{files.stem}")
+    if files.name:
+        return _of_catalog(files, results)
+    source = open_any(files.images[0])
     try:
         volume = source.space.kind == "volume"
-        name = path.name
-        stem = Path(name.removesuffix(".gz")).stem
-        return (_VOLUME if volume else _RASTER).format(
-            name="".join(c if c.isprintable() else "?" for c in name),
+        text = (_VOLUME if volume else _RASTER).format(
+            name=_title(files),
             facts=_facts(source),
-            source=_path_as_written(path, directory),
-            directory=_as_written(f"out/{stem}"),
-            mask=_mask_lines(path, directory, stem, volume=volume),
+            source=_source(files, directory),
+            more=_other_sources(files, volume=volume),
+            directory=results,
+            mask=_mask_lines(files, source, directory),
         )
     finally:
         source.close()
+    return Template(text=text, complete=_marks(files, source), said=_said(files))
+
+
+def write_template(template: Template, output: Path) -> str:
+    """Write a start config and return what to do next.
+
+    Raises:
+        OutputConflict: the file exists or cannot be written.
+    """
+    if output.exists():
+        raise OutputConflict(f"{output} exists; choose another name")
+    try:
+        output.write_text(template.text, encoding="utf-8")
+    except OSError as error:
+        raise OutputConflict(f"{output}: cannot write ({error.strerror}); choose another name") from error
+    about = f" ({template.said})" if template.said else ""
+    edit = "" if template.complete else f"say under `mask:` in {output} which pixels to restore, then "
+    return f"wrote {output}{about}; next: {edit}inpaint-pipeline plan {shlex.quote(str(output))}"
+
+
+def _of_catalog(files: Found, results: str) -> Template:
+    entry = list_entries()[files.name].config
+    text = _CATALOG.format(name=files.name, title=entry.title, directory=results)
+    if not entry.mask:
+        text += "# mask: [...]                    # the catalog names no holes: say which pixels to restore\n"
+    return Template(text=text, complete=bool(entry.mask), said="a name of the catalog")
+
+
+def _title(files: Found) -> str:
+    paths = files.images[0]
+    name = (
+        Path(paths[0]).name
+        if len(files.images) == 1
+        else f"{len(files.images)} images, the first {Path(paths[0]).name}"
+    )
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _said(files: Found) -> str:
+    bands, images = len(files.images[0]), len(files.images)
+    parts = []
+    if images > 1:
+        parts.append(f"{images} images")
+    elif bands > 1:
+        parts.append(f"one image of {bands} files, a file a band")
+    parts += [f"the mask {Path(mask['path']).name}" for mask in files.masks]
+    if files.left_out:
+        parts.append(f"left out {', '.join(Path(path).name for path in files.left_out)}")
+    return ", ".join(parts)
 
 
 def _facts(source: Source) -> str:
     values = {value for value in source.nodata if value is not None}
     nodata = f"nodata {', '.join(f'{v:g}' for v in sorted(values))}" if values else "no nodata value"
-    what = "volume(s)" if source.space.kind == "volume" else "band(s)"
-    return f"{source.n_channels} {what}, {source.dtype}, {nodata}; {source.space.describe()}"
+    what = "volume" if source.space.kind == "volume" else "band"
+    count = f"{source.n_channels} {what}{'s' if source.n_channels > 1 else ''}"
+    return f"{count}, {source.dtype}, {nodata}; {source.space.describe()}"
 
 
-def _mask_lines(path: Path, directory: str | Path, stem: str, *, volume: bool) -> str:
-    found = [mask.model_dump() for mask in sibling_masks(str(path))]
-    if found:
-        return "\n".join(
-            f"  - {{kind: {m['kind']}, path: {_path_as_written(Path(m['path']), directory)}}}" for m in found
-        )
+def _source(files: Found, directory: str | Path) -> str:
+    """Return the value of `input.source`: a file, the files of the bands, or the images of a batch."""
+    images = [[_path_as_written(Path(path), directory) for path in image] for image in files.images]
+    if len(images) == 1 and len(images[0]) == 1:
+        return f" {images[0][0]}"
+    inner = "\n".join(f"    - {paths[0]}" if len(paths) == 1 else _inner(paths) for paths in images)
+    return "\n" + inner
+
+
+def _inner(paths: Sequence[str]) -> str:
+    first, *rest = paths
+    return "\n".join([f"    - - {first}", *(f"      - {path}" for path in rest)])
+
+
+def _other_sources(files: Found, *, volume: bool) -> str:
+    if len(files.images) > 1 or len(files.images[0]) > 1:
+        return ""
     if volume:
-        drawn = _as_written(f"{stem}_mask.nii.gz")
-        return f"  - {{kind: raster, path: {drawn}}}   # draw it, or choose another kind below"
-    return "  - {kind: nodata, max_gap: 20 px}                          # or another kind below"
+        return "  # source: [a.nii.gz, b.nii.gz]   # or a glob: a batch\n"
+    return "  # source: [B02.tif, B03.tif]     # one file a band; or a glob for a batch\n"
+
+
+def _marks(files: Found, source: Source) -> bool:
+    """Return True if the config says which pixels to restore: a mask was found, or nodata may be a gap."""
+    return bool(files.masks) or (source.space.kind == "raster" and any(v is not None for v in source.nodata))
+
+
+def _mask_lines(files: Found, source: Source, directory: str | Path) -> str:
+    in_metres = source.space.units == "m"
+    if files.masks:
+        return "\n".join(f"  - {_entry(mask, directory, buffered=in_metres)}" for mask in files.masks)
+    beside = []
+    for path in files.masks_beside:
+        mask = {"kind": _kind(path), "path": path}
+        beside.append(f"  # - {_entry(mask, directory, buffered=in_metres)}   # lies beside it")
+    if _marks(files, source):
+        nothing = "  - {kind: nodata, max_gap: 20 px}                          # or another kind below"
+    else:
+        nothing = "  # say here which pixels to restore: take one of these lines without its `#`"
+    return "\n".join([nothing, *beside])
+
+
+def _kind(path: str) -> str:
+    name = Path(path).name.lower()
+    return "scl" if "scl" in name else "qa_pixel" if "qa" in name else "raster"
+
+
+def _entry(mask: Mapping[str, Any], directory: str | Path, *, buffered: bool) -> str:
+    facts = {**mask, "path": _path_as_written(Path(mask["path"]), directory)}
+    if buffered and mask["kind"] in _CLASSES:
+        facts["buffer"] = "60 m"
+    return "{" + ", ".join(f"{key}: {value}" for key, value in facts.items()) + "}"
 
 
 def _path_as_written(path: Path, directory: str | Path) -> str:
     """Return the path as it has to stand in a config in `directory`: relative to it, quoted where YAML needs it."""
-    text = os.path.relpath(path, directory)
+    text = str(path) if "://" in str(path) else os.path.relpath(path, directory)
     # a file may be called as if it were in somebody's home folder
     return _as_written(f"./{text}" if text.startswith("~") else text)
 

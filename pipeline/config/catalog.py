@@ -32,6 +32,7 @@ __all__ = [
     "SourceSpec",
     "check",
     "list_entries",
+    "presence",
     "resolve_sources",
     "verify_sha256",
 ]
@@ -102,6 +103,22 @@ def _without(images: Sequence[_Found], patterns: tuple[str, ...]) -> list[_Found
 def check(entries: Iterable[Entry]) -> list[Check]:
     """Look whether the files of each entry are there and have their hash; fetches nothing."""
     return [_check(entry) for entry in entries]
+
+
+def presence(entry: Entry) -> tuple[Literal["there", "missing", "made on use", "over network"], str]:
+    """Say whether the files of an entry are there, and what is looked for; makes, fetches and hashes nothing."""
+    if entry.remote:
+        return "over network", ""
+    if entry.config.generator:
+        return "made on use", ""
+    try:
+        _entry_images(entry)
+    except (ConfigError, SourceError):
+        first = entry.config.path
+        while not isinstance(first, str):
+            first = first[0]
+        return "missing", first
+    return "there", ""
 
 
 def verify_sha256(path: str | Path, expected: str) -> None:

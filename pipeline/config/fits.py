@@ -29,21 +29,24 @@ def check_fits(config: RunConfig, source: Source) -> None:
     for key, value in lengths.items():
         if value != "auto" and len(value) not in (1, ndim):
             raise ConfigError(
-                f"{key}: {list(value)} has {len(value)} numbers, but {name} has {ndim} axes; give one number, or one "
-                "an axis"
+                f"{config.where(key)}: {list(value)} has {len(value)} numbers, but {name} has {ndim} axes; give one "
+                "number, or one an axis"
             )
     if source.kind == "zarr" and {"same", "zarr"} <= set(config.output.format):
-        raise ConfigError(f"output.format: {name} is zarr, so 'same' and 'zarr' are one file; keep one of them")
+        raise ConfigError(
+            f"{config.where('output.format')}: {name} is zarr, so 'same' and 'zarr' are one file; keep one of them"
+        )
     if config.model is not None and config.model.kind in kinds("fills") and config.model.kind not in kinds("models"):
-        _check_fill(FillSpec(config.model.kind, config.model.options), ndim, name)
+        _check_fill(config, FillSpec(config.model.kind, config.model.options), ndim, name)
 
 
-def _check_fill(spec: FillSpec, ndim: int, name: str) -> None:
+def _check_fill(config: RunConfig, spec: FillSpec, ndim: int, name: str) -> None:
     dimensions = load("fills", spec.kind).NDIM
     if ndim not in dimensions:
         suited = ", ".join(kind for kind in kinds("fills") if ndim in load("fills", kind).NDIM)
         raise ConfigError(
-            f"model.kind: '{spec.kind}' does not fill images of {ndim} axes such as {name}; choose of {suited}"
+            f"{config.where('model.kind')}: '{spec.kind}' does not fill images of {ndim} axes such as {name}; choose "
+            f"of {suited}"
         )
     if not spec.options:
         return
@@ -54,4 +57,6 @@ def _check_fill(spec: FillSpec, ndim: int, name: str) -> None:
     try:
         spec(window)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.options: {dict(spec.options)} do not suit {name}: {error}") from None
+        raise ConfigError(
+            f"{config.where('model.options')}: {dict(spec.options)} do not suit {name}: {error}"
+        ) from None

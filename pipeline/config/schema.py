@@ -166,11 +166,17 @@ class RunConfig(Section):
     seed: Seed = Field(default=0, description="Seed of everything that is drawn.")
 
     _path: Path | None = PrivateAttr(default=None)
+    _document: yaml_files.Document | None = PrivateAttr(default=None)
 
     @property
     def path(self) -> Path | None:
         """The file it was read from; relative paths in it are relative to its folder."""
         return self._path
+
+    def where(self, dotted: str) -> str:
+        """Return where a key stands, for messages: `scene.yaml:4: input.bands`, or the key alone."""
+        loc = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+        return f"{self._document.origin(loc)}: {dotted}" if self._document else dotted
 
     @model_validator(mode="before")
     @classmethod
@@ -199,7 +205,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     except ValidationError as error:
         raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
     config = _with_absolute_paths(config, document, path.resolve().parent)
-    config._path = path.resolve()
+    config._path, config._document = path.resolve(), document
     return config
 
 

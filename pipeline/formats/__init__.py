@@ -4,6 +4,6 @@ Read `base` first (what a source promises); what was read must be what is writte
 """
 
 from pipeline.formats._belonging import files_of
-from pipeline.formats._open import open_any
+from pipeline.formats._open import is_image, open_any
 
-__all__ = ["files_of", "open_any"]
+__all__ = ["files_of", "is_image", "open_any"]

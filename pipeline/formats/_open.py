@@ -40,13 +40,25 @@ def open_any(
     return source
 
 
+def is_image(path: str) -> bool:
+    """Return True if the name or the first bytes are those of a known format; opens nothing."""
+    return _format_of(path) is not None
+
+
 def _sniff(path: str) -> ModuleType:
-    modules = [registry.load("formats", name) for name in registry.kinds("formats")]
-    for module in modules:
+    module = _format_of(path)
+    if module is None:
+        known = ", ".join(suffix for found in _modules() for suffix in found.SUFFIXES)
+        raise SourceError(f"{path}: neither name nor content is that of a known format; known are {known}")
+    return module
+
+
+def _format_of(path: str) -> ModuleType | None:
+    for module in _modules():
         if suffix_matches(path, module.SUFFIXES):
             return module
-    for module in modules:
-        if module.sniff(path):
-            return module
-    known = ", ".join(suffix for module in modules for suffix in module.SUFFIXES)
-    raise SourceError(f"{path}: neither name nor content is that of a known format; known are {known}")
+    return next((module for module in _modules() if module.sniff(path)), None)
+
+
+def _modules() -> list[ModuleType]:
+    return [registry.load("formats", name) for name in registry.kinds("formats")]

@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
 from pipeline.formats._image import Image, pulled, representable, require_plausible, unobserved, windows
@@ -259,7 +259,7 @@ def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> l
         elif isinstance(band, int) and 1 <= band <= len(names):
             chosen.append(band - 1)
         else:
-            raise SourceError(f"{path}: no band {band!r}; use 1-{len(names)} or one of: {', '.join(names)}")
+            raise ConfigError(f"{path}: no band {band!r}; use 1-{len(names)} or one of: {', '.join(names)}")
     if not chosen:
         raise SourceError(f"{path}: an empty list of bands was asked for; leave it out to use all")
     return chosen

@@ -23,10 +23,11 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
 from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import Image, pulled, require_channels, require_plausible, unobserved, windows
+from pipeline.formats._remarks import remarks
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -175,7 +176,11 @@ def open_source(
     path = str(paths[0])
     require_file(path, local=True)
     with untrusted(path, "damaged NIfTI header", "repair it, or copy the file again"):
-        result = _describe(path, read_header(path), bands, nodata)
+        with remarks() as said:
+            header = read_header(path)
+        result = _describe(path, header, bands, nodata)
+    if said:
+        result = replace(result, attributes={**result.attributes, "remarks": said})
     require_plausible(result)
     return result
 
@@ -276,7 +281,7 @@ def _select(path: str, count: int, bands: Sequence[int | str] | None) -> tuple[i
     names = {f"volume_{v + 1}": v for v in range(count)} | {v + 1: v for v in range(count)}
     unknown = [band for band in bands if band not in names]
     if unknown or not bands:
-        raise SourceError(f"{path}: no volume {unknown}; use 1-{count} or volume_1 ... volume_{count}")
+        raise ConfigError(f"{path}: no volume {unknown}; use 1-{count} or volume_1 ... volume_{count}")
     return tuple(names[band] for band in bands)
 
 
@@ -354,7 +359,8 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
     prefix = like.prefix()
     if layer.n_channels == math.prod(like.disk_shape[3:]):
         return prefix
-    header = read_header(like.data_path)
+    with remarks():
+        header = read_header(like.data_path)
     header["dim"] = _dim(like, layer.n_channels)
     block: bytes = header.binaryblock
     return block + prefix[len(block) :]
@@ -362,7 +368,8 @@ def _restored_prefix(layer: Layer, like: Source) -> bytes:
 
 def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float] = (1.0, 0.0)) -> bytes:
     """Return header bytes that keep the grid of `like` (matrices, codes, units) and nothing of its values."""
-    header = read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
+    with remarks():
+        header = read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
     header.set_data_dtype(layer.dtype)
     header["dim"] = _dim(like, layer.n_channels)
     header["scl_slope"], header["scl_inter"] = slope_inter

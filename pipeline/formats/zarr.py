@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import _zarr_conventions as conventions
 from pipeline.formats._files import require_file, untrusted
 from pipeline.formats._image import Image, representable, require_channels, require_plausible, unobserved
@@ -219,7 +219,7 @@ def _select(path: str, names: tuple[str, ...], bands: Sequence[int | str] | None
     known |= {at + 1: at for at in range(len(names))}
     unknown = [band for band in bands if band not in known]
     if unknown or not bands:
-        raise SourceError(f"{path}: no band {unknown}; use 1-{len(names)} or one of: {', '.join(names)}")
+        raise ConfigError(f"{path}: no band {unknown}; use 1-{len(names)} or one of: {', '.join(names)}")
     return tuple(known[band] for band in bands)
 
 

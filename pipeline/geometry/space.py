@@ -40,6 +40,11 @@ class Space:
         return len(self.shape)
 
     @property
+    def unit(self) -> str:
+        """What one value of the grid is called: `pixel`, in volumes `voxel`."""
+        return "voxel" if self.kind == "volume" else "pixel"
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """Step per axis in memory order, in world units (`mm` for volumes, CRS units for rasters)."""
         if self.kind == "raster":

@@ -155,7 +155,8 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
 
 def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     """Return what the user should know of files and holes."""
-    notices = [*mask.notices, *(mask.examine() if isinstance(mask, ComposedMask) else ())]
+    notices = [f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ())]
+    notices += [*mask.notices, *(mask.examine() if isinstance(mask, ComposedMask) else ())]
     if len(source.paths) > 1:
         notices.append(
             f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"

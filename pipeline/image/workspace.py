@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError
 from pipeline.geometry.box import Box
+from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
 from pipeline.masks.base import FILL
@@ -40,7 +41,7 @@ class Workspace:
 
     plan: Plan
     image: OpenImage
-    coarse: NDArray[np.float32]
+    coarse: zarr.Array
     """Coarse fill of the whole image, `(c, *cells)`, centred values."""
     model: Inpainter | None
     """The network, None if the recipe does not use one."""
@@ -50,21 +51,8 @@ class Workspace:
 
         It lies inside the patch and the image, and depends on the holes of the patch alone, not on the block.
         """
-        lattice, ndim = self.plan.lattice, self.plan.ndim
-        step, least = _STEP[ndim], _LEAST[ndim]
-        whole = lattice.box(index) & Box.whole(lattice.shape)
-        support = lattice.support(index)
-        holes = (pixels.states_of(support) == FILL).any(axis=0)
-        bounds = []
-        for axis, (low, high, first) in enumerate(zip(whole.start, whole.stop, support.start, strict=True)):
-            found = np.flatnonzero(holes.any(axis=tuple(a for a in range(ndim) if a != axis)))
-            a, b = (int(found[0]), int(found[-1]) + 1) if found.size else (0, 0)
-            around = max(_AROUND[ndim], -(-(least - (b - a)) // 2))
-            start = max(low, (first + a - around) // step * step)
-            stop = min(high, -(-(first + b + around) // step) * step)
-            # what is cut off at one side is added at the other
-            bounds.append((max(low, min(start, stop - least)), min(high, max(stop, start + least))))
-        return Box(tuple(a for a, _ in bounds), tuple(b for _, b in bounds))
+        lattice = self.plan.lattice
+        return estimate_box(lattice, index, (pixels.states_of(lattice.support(index)) == FILL).any(axis=0))
 
     def task(self, box: Box, pixels: Pixels) -> Task:
         """Cut a window out of what a block holds in memory."""
@@ -77,6 +65,30 @@ class Workspace:
         elif plan.guess_factor == 1:
             base = np.where(window.valid, window.values, guess)
         return Task(window=window, guides=guides, base=base, patch=min(plan.lattice.patch))
+
+
+def estimate_box(lattice: Lattice, index: tuple[int, ...], holes: NDArray[np.bool_]) -> Box:
+    """Return what the estimate of patch `index` is made from, see `Workspace.window`.
+
+    Args:
+        lattice: of the patches.
+        index: of the patch.
+        holes: hole pixels of its support, bool, `(*lattice.support(index).shape)`.
+    """
+    ndim = len(lattice.shape)
+    step, least = _STEP[ndim], _LEAST[ndim]
+    whole = lattice.box(index) & Box.whole(lattice.shape)
+    support = lattice.support(index)
+    bounds = []
+    for axis, (low, high, first) in enumerate(zip(whole.start, whole.stop, support.start, strict=True)):
+        found = np.flatnonzero(holes.any(axis=tuple(a for a in range(ndim) if a != axis)))
+        a, b = (int(found[0]), int(found[-1]) + 1) if found.size else (0, 0)
+        around = max(_AROUND[ndim], -(-(least - (b - a)) // 2))
+        start = max(low, (first + a - around) // step * step)
+        stop = min(high, -(-(first + b + around) // step) * step)
+        # what is cut off at one side is added at the other
+        bounds.append((max(low, min(start, stop - least)), min(high, max(stop, start + least))))
+    return Box(tuple(a for a, _ in bounds), tuple(b for _, b in bounds))
 
 
 @lru_cache(maxsize=2)
@@ -103,7 +115,7 @@ def open_workspace(workdir: str, digest: str) -> Workspace:
         spacing=plan.spacing,
         sees_stored=plan.recipe.sees_stored,
     )
-    return Workspace(plan=plan, image=image, coarse=np.load(work.coarse, mmap_mode="r"), model=open_model(plan))
+    return Workspace(plan=plan, image=image, coarse=zarr.open_array(work.coarse, mode="r"), model=open_model(plan))
 
 
 def open_model(plan: Plan) -> Inpainter | None:
@@ -126,7 +138,7 @@ def open_model(plan: Plan) -> Inpainter | None:
     return model
 
 
-def coarse_window(guess: NDArray[np.float32], factor: int, box: Box) -> NDArray[np.float32]:
+def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:
     """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
     if factor == 1:
         return np.asarray(guess[box.at()])

@@ -137,6 +137,7 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 
 def _load(path: str) -> Any:
     from pipeline.formats._files import is_remote
+    from pipeline.formats._remarks import remarks
     from pipeline.formats.nifti import read_header
 
     if is_remote(path):
@@ -145,6 +146,8 @@ def _load(path: str) -> Any:
         raise SourceError(f"{path}: mask file not found")
     require_file(path)
     try:
-        return read_header(path)
+        # of the image's header people hear; a mask is only looked at
+        with remarks():
+            return read_header(path)
     except SourceError as error:
         raise SourceError(f"{path}: mask for a volume must be NIfTI (.nii, .nii.gz): {error}") from error

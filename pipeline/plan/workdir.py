@@ -85,8 +85,8 @@ class WorkFolder:
 
     @property
     def coarse(self) -> Path:
-        """The coarse fill of the whole image, float32 `(c, *cells)`, centred values."""
-        return self.path / "guess.npy"
+        """Zarr array float32 `(c, *cells)`: the coarse fill of the whole image, centred values, 0 where observed."""
+        return self.path / "guess.zarr"
 
     @property
     def blocks(self) -> Path:

@@ -101,7 +101,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, An
     by_source: dict[str, int] = {}
     for code, count in totals.by_source.items():
         if code not in (OBSERVED, NEVER_TOUCHED):
-            name = source_name(code, len(plan.guides))
+            name = source_name(code, [guide.role for guide in plan.guides])
             by_source[name] = by_source.get(name, 0) + count
     holes = facts["states"]["holes"]
     total = _product(plan.space.shape) * plan.n_state

@@ -141,9 +141,9 @@ def _asset(path: str, title: str, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def _classes(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    guides = len(record["references"])
-    codes = [OBSERVED, 1, 2, *(10 + k for k in range(guides + 1)), 253, 254, 255]
+    roles = [guide["role"] for guide in record["references"]]
+    codes = [OBSERVED, 1, 2, *(10 + k for k in range(len(roles) + 1)), 253, 254, 255]
     return [
-        {"value": code, "name": source_name(code, guides).replace(" ", "_"), "description": source_name(code, guides)}
+        {"value": code, "name": source_name(code, roles).replace(" ", "_"), "description": source_name(code, roles)}
         for code in codes
     ]

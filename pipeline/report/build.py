@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from pipeline.plan.plan import Plan
 from pipeline.report.gallery import gallery
+from pipeline.report.words import speak, verdict
 from pipeline.system.files import remove_made, write_text
 
 _MAX_BYTES = 5_000_000
@@ -44,22 +45,7 @@ def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> 
     environment.filters["dtype"] = lambda name: np.dtype(name).name
     environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
+    speak(environment, record)
     template = environment.get_template("report.html.j2")
     pictures = gallery(plan, record, folder, quality=quality)
     return template.render(record=record, verdict=verdict(record), pictures=pictures)
-
-
-def verdict(record: Mapping[str, Any]) -> str:
-    """Return the one-sentence summary on top of the page."""
-    holes = record["holes"]
-    if not holes["pixels"]:
-        return "Nothing to restore: the masks mark no pixel that may be changed. The output equals the input."
-    parts = [f"{100 * holes['fraction']:.2f} % of the pixels were restored"]
-    sources = ", ".join(
-        f"{100 * n / sum(holes['by_source'].values()):.0f} % {name}" for name, n in holes["by_source"].items()
-    )
-    parts.append(f"from: {sources}")
-    test = record["self_test"]
-    if test and test["coverage_90"] is not None:
-        parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test pixels")
-    return "; ".join(parts) + "."

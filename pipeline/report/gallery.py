@@ -150,9 +150,9 @@ def _details(places: Places, details: Sequence[Pixels], look: Look) -> Iterator[
 def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, look: Look) -> Made:
     by_source = record["holes"]["by_source"]
     total = max(1, sum(by_source.values()))
-    n = len(plan.guides)
-    codes = (CLASSICAL, NETWORK, *(REFERENCE + k for k in range(n + 1)), SEVERAL, REFUSED)
-    shares = {code: by_source.get(source_name(code, n), 0) / total for code in codes}
+    roles = [guide.role for guide in plan.guides]
+    codes = (CLASSICAL, NETWORK, *(REFERENCE + k for k in range(len(roles) + 1)), SEVERAL, REFUSED)
+    shares = {code: by_source.get(source_name(code, roles), 0) / total for code in codes}
     guides = []
     for number, guide in enumerate(plan.guides):
         facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + number]}
@@ -166,7 +166,7 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
     return Made(
         image=show(pixels, look),
         origin=origin_picture(pixels, look),
-        legend=tuple((css(origin_colour(c)), source_name(c, n), share) for c, share in shares.items() if share),
+        legend=tuple((css(origin_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
         guides=tuple(guides),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _SOURCE_NAMES = {
     0: "observed",
     1: "classical",
@@ -12,11 +14,22 @@ _SOURCE_NAMES = {
 }
 
 
-def source_name(code: int, n_references: int) -> str:
-    """Return the name of a code of the source layer; 10+k is `reference k`, after the last one `other channels`."""
-    if code == REFERENCE + n_references:
+def source_name(code: int, roles: Sequence[str]) -> str:
+    """Return the name of a code of the source layer.
+
+    10 + k is `reference k` or `auxiliary k`, counted over both; after the last one come the image's `other channels`.
+
+    Args:
+        code: of the source layer.
+        roles: `reference` or `auxiliary` for each guide.
+
+    >>> source_name(1, []), source_name(11, ["reference", "auxiliary"]), source_name(10, [])
+    ('classical', 'auxiliary 1', 'other channels')
+    """
+    k = code - REFERENCE
+    if k == len(roles):
         return "other channels"
-    return _SOURCE_NAMES.get(code, f"reference {code - REFERENCE}")
+    return _SOURCE_NAMES[code] if code in _SOURCE_NAMES else f"{roles[k]} {k}"
 
 
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, SEVERAL, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 253, 254, 255

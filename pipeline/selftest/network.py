@@ -39,7 +39,7 @@ _HOPEFUL_DB = 0.02
 _PAYS_DB = NOTICEABLE_DB
 """What a mirror image must add to the gain: it takes as long again."""
 
-_FEW = 2
+FEW = 2
 """Windows that are looked at mirrored first."""
 
 
@@ -92,7 +92,7 @@ def judged(
     if not _highest(hopeful, referenced=referenced):
         return replace(hopeful, network_views=recipe.network_views), once
     # a few windows tell whether it pays to look at all
-    step = -(-len(trials) // _FEW)
+    step = -(-len(trials) // FEW)
     some = refined_by(model, trials[::step], recipe)
     if _more(some, once[::step], recipe, plainly, referenced=referenced) < _PAYS_DB:
         return weigh_network(once, plainly, referenced=referenced), once

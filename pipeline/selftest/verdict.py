@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
+from pipeline.system.words import in_percent
 
 FAMILY_NAMES = {
     "thin": "thin holes (dead pixels, lines, lost slices)",
@@ -91,14 +92,16 @@ def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tup
     for family, spec in zip(FAMILY_NAMES, recipe.fills, strict=True):
         if not any(score.family == family for row in fills for score in row.families):
             continue
-        parts = [spec.label]
-        for row in tools:
-            score = next((score for score in row.families if score.family == family), None)
-            used = score is not None and score.weight >= 0.005
-            parts.append(
-                f"{row.method} at {100 * score.weight:.0f} % ({score.gain_db:+.2f} dB)"
-                if score is not None and used
-                else f"{row.method} not used"
-            )
+        parts = [spec.label, *(_part(row, family) for row in tools)]
         said.append(f"{FAMILY_NAMES[family]}: {', '.join(parts)}")
     return tuple(said)
+
+
+def _part(row: Row, family: str) -> str:
+    """Say which part a method has in a family of holes; the words agree with the table and with `Row.chosen`."""
+    score = next((score for score in row.families if score.family == family), None)
+    if score is not None and score.weight > 0:
+        return f"{row.method} at {in_percent(score.weight)} ({score.gain_db:+.2f} dB)"
+    if row.chosen and not any(one.weight > 0 for one in row.families):
+        return f"{row.method} only where nothing could be tested"
+    return f"{row.method} not used"

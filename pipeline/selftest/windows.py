@@ -14,7 +14,7 @@ from pipeline.numerics.column import column
 from pipeline.numerics.statistics import varied
 from pipeline.selftest.shapes import Mask, Shapes, Sides, collect
 
-_PLACEMENTS = 6
+PLACEMENTS = 6
 """Windows to test in."""
 
 _SHAPE_WINDOWS = 12
@@ -53,6 +53,14 @@ def hole_shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
     return collect([_pattern(scene, box) for box in draw(boxes, holes, _SHAPE_WINDOWS, rng)], scene.spacing)
 
 
+def test_extent(scene: Scene, depth: float) -> tuple[int, ...]:
+    """Return the extent of the windows to test in, for holes of a depth (see `test_windows`)."""
+    smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
+    wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
+    # an image may be smaller than a patch
+    return tuple(min(n, wanted, whole) for n, whole in zip(largest(scene), scene.source.space.shape, strict=True))
+
+
 def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
     """Return 6 windows to test in: much observed, holes near, no larger than the holes ask for.
 
@@ -64,16 +72,14 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
         depth: how deep the holes are, see `Shapes`, steps of the finest axis.
         rng: draws the windows.
     """
-    smallest, step = (128, 64) if scene.source.space.ndim == 2 else (40, 8)
-    wanted = max(smallest, math.ceil(_EXTENTS_OF_DEPTH * depth / step) * step)
-    size = tuple(min(n, wanted) for n in largest(scene))
+    size = test_extent(scene, depth)
     boxes, holes, kept = candidate_windows(scene, size, rng)
     weight = kept * (1.0 + 3.0 * (holes > 0))
     if scene.source.space.ndim == 3:
-        boxes = draw(boxes, weight, _TRIED * _PLACEMENTS, rng)
+        boxes = draw(boxes, weight, _TRIED * PLACEMENTS, rng)
         weight = np.asarray([_content(scene, box) for box in boxes])
-    tests = draw(boxes, weight, _PLACEMENTS, rng)
-    return [tests[i * len(tests) // _PLACEMENTS] for i in range(_PLACEMENTS)] if tests else []
+    tests = draw(boxes, weight, PLACEMENTS, rng)
+    return [tests[i * len(tests) // PLACEMENTS] for i in range(PLACEMENTS)] if tests else []
 
 
 def _content(scene: Scene, box: Box) -> float:

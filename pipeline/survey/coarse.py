@@ -23,13 +23,14 @@ from pipeline.masks.base import KEEP, NEVER
 from pipeline.plan.memory import check_survey
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
-from pipeline.system.files import replacing
 from pipeline.system.signals import stop_if_asked
 
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
 """A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
 _MAX_UNKNOWNS = 250_000
+_CHUNK = {2: 512, 3: 96}
+"""Extent of the pieces that the fill is stored in, by dimensions: about a patch."""
 
 
 def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
@@ -47,13 +48,19 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
     if factor > 1:
         recipe = replace(recipe, fill=default_fills(scene.ndim, image.spacing)[0], thin_fill=None, border_fill=None)
     guess = base_fill(recipe, window, where(window))
+    if factor == 1:
+        # what is observed stands in the image, and nothing of it is ever asked for here
+        guess = np.where(window.valid, np.float32(0), guess)
     _save(scene, guess)
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()
 
 
 def _save(scene: Scene, values: NDArray[np.float32]) -> None:
-    with replacing(scene.job.work.coarse) as partial, partial.open("wb") as file:
-        np.save(file, values)
+    path = scene.job.work.coarse
+    chunks = (1, *(min(n, _CHUNK[scene.ndim]) for n in values.shape[1:]))
+    # compressed: where nothing is hidden it is 0, and it stays beside the results
+    array = zarr.create_array(path, shape=values.shape, chunks=chunks, dtype="float32", fill_value=0, overwrite=True)
+    array[:] = values
 
 
 def coarse_factor(scene: Scene) -> int:

@@ -6,6 +6,7 @@ blocks add nothing to what is decided here, which is why they are pure functions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.models.base import Inpainter, reduced_to, said_of_reduced
+from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
 from pipeline.plan.memory import auto_block, check_fits, check_room
@@ -29,6 +31,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import coarse_factor, coarse_fill
+from pipeline.survey.cost import forecast
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import threaded
 
@@ -48,6 +51,8 @@ class Survey:
     """How contaminated pixels are told; None where that could not be looked at."""
     gpu: GpuMemory | None = None
     """What the network needs of a GPU, if it runs on one."""
+    cost: Cost | None = None
+    """How long the run takes; None for an image without holes."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the record needs beside the plan, as JSON values."""
@@ -77,7 +82,11 @@ class Survey:
         }
 
 
-def survey(job: Job) -> Survey:
+Told = Callable[[Plan, Cost], None]
+"""Hears, before the self-test, what the outline of a plan and its cost are."""
+
+
+def survey(job: Job, told: Told | None = None) -> Survey:
     """Look at the image of a job and return its plan.
 
     Raises:
@@ -92,6 +101,11 @@ def survey(job: Job) -> Survey:
             return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
         clock.lap("model")
+        sketch = _plan(scene, start_recipe(scene), model_ref, coarse_factor(scene), "")
+        ahead = forecast(scene, sketch, model)
+        if told is not None:
+            told(sketch, ahead.cost)
+        clock.lap("forecast")
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = self_test(scene, model)
@@ -112,6 +126,7 @@ def survey(job: Job) -> Survey:
         notices=(*notices, *filter(None, (said_of_doubt(scene, doubt), verdict.rim.sentence(), said_of_gpu))),
         doubt=doubt,
         gpu=gpu,
+        cost=ahead.decided(plan, model),
     )
 
 
@@ -125,7 +140,8 @@ def outline(job: Job) -> Survey:
     """
     clock = Clock()
     scene, notices = open_scene(job, clock)
-    return _outlined(scene, notices, clock)
+    with threadpool_limits(limits=1):
+        return _outlined(scene, notices, clock)
 
 
 def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
@@ -145,6 +161,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         seconds=clock.seconds,
         notices=(*notices, *filter(None, [said_of_gpu])),
         gpu=gpu,
+        cost=forecast(scene, plan, model).cost if scene.states.holes else None,
     )
 
 

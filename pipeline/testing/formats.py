@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from pipeline import registry
-from pipeline.errors import OutputConflict, SourceError
+from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -116,7 +116,7 @@ class FormatContract:
         source = self.opened(path, bands=[3, image.channel_names[0]])
         assert source.channel_names == (image.channel_names[2], image.channel_names[0])
         assert same_bytes(source.read(whole(source)), image.values[[2, 0]])
-        with refused(SourceError, "1-3"):
+        with refused(ConfigError, "1-3"):
             self.opened(path, bands=["no such band"])
 
     def test_a_selection_can_be_written(self, tmp_path: Path) -> None:

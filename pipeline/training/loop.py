@@ -29,6 +29,7 @@ from pipeline.training.device import autocast, layout, mixed, placed
 from pipeline.training.export import export
 from pipeline.training.log import Pace, logged
 from pipeline.training.losses import losses
+from pipeline.training.said import verdict_on
 from pipeline.training.validation import INPUT, Gains, validate
 from pipeline.training.workers import loaders_watched
 
@@ -91,7 +92,7 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
     Returns:
         `weights` (path), `step`, `gain_db` by hole family (`mean` included) over the base fill on held-out
         scenes, `cases_worse` (share of cases more than 0.05 dB below it) and `seconds`; `gain_db_at_start` if
-        training started from weights.
+        training started from weights; `verdict`, which says in words whether it helped and what to try if not.
 
     Raises:
         ConfigError: the config is wrong or its images have no clean tile.
@@ -148,7 +149,11 @@ def fit(
     end = min(until or config.steps, config.steps)
     with loaders_watched(stop):
         _run(state, data, config, end, stop)
-    return {"weights": config.output} | state.result(end) | {"seconds": time.monotonic() - started}
+    result = state.result(end)
+    said = {"verdict": verdict_on(result)} if result else {}
+    if said:
+        log.info("%s", said["verdict"])
+    return {"weights": config.output} | result | {"seconds": time.monotonic() - started} | said
 
 
 def _run(

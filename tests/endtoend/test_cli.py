@@ -117,7 +117,7 @@ def test_running_again_has_nothing_to_do(scene):
     outcome = command("run", config, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["sources"][0]["state"] == "done"
-    assert len(files) == 5
+    assert len(files) == 7
     assert written() == files
 
 
@@ -153,7 +153,13 @@ def test_plan_computes_nothing(scene, tmp_path):
     assert 0 < row["patches_touching_holes"] <= row["patches_total"]
     assert row["holes"] > 0
     assert not (tmp_path / "none").exists()
-    assert "patches_total" in command("plan", config, *target).out
+    assert row["seconds"]["low"] <= row["seconds"]["likely"] <= row["seconds"]["high"]
+    head, line, said = command("plan", config, *target).out.splitlines()
+    # columns are aligned, and the last line says it in words
+    assert line[head.index("workers") :].startswith("serial, 1")
+    assert line.startswith("image")
+    assert said.startswith("1 image: about ")
+    assert f"inpaint-pipeline run {config}" in said
 
 
 def test_plan_says_why_a_run_would_be_refused(scene):

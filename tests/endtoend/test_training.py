@@ -37,6 +37,9 @@ def test_weights_are_adapted_to_an_image_and_used_on_it(tmp_path):
     assert trained.code == 0, trained.err
     facts = json.loads(trained.out)
     assert facts["gain_db"]["mean"] >= facts["gain_db_at_start"]["mean"]
+    # the last word, for people and in the card
+    assert facts["verdict"].startswith("the training ")
+    assert facts["verdict"] in " ".join((tmp_path / "mine.yaml").read_text().split())
     config = tmp_path / "run.yaml"
     config.write_text(
         "input: {source: scene.tif}\n"

@@ -502,10 +502,10 @@ def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
     config = run_config(folder, image, mask, input={"source": [[str(image)], [str(other)]]})
     plain = run.survey
 
-    def odd(job):
+    def odd(job, told):
         if job.source.paths == (str(image),):
             raise ZeroDivisionError("a corner nobody looked into")
-        return plain(job)
+        return plain(job, told)
 
     monkeypatch.setattr(run, "survey", odd)
     outcome = command("run", config)
@@ -523,7 +523,7 @@ def test_what_nobody_foresaw_in_a_single_image(scene, monkeypatch):
     """Exit 1 and one sentence; the traceback lies in the file that it names."""
     folder, image, mask = scene
 
-    def odd(_):
+    def odd(*_):
         raise ZeroDivisionError("a corner nobody looked into")
 
     monkeypatch.setattr(run, "survey", odd)

@@ -173,5 +173,5 @@ def test_a_start_config_for_no_image(tmp_path, kind):
 def test_a_start_config_holds_for_any_name(tmp_path, name):
     """Whatever a file is called, its config is valid and finds it again."""
     image = write_image(tmp_path / "plain.tif", smooth((1, *SHAPE))).rename(tmp_path / name)
-    path = _config(tmp_path, config_template(image, tmp_path))
+    path = _config(tmp_path, config_template(image, tmp_path).text)
     assert resolve_sources(load_config(path))[0].paths == (str(image),)

@@ -48,7 +48,7 @@ def test_eight_shares_at_once_one_killed_and_the_same_bytes(tmp_path, nursery, e
     os.killpg(shares[3].pid, signal.SIGKILL)
     assert [share.end() for k, share in enumerate(shares) if k != 3] == [0] * (SHARES - 1)
     said = "".join(share.err for share in shares)
-    assert said.count(": survey") == 1
+    assert said.count("survey: looks") == 1
     assert command("assemble", config).code == 75
     assert [share.end() for share in _start(nursery, config, [4], tmp_path)] == [0]
     repeated = [block for block, times in Counter(_committed(workdir)).items() if times > 1]

@@ -211,8 +211,8 @@ def test_template_is_a_config_for_the_file(tmp_path: Path, sibling: str) -> None
     for name in {"a scene.tif", f"a scene{sibling}.tif"}:
         with rasterio.open(tmp_path / name, "w", **profile, **place) as file:
             file.write(np.ones((2, 4, 4), np.uint8))
-    text = config_template(tmp_path / "a scene.tif", tmp_path)
-    assert "2 band(s), uint8, nodata 0" in text
+    text = config_template(tmp_path / "a scene.tif", tmp_path).text
+    assert "2 bands, uint8, nodata 0" in text
     config = _load(tmp_path, text)
     assert config.input.source == "a scene.tif"
     assert config.mask is not None
@@ -225,7 +225,7 @@ def test_template_for_a_volume(tmp_path: Path) -> None:
     import numpy as np
 
     nibabel.Nifti1Image(np.ones((3, 4, 5), np.int16), np.eye(4)).to_filename(tmp_path / "sub-1_T1w.nii.gz")
-    text = config_template(tmp_path / "sub-1_T1w.nii.gz", tmp_path)
+    text = config_template(tmp_path / "sub-1_T1w.nii.gz", tmp_path).text
     assert "No medical device" in text
     config = _load(tmp_path, text)
     assert config.output.directory.name == "sub-1_T1w"

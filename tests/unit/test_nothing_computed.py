@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.blocks.store import create_store
 from pipeline.commands.tables import image_table
@@ -79,7 +80,7 @@ def _process(plan: Plan) -> None:
 def test_a_block_would_not_pass_unseen(job: Job, compute) -> None:
     """Neither through an executor nor without one: what the test of `plan` forbids is what a block does."""
     plan = outline(job).plan
-    np.save(plan.work.coarse, np.zeros((2, *SHAPE), np.float32))
+    zarr.create_array(plan.work.coarse, data=np.zeros((2, *SHAPE), np.float32))
     plan.save()
     with nothing_computed(), pytest.raises(AssertionError, match=r"to be computed|to compute with"):
         compute(plan)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import zarr
 from affine import Affine
 from rasterio.windows import Window
 
@@ -76,7 +77,7 @@ def _plan(folder: Path, shape: tuple[int, ...], channels: int, model: str, patch
     network = flat(0.5 if model == "autoencoder" else 0.0)
     plan = replace(plan, guess_factor=_COARSE, recipe=replace(plan.recipe, network=network))
     cells = tuple(-(-n // _COARSE) for n in shape)
-    np.save(plan.work.coarse, np.full((channels, *cells), 1000, np.float32))
+    zarr.create_array(plan.work.coarse, data=np.full((channels, *cells), 1000, np.float32))
     plan.save()
     create_store(plan, channels)
     assert len(plan.blocks) == 1

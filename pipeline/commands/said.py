@@ -1,0 +1,224 @@
+"""What commands print for people: an aligned table, and a last line that says the result in words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.layout import aligned, as_text, counted
+from pipeline.plan.cost import Span
+from pipeline.provenance.roofline import said as roofline_said
+from pipeline.system.words import in_percent
+
+_LICENCE = 24
+"""Letters of a licence that a table has room for; the whole of it stands in `--json`."""
+
+
+def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
+    """Return how each image of a run ended, and where its results and its report are."""
+    lines = []
+    for entry in summary["sources"]:
+        doubted = entry["holes"].get("doubted")
+        doubt = f"; {doubted:,} observed pixels were not used, they look like cloud or shadow" if doubted else ""
+        result = directory / entry["outputs"][0]
+        report = next((directory / name for name in entry["outputs"] if name.endswith("report.html")), None)
+        if entry.get("roofline"):
+            lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
+        lines.append(
+            f"{entry['stem']}: {entry['state']}{doubt}; result {result}" + (f", report {report}" if report else "")
+        )
+    count = len(summary["sources"])
+    if count > 1:
+        lines.append(
+            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there"
+        )
+    return "\n".join(lines)
+
+
+def said_of_plan(facts: Mapping[str, Any], config: Path) -> str:
+    """Return the table of `plan`, its notices, and how long the run takes."""
+    rows = facts["images"]
+    table = [
+        [
+            row["image"],
+            " x ".join(map(str, row["shape"])) + f" x {row['channels']}",
+            f"{row['holes']:,} ({in_percent(row['holes_fraction'])})",
+            f"{row['patches_touching_holes']:,} of {row['patches_total']:,}",
+            row["blocks"],
+            f"{row['worker_GiB']:.2f} GiB",
+            f"{row['peak_GiB']:.2f} GiB",
+            f"{row['disk_GiB']:.2f} GiB",
+            f"{row['executor']}, {row['workers']}",
+            str(_span(row["seconds"])) if row["seconds"] else "-",
+        ]
+        for row in rows
+    ]
+    heads = [
+        "image",
+        "shape",
+        f"{rows[0]['unit']}s to restore",
+        "patches",
+        "blocks",
+        "memory a worker",
+        "at most",
+        "disk at most",
+        "workers",
+        "time",
+    ]
+    notes = [f"{row['image']}: note: {notice}" for row in rows for notice in row["notices"]]
+    return "\n".join([aligned(heads, table), *notes, _planned(rows, config)])
+
+
+def _planned(rows: Sequence[Mapping[str, Any]], config: Path) -> str:
+    todo = [row for row in rows if row["holes"]]
+    run = f"inpaint-pipeline run {shlex.quote(str(config))}"
+    if not todo:
+        return f"{counted(len(rows), 'image')}, and nothing to restore: see the mask entries of {config}"
+    spans = [_span(row["seconds"]) for row in todo]
+    total = sum(spans[1:], spans[0])
+    empty = f", {len(rows) - len(todo)} of them without anything to restore" if len(todo) < len(rows) else ""
+    return f"{counted(len(rows), 'image')}{empty}: {total} if nothing else runs here; start it with: {run}"
+
+
+def _span(seconds: Mapping[str, float]) -> Span:
+    return Span(low=seconds["low"], likely=seconds["likely"], high=seconds["high"])
+
+
+def said_of_status(facts: Mapping[str, Any]) -> str:
+    """Return the table of `status`, and what is left to do."""
+    rows = facts["images"]
+    table = [
+        [
+            row["image"],
+            row["state"],
+            f"{row['done']:,} of {row['blocks']:,}" if "blocks" in row else "-",
+            row.get("what", ""),
+        ]
+        for row in rows
+    ]
+    states = [row["state"] for row in rows]
+    parts = [f"{states.count('done')} of {counted(len(rows), 'image')} done"]
+    for state, advice in (
+        ("running", "at work now"),
+        ("survey", "being surveyed now"),
+        ("interrupted", "interrupted: `inpaint-pipeline run CONFIG` again continues"),
+        ("damaged", "damaged: `inpaint-pipeline run CONFIG --overwrite` makes them again"),
+    ):
+        if state in states:
+            parts.append(f"{states.count(state)} {advice}")
+    return "\n".join([aligned(["image", "state", "blocks", ""], table), "; ".join(parts)])
+
+
+def said_of_evaluation(facts: Mapping[str, Any]) -> str:
+    """Return the table of the self-test of each image, and what it decided in words."""
+    parts: list[str] = []
+    every = facts["evaluation"]
+    for image in dict.fromkeys(row["image"] for row in every):
+        *methods, verdict = [row for row in every if row["image"] == image]
+        if methods:
+            hidden = counted(verdict["hidden_pixels"], "hidden value")
+            parts += [f"{image}: {hidden} in {counted(verdict['placements'], 'window')}", _methods(methods, verdict)]
+        parts += [f"{image}: {sentence}" for sentence in verdict.get("decisions", ())]
+        held = verdict.get("coverage_90")
+        said = [] if held is None else [f"the 90 % interval held {100 * held:.0f} % of the hidden values"]
+        parts.append(f"{image}: " + "; ".join([*said, *filter(None, [verdict["note"]])]))
+    return "\n".join(parts)
+
+
+def _methods(rows: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> str:
+    few = [row["windows"] is not None and row["windows"] < verdict["placements"] for row in rows]
+    table = [
+        [
+            row["method"] + "*" * is_few,
+            f"{row['psnr_db']:.2f}",
+            f"{row['gain_db']:+.2f}",
+            in_percent(row["weight"]),
+            f"{row['seconds']:.1f} s",
+        ]
+        for row, is_few in zip(rows, few, strict=True)
+    ]
+    text = aligned(["method", "PSNR alone, dB", "gain, dB", "share of the result", "time"], table)
+    return text + ("\n* lost so much in the first windows that it was tried in no others" if any(few) else "")
+
+
+def said_of_catalog(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of `catalog list`, what is there, and how the rest is fetched."""
+    table = [[r["name"], r["state"], _short(r["license"], _LICENCE), r["title"]] for r in rows]
+    states = [row["state"] for row in rows]
+    said = [f"{counted(len(rows), 'data set')}: {states.count('there')} there"]
+    for state, words in (
+        ("made on use", "made by the program on first use"),
+        ("over network", "read over the network, window by window"),
+    ):
+        if state in states:
+            said.append(f"{states.count(state)} {words}")
+    missing = [row for row in rows if row["state"] == "missing"]
+    lines = [aligned(["name", "state", "licence", "what"], table)]
+    if missing:
+        lines += [
+            "",
+            aligned(
+                ["missing", "fetch it from", "so that there is"],
+                [[r["name"], r["url"] or "-", r["wanted"]] for r in missing],
+            ),
+        ]
+        said.append(
+            f"{len(missing)} to be fetched by you, as above; INPAINT_DATA names the folder they are looked for in"
+        )
+    lines.append("; ".join(said) + ". Use a name as `input.source`, or: inpaint-pipeline config new NAME -o my.yaml")
+    return "\n".join(lines)
+
+
+def said_of_checks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of `catalog check`, and how many entries are as they should be."""
+    states = [row["state"] for row in rows]
+    words = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    table = aligned(["name", "state", "what was found"], [[r["name"], r["state"], r["message"]] for r in rows])
+    return f"{table}\n{counted(len(rows), 'data set')} checked: {words}"
+
+
+def said_of_models(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of `models list`, and how weights are chosen."""
+    table = [[name, f"{row['ndim']}-D", row["summary"]] for name, row in rows.items()]
+    return (
+        aligned(["weights", "images", "for"], table)
+        + f"\n{len(rows)} kinds of weights come with the program, and an image gets the right ones by itself; "
+        "`model: {weights: NAME}` or a path overrules it, and what does not help an image is not used"
+    )
+
+
+def said_of_shares(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a share of a run did, image by image."""
+    return "\n".join(f"{e['image']}: share {e['share']} {e['state']}, {counted(e['blocks'], 'block')}" for e in entries)
+
+
+def said_of_facts(facts: Mapping[str, Any]) -> str:
+    """Return facts without an order of their own as lines `name  value`; lists of mappings become tables."""
+    lines = []
+    plain = {key: value for key, value in facts.items() if not _is_table(value)}
+    width = max((len(key) for key in plain), default=0)
+    for key, value in facts.items():
+        if _is_table(value):
+            heads = list(dict.fromkeys(name for row in value for name in row))
+            lines += [f"{key}:", aligned(heads, [[row.get(name) for name in heads] for row in value])]
+        else:
+            lines.append(f"{key.ljust(width)}  {_plain(value)}".rstrip())
+    return "\n".join(lines)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return str(value) if isinstance(value, int) else as_text(value)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

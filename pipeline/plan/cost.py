@@ -1,0 +1,54 @@
+"""How long a run takes: spans of seconds on one core, stage by stage, and how they are said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.system.words import in_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Seconds on one core that is free: at least, likely, at most."""
+
+    low: float = 0.0
+    likely: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def around(cls, likely: float, spread: float) -> Span:
+        """Return `likely` with `spread` (a factor above 1) to either side."""
+        return cls(low=likely / spread, likely=likely, high=likely * spread)
+
+    def __add__(self, other: Span) -> Span:
+        """Return the time of both, one after the other."""
+        return Span(low=self.low + other.low, likely=self.likely + other.likely, high=self.high + other.high)
+
+    def over(self, workers: int) -> Span:
+        """Return the time if `workers` share the work."""
+        n = max(1, workers)
+        return Span(low=self.low / n, likely=self.likely / n, high=self.high / n)
+
+    def __str__(self) -> str:
+        """Return it in words.
+
+        >>> str(Span(low=14.2, likely=20.1, high=94.0))
+        'about 20 s (14 s to 1.6 min)'
+        """
+        return f"about {in_words(self.likely)} ({in_words(self.low)} to {in_words(self.high)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the stages of a run take."""
+
+    survey: Span
+    """Start of the program, masks, statistics, self-test and coarse fill; in one process."""
+    blocks: Span
+    """All blocks on one core."""
+    files: Span
+    """Final files, checks and report; in one process."""
+
+    def total(self, workers: int = 1) -> Span:
+        """Return the time from start to end with that many workers for the blocks."""
+        return self.survey + self.blocks.over(workers) + self.files

@@ -1,0 +1,55 @@
+"""What the report says in words; the numbers are those of the record, so both say the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment
+
+from pipeline.system.words import in_percent, whole_percents
+
+
+def speak(environment: Environment, record: Mapping[str, Any]) -> None:
+    """Give templates the words for a record: filters `percent` and `signed`, and the values `unit` and `network`."""
+    environment.filters["percent"] = in_percent
+    environment.filters["signed"] = lambda v: "-" if v is None or math.isnan(v) else f"{v:+.2f}"
+    environment.globals["unit"] = unit_of(record)
+    environment.globals["network"] = network_part(record)
+
+
+def unit_of(record: Mapping[str, Any]) -> str:
+    """Return what a value of the image is called: `pixel`, in volumes `voxel`."""
+    return "voxel" if record["space"]["kind"] == "volume" else "pixel"
+
+
+def verdict(record: Mapping[str, Any]) -> str:
+    """Return the one-sentence summary on top of the page."""
+    holes = record["holes"]
+    unit = unit_of(record)
+    if not holes["pixels"]:
+        return f"Nothing to restore: the masks mark no {unit} that may be changed. The output equals the input."
+    parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
+    by_source = holes["by_source"]
+    shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
+    parts.append("from: " + ", ".join(f"{share} {name}" for name, share in shares))
+    test = record["self_test"]
+    if test and test["coverage_90"] is not None:
+        parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test {unit}s")
+    return "; ".join(parts) + "."
+
+
+def network_part(record: Mapping[str, Any]) -> str:
+    """Return which part the network has in the result, in the words and numbers of the table and the record."""
+    model = record["model"]
+    if not model:
+        return "none"
+    if not model["used"]:
+        return f"{model['name']}: not used, it did not help enough on hidden {unit_of(record)}s"
+    rows = [row for row in (record["self_test"] or {}).get("methods", ()) if row["method"].startswith("network ")]
+    tested = f"{in_percent(rows[0]['weight'])} of what was tested, " if rows else ""
+    most, unit = in_percent(record["recipe"]["network_weight"]), unit_of(record)
+    leads = record["holes"]["by_source"].get("network", 0)
+    where = f"it leads in {leads:,} {unit}s" if leads else f"it leads in no {unit}"
+    return f"{model['name']}: {tested}up to {most} of a {unit}; {where}"

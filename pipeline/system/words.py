@@ -1,0 +1,54 @@
+"""Numbers as people read them: times and shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def in_words(seconds: float) -> str:
+    """Return a time with two digits, in the unit that people would use.
+
+    >>> in_words(0.3), in_words(42.2), in_words(200), in_words(9000), in_words(1e6)
+    ('1 s', '42 s', '3.3 min', '2.5 h', '12 days')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    for size, unit, largest in ((60, "min", 90), (3600, "h", 48)):
+        if seconds < largest * size:
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds / 86400)} days"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def in_percent(share: float) -> str:
+    """Return a share in whole per cent; nothing and all are said only of nothing and all.
+
+    >>> in_percent(0.0), in_percent(0.002), in_percent(0.416), in_percent(0.9996), in_percent(1.0)
+    ('0 %', '<1 %', '42 %', '>99 %', '100 %')
+    """
+    if 0 < share < 0.01:
+        return "<1 %"
+    if 0.99 < share < 1:
+        return ">99 %"
+    return f"{100 * share:.0f} %"
+
+
+def whole_percents(counts: Sequence[int]) -> list[str]:
+    """Return the shares of some counts in whole per cent that add up to 100, by largest remainders.
+
+    What is there at all is never said to be 0 %.
+
+    >>> whole_percents([1, 1, 1]), whole_percents([14685, 157, 3])
+    (['34 %', '33 %', '33 %'], ['99 %', '1 %', '<1 %'])
+    """
+    total = sum(counts)
+    exact = [100 * count / total for count in counts]
+    whole = [math.floor(share) for share in exact]
+    # a stable sort: of equal remainders the first gets the unit
+    for k in sorted(range(len(counts)), key=lambda k: whole[k] - exact[k])[: 100 - sum(whole)]:
+        whole[k] += 1
+    return ["<1 %" if count and not share else f"{share} %" for count, share in zip(counts, whole, strict=True)]

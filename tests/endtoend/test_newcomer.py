@@ -1,0 +1,322 @@
+"""A newcomer's hour: what is typed first, what is said while a run goes on, and what the tables say at the end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from pipeline.plan.workdir import WorkFolder
+from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
+
+SHAPE = (40, 44)
+SCENE = "LC08_L2SP_008059_20191201_20200825_02_T1"
+
+
+def _image(path: Path, bands: int = 1, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_image(path, smooth((bands, *shape), seed=seed))
+
+
+def _volume(folder: Path, stem: str) -> Path:
+    path = _image(folder / f"{stem}.nii.gz", shape=(12, 14, 16))
+    write_image(folder / f"{stem}_mask.nii.gz", blobs((12, 14, 16), n=1, radius=3)[None])
+    return path
+
+
+def _advised(outcome: Outcome) -> list[str]:
+    """Return the commands that a message says to type."""
+    return [line.strip() for line in outcome.err.splitlines() if line.strip().startswith("inpaint-pipeline ")]
+
+
+# --- what is typed in the place of a config ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "scans", "demo"])
+def test_what_to_type_is_said_and_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image, a folder of images and a name of the catalog: the first line that is advised writes a config."""
+    monkeypatch.chdir(tmp_path)
+    _image(Path("scene.tif"))
+    _volume(Path("scans"), "head")
+    Path("data_catalog.yaml").write_text(
+        "catalog_version: 1\nsources:\n  demo: {license: CC0-1.0, path: scene.tif, mask: [{kind: nodata}]}\n"
+    )
+    outcome = command("run", name)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    new, *_ = (line for line in outcome.err.splitlines() if "config new" in line)
+    words = shlex.split(new.strip())[1:]
+    assert command(*words).code == 0
+    assert command("config", "show", words[-1]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 2\nservices: {}\n", "none of its keys (services, version) is one of compute, input"),
+        ("name: a\nstart: optical\ntrain: []\n", "inpaint-pipeline train other.yaml"),
+        ("catalog_version: 1\nsources: {}\n", "use one of its names as `input.source`"),
+        ("imput: {source: a.tif}\n", "did you mean 'input'?"),
+    ],
+)
+def test_yaml_of_another_kind_is_named(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of something else, of a training or a catalog says so; a slip of the pen still gets its line."""
+    monkeypatch.chdir(tmp_path)
+    Path("other.yaml").write_text(text)
+    outcome = command("plan", "other.yaml")
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_folders_that_hold_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of results leads to `status`, one with configs to these, an empty one to `config new`."""
+    monkeypatch.chdir(tmp_path)
+    for folder, file in (("out", "run.json"), ("configs", "mine.yaml"), ("empty", "")):
+        Path(folder).mkdir()
+        if file:
+            Path(folder, file).write_text("{}")
+    assert "inpaint-pipeline status out" in command("run", "out").err
+    assert "configs/mine.yaml" in command("run", "configs").err
+    assert "config new" in command("run", "empty").err
+
+
+def test_an_image_is_no_training(tmp_path: Path) -> None:
+    """`train scene.tif` shows the lines that a training needs; the config of a run leads to `run`."""
+    outcome = command("train", _image(tmp_path / "scene.tif"))
+    assert outcome.code == 2
+    assert "start: optical" in outcome.err
+    config = run_config(tmp_path, tmp_path / "scene.tif", None, mask=[{"kind": "nodata"}])
+    assert "inpaint-pipeline run" in command("train", config).err
+
+
+# --- config new -------------------------------------------------------------------------------------------------------
+
+
+def _new(*names: Path | str) -> dict[str, object]:
+    outcome = command("config", "new", *names, "-o", "my.yaml")
+    assert outcome.code == 0, outcome.err
+    shown = command("config", "show", "my.yaml")
+    assert shown.code == 0, shown.err
+    facts: dict[str, object] = json.loads(shown.out)
+    return facts | {"said": outcome.err}
+
+
+@pytest.mark.parametrize("given", [f"{SCENE}_SR_B4.TIF", "."])
+def test_bands_and_quality_of_a_scene_are_found(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One band, or the folder, of a USGS scene: its other bands on the same grid, in order, and QA_PIXEL."""
+    monkeypatch.chdir(tmp_path)
+    for band in (10, 2, 4, 3):
+        _image(Path(f"{SCENE}_SR_B{band}.TIF"))
+    _image(Path(f"{SCENE}_SR_B8.TIF"), shape=(80, 88))
+    _image(Path(f"{SCENE}_ST_B10.TIF"))
+    write_image(Path(f"{SCENE}_QA_PIXEL.TIF"), np.full((1, *SHAPE), 21824, np.uint16))
+    facts = _new(given)
+    assert facts["input"]["source"] == [[f"{SCENE}_SR_B{band}.TIF" for band in (2, 3, 4, 10)]]
+    (entry,) = facts["mask"]
+    assert (entry["kind"], entry["path"]) == ("qa_pixel", f"{SCENE}_QA_PIXEL.TIF")
+    assert "one image of 4 files" in facts["said"]
+
+
+def test_several_volumes_with_masks_are_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and a folder give the same batch: masks are no images of their own, and are named by `{stem}`."""
+    monkeypatch.chdir(tmp_path)
+    names = [str(_volume(Path("scans"), stem)) for stem in ("p1", "p2")]
+    for given in (["scans"], names, ["scans/*.nii.gz"]):
+        facts = _new(*given)
+        assert facts["input"]["source"] == names
+        assert [entry["path"] for entry in facts["mask"]] == ["scans/{stem}_mask.nii.gz"]
+        Path("my.yaml").unlink()
+
+
+def test_what_cannot_be_one_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rasters with volumes, nothing at all, a name of the catalog with a file: each is refused with a reason."""
+    monkeypatch.chdir(tmp_path)
+    _image(Path("scene.tif"))
+    _volume(Path(), "head")
+    assert command("config", "new", "scene.tif", "head.nii.gz").code == 4
+    Path("empty").mkdir()
+    assert command("config", "new", "empty").code == 4
+    assert command("config", "new", "demo-brain", "scene.tif").code == 2
+
+
+def test_without_a_mask_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume without a mask: no entry is made up; the next step is said, and files like masks are named."""
+    monkeypatch.chdir(tmp_path)
+    _image(Path("head.nii.gz"), shape=(12, 14, 16))
+    write_image(Path("lesions.nii.gz"), blobs((12, 14, 16), n=1, radius=3)[None])
+    facts = _new("head.nii.gz")
+    assert facts["mask"] is None
+    assert "say under `mask:`" in facts["said"]
+    assert "# - {kind: raster, path: lesions.nii.gz}   # lies beside it" in Path("my.yaml").read_text()
+    assert "nothing says which pixels to restore" in command("plan", "my.yaml").err
+
+
+# --- while it runs, and at the end ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Outcome]:
+    """Two images run as a batch with a cheap fill: folder, config, outcome."""
+    folder = tmp_path_factory.mktemp("batch")
+    for k, name in enumerate(("a", "b")):
+        _image(folder / f"{name}.tif", seed=k)
+        write_image(folder / f"{name}_mask.tif", blobs(SHAPE, n=2, radius=4, seed=k)[None])
+    config = run_config(folder, "?.tif", None, mask=[{"kind": "raster", "path": "{stem}_mask.tif"}])
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    return folder, config, outcome
+
+
+def test_progress_names_stage_image_and_time(batch: tuple[Path, Path, Outcome]) -> None:
+    """Each image is counted, each stage is, and a time is known before the self-test begins."""
+    lines = batch[2].err.splitlines()
+    for number, name in enumerate(("a", "b"), start=1):
+        own = [line for line in lines if line.startswith(f"{name} (image {number} of 2): ")]
+        found = [re.search(r"stage (\d) of 3", line) for line in own]
+        assert [int(match[1]) for match in found if match] == [1, 2, 3]
+        assert any(re.search(r"takes about \d+ s \(\d+ s to \d+ s\)", line) for line in own)
+
+
+def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:
+    """Absolute paths of the result and of the report of each image; both are there."""
+    said = [line for line in batch[2].err.splitlines() if ": done; result " in line]
+    assert len(said) == 2
+    for line in said:
+        result, report = re.search(r"result (.*), report (.*)", line).groups()
+        for path in (Path(result), Path(report)):
+            assert path.is_absolute()
+            assert path.is_file()
+    assert str(batch[0] / "out") in batch[2].err.splitlines()[-1]
+
+
+def test_status_is_a_table_with_a_sentence(batch: tuple[Path, Path, Outcome]) -> None:
+    """Columns are aligned; the last line counts."""
+    head, *rows, said = command("status", batch[0] / "out").out.splitlines()
+    for row in rows:
+        assert row[head.index("state") :].startswith("done")
+    assert said == "2 of 2 images done"
+
+
+def test_a_batch_that_failed_in_part_names_run_json(tmp_path: Path) -> None:
+    """The error says which images failed, where it is written why, and where the others are."""
+    _image(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(b"no image")
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}_mask.tif", blobs(SHAPE, n=2, radius=4)[None])
+    config = run_config(tmp_path, "?.tif", None, mask=[{"kind": "raster", "path": "{stem}_mask.tif"}])
+    outcome = command("run", config)
+    assert outcome.code == 5
+    assert str(tmp_path / "out" / "run.json") in outcome.err
+
+
+def test_evaluation_ends_with_words(batch: tuple[Path, Path, Outcome]) -> None:
+    """A table for each image, and which tools it decided for."""
+    out = command("evaluate", batch[1]).out
+    for name in ("a", "b"):
+        assert re.search(rf"^{name}: [\d,]+ hidden values in 6 windows$", out, re.MULTILINE)
+        assert re.search(rf"^{name}: wide holes .*tension", out, re.MULTILINE)
+    assert "share of the result" in out
+    assert "the 90 % interval held" in out.splitlines()[-1]
+
+
+def test_plan_says_that_nothing_is_marked(tmp_path: Path) -> None:
+    """A mask without a hole: the notice of the run, and a last line that says so."""
+    image = _image(tmp_path / "image.tif")
+    mask = write_image(tmp_path / "mask.tif", np.zeros((1, *SHAPE), np.uint8))
+    out = command("plan", run_config(tmp_path, image, mask)).out
+    assert "image: note: nothing to restore" in out
+    assert "nothing to restore" in out.splitlines()[-1]
+
+
+def test_the_catalog_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, to be made, over the network, to be fetched and from where; makes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INPAINT_DATA", raising=False)
+    monkeypatch.setenv("INPAINT_CACHE", str(tmp_path / "cache"))
+    _image(Path("scene.tif"))
+    Path("data_catalog.yaml").write_text(
+        "catalog_version: 1\nsources:\n  own: {license: CC0-1.0, path: scene.tif}\n"
+        "  gone: {license: CC0-1.0, path: '${INPAINT_DATA}/x.tif', url: 'https://example.org/x'}\n"
+    )
+    out = command("catalog", "list").out
+    states = dict(line.split()[:2] for line in out.splitlines() if line.startswith(("own ", "gone ")))
+    assert states == {"own": "there", "gone": "https://example.org/x"}
+    rows = json.loads(command("catalog", "list", "--json").out)
+    assert {name: rows[name]["state"] for name in ("own", "gone", "demo-brain", "sentinel-cogs-remote")} == {
+        "own": "there",
+        "gone": "missing",
+        "demo-brain": "made on use",
+        "sentinel-cogs-remote": "over network",
+    }
+    assert re.search(r"\d+ data sets: 1 there; ", out.splitlines()[-1])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_models_are_listed_with_their_use() -> None:
+    """Aligned, and how weights are chosen."""
+    head, *rows, said = command("models", "list").out.splitlines()
+    assert {row[head.index("images") :][:3] for row in rows} == {"2-D", "3-D"}
+    assert "by itself" in said
+
+
+# --- words and numbers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extra", "line", "key"),
+    [
+        ("input: {source: image.tif,\n  bands: [B9]}", 2, "input.bands"),
+        (
+            "input:\n  source: image.tif\n  references:\n    - {path: image.tif, bands: [no]}",
+            4,
+            "input.references.0.bands",
+        ),
+        ("input: {source: image.tif}\npatch: {size: [8, 8, 8]}", 2, "patch.size"),
+        ("input: {source: image.tif}\n\nmodel: {kind: through}", 3, "model.kind"),
+    ],
+)
+def test_what_the_image_has_not_names_file_line_and_key(extra: str, line: int, key: str, tmp_path: Path) -> None:
+    """A band, a size or a fill that does not suit the image is exit 2, wherever in the config it stands."""
+    _image(tmp_path / "image.tif")
+    config = tmp_path / "my.yaml"
+    config.write_text(f"{extra}\nmask: [{{kind: nodata}}]\n")
+    outcome = command("plan", config)
+    assert outcome.code == 2
+    assert f"{config}:{line}: {key}: " in outcome.err
+
+
+def test_remarks_on_a_header_reach_people_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What nibabel mends is a notice with the name of the file, not a line of its own for every opening."""
+    _volume(tmp_path, "odd")
+    for path in tmp_path.glob("odd*.nii.gz"):
+        raw = bytearray(gzip.decompress(path.read_bytes()))
+        raw[254:256] = np.int16(9).tobytes()
+        path.write_bytes(gzip.compress(raw))
+    outcome = command("run", run_config(tmp_path, tmp_path / "odd.nii.gz", tmp_path / "odd_mask.nii.gz"))
+    assert outcome.code == 0, outcome.err
+    everything = outcome.err + "".join(capfd.readouterr())
+    assert everything.count("sform_code 9 not valid") == 1
+    assert f"odd: note: {tmp_path / 'odd.nii.gz'}: sform_code 9 not valid" in outcome.err
+    record = json.loads((tmp_path / "out" / "odd" / "record.json").read_text())
+    assert sum("sform_code" in notice for notice in record["notices"]) == 1
+
+
+def test_what_is_kept_for_verify_is_small(tmp_path: Path) -> None:
+    """The coarse fill is 0 where nothing is hidden, and stored compressed: far below the image that it belongs to."""
+    noise = np.random.default_rng(0).integers(0, 60000, (2, 300, 300), dtype=np.uint16)
+    image, hole = write_image(tmp_path / "image.tif", noise), blobs((300, 300), n=2, radius=8)
+    config = run_config(tmp_path, image, write_image(tmp_path / "mask.tif", hole[None]), patch={"size": 512})
+    assert command("run", config).code == 0
+    work = WorkFolder.of(tmp_path / "out" / "image")
+    guess = zarr.open_array(work.coarse, mode="r")[:]
+    assert not guess[:, hole == 0].any()
+    assert guess[:, hole == 1].all()
+    kept = sum(path.stat().st_size for path in work.path.rglob("*") if path.is_file())
+    assert kept < 0.2 * pixels(image).nbytes
+    assert command("verify", tmp_path / "out").code == 0

@@ -1,0 +1,89 @@
+"""The report, the table and the record say one and the same, in words that suit the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.fills.base import FillSpec
+from pipeline.numerics.situation import flat
+from pipeline.report.words import network_part, unit_of, verdict
+from pipeline.restore.codes import source_name
+from pipeline.restore.recipe import Recipe
+from pipeline.selftest.verdict import FamilyScore, Row, sentences
+from pipeline.system.words import in_percent, whole_percents
+
+
+def _record(*, weight: float, share: float, leads: int = 0, kind: str = "raster") -> dict[str, Any]:
+    return {
+        "space": {"kind": kind},
+        "model": {"name": "optical", "used": weight > 0},
+        "recipe": {"network_weight": weight},
+        "self_test": {"methods": [{"method": "network optical", "weight": share}], "coverage_90": 0.9},
+        "holes": {"pixels": 3000, "fraction": 0.03, "by_source": {"classical": 3000 - leads, "network": leads}},
+    }
+
+
+def _recipe(weight: float) -> Recipe:
+    limits = {"floor": (1.0,), "typical": (1.0,), "low": (0.0,), "high": (1.0,)}
+    return Recipe(fill=FillSpec("tension", {"t": 0.5}), network=flat(weight), **limits)
+
+
+def _row(share: float, *, chosen: bool) -> Row:
+    score = FamilyScore(family="deep", pixels=900, gain_db=0.1, weight=share)
+    return Row(
+        method="network optical", psnr_db=30, gain_db=0.1, weight=share, seconds=1, chosen=chosen, families=(score,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "share", "table", "sentence", "part"),
+    [
+        (0.0, 0.0, "0 %", "network optical not used", "optical: not used"),
+        (0.7, 0.002, "<1 %", "network optical at <1 % (+0.10 dB)", "optical: <1 % of what was tested, up to 70 %"),
+        (0.7, 0.4, "40 %", "network optical at 40 % (+0.10 dB)", "optical: 40 % of what was tested, up to 70 %"),
+        (0.7, 0.0, "0 %", "network optical only where nothing could be tested", "optical: 0 % of what was tested"),
+    ],
+)
+def test_all_places_agree_on_the_network(weight: float, share: float, table: str, sentence: str, part: str) -> None:
+    """Whatever its weight: the cell of the table, the sentence on a family of holes, and the line on what was done."""
+    row = _row(share, chosen=weight > 0)
+    assert in_percent(row.weight) == table
+    (said,) = sentences(_recipe(weight), [_row(1.0, chosen=True)], [row])
+    assert said.endswith(sentence)
+    assert network_part(_record(weight=weight, share=share)).startswith(part)
+
+
+def test_where_the_network_leads_is_said() -> None:
+    """In how many pixels, or voxels, or in none."""
+    assert network_part(_record(weight=0.7, share=0.4, leads=1200)).endswith("it leads in 1,200 pixels")
+    assert network_part(_record(weight=0.7, share=0.4, kind="volume")).endswith("it leads in no voxel")
+    assert network_part({"model": None}) == "none"
+
+
+def test_volumes_have_voxels() -> None:
+    """The first sentence of the page speaks of voxels in a volume."""
+    record = _record(weight=0.0, share=0.0, kind="volume")
+    assert unit_of(record) == "voxel"
+    assert verdict(record).startswith("3,000 voxels (3.00 %) were restored; from: 100 % classical")
+    assert "pixel" not in verdict(record)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=9).filter(any))
+def test_shares_add_up(counts: list[int]) -> None:
+    """Whole per cents of any counts add up to 100, no one is off by 1, and what is there is never 0 %."""
+    shares = whole_percents(counts)
+    numbers = [0 if share == "<1 %" else int(share.removesuffix(" %")) for share in shares]
+    assert sum(numbers) == 100
+    for count, share, number in zip(counts, shares, numbers, strict=True):
+        assert abs(number - 100 * count / sum(counts)) < 1
+        assert (share == "0 %") == (count == 0)
+
+
+def test_an_auxiliary_is_no_reference() -> None:
+    """Codes count references and auxiliaries on; names say which of them it is."""
+    roles = ["reference", "auxiliary"]
+    assert [source_name(code, roles) for code in (10, 11, 12)] == ["reference 0", "auxiliary 1", "other channels"]

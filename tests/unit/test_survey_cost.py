@@ -1,0 +1,83 @@
+"""How long a run takes: counts of work times the speed of this machine, with what cannot be known as a span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from pipeline.numerics.situation import flat
+from pipeline.plan.cost import Cost, Span
+from pipeline.survey import cost
+from pipeline.survey.survey import Survey, outline
+from tests.helpers import blobs, order_of, run_config, smooth, tiny_weights, write_image
+
+
+@pytest.fixture(autouse=True)
+def steady() -> Iterator[None]:
+    """Be a machine of known speed, so that only counts are compared."""
+    with (
+        mock.patch.object(cost, "_speed", return_value=1.0),
+        mock.patch.object(cost, "_look_seconds", return_value=1e-5),
+    ):
+        yield
+
+
+def _outline(folder: Path, n: int, *, bands: int = 1, holes: int = 3, **sections: object) -> Survey:
+    folder.mkdir()
+    image = write_image(folder / "image.tif", smooth((bands, n, n)))
+    mask = write_image(folder / "mask.tif", blobs((n, n), n=holes)[None])
+    if sections.pop("network", False):
+        weights = tiny_weights(folder / "weights")
+        sections["model"] = {"kind": "autoencoder", "weights": str(weights)}
+    sections = {"patch": {"size": 256}, **sections}
+    return outline(order_of(run_config(folder, image, mask, **sections)).job)
+
+
+def _likely(found: Survey) -> float:
+    assert found.cost is not None
+    return found.cost.total().likely
+
+
+def test_more_work_takes_longer(tmp_path: Path) -> None:
+    """Larger images, more bands, a reference, a network: each adds to the time."""
+    small = _outline(tmp_path / "a", 64)
+    other = write_image(tmp_path / "other.tif", smooth((1, 64, 64)))
+    more = [
+        _outline(tmp_path / "b", 160, holes=20),
+        _outline(tmp_path / "c", 64, bands=4),
+        _outline(tmp_path / "d", 64, input={"references": [{"path": str(other)}]}),
+        _outline(tmp_path / "e", 64, network=True),
+    ]
+    assert all(_likely(found) > _likely(small) for found in more)
+
+
+def test_what_the_self_test_decides_is_the_span(tmp_path: Path) -> None:
+    """Before it, blocks may take anything from no network to all its looks; after it that is known."""
+    found = _outline(tmp_path / "a", 96, network=True)
+    assert found.cost is not None
+    blocks = found.cost.blocks
+    assert blocks.low < blocks.likely < blocks.high
+    ahead = cost.Forecast(cost=found.cost, look_s=1e-5, values=float(96 * 96))
+    without = ahead.decided(found.plan, None).blocks
+    model = mock.Mock(views=2)
+    used = replace(found.plan, recipe=replace(found.plan.recipe, network=flat(0.5)))
+    once = replace(used, recipe=replace(used.recipe, network_views=1))
+    twice = ahead.decided(used, model).blocks
+    assert without.likely < ahead.decided(once, model).blocks.likely < twice.likely
+    assert twice.high / twice.low < blocks.high / blocks.low
+
+
+def test_an_image_without_holes_has_no_cost(tmp_path: Path) -> None:
+    """Nothing is restored, so nothing is foretold."""
+    assert _outline(tmp_path / "a", 64, holes=0).cost is None
+
+
+def test_blocks_are_shared_by_workers() -> None:
+    """Only they are: survey and files are made in one process."""
+    every = Cost(survey=Span.around(10, 1.3), blocks=Span.around(80, 2), files=Span.around(2, 1.3))
+    assert every.total(4).likely == 10 + 20 + 2
+    assert every.total(1).high == pytest.approx(13 + 160 + 2.6)
