@@ -26,8 +26,8 @@ _MOST_PER_CORE = 8
 """Workers above which starting them alone takes a core half a minute; more than one rarely pays."""
 
 _MOST_PER_GPU = 8
-"""Workers that share a GPU if the config says `auto`: each keeps 0.6 GiB of it, and the network takes a hundredth of the
-time that the rest of a block takes on a core."""
+"""Workers that share a GPU if the config says `auto`: each keeps 0.6 GiB of it, and the network takes a hundredth of
+the time that the rest of a block takes on a core."""
 
 _PATCH_SECONDS = {2: 0.6, 3: 2.0}
 """Rough cost of one patch and channel on one core; only decides whether a cluster is worth its start."""
