@@ -25,6 +25,7 @@ from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
+from pipeline.run import looked_at
 from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
@@ -222,5 +223,6 @@ def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], 
             job = order.job
             staged = replace(job.source, staged=folder)
             guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            found.append((order, look(replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides))))
+            job = replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides)
+            found.append((order, looked_at(order, job, look)))
     return found

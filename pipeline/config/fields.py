@@ -40,6 +40,8 @@ _MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
 _MOST_AXES = 3
 _NO_FLOAT = 2**1023
 """Whole numbers as large are values of no pixel, and soon of no float."""
+_EXACT = 2**53
+"""Whole numbers up to here are exact as floats; larger ones stay as they are, for pixels of 64 bits."""
 
 
 Counts = Literal["auto"] | tuple[int, ...]
@@ -95,6 +97,8 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
         return "auto"
     if value is None or value == "none":
         return None
+    if type(value) is int and _EXACT < abs(value) < _NO_FLOAT:
+        return value
     if isinstance(value, float) or (type(value) is int and abs(value) < _NO_FLOAT):
         return float(value)
     if value == "nan":
@@ -102,7 +106,7 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
     raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {shown(value)}")
 
 
-def _nodata_text(value: Literal["auto"] | float | None) -> str | float:
+def _nodata_text(value: Literal["auto"] | float | None) -> str | int | float:
     if value is None:
         return "none"
     return "nan" if value != value else value  # noqa: PLR0124 - only NaN differs from itself

@@ -20,6 +20,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
@@ -272,6 +273,12 @@ def _require_plain_sidecars(path: str) -> None:
         tiff = first_bytes(beside).startswith(_MAGIC["GTiff"])
         if not is_file(beside) or (suffix.lower() != ".aux.xml" and not tiff):
             raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
+
+
+def window_of(box: Box) -> Window:
+    """Return a box of an image as rasterio names it."""
+    (row, col), (rows, cols) = box.start, box.shape
+    return Window(col, row, cols, rows)
 
 
 @contextmanager
