@@ -97,9 +97,9 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
         for entry in summary["sources"]:
             doubted = entry["holes"].get("doubted")
             said = f"; {doubted} observed pixels were not used, they look like cloud or shadow" if doubted else ""
-            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}{said}", err=True)
-            if entry["roofline"]:
-                typer.echo(f"{entry['stem']}: {sentence(entry['roofline'])}", err=True)
+            # records of older versions have none
+            typer.echo(f"{entry['stem']}: {entry['holes'].get('account', 'done')}{said}", err=True)
+            typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}", err=True)
 
 
 @app.command()
@@ -165,6 +165,9 @@ def plan(
         return
     facts = plan_table(config, set_ or [])
     _show(facts, as_json)
+    for row in facts["images"]:
+        if not row["holes"]:
+            typer.echo(f"warning: {row['image']}: nothing would be restored, see its notices", err=True)
 
 
 @app.command()

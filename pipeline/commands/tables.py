@@ -40,8 +40,9 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         PlanRefused: with the numbers; nothing was computed.
     """
-    rows = []
+    rows, notices = [], []
     for order, found in _surveys(config_path, overrides, outline):
+        notices += [{"image": order.stem, "notice": redacted(text)} for text in found.notices]
         plan = found.plan
         channels = order.n_file_channels
         executor, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
@@ -65,7 +66,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "block_seconds_on_one_core": estimated_seconds(plan),
             }
         )
-    return {"images": rows}
+    return {"images": rows, "notices": notices}
 
 
 def _gpu_row(found: Survey) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ SIDECAR = ".aux.xml"
 _TILE = 512
 # level 9 took twice as long as 3 and saved 5 % on a real scene
 _ZSTD_LEVEL = 3
+_PARKED = "inpaint-pipeline.default"
+"""Domain that the default tags of bands lie in while GDAL copies: with domains of other names it drops those."""
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -42,9 +45,12 @@ class Pixels:
 def write_cog(layer: Layer, path: Path, header: RasterHeader, space: Space, pixels: Pixels, folder: Path) -> None:
     """Write the file by way of the scratch `folder`; what TIFF keys cannot hold goes to a file beside it (SIDECAR)."""
     tiled, finished = folder / "tiled.tif", folder / "cog.tif"
+    apart = bool(header.domains) or any(band.domains for band in header.bands)
     with gdal_env(writing=True):
-        _write_tiled(tiled, layer, header, space, pixels)
-        _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE")
+        _write_tiled(tiled, layer, _with_parked_tags(header) if apart else header, space, pixels)
+        _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE", apart=apart)
+    if apart:
+        _unpark_tags(finished, sum(len(band.tags) for band in header.bands))
     sidecar = finished.with_name(finished.name + SIDECAR)
     if sidecar.exists():
         publish(sidecar, path.with_name(path.name + SIDECAR))
@@ -84,7 +90,23 @@ def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, p
                 dataset.write_mask(mask, window=window_of(box))
 
 
-def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
+def _with_parked_tags(header: RasterHeader) -> RasterHeader:
+    bands = (replace(b, tags={}, domains={**b.domains, **({_PARKED: b.tags} if b.tags else {})}) for b in header.bands)
+    return replace(header, bands=tuple(bands))
+
+
+def _unpark_tags(path: Path, count: int) -> None:
+    """Blank the name of the domain in the XML of the file's metadata: no byte moves, so the layout stays as it is."""
+    name = f' domain="{_PARKED}"'.encode()
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        for _ in range(count):
+            at = content.find(name)
+            if at < 0:
+                break
+            content[at : at + len(name)] = b" " * len(name)
+
+
+def _copy_cog(tiled: Path, finished: Path, resampling: str, *, apart: bool) -> None:
     rasterio.shutil.copy(
         tiled,
         finished,
@@ -96,5 +118,5 @@ def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
         bigtiff="IF_SAFER",
         overview_resampling=resampling,
         num_threads="ALL_CPUS",
-        copy_src_mdd="YES",
+        copy_src_mdd="YES" if apart else "AUTO",
     )

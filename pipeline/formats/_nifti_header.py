@@ -28,7 +28,7 @@ _quiet = threading.RLock()
 """Filters of warnings are global to the process."""
 _MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _APART = 0.05
-"""Share of a voxel by which the two matrices may differ before they say different things: they are rounded differently."""
+"""Share of a voxel by which the two matrices may differ and still say the same: they are rounded differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ def read_header(path: str) -> Any:
         offset = float(kind(start[:size], check=False)["vox_offset"])
         if not size <= offset <= _LARGEST_OFFSET:
             raise HeaderDataError(
-                f"vox_offset is {offset:g}, but voxels cannot start before byte {size + 4}; if the file is whole, set it "
-                f"to the byte where they start (nifti_tool -mod_hdr -mod_field vox_offset {size + 4})"
+                f"vox_offset is {offset:g}, but voxels start at byte {size + 4} or later; if the file is whole, write "
+                f"where (nifti_tool -mod_hdr -mod_field vox_offset {size + 4})"
             )
         # nibabel gets what lies before the voxels and nothing else, so an extension cannot claim more
         return kind.from_fileobj(io.BytesIO(start[: int(offset)] + file.read(max(0, int(offset) - len(start)))))
@@ -137,8 +137,8 @@ def on_other_matrix(named: Sequence[tuple[str, Any, Space]]) -> str:
     for (name, other, space), (guest, _, place) in (named, named[::-1]):
         if other is not None and not replace(space, affine=other.affine).mismatch(place):
             return (
-                f"{guest} lies on the {other.name} of {name}: {other.sentence()}. Find out which of the two is right, and "
-                "make both the same (e.g. fslorient -copyqform2sform, or -copysform2qform)"
+                f"{guest} lies on the {other.name} of {name}: {other.sentence()}. Find out which of the two is right, "
+                "and make both the same (e.g. fslorient -copyqform2sform, or -copysform2qform)"
             )
     return ""
 

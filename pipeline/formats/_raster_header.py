@@ -19,8 +19,8 @@ from pipeline.formats.base import Layer, Source
 from pipeline.system.units import unit_of
 
 _DERIVED = {
-    "DERIVED_SUBDATASETS", "IMAGE_STRUCTURE", "LocationInfo", "OVERVIEWS", "RPC", "SUBDATASETS", "TIFF", "new_vrt_sources",
-    "vrt_sources", "xml:VRT",
+    "DERIVED_SUBDATASETS", "IMAGE_STRUCTURE", "LocationInfo", "OVERVIEWS", "RPC", "SUBDATASETS", "TIFF",
+    "new_vrt_sources", "vrt_sources", "xml:VRT",
 }  # fmt: skip
 """Domains of what GDAL says of a file, of where it lies, and of what the header has fields for."""
 

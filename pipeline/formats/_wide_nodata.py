@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
@@ -44,7 +44,8 @@ def creating(path: Path, profile: dict[str, Any]) -> Any:
     nodata, dtype = profile["nodata"], np.dtype(profile["dtype"]).name
     if dtype not in _NAMES or nodata is None or abs(nodata) <= _EXACT:
         return rasterio.open(path, "w", **profile)
-    band = f'<VRTRasterBand dataType="{_NAMES[dtype]}" band="{{}}"><NoDataValue>{int(nodata)}</NoDataValue></VRTRasterBand>'
+    value = f"<NoDataValue>{int(nodata)}</NoDataValue>"
+    band = f'<VRTRasterBand dataType="{_NAMES[dtype]}" band="{{}}">{value}</VRTRasterBand>'
     empty = path.with_suffix(".vrt")
     empty.write_text(
         f'<VRTDataset rasterXSize="{profile["width"]}" rasterYSize="{profile["height"]}">'

@@ -305,8 +305,8 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
     masks = {_mask_key(c) for c in channels if c.mask_band}
     if len(masks) > 1:
         notices.append(
-            f"{files[0]}: the bands have {len(masks)} masks, a GeoTIFF holds one: in the result a pixel is valid if it is "
-            "in any of them"
+            f"{files[0]}: the bands have {len(masks)} masks, a GeoTIFF holds one: in the result a pixel is valid if it "
+            "is in any of them"
         )
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})
     if unkept:

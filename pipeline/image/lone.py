@@ -17,7 +17,7 @@ _VALUES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoneEnd:
-    """A value at the end of the range, the share of pixels that have it, and the next value on the way to the others."""
+    """A value at the end of the range, the share of pixels that have it, and the value next to it."""
 
     value: float
     share: float

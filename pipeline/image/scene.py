@@ -174,8 +174,8 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
         )
     if states.empty:
         notices.append(
-            f"{_names(source, states.empty)} without any observed value: left as stored (never touched), the others are "
-            "restored"
+            f"{_names(source, states.empty)} without any observed value: left as stored (never touched), the others "
+            "are restored"
         )
     if states.wide:
         notices.append(
@@ -200,9 +200,9 @@ def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> l
             found.setdefault(end.value, []).append(channel)
     ends = {end.value: end for end in reversed(values.lone_ends) if end is not None}
     return [
-        f"{_names(source, tuple(where))}: {100 * ends[value].share:.2g} % of the observed pixels are exactly {value:.17g}, "
-        f"far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, write `input.nodata: "
-        f"{value:.17g}`"
+        f"{_names(source, tuple(where))}: {100 * ends[value].share:.2g} % of the observed pixels are exactly "
+        f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
+        f"write `input.nodata: {value:.17g}`"
         for value, where in found.items()
     ]
 

@@ -51,7 +51,7 @@ class Assembler:
         self._blocks = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in names}
 
     def restored(self, box: Box) -> NDArray[Any]:
-        """Return the restored image over `box`, stored dtype, all channels of the file; alpha is opaque where restored."""
+        """Return the restored image over `box`, stored dtype, all channels; alpha is opaque where restored."""
         values = self._overlay("restored", self.source.read(box).copy(), box)
         return opaque_where_filled(values, self.filled(box), self.source) if self.source.fixed_channels else values
 
@@ -166,6 +166,6 @@ def restored_layer(
 ) -> Layer:
     """Return what the restored image of `source` is written as; `filled` says where pixels were restored."""
     return Layer(
-        role="restored", n_channels=source.n_channels, dtype=source.dtype, channel_names=source.channel_names, tags=tags,
-        nodata=next((value for value in source.nodata if value is not None), None), filled=filled,
+        role="restored", n_channels=source.n_channels, dtype=source.dtype, channel_names=source.channel_names,
+        nodata=next((value for value in source.nodata if value is not None), None), tags=tags, filled=filled,
     )  # fmt: skip

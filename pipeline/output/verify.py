@@ -48,6 +48,8 @@ _HEADER_ATTRIBUTES = (
     "sform_code",
 )
 
+_NOT_COMPARED = ("INPAINT_", "PROCESSING_SOFTWARE", "PROCESSING_VERSION", "STATISTICS_")
+"""Tags of the default domain that are of this run, or no longer hold."""
 _GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
 """Names that readers give to channels without one; they count positions, which a selection of bands changes."""
 
@@ -183,7 +185,7 @@ def _roles(colours: Any) -> Any:
 
 
 def lost_tags(source: Source, restored: Source) -> list[str]:
-    """Return the tags of a raster, dataset and bands, all domains, that its restored image does not have as they were."""
+    """Return the tags of a raster (dataset and bands, all domains) that its restored image does not have."""
     before, after = dict(_tags(source)), dict(_tags(restored))
     return [" ".join(filter(None, name)) for name, value in before.items() if after.get(name) != value]
 
@@ -195,10 +197,7 @@ def _tags(source: Source) -> Iterator[tuple[tuple[str, str, str], str]]:
     for where, domains in named:
         for domain, tags in domains.items():
             for key, value in tags.items():
-                # ours are of this run; statistics no longer hold
-                if domain or not key.startswith(
-                    ("INPAINT_", "PROCESSING_SOFTWARE", "PROCESSING_VERSION", "STATISTICS_")
-                ):
+                if domain or not key.startswith(_NOT_COMPARED):
                     yield (where, domain, key), value
 
 

@@ -58,8 +58,11 @@ def verdict(record: Mapping[str, Any]) -> str:
     """Return the one-sentence summary on top of the page."""
     holes = record["holes"]
     if not holes["pixels"]:
-        return "Nothing to restore: the masks mark no pixel that may be changed. The output equals the input."
+        what = "Nothing to restore: the masks mark no pixel that may be changed. The output equals the input."
+        return f"{what} Of what was asked for: {holes['account']}." if holes.get("left") else what
     parts = [f"{100 * holes['fraction']:.2f} % of the pixels were restored"]
+    if holes.get("left"):
+        parts.append(str(holes["account"]))
     sources = ", ".join(
         f"{100 * n / sum(holes['by_source'].values()):.0f} % {name}" for name, n in holes["by_source"].items()
     )
