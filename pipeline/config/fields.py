@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from pipeline.masks.base import MaskOptions, mask_options
+from pipeline.numerics.number import exact
 from pipeline.registry import kinds
 from pipeline.system.paths import is_address, shortened
 from pipeline.system.redact import redacted
@@ -40,8 +41,6 @@ _MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
 _MOST_AXES = 3
 _NO_FLOAT = 2**1023
 """Whole numbers as large are values of no pixel, and soon of no float."""
-_EXACT = 2**53
-"""Whole numbers up to here are exact as floats; larger ones stay as they are, for pixels of 64 bits."""
 
 
 Counts = Literal["auto"] | tuple[int, ...]
@@ -97,10 +96,8 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
         return "auto"
     if value is None or value == "none":
         return None
-    if type(value) is int and _EXACT < abs(value) < _NO_FLOAT:
-        return value
     if isinstance(value, float) or (type(value) is int and abs(value) < _NO_FLOAT):
-        return float(value)
+        return exact(value)
     if value == "nan":
         return float("nan")
     raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {shown(value)}")

@@ -25,18 +25,26 @@ from rasterio.windows import Window
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
+from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes
 from pipeline.geometry.box import Box
 
-IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT")
+IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
 MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
 _MAGIC = {
     "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
+    "netCDF": (b"CDF\1", b"CDF\2", b"CDF\5"),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
 }
-_SUFFIXES = {"JP2OpenJPEG": (".jp2", ".j2k"), "VRT": (".vrt",), "PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
+_SUFFIXES = {
+    "JP2OpenJPEG": (".jp2", ".j2k"),
+    "VRT": (".vrt",),
+    "netCDF": (".nc",),
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+}
 _SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
 _NAMES = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000"}
 _BESIDE = ":::BASE:::"
@@ -259,7 +267,8 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
     if driver is not None:
         raise SourceError(f"{path}: this is {driver}, not {known}; convert it with gdal_translate")
     raise SourceError(
-        f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
+        advice(path)
+        or f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
         "or convert it with gdal_translate"
     )
 

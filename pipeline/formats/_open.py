@@ -8,6 +8,7 @@ from types import ModuleType
 from pipeline import registry
 from pipeline.errors import SourceError
 from pipeline.formats._files import require_file, suffix_matches
+from pipeline.formats._foreign import advice
 from pipeline.formats.base import Source
 
 
@@ -48,5 +49,8 @@ def _sniff(path: str) -> ModuleType:
     for module in modules:
         if module.sniff(path):
             return module
+    said = advice(path)
+    if said:
+        raise SourceError(said)
     known = ", ".join(suffix for module in modules for suffix in module.SUFFIXES)
     raise SourceError(f"{path}: neither name nor content is that of a known format; known are {known}")

@@ -144,10 +144,16 @@ def merge_headers(headers: list[RasterHeader], names: tuple[str, ...]) -> Raster
 def header_of_space(like: Source) -> RasterHeader:
     """Make a header for a source that is no GDAL raster (e.g. zarr) from its own facts."""
     pairs = zip(like.channel_names, like.scale_offset, like.nodata, strict=True)
+    tags = list(like.attributes.get("band_tags", ())) or [{} for _ in like.channel_names]
     return RasterHeader(
         crs=CRS.from_wkt(like.space.crs) if like.space.crs else None,
         transform=Affine(*like.space.affine),
-        bands=tuple(Band(description=n, scale=s, offset=o, nodata=v) for n, (s, o), v in pairs),
+        bands=tuple(
+            Band(description=n, scale=s, offset=o, nodata=v, tags=t.get("", {}), domains={k: t[k] for k in t if k})
+            for (n, (s, o), v), t in zip(pairs, tags, strict=True)
+        ),
+        tags=like.attributes.get("tags", {}),
+        domains=like.attributes.get("domains", {}),
     )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
+from pipeline.numerics.number import exact
+
 _EXACT = 2**53
 _NAMES = {"int64": "Int64", "uint64": "UInt64"}
 
@@ -34,7 +36,7 @@ def _number(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return int(text)
+        return exact(int(text))
     except ValueError:
         return float(text)
 

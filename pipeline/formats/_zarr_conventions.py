@@ -20,6 +20,7 @@ from pipeline.errors import SourceError
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import Space
+from pipeline.numerics.number import exact
 
 OWN = "inpaint_pipeline"
 _SPATIAL = {
@@ -113,10 +114,10 @@ def decode_fill_value(value: Any) -> float | None:
 
 def number(value: Any) -> float | None:
     """Return a JSON number, or one written as text, as it is: whole numbers of 64 bits would not survive a float."""
-    if value is None or isinstance(value, int):
-        return value
+    if value is None:
+        return None
     try:
-        return int(value) if isinstance(value, str) else float(value)
+        return exact(int(value) if isinstance(value, str) else value)
     except ValueError:
         return float(value)
 

@@ -39,9 +39,9 @@ from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
 
-SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
+SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ")
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
 
 
 def sniff(path: str) -> bool:
@@ -164,10 +164,27 @@ def open_source(
         remote = any(map(is_remote, files))
         with untrusted(", ".join(files), "damaged header", "copy the file again"), gdal_env(remote=remote):
             for path, dataset in zip(files, datasets, strict=True):
+                _require_one_image(path, dataset)
                 require_complete(dataset, path)
             image = _describe(files, datasets, bands, nodata)
     require_plausible(image)
     return image
+
+
+def _require_one_image(path: str, dataset: Any) -> None:
+    """Check that a file is one image, not several.
+
+    Raises:
+        SourceError: names what is in it.
+    """
+    if dataset.count or not dataset.subdatasets:
+        return
+    inside = list(dataset.subdatasets)
+    names = ", ".join(name.rpartition(":")[2] for name in inside)
+    raise SourceError(
+        f"{path}: holds several images ({names}); take out the one to restore, e.g. `gdal_translate {inside[0]} "
+        f"{inside[0].rpartition(':')[2]}.tif`"
+    )
 
 
 def _describe(
@@ -244,7 +261,7 @@ def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
 
 def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> list[int]:
     if not names:
-        raise SourceError(f"{path}: the file has no raster band (perhaps subdatasets: name one of them)")
+        raise SourceError(f"{path}: the file has no raster band")
     if bands is None:
         return list(range(len(names)))
     chosen = []

@@ -32,6 +32,7 @@ from pipeline.system.meter import lap, reads
 
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)
+_CIFTI_INTENTS = range(3000, 3100)
 _LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
 
 
@@ -208,6 +209,11 @@ def _refuse_unsuitable(path: str, header: Any) -> None:
             "convert to integer or float of at most 64 bits"
         )
     intent = int(header["intent_code"])
+    if intent in _CIFTI_INTENTS:
+        raise SourceError(
+            f"{path}: this is CIFTI (intent code {intent}), whose values lie on surfaces, not on a grid; "
+            "take the volume out of it: `wb_command -cifti-separate ... -volume-all image.nii.gz`"
+        )
     if intent in _LABEL_INTENTS:
         raise SourceError(
             f"{path}: intent code {intent} ({_LABEL_INTENTS[intent]}) says that the values are class codes, "

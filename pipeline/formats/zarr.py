@@ -139,8 +139,14 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         channel_names=tuple(names[c] for c in chosen),
         nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
         scale_offset=tuple(scales[c] for c in chosen),
-        native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
-        attributes=facts,
+        native_chunk=tuple(array.chunks[-space.ndim :]),
+        attributes={
+            "zarr_format": 3,
+            "units": list(map(str, own.get("units", []))),
+            "tags": own.get("tags", {}),
+            "domains": own.get("domains", {}),
+            "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
+        },
         fixed_channels=fixed,
         array=array,
         selected=chosen,
@@ -332,6 +338,8 @@ def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[
         "scale_offset": [list(pair) for pair in scales],
         "fixed_channels": list(like.fixed_channels) if restored else [],
     }
+    if restored:
+        own |= {name: like.attributes[name] for name in ("tags", "domains", "band_tags") if name in like.attributes}
     header = getattr(like, "prefix", None)
     if restored and header is not None:
         own["file_header"] = base64.b64encode(header()).decode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.errors import IntegrityError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.space import same_crs
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
@@ -164,14 +165,19 @@ def header(source: Source, restored: Source, *, selected: bool = False) -> Check
         for name in _HEADER
         if not _same(_given(source, name), _given(restored, name))
     ]
-    if source.space != restored.space:
-        wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
+    grid, given = source.space, restored.space
+    # one reference system may be written in many words
+    if replace(grid, crs=given.crs) != given or not same_crs(grid.crs, given.crs):
+        wrong.append(f"grid: {grid.mismatch(given) or 'reference system or units'}")
     # attributes are those of the format and of the first file: nothing to compare across formats or a file a band
     comparable = source.kind == restored.kind and len(source.paths) == 1
     for name in _HEADER_ATTRIBUTES if comparable else ():
         before, after = source.attributes.get(name), restored.attributes.get(name)
         if name == "colorinterp":
             before, after = (None, None) if selected else (_roles(before), _roles(after))
+        if name == "units" and before is not None:
+            # GDAL makes one up where a reference system has a unit of heights
+            after = [new if old else old for old, new in zip(before, after, strict=True)]
         if name in source.attributes and not _same(before, after):
             wrong.append(f"{name}: {before} -> {after}")
     lost = lost_tags(source, restored) if comparable else []
