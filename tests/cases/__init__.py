@@ -1,1 +1,1 @@
-"""What people did with their images, as they did it: one test a kind of case."""
+"""What people reported of inputs as they have them: one test a kind, its input made anew, tiny."""
