@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from pipeline.formats._gdal import gdal_env, quiet, window_of
-from pipeline.formats._image import pulled, representable, windows
+from pipeline.formats._image import pulled, windows
+from pipeline.formats._nodata import creating
 from pipeline.formats._raster_header import RasterHeader, apply_header
-from pipeline.formats._wide_nodata import creating
 from pipeline.formats.base import Layer, Pull, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -68,7 +68,7 @@ def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, p
         "width": cols,
         "crs": header.crs,
         "transform": header.transform,
-        "nodata": representable(header.nodata, layer.dtype),
+        "nodata": header.nodata,
         "tiled": True,
         "blockxsize": _TILE,
         "blockysize": _TILE,

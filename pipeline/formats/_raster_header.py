@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from pipeline.formats._wide_nodata import declared_nodata
+from pipeline.formats._nodata import declared_nodata
 from pipeline.formats.base import Layer, Source
 from pipeline.system.units import unit_of
 

@@ -325,6 +325,8 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
             f"{files[0]}: the bands have {len(masks)} masks, a GeoTIFF holds one: in the result a pixel is valid if it "
             "is in any of them"
         )
+    paged = [path for path, dataset in zip(files, datasets, strict=True) if dataset.subdatasets]
+    notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})
     if unkept:
         notices.append(f"{files[0]}: metadata of {', '.join(unkept)} cannot be written to a GeoTIFF and are left out")

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from scipy.io import netcdf_file
@@ -234,13 +235,16 @@ def _wide(folder: Path, dtype: str, nodata: int, *, declared: bool) -> Path:
     values = smooth((1, *SHAPE)).astype(dtype)
     values[0, 10:14, 5:30] = nodata
     plain = write_tiff(folder / "plain.tif", values)
-    if not declared:
-        return plain
-    rasterio.shutil.copy(plain, folder / "x.vrt", driver="VRT")
-    text = (folder / "x.vrt").read_text().replace("<ColorInterp>", f"<NoDataValue>{nodata}</NoDataValue><ColorInterp>")
-    (folder / "x.vrt").write_text(text)
-    rasterio.shutil.copy(folder / "x.vrt", folder / "x.tif", driver="GTiff")
-    return folder / "x.tif"
+    return _declaring(plain, nodata) if declared else plain
+
+
+def _declaring(plain: Path, nodata: float) -> Path:
+    """Copy a raster so that it declares a nodata value which rasterio would not write."""
+    image, vrt = plain.with_name("x.tif"), plain.with_name("declaring.vrt")
+    rasterio.shutil.copy(plain, vrt, driver="VRT")
+    vrt.write_text(vrt.read_text().replace("<ColorInterp>", f"<NoDataValue>{nodata}</NoDataValue><ColorInterp>"))
+    rasterio.shutil.copy(vrt, image, driver="GTiff")
+    return image
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), WIDE)
@@ -256,6 +260,18 @@ def test_nodata_of_64_bits(tmp_path: Path, dtype: str, nodata: int) -> None:
         assert result.nodata == (nodata,)
         assert not (pixels(result) == np.asarray(nodata, dtype=dtype)).any()
     assert str(nodata).encode() in (folder / "x_restored.tif").read_bytes()
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", -9999), ("uint16", -9999), ("int16", -3.4e38), ("uint8", 0.5)])
+def test_nodata_that_no_pixel_can_have(tmp_path: Path, dtype: str, nodata: float) -> None:
+    """The header keeps what it declares, even where no pixel could have that value."""
+    plain = write_tiff(tmp_path / "plain.tif", smooth((3, *SHAPE), dtype), photometric="RGB")
+    image = _declaring(plain, nodata)
+    folder, _ = _run(_config(tmp_path, image, _drawn(tmp_path)))
+    assert open_any(str(image)).attributes["nodata_declared"] == [str(float(nodata))] * 3
+    assert open_any(str(_restored(folder))).attributes["nodata_declared"] == [str(float(nodata))] * 3
+    with rasterio.open(_restored(folder)) as dataset:
+        assert dataset.colorinterp[0] == RED
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), WIDE[:4])
@@ -432,6 +448,22 @@ def test_a_config_that_marks_nothing_ends_with_a_warning(tmp_path: Path) -> None
     assert "nothing to restore: the masks mark no pixel" in done.out
     assert done.err.splitlines()[-1].startswith("warning: x:")
     assert json.loads(command("plan", config, "--json").out)["notices"][0]["image"] == "x"
+
+
+def test_nodata_of_the_config_that_no_pixel_can_have(tmp_path: Path) -> None:
+    """It would change nothing, so it is not what was meant."""
+    image = write_tiff(tmp_path / "x.tif", smooth((1, *SHAPE), "uint8"))
+    for nodata in (-9999, 0.5, 2**64):
+        _refused(_config(tmp_path, image, _drawn(tmp_path), input={"nodata": nodata}), 2, "input.nodata", "uint8")
+
+
+def test_pages_of_a_tiff_are_said(tmp_path: Path) -> None:
+    """Only the first page is read, and the user hears of it."""
+    image = write_tiff(tmp_path / "x.tif", smooth((1, *SHAPE)))
+    second = write_tiff(tmp_path / "second.tif", smooth((1, *SHAPE), seed=1))
+    assert open_any(str(image)).notices == ()
+    rasterio.shutil.copy(second, image, driver="GTiff", append_subdataset=True)
+    assert "only the first is restored" in command("plan", _config(tmp_path, image, _drawn(tmp_path))).out
 
 
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
