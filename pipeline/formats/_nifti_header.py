@@ -81,7 +81,8 @@ def read_header(path: str) -> Any:
             raise HeaderDataError("no single-file NIfTI magic ('n+1' or 'n+2')")
         kind, size = (nibabel.Nifti1Header, 348) if version == 1 else (nibabel.Nifti2Header, 540)
         offset = float(kind(start[:size], check=False)["vox_offset"])
-        if not size <= offset <= _LARGEST_OFFSET:
+        # four bytes after the header say whether extensions follow; a fraction of a byte is no place
+        if not size + 4 <= offset <= _LARGEST_OFFSET or offset % 1:
             raise HeaderDataError(
                 f"vox_offset is {offset:g}, but voxels start at byte {size + 4} or later; if the file is whole, write "
                 f"where (nifti_tool -mod_hdr -mod_field vox_offset {size + 4})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.errors import ConfigError, PlanRefused
@@ -147,7 +148,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += _said_of_guides(job, guides)
+    notices += [text for guide in guides for text in _said_of_guide(guide, source)]
     image = OpenImage(
         source=source,
         state=state,
@@ -185,6 +186,16 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     if not states.holes:
         notices.append(_nothing_to_restore(states))
     return notices
+
+
+def _said_of_guide(guide: OpenGuide, image: Source) -> Iterator[str]:
+    """Yield what the user should know of a guide's header."""
+    yield from getattr(guide.source, "notices", ())
+    if image.space.crs and not guide.source.space.crs:
+        yield (
+            f"{guide.source.paths[0]}: has no reference system; its numbers are those of the image's grid, so it is "
+            "taken to lie there"
+        )
 
 
 def _names(source: Source, channels: tuple[int, ...]) -> str:

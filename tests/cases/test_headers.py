@@ -33,9 +33,10 @@ VOLUME = (10, 14, 16)
 ROTATED_POLE = CRS.from_user_input("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +R=6371229")
 
 
-def _config(folder: Path, image: Path | str, hole: Path | None, **sections: Any) -> Path:
-    """Write a config for one image with the cheapest fill."""
-    return run_config(folder, image, hole, **{"model": {"kind": "nearest"}, "patch": None, **sections})
+def _config(folder: Path, image: Path | str | list[str], hole: Path | None, **sections: Any) -> Path:
+    """Write a config with the cheapest fill, for one image or several."""
+    source = {"source": image if isinstance(image, list) else str(image)} | sections.pop("input", {})
+    return run_config(folder, "", hole, **{"model": {"kind": "nearest"}, "patch": None, "input": source, **sections})
 
 
 def _drawn(folder: Path, shape: tuple[int, ...] = SHAPE, **how: Any) -> Path:
@@ -72,16 +73,16 @@ def _refused(config: Path, code: int, *words: str) -> None:
     assert not list((config.parent / "out").glob("*/*restored*"))
 
 
-@pytest.mark.parametrize("broken", ["image", "mask"])
-def test_voxels_that_start_at_byte_0(tmp_path: Path, broken: str) -> None:
+@pytest.mark.parametrize(("broken", "offset"), [("image", 0), ("mask", 0), ("image", 348), ("mask", 352.5)])
+def test_voxels_that_start_within_the_header(tmp_path: Path, broken: str, offset: float) -> None:
     """Header bytes are never read as voxels, neither of an image nor of a mask."""
     image = write_image(tmp_path / "x.nii", smooth((1, *VOLUME), "int16"))
     mask = write_image(tmp_path / "m.nii", blobs(VOLUME, n=2, radius=3)[None])
     path = {"image": image, "mask": mask}[broken]
     content = bytearray(path.read_bytes())
-    content[108:112] = struct.pack("<f", 0.0)
+    content[108:112] = struct.pack("<f", offset)
     path.write_bytes(content)
-    _refused(_config(tmp_path, image, mask), 4, path.name, "vox_offset is 0", "352")
+    _refused(_config(tmp_path, image, mask), 4, path.name, f"vox_offset is {offset:g}", "352")
 
 
 GRAY, NONE, RED = ColorInterp.gray, ColorInterp.undefined, ColorInterp.red
@@ -227,6 +228,18 @@ def test_an_unreadable_image_does_not_stop_a_batch(tmp_path: Path) -> None:
     assert summary["exit_code"] == 5
 
 
+def test_an_unreadable_image_first_in_a_list(tmp_path: Path) -> None:
+    """The others of the list say that it is a batch; if they are bands of one image, its band is missing."""
+    write_image(tmp_path / "b.tif", smooth((2, *SHAPE)))
+    (tmp_path / "a.tif").write_bytes(b"II*\0 not really")
+    config = _config(tmp_path, ["a.tif", "b.tif"], None, mask=[{"kind": "threshold", "above": 1300}])
+    assert command("run", config).code == 5
+    assert (tmp_path / "out" / "b" / "record.json").exists()
+    write_image(tmp_path / "b1.tif", smooth((1, *SHAPE)))
+    bands = _config(tmp_path, ["a.tif", "b1.tif"], None, mask=[{"kind": "threshold", "above": 1300}])
+    assert command("run", bands).code == 4
+
+
 WIDE = [("int64", -(2**63)), ("int64", 2**63 - 1), ("int64", -(2**53) - 1), ("uint64", 2**64 - 1), ("uint64", 7)]
 
 
@@ -352,6 +365,9 @@ def test_one_reference_system_in_other_words(tmp_path: Path) -> None:
     assert not same_crs(code, CRS.from_epsg(32632).to_wkt())
     assert not same_crs(code, "")
     space = open_any(str(write_image(tmp_path / "x.tif", smooth((1, *SHAPE))))).space
+    unplaced = write_tiff(tmp_path / "r.tif", smooth((1, *SHAPE), seed=1), crs=None)
+    config = _config(tmp_path, "x.tif", _drawn(tmp_path), input={"references": [{"path": str(unplaced), "mask": []}]})
+    assert "r.tif: has no reference system" in command("plan", config).out
     assert not space.mismatch(replace(space, crs=CRS.from_epsg(32633).to_wkt(version="WKT2_2019")))
     assert "32N" in space.mismatch(replace(space, crs=CRS.from_epsg(32632).to_wkt()))
 
