@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
+from pipeline.formats._gdal import quiet
 from pipeline.formats._image import representable
 from pipeline.numerics.number import exact
 
@@ -38,7 +39,7 @@ def declared_nodata(dataset: Any) -> tuple[float | None, ...]:
     copy = f"/vsimem/{uuid.uuid4().hex}.vrt"
     rasterio.shutil.copy(dataset, copy, driver="VRT")
     try:
-        with rasterio.open(copy, driver="VRT") as described:
+        with quiet(), rasterio.open(copy, driver="VRT") as described:
             text = described.tags(ns="xml:VRT")["xml:VRT"]
     finally:
         rasterio.shutil.delete(copy, driver="VRT")
@@ -70,7 +71,8 @@ def creating(path: Path, profile: dict[str, Any]) -> Any:
         + "</VRTDataset>"
     )
     rasterio.shutil.copy(empty, path, sparse_ok=True, **{k: v for k, v in profile.items() if k not in _NO_OPTIONS})
-    dataset = rasterio.open(path, "r+")
+    with quiet():
+        dataset = rasterio.open(path, "r+")
     if profile["crs"]:
         dataset.crs = profile["crs"]
     if profile["transform"] is not None:

@@ -175,7 +175,7 @@ def header(source: Source, restored: Source, *, selected: bool = False) -> Check
         before, after = source.attributes.get(name), restored.attributes.get(name)
         if name == "colorinterp":
             before, after = (None, None) if selected else (_roles(before), _roles(after))
-        if name == "units" and before is not None:
+        if name == "units" and before and after:
             # GDAL makes one up where a reference system has a unit of heights
             after = [new if old else old for old, new in zip(before, after, strict=True)]
         if name in source.attributes and not _same(before, after):
