@@ -164,6 +164,7 @@ def image_table(file: str) -> dict[str, Any]:
         "scale_offset": [list(p) for p in source.scale_offset],
         "native_chunk": list(source.native_chunk),
         **dict(source.attributes),
+        "notices": [redacted(text) for text in getattr(source, "notices", ())],
     }
 
 

@@ -545,7 +545,8 @@ def test_two_places_of_one_volume_are_said(tmp_path: Path) -> None:
     image, mask = _placed(tmp_path / "x.nii", values, 10.0), _placed(tmp_path / "m.nii", hole, 10.0)
     planned = command("plan", _config(tmp_path, image, mask))
     assert "disagree by up to 10 mm; the sform is used" in planned.out
-    assert open_any(str(_placed(tmp_path / "y.nii", values, 0.0))).notices == ()
+    assert "disagree by up to 10 mm" in command("inspect", image).out
+    assert "disagree" not in command("inspect", _placed(tmp_path / "y.nii", values, 0.0)).out
 
 
 def test_nodata_that_nobody_declared_is_suspected(tmp_path: Path) -> None:
