@@ -235,6 +235,8 @@ def _open_remote(path: str, drivers: tuple[str, ...]) -> Any:
 def _open_with(path: str, driver: str) -> Any:
     if not isinstance(sys.unraisablehook, _Undecodable):
         sys.unraisablehook = _Undecodable()
+    # the library of the command line puts a hook of its own there
+    if not isinstance(sys.excepthook, _Unraised):
         sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
