@@ -100,6 +100,8 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
             # records of older versions have none
             typer.echo(f"{entry['stem']}: {entry['holes'].get('account', 'done')}{said}", err=True)
             typer.echo(f"{entry['stem']}: {entry['state']}, {entry['outputs'][0]}", err=True)
+            if entry["roofline"]:
+                typer.echo(f"{entry['stem']}: {sentence(entry['roofline'])}", err=True)
 
 
 @app.command()

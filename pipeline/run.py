@@ -169,8 +169,11 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     remove_made(work.plan)
     remove_made(work.blocks)
     events.stage(order.stem, "survey")
-    found = looked_at(order, order.job, survey)
-    save_facts(work, found.facts())
+    started = time.process_time()
+    with metered() as uses:
+        found = looked_at(order, order.job, survey)
+    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
+    save_facts(work, found.facts() | spent)
     found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
@@ -189,8 +192,8 @@ def looked_at(order: Order, job: Job, look: Callable[[Job], Survey]) -> Survey:
     return replace(found, notices=(*notices, *found.notices))
 
 
-def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> dict[int, dict[str, Any]]:
-    """Process every block that the journal does not have; returns the facts of all.
+def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:
+    """Process every block that the journal does not have; returns what all say together.
 
     Raises:
         Interrupted: a stop was requested; what is committed stays.

@@ -22,6 +22,7 @@ from pipeline.formats.base import Layer, Pull, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
+from pipeline.system.meter import lap
 
 SIDECAR = ".aux.xml"
 """What GDAL appends to the name of a TIFF for the file of what its keys cannot hold."""
@@ -47,8 +48,10 @@ def write_cog(layer: Layer, path: Path, header: RasterHeader, space: Space, pixe
     tiled, finished = folder / "tiled.tif", folder / "cog.tif"
     apart = bool(header.domains) or any(band.domains for band in header.bands)
     with gdal_env(writing=True):
-        _write_tiled(tiled, layer, _with_parked_tags(header) if apart else header, space, pixels)
-        _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE", apart=apart)
+        with lap("write"):
+            _write_tiled(tiled, layer, _with_parked_tags(header) if apart else header, space, pixels)
+        with lap("encode"):
+            _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE", apart=apart)
     if apart:
         _unpark_tags(finished, sum(len(band.tags) for band in header.bands))
     sidecar = finished.with_name(finished.name + SIDECAR)

@@ -38,6 +38,7 @@ from pipeline.formats._raster_header import (
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
+from pipeline.system.meter import reads
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)

@@ -127,7 +127,13 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     scales = [(float(s), float(o)) for s, o in own.get("scale_offset", ())] or [cf] * count
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
     values = [declared[c] if nodata is None else nodata for c in chosen]
-    facts = {"zarr_format": 3, "units": list(map(str, own.get("units", []))), "tags": own.get("tags", {})}
+    facts = {
+        "zarr_format": 3,
+        "units": list(map(str, own.get("units", []))),
+        "tags": own.get("tags", {}),
+        "domains": own.get("domains", {}),
+        "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
+    }
     if space.kind == "volume":
         facts["sides_stated"] = bool(own.get("sides_stated", "space" in own or conventions.states_sides(multiscale)))
     return Zarr(
@@ -139,14 +145,8 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         channel_names=tuple(names[c] for c in chosen),
         nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
         scale_offset=tuple(scales[c] for c in chosen),
-        native_chunk=tuple(array.chunks[-space.ndim :]),
-        attributes={
-            "zarr_format": 3,
-            "units": list(map(str, own.get("units", []))),
-            "tags": own.get("tags", {}),
-            "domains": own.get("domains", {}),
-            "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
-        },
+        native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
+        attributes=facts,
         fixed_channels=fixed,
         array=array,
         selected=chosen,
@@ -230,135 +230,5 @@ def _select(path: str, names: tuple[str, ...], bands: Sequence[int | str] | None
 
 
 def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:
-    """Write one layer as a zarr v3 group; see `write_zarr_product`."""
-    write_zarr_product(path, [(layer, pull)], like, options)
-
-
-def write_zarr_product(path: Path, layers: Sequence[tuple[Layer, Pull]], like: Source, options: WriteOptions) -> None:
-    """Write layers on the grid of `like` into one zarr v3 group, which appears under its name when complete.
-
-    Uncertainty is in stored units for rasters and in physical units for volumes, as in the native formats.
-    Chunks are unsharded because GDAL (3.12) does not open sharded arrays.
-
-    Args:
-        path: folder to make; an existing one is replaced.
-        layers: what to write, each with the function that gives its pixels.
-        like: the input.
-        options: scratch folder and memory bound.
-
-    Raises:
-        OutputConflict: the store cannot be written.
-    """
-    with writing(path, options.scratch) as folder:
-        building = folder / "product.zarr"
-        root = zarr.open_group(building, mode="w", zarr_format=3)
-        root.attrs.update(_root_attributes(like, layers))
-        if like.space.kind == "raster":
-            _write_coordinates(root, like.space)
-        for layer, pull in layers:
-            _write_layer(root, layer, like, pull, options)
-        _finish(building)
-        publish(building, path)
-
-
-def _finish(building: Path) -> None:
-    with warnings.catch_warnings():
-        # consolidated metadata is no part of the v3 specification yet, but every reader knows it
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(building, zarr_format=3)
-    zarr.open_group(building, mode="r+", zarr_format=3).attrs["complete"] = True
-
-
-def _root_attributes(like: Source, layers: Sequence[tuple[Layer, Pull]]) -> dict[str, Any]:
-    tags = {key: value for layer, _ in layers for key, value in layer.tags.items()}
-    attributes = {conventions.OWN: {"layers": [layer.role for layer, _ in layers], "tags": tags}}
-    if like.space.kind == "raster":
-        return {"Conventions": "CF-1.11", **conventions.raster_attributes(like.space), **attributes}
-    return attributes
-
-
-def _write_coordinates(root: Any, space: Space) -> None:
-    root.create_array(
-        "spatial_ref",
-        data=np.int32(0).reshape(()),
-        dimension_names=(),
-        attributes=conventions.grid_mapping(space),
-    )
-    for axis, values in conventions.pixel_centres(space).items():
-        root.create_array(
-            axis,
-            data=values,
-            dimension_names=(axis,),
-            attributes=conventions.coordinate_attributes(axis, space),
-        )
-
-
-def _write_layer(root: Any, layer: Layer, like: Source, pull: Pull, options: WriteOptions) -> None:
-    space = like.space
-    chunks = tuple(min(a, b) for a, b in zip(_CHUNKS[space.ndim], space.shape, strict=True))
-    nodata = representable(layer.nodata, layer.dtype)
-    series = space.kind == "raster" or layer.n_channels > 1
-    lead = ("band",) if space.kind == "raster" else ("t",)
-    parent, name = root, str(layer.role)
-    if space.kind == "volume":
-        ome = conventions.ome_attributes(layer.role, space, series=series)
-        parent, name = root.create_group(layer.role, attributes={"ome": ome}), "0"
-    array = parent.create_array(
-        name,
-        shape=(*((layer.n_channels,) if series else ()), *space.shape),
-        chunks=(*((1,) if series else ()), *chunks),
-        dtype=layer.dtype,
-        compressors=ZstdCodec(level=3, checksum=True),
-        fill_value=0 if nodata is None else layer.dtype.type(nodata),
-        dimension_names=(*(lead if series else ()), *("z", "y", "x")[-space.ndim :]),
-        attributes=_array_attributes(layer, like, nodata),
-    )
-    pixel_bytes = layer.n_channels * layer.dtype.itemsize
-    for box in windows(space.shape, chunks, pixel_bytes, options.memory_bytes):
-        values = pulled(pull, layer, box)
-        array[(slice(None), *box.slices) if series else box.slices] = values if series else values[0]
-
-
-def _array_attributes(layer: Layer, like: Source, nodata: float | None) -> dict[str, Any]:
-    scales = _scales(layer, like)
-    restored = layer.role == "restored"
-    names = layer.channel_names or like.channel_names[: layer.n_channels]
-    space = like.space
-    own: dict[str, Any] = {
-        "role": layer.role,
-        "space": {
-            "kind": space.kind,
-            "shape": space.shape,
-            "affine": space.affine,
-            "crs": space.crs,
-            "units": space.units,
-        },
-        "channel_names": list(names),
-        "nodata": [None if v is None else repr(v) for v in (like.nodata if restored else (nodata,) * len(names))],
-        "scale_offset": [list(pair) for pair in scales],
-        "fixed_channels": list(like.fixed_channels) if restored else [],
-    }
-    if restored:
-        own |= {name: like.attributes[name] for name in ("tags", "domains", "band_tags") if name in like.attributes}
-    header = getattr(like, "prefix", None)
-    if restored and header is not None:
-        own["file_header"] = base64.b64encode(header()).decode()
-    attributes: dict[str, Any] = {"long_name": layer.role, conventions.OWN: own}
-    if nodata is not None:
-        attributes["_FillValue"] = conventions.fill_value_attribute(nodata, layer.dtype)
-    if len(set(scales)) == 1 and scales[0] != (1.0, 0.0):
-        attributes["scale_factor"], attributes["add_offset"] = scales[0]
-    units = set(like.attributes.get("units", ())) if layer.role not in _CODES else set()
-    if len(units) == 1 and "" not in units:
-        attributes["units"] = units.pop()
-    if space.kind == "raster":
-        attributes |= {"grid_mapping": "spatial_ref", **conventions.raster_attributes(space)}
-    return attributes
-
-
-def _scales(layer: Layer, like: Source) -> list[tuple[float, float]]:
-    plain = layer.role in _CODES or (layer.role == "uncertainty" and like.space.kind == "volume")
-    known = {} if plain else dict(zip(like.channel_names, like.scale_offset, strict=True))
-    names = layer.channel_names or like.channel_names[: layer.n_channels]
-    pairs = [known.get(name, (1.0, 0.0)) for name in names]
-    return [(scale, offset if layer.role == "restored" else 0.0) for scale, offset in pairs]
+    """Write one layer as a zarr v3 store; see `_zarr_write.write_store`."""
+    write_store(layer, path, like, pull, options)

@@ -98,7 +98,7 @@ class Space:
     def describe(self) -> str:
         """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
-        name = _crs_name(self.crs)
+        name = f"voxel axes {self.axis_codes}" if self.kind == "volume" else _crs_name(self.crs)
         return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
 
 

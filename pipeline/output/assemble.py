@@ -23,6 +23,7 @@ from pipeline.masks.base import DOUBT, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
 from pipeline.plan.layers import to_published
+from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
