@@ -33,7 +33,6 @@ from pipeline.output.computed import check_computed, kept
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
-from pipeline.output.results import read_record
 from pipeline.output.verify import quick_check
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job

@@ -16,7 +16,7 @@ from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
-from pipeline.masks.base import KEEP, Mask, open_masks
+from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.registry import load

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.errors import ConfigError, PlanRefused
@@ -148,7 +147,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += [text for guide in guides for text in _said_of_guide(guide, source)]
+    notices += _said_of_guides(job, source, guides)
     image = OpenImage(
         source=source,
         state=state,
@@ -163,7 +162,11 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
 
 def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     """Return what the user should know of files and holes."""
-    notices = [*getattr(source, "notices", ()), *mask.notices]
+    notices = [
+        *getattr(source, "notices", ()),
+        *mask.notices,
+        *(mask.examine() if isinstance(mask, ComposedMask) else ()),
+    ]
     if len(source.paths) > 1:
         notices.append(
             f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
@@ -188,16 +191,6 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     return notices
 
 
-def _said_of_guide(guide: OpenGuide, image: Source) -> Iterator[str]:
-    """Yield what the user should know of a guide's header."""
-    yield from getattr(guide.source, "notices", ())
-    if image.space.crs and not guide.source.space.crs:
-        yield (
-            f"{guide.source.paths[0]}: has no reference system; its numbers are those of the image's grid, so it is "
-            "taken to lie there"
-        )
-
-
 def _names(source: Source, channels: tuple[int, ...]) -> str:
     named = [source.channel_names[c] for c in channels]
     return f"{'channel' if len(named) == 1 else 'channels'} {', '.join(named)}"
@@ -215,6 +208,24 @@ def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> l
         f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
         f"write `input.nodata: {value:.17g}`"
         for value, where in found.items()
+    ]
+
+
+def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> list[str]:
+    """Return what the user should know of headers and masks of references and auxiliaries."""
+    said = [note for guide in guides for note in getattr(guide.source, "notices", ())]
+    said += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
+    said += [
+        f"{guide.source.paths[0]}: has no reference system; its numbers are those of the image's grid, so it is taken "
+        "to lie there"
+        for guide in guides
+        if image.space.crs and not guide.source.space.crs
+    ]
+    bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
+    return said + [
+        f"reference {path} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its entry says what "
+        "is hidden in it"
+        for path in bare
     ]
 
 

@@ -20,7 +20,7 @@ from pipeline.formats._image import require_place
 from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.masks._grid import selected
+from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
 
@@ -65,14 +65,12 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     Raises:
         SourceError: missing, no NIfTI file, another grid, another number of volumes, or bits of fractions.
     """
-    from pipeline.formats.nifti import affine_mm
-
     header = _load(path)
     with untrusted(path, "damaged mask header", "repair it, or copy the file again"):
         full = tuple(int(n) for n in header.get_data_shape())
         own = grid(path, header)
         other = other_matrix(header, own)
-        _stored(header)
+        dtype, slope, inter = _stored(header)
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
     mismatch = source.space.mismatch(own)
@@ -138,6 +136,10 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 
 
 def _load(path: str) -> Any:
+    from pipeline.formats._files import is_remote
+
+    if is_remote(path):
+        require_file(path, local=True)
     if not Path(path).exists():
         raise SourceError(f"{path}: mask file not found")
     require_file(path)

@@ -64,5 +64,5 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> NodataMask:
     """
     limits = None
     if options.max_gap is not None:
-        limits = reach_of(pixels_on(source.space, options.max_gap), source.space.shape)
+        limits = reach_of(length_on(source, "max_gap", options.max_gap), source.space.shape)
     return NodataMask(source=source, limits=limits, value=options.value, max_gap=options.max_gap)

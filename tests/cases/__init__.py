@@ -1,1 +1,1 @@
-"""What people reported of inputs as they have them: one test a kind, its input made anew, tiny."""
+"""What people have and do with it, as they reported it: one test a kind, its input made anew, tiny."""
