@@ -188,6 +188,9 @@ def plan(
         return
     facts = plan_table(config, set_ or [])
     _print(facts, as_json, lambda: said_of_plan(facts, config))
+    for row in facts["images"]:
+        if not row["holes"]:
+            typer.echo(f"warning: {row['image']}: nothing would be restored, see its notices", err=True)
 
 
 @app.command()

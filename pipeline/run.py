@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
+from pipeline.output.rehearse import rehearse
 from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
+from pipeline.plan.job import Job
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.published import published_summary
@@ -43,7 +46,7 @@ from pipeline.provenance.renderings import render
 from pipeline.provenance.roofline import measured, roofline
 from pipeline.registry import load
 from pipeline.report.build import write_report
-from pipeline.survey.survey import survey
+from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made, write_json, write_text
 from pipeline.system.meter import as_facts, metered
@@ -174,7 +177,7 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     told = partial(_tell_cost, order, events)
     started = time.process_time()
     with metered() as uses:
-        found = survey(order.job, told)
+        found = looked_at(order, order.job, partial(survey, told=told))
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
     save_facts(work, found.facts() | spent)
     if found.cost is not None:
@@ -189,6 +192,17 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
 def _tell_cost(order: Order, events: Events, plan: Plan, cost: Cost) -> None:
     _, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
     events.expected(order.stem, cost, workers)
+
+
+def looked_at(order: Order, job: Job, look: Callable[[Job], Survey]) -> Survey:
+    """Return what a look at the image says (`survey` or `outline`), after it is clear that the results can be written.
+
+    Raises:
+        SourceError: a format cannot hold what the header says; and whatever the look raises.
+    """
+    notices = rehearse(job.source, order.formats, job.work.path)
+    found = look(job)
+    return replace(found, notices=(*notices, *found.notices))
 
 
 def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:
@@ -285,6 +299,7 @@ def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
 def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
     """Add to the record what is known once the files are there, and write the report beside them."""
     record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
+    record["outputs"] += [output_facts("sidecar", path, ready) for w in written for path in w.beside]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
     report = write_report(plan, record, ready)

@@ -20,15 +20,16 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
     """Return how each image of a run ended, and where its results and its report are."""
     lines = []
     for entry in summary["sources"]:
-        doubted = entry["holes"].get("doubted")
+        holes = entry["holes"]
+        doubted = holes.get("doubted")
         doubt = f"; {doubted:,} observed pixels were not used, they look like cloud or shadow" if doubted else ""
         result = directory / entry["outputs"][0]
         report = next((directory / name for name in entry["outputs"] if name.endswith("report.html")), None)
         if entry.get("roofline"):
             lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
-        lines.append(
-            f"{entry['stem']}: {entry['state']}{doubt}; result {result}" + (f", report {report}" if report else "")
-        )
+        # records of older versions have no account
+        lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
+        lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
     count = len(summary["sources"])
     if count > 1:
         lines.append(

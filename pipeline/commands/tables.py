@@ -25,6 +25,7 @@ from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
+from pipeline.run import looked_at
 from pipeline.survey.survey import Survey, outline, survey
 from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
@@ -39,8 +40,9 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         PlanRefused: with the numbers; nothing was computed.
     """
-    rows = []
+    rows, notices = [], []
     for order, found in _surveys(config_path, overrides, outline):
+        notices += [{"image": order.stem, "notice": redacted(text)} for text in found.notices]
         plan = found.plan
         channels = order.n_file_channels
         executor, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
@@ -67,7 +69,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "notices": list(found.notices),
             }
         )
-    return {"images": rows}
+    return {"images": rows, "notices": notices}
 
 
 def _gpu_row(found: Survey) -> dict[str, Any]:
@@ -174,6 +176,7 @@ def image_table(file: str) -> dict[str, Any]:
         "scale_offset": [list(p) for p in source.scale_offset],
         "native_chunk": list(source.native_chunk),
         **dict(source.attributes),
+        "notices": [redacted(text) for text in getattr(source, "notices", ())],
     }
 
 
@@ -234,5 +237,6 @@ def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], 
             job = order.job
             staged = replace(job.source, staged=folder)
             guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            found.append((order, look(replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides))))
+            job = replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides)
+            found.append((order, looked_at(order, job, look)))
     return found

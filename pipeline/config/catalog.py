@@ -251,15 +251,22 @@ class _Finder:
             return False
         from pipeline.formats import open_any
 
-        first = None
+        first = failure = None
         for item in items:
-            source = open_any(self._files(str(item))[0])
+            try:
+                source = open_any(self._files(str(item))[0])
+            except SourceError as error:
+                # what the others are decides whether it is a band of theirs or an image that fails alone
+                failure = failure or error
+                continue
             single = source.space.kind == "raster" and source.n_channels == 1
             first = first or source.space
             mismatch = first.mismatch(source.space)
             source.close()
             if not single or mismatch:
                 return False
+        if failure is not None:
+            raise failure
         return True
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from pipeline.masks.base import MaskOptions, mask_options
+from pipeline.numerics.number import exact
 from pipeline.registry import kinds
 from pipeline.system.paths import is_address, shortened
 from pipeline.system.redact import redacted
@@ -96,13 +97,13 @@ def _nodata(value: object) -> Literal["auto"] | float | None:
     if value is None or value == "none":
         return None
     if isinstance(value, float) or (type(value) is int and abs(value) < _NO_FLOAT):
-        return float(value)
+        return exact(value)
     if value == "nan":
         return float("nan")
     raise ValueError(f"must be 'auto', 'none', 'nan' or a number, found {shown(value)}")
 
 
-def _nodata_text(value: Literal["auto"] | float | None) -> str | float:
+def _nodata_text(value: Literal["auto"] | float | None) -> str | int | float:
     if value is None:
         return "none"
     return "nan" if value != value else value  # noqa: PLR0124 - only NaN differs from itself

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
+from pipeline.formats._image import representable
 from pipeline.formats.base import Source
 from pipeline.registry import kinds, load
 
@@ -15,10 +18,10 @@ _EDGE = 4
 
 
 def check_fits(config: RunConfig, source: Source) -> None:
-    """Check that the number of axes, the output formats and the fill of a config suit an image; reads no pixel.
+    """Check that axes, nodata, output formats and the fill of a config suit an image; reads no pixel.
 
     Raises:
-        ConfigError: they do not; names the key, its value and what the image has.
+        ConfigError: they do not, or no pixel can have the nodata value; names key, value and image.
     """
     ndim, name = source.space.ndim, source.paths[0]
     lengths = {
@@ -32,6 +35,12 @@ def check_fits(config: RunConfig, source: Source) -> None:
                 f"{config.where(key)}: {list(value)} has {len(value)} numbers, but {name} has {ndim} axes; give one "
                 "number, or one an axis"
             )
+    nodata = config.input.nodata
+    if isinstance(nodata, int | float) and math.isfinite(nodata) and representable(nodata, source.dtype) is None:
+        raise ConfigError(
+            f"input.nodata: no pixel of {name} can be {nodata:.17g}, as its pixels are {source.dtype}; write the value "
+            "that they have where nothing was observed, or `none`"
+        )
     if source.kind == "zarr" and {"same", "zarr"} <= set(config.output.format):
         raise ConfigError(
             f"{config.where('output.format')}: {name} is zarr, so 'same' and 'zarr' are one file; keep one of them"

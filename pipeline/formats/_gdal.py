@@ -20,22 +20,31 @@ import numpy as np
 import rasterio
 from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
+from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes
 from pipeline.geometry.box import Box
 
-IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT")
+IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
 MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
 _MAGIC = {
     "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
+    "netCDF": (b"CDF\1", b"CDF\2", b"CDF\5"),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
 }
-_SUFFIXES = {"JP2OpenJPEG": (".jp2", ".j2k"), "VRT": (".vrt",), "PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
+_SUFFIXES = {
+    "JP2OpenJPEG": (".jp2", ".j2k"),
+    "VRT": (".vrt",),
+    "netCDF": (".nc",),
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+}
 _SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
 _NAMES = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000"}
 _BESIDE = ":::BASE:::"
@@ -226,6 +235,8 @@ def _open_remote(path: str, drivers: tuple[str, ...]) -> Any:
 def _open_with(path: str, driver: str) -> Any:
     if not isinstance(sys.unraisablehook, _Undecodable):
         sys.unraisablehook = _Undecodable()
+    # the library of the command line puts a hook of its own there
+    if not isinstance(sys.excepthook, _Unraised):
         sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
@@ -258,7 +269,8 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
     if driver is not None:
         raise SourceError(f"{path}: this is {driver}, not {known}; convert it with gdal_translate")
     raise SourceError(
-        f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
+        advice(path)
+        or f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
         "or convert it with gdal_translate"
     )
 
@@ -272,6 +284,12 @@ def _require_plain_sidecars(path: str) -> None:
         tiff = first_bytes(beside).startswith(_MAGIC["GTiff"])
         if not is_file(beside) or (suffix.lower() != ".aux.xml" and not tiff):
             raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
+
+
+def window_of(box: Box) -> Window:
+    """Return a box of an image as rasterio names it."""
+    (row, col), (rows, cols) = box.start, box.shape
+    return Window(col, row, cols, rows)
 
 
 @contextmanager

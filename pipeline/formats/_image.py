@@ -38,6 +38,8 @@ class Image:
     native_chunk: tuple[int, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     fixed_channels: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What the user should know of the header."""
 
     def stage(self, directory: Path) -> Self:  # noqa: ARG002
         """Return this image: its windows are cheap to read as they are."""
@@ -109,6 +111,7 @@ def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
     """Return `nodata` if a pixel of `dtype` can hold it, else None (e.g. -9999 declared for uint8)."""
     if nodata is None or np.issubdtype(dtype, np.floating):
         return nodata
+    # a whole number stays one: as a float it would be another value of 64 bits
     if not math.isfinite(nodata) or nodata != int(nodata):
         return None
     info = np.iinfo(dtype)

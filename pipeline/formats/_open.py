@@ -8,6 +8,7 @@ from types import ModuleType
 from pipeline import registry
 from pipeline.errors import SourceError
 from pipeline.formats._files import require_file, suffix_matches
+from pipeline.formats._foreign import advice
 from pipeline.formats.base import Source
 
 
@@ -48,6 +49,8 @@ def is_image(path: str) -> bool:
 def _sniff(path: str) -> ModuleType:
     module = _format_of(path)
     if module is None:
+        if said := advice(path):
+            raise SourceError(said)
         known = ", ".join(suffix for found in _modules() for suffix in found.SUFFIXES)
         raise SourceError(f"{path}: neither name nor content is that of a known format; known are {known}")
     return module

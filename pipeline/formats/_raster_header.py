@@ -14,8 +14,15 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from pipeline.formats._nodata import declared_nodata
 from pipeline.formats.base import Layer, Source
 from pipeline.system.units import unit_of
+
+_DERIVED = {
+    "DERIVED_SUBDATASETS", "IMAGE_STRUCTURE", "LocationInfo", "OVERVIEWS", "RPC", "SUBDATASETS", "TIFF",
+    "new_vrt_sources", "vrt_sources", "xml:VRT",
+}  # fmt: skip
+"""Domains of what GDAL says of a file, of where it lies, and of what the header has fields for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,7 @@ class Band:
     nodata: float | None = None
     colorinterp: ColorInterp = ColorInterp.undefined
     tags: Mapping[str, str] = field(default_factory=dict)
+    domains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +47,7 @@ class RasterHeader:
         transform: six numbers, pixel corner to world; None if control points or nothing locate the file.
         gcps: `(points, CRS)` or None.
         tags: default domain of the dataset, AREA_OR_POINT included.
+        domains: tags in domains of their own, by domain.
     """
 
     crs: CRS | None = None
@@ -47,6 +56,7 @@ class RasterHeader:
     rpcs: Any = None
     bands: tuple[Band, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    domains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def nodata(self) -> float | None:
@@ -68,13 +78,36 @@ def read_header(dataset: Any, indexes: tuple[int, ...]) -> RasterHeader:
         rpcs=dataset.rpcs,
         bands=tuple(_read_bands(dataset, indexes)),
         tags=dataset.tags(),
+        domains=domains(dataset),
     )
+
+
+def domains(dataset: Any, index: int = 0) -> dict[str, dict[str, str]]:
+    """Return the tags of a dataset (0) or band in domains other than the default one, by domain.
+
+    Left out is what GDAL itself derives from the file, what stands elsewhere in the header, and what rasterio cannot
+    write.
+    """
+    return {name: dict(dataset.tags(index, ns=name)) for name in _own_domains(dataset, index) if _kept(name)}
+
+
+def unkept_domains(dataset: Any) -> list[str]:
+    """Return the domains of a dataset and its bands that somebody made and that cannot be written again."""
+    return [name for at in range(dataset.count + 1) for name in _own_domains(dataset, at) if not _kept(name)]
+
+
+def _own_domains(dataset: Any, index: int) -> list[str]:
+    return sorted(name for name in dataset.tag_namespaces(index) if name and name not in _DERIVED)
+
+
+def _kept(name: str) -> bool:
+    return not name.startswith("json:")
 
 
 def _read_bands(dataset: Any, indexes: tuple[int, ...]) -> Iterator[Band]:
     # each is a list of all bands, so they are asked for once
     names, scales, offsets = dataset.descriptions, dataset.scales, dataset.offsets
-    units, nodata, colours = dataset.units, dataset.nodatavals, dataset.colorinterp
+    units, nodata, colours = dataset.units, declared_nodata(dataset), dataset.colorinterp
     for index in indexes:
         at = index - 1
         yield Band(
@@ -85,6 +118,7 @@ def _read_bands(dataset: Any, indexes: tuple[int, ...]) -> Iterator[Band]:
             nodata=nodata[at],
             colorinterp=colours[at],
             tags={k: v for k, v in dataset.tags(index).items() if not k.startswith("STATISTICS_")},
+            domains=domains(dataset, index),
         )
 
 
@@ -97,21 +131,29 @@ def merge_headers(headers: list[RasterHeader], names: tuple[str, ...]) -> Raster
     if len(headers) == 1:
         return first
     common = {k: v for k, v in first.tags.items() if all(h.tags.get(k) == v for h in headers)}
+    shared = {k: v for k, v in first.domains.items() if all(h.domains.get(k) == v for h in headers)}
     bands = []
     for header in headers:
         own = {k: v for k, v in header.tags.items() if k not in common}
-        bands += [replace(band, tags={**own, **band.tags}) for band in header.bands]
+        apart = {k: v for k, v in header.domains.items() if k not in shared}
+        bands += [replace(b, tags={**own, **b.tags}, domains={**apart, **b.domains}) for b in header.bands]
     named = tuple(replace(b, description=name) for b, name in zip(bands, names, strict=True))
-    return replace(first, bands=named, tags=common)
+    return replace(first, bands=named, tags=common, domains=shared)
 
 
 def header_of_space(like: Source) -> RasterHeader:
     """Make a header for a source that is no GDAL raster (e.g. zarr) from its own facts."""
     pairs = zip(like.channel_names, like.scale_offset, like.nodata, strict=True)
+    tags = list(like.attributes.get("band_tags", ())) or [{} for _ in like.channel_names]
     return RasterHeader(
         crs=CRS.from_wkt(like.space.crs) if like.space.crs else None,
         transform=Affine(*like.space.affine),
-        bands=tuple(Band(description=n, scale=s, offset=o, nodata=v) for n, (s, o), v in pairs),
+        bands=tuple(
+            Band(description=n, scale=s, offset=o, nodata=v, tags=t.get("", {}), domains={k: t[k] for k in t if k})
+            for (n, (s, o), v), t in zip(pairs, tags, strict=True)
+        ),
+        tags=like.attributes.get("tags", {}),
+        domains=like.attributes.get("domains", {}),
     )
 
 
@@ -130,7 +172,7 @@ def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterH
         their = known.get(name, Band())
         bands.append(Band(description=name, nodata=layer.nodata, scale=their.scale, unit=their.unit))
     grid = {k: v for k, v in header.tags.items() if k == "AREA_OR_POINT"}
-    return replace(header, bands=tuple(bands), tags={**grid, **layer.tags})
+    return replace(header, bands=tuple(bands), tags={**grid, **layer.tags}, domains={})
 
 
 def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> None:
@@ -153,9 +195,23 @@ def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> No
             dataset.set_band_unit(index, band.unit)
         if band.tags:
             dataset.update_tags(index, **band.tags)
+        _update_domains(dataset, index, band.domains)
     if any(b.colorinterp != ColorInterp.undefined for b in bands):
         dataset.colorinterp = [b.colorinterp for b in bands]
     dataset.update_tags(**header.tags)
+    _update_domains(dataset, 0, header.domains)
+
+
+def _update_domains(dataset: Any, index: int, named: Mapping[str, Mapping[str, str]]) -> None:
+    for name, found in named.items():
+        if not name.startswith("xml:"):
+            dataset.update_tags(index, ns=name, **found)
+            continue
+        for document in found.values():
+            # such a domain is one document, which rasterio writes only as `KEY=VALUE`: it is cut at an equals sign
+            key, equals, value = document.partition("=")
+            if equals:
+                dataset.update_tags(index, ns=name, **{key: value})
 
 
 def crs_units(crs: CRS | None) -> str:

@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import Space, same_crs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def resampled(source: Source, space: Space) -> Source:
     """
     if not source.space.mismatch(space):
         return source
-    if source.space.kind != space.kind or source.space.crs != space.crs:
+    if source.space.kind != space.kind or not same_crs(source.space.crs, space.crs):
         raise ConfigError(
             f"{source.paths[0]} cannot be resampled onto the image's grid: reference systems differ\n"
             f"  image: {space.describe()}\n  guide: {source.space.describe()}\nReproject it first (e.g. gdalwarp)"

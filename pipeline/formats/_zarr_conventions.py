@@ -20,6 +20,7 @@ from pipeline.errors import SourceError
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import Space
+from pipeline.numerics.number import exact
 
 OWN = "inpaint_pipeline"
 _SPATIAL = {
@@ -108,7 +109,17 @@ def decode_fill_value(value: Any) -> float | None:
     """Invert `fill_value_attribute`; plain JSON numbers of other writers are taken as they are."""
     if isinstance(value, str):
         return float(struct.unpack("<d", base64.standard_b64decode(value))[0])
-    return None if value is None else float(value)
+    return number(value)
+
+
+def number(value: Any) -> float | None:
+    """Return a JSON number, or one written as text, as it is: whole numbers of 64 bits would not survive a float."""
+    if value is None:
+        return None
+    try:
+        return exact(int(value) if isinstance(value, str) else value)
+    except ValueError:
+        return float(value)
 
 
 def ome_attributes(name: str, levels: Sequence[Space], *, series: bool, sides: bool) -> dict[str, Any]:

@@ -178,11 +178,13 @@ def _array_attributes(layer: Layer, like: Source, turn: Orientation) -> dict[str
         "role": layer.role,
         "space": conventions.own_fields(like.space, turn),
         "channel_names": list(names),
-        "nodata": [None if v is None else repr(float(v)) for v in nodata],
+        "nodata": [None if v is None else repr(v) for v in nodata],
         "scale_offset": [list(pair) for pair in scales],
         "fixed_channels": list(like.fixed_channels) if restored else [],
         "sides_stated": knows_sides(like),
     }
+    if restored:
+        own |= {name: like.attributes[name] for name in ("tags", "domains", "band_tags") if name in like.attributes}
     header = getattr(like, "prefix", None)
     if restored and header is not None:
         own["file_header"] = base64.b64encode(header()).decode()

@@ -132,6 +132,8 @@ class Layer:
         nodata: value that means nothing is known, None if there is none.
         channel_names: description of each channel.
         tags: provenance tags, default domain, short strings.
+        filled: gives True where a pixel was restored, bool `(1 or c, *box.shape)`: a format whose files say apart from
+            the values which pixels are valid says so of these; None = of no pixel.
     """
 
     role: Role
@@ -140,6 +142,7 @@ class Layer:
     nodata: float | None = None
     channel_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    filled: Callable[[Box], NDArray[np.bool_]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

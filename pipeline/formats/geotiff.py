@@ -6,48 +6,43 @@ Layout of the output: https://docs.ogc.org/is/21-026/21-026.html, made by GDAL's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
-from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, quiet, reading, require_complete
-from pipeline.formats._image import Image, pulled, representable, require_plausible, unobserved, windows
+from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
+from pipeline.formats._image import Image, representable, require_plausible, unobserved
 from pipeline.formats._raster_header import (
     Band,
     RasterHeader,
-    apply_header,
     crs_units,
+    domains,
     header_of_layer,
     header_of_space,
     merge_headers,
     read_header,
+    unkept_domains,
 )
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
-from pipeline.system.files import publish
-from pipeline.system.meter import lap, reads
+from pipeline.geometry.space import Space, same_crs
+from pipeline.system.meter import reads
 
-SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt")
+SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ")
-_TILE = 512
-# level 9 took twice as long as 3 and saved 5 % on a real scene
-_ZSTD_LEVEL = 3
-_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
 
 
 def sniff(path: str) -> bool:
@@ -88,7 +83,7 @@ class GeoTiff(Image):
         for file, group in groupby(chosen, key=lambda channel: channel.file):
             bands = [channel.band for channel in group]
             with reading(self.paths[file], box):
-                self.pool.get(file).read(bands, window=_window(box), out=values[at : at + len(bands)])
+                self.pool.get(file).read(bands, window=window_of(box), out=values[at : at + len(bands)])
             at += len(bands)
         return values
 
@@ -110,8 +105,8 @@ class GeoTiff(Image):
         return result
 
     def file_mask(self, box: Box) -> NDArray[np.uint8] | None:
-        """Return the files' own mask band (255 = valid in any file), `(y, x)`; None if there is none."""
-        masks = [self._mask_band(c, box) for c in {c.file: c for c in self.channels}.values() if c.mask_band]
+        """Return the files' own mask band (255 = valid in any of several), `(y, x)`; None if there is none."""
+        masks = [self._mask_band(c, box) for c in {_mask_key(c): c for c in self.channels}.values() if c.mask_band]
         return np.maximum.reduce(masks) if masks else None
 
     def header(self) -> RasterHeader:
@@ -139,12 +134,12 @@ class GeoTiff(Image):
             hidden |= self._mask_band(channel, box) == 0
         for band in channel.alpha_bands:
             with reading(self.paths[channel.file], box):
-                hidden |= self.pool.get(channel.file).read(band, window=_window(box)) == 0
+                hidden |= self.pool.get(channel.file).read(band, window=window_of(box)) == 0
         return hidden
 
     def _mask_band(self, channel: _Channel, box: Box) -> NDArray[np.uint8]:
         with reading(self.paths[channel.file], box):
-            mask: NDArray[np.uint8] = self.pool.get(channel.file).read_masks(channel.mask_band, window=_window(box))
+            mask: NDArray[np.uint8] = self.pool.get(channel.file).read_masks(channel.mask_band, window=window_of(box))
         return mask
 
 
@@ -170,10 +165,27 @@ def open_source(
         remote = any(map(is_remote, files))
         with untrusted(", ".join(files), "damaged header", "copy the file again"), gdal_env(remote=remote):
             for path, dataset in zip(files, datasets, strict=True):
+                _require_one_image(path, dataset)
                 require_complete(dataset, path)
             image = _describe(files, datasets, bands, nodata)
     require_plausible(image)
     return image
+
+
+def _require_one_image(path: str, dataset: Any) -> None:
+    """Check that a file is one image, not several.
+
+    Raises:
+        SourceError: names what is in it.
+    """
+    if dataset.count or not dataset.subdatasets:
+        return
+    inside = list(dataset.subdatasets)
+    names = ", ".join(name.rpartition(":")[2] for name in inside)
+    raise SourceError(
+        f"{path}: holds several images ({names}); take out the one to restore, e.g. `gdal_translate {inside[0]} "
+        f"{inside[0].rpartition(':')[2]}.tif`"
+    )
 
 
 def _describe(
@@ -203,7 +215,8 @@ def _describe(
         nodata=tuple(None if i in fixed else representable(v, dtype) for i, v in enumerate(declared)),
         scale_offset=tuple((band.scale, band.offset) for band in headers),
         native_chunk=tuple(datasets[0].block_shapes[0]),
-        attributes=_attributes(datasets, channels),
+        attributes=_attributes(datasets, channels, headers),
+        notices=_notices(files, datasets, channels),
         fixed_channels=fixed,
         channels=tuple(channels),
         pool=DatasetPool(files),
@@ -249,7 +262,7 @@ def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
 
 def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> list[int]:
     if not names:
-        raise SourceError(f"{path}: the file has no raster band (perhaps subdatasets: name one of them)")
+        raise SourceError(f"{path}: the file has no raster band")
     if bands is None:
         return list(range(len(names)))
     chosen = []
@@ -268,7 +281,7 @@ def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> l
 def _same_space(files: tuple[str, ...], datasets: list[Any]) -> Space:
     spaces = [_space(dataset) for dataset in datasets]
     for path, space in zip(files, spaces, strict=True):
-        difference = spaces[0].mismatch(space) or ("CRS" if space.crs != spaces[0].crs else "")
+        difference = spaces[0].mismatch(space) or ("" if same_crs(space.crs, spaces[0].crs) else "reference system")
         if difference:
             raise SourceError(
                 f"{files[0]} and {path} lie on different grids ({difference}): {spaces[0].describe()} / "
@@ -305,30 +318,41 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
     return dtype
 
 
-def _attributes(datasets: list[Any], channels: list[_Channel]) -> dict[str, Any]:
+def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]) -> tuple[str, ...]:
+    notices = []
+    masks = {_mask_key(c) for c in channels if c.mask_band}
+    if len(masks) > 1:
+        notices.append(
+            f"{files[0]}: the bands have {len(masks)} masks, a GeoTIFF holds one: in the result a pixel is valid if it "
+            "is in any of them"
+        )
+    paged = [path for path, dataset in zip(files, datasets, strict=True) if dataset.subdatasets]
+    notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
+    unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})
+    if unkept:
+        notices.append(f"{files[0]}: metadata of {', '.join(unkept)} cannot be written to a GeoTIFF and are left out")
+    return tuple(notices)
+
+
+def _attributes(datasets: list[Any], channels: list[_Channel], bands: list[Band]) -> dict[str, Any]:
     """Header facts of the first file, and those of every chosen band."""
     dataset = datasets[0]
-    # asked for once a file: each is a list of all bands
-    colours, units, nodata = (
-        {c.file: getattr(datasets[c.file], name) for c in channels} for name in ("colorinterp", "units", "nodatavals")
-    )
+    masks = {_mask_key(c) for c in channels if c.mask_band}
     return {
         "driver": dataset.driver,
         "compression": dataset.compression.name if dataset.compression else "none",
         "interleaving": dataset.interleaving.name if dataset.interleaving else "unknown",
         "block_shape": list(dataset.block_shapes[0]),
-        "colorinterp": [colours[c.file][c.band - 1].name for c in channels],
-        "units": [units[c.file][c.band - 1] or "" for c in channels],
-        "nodata_declared": [None if (v := nodata[c.file][c.band - 1]) is None else str(v) for c in channels],
+        "colorinterp": [band.colorinterp.name for band in bands],
+        "units": [band.unit for band in bands],
+        "nodata_declared": [None if band.nodata is None else str(band.nodata) for band in bands],
+        "validity": [*(["mask"] if masks else []), *(["alpha"] if any(c.alpha_bands for c in channels) else [])],
         "tags": dict(dataset.tags()),
+        "domains": domains(dataset),
+        "band_tags": [{**({"": dict(band.tags)} if band.tags else {}), **band.domains} for band in bands],
         "gcps": len(dataset.gcps[0]),
         "rpcs": dataset.rpcs is not None,
     }
-
-
-def _window(box: Box) -> Window:
-    (row, col), (rows, cols) = box.start, box.shape
-    return Window(col, row, cols, rows)
 
 
 def _mask_key(channel: _Channel) -> tuple[int, int]:
@@ -339,10 +363,11 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     """Write one layer as a cloud-optimised GeoTIFF on the grid of `like`.
 
     The pixels go window by window into a tiled temporary file, which GDAL's COG driver then copies; both lie
-    in a scratch folder that is removed whatever happens. Bytes depend on pixels and header only.
+    in a scratch folder that is removed whatever happens. Bytes depend on pixels and header only. A reference system
+    that the keys of a TIFF cannot hold stands in `PATH.aux.xml`, where GDAL looks for it.
 
     Args:
-        layer: what to write; `restored` keeps header and mask of `like`.
+        layer: what to write; `restored` keeps header and mask of `like`, with restored pixels valid.
         path: final name, replaced in one step.
         like: the input.
         pull: gives the finished pixels of a box.
@@ -353,67 +378,14 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     """
     own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
     header = header_of_layer(own, layer, like)
-    mask = like.file_mask if isinstance(like, GeoTiff) and layer.role == "restored" else None
-    pixels = _Pixels(pull=pull, mask=mask, options=options)
-    with writing(path, options.scratch, (OSError, RasterioError)) as folder, gdal_env(writing=True):
-        tiled, finished = folder / "tiled.tif", folder / "cog.tif"
-        with lap("write"):
-            _write_tiled(tiled, layer, header, like.space, pixels)
-        with lap("encode"):
-            _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE")
-        publish(finished, path)
+    mask = partial(_mask_of_result, like, layer) if isinstance(like, GeoTiff) and layer.role == "restored" else None
+    with writing(path, options.scratch, (OSError, RasterioError)) as folder:
+        write_cog(layer, path, header, like.space, Pixels(pull=pull, mask=mask, options=options), folder)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pixels:
-    pull: Pull
-    mask: Callable[[Box], NDArray[np.uint8] | None] | None
-    options: WriteOptions
-
-
-def _write_tiled(path: Path, layer: Layer, header: RasterHeader, space: Space, pixels: _Pixels) -> None:
-    rows, cols = space.shape
-    colours = tuple(band.colorinterp for band in header.bands[:3])
-    profile = {
-        "driver": "GTiff",
-        "dtype": layer.dtype,
-        "count": layer.n_channels,
-        "height": rows,
-        "width": cols,
-        "crs": header.crs,
-        "transform": header.transform,
-        "nodata": representable(header.nodata, layer.dtype),
-        "tiled": True,
-        "blockxsize": _TILE,
-        "blockysize": _TILE,
-        "interleave": "band",
-        "compress": "ZSTD",
-        "zstd_level": 1,
-        "bigtiff": "IF_SAFER",
-        "photometric": "RGB" if colours == _RGB else "MINISBLACK",
-    }
-    with quiet():
-        dataset = rasterio.open(path, "w", **profile)
-    with dataset:
-        apply_header(dataset, header)
-        pixel_bytes = layer.n_channels * layer.dtype.itemsize + 1
-        for box in windows(space.shape, (_TILE, _TILE), pixel_bytes, pixels.options.memory_bytes):
-            dataset.write(pulled(pixels.pull, layer, box), window=_window(box))
-            mask = pixels.mask(box) if pixels.mask else None
-            if mask is not None:
-                dataset.write_mask(mask, window=_window(box))
-
-
-def _copy_cog(tiled: Path, finished: Path, resampling: str) -> None:
-    rasterio.shutil.copy(
-        tiled,
-        finished,
-        driver="COG",
-        blocksize=_TILE,
-        compress="ZSTD",
-        level=_ZSTD_LEVEL,
-        predictor="YES",
-        bigtiff="IF_SAFER",
-        overview_resampling=resampling,
-        num_threads="ALL_CPUS",
-    )
+def _mask_of_result(like: GeoTiff, layer: Layer, box: Box) -> NDArray[np.uint8] | None:
+    """Return the input's own mask, in which restored pixels are valid."""
+    mask = like.file_mask(box)
+    if mask is None or layer.filled is None:
+        return mask
+    return np.where(layer.filled(box).any(axis=0), np.uint8(255), mask).astype(np.uint8)

@@ -8,10 +8,7 @@ Spec: https://nifti.nimh.nih.gov/nifti-1/ and https://nifti.nimh.nih.gov/nifti-2
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import threading
-import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +17,13 @@ from typing import IO, Any, Literal, Self
 
 import nibabel
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
 from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import Image, pulled, require_channels, require_plausible, unobserved, windows
+from pipeline.formats._nifti_header import OtherMatrix, grid, other_matrix, read_header, version_of
 from pipeline.formats._remarks import remarks
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -36,12 +33,8 @@ from pipeline.system.meter import lap, reads
 
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)
+_CIFTI_INTENTS = range(3000, 3100)
 _LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
-_LARGEST_OFFSET = 256 * 2**20
-"""Header and extensions, which are held in memory."""
-_quiet = threading.RLock()
-"""Filters of warnings are global to the process."""
-_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 def sniff(path: str) -> bool:
@@ -50,16 +43,9 @@ def sniff(path: str) -> bool:
         return False
     try:
         with open_inflated(path) as file:
-            return _version(file.read(348)) != 0
+            return version_of(file.read(348)) != 0
     except (OSError, EOFError, zlib.error):
         return False
-
-
-def _version(start: bytes) -> int:
-    """Return 1 or 2 for a NIfTI header, 0 for anything else."""
-    if start[344:348] == b"n+1\0":
-        return 1
-    return 2 if start[4:8] == b"n+2\0" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +58,7 @@ class Nifti(Image):
         offset: first byte of the voxels in the inflated file.
         disk_shape: the header's own `dim`, `(i, j, k, ...)`.
         volumes: which volumes of the file the channels are, counted from 0.
+        other: the matrix that is not used, if it says another place.
     """
 
     data_path: str
@@ -79,6 +66,7 @@ class Nifti(Image):
     offset: int
     disk_shape: tuple[int, ...]
     volumes: tuple[int, ...]
+    other: OtherMatrix | None = None
 
     @property
     def expected_bytes(self) -> int:
@@ -189,7 +177,8 @@ def _describe(path: str, header: Any, bands: Sequence[int | str] | None, nodata:
     _refuse_unsuitable(path, header)
     stored = header.get_data_dtype()
     disk_shape = tuple(int(n) for n in header.get_data_shape())
-    space = _space(path, header, disk_shape)
+    space = grid(path, header)
+    other = other_matrix(header, space)
     expected = int(header.get_data_offset()) + math.prod(disk_shape) * stored.itemsize
     _require_complete(path, expected, packed=_is_packed(path))
     count = require_channels(path, math.prod(disk_shape[3:]))
@@ -207,35 +196,14 @@ def _describe(path: str, header: Any, bands: Sequence[int | str] | None, nodata:
         scale_offset=(scale_offset,) * len(volumes),
         native_chunk=(1, *space.shape[1:]),
         attributes=_attributes(header),
+        notices=(f"{path}: {other.sentence()}",) if other else (),
+        other=other,
         data_path=path,
         stored=stored,
         offset=int(header.get_data_offset()),
         disk_shape=disk_shape,
         volumes=volumes,
     )
-
-
-def read_header(path: str) -> Any:
-    """Read the header as it is stored; nibabel's own image loading would blank slope and intercept.
-
-    Raises:
-        SourceError: no single-file NIfTI, or its header is damaged.
-    """
-    problem = f"not a readable NIfTI file (it starts with {first_bytes(path, 12)!r})"
-    remedy = "convert it to .nii.gz, or check that the copy is complete"
-    # nibabel warns of what it then refuses, or of habits of other programs
-    with untrusted(path, problem, remedy), _quiet, warnings.catch_warnings(), open_inflated(path) as file:
-        warnings.simplefilter("ignore")
-        start = file.read(540)
-        version = _version(start)
-        if version == 0:
-            raise HeaderDataError("no single-file NIfTI magic ('n+1' or 'n+2')")
-        kind, size = (nibabel.Nifti1Header, 348) if version == 1 else (nibabel.Nifti2Header, 540)
-        offset = float(kind(start[:size], check=False)["vox_offset"])
-        if not size <= offset <= _LARGEST_OFFSET:
-            raise HeaderDataError(f"vox_offset is {offset:g}, which is no place for voxels")
-        # nibabel gets what lies before the voxels and nothing else, so an extension cannot claim more
-        return kind.from_fileobj(io.BytesIO(start[: int(offset)] + file.read(max(0, int(offset) - len(start)))))
 
 
 def _refuse_unsuitable(path: str, header: Any) -> None:
@@ -246,33 +214,16 @@ def _refuse_unsuitable(path: str, header: Any) -> None:
             "convert to integer or float of at most 64 bits"
         )
     intent = int(header["intent_code"])
+    if intent in _CIFTI_INTENTS:
+        raise SourceError(
+            f"{path}: this is CIFTI (intent code {intent}), whose values lie on surfaces, not on a grid; "
+            "take the volume out of it: `wb_command -cifti-separate ... -volume-all image.nii.gz`"
+        )
     if intent in _LABEL_INTENTS:
         raise SourceError(
             f"{path}: intent code {intent} ({_LABEL_INTENTS[intent]}) says that the values are class codes, "
             "which cannot be restored; give the anatomical image, or use this file as a mask"
         )
-
-
-def _space(path: str, header: Any, disk_shape: tuple[int, ...]) -> Space:
-    many = [n for n in disk_shape[3:] if n > 1]
-    if len(many) > 1 or min(disk_shape, default=0) < 1:
-        raise SourceError(f"{path}: shape {disk_shape} is neither a volume nor a series of volumes; split it")
-    affine, known = affine_mm(header)
-    i, j, k = (*disk_shape[:3], 1, 1)[:3]
-    return Space(kind="volume", shape=(k, j, i), affine=affine, crs="RAS+", units="mm" if known else "unknown")
-
-
-def affine_mm(header: Any) -> tuple[tuple[float, ...], bool]:
-    """Return the affine of a header as `Space` has it, in mm, and whether the header names its unit of length.
-
-    Without a unit the numbers are taken as millimetres.
-    """
-    try:
-        unit = header.get_xyzt_units()[0]
-    except KeyError:
-        unit = "unknown"
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)[:3]
-    return tuple((affine * _MM.get(unit, 1.0)).ravel().tolist()), unit in _MM
 
 
 def _select(path: str, count: int, bands: Sequence[int | str] | None) -> tuple[int, ...]:

@@ -120,14 +120,20 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     if len(names) != count:
         raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
     chosen = _select(path, names, bands)
-    declared = [float(v) if v is not None else None for v in own.get("nodata", ())]
+    declared = [conventions.number(v) for v in own.get("nodata", ())]
     if not declared:
         declared = [conventions.decode_fill_value(array.attrs.get("_FillValue"))] * count
     cf = (float(array.attrs.get("scale_factor", 1.0)), float(array.attrs.get("add_offset", 0.0)))
     scales = [(float(s), float(o)) for s, o in own.get("scale_offset", ())] or [cf] * count
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
     values = [declared[c] if nodata is None else nodata for c in chosen]
-    facts = {"zarr_format": 3, "units": list(map(str, own.get("units", []))), "tags": own.get("tags", {})}
+    facts = {
+        "zarr_format": 3,
+        "units": list(map(str, own.get("units", []))),
+        "tags": own.get("tags", {}),
+        "domains": own.get("domains", {}),
+        "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
+    }
     if space.kind == "volume":
         facts["sides_stated"] = bool(own.get("sides_stated", "space" in own or conventions.states_sides(multiscale)))
     return Zarr(

@@ -71,10 +71,13 @@ class Space:
     def mismatch(self, other: Space, *, tolerance: float = 1e-3) -> str:
         """Say in one line how `other` lies on another grid; empty string if it is the same.
 
-        `tolerance` is in world units for volumes (mm) and in fractions of a pixel for rasters.
+        `tolerance` is in world units for volumes (mm) and in fractions of a pixel for rasters. The same numbers in
+        two reference systems are two places; where one of the two has none, the numbers decide.
         """
         if self.shape != other.shape:
             return f"shape {self.shape} against {other.shape}"
+        if self.crs and other.crs and not same_crs(self.crs, other.crs):
+            return f"reference system {_crs_name(self.crs)} against {_crs_name(other.crs)}"
         step = min(self.spacing) if self.kind == "raster" else 1.0
         worst = max(abs(a - b) for a, b in zip(self.affine, other.affine, strict=True))
         if self.kind == "raster":
@@ -100,10 +103,29 @@ class Space:
     def describe(self) -> str:
         """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
-        name = self.crs.split('"')[1] if '"' in self.crs else (self.crs or "no CRS")
-        if self.kind == "volume":
-            name = f"voxel axes {self.axis_codes}"
+        name = f"voxel axes {self.axis_codes}" if self.kind == "volume" else _crs_name(self.crs)
         return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
+
+
+def same_crs(a: str, b: str) -> bool:
+    """Return True if two WKT texts describe one reference system, whatever words they use for it."""
+    if a == b:
+        return True
+    if not a or not b:
+        return False
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        one, other = CRS.from_wkt(a), CRS.from_wkt(b)
+        code = one.to_epsg()
+        return bool(one == other or (code is not None and code == other.to_epsg()))
+    except CRSError:
+        return False
+
+
+def _crs_name(wkt: str) -> str:
+    return wkt.split('"')[1] if '"' in wkt else (wkt or "no CRS")
 
 
 def _short(numbers: tuple[float, ...]) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._nifti_header import on_other_matrix
 from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import Space, same_crs
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.plan.refs import GuideRef, SourceRef
@@ -78,11 +79,22 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
         raise ConfigError(
             f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
             f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
-            "Bring it onto the image's grid, or set `resample: true` on this entry"
+            + (_on_other_matrix(target, source, guide.role) or _remedy(target.space, source.space))
         )
     options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
     return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask))
+
+
+def _on_other_matrix(image: Source, guide: Source, role: str) -> str:
+    named = (("the image", image), (f"the {role}", guide))
+    return on_other_matrix([(name, getattr(one, "other", None), one.space) for name, one in named])
+
+
+def _remedy(image: Space, guide: Space) -> str:
+    if image.crs and guide.crs and not same_crs(image.crs, guide.crs):
+        return "Reproject it onto the image's grid (e.g. gdalwarp -t_srs, -te and -ts)"
+    return "Bring it onto the image's grid, or set `resample: true` on this entry"
 
 
 def _guide_centre(source: Source, mask: Mask) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image.lone import LoneEnd, lone_end
 from pipeline.image.open import float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask
 from pipeline.system.files import remove_made
@@ -54,6 +55,14 @@ class StateScan:
     """Observed pixels per cell, likewise."""
     doubted: int = 0
     """Observed pixels that are not trusted; `kept` and `kept_cells` are without them."""
+    left: int = 0
+    """Pixels that a mask marks and that are never touched all the same, as they have no value."""
+    wide: int = 0
+    """Pixels without a value in voids wider than the mask's `max_gap`, or around the content; 0 without such a mask."""
+    empty: tuple[int, ...] = ()
+    """Channels without any observed pixel beside others that have some."""
+    marked_empty: int = 0
+    """Pixels that masks mark in these."""
     drawn_nodata: int = 0
     """Places (not planes) that are holes over nodata in any restored channel because somebody drew them."""
 
@@ -67,6 +76,7 @@ class ValueScan:
         low, high: smallest and largest sampled value.
         p1, p99: robust range.
         quantum: step of the stored dtype (1 for integers, 0 for floats).
+        lone_ends: per restored channel, None or the value that looks like nodata which nobody declared.
     """
 
     centre: tuple[float, ...]
@@ -75,6 +85,7 @@ class ValueScan:
     p1: NDArray[np.float64]
     p99: NDArray[np.float64]
     quantum: float
+    lone_ends: tuple[LoneEnd | None, ...] = ()
 
     @property
     def spread(self) -> NDArray[np.float64]:
@@ -105,28 +116,34 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
     array = zarr.create_array(path, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True)
     cells = tuple(-(-n // cell) for n in shape)
     holes, kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
-    total = np.zeros(3, dtype=np.int64)
+    total, left = np.zeros((n_planes, 3), dtype=np.int64), np.zeros(n_planes, dtype=np.int64)
     uniform, drawn_nodata = True, 0
     for box in whole.tiles(scan):
         stop_if_asked()
-        state, over_nodata = _looked(mask, box)
+        state, over_nodata, untouched = _looked(mask, box)
         drawn_nodata += int(_planes(over_nodata, source, channels).any(axis=0).sum())
         state = _planes(state, source, channels)
         if state.shape[0] != n_planes:
             state = np.broadcast_to(state, (n_planes, *box.shape))
         array[box.at()] = state
         uniform = uniform and bool((state == state[:1]).all())
-        total += np.bincount(state.ravel(), minlength=3)[:3]
+        total += np.stack([np.bincount(plane.ravel(), minlength=3)[:3] for plane in state])
+        left += np.broadcast_to(_planes(untouched, source, channels), state.shape).reshape(n_planes, -1).sum(axis=1)
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
         holes[part] += block_sum((state == FILL).sum(axis=0), cell)
         kept[part] += block_sum((state == KEEP).sum(axis=0), cell)
     n_state = 1 if uniform else n_planes
-    scale = n_planes // n_state
+    counts = total[:n_state].sum(axis=0)
+    empty = np.flatnonzero(total[:, KEEP] == 0) if total[:, KEEP].any() else np.empty(0, dtype=np.int64)
     result = StateScan(
         n_state=n_state,
-        holes=int(total[FILL]) // scale,
-        kept=int(total[KEEP]) // scale,
-        never=int(total[NEVER]) // scale,
+        holes=int(counts[FILL]),
+        kept=int(counts[KEEP]),
+        never=int(counts[NEVER]),
+        left=int(left[:n_state].sum()),
+        wide=int(counts[NEVER] - left[:n_state].sum()) if getattr(mask, "max_gap", None) else 0,
+        empty=tuple(channels[plane] for plane in empty),
+        marked_empty=int(total[empty, FILL].sum() + left[empty].sum()),
         cell=cell,
         hole_cells=holes,
         kept_cells=kept,
@@ -170,6 +187,7 @@ def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) ->
         p1=quantiles[:, 0],
         p99=quantiles[:, 1],
         quantum=1.0 if source.dtype.kind in "iu" else 0.0,
+        lone_ends=tuple(lone_end(s) for s in samples),
     )
 
 
@@ -185,11 +203,12 @@ def block_sum(counts: NDArray[np.integer], cell: int) -> NDArray[np.int64]:
     return result
 
 
-def _looked(mask: Mask, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the states of a window, and where they are holes over nodata that somebody drew."""
+def _looked(mask: Mask, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the states of a window, where they are holes over nodata that somebody drew, and marked pixels left."""
     if isinstance(mask, ComposedMask):
         return mask.look(box)
-    return mask.read(box), np.zeros((1, *box.shape), dtype=np.bool_)
+    none = np.zeros((1, *box.shape), dtype=np.bool_)
+    return mask.read(box), none, none
 
 
 def _planes(state: NDArray[_Kind], source: Source, channels: tuple[int, ...]) -> NDArray[_Kind]:

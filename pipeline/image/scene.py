@@ -123,6 +123,12 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     channels = restorable(source)
     mask = job.open_mask(source)
     states, state = scan_states(source, mask, channels, job.work.state)
+    empty = states.empty
+    if empty:
+        channels = tuple(c for c in channels if c not in empty)
+        marked = states.marked_empty
+        states, state = scan_states(source, mask, channels, job.work.state)
+        states = replace(states, empty=empty, marked_empty=marked)
     notices = _what_was_found(source, mask, states)
     clock.lap("masks")
     if states.holes == 0:
@@ -137,10 +143,11 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         )
     else:
         values = scan_values(source, state, channels)
+        notices += _suspects(source, channels, values)
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += _said_of_guides(job, guides)
+    notices += _said_of_guides(job, source, guides)
     image = OpenImage(
         source=source,
         state=state,
@@ -156,7 +163,8 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
 def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
     """Return what the user should know of files and holes."""
     notices = [f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ())]
-    notices += [*mask.notices, *(mask.examine() if isinstance(mask, ComposedMask) else ())]
+    notices += [*getattr(source, "notices", ()), *mask.notices]
+    notices += mask.examine() if isinstance(mask, ComposedMask) else ()
     if len(source.paths) > 1:
         notices.append(
             f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
@@ -166,14 +174,51 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
             f"{states.drawn_nodata} pixels to restore had no value (nodata) under a drawn mask; "
             "`input.fill_nodata: never` keeps them as they are"
         )
+    if states.empty:
+        notices.append(
+            f"{_names(source, states.empty)} without any observed value: left as stored (never touched), the others "
+            "are restored"
+        )
+    if states.wide:
+        notices.append(
+            f"{states.wide} pixels without a value are left: they lie in voids wider than max_gap "
+            f"({getattr(mask, 'max_gap', '')}) or around the image's content; `max_gap: null` restores them, too"
+        )
     if not states.holes:
         notices.append(_nothing_to_restore(states))
     return notices
 
 
-def _said_of_guides(job: Job, guides: tuple[OpenGuide, ...]) -> list[str]:
-    """Return what the user should know of the masks of references and auxiliaries."""
-    said = [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
+def _names(source: Source, channels: tuple[int, ...]) -> str:
+    named = [source.channel_names[c] for c in channels]
+    return f"{'channel' if len(named) == 1 else 'channels'} {', '.join(named)}"
+
+
+def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
+    """Return a notice for each value that looks like nodata which nobody declared."""
+    found: dict[float, list[int]] = {}
+    for channel, end in zip(channels, values.lone_ends, strict=True):
+        if end is not None:
+            found.setdefault(end.value, []).append(channel)
+    ends = {end.value: end for end in reversed(values.lone_ends) if end is not None}
+    return [
+        f"{_names(source, tuple(where))}: {100 * ends[value].share:.2g} % of the observed pixels are exactly "
+        f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
+        f"write `input.nodata: {value:.17g}`"
+        for value, where in found.items()
+    ]
+
+
+def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> list[str]:
+    """Return what the user should know of headers and masks of references and auxiliaries."""
+    said = [note for guide in guides for note in getattr(guide.source, "notices", ())]
+    said += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
+    said += [
+        f"{guide.source.paths[0]}: has no reference system; its numbers are those of the image's grid, so it is taken "
+        "to lie there"
+        for guide in guides
+        if image.space.crs and not guide.source.space.crs
+    ]
     bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
     return said + [
         f"reference {path} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its entry says what "

@@ -17,9 +17,9 @@ from pipeline.errors import SourceError
 from pipeline.formats._files import require_file, untrusted
 from pipeline.formats._gzip import open_inflated
 from pipeline.formats._image import require_place
+from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
 from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
@@ -65,15 +65,12 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     Raises:
         SourceError: missing, no NIfTI file, another grid, another number of volumes, or bits of fractions.
     """
-    from pipeline.formats.nifti import affine_mm
-
     header = _load(path)
     with untrusted(path, "damaged mask header", "repair it, or copy the file again"):
         full = tuple(int(n) for n in header.get_data_shape())
-        affine, _ = affine_mm(header)
+        own = grid(path, header)
+        other = other_matrix(header, own)
         dtype, slope, inter = _stored(header)
-    shape = full[:3] + (1,) * (3 - len(full[:3]))
-    own = Space(kind="volume", shape=tuple(reversed(shape)), affine=affine, crs="RAS+", units="mm")
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
     mismatch = source.space.mismatch(own)
@@ -81,7 +78,10 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         raise SourceError(
             f"{path}: the mask does not lie on the image's grid ({mismatch})\n"
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
-            "resample the mask to the image with your neuroimaging tool (nearest neighbour)"
+            + (
+                on_other_matrix([("the image", getattr(source, "other", None), source.space), ("the mask", other, own)])
+                or "resample the mask to the image with your neuroimaging tool (nearest neighbour)"
+            )
         )
     volumes = math.prod(full[3:])
     if volumes not in (1, source.n_channels):
@@ -138,7 +138,6 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 def _load(path: str) -> Any:
     from pipeline.formats._files import is_remote
     from pipeline.formats._remarks import remarks
-    from pipeline.formats.nifti import read_header
 
     if is_remote(path):
         require_file(path, local=True)

@@ -189,10 +189,17 @@ class ComposedMask:
         """
         return self.look(box)[0]
 
-    def look(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return what `read` does, and where that is a hole over nodata because somebody drew it.
+    @property
+    def max_gap(self) -> str | None:
+        """The longest run of nodata that is a hole, if a mask picks nodata by that; the widest of several."""
+        gaps = [gap for part in self.parts if (gap := getattr(part.mask, "max_gap", None))]
+        return max(gaps, key=lambda gap: max(pixels_on(self.source.space, gap)), default=None)
 
-        The second is bool, `(1 or c, *box.shape)`; it is False everywhere unless `fill_nodata` is `drawn`.
+    def look(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return what `read` does, where that is a hole over nodata because somebody drew it, and what is left.
+
+        The second is bool, `(1 or c, *box.shape)`; it is False everywhere unless `fill_nodata` is `drawn`. The third,
+        likewise, is True where a mask marks a pixel that is never touched all the same, as it has no value.
         """
         nodata = self.source.never(box)
         hole = outside = claimed = drawn = np.zeros((1, *box.shape), dtype=bool)
@@ -202,7 +209,7 @@ class ComposedMask:
             drawn = drawn | said.drawn
         if self.fill_nodata != "drawn":
             drawn = np.zeros_like(drawn)
-        untouchable = outside | nodata
+        untouchable, marked = outside | nodata, hole
         if self.fill_nodata == "all":
             hole = hole | untouchable
         elif self.fill_nodata == "inside":
@@ -211,7 +218,7 @@ class ComposedMask:
             hole = (hole & ~untouchable) | claimed | drawn
         hole, untouchable = np.broadcast_arrays(hole, untouchable)
         states = np.where(hole, FILL, np.where(untouchable, NEVER, KEEP)).astype(np.uint8)
-        return self._without_fixed_channels(states), drawn & nodata & ~claimed
+        return self._without_fixed_channels(states), drawn & nodata & ~claimed, marked & (states == NEVER)
 
     def examine(self) -> tuple[str, ...]:
         """Look at the values of mask files and return what the user should know of them; reads what the run reads.

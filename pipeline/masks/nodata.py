@@ -29,7 +29,7 @@ class Options(MaskOptions):
         default="20 px",
         description="Longest run of nodata that is a hole: '20 px', '600 m'; null: all nodata.",
     )
-    value: float | None = Field(default=None, description="A stored value that also means nothing was observed.")
+    value: int | float | None = Field(default=None, description="A stored value that also means nothing was observed.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class NodataMask:
     source: Source
     limits: tuple[int, ...] | None
     value: float | None
+    max_gap: str | None = None
     notices: tuple[str, ...] = ()
     claims_nodata: bool = True
 
@@ -64,4 +65,4 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> NodataMask:
     limits = None
     if options.max_gap is not None:
         limits = reach_of(length_on(source, "max_gap", options.max_gap), source.space.shape)
-    return NodataMask(source=source, limits=limits, value=options.value)
+    return NodataMask(source=source, limits=limits, value=options.value, max_gap=options.max_gap)

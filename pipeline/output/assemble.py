@@ -6,7 +6,8 @@ names only when all of them are complete.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import glob
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,28 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.formats.base import Layer, Role, Source, WriteOptions
+from pipeline.formats.base import Layer, Pull, Role, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.masks.base import DOUBT, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
+from pipeline.plan.layers import to_published
 from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
-from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.files import remove_made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A finished file: its role, format and path."""
+    """A finished file: its role, format and path, and the files that GDAL reads with it."""
 
     role: Role
     kind: str
     path: Path
+    beside: tuple[Path, ...] = ()
 
 
 class Assembler:
@@ -49,8 +52,13 @@ class Assembler:
         self._blocks = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in names}
 
     def restored(self, box: Box) -> NDArray[Any]:
-        """Return the restored image over `box`, stored dtype, all channels of the file."""
-        return self._overlay("restored", self.source.read(box).copy(), box)
+        """Return the restored image over `box`, stored dtype, all channels; alpha is opaque where restored."""
+        values = self._overlay("restored", self.source.read(box).copy(), box)
+        return opaque_where_filled(values, self.filled(box), self.source) if self.source.fixed_channels else values
+
+    def filled(self, box: Box) -> NDArray[np.bool_]:
+        """Return True where a pixel was restored, `(n_state, *box.shape)`."""
+        return is_filled(self.origin(box))
 
     def uncertainty(self, box: Box) -> NDArray[np.float32]:
         """Return one standard error over `box`, as published: 0 where observed, NaN where never touched."""
@@ -82,6 +90,19 @@ class Assembler:
                 part = tile.at(of=box)
                 base[part] = self._blocks[name][tile.at()]
         return base
+
+
+def is_filled(origin: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return True where a source code says that a pixel was restored, and not refused."""
+    return ~np.isin(origin, (OBSERVED, REFUSED, NEVER_TOUCHED))
+
+
+def opaque_where_filled(values: NDArray[Any], filled: NDArray[np.bool_], source: Source) -> NDArray[Any]:
+    """Return values `(c, ...)` whose alpha says "valid" where it said "nothing here" and a channel was restored."""
+    alpha = list(source.fixed_channels)
+    opaque = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+    values[alpha] = np.where(filled.any(axis=0) & (values[alpha] == 0), values.dtype.type(opaque), values[alpha])
+    return values
 
 
 def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -> NDArray[np.float32]:
@@ -116,26 +137,36 @@ def assemble(
             layer, pull = _layer(assembler, role, tags)
             path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
             module.write(layer, path, assembler.source, pull, options)
-            written.append(Written(role=role, kind=kind, path=path))
+            beside = tuple(sorted(ready.glob(f"{glob.escape(path.name)}.*")))
+            written.append(Written(role=role, kind=kind, path=path, beside=beside))
     return written
 
 
-def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[Layer, Any]:
+def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[Layer, Pull]:
     plan, source = assembler.plan, assembler.source
     names = source.channel_names
-    picked = tuple(names[c] for c in plan.channels) if names else ()
+    picked = tuple(names[c] for c in plan.published) if names else ()
     if role == "restored":
-        layer = Layer(
-            role=role, n_channels=source.n_channels, dtype=source.dtype, channel_names=names, tags=tags,
-            nodata=source.nodata[0] if source.nodata else None,
-        )  # fmt: skip
-        return layer, assembler.restored
+        return restored_layer(source, tags, assembler.filled), assembler.restored
     if role == "uncertainty":
         layer = Layer(
-            role=role, n_channels=len(plan.channels), dtype=np.dtype("float32"), nodata=float("nan"),
+            role=role, n_channels=len(plan.published), dtype=np.dtype("float32"), nodata=float("nan"),
             channel_names=picked, tags=tags,
         )  # fmt: skip
-        return layer, assembler.uncertainty
-    channel_names = picked if plan.n_state > 1 else (role,)
-    layer = Layer(role=role, n_channels=plan.n_state, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
-    return layer, assembler.doubt if role == "doubt" else assembler.origin
+        return layer, lambda box: to_published(assembler.uncertainty(box), plan, np.nan)
+    n_planes = len(plan.published) if plan.empty else plan.n_state
+    channel_names = picked if n_planes > 1 else (role,)
+    layer = Layer(role=role, n_channels=n_planes, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
+    if role == "doubt":
+        return layer, lambda box: to_published(assembler.doubt(box), plan, 0)
+    return layer, lambda box: to_published(assembler.origin(box), plan, NEVER_TOUCHED)
+
+
+def restored_layer(
+    source: Source, tags: Mapping[str, str], filled: Callable[[Box], NDArray[np.bool_]] | None = None
+) -> Layer:
+    """Return what the restored image of `source` is written as; `filled` says where pixels were restored."""
+    return Layer(
+        role="restored", n_channels=source.n_channels, dtype=source.dtype, channel_names=source.channel_names,
+        nodata=next((value for value in source.nodata if value is not None), None), tags=tags, filled=filled,
+    )  # fmt: skip

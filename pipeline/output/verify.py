@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from pipeline.errors import IntegrityError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.space import same_crs
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
-from pipeline.output.assemble import Written, as_published
+from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
 from pipeline.output.results import changed, record_of, work_folder
+from pipeline.plan.layers import from_published, to_published
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.refs import SourceRef
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
@@ -46,6 +49,8 @@ _HEADER_ATTRIBUTES = (
     "sform_code",
 )
 
+_NOT_COMPARED = ("INPAINT_", "PROCESSING_SOFTWARE", "PROCESSING_VERSION", "STATISTICS_")
+"""Tags of the default domain that are of this run, or no longer hold."""
 _GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
 """Names that readers give to channels without one; they count positions, which a selection of bands changes."""
 
@@ -86,7 +91,7 @@ def verify(folder: Path) -> list[Check]:
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
-    layers = [_open(plan, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
+    layers = [open_layer(plan.source, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
     return [
         observed_pixels(plan, source, layers[0], layers[2]),
@@ -103,7 +108,7 @@ def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
         IntegrityError: an observed pixel or the header differs; a bug, please report it.
     """
     for kind in {w.kind for w in written}:
-        layers = {w.role: _open(plan, w.path, w.role, kind) for w in written if w.kind == kind}
+        layers = {w.role: open_layer(plan.source, w.path, w.role, kind) for w in written if w.kind == kind}
         checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
         checks.append(header(source, layers["restored"], selected=plan.source.bands is not None))
         for check in checks:
@@ -111,24 +116,43 @@ def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
                 raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
 
 
-def _open(plan: Plan, path: Path, role: str, kind: str | None = None) -> Source:
+def open_layer(ref: SourceRef, path: Path, role: str, kind: str | None = None) -> Source:
     """Open a layer; the restored image as its input was opened: `input.nodata` overrules it, and changes no header."""
-    return open_any(str(path), kind=kind, nodata=plan.source.nodata if role == "restored" else None)
+    return open_any(str(path), kind=kind, nodata=ref.nodata if role == "restored" else None)
 
 
 def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:
     """Compare every pixel that was not restored with the input, bit for bit."""
-    different = kept = 0
+    different = kept = unlike = 0
+    # where validity stands beside the values, only the same format has a place for it
+    apart = source.kind == restored.kind and bool(source.attributes.get("validity"))
     for box in _windows(plan):
         before, after = source.read(box), restored.read(box)
         moved = np.ones(before.shape, dtype=bool)
-        code = origin.read(box)
+        code = from_published(origin.read(box), plan)
         moved[list(plan.channels)] = np.broadcast_to(
             (code == OBSERVED) | (code == NEVER_TOUCHED), (len(plan.channels), *box.shape)
         )
+        if source.fixed_channels:
+            before = opaque_where_filled(before, is_filled(code), source)
         kept += int(moved.sum())
         different += int((_bits(before) != _bits(after))[moved].sum())
-    return Check(name="P1 observed pixels", held=different == 0, detail=f"{different} of {kept} observed pixels differ")
+        unlike += _unlike_validity(plan, source.never(box), restored.never(box), code) if apart else 0
+    detail = f"{different} of {kept} observed pixels differ"
+    if apart:
+        detail += f"; {unlike} pixels are valid or not (mask, alpha) other than they should be"
+    return Check(name="P1 observed pixels", held=not different and not unlike, detail=detail)
+
+
+def _unlike_validity(plan: Plan, before: NDArray[np.bool_], after: NDArray[np.bool_], code: NDArray[np.uint8]) -> int:
+    """Count restored pixels that a reader would take for nothing, and others that are valid in one file only."""
+    channels, filled = list(plan.channels), is_filled(code)
+    shape = (before.shape[0] if before.shape[0] > 1 else after.shape[0], *before.shape[1:])
+    before, after = np.broadcast_to(before, shape), np.broadcast_to(after, shape)
+    hidden = after[channels] if len(after) > 1 else after
+    alone = ~filled.any(axis=0)
+    changed = (before.all(axis=0) != after.all(axis=0)) & alone & ~(code == REFUSED).any(axis=0)
+    return int((hidden & filled).any(axis=0).sum()) + int(changed.sum())
 
 
 def header(source: Source, restored: Source, *, selected: bool = False) -> Check:
@@ -137,20 +161,50 @@ def header(source: Source, restored: Source, *, selected: bool = False) -> Check
     `selected` leaves out colours: what TIFF can say about those depends on how many bands stand beside each other.
     """
     wrong = [
-        f"{name}: {getattr(source, name)} -> {getattr(restored, name)}"
+        f"{name}: {_given(source, name)} -> {_given(restored, name)}"
         for name in _HEADER
         if not _same(_given(source, name), _given(restored, name))
     ]
-    if source.space != restored.space:
-        wrong.append(f"grid: {source.space.mismatch(restored.space) or 'reference system or units'}")
+    grid, given = source.space, restored.space
+    # one reference system may be written in many words
+    if replace(grid, crs=given.crs) != given or not same_crs(grid.crs, given.crs):
+        wrong.append(f"grid: {grid.mismatch(given) or 'reference system or units'}")
     # attributes are those of the format and of the first file: nothing to compare across formats or a file a band
     comparable = source.kind == restored.kind and len(source.paths) == 1
     for name in _HEADER_ATTRIBUTES if comparable else ():
         before, after = source.attributes.get(name), restored.attributes.get(name)
-        ignored = selected and name == "colorinterp"
-        if name in source.attributes and not ignored and not _same(before, after):
+        if name == "colorinterp":
+            before, after = (None, None) if selected else (_roles(before), _roles(after))
+        if name == "units" and before and after:
+            # GDAL makes one up where a reference system has a unit of heights
+            after = [new if old else old for old, new in zip(before, after, strict=True)]
+        if name in source.attributes and not _same(before, after):
             wrong.append(f"{name}: {before} -> {after}")
-    return Check(name="P1 header", held=not wrong, detail="; ".join(wrong) or "all fields equal")
+    lost = lost_tags(source, restored) if comparable else []
+    detail = "; ".join(wrong) or ("all fields equal" if not lost else f"equal but for tags: {', '.join(lost)}")
+    return Check(name="P1 header", held=not wrong, detail=detail)
+
+
+def _roles(colours: Any) -> Any:
+    """Return colour roles as far as TIFF holds them: its first band without a role is gray, others are undefined."""
+    return None if colours is None else ["undefined" if name == "gray" else name for name in colours]
+
+
+def lost_tags(source: Source, restored: Source) -> list[str]:
+    """Return the tags of a raster (dataset and bands, all domains) that its restored image does not have."""
+    before, after = dict(_tags(source)), dict(_tags(restored))
+    return [" ".join(filter(None, name)) for name, value in before.items() if after.get(name) != value]
+
+
+def _tags(source: Source) -> Iterator[tuple[tuple[str, str, str], str]]:
+    attributes = source.attributes
+    named = [("", {"": attributes.get("tags", {}), **attributes.get("domains", {})})]
+    named += [(f"band {at}", found) for at, found in enumerate(attributes.get("band_tags", ()), start=1)]
+    for where, domains in named:
+        for domain, tags in domains.items():
+            for key, value in tags.items():
+                if domain or not key.startswith(_NOT_COMPARED):
+                    yield (where, domain, key), value
 
 
 def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
@@ -162,7 +216,8 @@ def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_so
     known = known_codes(plan)
     bad = restored = 0
     for box in _windows(plan):
-        code, sigma = origin.read(box), uncertainty.read(box)
+        code, sigma = (from_published(layer.read(box), plan) for layer in (origin, uncertainty))
+        code = code[: plan.n_state]
         full = np.broadcast_to(code, sigma.shape)
         hole = (full != OBSERVED) & (full != NEVER_TOUCHED)
         bad += int((~np.isin(full, known)).sum()) + int((hole & ~(sigma > 0)).sum())
@@ -198,9 +253,12 @@ def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source
         for box in _sample_boxes(workspace):
             pixels = image.read(plan.read_box(box))
             layers = composite(plan, image.source.read(box), pixels.states_of(box), blend(workspace, pixels, box))
-            different += int((_bits(layers["restored"]) != _bits(restored.read(box))).sum())
-            different += int((layers["origin"] != origin.read(box)).sum())
-            sigma = as_published(layers["uncertainty"], plan, image.source)
+            values, code = layers["restored"], layers["origin"]
+            if image.source.fixed_channels:
+                values = opaque_where_filled(values, is_filled(code), image.source)
+            different += int((_bits(values) != _bits(restored.read(box))).sum())
+            different += int((to_published(code, plan, NEVER_TOUCHED) != origin.read(box)).sum())
+            sigma = to_published(as_published(layers["uncertainty"], plan, image.source), plan, np.nan)
             different += int((_bits(sigma) != _bits(uncertainty.read(box))).sum())
             compared += box.size
     return Check(

@@ -68,6 +68,7 @@ class Plan:
         recipe: decisions of the self-test.
         space: grid of the image.
         channels: channels that are restored (an alpha band is not).
+        empty: channels without any observed pixel; the published layers say of them that they were never touched.
         n_state: 1 if holes are the same in all of `channels`, else their number.
         doubted: observed pixels that are kept, but no evidence, over the `n_state` planes.
         dtype: stored dtype of the image.
@@ -94,11 +95,12 @@ class Plan:
     recipe: Recipe
     space: Space
     channels: tuple[int, ...]
+    empty: tuple[int, ...] = ()
     n_state: int
     doubted: int = 0
     dtype: str
-    nodata: tuple[float | None, ...]
-    refused: tuple[float | None, ...]
+    nodata: tuple[int | float | None, ...]
+    refused: tuple[int | float | None, ...]
     centre: tuple[float, ...]
     spread: tuple[float, ...]
     refuse_above: float | None = None
@@ -115,6 +117,11 @@ class Plan:
     def work(self) -> WorkFolder:
         """The work folder, with the names of what lies in it."""
         return WorkFolder(Path(self.workdir))
+
+    @property
+    def published(self) -> tuple[int, ...]:
+        """Channels of the layers beside the restored image: those that are restored, and empty ones."""
+        return tuple(sorted((*self.channels, *self.empty)))
 
     @property
     def ndim(self) -> int:

@@ -22,7 +22,7 @@ class SourceRef:
     kind: str
     paths: tuple[str, ...]
     bands: tuple[int | str, ...] | None = None
-    nodata: float | None = None
+    nodata: int | float | None = None
     staged: str = ""
     resample: bool = False
 

@@ -12,6 +12,7 @@ from pipeline.blocks.journal import Totals
 from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
+from pipeline.provenance.account import account
 from pipeline.provenance.published import published_record
 from pipeline.references.joint import guides_of
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_name
@@ -112,6 +113,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, An
         "never_touched": facts["states"]["never"],
         "doubted": plan.doubted,
         "by_source": dict(sorted(by_source.items())),
+        **account(plan, facts["states"], by_source),
     }
 
 

@@ -6,12 +6,15 @@ can take up the folder as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds, transform_geom
 
 from pipeline.geometry.space import Space
@@ -51,12 +54,19 @@ def item(record: Mapping[str, Any], space: Space) -> dict[str, Any] | None:
     if space.kind != "raster" or not space.crs:
         return None
     crs = CRS.from_wkt(space.crs)
+    try:
+        footprint = _footprint(space, crs)
+    except (RasterioError, CPLE_BaseError):
+        # a local system: nothing says where on earth it is
+        return None
+    if not all(map(math.isfinite, footprint["bbox"])):
+        return None
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": list(_EXTENSIONS),
         "id": record["stem"],
-        **_footprint(space, crs),
+        **footprint,
         "properties": {**_when(record), **_projection(space, crs), **_processing(record)},
         "links": [{"rel": "derived_from", "href": entry["path"]} for entry in record["inputs"]],
         "assets": {**_assets(record), "record": _asset("record.json", "how it was made", ("metadata",))},

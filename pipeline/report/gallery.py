@@ -18,6 +18,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide, open_source
 from pipeline.masks.base import DOUBT, FILL
+from pipeline.plan.layers import from_published
 from pipeline.plan.plan import Plan
 from pipeline.report.drawing import css
 from pipeline.report.panels import (
@@ -199,8 +200,8 @@ def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) 
     return Pulls(
         before=lambda box: source.read(box)[list(plan.channels)],
         after=lambda box: staged["restored"].read(box)[list(plan.channels)],
-        uncertainty=staged["uncertainty"].read,
-        origin=staged["source"].read,
+        uncertainty=lambda box: from_published(staged["uncertainty"].read(box), plan),
+        origin=lambda box: from_published(staged["source"].read(box), plan),
         doubt=_doubted(plan),
     )
 

@@ -29,8 +29,11 @@ def verdict(record: Mapping[str, Any]) -> str:
     holes = record["holes"]
     unit = unit_of(record)
     if not holes["pixels"]:
-        return f"Nothing to restore: the masks mark no {unit} that may be changed. The output equals the input."
+        what = f"Nothing to restore: the masks mark no {unit} that may be changed. The output equals the input."
+        return f"{what} Of what was asked for: {holes['account']}." if holes.get("left") else what
     parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
+    if holes.get("left"):
+        parts.append(str(holes["account"]))
     by_source = holes["by_source"]
     shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
     parts.append("from: " + ", ".join(f"{share} {name}" for name, share in shares))

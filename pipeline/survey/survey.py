@@ -73,7 +73,14 @@ class Survey:
             }
         return {
             "self_test": self_test,
-            "states": {"holes": self.states.holes, "kept": self.states.kept, "never": self.states.never},
+            "states": {
+                "holes": self.states.holes,
+                "kept": self.states.kept,
+                "never": self.states.never,
+                "left": self.states.left,
+                "wide": self.states.wide,
+                "marked_empty": self.states.marked_empty,
+            },
             "doubt": self.doubt.facts() if self.doubt else None,
             "patches_touching_holes": self.patches_touching_holes,
             "model_name": self.model_name,
@@ -215,6 +222,7 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
         recipe=recipe,
         space=source.space,
         channels=channels,
+        empty=scene.states.empty,
         n_state=scene.states.n_state,
         doubted=scene.states.doubted,
         dtype=source.dtype.newbyteorder("=").str,

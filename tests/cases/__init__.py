@@ -1,1 +1,1 @@
-"""What people did with their images, as they did it: one test a kind of case."""
+"""What people have and do with it, as they reported it: one test a kind, its input made anew, tiny."""

@@ -148,7 +148,7 @@ def test_windows_say_what_the_whole_image_says(tmp_path):
     source = ArraySource(values=pixels(image), space=raster_space(SHAPE), no_value=0)
     entry = mask_options({"kind": "raster", "path": str(mask), "buffer": "2 px"})
     composed = open_masks([entry], source, lambda path: path, "drawn")
-    states, drawn = composed.look(Box.whole(SHAPE))
+    states, drawn, _ = composed.look(Box.whole(SHAPE))
     for box in Box.whole(SHAPE).tiles((7, 11)):
         part = composed.look(box)
         assert np.array_equal(part[0], states[box.at()])

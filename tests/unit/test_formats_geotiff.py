@@ -379,7 +379,7 @@ def test_unwritable_place_is_an_output_conflict(tmp_path: Path, monkeypatch: pyt
     def full(*args: Any, **kwargs: Any) -> None:
         raise rasterio.errors.RasterioIOError("No space left on device")
 
-    monkeypatch.setattr(geotiff.rasterio.shutil, "copy", full)
+    monkeypatch.setattr(rasterio.shutil, "copy", full)
     path = tmp_path / "out.tif"
     with pytest.raises(OutputConflict, match=r"out\.tif.*No space left"):
         geotiff.write(layer_of(image), path, image, image.read, options(tmp_path))

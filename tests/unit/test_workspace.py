@@ -40,7 +40,7 @@ def test_a_guide_that_float32_holds_is_not_shifted(tmp_path: Path) -> None:
 
 
 def test_the_image_is_opened_once_a_stage(tmp_path, monkeypatch):
-    """Order, survey, blocks, assembling, report: each opens it once, however many questions it has."""
+    """Order, rehearsal, survey, blocks, assembling, report: each opens it once, however many questions it has."""
     opened: list[str] = []
     plain = geotiff.open_source
 
@@ -52,7 +52,7 @@ def test_the_image_is_opened_once_a_stage(tmp_path, monkeypatch):
     image = write_image(tmp_path / "image.tif", smooth((1, 40, 40)))
     mask = write_image(tmp_path / "mask.tif", blobs((40, 40), n=2)[None])
     assert command("run", run_config(tmp_path, image, mask)).code == 0
-    assert opened.count("image.tif") == 5
+    assert opened.count("image.tif") == 6
 
 
 @pytest.mark.parametrize(

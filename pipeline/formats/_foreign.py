@@ -1,0 +1,98 @@
+"""Files and folders that people have and no format here reads: what they are, and how to bring them here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from pipeline.formats._files import first_bytes
+
+_LOOK = 10_000
+"""Names of a folder that are looked at."""
+_HEAD = 132
+_NIFTI_GZ = "to NIfTI: e.g. `nib-convert {name} image.nii.gz` (nibabel)"
+_CONTENT: tuple[tuple[int, bytes, str, str], ...] = (
+    (128, b"DICM", "a DICOM file", "convert the series: `dcm2niix -z y -o FOLDER {folder}`, then give the .nii.gz"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5 (or netCDF-4), which may point at other files and is not opened for that",
+     "list what is in it (`gdalinfo {name}`), then `gdal_translate NETCDF:{name}:VARIABLE VARIABLE.tif`"),
+    (0, b"\x0e\x03\x13\x01", "HDF4, such as MODIS products",
+     "list what is in it (`gdalinfo {name}`), then `gdal_translate SUBDATASET VARIABLE.tif`"),
+    (0, b"GRIB", "GRIB", "convert it: `gdal_translate {name} image.tif`"),
+    (0, b"NRRD", "NRRD", "convert it " + _NIFTI_GZ.replace("nibabel", "or 3D Slicer, SimpleITK")),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the image in it"),
+    (0, b"SIMPLE  =", "FITS", "convert it: `gdal_translate {name} image.tif`"),
+)  # fmt: skip
+"""Offset and bytes that tell a kind of file, what it is, and what to do."""
+_SUFFIXES = {
+    (".mgz", ".mgh"): ("a FreeSurfer volume", "convert it: `mri_convert {name} image.nii.gz`"),
+    (".mnc",): ("a MINC volume", "convert it " + _NIFTI_GZ),
+    (".hdr", ".img"): ("one of a pair of files (NIfTI pair, Analyze or ENVI)",
+                       "convert NIfTI and Analyze with `fslchfiletype NIFTI_GZ {name}`, ENVI with `gdal_translate`"),
+    (".gii",): ("GIFTI, a surface", "only volumes can be restored"),
+}  # fmt: skip
+_DICOM = (
+    "this is a folder of DICOM files; convert the series: `dcm2niix -z y -o OTHER_FOLDER {}`, then give the .nii.gz"
+)
+_SENTINEL = re.compile(r"_(B\d[\dA]|SCL)(?:_(\d\dm))?\.jp2$", re.IGNORECASE)
+_LANDSAT = re.compile(r"_(?:SR_|ST_)?(B\d+)\.TIF$", re.IGNORECASE)
+_METADATA = re.compile(r"(_MTL\.(txt|xml|json)|MTD_MSIL\w+\.xml|manifest\.safe)$", re.IGNORECASE)
+
+
+def advice(path: str) -> str:
+    """Say what a file or folder is that no format reads, and what to do or to write; empty if that is not known."""
+    place = Path(path)
+    if place.is_dir():
+        said = _of_folder(place)
+    elif _METADATA.search(place.name):
+        said = _of_folder(place.parent)
+    else:
+        said = _of_file(place)
+    return f"{path}: {said}" if said else ""
+
+
+def _of_file(path: Path) -> str:
+    start = first_bytes(str(path), _HEAD)
+    names = {"name": path.name, "folder": path.parent}
+    for offset, magic, what, remedy in _CONTENT:
+        if start[offset:].startswith(magic):
+            return f"this is {what}; {remedy.format(**names)}"
+    for suffixes, (what, remedy) in _SUFFIXES.items():
+        if path.name.lower().endswith(suffixes):
+            return f"this is {what}; {remedy.format(**names)}"
+    return ""
+
+
+def _of_folder(folder: Path) -> str:
+    files = [Path(root, name) for root, _, names in islice(os.walk(folder), _LOOK) for name in sorted(names)][:_LOOK]
+    sentinel = [(match, file) for file in files if (match := _SENTINEL.search(file.name))]
+    if sentinel and (folder.name.lower().endswith(".safe") or any("MTD_MSI" in file.name for file in files)):
+        return _of_sentinel(folder, sentinel)
+    landsat = [(match[1], file) for file in files if (match := _LANDSAT.search(file.name)) and file.parent == folder]
+    if landsat and any(_METADATA.search(file.name) for file in files):
+        quality = next((file.name for file in files if file.name.upper().endswith("_QA_PIXEL.TIF")), "")
+        mask = f", and `mask: [{{kind: qa_pixel, path: {folder / quality}}}]`" if quality else ""
+        return f"this is a Landsat scene; name its bands: {_written([file for _, file in landsat])}{mask}"
+    if any(first_bytes(str(file), _HEAD)[128:] == b"DICM" for file in files[:20]):
+        return _DICOM.format(folder)
+    return "this is a folder; name the files in it, e.g. a glob such as `FOLDER/*.tif` for a batch"
+
+
+def _of_sentinel(folder: Path, found: Sequence[tuple[re.Match[str], Path]]) -> str:
+    finest = min((match[2] or "" for match, _ in found if match[1].upper() != "SCL"), default="")
+    bands = [file for match, file in found if (match[2] or "") == finest and match[1].upper() != "SCL"]
+    if not finest:
+        # level 1: one file a band, and three resolutions without a word of them in the names
+        bands = [file for match, file in found if match[1].upper() in ("B02", "B03", "B04", "B08")]
+    others = sorted({match[2] for match, _ in found if match[2] and match[2] != finest})
+    classes = next((file for match, file in found if match[1].upper() == "SCL"), None)
+    mask = f", and `mask: [{{kind: scl, path: {classes}}}]`" if classes else ""
+    coarser = f"; coarser bands ({', '.join(others)}) are an image of their own" if others else ""
+    name = folder.name if folder.name.lower().endswith(".safe") else "this"
+    return f"{name} is a Sentinel-2 product; name its bands of one resolution: {_written(bands)}{mask}{coarser}"
+
+
+def _written(files: Sequence[Path]) -> str:
+    return f"`source: [[{', '.join(map(str, files))}]]`"

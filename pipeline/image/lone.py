@@ -1,0 +1,43 @@
+"""Values that look like nodata which nobody declared: one value, many times, far from all others (-9999, 65535)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_REPEATS = 5
+"""A value that stands in fewer sampled pixels may be an outlier."""
+_BULK = (0.01, 0.99)
+_VALUES = 10
+"""Images of fewer values than these are classes or masks, in which every value stands alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoneEnd:
+    """A value at the end of the range, the share of pixels that have it, and the value next to it."""
+
+    value: float
+    share: float
+    next: float
+
+
+def lone_end(sample: NDArray[Any]) -> LoneEnd | None:
+    """Return the smallest or largest value of a sample if it repeats, further from the others than these are spread.
+
+    Args:
+        sample: observed values of a channel, stored dtype, 1-D.
+    """
+    finite = sample[np.isfinite(sample)]
+    values, counts = np.unique(finite, return_counts=True)
+    if len(values) <= _VALUES:
+        return None
+    for end, beside in ((0, 1), (-1, -2)):
+        gap = abs(float(values[beside]) - float(values[end]))
+        low, high = np.quantile(finite[finite != values[end]].astype(np.float64), _BULK)
+        if counts[end] >= _REPEATS and gap > high - low:
+            share = float(counts[end] / counts.sum())
+            return LoneEnd(value=values[end].item(), share=share, next=float(values[beside]))
+    return None
