@@ -111,9 +111,9 @@ def run(
 
 def _of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
     bad = [e["stem"] for e in entries if e["state"] != "done"]
+    others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
     return BlockFailed(
-        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / 'run.json'}, the "
-        f"others are finished in {directory}"
+        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / 'run.json'}{others}"
     )
 
 
