@@ -112,7 +112,8 @@ def own_names(folder: Path, stem: str) -> set[str]:
     if record is not None:
         listed = {str(output["path"]).split("/")[0] for output in record["outputs"]}
     elif WorkFolder.of(folder).request.exists():
-        listed = {name for name in present if name.split(".")[0] in {f"{stem}_{role}" for role in ROLES}} | {REPORT}
+        listed = {name for name in present if name.split(".")[0] in {f"{stem}_{role}" for role in ROLES}}
+        listed |= {REPORT, *RENDERINGS}
     else:
         return set()
     return present & (listed | {RECORD, WorkFolder.NAME})

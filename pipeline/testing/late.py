@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_SPARED = ("ready",)
-"""Folders that only one process writes to, also through libraries whose writing Python does not see."""
+_SPARED = ("ready", ".writing-")
+"""How folders begin that only one process writes to, also through libraries whose writing Python does not see."""
 
 _real_stat = os.stat
 
@@ -48,7 +48,7 @@ class _Late:
         if not self.on or isinstance(path, int):
             return False
         name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links stay
-        if not name.startswith(self.folder + os.sep) or set(_SPARED) & set(Path(name).parts):
+        if not name.startswith(self.folder + os.sep) or any(part.startswith(_SPARED) for part in Path(name).parts):
             return False
         try:
             facts = _real_stat(name)

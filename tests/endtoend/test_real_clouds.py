@@ -47,7 +47,7 @@ def test_haze_is_kept_but_nothing_is_restored_from_it(hazy, with_date):
     doubted = pixels(results / "image_doubt.tif")[0].astype(bool)
     assert record["holes"]["doubted"] == doubted.sum() > 500
     assert "haze or thin cloud" in said
-    assert f"{doubted.sum()} observed pixels were not used" in said
+    assert f"{doubted.sum():,} observed pixels were not used" in said
     assert not (doubted & hole).any()
     assert haze[doubted].mean() > 5 * haze[~doubted & ~hole].mean()
     image = pixels(results / "image_restored.tif").astype(float)

@@ -102,7 +102,7 @@ def test_a_stopped_run_can_open_its_addresses_again(served, tmp_path):
     key = load_plan(work).key
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
-    assert "continue" in outcome.err
+    assert "its plan is used" in outcome.err
     assert _leaks(tmp_path / "out", outcome) == []
     assert load_plan(WorkFolder.of(tmp_path / "out" / "image")).key == key
 
