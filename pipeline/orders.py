@@ -29,6 +29,8 @@ _BATCH = {"cpu": 1, "cuda": 8}
 """Patches prepared together when the config says `auto`; on a CPU more of them only cost memory."""
 _MOST_THREADS = 8
 """Threads of a survey: it has no more windows than that to look at."""
+_THREAD_BYTES = 512 * 2**20
+"""Memory for each of them: the factors of a window that is nearly all hole take 90 MiB, the network more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +180,14 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
 
 
 def _threads(compute: ComputeConfig) -> int:
-    """Return how many threads the survey has: as many as there are workers on this machine, or cores for them."""
+    """Return how many threads the survey has: as many as there are workers on this machine, or cores for them.
+
+    Each needs its share of the memory of one worker.
+    """
     if compute.executor == "serial":
         return 1
     wanted = compute.workers if compute.executor == "local" and isinstance(compute.workers, int) else _MOST_THREADS
-    return min(wanted, _MOST_THREADS, cores())
+    return min(wanted, _MOST_THREADS, cores(), max(1, compute.memory_per_worker // _THREAD_BYTES))
 
 
 def cluster_settings(config: RunConfig) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from pipeline import orders
+from pipeline.config.compute import ComputeConfig
 from pipeline.errors import Interrupted
 from pipeline.system.signals import stop_if_asked, stoppable
 from pipeline.system.threads import each, threaded
@@ -56,3 +58,20 @@ def test_a_stop_that_is_asked_for_reaches_the_threads() -> None:
     """Context variables hold there, too."""
     with threaded(2), stoppable(lambda: True), pytest.raises(Interrupted):
         each(lambda _: stop_if_asked(), range(2))
+
+
+@pytest.mark.parametrize(
+    ("compute", "threads"),
+    [
+        ({}, 8),
+        ({"executor": "serial"}, 1),
+        ({"executor": "local", "workers": 3}, 3),
+        ({"executor": "slurm", "workers": 3}, 8),
+        ({"memory_per_worker": "1 GiB"}, 2),
+        ({"memory_per_worker": "100 MiB"}, 1),
+    ],
+)
+def test_a_survey_has_threads_for_workers_cores_and_memory(monkeypatch, compute, threads):
+    """As many as blocks would have on this machine; none takes the memory of another."""
+    monkeypatch.setattr(orders, "cores", lambda: 16)
+    assert orders._threads(ComputeConfig.model_validate(compute)) == threads
