@@ -88,7 +88,7 @@ def _eventually_empty(conf: Path) -> bool:
 
 
 def test_a_cancelled_job_is_replaced(tmp_path, slurm, expected):
-    """`scancel` of one of two: a new job comes within 30 s, at most the blocks in flight are repeated, the bytes are the same."""
+    """`scancel` of one of two: a new job comes within 30 s, at most the blocks in flight are repeated, same bytes."""
     process = _start(_config(tmp_path, **JOBS))
     workdir = tmp_path / "out" / ".work" / "image"
     _wait(process, lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2)
