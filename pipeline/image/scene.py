@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import zarr
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
@@ -122,13 +125,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     lattice = lattice_of(job, space.shape)
     channels = restorable(source)
     mask = job.open_mask(source)
-    states, state = scan_states(source, mask, channels, job.work.state)
-    empty = states.empty
-    if empty:
-        channels = tuple(c for c in channels if c not in empty)
-        marked = states.marked_empty
-        states, state = scan_states(source, mask, channels, job.work.state)
-        states = replace(states, empty=empty, marked_empty=marked)
+    channels, states, state = _without_empty(source, mask, channels, job.work.state)
     notices = _what_was_found(source, mask, states)
     clock.lap("masks")
     if states.holes == 0:
@@ -158,6 +155,18 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     )
     clock.lap("statistics")
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
+
+
+def _without_empty(
+    source: Source, mask: Mask, channels: tuple[int, ...], path: Path
+) -> tuple[tuple[int, ...], StateScan, zarr.Array]:
+    """Return the channels that have any value, and the states of their pixels; those without are counted, too."""
+    states, state = scan_states(source, mask, channels, path)
+    if not states.empty:
+        return channels, states, state
+    left = tuple(c for c in channels if c not in states.empty)
+    again, state = scan_states(source, mask, left, path)
+    return left, replace(again, empty=states.empty, marked_empty=states.marked_empty), state
 
 
 def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:

@@ -415,7 +415,8 @@ def test_what_the_output_cannot_hold_is_known_before_the_work(tmp_path: Path) ->
 def test_a_reference_system_in_newer_words_is_held(tmp_path: Path) -> None:
     """TIFF gives another text of the same system back, which is no loss."""
     wkt = CRS.from_epsg(3035).to_wkt(version="WKT2_2019")
-    _run(_config(tmp_path, _vrt_of(tmp_path, wkt), None, mask=[{"kind": "threshold", "above": 1300}]))
+    folder, _ = _run(_config(tmp_path, _vrt_of(tmp_path, wkt), None, mask=[{"kind": "threshold", "above": 1300}]))
+    assert CRS.from_wkt(open_any(str(folder / "x_restored.tif")).space.crs) == CRS.from_epsg(3035)
 
 
 def test_wide_voids_are_said(tmp_path: Path) -> None:

@@ -158,5 +158,4 @@ def test_memory_of_a_run_is_flat_and_as_planned(tmp_path):
         )  # fmt: skip
         peaks.append(int(done.stdout))
     assert peaks[1] < 1.1 * peaks[0]
-    # what libraries take differs between machines; a plan may promise more than is taken, hardly less
-    assert 0.75 < peaks[1] / planned[1] < 1.15
+    assert 0.85 < peaks[1] / planned[1] < 1.15
