@@ -108,11 +108,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     for one in (spec, *spec.references, *spec.auxiliary):
         for path, expected in one.sha256.items():
             verify_sha256(path, expected)
-    if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
-        raise ConfigError(
-            f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
-            "commented start) or set input.fill_nodata to all"
-        )
+    _require_holes(config, spec)
     folder = config.output.directory / spec.stem
     work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)
     source = _opened(spec, config)
@@ -149,6 +145,14 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         date=spec.date,
         bands=source.channel_names,
     )
+
+
+def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
+    if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
+        raise ConfigError(
+            f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
+            "commented start) or set input.fill_nodata to all"
+        )
 
 
 def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) -> Job:
