@@ -114,44 +114,64 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
     # one chunk of all planes a scan box keeps the pass free of read-modify-write
     chunk = tuple(min(n, s) for n, s in zip(shape, scan, strict=True))
     array = zarr.create_array(path, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True)
-    cells = tuple(-(-n // cell) for n in shape)
-    holes, kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
-    total, left = np.zeros((n_planes, 3), dtype=np.int64), np.zeros(n_planes, dtype=np.int64)
-    uniform, drawn_nodata = True, 0
+    counts = _Counts(n_planes, shape, cell)
     for box in whole.tiles(scan):
         stop_if_asked()
-        state, over_nodata, untouched = _looked(mask, box)
-        drawn_nodata += int(_planes(over_nodata, source, channels).any(axis=0).sum())
-        state = _planes(state, source, channels)
-        if state.shape[0] != n_planes:
-            state = np.broadcast_to(state, (n_planes, *box.shape))
+        looked, over_nodata, untouched = _looked(mask, box)
+        state = np.broadcast_to(_planes(looked, source, channels), (n_planes, *box.shape))
         array[box.at()] = state
-        uniform = uniform and bool((state == state[:1]).all())
-        total += np.stack([np.bincount(plane.ravel(), minlength=3)[:3] for plane in state])
-        left += np.broadcast_to(_planes(untouched, source, channels), state.shape).reshape(n_planes, -1).sum(axis=1)
-        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
-        holes[part] += block_sum((state == FILL).sum(axis=0), cell)
-        kept[part] += block_sum((state == KEEP).sum(axis=0), cell)
-    n_state = 1 if uniform else n_planes
-    counts = total[:n_state].sum(axis=0)
-    empty = np.flatnonzero(total[:, KEEP] == 0) if total[:, KEEP].any() else np.empty(0, dtype=np.int64)
-    result = StateScan(
-        n_state=n_state,
-        holes=int(counts[FILL]),
-        kept=int(counts[KEEP]),
-        never=int(counts[NEVER]),
-        left=int(left[:n_state].sum()),
-        wide=int(counts[NEVER] - left[:n_state].sum()) if getattr(mask, "max_gap", None) else 0,
-        empty=tuple(channels[plane] for plane in empty),
-        marked_empty=int(total[empty, FILL].sum() + left[empty].sum()),
-        cell=cell,
-        hole_cells=holes,
-        kept_cells=kept,
-        drawn_nodata=drawn_nodata,
-    )
-    if n_planes != n_state:
+        counts.add(box, state, _planes(over_nodata, source, channels), _planes(untouched, source, channels))
+    result = counts.result(channels, gaps_limited=bool(getattr(mask, "max_gap", None)))
+    if n_planes != result.n_state:
         array = _first_plane(array, path)
     return result, array
+
+
+class _Counts:
+    """What is counted of the states of an image, box by box."""
+
+    def __init__(self, n_planes: int, shape: tuple[int, ...], cell: int) -> None:
+        cells = tuple(-(-n // cell) for n in shape)
+        self.cell = cell
+        self.holes, self.kept = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.int64)
+        self.total = np.zeros((n_planes, 3), dtype=np.int64)
+        """Pixels of each plane by state."""
+        self.left = np.zeros(n_planes, dtype=np.int64)
+        self.uniform = True
+        self.drawn_nodata = 0
+
+    def add(
+        self, box: Box, state: NDArray[np.uint8], over_nodata: NDArray[np.bool_], untouched: NDArray[np.bool_]
+    ) -> None:
+        """Count the states of a box, `(n_planes, *box.shape)`, and what masks drew over nodata or left untouched."""
+        self.drawn_nodata += int(over_nodata.any(axis=0).sum())
+        self.uniform = self.uniform and bool((state == state[:1]).all())
+        self.total += np.stack([np.bincount(plane.ravel(), minlength=3)[:3] for plane in state])
+        self.left += np.broadcast_to(untouched, state.shape).reshape(len(state), -1).sum(axis=1)
+        part = tuple(slice(a // self.cell, -(-b // self.cell)) for a, b in zip(box.start, box.stop, strict=True))
+        self.holes[part] += block_sum((state == FILL).sum(axis=0), self.cell)
+        self.kept[part] += block_sum((state == KEEP).sum(axis=0), self.cell)
+
+    def result(self, channels: tuple[int, ...], *, gaps_limited: bool) -> StateScan:
+        """Return the counts; `gaps_limited` says that a mask leaves voids which are too wide."""
+        n_state = 1 if self.uniform else len(self.total)
+        counts = self.total[:n_state].sum(axis=0)
+        left = int(self.left[:n_state].sum())
+        empty = np.flatnonzero(self.total[:, KEEP] == 0) if self.total[:, KEEP].any() else np.empty(0, dtype=np.int64)
+        return StateScan(
+            n_state=n_state,
+            holes=int(counts[FILL]),
+            kept=int(counts[KEEP]),
+            never=int(counts[NEVER]),
+            left=left,
+            wide=int(counts[NEVER]) - left if gaps_limited else 0,
+            empty=tuple(channels[plane] for plane in empty),
+            marked_empty=int(self.total[empty, FILL].sum() + self.left[empty].sum()),
+            cell=self.cell,
+            hole_cells=self.holes,
+            kept_cells=self.kept,
+            drawn_nodata=self.drawn_nodata,
+        )
 
 
 def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) -> ValueScan:
