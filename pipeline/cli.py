@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline import __version__
+from pipeline.commands.bids.command import AppCommand, bids
 from pipeline.errors import Interrupted
 
 
@@ -308,6 +309,9 @@ def doctor(as_json: AsJson = False) -> None:
     from pipeline.commands.tables import machine_table
 
     _show(machine_table(), as_json)
+
+
+app.command(cls=AppCommand)(bids)
 
 
 @catalog_app.command("list")
