@@ -59,10 +59,10 @@ def bids_name(name: str) -> BidsName | None:
     """
     stem, dot, extension = name.partition(".")
     *parts, suffix = stem.split("_")
-    entities = [_ENTITY.fullmatch(part) for part in parts]
-    if not dot or not re.fullmatch("[A-Za-z0-9]+", suffix) or None in entities:
+    found = [_ENTITY.fullmatch(part) for part in parts]
+    if not dot or not re.fullmatch("[A-Za-z0-9]+", suffix):
         return None
-    labels = dict(found.groups() for found in entities if found)
+    labels = {entity[1]: entity[2] for entity in found if entity}
     return BidsName(entities=labels, suffix=suffix, extension=dot + extension) if len(labels) == len(parts) else None
 
 

@@ -274,13 +274,27 @@ def _describe(root: Path, about: Mapping[str, Any], ignored: Sequence[str]) -> N
     content["GeneratedBy"] = [*about["GeneratedBy"], *others]
     if content != there:
         write_json(root / DESCRIPTION, content)
-    ignore = root / _IGNORE
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
-    missing = [line for line in ignored if line not in lines]
-    if missing:
-        write_text(ignore, "\n".join([*lines, *missing]) + "\n")
+    _ignore(root, ignored)
     if not any(root.glob("README*")):
         write_text(root / _README, _ABOUT)
+
+
+def ignore(root: Path, lines: Sequence[str]) -> None:
+    """Add lines to `.bidsignore` of a data set: what lies there beside what the standard has a name for.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with in_turn(root / _LOCK):
+        _ignore(root, lines)
+
+
+def _ignore(root: Path, lines: Sequence[str]) -> None:
+    path = root / _IGNORE
+    there = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    missing = [line for line in lines if line not in there]
+    if missing:
+        write_text(path, "\n".join([*there, *missing]) + "\n")
 
 
 _ABOUT = f"""\

@@ -14,7 +14,7 @@ from pipeline.commands.bids.participant import Place, without_images
 from pipeline.commands.layout import counted
 from pipeline.config.bids import Derivation, read_object
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
-from pipeline.output.dataset import require_ours
+from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
 from pipeline.system.files import replacing, write_json
 
@@ -73,6 +73,7 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
         with replacing(path, shared=True) as partial:
             partial.write_text(text.getvalue(), encoding="utf-8")
         write_json(path.with_suffix(".json"), _COLUMNS)
+        ignore(target, [f"{path.stem}.*"])
     except OSError as error:
         raise OutputConflict(f"{path}: cannot be written ({error.strerror or error})") from error
     return {"table": str(path), "rows": rows}

@@ -1,0 +1,195 @@
+"""BIDS: names and their derivatives, sidecars of all levels, masks by name, lost slices, the arguments of BIDS Apps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+
+from pipeline.cli import app
+from pipeline.commands.bids.lost import lost_slices
+from pipeline.config.bids import Derivation, bids_image, bids_name, dataset_of
+from pipeline.config.lesions import lesions, masks_in, places
+from pipeline.errors import ConfigError, SourceError
+from tests.helpers import smooth, write_image
+
+
+def _files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("{}" if name.endswith(".json") else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "made"),
+    [
+        ("sub-01_T1w.nii.gz", "restored", "sub-01_desc-inpainted_T1w.nii.gz"),
+        ("sub-01_T1w.nii", "mask", "sub-01_desc-inpaintedT1w_mask.nii"),
+        ("sub-01_T2w.nii.gz", "uncertainty", "sub-01_desc-inpaintedT2w_uncertainty.nii.gz"),
+        ("sub-01_desc-preproc_T1w.nii.gz", "restored", "sub-01_desc-preprocInpainted_T1w.nii.gz"),
+        (
+            "sub-01_task-rest_run-2_space-T1w_bold.nii.gz",
+            "restored",
+            "sub-01_task-rest_run-2_space-T1w_desc-inpainted_bold.nii.gz",
+        ),
+    ],
+)
+def test_a_derivative_keeps_the_entities(tmp_path, name, role, made):
+    """`desc` comes last; layers of two contrasts never have one name."""
+    _files(tmp_path, "dataset_description.json", f"sub-01/anat/{name}")
+    image = bids_image(tmp_path / "sub-01" / "anat" / name)
+    place = Derivation(target=tmp_path / "out", image=image, metadata={}, reads=())
+    assert place.name(role) == made
+    assert place.folder == tmp_path / "out" / "sub-01" / "anat"
+
+
+@pytest.mark.parametrize("name", ["T1w", "sub_01_T1w.nii", "sub-01_T1-w.nii", "sub-01_sub-02_T1w.nii", "sub-01_.nii"])
+def test_other_names_are_none_of_bids(name):
+    """No extension, no label, a suffix with a dash, one entity twice, no suffix."""
+    assert bids_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sub-01/anat/brain.nii.gz", "its name is not like"),
+        ("sub-01/sub-01_T1w.nii.gz", "does not lie in a folder like sub-01/anat"),
+        ("sub-02/anat/sub-01_T1w.nii.gz", "does not lie in a folder like sub-01/anat"),
+    ],
+)
+def test_what_is_no_image_of_a_data_set_is_said(tmp_path, name, why):
+    """With the reason."""
+    _files(tmp_path, "dataset_description.json", name)
+    with pytest.raises(ConfigError, match=why):
+        bids_image(tmp_path / name)
+    (tmp_path / "dataset_description.json").unlink()
+    with pytest.raises(ConfigError, match="is no image of a BIDS data set"):
+        bids_image(tmp_path / name)
+
+
+def test_the_nearest_sidecar_wins(tmp_path):
+    """All levels are read, those of another task or echo are not; a damaged one is named."""
+    _files(tmp_path, "dataset_description.json", "sub-01/func/sub-01_task-rest_echo-1_bold.nii.gz")
+    said = {
+        "bold.json": {"a": 0, "b": 0, "c": 0, "d": 0},
+        "task-rest_bold.json": {"b": 1, "c": 1, "d": 1},
+        "task-flanker_bold.json": {"d": 9},
+        "sub-01/sub-01_task-rest_bold.json": {"c": 2, "d": 2},
+        "sub-01/func/sub-01_task-rest_echo-1_bold.json": {"d": 3},
+        "sub-01/func/sub-01_task-rest_echo-2_bold.json": {"d": 9},
+        "sub-01/func/sub-01_task-rest_echo-1_sbref.json": {"d": 9},
+    }
+    for name, content in said.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    image = bids_image(tmp_path / "sub-01/func/sub-01_task-rest_echo-1_bold.nii.gz")
+    assert image.metadata() == {"a": 0, "b": 1, "c": 2, "d": 3}
+    for broken in ("{", "[]"):
+        (tmp_path / "bold.json").write_text(broken)
+        with pytest.raises(SourceError, match=r"bold\.json"):
+            image.metadata()
+
+
+def test_the_nearest_data_set_is_the_one_of_a_file(tmp_path):
+    """A derivative within a data set has a name of its own in links."""
+    inner = "derivatives/lesion-masks"
+    _files(tmp_path, "dataset_description.json", f"{inner}/sub-01/anat/sub-01_desc-lesion_mask.nii.gz")
+    (tmp_path / inner / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    image = tmp_path / "sub-01/anat/sub-01_T1w.nii.gz"
+    _files(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    mask = tmp_path / inner / "sub-01/anat/sub-01_desc-lesion_mask.nii.gz"
+    assert dataset_of(image).link == "raw"
+    assert dataset_of(mask).link == "lesionmasks"
+    reads = (str(image), str(mask), "/elsewhere/x.nii", str(image))
+    place = Derivation(target=tmp_path / "derivatives/out", image=bids_image(image), metadata={}, reads=reads)
+    assert place.sources() == (
+        ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz", "bids:lesionmasks:sub-01/anat/sub-01_desc-lesion_mask.nii.gz"],
+        {"raw": "../..", "lesionmasks": "../lesion-masks"},
+    )
+    assert place.own_uri(tmp_path / "private" / "record.json") == "record.json"
+
+
+@pytest.mark.parametrize(
+    ("mask", "belongs"),
+    [
+        ("sub-01_ses-1_roi.nii.gz", True),
+        ("sub-01_ses-1_acq-x_FLAIR_roi.nii.gz", True),
+        ("sub-01_ses-1_label-lesion_dseg.nii", True),
+        ("sub-01_ses-1_desc-wmlesion_mask.nii.gz", True),
+        ("sub-01_ses-1_desc-brain_mask.nii.gz", False),
+        ("sub-01_ses-1_label-hippocampus_roi.nii.gz", False),
+        ("sub-01_ses-1_T1w_roi.nii.gz", False),
+        ("sub-01_ses-2_roi.nii.gz", False),
+        ("sub-01_roi.nii.gz", False),
+        ("sub-01_ses-1_acq-y_roi.nii.gz", False),
+    ],
+)
+def test_masks_of_lesions_are_told_by_name(tmp_path, mask, belongs):
+    """Of the same subject, session and contrast; a region that is said to be of something else is no lesion."""
+    _files(tmp_path, mask)
+    image = bids_name("sub-01_ses-1_acq-x_FLAIR.nii.gz")
+    assert [path.name for path in masks_in([tmp_path], image)] == ([mask] if belongs else [])
+
+
+def test_masks_lie_where_the_user_says_before_all_others(tmp_path):
+    """Flat or by subject; own names with wildcards; what this program has filled is no mask."""
+    image = tmp_path / "heads/sub-01/anat/sub-01_T1w.nii.gz"
+    own = "heads/derivatives/ours"
+    _files(tmp_path / "heads", "dataset_description.json", "sub-01/anat/sub-01_T1w.nii.gz")
+    _files(tmp_path, f"{own}/sub-01/anat/sub-01_desc-inpaintedlesion_mask.nii.gz", "flat/sub-01_desc-metal_mask.nii.gz")
+    name = bids_name(image.name)
+    assert [path.name for path in lesions(str(image))] == ["sub-01_desc-inpaintedlesion_mask.nii.gz"]
+    (tmp_path / own / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "inpaint-pipeline"}]}')
+    assert lesions(str(image)) == []
+    first = next(iter(places(image, name, [tmp_path / "flat"])))
+    assert [path.name for path in masks_in(first, name, ["*_desc-metal_mask.nii*"])] == [
+        "sub-01_desc-metal_mask.nii.gz"
+    ]
+    assert masks_in(first, name) == []
+
+
+@pytest.mark.parametrize("axis", ["i", "j", "k"])
+def test_slices_that_a_series_lost(tmp_path, axis):
+    """Any one value or NaN all over, along the axis they were acquired; volumes lost as a whole are told apart."""
+    values = smooth((8, 5, 6, 7), "float32")
+    along = 3 - "ijk".index(axis)
+    moved = np.moveaxis(values, along, 1)
+    moved[:, 0] = 0  # outside of the body
+    moved[1, 2], moved[3, 2], moved[3, 4] = np.nan, 7, 0
+    moved[5] = 0
+    moved[6, 3, 0] = 0  # a part of a slice
+    found = lost_slices(write_image(tmp_path / "x.nii.gz", values), axis)
+    assert found.slices == {1: (2,), 3: (2, 4)}
+    assert found.volumes == (5,)
+    assert found.entries() == [
+        {"kind": "slices", "slices": [2], "axis": axis, "volumes": [1]},
+        {"kind": "slices", "slices": [2, 4], "axis": axis, "volumes": [3]},
+    ]
+
+
+def test_too_few_volumes_tell_nothing(tmp_path):
+    """A lone flat slice may never have had values."""
+    values = smooth((2, 5, 6, 7), "int16")
+    values[0, 2] = 0
+    assert lost_slices(write_image(tmp_path / "x.nii.gz", values)).slices == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        ("in out participant --participant-label 01 02 --json", ["01", "02"]),
+        ("in out participant --participant_label 01,02", ["01,02"]),
+        ("in out participant --participant-label=01 02 -q", ["01", "02"]),
+        ("--participant-label 01 in out participant", ["01"]),
+        ("in out participant --set a=b --participant-label 01 --participant-label 02", ["01", "02"]),
+        ("in out participant --participant-label 01 --set a=b", ["01"]),
+    ],
+)
+def test_lists_are_taken_as_bids_apps_take_them(words, labels):
+    """One after the other, with commas or again; with `_`; before and after the folders."""
+    bids = typer.main.get_command(app).commands["bids"]
+    context = bids.make_context("bids", words.split())
+    assert context.params["participant_label"] == labels
+    assert str(context.params["output_dir"]) == "out"
