@@ -1,4 +1,4 @@
-"""A BIDS data set from end to end: what `bids` makes of it is valid, opens elsewhere, and replaces nothing of others."""
+"""A BIDS data set from end to end: what `bids` makes of it is valid, opens elsewhere, replaces nothing of others."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def bids(
     as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
-    """Restore lesions and lost slices of a BIDS data set, as a BIDS App; the results are BIDS derivatives.
+    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives.
 
     Example: inpaint-pipeline bids heads derivatives participant --participant-label 01 02
     """
