@@ -204,11 +204,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     document = yaml_files.with_overrides(yaml_files.read_yaml(path), overrides)
-    data = _from_working_folder(document)
-    try:
-        config = RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
+    config = _checked(document, _from_working_folder(document))
     config = _with_absolute_paths(config, document, path.resolve().parent)
     config._path, config._document = path.resolve(), document
     return config
@@ -223,11 +219,19 @@ def overridden(values: dict[str, Any], overrides: Sequence[str], path: Path) -> 
         path: where it will stand, for messages.
 
     Raises:
-        ConfigError: an override is none; a key that no config has is found when the config is read.
+        ConfigError: as `load_config`.
     """
-    document = yaml_files.Document(path=path, data=values, origins={})
-    data: dict[str, Any] = _from_working_folder(yaml_files.with_overrides(document, overrides))
+    document = yaml_files.with_overrides(yaml_files.Document(path=path, data=values, origins={}), overrides)
+    data: dict[str, Any] = _from_working_folder(document)
+    _checked(document, data)
     return data
+
+
+def _checked(document: yaml_files.Document, data: dict[str, Any]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:

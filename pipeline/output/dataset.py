@@ -127,7 +127,7 @@ def require_free(place: Derivation) -> None:
     Raises:
         OutputConflict: the folder is no data set of this program, or a file of another origin has the name of a result.
     """
-    require_ours(place.target)
+    require_ours(place.target, place.sources()[1])
     ours = _known(place)
     for role in ("restored", "mask", "uncertainty", "source", "doubt"):
         for name in (place.name(role), place.name(role, ".json")):
@@ -194,7 +194,9 @@ def _put(source: Path, target: Path, ours: Mapping[str, str]) -> str:
         return str(file_facts(target)["sha256"])
     sha256 = str(file_facts(source)["sha256"])
     if _may_write(target, sha256, ours):
-        with replacing(target, shared=True) as partial:
+        with replacing(target) as partial:
+            # what a run left here that was killed may be a link to the very results
+            partial.unlink(missing_ok=True)
             try:
                 os.link(source, partial)
             except OSError:
@@ -203,7 +205,7 @@ def _put(source: Path, target: Path, ours: Mapping[str, str]) -> str:
 
 
 def _put_json(content: Mapping[str, Any], target: Path, ours: Mapping[str, str]) -> str:
-    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    beside = target.with_name(f".{target.name}.new")
     try:
         write_json(beside, content)
         sha256 = str(file_facts(beside)["sha256"])
@@ -260,7 +262,7 @@ def require_ours(root: Path, links: Mapping[str, str] = MappingProxyType({})) ->
         if known.get(name, link) != link:
             raise OutputConflict(
                 f"{root} holds derivatives of another data set ({name}: {known[name]}, here {link}); choose another "
-                "folder for the derivatives"
+                f"folder for the derivatives, or correct DatasetLinks in its {DESCRIPTION} if that was moved"
             )
     return there
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nibabel
 import numpy as np
@@ -221,19 +223,25 @@ def test_a_file_of_the_user_is_never_replaced(small):
     again = (*where, "--set", "model.kind=nearest")
     assert (command(*again).code, own.read_text()) == (6, "mine again")
     own.unlink()
-    # what is missing is put there again from the finished results
-    assert command(*again).code == 0
+    # what is missing is put there again from the finished results; without links as a copy
+    with mock.patch("os.link", side_effect=OSError):
+        assert command(*again).code == 0
     assert own.read_bytes() == second
+    assert own.stat().st_nlink == 1
 
 
 def test_one_bad_image_does_not_stop_the_others(small):
     """Exit 5 names it and why; the table keeps it."""
     broken = small / "heads/sub-03/anat/sub-03_T1w.nii.gz"
     broken.write_bytes(b"no image")
+    packed = small / "heads/sub-02/anat/sub-02_T1w.nii.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
     outcome = command("bids", small / "heads", small / "out", "participant", *CHEAP)
     assert outcome.code == 5
     assert "1 of 2 images failed: sub-03_T1w (" in outcome.err
-    assert (small / "out/sub-02/anat/sub-02_desc-inpainted_T1w.nii.gz").is_file()
+    # what was not packed is not packed
+    assert np.array_equal(_values(small / "out/sub-02/anat/sub-02_desc-inpaintedT1w_mask.nii"), lesion(2).T)
     rows = json.loads(command("bids", small / "heads", small / "out", "group", "--json").out)["rows"]
     assert [row["state"] for row in rows] == ["restored", "failed"]
     single = command("bids", small / "heads", small / "out", "participant", "--participant-label", "03", *CHEAP)
@@ -248,6 +256,7 @@ def test_one_bad_image_does_not_stop_the_others(small):
         (("heads", "out", "participant", "--modalities", "T1w", "dwi"), 2, "--modalities dwi: only T1w, T2w, FLAIR"),
         (("heads", "out", "participant", "--modalities", "bold"), 2, "it has no bold images"),
         (("heads", "out", "participant", "--set", "input.source=x.nii"), 2, "finds input.source for each image"),
+        (("heads", "out", "participant", "--set", "patch.sise=3"), 2, "unknown key - did you mean 'size'"),
         (("heads/sub-02", "out", "participant"), 2, "is no BIDS data set"),
         (("heads", "heads", "participant"), 6, "derivatives need a folder of their own"),
         (("heads", "heads/derivatives/lesions", "participant"), 6, "holds derivatives of a rater"),

@@ -10,11 +10,13 @@ import pytest
 import typer.main
 
 from pipeline.cli import app
+from pipeline.commands.bids.images import Choice, Found, images_of, look
 from pipeline.commands.bids.lost import lost_slices
 from pipeline.config.bids import Derivation, bids_image, bids_name, dataset_of
 from pipeline.config.lesions import lesions, masks_in, places
 from pipeline.errors import ConfigError, SourceError
-from tests.helpers import smooth, write_image
+from tests.helpers import order_of, run_config, smooth, write_image
+from tests.support_bids import lesion, write_data_set
 
 
 def _files(root: Path, *names: str) -> None:
@@ -193,3 +195,71 @@ def test_lists_are_taken_as_bids_apps_take_them(words, labels):
     context = bids.make_context("bids", words.split())
     assert context.params["participant_label"] == labels
     assert str(context.params["output_dir"]) == "out"
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set with lesions, guides and a series."""
+    return write_data_set(tmp_path_factory.mktemp("looked") / "heads")
+
+
+def _marked(found: Found) -> list[str]:
+    return [Path(entry["path"]).name for entry in found.mask]
+
+
+def test_a_lesion_is_hidden_in_guides_and_a_spoilt_contrast_is_not(heads, tmp_path):
+    """Masks named by a pattern are of one image: each guide has those of its own name."""
+    image = bids_image(heads / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
+    of_lesion = look(image, Choice(root=heads))
+    assert [Path(guide["mask"][0]["path"]).name for guide in of_lesion.auxiliary] == _marked(of_lesion)
+    metal = heads.parent / "masks" / "sub-01_ses-1_T1w_desc-metal_mask.nii.gz"
+    metal.parent.mkdir(exist_ok=True)
+    write_image(metal, lesion(4)[None])
+    spoilt = Choice(root=heads, mask_folders=(metal.parent,), mask_names=("*_desc-metal_mask.nii.gz",))
+    found = look(image, spoilt)
+    assert _marked(found) == [metal.name]
+    assert [(Path(guide["path"]).name, guide["mask"]) for guide in found.auxiliary] == [
+        ("sub-01_ses-1_FLAIR.nii.gz", [])
+    ]
+
+
+def test_a_mask_on_another_grid_is_named(heads):
+    """The next place is looked at; what is found nowhere leaves no mask."""
+    image = bids_image(heads / "sub-03/anat/sub-03_T1w.nii.gz")
+    other = heads.parent / "shifted"
+    other.mkdir()
+    write_image(other / "sub-03_label-lesion_mask.nii.gz", lesion(3)[None, :-1])
+    found = look(image, Choice(root=heads, mask_folders=(other,)))
+    assert found.mask == ()
+    assert "mask sub-03_label-lesion_mask.nii.gz lies on another grid and is not used: shape" in found.remarks[0]
+
+
+def test_images_are_chosen_by_label_session_and_suffix(heads):
+    """Phase is no image to fill in; a name that is not of BIDS is no image of the set."""
+    anat = heads / "sub-02" / "anat"
+    for name in ("sub-02_part-phase_T1w.nii.gz", "brain_T1w.nii.gz", "sub-02_T1w.nii.gz.part"):
+        (anat / name).touch()
+    names = [image.path.name for image in images_of(Choice(root=heads, modalities=("T1w",)))]
+    assert names == [f"sub-0{n}_T1w.nii.gz".replace("01_", "01_ses-1_") for n in (1, 2, 3)]
+    one = Choice(root=heads, sessions=("1",), modalities=("T1w", "bold"))
+    assert [image.name.suffix for image in images_of(one)] == ["T1w", "bold"]
+    with pytest.raises(ConfigError, match="did you mean 01"):
+        images_of(Choice(root=heads, participants=("1",)))
+    with pytest.raises(ConfigError, match="has no T1w images, sessions 2"):
+        images_of(Choice(root=heads, sessions=("2",), modalities=("T1w",)))
+
+
+@pytest.mark.parametrize(
+    ("image", "output", "why"),
+    [
+        ("x.tif", {}, "its name is not like sub-01_T1w.nii.gz"),
+        ("sub-01_T1w.nii.gz", {}, "no folder above it has a dataset_description.json"),
+        ("sub-01_T1w.nii.gz", {"format": "zarr"}, "derivatives are NIfTI; add `same` to output.format"),
+    ],
+)
+def test_results_of_other_images_are_no_derivatives(tmp_path, image, output, why):
+    """The config's line is named, before anything is computed."""
+    path = write_image(tmp_path / image, smooth((1, 8, 9, 10) if image.endswith("gz") else (1, 20, 20)))
+    config = run_config(tmp_path, path, path, output={"bids": "made", **output})
+    with pytest.raises(ConfigError, match=rf"run\.yaml:1: output\.bids: .*{why}"):
+        order_of(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,7 @@ def bids(
     from pipeline.commands.bids.images import MODALITIES, Choice
 
     choice = Choice(
-        root=bids_dir.absolute(),
+        root=Path(os.path.abspath(bids_dir)),  # noqa: PTH100 - without `..`, and by the name that was given
         participants=_labels(participant_label, "sub-"),
         sessions=_labels(session_label, "ses-"),
         modalities=_labels(modalities, "") or MODALITIES,

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.commands.bids.images import Choice, images_of
 from pipeline.commands.bids.participant import Place, without_images
 from pipeline.commands.layout import counted
-from pipeline.config.bids import Derivation, read_object
+from pipeline.config.bids import RESULTS, Derivation, read_object
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
@@ -28,7 +28,7 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         "Levels": {
             "restored": "all that was to be restored was",
             "partly": "some voxels were left, see verdict",
-            "nothing to restore": "the masks mark no voxel that may be changed",
+            "nothing to restore": "the masks mark no voxel that may be changed, or the series lost no slice",
             "failed": "it could not be restored, see verdict",
             "no mask": "nothing says what is to be restored, see verdict",
             "no image": "the participant has no image that is chosen",
@@ -58,7 +58,8 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
         ConfigError: nothing was run there, or the data set has nothing that is chosen.
         OutputConflict: the table cannot be written, or `target` is the data set of something else.
     """
-    if not require_ours(target):
+    require_ours(target)
+    if not (target / RESULTS).is_dir():
         raise ConfigError(f"{target}: no results are there; run the participant level first")
     images = images_of(choice)
     rows = [_row(Place(target=target, image=image)) for image in images]

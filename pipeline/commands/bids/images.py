@@ -138,8 +138,7 @@ def looked_for(image: BidsImage, choice: Choice) -> str:
     """Return in words what would have been a mask of an image, and where."""
     names = choice.mask_names or LESION_NAMES
     where = [*map(str, choice.mask_folders), str(image.folder), f"derivatives/*/{image.session}"]
-    series = "slices that are lost in some volumes, and for " if image.name.suffix == "bold" else ""
-    return f"{series}{', '.join(names)} in {', '.join(where)}"
+    return f"{', '.join(names)} in {', '.join(where)}"
 
 
 def _masks(image: BidsImage, choice: Choice, source: Source) -> tuple[list[Path], list[str]]:

@@ -79,7 +79,8 @@ def participant(
         events: hears of progress.
 
     Returns:
-        `images`: an entry each, with its `state`: `done` or `no mask`; `no image` for participants without any.
+        `images`: an entry each, with its `state`: `done`, `no mask`, or `nothing to restore` of a series that lost no
+        slice; `no image` for participants without any.
 
     Raises:
         ConfigError: the data set has nothing that is chosen, or nothing with a mask.
@@ -107,7 +108,7 @@ def participant(
     if failure is not None:
         raise failure if len(images) == 1 else _some_failed(entries)
     entries += without_images(choice, images)
-    if not any(entry["state"] == "done" for entry in entries):
+    if all(entry["state"] in ("no mask", "no image") for entry in entries):
         said = "; ".join(f"{entry['image']}: {entry['error']}" for entry in entries[:3])
         more = f"; and {len(entries) - 3} more" if len(entries) > 3 else ""
         raise ConfigError(f"nothing to restore: {said}{more}. --mask-pattern and --mask-dir name other masks")
@@ -127,7 +128,8 @@ def said_of_participants(facts: Mapping[str, Any], target: Path) -> str:
 
 def _refuse(choice: Choice, target: Path, overrides: Sequence[str]) -> None:
     """Refuse what would write into the data set that is read, or decide what is found for each image."""
-    inside = target.relative_to(choice.root).parts if target.is_relative_to(choice.root) else ("elsewhere",)
+    root = choice.root.resolve()
+    inside = target.relative_to(root).parts if target.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
         raise OutputConflict(
             f"{target}: derivatives need a folder of their own, e.g. {choice.root / 'derivatives' / 'inpaint-pipeline'}"
@@ -137,6 +139,8 @@ def _refuse(choice: Choice, target: Path, overrides: Sequence[str]) -> None:
         key = text.partition("=")[0].strip()
         if any(key == decided or key.startswith(f"{decided}.") for decided in _DECIDED):
             raise ConfigError(f"--set {text}: `inpaint-pipeline bids` finds {key} for each image; leave it out")
+    # what is wrong for one is wrong for all
+    overridden({"input": {"source": "image"}}, overrides, Path("config.yaml"))
 
 
 def _some_failed(entries: Sequence[Mapping[str, Any]]) -> BlockFailed:
@@ -162,7 +166,7 @@ def _note(place: Place, entry: Mapping[str, Any]) -> None:
     known = (str(place.image.path), str(place.target))
     publisher = Publisher(folder=place.target, base=place.folder.resolve(), known=known)
     shown = {key: publisher.text(value) if key == "error" else value for key, value in entry.items()}
-    kept = {key: shown[key] for key in ("state", "error") if key in shown}
+    kept: dict[str, Any] = {key: shown[key] for key in ("state", "error") if key in shown}
     with suppress(OSError):
         # a folder that cannot be written is what the entry says already
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -178,6 +182,8 @@ def _restored(
         events.notice(place.stem, remark)
     if not found.mask:
         off_grid = "".join(f"{remark}; " for remark in found.remarks)
+        if place.image.name.suffix == "bold":
+            return {"state": "nothing to restore", "error": f"{off_grid}no slice is lost in some volumes only"}
         return {
             "state": "no mask",
             "error": f"{off_grid}no mask was found; looked for {looked_for(place.image, choice)}",
