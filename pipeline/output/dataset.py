@@ -37,6 +37,7 @@ from pipeline.system.lock import in_turn
 
 FILES = "Inpainting"
 """Key of a sidecar that holds what is ours; in it `Files` lists what was put into the data set."""
+_BYTES_A_VALUE = 32
 _LOCK, _IGNORE, _README = ".inpaint-pipeline.lock", ".bidsignore", "README.md"
 
 
@@ -111,8 +112,9 @@ def _write_mask(files: Mapping[str, Path], mask: Path) -> _Sums:
         return filled.astype(np.uint8)
 
     layer = Layer(role="mask", n_channels=source.n_channels, dtype=np.dtype("uint8"), channel_names=("mask",))
-    # a voxel of the mask is one byte; while it is made its value and standard error are held, too, in float64
-    options = WriteOptions(scratch=mask.parent, memory_bytes=ASSEMBLY_BYTES // 32)
+    # beside a byte of the mask values and standard errors are held, some copies of them in float64
+    each = _BYTES_A_VALUE * restored.n_channels // source.n_channels
+    options = WriteOptions(scratch=mask.parent, memory_bytes=max(1, ASSEMBLY_BYTES // each))
     try:
         load("formats", source.kind).write(layer, mask, source, pull, options)
     finally:
@@ -179,12 +181,14 @@ def add(
 
 
 def _known(place: Derivation) -> dict[str, str]:
-    """Return the hashes of the files that earlier runs put there, by name; of the sidecar itself "" if it is intact."""
+    """Return the hashes of the files that an earlier run put there, by name; none if its sidecar was changed since."""
     sidecar = place.folder / place.name("restored", ".json")
     if not sidecar.exists():
         return {}
-    with suppress(PipelineError, KeyError, TypeError):
-        return {**unsealed(sidecar, read_object(sidecar))[FILES]["Files"], sidecar.name: file_facts(sidecar)["sha256"]}
+    with suppress(PipelineError, LookupError, TypeError, AttributeError):
+        listed = unsealed(sidecar, read_object(sidecar))[FILES]["Files"].items()
+        beside = {name: sha256 for name, sha256 in listed if "/" not in name}
+        return {**beside, sidecar.name: file_facts(sidecar)["sha256"]}
     return {}
 
 
@@ -257,7 +261,7 @@ def require_ours(root: Path, links: Mapping[str, str] = MappingProxyType({})) ->
             f"{root} holds {what} ({DESCRIPTION} does not name {PROGRAM} in GeneratedBy); choose a folder of its own, "
             f"e.g. {root / 'derivatives' / PROGRAM}"
         )
-    known = there.get("DatasetLinks") or {}
+    known = _links(there)
     for name, link in links.items():
         if known.get(name, link) != link:
             raise OutputConflict(
@@ -271,14 +275,19 @@ def _describe(root: Path, about: Mapping[str, Any], ignored: Sequence[str]) -> N
     """Write `dataset_description.json`, `.bidsignore` and a README, or add to them what is missing."""
     links = about["DatasetLinks"]
     there = require_ours(root, links)
-    content = {**about, **there, "DatasetLinks": {**(there.get("DatasetLinks") or {}), **links}}
-    others = [maker for maker in there.get("GeneratedBy", ()) if maker.get("Name") != PROGRAM]
+    content = {**about, **there, "DatasetLinks": {**_links(there), **links}}
+    others = [one for one in there.get("GeneratedBy", ()) if not isinstance(one, dict) or one.get("Name") != PROGRAM]
     content["GeneratedBy"] = [*about["GeneratedBy"], *others]
     if content != there:
         write_json(root / DESCRIPTION, content)
     _ignore(root, ignored)
     if not any(root.glob("README*")):
         write_text(root / _README, _ABOUT)
+
+
+def _links(description: Mapping[str, Any]) -> dict[str, Any]:
+    links = description.get("DatasetLinks")
+    return links if isinstance(links, dict) else {}
 
 
 def ignore(root: Path, lines: Sequence[str]) -> None:

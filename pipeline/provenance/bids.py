@@ -36,7 +36,7 @@ def sidecars(
     # of the grid nothing was changed
     shared = {"Sources": sources, "SpatialReference": place.metadata.get("SpatialReference", image)}
     kept = {key: value for key, value in place.metadata.items() if key not in _OF_ITS_MAKING}
-    units = place.metadata.get("Units", "those of the image")
+    units = {"Units": place.metadata["Units"]} if "Units" in place.metadata else {}
     restored = {
         **kept,
         "Description": _said(record),
@@ -51,9 +51,10 @@ def sidecars(
         | shared
         | {"Type": "ROI"},
         "uncertainty": {
-            "Description": "One standard error of each restored voxel, calibrated on hidden observed voxels: about "
-            "90 % of the true values lie within 1.645 times it. 0 where observed, NaN where never touched",
-            "Units": units,
+            "Description": "One standard error of each restored voxel in the units of the image, calibrated on hidden "
+            "observed voxels: about 90 % of the true values lie within 1.645 times it. 0 where observed, NaN where never "
+            "touched",
+            **units,
             **shared,
         },
         "source": {

@@ -18,6 +18,13 @@ _LISTS = ("--participant-label", "--session-label", "--modalities")
 """Options that take several values one after the other, as those of other BIDS Apps do."""
 
 
+def command() -> Any:
+    """Return the command."""
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+    one.command(cls=AppCommand)(bids)
+    return typer.main.get_command(one)
+
+
 class Level(StrEnum):
     """What is done: each participant by itself, or a table of all."""
 
