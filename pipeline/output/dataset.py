@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.bids import DESCRIPTION, PROGRAM, Dataset, Derivation, read_object
-from pipeline.errors import OutputConflict, PipelineError
+from pipeline.errors import IntegrityError, OutputConflict, PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Layer, WriteOptions
 from pipeline.geometry.box import Box
@@ -169,8 +169,10 @@ def add(
             if (place.folder / name).is_file() and file_facts(place.folder / name)["sha256"] == ours[name]:
                 remove_made(place.folder / name)
         main = sidecars["restored"]
-        content = sealed(finite({**main, FILES: {**main[FILES], "Files": dict(sorted(listed.items()))}}))
-        _put_json(content, place.folder / place.name("restored", ".json"), ours)
+        content = finite({**main, FILES: {**main[FILES], "Files": dict(sorted(listed.items()))}})
+        sidecar = place.folder / place.name("restored", ".json")
+        if not _is_annotated(sidecar, content):
+            _put_json(sealed(content), sidecar, ours)
     except PipelineError:
         raise
     except OSError as error:
@@ -190,6 +192,21 @@ def _known(place: Derivation) -> dict[str, str]:
         beside = {name: sha256 for name, sha256 in listed if "/" not in name}
         return {**beside, sidecar.name: file_facts(sidecar)["sha256"]}
     return {}
+
+
+def _is_annotated(sidecar: Path, content: Mapping[str, Any]) -> bool:
+    """Return True if somebody has added to a sidecar of these very results; what was added stays."""
+    with suppress(PipelineError):
+        there = read_object(sidecar)
+        return there.get(FILES) == content[FILES] and set(content) <= set(there) and not _is_intact(sidecar, there)
+    return False
+
+
+def _is_intact(sidecar: Path, there: dict[str, Any]) -> bool:
+    with suppress(IntegrityError):
+        unsealed(sidecar, there)
+        return True
+    return False
 
 
 def _put(source: Path, target: Path, ours: Mapping[str, str]) -> str:

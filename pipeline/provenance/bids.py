@@ -52,8 +52,8 @@ def sidecars(
         | {"Type": "ROI"},
         "uncertainty": {
             "Description": "One standard error of each restored voxel in the units of the image, calibrated on hidden "
-            "observed voxels: about 90 % of the true values lie within 1.645 times it. 0 where observed, NaN where never "
-            "touched",
+            "observed voxels: about 90 % of the true values lie within 1.645 times it. 0 where observed, NaN where "
+            "never touched",
             **units,
             **shared,
         },

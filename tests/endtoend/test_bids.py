@@ -228,6 +228,17 @@ def test_a_file_of_the_user_is_never_replaced(small):
         assert command(*again).code == 0
     assert own.read_bytes() == second
     assert own.stat().st_nlink == 1
+    # ended before its last step
+    sidecar = anat / "sub-02_desc-inpainted_T1w.json"
+    whole = sidecar.read_bytes()
+    sidecar.unlink()
+    assert command(*again).code == 0
+    assert sidecar.read_bytes() == whole
+    # a note of the user's within stays, and stops only what would replace it
+    noted = json.dumps({**_json(sidecar), "SkullStripped": True, "Note": "looked at"})
+    sidecar.write_text(noted)
+    assert (command(*again).code, sidecar.read_text()) == (0, noted)
+    assert (command(*where, "--overwrite").code, sidecar.read_text()) == (6, noted)
 
 
 def test_one_bad_image_does_not_stop_the_others(small):
