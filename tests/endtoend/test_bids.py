@@ -164,7 +164,9 @@ def test_the_table_has_a_row_an_image(finished):
     folder, _ = finished
     out = folder / "out"
     with (out / "group_inpainting.tsv").open(newline="") as file:
-        rows = {row["image"].rsplit("/", 1)[-1]: row for row in csv.DictReader(file, dialect="excel-tab")}
+        rows = {
+            row["image"].rsplit("/", 1)[-1]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        }
     assert list(rows["sub-03_T1w.nii.gz"]) == list(_json(out / "group_inpainting.json"))
     one = rows["sub-01_ses-1_T1w.nii.gz"]
     assert (one["participant_id"], one["session_id"], one["state"]) == ("sub-01", "ses-1", "restored")
@@ -265,6 +267,7 @@ def test_one_bad_image_does_not_stop_the_others(small):
         (("heads", "out", "participant", "--participant-label", "03"), 2, "nothing to restore: sub-03_T1w: no mask"),
         (("heads", "out", "participant", "--participant_label", "04"), 2, "has no folder sub-04"),
         (("heads", "out", "participant", "--modalities", "T1w", "dwi"), 2, "--modalities dwi: only T1w, T2w, FLAIR"),
+        (("heads", "out", "participant", "--mask-dir", "nowhere"), 2, "nowhere: is no folder"),
         (("heads", "out", "participant", "--modalities", "bold"), 2, "it has no bold images"),
         (("heads", "out", "participant", "--set", "input.source=x.nii"), 2, "finds input.source for each image"),
         (("heads", "out", "participant", "--set", "patch.sise=3"), 2, "unknown key - did you mean 'size'"),

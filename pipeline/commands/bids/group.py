@@ -66,7 +66,9 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
     for entry in without_images(choice, images):
         rows.append({"participant_id": entry["image"], "state": entry["state"], "verdict": entry["error"]})
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(_COLUMNS), dialect="excel-tab", lineterminator="\n", restval="n/a")
+    # tables of BIDS know no quotes
+    how: dict[str, Any] = {"delimiter": "\t", "lineterminator": "\n", "quoting": csv.QUOTE_NONE, "quotechar": None}
+    writer = csv.DictWriter(text, list(_COLUMNS), restval="n/a", **how)
     writer.writeheader()
     writer.writerows(rows)
     path = target / TABLE

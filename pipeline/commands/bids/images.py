@@ -85,6 +85,9 @@ def images_of(choice: Choice) -> list[BidsImage]:
     wrong = [name for name in choice.modalities if name not in MODALITIES]
     if wrong:
         raise ConfigError(f"--modalities {wrong[0]}: only {', '.join(MODALITIES)} are restored")
+    for folder in choice.mask_folders:
+        if kind_of(folder) != "folder":
+            raise ConfigError(f"--mask-dir {folder}: is no folder")
     labels = participants_of(choice)
     found = [
         image
