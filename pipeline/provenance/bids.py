@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.config.bids import Derivation
+from pipeline.config.bids import PROGRAM, Derivation
 from pipeline.orders import Order
 from pipeline.restore.codes import names_of
 
@@ -78,7 +78,7 @@ def _place(order: Order) -> Derivation:
 def _said(record: Mapping[str, Any]) -> str:
     holes = record["holes"]
     return (
-        f"{holes['filled']:,} voxels ({100 * holes['fraction']:.3g} %) are estimates of inpaint-pipeline {__version__}"
+        f"{holes['filled']:,} voxels ({100 * holes['fraction']:.3g} %) are estimates of {PROGRAM} {__version__}"
         f"; all others are those of the source image, bit for bit. {record['disclaimer']}"
     )
 
@@ -118,7 +118,7 @@ def dataset_description(order: Order) -> dict[str, Any]:
         "Name": f"{raw.description.get('Name') or raw.root.name}, restored",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "inpaint-pipeline", "Version": __version__}],
+        "GeneratedBy": [{"Name": PROGRAM, "Version": __version__}],
         "SourceDatasets": [source],
         "DatasetLinks": links,
     }

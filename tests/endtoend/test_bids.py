@@ -216,7 +216,10 @@ def test_a_file_of_the_user_is_never_replaced(small):
     own.unlink()
     assert command(*where).code == 0
     first = own.read_bytes()
+    config = small / "out/inpainting/sub-02_T1w/config.yaml"
+    kept = config.read_text()
     assert command(*where, "--set", "model.kind=nearest").code == 6, "another config needs --overwrite"
+    assert config.read_text() == kept
     assert command(*where, "--set", "model.kind=nearest", "--overwrite").code == 0
     second = own.read_bytes()
     assert second != first

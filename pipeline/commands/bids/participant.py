@@ -188,10 +188,16 @@ def _restored(
             "state": "no mask",
             "error": f"{off_grid}no mask was found; looked for {looked_for(place.image, choice)}",
         }
+    before = place.config.read_text(encoding="utf-8") if place.config.exists() else None
     _write_config(place, found, overrides)
     events.notice(place.stem, _said(found))
-    summary = run(place.config, overwrite=overwrite, events=events)
-    (done,) = summary["sources"]
+    try:
+        (done,) = run(place.config, overwrite=overwrite, events=events)["sources"]
+    except OutputConflict:
+        if before is not None:
+            # the results are those of the config before
+            write_text(place.config, before)
+        raise
     return {
         "state": "done",
         "derivative": done["derivative"],
