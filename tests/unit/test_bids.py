@@ -15,6 +15,7 @@ from pipeline.commands.bids.lost import lost_slices
 from pipeline.config.bids import Derivation, bids_image, bids_name, dataset_of
 from pipeline.config.lesions import lesions, masks_in, places
 from pipeline.errors import ConfigError, SourceError
+from pipeline.provenance.bids import sidecars
 from tests.helpers import order_of, run_config, smooth, write_image
 from tests.support_bids import lesion, write_data_set
 
@@ -263,3 +264,30 @@ def test_results_of_other_images_are_no_derivatives(tmp_path, image, output, why
     config = run_config(tmp_path, path, path, output={"bids": "made", **output})
     with pytest.raises(ConfigError, match=rf"run\.yaml:1: output\.bids: .*{why}"):
         order_of(config)
+
+
+def test_what_a_derivative_says_of_itself_stays(tmp_path):
+    """An image that was processed before: its space, units and brain mask stay true, how it was made does not."""
+    _files(tmp_path, "dataset_description.json")
+    image = tmp_path / "sub-01/anat/sub-01_space-orig_desc-preproc_T1w.nii.gz"
+    image.parent.mkdir(parents=True)
+    write_image(image, smooth((1, 8, 9, 10), "int16"))
+    said = {
+        "SkullStripped": True,
+        "SpatialReference": "bids::x.nii",
+        "Units": "K",
+        "Sources": ["y"],
+        "Description": "z",
+    }
+    (image.parent / "sub-01_space-orig_desc-preproc_T1w.json").write_text(json.dumps(said))
+    order = order_of(run_config(tmp_path, image, image, output={"bids": str(tmp_path / "made")}))
+    holes = {"filled": 3, "fraction": 0.1, "left": {}, "by_source": {}, "account": "all"}
+    record = {"holes": holes, "references": [], "outputs": [], "self_test": None, "model": None, "request": "r"}
+    told = sidecars(order, {**record, "disclaimer": "no device"}, 1.0, 2.0)
+    restored = told["restored"]
+    assert (restored["SkullStripped"], restored["SpatialReference"], restored["Units"]) == (True, "bids::x.nii", "K")
+    assert restored["Sources"] == ["bids:raw:sub-01/anat/sub-01_space-orig_desc-preproc_T1w.nii.gz"]
+    assert restored["Description"].startswith("3 voxels (10 %) are estimates of inpaint-pipeline")
+    assert told["uncertainty"]["Units"] == "K"
+    assert "SkullStripped" not in told["mask"]
+    assert restored["Inpainting"]["Record"] == "record.json", "results lie elsewhere: their folder is nobody's business"
