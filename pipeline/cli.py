@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
 from pipeline.errors import Interrupted
@@ -308,6 +308,20 @@ def doctor(as_json: AsJson = False) -> None:
     from pipeline.commands.tables import machine_table
 
     _show(machine_table(), as_json)
+
+
+class _Bids(TyperCommand):
+    """The command stands in a chapter of its own, with its options; the list of commands needs its sentence only."""
+
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        from pipeline.commands.bids.command import command
+
+        return command().make_context(*given, **extra)
+
+
+@app.command(cls=_Bids)
+def bids() -> None:
+    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives."""
 
 
 @catalog_app.command("list")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.bids import Derivation, bids_image
 from pipeline.config.catalog import SourceSpec, verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fits import check_fits
@@ -66,11 +67,13 @@ class Order:
     cluster: dict[str, Any] = field(default_factory=dict)
     """What the config says of jobs or of a scheduler, for the executor."""
     license: str = ""
+    """Of the input, if known."""
     date: str | None = None
     """When the image was taken, as the config or the catalog says it."""
     bands: tuple[str, ...] = ()
     """Names of the bands of the file, empty if it has none."""
-    """Of the input, if known."""
+    bids: Derivation | None = None
+    """The data set of derivatives that gets the results, too."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -144,7 +147,28 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         license=spec.license,
         date=spec.date,
         bands=source.channel_names,
+        bids=_derivation(config, spec, [*inputs, *(file for mask in masks for file in mask["files"])]),
     )
+
+
+def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str, Any]]) -> Derivation | None:
+    """Return where the results go as derivatives of a data set, if the config asks for it.
+
+    Raises:
+        ConfigError: the image is none of a BIDS data set, or no NIfTI is to be written.
+        SourceError: one of its sidecars is damaged.
+    """
+    output = config.output
+    if output.bids is None:
+        return None
+    if "same" not in output.format:
+        raise ConfigError(f"{config.where('output.bids')}: derivatives are NIfTI; add `same` to output.format")
+    try:
+        image = bids_image(spec.paths[0])
+    except ConfigError as error:
+        raise ConfigError(f"{config.where('output.bids')}: {error}; leave output.bids out for it") from None
+    named = tuple(str(fact["path"]) for fact in reads)
+    return Derivation(target=output.bids, image=image, metadata=image.metadata(), reads=named)
 
 
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:

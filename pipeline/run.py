@@ -31,6 +31,7 @@ from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
+from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
@@ -40,6 +41,7 @@ from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.provenance import bids
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
 from pipeline.provenance.renderings import render
@@ -89,12 +91,12 @@ def run(
                         if computed:
                             check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
-                entries.append(_entry(spec.stem, "done", record=record))
+                entries.append(_entry(order, record))
             except Exception as unexpected:
                 # whatever happens to one image is its own entry: the others of the batch go on
                 failure = error = _explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
                 state = "interrupted" if isinstance(error, Interrupted) else "failed"
-                entries.append(_entry(spec.stem, state, error=error))
+                entries.append(_failed(spec.stem, state, error))
                 if len(specs) > 1:
                     # a single image's error is the command's own, said once
                     events.failed(spec.stem, error)
@@ -136,7 +138,10 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
     with claimed(order, overwrite=overwrite) as finished:
         if finished is not None:
             events.already_done(order.stem)
+            _derive(order, finished)
             return finished
+        if order.bids is not None:
+            require_free(order.bids)
         clock = {"start": time.perf_counter()}
         with stoppable(should_stop):
             plan, facts = plan_of(order, events)
@@ -156,7 +161,17 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         record["roofline"] = roofline(plan, record["patches"], spent).facts()
         _complete(record, plan, written, ready, clock["start"])
         publish(order, record)
+        _derive(order, record)
         return record
+
+
+def _derive(order: Order, record: Mapping[str, Any]) -> None:
+    """Put published results into the data set of derivatives that the config names."""
+    if order.bids is None:
+        return
+    with layers(order, record) as made:
+        told = bids.sidecars(order, record, made.expected_error, made.mean_restored)
+        add(order.bids, made.files, told, bids.dataset_description(order), bids.ignored(order))
 
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
@@ -309,20 +324,22 @@ def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], re
     render(record, plan.space, ready)
 
 
-def _entry(
-    stem: str, state: str, *, record: Mapping[str, Any] | None = None, error: PipelineError | None = None
-) -> dict[str, Any]:
-    entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
-    if record is not None:
-        entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
-        if gpu_full := (record["model"] or {}).get("gpu_full"):
-            entry["gpu_full"] = gpu_full
-        # a record of an older version has none
-        entry["roofline"] = record.get("roofline")
-        entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
-    if error is not None:
-        entry |= {"error": str(error), "exit_code": error.exit_code}
+def _entry(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
+    stem = order.stem
+    entry: dict[str, Any] = {"stem": stem, "state": "done", "directory": stem}
+    entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+    if gpu_full := (record["model"] or {}).get("gpu_full"):
+        entry["gpu_full"] = gpu_full
+    # a record of an older version has none
+    entry["roofline"] = record.get("roofline")
+    entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
+    if order.bids is not None:
+        entry["derivative"] = (order.bids.image.folder / order.bids.name("restored")).as_posix()
     return entry
+
+
+def _failed(stem: str, state: str, error: PipelineError) -> dict[str, Any]:
+    return {"stem": stem, "state": state, "directory": stem, "error": str(error), "exit_code": error.exit_code}
 
 
 def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
         lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
+        if "derivative" in entry:
+            lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
     count = len(summary["sources"])
     if count > 1:
         lines.append(

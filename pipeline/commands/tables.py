@@ -18,7 +18,15 @@ from pipeline.errors import ConfigError, IntegrityError, OutputConflict, Pipelin
 from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
 from pipeline.orders import Order, cluster_settings, orders
-from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
+from pipeline.output.results import (
+    RECORD,
+    changed,
+    finished_folders,
+    folders_of_runs,
+    read_record,
+    record_of,
+    work_folder,
+)
 from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
@@ -123,7 +131,7 @@ def status_table(directory: Path) -> dict[str, Any]:
     Raises:
         SourceError: no run was started there.
     """
-    running = sorted((directory / WorkFolder.NAME).glob("*/request"))
+    running = [path for one in folders_of_runs(directory) for path in sorted((one / WorkFolder.NAME).glob("*/request"))]
     rows = [_running(WorkFolder(path.parent)) for path in running]
     known = {row["image"] for row in rows}
     rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]

@@ -3,5 +3,5 @@
 Read `schema` first (every key), then `catalog` (from names to files); `fields` has the types of single values,
 `catalog_file` the catalog's own schema, `batch` one image of a run, `names` what follows from a file's name,
 `placeholders` paths that follow from an image, `options` what fills take, and `fits` what can only be checked with the
-image.
+image. `bids` knows names, sidecars and folders of BIDS data sets, `lesions` what their masks are called.
 """

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config.fields import Bands, SourceText
-from pipeline.config.names import lesions, mask_names
+from pipeline.config.lesions import lesions
+from pipeline.config.names import mask_names
 from pipeline.config.placeholders import PathResolver
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.masks.base import MaskOptions

@@ -49,7 +49,7 @@ from pipeline.system import yaml_files
 from pipeline.system.paths import is_address, kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
-_FOLDER_KEYS = {"directory", "scratch"}
+_FOLDER_KEYS = {"directory", "scratch", "bids"}
 
 
 class ReferenceConfig(Section):
@@ -142,6 +142,11 @@ class OutputConfig(Section):
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
+    bids: NamedFolder | None = Field(
+        default=None,
+        description="A BIDS data set of derivatives that gets the results, too; made if there is none. Inputs must be "
+        "images of a BIDS data set.",
+    )
     paths: Literal["relative", "absolute"] = Field(
         default="relative",
         description="Paths in record, report and run.json: relative (names of folders may be private), or absolute.",
@@ -199,14 +204,34 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     document = yaml_files.with_overrides(yaml_files.read_yaml(path), overrides)
-    data = _from_working_folder(document)
-    try:
-        config = RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
+    config = _checked(document, _from_working_folder(document))
     config = _with_absolute_paths(config, document, path.resolve().parent)
     config._path, config._document = path.resolve(), document
     return config
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:
+    """Return the values of a config that is yet to be written, with overrides put in as `load_config` does.
+
+    Args:
+        values: content of the config.
+        overrides: `a.b=VALUE` from the command line.
+        path: where it will stand, for messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    document = yaml_files.with_overrides(yaml_files.Document(path=path, data=values, origins={}), overrides)
+    data: dict[str, Any] = _from_working_folder(document)
+    _checked(document, data)
+    return data
+
+
+def _checked(document: yaml_files.Document, data: dict[str, Any]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -294,8 +319,10 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
-    output = config.output.model_copy(update={"directory": absolute(config.output.directory, "output.directory")})
-    update: dict[str, Any] = {"output": output}
+    folders = {"directory": absolute(config.output.directory, "output.directory")}
+    if config.output.bids is not None:
+        folders["bids"] = absolute(config.output.bids, "output.bids")
+    update: dict[str, Any] = {"output": config.output.model_copy(update=folders)}
     if config.compute.scratch is not None:
         scratch = absolute(config.compute.scratch, "compute.scratch")
         update["compute"] = config.compute.model_copy(update={"scratch": scratch})

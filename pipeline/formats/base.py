@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
-Role = Literal["restored", "uncertainty", "source", "doubt"]
+Role = Literal["restored", "uncertainty", "source", "doubt", "mask"]
 
 
 class Source(Protocol):
@@ -125,8 +125,8 @@ class Layer:
     """One file to be written beside the others of a run.
 
     Attributes:
-        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source` and `doubt` (uint8)
-            keep the grid only.
+        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source`, `doubt` and `mask`
+            (uint8) keep the grid only.
         n_channels: channels to write.
         dtype: stored dtype.
         nodata: value that means nothing is known, None if there is none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.bids import RESULTS
 from pipeline.errors import IntegrityError, SourceError
 from pipeline.formats.base import Role
 from pipeline.orders import Order
@@ -65,10 +66,16 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def finished_folders(folder: Path) -> list[Path]:
-    """Return the folders of finished images: `folder` itself or its children with a record."""
+    """Return the folders of finished images: `folder` itself, its children, or those of a data set of derivatives."""
     if (folder / RECORD).exists():
         return [folder]
-    return sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+    return sorted(p.parent for within in folders_of_runs(folder) for p in within.glob(f"*/{RECORD}"))
+
+
+def folders_of_runs(folder: Path) -> list[Path]:
+    """Return every `output.directory` that `folder` holds: itself, or one an image in a data set of derivatives."""
+    inside = folder if folder.name == RESULTS else folder / RESULTS
+    return [folder, *(one for one in sorted(inside.glob("*")) if one.is_dir())]
 
 
 def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:

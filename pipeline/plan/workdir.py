@@ -45,6 +45,7 @@ class WorkFolder:
             partial(self.blocks),
             self.ready,
             self.publishing,
+            self.dataset,
         )
         return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
@@ -112,6 +113,11 @@ class WorkFolder:
     def publishing(self) -> Path:
         """Says that `ready` is complete and checked, and what it replaces; from then on a run can only go forward."""
         return self.path / "publishing.json"
+
+    @property
+    def dataset(self) -> Path:
+        """What is made of published results for a data set of derivatives, before it goes there."""
+        return self.path / "dataset"
 
     @property
     def exchange(self) -> Path:

@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.orders import Order
 from pipeline.system.redact import redacted, redacted_facts
 
-_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "scratch"}
+_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "bids", "scratch"}
 _ABSOLUTE = re.compile(r"(?<![\w:/.~*>-])/[^\s'\",;:()<>]+")
 """A path in a sentence; it ends at the first space, so those that are known are looked for before."""
 _FOLDER = "(folder)"
@@ -121,7 +121,7 @@ def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequ
 
 def _publisher(config: Mapping[str, Any], folder: Path, base: Path, known: tuple[str, ...]) -> Publisher:
     output, compute, model = (config.get(name) or {} for name in ("output", "compute", "model"))
-    places = (output.get("directory"), compute.get("scratch"), model.get("weights"))
+    places = (output.get("directory"), output.get("bids"), compute.get("scratch"), model.get("weights"))
     return Publisher(
         folder=folder,
         base=base,

@@ -32,6 +32,17 @@ def source_name(code: int, roles: Sequence[str]) -> str:
     return _SOURCE_NAMES[code] if code in _SOURCE_NAMES else f"{roles[k]} {k}"
 
 
+def names_of(roles: Sequence[str]) -> dict[int, str]:
+    """Return the name of every code that a source layer may hold; `roles` as in `source_name`.
+
+    >>> list(names_of([]))
+    [0, 1, 2, 10, 253, 254, 255]
+    """
+    guides = range(REFERENCE, REFERENCE + len(roles) + 1)
+    codes = (OBSERVED, CLASSICAL, NETWORK, *guides, SEVERAL, REFUSED, NEVER_TOUCHED)
+    return {code: source_name(code, roles) for code in codes}
+
+
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, SEVERAL, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 253, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
 channels come after the last. `SEVERAL` is a relation of several guides of which none would do alone."""

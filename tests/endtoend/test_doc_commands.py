@@ -21,6 +21,7 @@ import typer.main
 from pipeline.cli import app
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from tests.helpers import blobs, command, smooth, write_image
+from tests.support_bids import write_data_set
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -30,7 +31,10 @@ _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>\w*)
 _EXAMPLE = re.compile(r"^ +Example: (inpaint-pipeline .*)$", re.MULTILINE)
 _INLINE = re.compile(r"`(inpaint-pipeline [^`]+)`")
 _PLACEHOLDER = re.compile(r"(^|[\s/=.])[A-Z]+($|[\s/.])|\.\.\.|\|")
-_NOT_RUN = {"inpaint-pipeline train configs/train_optical.yaml --resume": "hours, and needs real images"}
+_NOT_RUN = {
+    "inpaint-pipeline train configs/train_optical.yaml --resume": "hours, and needs real images",
+    "inpaint-pipeline bids heads derivatives participant --participant-label 01 02": "typed in bids.md, more cheaply",
+}
 """Examples of the generated page, which has no place for a comment."""
 _SMALL = """
 steps: 2
@@ -102,6 +106,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = write_demo_brain(folder / "head", shape=(20, 24, 20))
     head["image"].rename(folder / "head.nii.gz")
     head["mask"].rename(folder / "head_mask.nii.gz")
+    write_data_set(folder / "heads")
     (folder / "configs").mkdir()
     shutil.copy(ROOT / "configs" / "sentinel.yaml", folder / "configs")
     (folder / "data_catalog.yaml").write_text(
