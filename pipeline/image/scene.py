@@ -126,7 +126,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     channels = restorable(source)
     mask = job.open_mask(source)
     channels, states, state = _without_empty(source, mask, channels, job.work.state)
-    notices = _what_was_found(source, mask, states)
+    notices = _what_was_found(source, mask, states, job.notices)
     clock.lap("masks")
     if states.holes == 0:
         # nothing of what the holes would need is opened, asked for or refused
@@ -169,9 +169,9 @@ def _without_empty(
     return left, replace(again, empty=states.empty, marked_empty=states.marked_empty), state
 
 
-def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
-    """Return what the user should know of files and holes."""
-    notices = [f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ())]
+def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[str, ...]) -> list[str]:
+    """Return what the user should know of files and holes, after what was `said` before they were opened."""
+    notices = [*said, *(f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ()))]
     notices += [*getattr(source, "notices", ()), *mask.notices]
     notices += mask.examine() if isinstance(mask, ComposedMask) else ()
     if len(source.paths) > 1:

@@ -25,6 +25,8 @@ _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory
 _ABSOLUTE = re.compile(r"(?<![\w:/.~*>-])/[^\s'\",;:()<>]+")
 """A path in a sentence; it ends at the first space, so those that are known are looked for before."""
 _FOLDER = "(folder)"
+_ZIP = "/vsizip/"
+"""Before the path of an archive, if a file in it is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,8 @@ class Publisher:
         return _ABSOLUTE.sub(lambda found: self.path(found[0]), text)
 
     def _shown(self, text: str, start: Path) -> str:
+        if text.startswith(_ZIP):
+            return _ZIP + self._shown(text.removeprefix(_ZIP), start)
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
             return redacted(text)
         if self._may_name(text) and self._may_name(str(start)):
