@@ -62,7 +62,7 @@ def write_safe(
     metadata: bool = True,
     cloudy: bool = True,
 ) -> Path:
-    """Write a SAFE folder of level 2A with lossless JPEG 2000 bands; `added` is what its numbers hold beside reflectance.
+    """Write a SAFE folder of level 2A with lossless JPEG 2000 bands; `added` is what its numbers hold over reflectance.
 
     Since baseline 04.00 the metadata say an offset of -1000.
     """
@@ -88,7 +88,14 @@ def write_safe(
 def write_jp2(path: Path, values: NDArray[Any], metres: float) -> Path:
     """Write one band `(y, x)` without loss."""
     height, width = values.shape
-    profile = {"driver": "JP2OpenJPEG", "count": 1, "height": height, "width": width, "dtype": values.dtype, "crs": UTM33}
+    profile = {
+        "driver": "JP2OpenJPEG",
+        "count": 1,
+        "height": height,
+        "width": width,
+        "dtype": values.dtype,
+        "crs": UTM33,
+    }
     transform = rasterio.Affine(metres, 0, 5e5, 0, -metres, 5e6)
     with rasterio.open(path, "w", **profile, transform=transform, QUALITY="100", REVERSIBLE="YES") as file:
         file.write(values, 1)

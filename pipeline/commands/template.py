@@ -181,7 +181,9 @@ def _source(files: Found, directory: str | Path) -> str:
     if files.scenes:
         scenes = [_as_written(p) if is_address(p) else _path_as_written(Path(p), directory) for p in files.scenes]
         named = f" {scenes[0]}" if len(scenes) == 1 else "\n" + "\n".join(f"    - {path}" for path in scenes)
-        return f"{named}\n  bands: [{', '.join(files.bands)}]   # by name or range (red, nir); all of one pixel size\n{_GRID}"
+        return (
+            f"{named}\n  bands: [{', '.join(files.bands)}]   # by name or range (red, nir), of one pixel size\n{_GRID}"
+        )
     images = [[_path_as_written(Path(path), directory) for path in image] for image in files.images]
     if len(images) == 1 and len(images[0]) == 1:
         return f" {images[0][0]}"
@@ -204,7 +206,9 @@ def _other_sources(files: Found, *, volume: bool) -> str:
 
 def _marks(files: Found, source: Source) -> bool:
     """Return True if the config says which pixels to restore: a mask was found, or nodata may be a gap."""
-    return bool(files.masks or files.brought) or (source.space.kind == "raster" and any(v is not None for v in source.nodata))
+    return bool(files.masks or files.brought) or (
+        source.space.kind == "raster" and any(v is not None for v in source.nodata)
+    )
 
 
 def _mask_lines(files: Found, source: Source, directory: str | Path) -> str:

@@ -68,8 +68,8 @@ class ReferenceConfig(Section):
     shift: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Added to its stored numbers, to bring them to the convention of the image; left out: as the metadata "
-        "of both say.",
+        description="Added to its stored numbers, to bring them to the convention of the image; left out: what the "
+        "metadata of both say.",
     )
 
 
@@ -94,8 +94,8 @@ class InputConfig(Section):
     )
     grid: GridText = Field(
         default="auto",
-        description="Scenes only. auto: bands of one pixel size; each: every size as an image of its own; '10m': on that "
-        "grid, pixels of coarser bands repeated.",
+        description="Scenes only. auto: bands of one pixel size; each: every size as an image of its own; '10m': on "
+        "that grid, pixels of coarser bands repeated.",
     )
     nodata: Nodata = Field(
         default="auto",
@@ -180,8 +180,8 @@ class RunConfig(Section):
     input: InputConfig
     mask: Annotated[Masks | None, OrAuto()] = Field(
         default=None,
-        description="Holes: the union of the entries; default: the catalog's or the scene's; auto: also a file beside the "
-        "image that is named as its mask.",
+        description="Holes: the union of the entries; default: the catalog's or the scene's; auto: also a file beside "
+        "the image that is named as its mask.",
     )
     model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
     patch: PatchConfig = PatchConfig()

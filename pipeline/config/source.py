@@ -1,4 +1,4 @@
-"""One image that a config or a catalog names: its files, or the bands of a delivered scene, with what is said of them."""
+"""One image that a config or a catalog names: its files, or the bands of a delivered scene, and what is said of it."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def _masked(spec: SourceSpec, asked: Asked) -> SourceSpec:
     if found or asked.like is not None:
         return dataclasses.replace(spec, mask=found)
     problem = ConfigError(
-        f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it that is named "
-        "after it, a catalog's); name one"
+        f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it that is "
+        "named after it, a catalog's); name one"
     )
     return dataclasses.replace(spec, problem=problem)
 
@@ -140,13 +140,15 @@ def on_levels_of(guide: SourceSpec, image: SourceSpec, role: str) -> SourceSpec:
     name = guide.selection.product.name if guide.selection else redacted(guide.paths[0])
     shift = shift_to(ours, theirs)
     if shift is None:
-        said = f"{role} {name}: its numbers have another scale than the image's; the relation to it is learned as they are"
+        said = (
+            f"{role} {name}: its numbers have another scale than the image's; the relation to it is learned as they are"
+        )
         return dataclasses.replace(guide, notices=(*guide.notices, said))
     if not any(shift):
         return guide
     added = ", ".join(f"{v:+g}" for v in sorted(set(shift)))
     said = (
-        f"{role} {name} is read in the convention of the image: {added} is added to its numbers ({role}: {theirs.said()}; "
-        f"image: {ours.said()})"
+        f"{role} {name} is read in the convention of the image: {added} is added to its numbers ({role}: "
+        f"{theirs.said()}; image: {ours.said()})"
     )
     return dataclasses.replace(guide, shift=shift, notices=(*guide.notices, said))

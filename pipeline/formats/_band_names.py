@@ -28,7 +28,7 @@ def band_stems(files: Sequence[str]) -> list[str]:
     (['B02', 'B8A'], ['S2_2021', 'S2_2022'])
     """
     stems = [stem_of_file(file) for file in files]
-    if len(set(stems)) < 2:  # noqa: PLR2004 - alone there is nothing to compare
+    if len(set(stems)) < 2:
         return stems
     first = _whole_words(os.path.commonprefix(stems))  # noqa: RUF071 - names, letter by letter
     rest = [stem[first:] for stem in stems]

@@ -74,7 +74,7 @@ def repeated(parts: Sequence[Source]) -> Source:
     dtypes = {part.dtype for part in parts}
     if len(dtypes) > 1:
         raise SourceError(
-            f"{parts[0].paths[0]}: bands have different types ({', '.join(sorted(map(str, dtypes)))}); name those of one"
+            f"{parts[0].paths[0]}: bands of different types ({', '.join(sorted(map(str, dtypes)))}); name those of one"
         )
     first = parts[0]
     return Repeated(
@@ -114,11 +114,13 @@ def _factor(part: Source, target: Space) -> tuple[int, int]:
     # the last coarse pixel may reach beyond the finest image
     beyond = [n - m for n, m in zip(fitted.shape, target.shape, strict=True)]
     aligned = np.allclose(fitted.affine, target.affine, rtol=0, atol=_NEAR * min(target.spacing))
-    if not aligned or not all(0 <= n < k for n, k in zip(beyond, (rows, cols), strict=True)) or not same_crs(
-        part.space.crs, target.crs
+    if (
+        not aligned
+        or not all(0 <= n < k for n, k in zip(beyond, (rows, cols), strict=True))
+        or not same_crs(part.space.crs, target.crs)
     ):
         raise SourceError(
-            f"{part.paths[0]}: its grid is not that of the finer bands with a whole number of pixels in each of its own "
+            f"{part.paths[0]}: its grid is not that of the finer bands, a whole number of their pixels in each of its own "
             f"({part.space.describe()} / {target.describe()}); restore it by itself"
         )
     return rows, cols

@@ -20,9 +20,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
-from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
 from pipeline.formats._image import Image, representable, require_plausible, unobserved
 from pipeline.formats._raster_header import (

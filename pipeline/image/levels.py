@@ -1,4 +1,4 @@
-"""Do the numbers of a reference lie a thousand off those of the image? A look for the change of Sentinel-2's convention.
+"""Do the numbers of a reference lie a thousand off those of the image? So do those of two Sentinel-2 conventions.
 
 Since processing baseline 04.00 the numbers of a product are 1000 higher than those of an older one of the same ground.
 Metadata that say so are lost when bands are stacked, and some catalogs have them wrong. The seasons change bands unlike
@@ -29,7 +29,7 @@ def said_of_levels(scene: Scene) -> list[str]:
     Reads some windows of image and references; nothing of volumes, and of images without 16 bits.
     """
     source = scene.source
-    if source.space.kind != "raster" or source.dtype.kind not in "iu" or source.dtype.itemsize < 2:  # noqa: PLR2004
+    if source.space.kind != "raster" or source.dtype.kind not in "iu" or source.dtype.itemsize < 2:
         return []
     wanted = [
         k
@@ -46,9 +46,9 @@ def _said(guide: OpenGuide, step: float) -> str:
     right = before - (_STEP if step > 0 else -_STEP)
     return (
         f"WARNING: reference {guide.source.paths[0]}: its numbers lie about {abs(step):.0f} "
-        f"{'below' if step < 0 else 'above'} those of the image in every band{added}. If both are of Sentinel-2, one follows "
-        "the convention before processing baseline 04.00 and the other that since then, and their metadata do not say so: "
-        f"write `shift: {right:g}` on the entry of this reference"
+        f"{'below' if step < 0 else 'above'} those of the image in every band{added}. If both are of Sentinel-2, one "
+        "follows the convention before processing baseline 04.00 and the other that since then, and their metadata do not "
+        f"say so: write `shift: {right:g}` on the entry of this reference"
     )
 
 

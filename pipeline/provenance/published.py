@@ -19,6 +19,7 @@ from pipeline.config.catalog import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order
+from pipeline.system.paths import is_address
 from pipeline.system.redact import redacted, redacted_facts
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "scratch"}
@@ -57,6 +58,8 @@ class Publisher:
         outside = value.startswith(("/", "~")) or os.path.normpath(value).split("/")[0] == ".."
         if key not in _PATH_KEYS or not outside:
             return redacted(value)
+        if is_address(value):
+            return self._shown(value, self.base)
         return self._shown(os.path.normpath(self.base / Path(value).expanduser()), self.base)
 
     def text(self, text: str) -> str:

@@ -73,7 +73,7 @@ def recognised(path: str) -> Product | None:
     scenes = {found["scene"]: file for file in sorted(place.iterdir()) if (found := _MTL.fullmatch(file.name))}
     if len(scenes) > 1:
         raise SourceError(
-            f"{path}: holds {len(scenes)} Landsat scenes; for one, name its MTL file, e.g. {sorted(scenes)[0]}_MTL.txt; "
+            f"{path}: holds {len(scenes)} Landsat scenes; for one, name its MTL file, {sorted(scenes)[0]}_MTL.txt; "
             f"for a batch: {place / '*_MTL.txt'}"
         )
     return next((_product(path, place, scene, file) for scene, file in scenes.items()), None)

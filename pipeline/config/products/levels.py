@@ -1,7 +1,7 @@
 """What the numbers of an image mean, so that those of two processing baselines are never mixed.
 
-A reference is read in the convention of the image: the difference of both offsets is added to its values, a whole number
-for Sentinel-2. The image itself is read and written as it is stored.
+A reference is read in the convention of the image: the difference of both offsets is added to its values, a whole
+number for Sentinel-2. The image itself is read and written as it is stored.
 """
 
 from __future__ import annotations

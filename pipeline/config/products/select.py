@@ -1,7 +1,7 @@
 """Choose bands of a product by name or spectral range, all with one size of a pixel.
 
-Observed pixels come back bit for bit, so nothing is interpolated: bands of one size are an image; on a finer grid that a
-user asks for, every pixel of a coarser band is repeated.
+Observed pixels come back bit for bit, so nothing is interpolated: bands of one size are an image; on a finer grid that
+a user asks for, every pixel of a coarser band is repeated.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Selection:
         text = f"{self.product.name}: {self.product.what}; bands {_names(self.bands)}{size}"
         if self.repeated:
             sizes = ", ".join(f"{band.name} of {metres_text(band.metres)}" for band in self.repeated)
-            text += f", where the pixels of coarser bands are repeated ({sizes}): they are observed at their own size only"
+            text += (
+                f", where the pixels of coarser bands are repeated ({sizes}): they are observed at their own size only"
+            )
         if self.left_out:
             text += f"; left out, as they have finer pixels only: {', '.join(self.left_out)}"
         return text
@@ -93,8 +95,8 @@ def select_like(product: Product, image: Selection) -> Selection:
         names += [name for name in [next(found, None)] if name is not None and name not in names]
     if not names:
         raise ConfigError(
-            f"{redacted(product.path)}: has none of the image's bands ({_names(image.bands)}); it has {product.listed}. "
-            "Name those to use with `bands` on its entry"
+            f"{redacted(product.path)}: has none of the image's bands ({_names(image.bands)}), but {product.listed}; "
+            "name those to use with `bands` on its entry"
         )
     if image.metres is not None:
         try:
@@ -117,7 +119,9 @@ def _name_of(product: Product, word: int | str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(f"input.bands: {word} may be {', '.join(found)} in {redacted(product.path)}; write one of these")
+        raise ConfigError(
+            f"input.bands: {word} may be {', '.join(found)} in {redacted(product.path)}; write one of these"
+        )
     hint = nearest(word, [*product.names, *(name for band in product.bands for name in band.common)])
     raise ConfigError(f"input.bands: {redacted(product.path)} has no band {word}{hint}; it has {product.listed}")
 
@@ -151,8 +155,9 @@ def _of_one_size(product: Product, names: Sequence[str]) -> Selection:
         listed = ", ".join(f"{n} {'/'.join(metres_text(b.metres) for b in _files(product, n))}" for n in names)
         finest = min(size or 0 for one in sizes for size in one)
         raise ConfigError(
-            f"input.bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` restores "
-            f"every size as an image of its own; `input.grid: {metres_text(finest)}` repeats the pixels of coarser bands"
+            f"input.bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
+            f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats pixels of coarser "
+            "bands"
         )
     metres = min(common, key=lambda size: size or 0)
     bands = [band for name in names for band in _files(product, name) if band.metres == metres]
@@ -187,7 +192,7 @@ def _on_grid(product: Product, names: Sequence[str] | None, metres: float) -> Se
         )
     if finer and names is not None:
         raise ConfigError(
-            f"input.grid: {', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: only "
-            "coarser pixels that fit a whole number of times are repeated, none is averaged; it has " + product.listed
+            f"input.grid: {', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: "
+            "only coarser pixels are repeated, a whole number of times, none is averaged; it has " + product.listed
         )
     return Selection(product=product, bands=tuple(bands), metres=metres, left_out=tuple(finer))

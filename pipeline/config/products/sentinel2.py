@@ -1,7 +1,7 @@
 """Sentinel-2 products of ESA: SAFE folders of level 2A or 1C, and zip archives of them.
 
 The numbers: https://sentiwiki.copernicus.eu/web/s2-products. Since processing baseline 04.00 reflectance is
-(stored + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE, with an offset of -1000 in every band; before, there was no offset.
+(stored + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE, with an offset of -1000 in every band; before, there was none.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def baseline_offset(baseline: str) -> float | None:
         number = float(baseline)
     except ValueError:
         return None
-    return OFFSET if number >= 4 else 0.0  # noqa: PLR2004 - 04.00
+    return OFFSET if number >= 4 else 0.0
 
 
 def _top_of_folder(place: Path) -> str | None:
@@ -164,7 +164,9 @@ def _read(container: Container, metadata: str) -> _Said:
             offsets[ids[int(element.get("band_id", ""))]] = float((element.text or "").strip())
         scale = 1 / float(first("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") or 1 / SCALE)
     except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise SourceError(f"{where}: offset or quantification of a band is unreadable ({error}); fetch it again") from None
+        raise SourceError(
+            f"{where}: offset or quantification of a band is unreadable ({error}); fetch it again"
+        ) from None
     return _Said(
         baseline=first("PROCESSING_BASELINE"),
         offsets=offsets,

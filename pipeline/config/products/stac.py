@@ -1,7 +1,7 @@
 """STAC Items: a JSON file or address that lists the bands of a scene, wherever they lie.
 
-Specification: https://github.com/radiantearth/stac-spec (1.0 and 1.1), with the extensions eo, raster, proj and those of
-the catalogs of Sentinel-2. Of an address only the Item itself is fetched here; bands are read window by window.
+Specification: https://github.com/radiantearth/stac-spec (1.0 and 1.1), with the extensions eo, raster, proj and those
+of the catalogs of Sentinel-2. Of an address only the Item itself is fetched here; bands are read window by window.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def _fetched(address: str) -> bytes:
             content: bytes = answer.read(_MOST_BYTES + 1)
     except (URLError, OSError, ValueError) as error:
         said = getattr(error, "reason", None) or error
-        raise SourceError(f"{redacted(address)}: the STAC Item cannot be fetched ({said}); check address and network") from None
+        raise SourceError(
+            f"{redacted(address)}: the STAC Item cannot be fetched ({said}); check address and network"
+        ) from None
     return content
 
 
@@ -185,7 +187,7 @@ def _family(properties: Mapping[str, Any], name: str) -> str:
     if "sentinel-2" in said or re.search(r"\bs2[abc]_", said):
         return sentinel2.FAMILY
     if found := re.search(r"landsat[-_ ]?(\d)\b", said):
-        return "landsat-oli" if int(found[1]) >= 8 else "landsat-tm"  # noqa: PLR2004 - Landsat 8
+        return "landsat-oli" if int(found[1]) >= 8 else "landsat-tm"
     return ""
 
 
@@ -316,5 +318,7 @@ def _located(item: str, href: str) -> str:
     elif remote:
         return urljoin(item, href)
     if remote:
-        raise SourceError(f"{redacted(item)}: an Item of a web server names a file of this machine ({href}); not opened")
+        raise SourceError(
+            f"{redacted(item)}: an Item of a web server names a file of this machine ({href}); not opened"
+        )
     return str(Path(Path(item).resolve().parent, href).resolve())
