@@ -120,7 +120,7 @@ def _factor(part: Source, target: Space) -> tuple[int, int]:
         or not same_crs(part.space.crs, target.crs)
     ):
         raise SourceError(
-            f"{part.paths[0]}: its grid is not that of the finer bands, a whole number of their pixels in each of its own "
+            f"{part.paths[0]}: its grid is not that of the finer bands with whole numbers of their pixels in its own "
             f"({part.space.describe()} / {target.describe()}); restore it by itself"
         )
     return rows, cols

@@ -47,8 +47,8 @@ def _said(guide: OpenGuide, step: float) -> str:
     return (
         f"WARNING: reference {guide.source.paths[0]}: its numbers lie about {abs(step):.0f} "
         f"{'below' if step < 0 else 'above'} those of the image in every band{added}. If both are of Sentinel-2, one "
-        "follows the convention before processing baseline 04.00 and the other that since then, and their metadata do not "
-        f"say so: write `shift: {right:g}` on the entry of this reference"
+        "follows the convention before processing baseline 04.00 and the other that since then, no metadata say so: "
+        f"write `shift: {right:g}` on the entry of this reference"
     )
 
 

@@ -156,8 +156,7 @@ def _of_one_size(product: Product, names: Sequence[str]) -> Selection:
         finest = min(size or 0 for one in sizes for size in one)
         raise ConfigError(
             f"input.bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
-            f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats pixels of coarser "
-            "bands"
+            f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats coarser pixels"
         )
     metres = min(common, key=lambda size: size or 0)
     bands = [band for name in names for band in _files(product, name) if band.metres == metres]
