@@ -20,6 +20,7 @@ from pipeline.config.fields import SourceText
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
+from pipeline.config.series import as_series
 from pipeline.config.source import Asked, NamedImage, on_levels_of
 from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
 from pipeline.system import yaml_files
@@ -67,11 +68,13 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
     given = config.input
     specs = []
     asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
-    for found in _without(finder.images(given.source), given.exclude):
+    for found in _without(finder.images(given.source, dates=given.series), given.exclude):
         specs += [_with_guides(spec, found, given, finder) for spec in found.specs(asked)]
     if all(spec.problem for spec in specs):
         raise next(spec.problem for spec in specs if spec.problem)
     require_no_masks(given.source, specs)
+    if given.series:
+        specs = as_series(specs, given.series_references)
     return _with_unique_stems(specs)
 
 
@@ -158,10 +161,11 @@ class _Finder:
     image: tuple[str, ...] = ()
     """Files of the image that placeholders mean, if there is one."""
 
-    def images(self, source: SourceText, *, names: bool = True) -> list[NamedImage]:
+    def images(self, source: SourceText, *, names: bool = True, dates: bool = False) -> list[NamedImage]:
+        """Return the images that a source stands for; with `dates` a flat list is no image with a file a band."""
         if isinstance(source, str):
             return self._one(source, names=names)
-        if self._is_file_a_band(source):
+        if not dates and self._is_file_a_band(source):
             paths = tuple(p for item in source for p in self._files(str(item)))
             return [NamedImage(paths=paths, base=str(self.base))]
         found: list[NamedImage] = []

@@ -110,6 +110,13 @@ class InputConfig(Section):
         description="Restore observed pixels that look like thin cloud or shadow, too; else they stay as they are.",
     )
     references: References = Field(default=(), description="Other dates or time points of the same place.")
+    series: bool = Field(
+        default=False,
+        description="The images of source are dates of one place: each is restored with the others as references.",
+    )
+    series_references: int = Field(
+        default=4, ge=1, le=64, description="With series: how many dates help each one, nearest in time first."
+    )
     auxiliary: References = Field(
         default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
     )

@@ -11,6 +11,7 @@ import zarr
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
+from pipeline.formats._resample import Resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
@@ -227,6 +228,11 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         "to lie there"
         for guide in guides
         if image.space.crs and not guide.source.space.crs
+    ]
+    said += [
+        f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"
+        for ref, guide in zip(job.guides, guides, strict=True)
+        if isinstance(guide.source, Resampled)
     ]
     bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
     return said + [
