@@ -69,13 +69,21 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
     specs = []
     asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
     for found in _without(finder.images(given.source, dates=given.series), given.exclude):
-        specs += [_with_guides(spec, found, given, finder) for spec in found.specs(asked)]
+        specs += [_with_guides(_placed(spec, config), found, given, finder) for spec in found.specs(asked)]
     if all(spec.problem for spec in specs):
         raise next(spec.problem for spec in specs if spec.problem)
     require_no_masks(given.source, specs)
     if given.series:
         specs = as_series(specs, given.series_references)
     return _with_unique_stems(specs)
+
+
+def _placed(spec: SourceSpec, config: RunConfig) -> SourceSpec:
+    """Return a spec whose problem, if it is one of the config, says in which line that is."""
+    key, _, said = str(spec.problem).partition(": ")
+    if not isinstance(spec.problem, ConfigError) or key not in ("bands", "grid"):
+        return spec
+    return dataclasses.replace(spec, problem=ConfigError(f"{config.where(f'input.{key}')}: {said}"))
 
 
 def _with_guides(spec: SourceSpec, found: NamedImage, given: InputConfig, finder: _Finder) -> SourceSpec:
@@ -183,6 +191,8 @@ class _Finder:
         for given in references:
             asked = Asked(bands=given.bands, nodata=given.nodata, mask=given.mask, mask_base=self.base, like=image)
             for spec in (spec for found in self.images(given.source) for spec in found.specs(asked)):
+                if isinstance(spec.problem, ConfigError):
+                    raise ConfigError(f"{given.source} among the references or auxiliaries: {spec.problem}")
                 if spec.problem:
                     raise spec.problem
                 if given.shift is not None:

@@ -17,7 +17,7 @@ from pipeline.masks.base import KEEP
 
 _STEP, _NEAR = 1000.0, 150.0
 """Numbers; and how far the step of a band may be from that."""
-_LOOKS, _EDGE = 4, 64
+_LOOKS, _EDGE = 3, 64
 """Windows along each axis, and their edge in pixels."""
 _ENOUGH = 400
 """Pixels that both show."""

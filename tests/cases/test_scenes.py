@@ -244,7 +244,6 @@ def test_bands_of_one_size(
         ({"bands": ["B99"]}, ("no band B99", "did you mean 'B09'", "B8A (nir08) 20m")),
         ({"bands": [1]}, ("chosen by name",)),
         ({"bands": ["red", "B04"]}, ("name a band twice",)),
-        ({"grid": "20m", "bands": ["B05", "B08"]}, ("B08", "none is averaged")),
         ({"grid": "15m"}, ("no chosen band", "10m, 20m, 60m")),
     ],
 )
@@ -253,6 +252,23 @@ def test_bands_that_make_no_image(home: Path, tmp_path: Path, given: dict[str, A
     with pytest.raises(ConfigError) as error:
         _specs(tmp_path, str(_cloudy(home)), **given)
     assert all(word in str(error.value) for word in words), error.value
+    assert f"run.yaml:1: input.{'bands' if 'bands' in given else 'grid'}" in str(error.value)
+
+
+def test_a_grid_that_only_finer_pixels_would_fill(home: Path, tmp_path: Path) -> None:
+    """A band at 10 m is not averaged onto 20 m; the message names the band."""
+    with pytest.raises(ConfigError, match=r"input.grid: B08 of .*none is averaged"):
+        _specs(tmp_path, str(_cloudy(home)), bands=["B05", "B08"], grid="20m")
+    with pytest.raises(ConfigError, match="N0214.*among the references.*bands: .*has no band B99"):
+        _specs(tmp_path, str(_cloudy(home)), references=[{"source": str(_clear(home)), "bands": ["B99"]}])
+
+
+def test_other_metadata_are_another_request(tmp_path: Path) -> None:
+    """Results of one convention are never continued with another."""
+    safe = write_safe(tmp_path, added=1000)
+    before = order_of(_config(tmp_path, str(safe))).request
+    (safe / "MTD_MSIL2A.xml").write_text(metadata_of("04.00", offset=-900))
+    assert order_of(_config(tmp_path, str(safe))).request != before
 
 
 def test_coarser_bands_are_repeated_on_the_grid_that_is_named(home: Path, tmp_path: Path) -> None:
@@ -545,7 +561,11 @@ def test_a_damaged_scene_of_a_batch_fails_alone(home: Path, tmp_path: Path) -> N
 
 def test_folders_and_files_of_scenes_elsewhere(home: Path, tmp_path: Path) -> None:
     """Where one file is asked for, a scene says how it is named; other folders keep their own advice."""
-    assert "as `source` of a config" in command("inspect", _cloudy(home)).err
+    with pytest.raises(SourceError, match="as `source` of a config"):
+        open_any(str(_cloudy(home)))
+    shown = json.loads(command("inspect", _cloudy(home), "--json").out)
+    assert shown["product"] == "Sentinel-2 L2A, processing baseline 04.00"
+    assert {"name": "B8A", "range": "nir08", "size": "20m", "offset": -1000.0} in shown["bands"]
     (tmp_path / "empty").mkdir()
     assert open_product(str(tmp_path / "empty")) is None
     assert open_product(str(tmp_path / "nothing.json")) is None

@@ -70,11 +70,11 @@ def select(product: Product, wanted: Sequence[int | str] | None, grid: str = "au
             images of their own; `10m`: that size, pixels of coarser bands repeated.
 
     Raises:
-        ConfigError: no such band, or the bands have no size in common.
+        ConfigError: no such band, or the bands have no size in common; begins with the key, `bands` or `grid`.
     """
     names = None if wanted is None else [_name_of(product, word) for word in wanted]
     if names is not None and len(set(names)) < len(names):
-        raise ConfigError(f"input.bands: {', '.join(map(str, wanted or ()))} name a band twice; keep one of each")
+        raise ConfigError(f"bands: {', '.join(map(str, wanted or ()))} name a band twice; keep one of each")
     if grid == "each":
         return _each(product, names or _usual(product))
     if grid != "auto":
@@ -112,18 +112,14 @@ def _names(bands: Iterable[ProductBand]) -> str:
 
 def _name_of(product: Product, word: int | str) -> str:
     if isinstance(word, int):
-        raise ConfigError(
-            f"input.bands: {word}: bands of {redacted(product.path)} are chosen by name: {product.listed}"
-        )
+        raise ConfigError(f"bands: {word}: bands of {redacted(product.path)} are chosen by name: {product.listed}")
     found = _fitting(product, word)
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(
-            f"input.bands: {word} may be {', '.join(found)} in {redacted(product.path)}; write one of these"
-        )
+        raise ConfigError(f"bands: {word} may be {', '.join(found)} in {redacted(product.path)}; write one of these")
     hint = nearest(word, [*product.names, *(name for band in product.bands for name in band.common)])
-    raise ConfigError(f"input.bands: {redacted(product.path)} has no band {word}{hint}; it has {product.listed}")
+    raise ConfigError(f"bands: {redacted(product.path)} has no band {word}{hint}; it has {product.listed}")
 
 
 def _fitting(product: Product, word: str) -> list[str]:
@@ -155,7 +151,7 @@ def _of_one_size(product: Product, names: Sequence[str]) -> Selection:
         listed = ", ".join(f"{n} {'/'.join(metres_text(b.metres) for b in _files(product, n))}" for n in names)
         finest = min(size or 0 for one in sizes for size in one)
         raise ConfigError(
-            f"input.bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
+            f"bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
             f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats coarser pixels"
         )
     metres = min(common, key=lambda size: size or 0)
@@ -186,12 +182,12 @@ def _on_grid(product: Product, names: Sequence[str] | None, metres: float) -> Se
     have = sorted({band.metres for band in product.bands if band.metres})
     if not any(band.metres == metres for band in bands):
         raise ConfigError(
-            f"input.grid: no chosen band of {redacted(product.path)} has pixels of {metres_text(metres)}; sizes are "
+            f"grid: no chosen band of {redacted(product.path)} has pixels of {metres_text(metres)}; sizes are "
             f"{', '.join(map(metres_text, have)) or 'not said'}"
         )
     if finer and names is not None:
         raise ConfigError(
-            f"input.grid: {', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: "
+            f"grid: {', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: "
             "only coarser pixels are repeated, a whole number of times, none is averaged; it has " + product.listed
         )
     return Selection(product=product, bands=tuple(bands), metres=metres, left_out=tuple(finer))
