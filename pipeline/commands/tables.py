@@ -13,11 +13,11 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.config.products import open_product
+from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor
-from pipeline.config.products import open_product
-from pipeline.config.products.base import metres_text
 from pipeline.formats import open_any
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder

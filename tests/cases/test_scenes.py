@@ -259,7 +259,7 @@ def test_a_grid_that_only_finer_pixels_would_fill(home: Path, tmp_path: Path) ->
     """A band at 10 m is not averaged onto 20 m; the message names the band."""
     with pytest.raises(ConfigError, match=r"input.grid: B08 of .*none is averaged"):
         _specs(tmp_path, str(_cloudy(home)), bands=["B05", "B08"], grid="20m")
-    with pytest.raises(ConfigError, match="N0214.*among the references.*bands: .*has no band B99"):
+    with pytest.raises(ConfigError, match=r"N0214.*among the references.*bands: .*has no band B99"):
         _specs(tmp_path, str(_cloudy(home)), references=[{"source": str(_clear(home)), "bands": ["B99"]}])
 
 
