@@ -80,23 +80,23 @@ class NamedImage:
             chosen = _chosen(self.product, spec.bands, asked)
         except ConfigError as error:
             return [dataclasses.replace(spec, problem=error)]
-        return [_masked(_of_selection(spec, selection, nodata == "auto"), asked) for selection in chosen]
+        known = spec if nodata != "auto" else dataclasses.replace(spec, nodata=self.product.nodata)
+        if asked.mask in (None, "auto") and not spec.mask:
+            known = dataclasses.replace(known, mask=self.product.mask)
+        return [_masked(_of_selection(known, selection), asked) for selection in chosen]
 
 
 def _chosen(product: Product, bands: Bands | None, asked: Asked) -> list[Selection]:
     image = asked.like.selection if asked.like else None
-    if image is not None and bands is None:
-        return [select_like(product, image)]
-    return select(product, bands, asked.grid)
+    return [select_like(product, image, bands)] if image is not None else select(product, bands, asked.grid)
 
 
-def _of_selection(spec: SourceSpec, selection: Selection, nodata_of_product: bool) -> SourceSpec:
+def _of_selection(spec: SourceSpec, selection: Selection) -> SourceSpec:
     """Return a spec with the files of the bands that were chosen, and what the product says of them."""
     product = selection.product
     said = selection.said()
-    mask = spec.mask or product.mask
-    if mask and not spec.mask:
-        entry = mask[0]
+    if spec.mask and spec.mask == product.mask:
+        entry = spec.mask[0]
         file = redacted(str(getattr(entry, "path", ""))).rpartition("/")[2]
         said += f"; mask found in it: {file} (kind {entry.kind}, widened by {entry.buffer})"
     return dataclasses.replace(
@@ -105,8 +105,6 @@ def _of_selection(spec: SourceSpec, selection: Selection, nodata_of_product: boo
         paths=selection.paths,
         kind="geotiff",
         bands=None,
-        nodata=product.nodata if nodata_of_product else spec.nodata,
-        mask=mask,
         date=spec.date or product.date,
         selection=selection,
         levels=levels_of(selection.bands, product.what),

@@ -321,6 +321,9 @@ def test_references_show_the_bands_of_the_image(home: Path, tmp_path: Path) -> N
     assert all(one.mask for one in spec.references)
     (spec,) = _specs(tmp_path, str(landsat), references=[str(item)], bands=["SR_B2"])
     assert _names([spec, *spec.references]) == [["B2"], ["B02"]]
+    (spec,) = _specs(tmp_path, str(safe), references=[{"source": str(_clear(home)), "bands": ["B04"]}], bands=["B05"])
+    assert spec.references[0].selection is not None
+    assert (spec.references[0].selection.metres, _names(list(spec.references))) == (20, [["B04"]])
     with pytest.raises(PipelineError, match=r"none of the image's bands \(B11\)"):
         _specs(tmp_path, str(safe), references=[str(item)], bands=["B11"])
 
@@ -466,6 +469,8 @@ def test_mask_auto(home: Path, tmp_path: Path) -> None:
     assert spec.mask[0].kind == "scl"
     (mine,) = _specs(tmp_path, str(_cloudy(home)), [{"kind": "threshold", "above": 9000}])
     assert mine.mask[0].kind == "threshold"
+    (spec,) = _specs(tmp_path, str(_cloudy(home)), references=[{"source": str(_clear(home)), "mask": []}])
+    assert spec.references[0].mask == ()
     item = write_item(tmp_path / "item", {}).parent
     for source, mask in (("B02.tif", "B02_SCL.tif"), ("B03.tif", "")):
         if mask:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import xarray
 
 from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
@@ -18,6 +20,7 @@ from pipeline.errors import ConfigError
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
 from tests.support_scenes import write_safe
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (40, 44)
 DATES = ("20240601", "20240611", "20240616", "20240801")
 
@@ -30,9 +33,12 @@ def _date(folder: Path, at: int, bands: int = 1) -> Path:
     return path
 
 
-def _config(folder: Path, source: object, **given: Any) -> Path:
-    masks = [{"kind": "raster", "path": "{folder}/{stem}_mask.tif"}]
-    return run_config(folder, "", None, mask=masks, input={"source": source, "series": True, **given})
+def _config(folder: Path, source: object, output: dict[str, Any] | None = None, **given: Any) -> Path:
+    masks, images = (
+        [{"kind": "raster", "path": "{folder}/{stem}_mask.tif"}],
+        {"source": source, "series": True, **given},
+    )
+    return run_config(folder, "", None, mask=masks, input=images, output=output or {})
 
 
 def _specs(config: Path) -> list[SourceSpec]:
@@ -43,14 +49,22 @@ def _dates(spec: SourceSpec) -> list[str | None]:
     return [one.date for one in spec.references]
 
 
-def test_a_series_restores_every_date(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dates and their results in `out/series`, as GeoTIFF and zarr."""
+    folder = tmp_path_factory.mktemp("series")
+    names = [_date(folder, at).name for at in (0, 1)]
+    outcome = command("run", _config(folder, names, output={"directory": "out/series", "format": ["same", "zarr"]}))
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+def test_a_series_restores_every_date(finished: Path) -> None:
     """Files of one band each are dates here; each has a result of its own, made of the other outside of its mask."""
-    names = [_date(tmp_path, at).name for at in (0, 1)]
-    assert command("run", _config(tmp_path, names)).code == 0
-    for at, name in enumerate(names):
-        folder = tmp_path / "out" / Path(name).stem
+    for at, date in enumerate(DATES[:2]):
+        folder = finished / "out" / "series" / f"S2_{date}"
         record, restored = json.loads((folder / "record.json").read_text()), pixels(layer(folder, "restored"))
-        truth, hole = pixels(tmp_path / name), blobs(SHAPE, seed=at, n=2) != 0
+        truth, hole = pixels(finished / f"S2_{date}.tif"), blobs(SHAPE, seed=at, n=2) != 0
         assert np.array_equal(restored[:, ~hole], truth[:, ~hole])
         assert record["date"] == f"2024-06-{(1, 11)[at]:02}"
         assert [reference["label"] for reference in record["references"]] == [f"2024-06-{(11, 1)[at]:02}"]
@@ -59,6 +73,19 @@ def test_a_series_restores_every_date(tmp_path: Path) -> None:
         # the other date shows even the noise of the ground, which no interpolation could
         assert np.median(np.abs(restored[:, both].astype(float) - truth[:, both])) <= 1
         assert "series: 1 of 1 other dates are references, nearest in time first" in "\n".join(record["notices"])
+
+
+def test_dates_become_a_cube(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/scenes.md give one zarr whose time axis others read; its values are those of the results."""
+    monkeypatch.chdir(finished)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scenes.md").read_text(), re.DOTALL)
+    exec(lines, {})
+    cube = xarray.open_zarr("series.zarr", consolidated=False)["restored"]
+    assert cube.dims == ("time", "band", "y", "x")
+    assert [str(day)[:10] for day in cube["time"].values] == ["2024-06-01", "2024-06-11"]
+    assert "since" in cube["time"].encoding["units"]
+    for day, date in zip(cube, DATES, strict=False):
+        assert np.array_equal(day, pixels(layer(finished / "out" / "series" / f"S2_{date}", "restored")))
 
 
 def test_the_nearest_in_time_first(tmp_path: Path) -> None:

@@ -82,14 +82,19 @@ def select(product: Product, wanted: Sequence[int | str] | None, grid: str = "au
     return [_of_one_size(product, names) if names else _finest(product)]
 
 
-def select_like(product: Product, image: Selection) -> Selection:
-    """Return the bands of a reference that show what those of the image show, at the image's size if it has them.
+def select_like(product: Product, image: Selection, wanted: Sequence[int | str] | None = None) -> Selection:
+    """Return bands of a reference, at the image's size of a pixel if it has them: those that show what the image shows.
+
+    Args:
+        product: the reference.
+        image: bands of the image.
+        wanted: names of other bands than the image's.
 
     Raises:
         ConfigError: it has none of them.
     """
-    names = []
-    for band in image.bands:
+    names = [_name_of(product, word) for word in wanted or ()]
+    for band in () if names else image.bands:
         words = (band.name,) if product.family == image.product.family else band.common
         found = (name for word in words if len(fits := _fitting(product, word)) == 1 for name in fits)
         names += [name for name in [next(found, None)] if name is not None and name not in names]
