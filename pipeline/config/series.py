@@ -88,7 +88,7 @@ def _helped(
     # of two that are as near, the earlier one
     chosen = sorted(others, key=lambda k: (abs(times[k] - times[at]), times[k]))[:most]
     guides = tuple(on_levels_of(_as_guide(specs[k], days[k] if days else None), image, "reference") for k in chosen)
-    names = ", ".join(guide.date or guide.stem for guide in guides)
+    names = ", ".join(guide.date[:10] if guide.date else guide.stem for guide in guides)
     order = "nearest in time" if days else "nearest in the list, as not every image says its date"
     said = f"series: {len(chosen)} of {len(others)} other dates are references, {order} first: {names}"
     return dataclasses.replace(

@@ -53,12 +53,25 @@ class NamedImage:
 
         What is wrong with a scene of a batch stands in its spec: the others go on.
         """
+        spec = self._spec(asked)
+        if self.problem is not None:
+            return [spec]
+        try:
+            if self.product is None:
+                return [_of_files(spec, asked)]
+            return [_of_selection(spec, one, asked) for one in _chosen(self.product, spec.bands, asked)]
+        except ConfigError as error:
+            return [dataclasses.replace(spec, problem=error)]
+
+    def _spec(self, asked: Asked) -> SourceSpec:
+        """Return what config and catalog say."""
         entry = self.entry.config if self.entry else None
         stem = stem_of(self.paths)
-        own = asked.mask in (None, "auto") and entry is not None
+        found = asked.mask is None or asked.mask == "auto"
+        own = found and entry is not None
         nodata = entry.nodata if asked.nodata == "auto" and entry is not None else asked.nodata
         hashes = {Path(p).name: p for p in self.paths}
-        spec = SourceSpec(
+        return SourceSpec(
             name=self.entry.name if self.entry else stem,
             stem=plain_name(stem),
             paths=self.paths,
@@ -66,24 +79,19 @@ class NamedImage:
             kind=entry.kind if entry else None,
             bands=asked.bands or (entry.bands if entry else None),
             nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
-            mask=(entry.mask if entry else ()) if asked.mask in (None, "auto") else asked.mask,  # type: ignore[arg-type]
+            mask=(entry.mask if entry else ()) if found else asked.mask,  # type: ignore[arg-type]
             date=entry.date if entry else None,
             license=entry.license if entry else "",
             sha256={hashes[n]: h for n, h in entry.sha256.items() if n in hashes} if entry else {},
             problem=self.problem,
         )
-        if self.problem is not None:
-            return [spec]
-        if self.product is None:
-            return [_masked(dataclasses.replace(spec, levels=levels_of_files(self.paths)), asked)]
-        try:
-            chosen = _chosen(self.product, spec.bands, asked)
-        except ConfigError as error:
-            return [dataclasses.replace(spec, problem=error)]
-        known = spec if nodata != "auto" else dataclasses.replace(spec, nodata=self.product.nodata)
-        if asked.mask in (None, "auto") and not spec.mask:
-            known = dataclasses.replace(known, mask=self.product.mask)
-        return [_masked(_of_selection(known, selection), asked) for selection in chosen]
+
+
+def _of_files(spec: SourceSpec, asked: Asked) -> SourceSpec:
+    if asked.grid != "auto":
+        raise ConfigError(f"grid: {redacted(spec.paths[0])} is no scene with bands of several sizes; leave it out")
+    spec = dataclasses.replace(spec, levels=levels_of_files(spec.paths))
+    return _with_sibling_masks(spec, asked)
 
 
 def _chosen(product: Product, bands: Bands | None, asked: Asked) -> list[Selection]:
@@ -91,43 +99,46 @@ def _chosen(product: Product, bands: Bands | None, asked: Asked) -> list[Selecti
     return [select_like(product, image, bands)] if image is not None else select(product, bands, asked.grid)
 
 
-def _of_selection(spec: SourceSpec, selection: Selection) -> SourceSpec:
+def _of_selection(spec: SourceSpec, selection: Selection, asked: Asked) -> SourceSpec:
     """Return a spec with the files of the bands that were chosen, and what the product says of them."""
-    product = selection.product
-    said = selection.said()
-    if spec.mask and spec.mask == product.mask:
-        entry = spec.mask[0]
+    product, said = selection.product, selection.said()
+    mask = spec.mask
+    if not mask and (asked.mask is None or asked.mask == "auto") and product.mask:
+        (entry,) = mask = product.mask
         file = redacted(str(getattr(entry, "path", ""))).rpartition("/")[2]
         said += f"; mask found in it: {file} (kind {entry.kind}, widened by {entry.buffer})"
-    return dataclasses.replace(
+    spec = dataclasses.replace(
         spec,
         stem=plain_name(selection.stem),
         paths=selection.paths,
         kind="geotiff",
         bands=None,
+        nodata=product.nodata if spec.nodata is None else spec.nodata,
+        mask=mask,
         date=spec.date or product.date,
         selection=selection,
         levels=levels_of(selection.bands, product.what),
         notices=(said,),
     )
+    return _with_sibling_masks(spec, asked)
 
 
-def _masked(spec: SourceSpec, asked: Asked) -> SourceSpec:
+def _with_sibling_masks(spec: SourceSpec, asked: Asked) -> SourceSpec:
     """Look for a mask beside the image where one is asked for without saying which; of references, always.
 
-    A mask that is not there is a problem of the image alone.
+    Raises:
+        ConfigError: none is there, and the image is to be restored.
     """
     wanted = asked.mask == "auto" or (asked.like is not None and asked.mask is None)
     if spec.mask or not wanted:
         return spec
     found = sibling_masks(spec.paths[0])
-    if found or asked.like is not None:
-        return dataclasses.replace(spec, mask=found)
-    problem = ConfigError(
-        f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it that is "
-        "named after it, a catalog's); name one"
-    )
-    return dataclasses.replace(spec, problem=problem)
+    if not found and asked.like is None:
+        raise ConfigError(
+            f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it "
+            "that is named after it, a catalog's); name one"
+        )
+    return dataclasses.replace(spec, mask=found)
 
 
 def on_levels_of(guide: SourceSpec, image: SourceSpec, role: str) -> SourceSpec:

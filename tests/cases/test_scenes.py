@@ -259,6 +259,9 @@ def test_a_grid_that_only_finer_pixels_would_fill(home: Path, tmp_path: Path) ->
     """A band at 10 m is not averaged onto 20 m; the message names the band."""
     with pytest.raises(ConfigError, match=r"input.grid: B08 of .*none is averaged"):
         _specs(tmp_path, str(_cloudy(home)), bands=["B05", "B08"], grid="20m")
+    files = [str(next(_cloudy(home).rglob("*_B02_10m.jp2")))]
+    with pytest.raises(ConfigError, match=r"input.grid: .*B02_10m.jp2 is no scene"):
+        _specs(tmp_path, [files], grid="10m")
     with pytest.raises(ConfigError, match=r"N0214.*among the references.*bands: .*has no band B99"):
         _specs(tmp_path, str(_cloudy(home)), references=[{"source": str(_clear(home)), "bands": ["B99"]}])
 
