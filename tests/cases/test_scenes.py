@@ -578,7 +578,7 @@ def test_folders_and_files_of_scenes_elsewhere(home: Path, tmp_path: Path) -> No
     assert open_product(str(tmp_path / "empty")) is None
     assert open_product(str(tmp_path / "nothing.json")) is None
     (tmp_path / "shapes.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    with pytest.raises(SourceError, match="FeatureCollection, not an Item"):
+    with pytest.raises(SourceError, match="FeatureCollection, no STAC Item"):
         open_product(str(tmp_path / "shapes.geojson"))
 
 

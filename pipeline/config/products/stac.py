@@ -87,7 +87,9 @@ def recognised(path: str) -> Product | None:
         item = _parsed(path, _content(path))
         if not _is_item(item):
             if _kind(item) in ("Catalog", "Collection", "FeatureCollection"):
-                raise SourceError(f"{path}: a STAC {_kind(item)}, not an Item; give the JSON of one Item")
+                raise SourceError(
+                    f"{path}: a {_kind(item)}, no STAC Item; give the JSON of one Item (shapes are a mask: kind vector)"
+                )
             return None
     return _product(path, item)
 
