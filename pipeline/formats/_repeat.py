@@ -102,7 +102,7 @@ def _names(parts: Sequence[Source]) -> tuple[str, ...]:
 
 
 def _factor(part: Source, target: Space) -> tuple[int, int]:
-    rows, cols = (round(own / fine) for own, fine in zip(part.space.spacing, target.spacing, strict=True))
+    rows, cols = (max(1, round(own / fine)) for own, fine in zip(part.space.spacing, target.spacing, strict=True))
     a, b, c, d, e, f = part.space.affine
     fitted = Space(
         kind="raster",

@@ -515,6 +515,8 @@ def _changed(home: Path, folder: Path, kind: str) -> Path:
         metadata.write_text('<!DOCTYPE x [<!ENTITY a "b">]>' + metadata_of("04.00"))
     elif kind == "no XML":
         metadata.write_text(metadata.read_text()[:200])
+    elif kind == "no number":
+        metadata.write_text(metadata_of("04.00", offset=-1000).replace("-1000", "nan"))
     elif kind == "offset":
         metadata.write_text(metadata_of("04.00", offset=-1000).replace("-1000", "many"))
     elif kind == "no bands":
@@ -544,6 +546,7 @@ def _changed(home: Path, folder: Path, kind: str) -> Path:
         ("entities", "document type"),
         ("no XML", "no readable XML"),
         ("offset", "offset or quantification"),
+        ("no number", "nan is no number"),
         ("no bands", "no file of a band"),
         ("cut archive", "no readable zip archive"),
         ("two in one", "an archive of 2 products"),

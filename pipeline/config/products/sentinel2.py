@@ -6,6 +6,7 @@ The numbers: https://sentiwiki.copernicus.eu/web/s2-products. Since processing b
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,8 +162,8 @@ def _read(container: Container, metadata: str) -> _Said:
     ids = list(COMMON)
     try:
         for element in (*found.get("BOA_ADD_OFFSET", ()), *found.get("RADIO_ADD_OFFSET", ())):
-            offsets[ids[int(element.get("band_id", ""))]] = float((element.text or "").strip())
-        scale = 1 / float(first("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") or 1 / SCALE)
+            offsets[ids[int(element.get("band_id", ""))]] = _number(element.text or "")
+        scale = 1 / _number(first("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") or f"{1 / SCALE}")
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise SourceError(
             f"{where}: offset or quantification of a band is unreadable ({error}); fetch it again"
@@ -173,3 +174,10 @@ def _read(container: Container, metadata: str) -> _Said:
         scale=scale,
         date=first("PRODUCT_START_TIME", "DATATAKE_SENSING_START") or None,
     )
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text.strip()} is no number")
+    return value

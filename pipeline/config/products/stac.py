@@ -242,7 +242,7 @@ def _band_name(family: str, words: tuple[str, ...]) -> str:
         ranges = [band for band, names in table.items() if word.lower() in names]
         if len(ranges) == 1:
             return ranges[0]
-    return next(filter(None, words))
+    return next(filter(None, words), "band")
 
 
 def _table(family: str) -> Mapping[str, tuple[str, ...]]:
@@ -277,7 +277,7 @@ def _numbers(asset: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, fl
         return {"scale": None, "offset": None}
     # whole numbers stay whole: -0.1 / 0.0001 is not -1000 in binary
     added = round(offset / scale, 6) if _is_number(offset) else None
-    return {"scale": float(scale), "offset": added}
+    return {"scale": float(scale), "offset": added if _is_number(added) else None}
 
 
 def _is_number(value: object) -> bool:
