@@ -288,7 +288,8 @@ def train(
 
 @app.command()
 def inspect(
-    file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL.")], as_json: AsJson = False
+    file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL; or a scene.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show what an image is: grid, bands, dtype, nodata, header; reads no pixels.
 
@@ -392,7 +393,7 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 def config_new(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, or a name of the catalog."),
+        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, a scene, a catalog name."),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:

@@ -17,6 +17,7 @@ from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
 from pipeline.formats import files_of, open_any
+from pipeline.formats._repeat import repeated
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
@@ -119,7 +120,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     job = _job(config, spec, source, work)
     inputs = input_facts(
         [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths], files_of
-    )
+    ) + input_facts(_said_by(spec))
     masks = _mask_facts(spec)
     weights = job.model.weights_file(source)
     contents = {
@@ -171,6 +172,12 @@ def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str
     return Derivation(target=output.bids, image=image, metadata=image.metadata(), reads=named)
 
 
+def _said_by(spec: SourceSpec) -> tuple[str, ...]:
+    """Return the files that say what the bands of delivered scenes are: another offset is another request."""
+    scenes = (one.selection.product for one in (spec, *spec.references, *spec.auxiliary) if one.selection)
+    return tuple(dict.fromkeys(file for product in scenes for file in product.files))
+
+
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
     if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
         raise ConfigError(
@@ -203,6 +210,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         refuse_above=config.output.refuse_above,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
+        notices=tuple(note for one in (spec, *spec.references, *spec.auxiliary) for note in one.notices),
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
 
@@ -243,9 +251,16 @@ def _opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -
         ConfigError: it has no such band; names the key, and its line in `config`.
     """
     try:
+        if _repeats(spec):
+            return repeated([open_any(path, kind=spec.kind, nodata=spec.nodata) for path in spec.paths])
         return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
     except ConfigError as error:
         raise ConfigError(f"{_asked(spec, config, role)}: {error}") from None
+
+
+def _repeats(spec: SourceSpec) -> bool:
+    """Return True if the bands of a scene have several pixel sizes."""
+    return spec.selection is not None and bool(spec.selection.repeated)
 
 
 def _asked(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
@@ -269,6 +284,7 @@ def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
         nodata=spec.nodata,
         staged=str(staged),
         resample=spec.resample,
+        repeat=_repeats(spec),
     )
 
 
@@ -280,7 +296,8 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    return GuideRef(source=source_ref(spec, _opened(spec, config, role), staged), masks=masks, role=role, label=label)
+    source = source_ref(spec, _opened(spec, config, role), staged)
+    return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

@@ -159,6 +159,8 @@ class _Call:
             if guides:
                 images[name] = [_guide(one, keep) for one in guides]
         content = given | {"input": dict(given.get("input", {})) | images}
+        if given.get("mask") == "auto" and self.holes is None:
+            return content
         mask = [*given.get("mask", ()), *_entries(kind, self.holes, keep)]
         return content | {"mask": mask} if mask else content
 

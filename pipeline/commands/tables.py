@@ -13,6 +13,8 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.config.products import open_product
+from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor
@@ -171,7 +173,24 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
 
 
 def image_table(file: str) -> dict[str, Any]:
-    """Return the header facts of an image; reads no pixels."""
+    """Return the header facts of an image, or the bands of a delivered scene; reads no pixels."""
+    if (product := open_product(file)) is not None:
+        return {
+            "file": redacted(file),
+            "scene": product.name,
+            "product": product.what,
+            "date": product.date,
+            "bands": [
+                {
+                    "name": band.name,
+                    "range": ", ".join(band.common),
+                    "size": metres_text(band.metres),
+                    "offset": band.offset,
+                }
+                for band in product.bands
+            ],
+            "mask": [redacted(path) for entry in product.mask for path in entry.reads()],
+        }
     source = open_any(file)
     return {
         "file": redacted(file),

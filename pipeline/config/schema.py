@@ -26,11 +26,13 @@ from pipeline.config.compute import ComputeConfig
 from pipeline.config.fields import (
     Bands,
     DateText,
+    GridText,
     Masks,
     NamedFolder,
     NamedText,
     Nodata,
     OrAlone,
+    OrAuto,
     OrText,
     PatchOverlaps,
     PatchSizes,
@@ -56,11 +58,19 @@ class ReferenceConfig(Section):
     """Another image of the same place: another date, sensor or contrast."""
 
     source: SourceText = Field(description="Catalog name, path, or list of files with one band each.")
-    mask: Masks | None = Field(default=None, description="What is hidden in it; looked for when left out.")
+    mask: Annotated[Masks | None, OrAuto()] = Field(
+        default=None, description="What is hidden in it; looked for when left out."
+    )
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
     date: DateText | None = Field(default=None, description="Acquisition date, for the record.")
     resample: bool = Field(default=False, description="Read it on the grid of the image (linear interpolation).")
+    shift: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Added to its stored numbers, to bring them to the convention of the image; left out: what the "
+        "metadata of both say.",
+    )
 
 
 Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source), OrText()]
@@ -71,12 +81,22 @@ class InputConfig(Section):
     """What is to be restored, and what may help."""
 
     source: SourceText = Field(
-        description="Catalog name, path or glob; a list makes a batch, an inner list is one image."
+        description="Catalog name, path or glob; a scene of Sentinel-2 or Landsat (folder), a STAC Item; a list makes "
+        "a batch, an inner list is one image."
     )
     exclude: Annotated[tuple[NamedText, ...], BeforeValidator(listed), OrAlone()] = Field(
         default=(), description="Names of files that a glob shall not take, with wildcards: '*_mask.tif'."
     )
-    bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name; default all.")
+    bands: Bands | None = Field(
+        default=None,
+        description="Bands to use, by number from 1 or name; default all. Of a scene by name or spectral range (red, "
+        "nir); default those with its finest pixels.",
+    )
+    grid: GridText = Field(
+        default="auto",
+        description="Scenes only. auto: bands of one pixel size; each: every size as an image of its own; '10m': on "
+        "that grid, pixels of coarser bands repeated.",
+    )
     nodata: Nodata = Field(
         default="auto",
         description="'auto': as the file says; 'none'; or the value that means nothing observed.",
@@ -90,6 +110,13 @@ class InputConfig(Section):
         description="Restore observed pixels that look like thin cloud or shadow, too; else they stay as they are.",
     )
     references: References = Field(default=(), description="Other dates or time points of the same place.")
+    series: bool = Field(
+        default=False,
+        description="The images of source are dates of one place: each is restored with the others as references.",
+    )
+    series_references: int = Field(
+        default=4, ge=1, le=64, description="With series: how many dates help each one, nearest in time first."
+    )
     auxiliary: References = Field(
         default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
     )
@@ -163,7 +190,11 @@ class RunConfig(Section):
     """The whole config of a run."""
 
     input: InputConfig
-    mask: Masks | None = Field(default=None, description="Holes: the union of the entries; default: the catalog's.")
+    mask: Annotated[Masks | None, OrAuto()] = Field(
+        default=None,
+        description="Holes: the union of the entries; default: the catalog's or the scene's; auto: also a file beside "
+        "the image that is named as its mask.",
+    )
     model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()

@@ -19,12 +19,15 @@ from pipeline.config.catalog import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order
+from pipeline.system.paths import is_address
 from pipeline.system.redact import redacted, redacted_facts
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "bids", "scratch"}
 _ABSOLUTE = re.compile(r"(?<![\w:/.~*>-])/[^\s'\",;:()<>]+")
 """A path in a sentence; it ends at the first space, so those that are known are looked for before."""
 _FOLDER = "(folder)"
+_ZIP = "/vsizip/"
+"""Before the path of an archive, if a file in it is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class Publisher:
         outside = value.startswith(("/", "~")) or os.path.normpath(value).split("/")[0] == ".."
         if key not in _PATH_KEYS or not outside:
             return redacted(value)
+        if is_address(value):
+            return self._shown(value, self.base)
         return self._shown(os.path.normpath(self.base / Path(value).expanduser()), self.base)
 
     def text(self, text: str) -> str:
@@ -70,6 +75,8 @@ class Publisher:
         return _ABSOLUTE.sub(lambda found: self.path(found[0]), text)
 
     def _shown(self, text: str, start: Path) -> str:
+        if text.startswith(_ZIP):
+            return _ZIP + self._shown(text.removeprefix(_ZIP), start)
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
             return redacted(text)
         if self._may_name(text) and self._may_name(str(start)):

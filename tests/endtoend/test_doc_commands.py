@@ -22,6 +22,7 @@ from pipeline.cli import app
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from tests.helpers import blobs, command, smooth, write_image
 from tests.support_bids import write_data_set
+from tests.support_scenes import scene_values, write_safe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -103,6 +104,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(landsat / f"LC08_T1_{band}.TIF", smooth((1, 64, 64)))
     quality = np.where(blobs((64, 64), n=2), 1 << 3, 1 << 6).astype(np.uint16)
     write_image(landsat / "LC08_T1_QA_PIXEL.TIF", quality[None])
+    write_safe(folder, added=1000)
+    write_safe(folder, baseline="02.14", date="20210901", cloudy=False)
+    write_image(folder / "older_stack.tif", scene_values()[:4])
     head = write_demo_brain(folder / "head", shape=(20, 24, 20))
     head["image"].rename(folder / "head.nii.gz")
     head["mask"].rename(folder / "head_mask.nii.gz")
