@@ -9,7 +9,6 @@ as it is, committed blocks are not computed again, and the result is the same by
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,8 +21,8 @@ from pipeline.blocks.events import Events
 from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
-from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.config.schema import load_config
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
@@ -42,15 +41,18 @@ from pipeline.plan.job import Job
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance import bids
+from pipeline.provenance.failure import forget_failure, note_failure
+from pipeline.provenance.index import update_index
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
 from pipeline.provenance.renderings import render
 from pipeline.provenance.roofline import measured, roofline
+from pipeline.provenance.summary import entry_of, explained, failed_entry, failure_of_batch, summary_of, write_summary
 from pipeline.registry import load
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
-from pipeline.system.files import remove_made, write_json, write_text
+from pipeline.system.files import remove_made
 from pipeline.system.meter import as_facts, metered
 from pipeline.system.signals import Stop, stoppable
 
@@ -84,6 +86,7 @@ def run(
     with Stop() as stop:
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
+            order: Order | None = None
             try:
                 with explain_full_disk(config.output.directory):
                     with stoppable(stop.requested):
@@ -91,46 +94,28 @@ def run(
                         if computed:
                             check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
-                entries.append(_entry(order, record))
+                entries.append(entry_of(order, record))
+                forget_failure(config.output.directory, spec.stem)
             except Exception as unexpected:
                 # whatever happens to one image is its own entry: the others of the batch go on
-                failure = error = _explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
-                state = "interrupted" if isinstance(error, Interrupted) else "failed"
-                entries.append(_failed(spec.stem, state, error))
+                failure = error = explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
+                entries.append(failed_entry(spec.stem, error))
+                note_failure(config, spec, order, error)
                 if len(specs) > 1:
                     # a single image's error is the command's own, said once
                     events.failed(spec.stem, error)
             if stop.requested():
                 break
-        summary = published_summary(_summary(config, entries, started), config, specs)
-        _write_summary(config.output.directory, summary)
+        summary = published_summary(summary_of(config, entries, started), config, specs)
+        write_summary(config.output.directory, summary)
+        _, refused = update_index(config.output.directory, summary["sources"], several=len(specs) > 1)
+        if refused:
+            events.notice(specs[0].stem, refused)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if failure is not None:
-        raise failure if len(entries) == 1 else _of_batch(entries, config.output.directory)
+        raise failure if len(entries) == 1 else failure_of_batch(entries, config.output.directory)
     return summary
-
-
-def _of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
-    bad = [e["stem"] for e in entries if e["state"] != "done"]
-    others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
-    return BlockFailed(
-        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / 'run.json'}{others}"
-    )
-
-
-def _explained(error: Exception, log: Path) -> PipelineError:
-    """Return an error that says what happened; one that nobody foresaw leaves its traceback in the file `log`."""
-    if isinstance(error, PipelineError):
-        return error
-    details = "".join(traceback.format_exception(error))
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        write_text(log, details)
-        where = f"the details are in {log}"
-    except OSError:
-        where = details
-    return PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
 
 
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -317,49 +302,8 @@ def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], re
     record["outputs"] += [output_facts("sidecar", path, ready) for w in written for path in w.beside]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
-    report = write_report(plan, record, ready)
+    shown = write_report(plan, record, ready)
     record["seconds"]["report"] = time.perf_counter() - reporting
     record["seconds"]["total"] = time.perf_counter() - started
-    record["outputs"].append(output_facts("report", report, ready))
+    record["outputs"] += [output_facts(role, path, ready) for role, path in shown.items()]
     render(record, plan.space, ready)
-
-
-def _entry(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
-    stem = order.stem
-    entry: dict[str, Any] = {"stem": stem, "state": "done", "directory": stem}
-    entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
-    if gpu_full := (record["model"] or {}).get("gpu_full"):
-        entry["gpu_full"] = gpu_full
-    # a record of an older version has none
-    entry["roofline"] = record.get("roofline")
-    entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
-    if order.bids is not None:
-        entry["derivative"] = (order.bids.image.folder / order.bids.name("restored")).as_posix()
-    return entry
-
-
-def _failed(stem: str, state: str, error: PipelineError) -> dict[str, Any]:
-    return {"stem": stem, "state": state, "directory": stem, "error": str(error), "exit_code": error.exit_code}
-
-
-def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:
-    failed = [e for e in entries if e["state"] != "done"]
-    code = 0 if not failed else (failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code)
-    return {
-        "sources": entries,
-        "exit_code": code,
-        "seconds": time.time() - started,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "config": resolved(config),
-        "config_sha256": config_hash(config),
-    }
-
-
-def _write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / "run.json", summary)
-    except OSError as error:
-        raise OutputConflict(
-            f"{directory}: cannot write run.json ({error.strerror or error}); choose another output.directory"
-        ) from error

@@ -33,6 +33,7 @@ from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.run import looked_at
@@ -226,7 +227,7 @@ def machine_table() -> dict[str, Any]:
 
 
 def rebuild_reports(directory: Path) -> list[Path]:
-    """Write report.html of each finished image again.
+    """Write report.html of each finished image again, and the page of all images where there are several.
 
     Raises:
         SourceError: nothing finished there, or its work folder is gone.
@@ -243,16 +244,19 @@ def rebuild_reports(directory: Path) -> list[Path]:
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         try:
             plan = load_plan(work)
-            report = write_report(plan, record, folder)
-            facts = output_facts("report", report, folder)
-            record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+            shown = write_report(plan, record, folder)
+            record["outputs"] = [o for o in record["outputs"] if o["role"] not in shown]
+            record["outputs"] += [output_facts(role, path, folder) for role, path in shown.items()]
             render(record, plan.space, folder)
             write_json(folder / RECORD, record)
         except PipelineError:
             raise
         except OSError as error:
             raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
-        written.append(report)
+        written.append(shown["report"])
+    if folders != [directory]:
+        index, _ = update_index(directory, several=len(folders) > 1)
+        written += [index] if index else []
     return written
 
 

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-_TAKEN = {"run.json"}
+_TAKEN = {"run.json", "index.html"}
 """Names beside the folders of the images."""
 
 

@@ -15,7 +15,8 @@ from pipeline.system.facts import file_facts
 from pipeline.system.files import read_json
 
 RECORD = "record.json"
-REPORT = "report.html"
+REPORTS = ("report.html", "thumbnail.webp")
+"""What is made of the results for people to look at; images without holes have no thumbnail."""
 RENDERINGS = ("item.json", "ro-crate-metadata.json")
 """What is rendered from the record for others; not every image has all of them."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
@@ -90,7 +91,7 @@ def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
 def output_names(order: Order) -> set[str]:
     """Return the names that the results of an order will have in their folder."""
     suffixes = {output_suffix(wanted, order.job.source) for wanted in order.formats}
-    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, REPORT, *RENDERINGS}
+    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, *REPORTS, *RENDERINGS}
 
 
 def output_suffix(wanted: str, source: SourceRef) -> str:
@@ -120,7 +121,7 @@ def own_names(folder: Path, stem: str) -> set[str]:
         listed = {str(output["path"]).split("/")[0] for output in record["outputs"]}
     elif WorkFolder.of(folder).request.exists():
         listed = {name for name in present if name.split(".")[0] in {f"{stem}_{role}" for role in ROLES}}
-        listed |= {REPORT, *RENDERINGS}
+        listed |= {*REPORTS, *RENDERINGS}
     else:
         return set()
     return present & (listed | {RECORD, WorkFolder.NAME})

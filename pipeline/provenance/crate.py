@@ -20,6 +20,7 @@ _MEDIA = {
     "nii": "application/x-nifti",
     "html": "text/html",
     "json": "application/json",
+    "webp": "image/webp",
 }
 
 

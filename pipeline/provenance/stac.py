@@ -34,6 +34,7 @@ _MEDIA = {
     ".zarr": "application/vnd.zarr; version=3",
     ".html": "text/html",
     ".json": "application/json",
+    ".webp": "image/webp",
 }
 _ROLES = {
     "restored": ("data",),
@@ -41,6 +42,7 @@ _ROLES = {
     "source": ("metadata", "source"),
     "doubt": ("metadata", "quality"),
     "report": ("overview",),
+    "thumbnail": ("thumbnail",),
 }
 
 

@@ -32,6 +32,7 @@ from pipeline.report.panels import (
     origin_picture,
     rgb_channels,
     show,
+    thumbnail,
 )
 from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Planes, Pull
@@ -86,11 +87,13 @@ class Gallery:
         sections: the whole image first, then details.
         made: what the result was made of.
         axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
+        thumbnail: before and after beside each other, a small WebP.
     """
 
     sections: tuple[Section, ...]
     made: Made
     axes: str
+    thumbnail: bytes
 
 
 def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
@@ -127,6 +130,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
         sections=(first, *_details(places, details, look)),
         made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
         axes=source.space.axis_codes if plan.ndim == 3 else "",
+        thumbnail=thumbnail(wholes[planes.coarsest]),
     )
 
 

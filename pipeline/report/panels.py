@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.image.open import OpenGuide
 from pipeline.masks.base import KEEP
-from pipeline.report.drawing import RAMP, colour, css, number, ramp, stretch, tinted, webp
+from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
 from pipeline.report.planes import Plane, Pull
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 
@@ -21,6 +21,8 @@ _RGB_NAMES = (
     ("b4", "b3", "b2"),
     ("sr_b4", "sr_b3", "sr_b2"),
 )
+_THUMBNAIL = 128
+"""Longer edge of a picture of the whole image in a list, in pixels."""
 _HOLE_COLOUR = (230, 60, 40)
 _DOUBT_COLOUR = (60, 120, 255)
 _MASK_COLOUR = (240, 170, 30)
@@ -181,6 +183,14 @@ def show(pixels: Pixels, look: Look) -> Shown:
             unit=look.units,
         ),
     )
+
+
+def thumbnail(pixels: Pixels) -> bytes:
+    """Return a plane before and, beside it, after, as a small WebP in true proportion."""
+    low, high = pixels.stretch
+    width, height = pixels.plane.extent
+    size = [max(1, round(_THUMBNAIL * edge / max(width, height))) for edge in (width, height)]
+    return beside([colour(values, low, high) for values in (pixels.before, pixels.after)], (size[0], size[1]))
 
 
 def origin_picture(pixels: Pixels, look: Look) -> Picture:
