@@ -31,8 +31,8 @@ class WorkFolder:
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """What is published with the results, so that `verify` can compute pixels again."""
-        return (self.request, self.plan, self.survey, self.state, self.coarse, self.journal)
+        """What is published with the results, so that `verify` can compute pixels again, and `report` draw."""
+        return (self.request, self.plan, self.survey, self.samples, self.state, self.coarse, self.journal)
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -73,6 +73,11 @@ class WorkFolder:
     def survey(self) -> Path:
         """What the record needs of the survey beside the plan, JSON."""
         return self.path / "survey.json"
+
+    @property
+    def samples(self) -> Path:
+        """What the self-test keeps for the report: windows and hidden pixels, NumPy's npz; nothing depends on it."""
+        return self.path / "samples.npz"
 
     @property
     def staged(self) -> Path:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 from ruamel.yaml import YAML
 
 from pipeline.plan.plan import Plan
+from pipeline.report.evidence import evidence
 from pipeline.report.gallery import gallery
 from pipeline.report.judgement import judged
 from pipeline.report.methods import methods
@@ -69,6 +70,7 @@ def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> 
         verdict=verdict(record),
         judgement=judged(record),
         methods=methods(record),
+        evidence=evidence(plan, record, quality) if record["self_test"] else None,
         pictures=pictures,
     )
     return html, pictures.thumbnail if pictures else b""

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from pipeline.errors import IntegrityError
-from pipeline.report.judgement import LEVELS, judged, relative_error, said_of
+from pipeline.report.judgement import LEVELS, in_tenths, judged, relative_error
 from pipeline.report.words import verdict
 from pipeline.system.files import read_json, replacing
 from pipeline.system.words import in_percent
@@ -67,7 +67,7 @@ def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
         state=judgement.words,
         said=(*judgement.reasons, verdict(record)),
         filled=in_percent(record["holes"]["fraction"]),
-        error=said_of(error) if error is not None else "",
+        error=in_tenths(error) if error is not None else "",
         warnings=tuple(record["notices"]),
         report=f"{quote(folder.name)}/{quote(paths['report'])}" if "report" in paths else "",
         thumbnail=thumbnail if thumbnail and thumbnail.exists() else None,

@@ -72,9 +72,17 @@ def relative_error(record: Mapping[str, Any]) -> float | None:
 def said_of(error: float) -> str:
     """Return an error relative to the range of the values in words.
 
-    >>> said_of(0.0004), said_of(0.0234), said_of(0.31)
-    ('less than 0.1 % of the range of the values', '2.3 % of the range of the values', '31 % of the range of the values')
+    >>> said_of(0.0234)
+    '2.3 % of the range of the values'
     """
-    percent = 100 * error
-    size = "less than 0.1" if percent < 0.1 else f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
-    return f"{size} % of the range of the values"
+    return f"{in_tenths(error)} of the range of the values"
+
+
+def in_tenths(share: float) -> str:
+    """Return a share in per cent with two digits.
+
+    >>> in_tenths(0.0004), in_tenths(0.0234), in_tenths(0.31)
+    ('<0.1 %', '2.3 %', '31 %')
+    """
+    percent = 100 * share
+    return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"

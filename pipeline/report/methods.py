@@ -127,7 +127,8 @@ def _network(record: Mapping[str, Any], cite: Any) -> list[str]:
     software = cite(_SOFTWARE["torch"], _SOFTWARE["monai"])
     most = in_percent(record["recipe"]["network_weight"])
     return [
-        f"A convolutional autoencoder ({model['name']}, {weights}){software} refined this with a weight of up to {most}."
+        f"A convolutional autoencoder ({model['name']}, {weights}){software} refined this, with a weight of up to "
+        f"{most}."
     ]
 
 
@@ -139,8 +140,8 @@ def _test(record: Mapping[str, Any], cite: Any) -> list[str]:
     said = "" if held is None else f"; on windows left out of it, the 90 % interval held {100 * held:.1f} % of them"
     stored = "" if test["calibration"] == "fitted" else ", too few here, so that stored factors were used"
     return [
-        f"Methods and their weights were chosen on {test['hidden_pixels']:,} observed values of the same image that were "
-        f"hidden in {test['placements']} windows in the shape of its own holes. Standard errors were scaled so that "
+        f"Methods and their weights were chosen on {test['hidden_pixels']:,} observed values of the same image, hidden "
+        f"in {test['placements']} windows in the shape of its own holes. Standard errors were scaled so that "
         f"1.645 of them hold 90 % of the errors of hidden values{stored}{cite(_CONFORMAL)}{said}."
     ]
 
@@ -188,7 +189,7 @@ def _reference(work: Mapping[str, Any]) -> str:
     where = work.get("journal") or work.get("collection-title")
     place = f" {where}" + (f" {work['volume']}" if "volume" in work else "") if where else ""
     doi = f" https://doi.org/{work['doi']}" if "doi" in work else ""
-    return f"{'; '.join(people)}{year}. {work['title']}{version}.{place}{doi}"
+    return f"{'; '.join(people).rstrip('.')}{year}. {work['title']}{version}.{place}{doi}"
 
 
 def _bibtex(work: Mapping[str, Any]) -> str:

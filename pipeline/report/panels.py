@@ -23,7 +23,7 @@ _RGB_NAMES = (
 )
 _THUMBNAIL = 128
 """Longer edge of a picture of the whole image in a list, in pixels."""
-_HOLE_COLOUR = (230, 60, 40)
+HOLE_COLOUR = (230, 60, 40)
 _DOUBT_COLOUR = (60, 120, 255)
 _MASK_COLOUR = (240, 170, 30)
 _LED_COLOUR = (0, 200, 160)
@@ -146,7 +146,7 @@ def show(pixels: Pixels, look: Look) -> Shown:
     low, high = pixels.stretch
     before, after = colour(pixels.before, low, high), colour(pixels.after, low, high)
     never = pixels.origin == NEVER_TOUCHED
-    marked = tinted(before, pixels.hole, _HOLE_COLOUR, 0.65)
+    marked = tinted(before, pixels.hole, HOLE_COLOUR, 0.65)
     said = f"{look.noun.capitalize()} to restore in red; dark grey is never touched."
     if pixels.doubted is not None:
         marked = tinted(marked, pixels.doubted, _DOUBT_COLOUR, 0.5)

@@ -118,6 +118,8 @@ def survey(job: Job, told: Told | None = None) -> Survey:
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = self_test(scene, model)
+        if verdict.samples is not None:
+            verdict.samples.save(job.work.samples)
         clock.lap("self-test")
         factor, digest = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
