@@ -299,11 +299,13 @@ def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
 def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
     """Add to the record what is known once the files are there, and write the report beside them."""
     record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
-    record["outputs"] += [output_facts("sidecar", path, ready) for w in written for path in w.beside]
+    # a reference system that TIFF cannot hold stands beside every layer, names of codes only beside layers of codes
+    beside = "sidecar" if any(w.beside for w in written if w.role == "restored") else "categories"
+    record["outputs"] += [output_facts(beside, path, ready) for w in written for path in w.beside]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
     shown = write_report(plan, record, ready)
     record["seconds"]["report"] = time.perf_counter() - reporting
     record["seconds"]["total"] = time.perf_counter() - started
-    record["outputs"] += [output_facts(role, path, ready) for role, path in shown.items()]
+    record["outputs"] += [output_facts(role, path, ready) for role, path in shown]
     render(record, plan.space, ready)

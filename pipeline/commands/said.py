@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.commands.layout import aligned, as_text, counted
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import said as roofline_said
+from pipeline.report.viewers import viewers
 from pipeline.system.words import in_percent
 
 _LICENCE = 24
@@ -34,9 +35,13 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
             lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
     count = len(summary["sources"])
     if count > 1:
+        page = directory / "index.html"
+        shown = f", all on one page: {page}" if page.exists() else ""
         lines.append(
-            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there"
+            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
         )
+    elif commands := viewers([str(directory / name) for name in summary["sources"][0]["outputs"]]):
+        lines.append(f"look at it with: {' or '.join(commands)}")
     return "\n".join(lines)
 
 

@@ -245,15 +245,16 @@ def rebuild_reports(directory: Path) -> list[Path]:
         try:
             plan = load_plan(work)
             shown = write_report(plan, record, folder)
-            record["outputs"] = [o for o in record["outputs"] if o["role"] not in shown]
-            record["outputs"] += [output_facts(role, path, folder) for role, path in shown.items()]
+            made = [output_facts(role, path, folder) for role, path in shown]
+            again = {output["path"] for output in made}
+            record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
             render(record, plan.space, folder)
             write_json(folder / RECORD, record)
         except PipelineError:
             raise
         except OSError as error:
             raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
-        written.append(shown["report"])
+        written.append(next(path for role, path in shown if role == "report"))
     if folders != [directory]:
         index, _ = update_index(directory, several=len(folders) > 1)
         written += [index] if index else []

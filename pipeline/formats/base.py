@@ -132,6 +132,7 @@ class Layer:
         nodata: value that means nothing is known, None if there is none.
         channel_names: description of each channel.
         tags: provenance tags, default domain, short strings.
+        categories: names of the values of a layer of codes, for formats that hold such names.
         filled: gives True where a pixel was restored, bool `(1 or c, *box.shape)`: a format whose files say apart from
             the values which pixels are valid says so of these; None = of no pixel.
     """
@@ -142,6 +143,7 @@ class Layer:
     nodata: float | None = None
     channel_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
     filled: Callable[[Box], NDArray[np.bool_]] | None = None
 
 

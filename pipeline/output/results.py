@@ -19,6 +19,10 @@ REPORTS = ("report.html", "thumbnail.webp")
 """What is made of the results for people to look at; images without holes have no thumbnail."""
 RENDERINGS = ("item.json", "ro-crate-metadata.json")
 """What is rendered from the record for others; not every image has all of them."""
+STYLE = ".qml"
+"""Suffix of what says how a raster is shown in QGIS, in the place of its own."""
+LOOKS = ("style", "categories")
+"""Roles of files that say how a layer looks: colours in QGIS, names of codes."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
 """Layers that a run may write; `doubt` only where observed pixels are doubted."""
 
@@ -91,6 +95,7 @@ def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
 def output_names(order: Order) -> set[str]:
     """Return the names that the results of an order will have in their folder."""
     suffixes = {output_suffix(wanted, order.job.source) for wanted in order.formats}
+    suffixes |= {".tif.aux.xml", STYLE} if ".tif" in suffixes else set()
     return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, *REPORTS, *RENDERINGS}
 
 
@@ -127,13 +132,30 @@ def own_names(folder: Path, stem: str) -> set[str]:
     return present & (listed | {RECORD, WorkFolder.NAME})
 
 
+def edited(folder: Path, record: dict[str, Any] | None) -> set[str]:
+    """Return the names of files that say how layers look and that are no longer as they were written: the user's now.
+
+    Viewers save them when somebody changes a style, or when they count statistics.
+    """
+    outputs = record["outputs"] if record else ()
+    looks = {output["path"]: output for output in outputs if output["role"] in LOOKS}
+    return {name for name, output in looks.items() if (folder / name).exists() and _differs(folder / name, output)}
+
+
 def changed(folder: Path, record: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return which outputs of a finished image are missing, and which have another size or hash than was written."""
+    """Return which outputs of a finished image are missing, and which have another size or hash than was written.
+
+    What only says how layers look is left to the user (see `edited`).
+    """
     missing, other = [], []
-    for output in record["outputs"]:
+    for output in (output for output in record["outputs"] if output["role"] not in LOOKS):
         path = folder / output["path"]
         if not path.exists():
             missing.append(str(output["path"]))
-        elif file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}:
+        elif _differs(path, output):
             other.append(str(output["path"]))
     return missing, other
+
+
+def _differs(path: Path, output: dict[str, Any]) -> bool:
+    return file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}

@@ -21,6 +21,8 @@ _MEDIA = {
     "html": "text/html",
     "json": "application/json",
     "webp": "image/webp",
+    "qml": "application/xml",
+    "xml": "application/xml",
 }
 
 

@@ -15,22 +15,25 @@ from ruamel.yaml import YAML
 
 from pipeline.plan.plan import Plan
 from pipeline.report.evidence import evidence
-from pipeline.report.gallery import gallery
+from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.judgement import judged
 from pipeline.report.methods import methods
+from pipeline.report.styles import write_styles
+from pipeline.report.viewers import viewers
 from pipeline.report.words import speak, verdict
 from pipeline.system.files import finite, remove_made, replacing, write_text
 
-THUMBNAIL = "thumbnail.webp"
+REPORT, THUMBNAIL = "report.html", "thumbnail.webp"
 _MAX_BYTES = 5_000_000
 """A page that can be mailed, and opens at once."""
 _QUALITIES = (88, 70, 45, 20)
 
 
-def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """Write `report.html` and a small picture beside the record from the published files; returns them by role.
+def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[tuple[str, Path]]:
+    """Write what people look at beside the record, from the published files; returns each file with its role.
 
-    The picture, `thumbnail.webp`, shows the image before and, beside it, after; there is none if nothing was restored.
+    These are `report.html`; `thumbnail.webp`, which shows the image before and, beside it, after; and styles for
+    rasters. There is no thumbnail if nothing was restored.
 
     Raises:
         SourceError: the image, or a result, cannot be opened any more.
@@ -38,23 +41,24 @@ def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> dict[st
     leftover = plan.work.staged.exists()
     try:
         for quality in _QUALITIES:
-            html, thumbnail = _page(plan, record, folder, quality)
+            html, pictures = _page(plan, record, folder, quality)
             if len(html.encode()) < _MAX_BYTES:
                 break
     finally:
         if not leftover:
             remove_made(plan.work.staged)
-    paths = {"report": folder / "report.html"}
-    write_text(paths["report"], html)
-    if thumbnail:
-        paths["thumbnail"] = folder / THUMBNAIL
-        with replacing(paths["thumbnail"]) as partial:
-            partial.write_bytes(thumbnail)
-    return paths
+    written = [("report", folder / REPORT)]
+    write_text(folder / REPORT, html)
+    if pictures:
+        written.append(("thumbnail", folder / THUMBNAIL))
+        with replacing(folder / THUMBNAIL) as partial:
+            partial.write_bytes(pictures.thumbnail)
+    styles = write_styles(plan, record, folder, pictures.shades if pictures else None)
+    return written + [("style", path) for path in styles]
 
 
-def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> tuple[str, bytes]:
-    """Return the page and the thumbnail, which is empty if nothing was restored."""
+def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> tuple[str, Gallery | None]:
+    """Return the page and its pictures; None if nothing was restored."""
     # names of files and dtypes ("<u2") stand in the page: all of it is escaped
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     environment.filters["dtype"] = lambda name: np.dtype(name).name
@@ -70,10 +74,11 @@ def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> 
         verdict=verdict(record),
         judgement=judged(record),
         methods=methods(record),
+        viewers=viewers([output["path"] for output in record["outputs"]]),
         evidence=evidence(plan, record, quality) if record["self_test"] else None,
         pictures=pictures,
     )
-    return html, pictures.thumbnail if pictures else b""
+    return html, pictures
 
 
 def _as_yaml(facts: Mapping[str, Any]) -> str:

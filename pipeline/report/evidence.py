@@ -12,12 +12,12 @@ from pipeline.formats._image import knows_sides
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.plan.plan import Plan
+from pipeline.plan.samples import DISTANCES, HIDDEN, OTHER, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
 from pipeline.report.drawing import colour, number, ramp, stretch, tinted, webp
 from pipeline.report.panels import HOLE_COLOUR, Picture
 from pipeline.report.planes import Plane, Planes
 from pipeline.report.words import unit_of
-from pipeline.selftest.samples import DISTANCES, HIDDEN, OTHER, SCORES, Samples, Specimen
 
 _OTHER_GREY = 90
 _MOST_OFF = 4.0

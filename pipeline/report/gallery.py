@@ -28,7 +28,6 @@ from pipeline.report.panels import (
     Pulls,
     Shown,
     guide_pictures,
-    origin_colour,
     origin_picture,
     rgb_channels,
     show,
@@ -36,7 +35,8 @@ from pipeline.report.panels import (
 )
 from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Planes, Pull
-from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_name
+from pipeline.report.styles import Shades
+from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_colour, source_name
 
 _CHEAP = 1 << 24
 """Pixels of a raster whose references are read whole for a picture."""
@@ -88,12 +88,14 @@ class Gallery:
         made: what the result was made of.
         axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
         thumbnail: before and after beside each other, a small WebP.
+        shades: how other programs are to show the same.
     """
 
     sections: tuple[Section, ...]
     made: Made
     axes: str
     thumbnail: bytes
+    shades: Shades
 
 
 def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
@@ -131,6 +133,18 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
         made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
         axes=source.space.axis_codes if plan.ndim == 3 else "",
         thumbnail=thumbnail(wholes[planes.coarsest]),
+        shades=_shades(plan, wholes[planes.coarsest], look),
+    )
+
+
+def _shades(plan: Plan, pixels: Pixels, look: Look) -> Shades:
+    low, high = (values.ravel() for values in pixels.stretch)
+    shown = [plan.channels[c] for c in look.channels]
+    return Shades(
+        bands=[c + 1 for c in shown],
+        ranges=[(a * s + o, b * s + o) for a, b, (s, o) in zip(low, high, look.scales, strict=True)],
+        sigma_band=plan.published.index(shown[0]) + 1,
+        sigma_top=look.sigma_top * look.sigma_scale,
     )
 
 
@@ -171,7 +185,7 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
     return Made(
         image=show(pixels, look),
         origin=origin_picture(pixels, look),
-        legend=tuple((css(origin_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
+        legend=tuple((css(source_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
         guides=tuple(guides),
     )
 

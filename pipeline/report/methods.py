@@ -112,8 +112,8 @@ def _guides(record: Mapping[str, Any]) -> list[str]:
     given = f"{len(guides)} co-registered image{'' if len(guides) == 1 else 's'} of the same place"
     what = f"they led: {', '.join(leads)} of the restored {unit_of(record)}s" if leads else "they led nowhere"
     return [
-        f"{given} could contribute by local regressions, each as far as hidden {unit_of(record)}s showed that it helps; "
-        f"{what}."
+        f"{given} could contribute by local regressions, each as far as hidden {unit_of(record)}s showed that it "
+        f"helps; {what}."
     ]
 
 

@@ -13,7 +13,7 @@ from pipeline.image.open import OpenGuide
 from pipeline.masks.base import KEEP
 from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
 from pipeline.report.planes import Plane, Pull
-from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
 
 _RGB_NAMES = (
     ("red", "green", "blue"),
@@ -28,10 +28,6 @@ _DOUBT_COLOUR = (60, 120, 255)
 _MASK_COLOUR = (240, 170, 30)
 _LED_COLOUR = (0, 200, 160)
 _NEVER_GREY = 40
-_ORIGIN_COLOURS = {OBSERVED: (0, 0, 0), CLASSICAL: (150, 150, 150), NETWORK: (204, 121, 167), SEVERAL: (240, 228, 66),
-                   REFUSED: (213, 94, 0), NEVER_TOUCHED: (_NEVER_GREY,) * 3}  # fmt: skip
-_REFERENCE_COLOURS = ((0, 158, 115), (86, 180, 233), (230, 159, 0), (0, 114, 178))
-"""The colours of Okabe and Ito, which all readers tell apart: https://jfly.uni-koeln.de/color/"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,16 +193,11 @@ def origin_picture(pixels: Pixels, look: Look) -> Picture:
     """Return the source layer in colours over the darkened image."""
     picture = 0.45 * colour(pixels.after, *pixels.stretch)
     for code in np.unique(pixels.origin[pixels.hole]):
-        picture = tinted(picture, pixels.origin == code, origin_colour(int(code)), 0.8)
+        picture = tinted(picture, pixels.origin == code, source_colour(int(code)), 0.8)
     picture[pixels.origin == NEVER_TOUCHED] = _NEVER_GREY
     return Picture(
         name="source", caption="What led where: the source layer in colours.", uri=webp(picture, look.quality)
     )
-
-
-def origin_colour(code: int) -> tuple[int, ...]:
-    """Return the colour of a code of the source layer."""
-    return _ORIGIN_COLOURS.get(code) or _REFERENCE_COLOURS[(code - REFERENCE) % len(_REFERENCE_COLOURS)]
 
 
 def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, Picture]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.plan.samples import Samples
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
-from pipeline.selftest.samples import Samples
 from pipeline.selftest.weights import Comparison
 from pipeline.system.words import in_percent
 
