@@ -41,7 +41,7 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
             f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
         )
     elif commands := viewers([str(directory / name) for name in summary["sources"][0]["outputs"]]):
-        lines.append(f"look at it with: {' or '.join(commands)}")
+        lines.append(f"look at it with: {commands[0]}")
     return "\n".join(lines)
 
 

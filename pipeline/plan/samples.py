@@ -50,13 +50,14 @@ class Specimen:
     state: NDArray[np.uint8]
 
     def cropped(self, across: int | None) -> Self:
-        """Return the part in which most was hidden, small enough to show; of a volume one plane across an axis."""
-        hidden = (self.state == HIDDEN).astype(np.float32)
-        size = [min(n, _EDGE) for n in hidden.shape]
+        """Return the part in which errors are largest, small enough to show; of a volume one plane across an axis."""
+        # what was hidden in air, and restored without error, shows nothing
+        off = np.where(self.state == HIDDEN, np.abs(self.restored - self.truth) + 1e-3 * self.sigma, 0.0)
+        size = [min(n, _EDGE) for n in off.shape]
         if across is not None:
             size[across] = 1
-        middle = np.unravel_index(int(np.argmax(uniform_filter(hidden, size, mode="constant"))), hidden.shape)
-        first = [int(min(max(0, m - s // 2), n - s)) for m, s, n in zip(middle, size, hidden.shape, strict=True)]
+        middle = np.unravel_index(int(np.argmax(uniform_filter(off, size, mode="constant"))), off.shape)
+        first = [int(min(max(0, m - s // 2), n - s)) for m, s, n in zip(middle, size, off.shape, strict=True)]
         part = tuple(slice(a, a + s) for a, s in zip(first, size, strict=True))
         return replace(
             self,

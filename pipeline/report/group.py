@@ -23,6 +23,7 @@ INDEX = "index.html"
 _GENERATOR = "inpaint-pipeline"
 _MAX_BYTES = 5_000_000
 """A page that can be mailed, and opens at once."""
+_PROBED = 20
 _THUMBNAILS = ((128, 60), (80, 50), (48, 40), (32, 25))
 """Height in pixels and quality of the thumbnails; the first that keep the page below its limit are taken."""
 
@@ -133,8 +134,11 @@ def write_group(directory: Path, rows: Sequence[Row]) -> Path:
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     template = environment.get_template("group.html.j2")
     html = ""
+    shown = [row for row in rows if row.thumbnail]
     for size in (*_THUMBNAILS, None):
-        pictures = {row.stem: _embedded(row.thumbnail, *size) for row in rows if row.thumbnail and size}
+        if size is not None and _expected_bytes(shown, *size) > _MAX_BYTES:
+            continue
+        pictures = {row.stem: _embedded(row.thumbnail, *size) for row in shown if row.thumbnail and size}
         html = template.render(rows=rows, pictures=pictures, generator=_GENERATOR, counts=_counts(rows))
         if len(html.encode()) < _MAX_BYTES:
             break
@@ -149,6 +153,13 @@ def _counts(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
     words = {"failed": "failed", "poor": "not to be relied on", "look": "to look at", "sound": "sound"}
     levels = [row.level for row in rows]
     return [(level, said, levels.count(level)) for level, said in words.items() if level in levels]
+
+
+def _expected_bytes(rows: Sequence[Row], height: int, quality: int) -> float:
+    """Return how large the thumbnails of all rows will about be, from a few of them."""
+    some = rows[:: max(1, len(rows) // _PROBED)]
+    sizes = [len(_embedded(row.thumbnail, height, quality)) for row in some if row.thumbnail]
+    return len(rows) * sum(sizes) / max(1, len(sizes))
 
 
 def _embedded(path: Path, height: int, quality: int) -> str:

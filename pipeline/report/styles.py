@@ -46,7 +46,7 @@ def write_styles(plan: Plan, record: Mapping[str, Any], folder: Path, shades: Sh
 
     One that the user has changed since stays.
     """
-    roles = [guide["role"] for guide in record["references"]]
+    roles = [guide.role for guide in plan.guides]
     names = [(code, source_name(code, roles), source_colour(code)) for code in known_codes(plan)]
     renderers = {
         "source": _classes([(*entry, 0 if entry[0] in (OBSERVED, NEVER_TOUCHED) else 255) for entry in names]),

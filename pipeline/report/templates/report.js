@@ -41,6 +41,9 @@ for (const zoom of document.querySelectorAll("button.zoom")) {
   zoom.addEventListener("click", enlarge);
   figure.querySelector(".frame").addEventListener("click", enlarge);
 }
-dialog.querySelector(".close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
-dialog.addEventListener("close", () => dialog.querySelector("div").replaceChildren());
+// the event comes later: by then another picture may be shown
+const empty = () => { if (!dialog.open) dialog.querySelector("div").replaceChildren(); };
+const shut = () => { dialog.close(); empty(); };
+dialog.querySelector(".close").addEventListener("click", shut);
+dialog.addEventListener("click", event => { if (event.target === dialog) shut(); });
+dialog.addEventListener("close", empty);
