@@ -20,6 +20,7 @@ from pipeline.image.open import open_guide, open_source
 from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.layers import from_published
 from pipeline.plan.plan import Plan
+from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import css
 from pipeline.report.panels import (
     Look,
@@ -29,7 +30,6 @@ from pipeline.report.panels import (
     Shown,
     guide_pictures,
     origin_picture,
-    rgb_channels,
     show,
     thumbnail,
 )
@@ -115,7 +115,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     source = open_source(plan.source)
     pulls = _pulls(plan, record, folder, source)
     names = [source.channel_names[c] for c in plan.channels]
-    channels = _channels(plan, names)
+    channels = _channels(plan, names, [wavelengths(source)[c] for c in plan.channels])
     places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=knows_sides(source))
@@ -232,9 +232,9 @@ def _doubted(plan: Plan) -> Pull | None:
     return lambda box: np.asarray(state[box.at()]) == DOUBT
 
 
-def _channels(plan: Plan, names: Sequence[str]) -> list[int]:
+def _channels(plan: Plan, names: Sequence[str], wavelength: Sequence[float | None]) -> list[int]:
     """Return the channels to show: natural colours, one volume of a series; where holes differ, one that has some."""
-    usual = rgb_channels(names) if plan.ndim == 2 else [0]
+    usual = rgb_channels(names, wavelength) if plan.ndim == 2 else [0]
     if plan.n_state == 1:
         return usual
     state = zarr.open_array(plan.work.state, mode="r")

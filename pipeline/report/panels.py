@@ -11,16 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.image.open import OpenGuide
 from pipeline.masks.base import KEEP
+from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
 from pipeline.report.planes import Plane, Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
 
-_RGB_NAMES = (
-    ("red", "green", "blue"),
-    ("b04", "b03", "b02"),
-    ("b4", "b3", "b2"),
-    ("sr_b4", "sr_b3", "sr_b2"),
-)
 _THUMBNAIL = 128
 """Longer edge of a picture of the whole image in a list, in pixels."""
 HOLE_COLOUR = (230, 60, 40)
@@ -210,7 +205,7 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
         look: how the restored image is shown.
     """
     names = guide.source.channel_names
-    chosen = rgb_channels(names) if pixels.plane.across is None else [0]
+    chosen = rgb_channels(names, wavelengths(guide.source)) if pixels.plane.across is None else [0]
     values = pixels.plane.cut(guide.source.read)[chosen]
     masked = (pixels.plane.cut(guide.mask.read) != KEEP).any(axis=0) | ~np.isfinite(values).all(axis=0)
     picture = tinted(colour(values, *stretch(values, ~masked)), masked, _MASK_COLOUR, 0.65)
@@ -230,18 +225,3 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
             uri=webp(leads, look.quality),
         ),
     )
-
-
-def rgb_channels(names: Sequence[str]) -> list[int]:
-    """Return the channels to show as red, green, blue, or one channel for grey, as positions in `names`."""
-    lower = [n.lower() for n in names]
-    for wanted in _RGB_NAMES:
-        found = [next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted]
-        if None not in found:
-            return [i for i in found if i is not None]
-    if len(names) == 3:
-        return [0, 1, 2]
-    if len(names) >= 12:
-        # unnamed bands in this number are Sentinel-2 in its usual order
-        return [3, 2, 1]
-    return [2, 1, 0] if len(names) > 3 else [0]
