@@ -15,6 +15,7 @@ from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
 from pipeline.report.planes import Plane, Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
+from pipeline.system.words import in_percent
 
 _THUMBNAIL = 128
 """Longer edge of a picture of the whole image in a list, in pixels."""
@@ -195,8 +196,8 @@ def origin_picture(pixels: Pixels, look: Look) -> Picture:
     )
 
 
-def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, Picture]:
-    """Return a reference or auxiliary with its own mask, and where in the restored image it leads.
+def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, ...]:
+    """Return a reference or auxiliary with its own mask, its difference to the image, and where it leads there.
 
     Args:
         guide: the open image.
@@ -215,13 +216,35 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
     share = masked.mean()
     hidden = f"{100 * share:.0f} % of it, masked or without data, in yellow" if share else "none of it is masked here"
     part = led.sum() / max(1, pixels.hole.sum())
+
+    def shown(name: str, caption: str, drawn: NDArray[np.float64]) -> Picture:
+        return Picture(name=name, caption=caption, uri=webp(drawn, look.quality))
+
+    off, most = _difference(pixels, values, masked)
     return (
-        Picture(
-            name="itself", caption=f"The same place, stretched by itself; {hidden}.", uri=webp(picture, look.quality)
+        shown("itself", f"The same place, stretched by itself; {hidden}.", picture),
+        shown(
+            "difference",
+            f"How far it is from the image where both are observed, each stretched by itself: black 0 to pale yellow "
+            f"{in_percent(most)} or more of the stretch.",
+            off,
         ),
-        Picture(
-            name="where it leads",
-            caption=f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
-            uri=webp(leads, look.quality),
+        shown(
+            "where it leads",
+            f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
+            leads,
         ),
     )
+
+
+def _difference(pixels: Pixels, values: NDArray[Any], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+    """Return how far a guide is from the image where both are observed, and which share of the stretch is brightest."""
+    both = (pixels.origin == OBSERVED) & ~masked
+    own, other = (
+        colour(part, *stretch(part, both)).mean(axis=-1) / 255 for part in (pixels.before, np.nan_to_num(values))
+    )
+    off = np.where(both, np.abs(own - other), 0.0)
+    most = max(float(np.percentile(off[both], 98)) if both.any() else 0.0, 0.01)
+    picture = ramp(off / most)
+    picture[~both] = _NEVER_GREY
+    return picture, most

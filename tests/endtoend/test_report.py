@@ -249,7 +249,7 @@ def test_what_it_was_made_of(raster: Path) -> None:
     assert "Reference 0: earlier" in made
     assert "Auxiliary 1: radar" in made
     assert "masked or without data, in yellow" in made
-    assert made.count("<b>Where it leads.</b>") == 2
+    assert made.count("<b>Where it leads.</b>") == made.count("<b>Difference.</b>") == 2
     by_source = record["holes"]["by_source"]
     for share in (by_source.get("reference 0", 0), by_source.get("classical", 0)):
         assert f"{100 * share / sum(by_source.values()):.1f} %" in made
