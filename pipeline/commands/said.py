@@ -111,6 +111,7 @@ def said_of_status(facts: Mapping[str, Any]) -> str:
     for state, advice in (
         ("running", "at work now"),
         ("survey", "being surveyed now"),
+        ("failed", "failed: remove the cause, then `inpaint-pipeline run CONFIG` again"),
         ("interrupted", "interrupted: `inpaint-pipeline run CONFIG` again continues"),
         ("damaged", "damaged: `inpaint-pipeline run CONFIG --overwrite` makes them again"),
     ):

@@ -33,6 +33,7 @@ from pipeline.plan.job import Job
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.failure import failures
 from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
@@ -138,9 +139,22 @@ def status_table(directory: Path) -> dict[str, Any]:
     rows = [_running(WorkFolder(path.parent)) for path in running]
     known = {row["image"] for row in rows}
     rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
+    for failure in failures(directory):
+        _failed(rows, failure)
     if not rows:
         raise SourceError(f"{directory}: no run was started here")
     return {"images": sorted(rows, key=lambda row: str(row["image"]))}
+
+
+def _failed(rows: list[dict[str, Any]], failure: dict[str, Any]) -> None:
+    """Say of an image that its last run failed, unless another one works on it now."""
+    row = next((row for row in rows if row["image"] == failure["stem"]), None)
+    if row is None:
+        rows.append({"image": failure["stem"], "state": "failed", "what": failure["error"]})
+    elif row["state"] == "interrupted":
+        row |= {"state": "failed", "what": failure["error"]}
+    elif row["state"] == "done":
+        row["what"] = f"a later run failed: {failure['error']}"
 
 
 def _running(work: WorkFolder) -> dict[str, Any]:

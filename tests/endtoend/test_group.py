@@ -32,7 +32,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     write_image(folder / "a_scene.tif", smooth((1, *SHAPE)))
     noise = np.random.default_rng(0).integers(0, 1000, (1, *SHAPE)).astype(np.uint16)
     write_image(folder / "b_scene.tif", noise)
-    (folder / "c_scene.tif").write_bytes(b"nothing & less")
+    (folder / "c_scene.tif").write_bytes(b"a<b & c")
     for name in "abc":
         write_image(folder / f"{name}_scene_mask.tif", blobs(SHAPE, n=3, radius=6)[None])
     return folder, command("run", _batch(folder))
@@ -57,7 +57,7 @@ def test_what_needs_an_eye_comes_first(batch: tuple[Path, Outcome]) -> None:
     assert levels[:2] == ["failed", "poor"]
     assert levels[2] in ("look", "sound")
     assert html.escape("c_scene.tif: not a readable GeoTIFF") in page
-    assert html.escape("nothing & less", quote=False) in page
+    assert "a&lt;b &amp; c" in page
     for link in re.findall(r'href="([^"]*)"', page):
         assert (folder / "out" / link).is_file()
     pictures = re.findall(r'src="([^"]*)"', page)
@@ -78,6 +78,9 @@ def test_what_failed_leaves_a_record(batch: tuple[Path, Outcome]) -> None:
     assert facts["software"]["inpaint-pipeline"]
     assert str(folder) not in path.read_text()
     assert sorted(p.name for p in (folder / "out").glob("*.failure.json")) == [path.name]
+    said = command("status", folder / "out").out
+    assert re.search(r"c_scene +failed +- +\S*c_scene\.tif: not a readable GeoTIFF", said)
+    assert "2 of 3 images done; 1 failed" in said.splitlines()[-1]
 
 
 def test_one_image_again_brings_the_page_up_to_date(batch: tuple[Path, Outcome]) -> None:
@@ -114,6 +117,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert (facts["stage"], facts["blocks"], facts["blocks_done"]) == ("files", 1, 1)
     assert facts["config"]["seed"] == 3
     assert {path: path.read_bytes() for path in before} == before
+    assert re.search(r"x_scene +failed +1 of 1 +a pixel is not", command("status", tmp_path / "out").out)
     # refused is not tried: nothing new is said of the image
     assert command("run", config, "--set", "seed=4").code == 6
     assert json.loads((tmp_path / "out" / "x_scene.failure.json").read_text()) == facts
