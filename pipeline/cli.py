@@ -239,7 +239,7 @@ def verify(
 
 @app.command()
 def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")]) -> None:
-    """Write report.html again from the published files and the record; of a batch index.html, too.
+    """Write report.html, and index.html of a batch, again from the published files.
 
     Example: inpaint-pipeline report out/sentinel
     """

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from pipeline.geometry.box import Box
 from pipeline.system.files import replacing
 
 DISTANCES = (0.0, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, np.inf)
@@ -22,51 +23,45 @@ SCORES = np.linspace(-5, 5, 41)
 
 _EDGE = 128
 """Longest edge of a picture, in pixels."""
-OBSERVED, HIDDEN, OTHER = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specimen:
-    """One channel of a test window.
+    """One channel of a test window; what had been there stands in the image itself.
 
     Attributes:
         title: which one of all it is.
-        channel: in the image.
+        channel: among the restored ones.
         start: of the arrays in the image, per axis.
         error: root mean square error over the range of the channel.
-        truth: float32 `(*spatial)`, centred data units; what stands in holes means nothing.
-        restored: the same as it was restored.
-        sigma: float32, calibrated standard error.
-        state: uint8, `OBSERVED`, `HIDDEN`, or `OTHER`: a real hole, or never touched.
+        off: float16 `(*spatial)`, restored minus true value over the range of the channel; 0 where nothing was hidden.
+        sigma: float16, calibrated standard error over the same; 0 where nothing was hidden, and only there.
     """
 
     title: str
     channel: int
     start: tuple[int, ...]
     error: float
-    truth: NDArray[np.float32]
-    restored: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    state: NDArray[np.uint8]
+    off: NDArray[np.float16]
+    sigma: NDArray[np.float16]
+
+    @property
+    def box(self) -> Box:
+        """Return where it lies in the image."""
+        return Box(self.start, tuple(a + n for a, n in zip(self.start, self.off.shape, strict=True)))
 
     def cropped(self, across: int | None) -> Self:
         """Return the part in which errors are largest, small enough to show; of a volume one plane across an axis."""
         # what was hidden in air, and restored without error, shows nothing
-        off = np.where(self.state == HIDDEN, np.abs(self.restored - self.truth) + 1e-3 * self.sigma, 0.0)
-        size = [min(n, _EDGE) for n in off.shape]
+        weight = np.abs(self.off.astype(np.float32)) + 1e-3 * self.sigma
+        size = [min(n, _EDGE) for n in weight.shape]
         if across is not None:
             size[across] = 1
-        middle = np.unravel_index(int(np.argmax(uniform_filter(off, size, mode="constant"))), off.shape)
-        first = [int(min(max(0, m - s // 2), n - s)) for m, s, n in zip(middle, size, off.shape, strict=True)]
+        middle = np.unravel_index(int(np.argmax(uniform_filter(weight, size, mode="constant"))), weight.shape)
+        first = [int(min(max(0, m - s // 2), n - s)) for m, s, n in zip(middle, size, weight.shape, strict=True)]
         part = tuple(slice(a, a + s) for a, s in zip(first, size, strict=True))
-        return replace(
-            self,
-            start=tuple(a + b for a, b in zip(self.start, first, strict=True)),
-            truth=self.truth[part],
-            restored=self.restored[part],
-            sigma=self.sigma[part],
-            state=self.state[part],
-        )
+        start = tuple(a + b for a, b in zip(self.start, first, strict=True))
+        return replace(self, start=start, off=self.off[part], sigma=self.sigma[part])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,4 +123,4 @@ class Samples:
 
 
 _ARRAYS = ("truth", "restored", "channel", "scores", "seen", "held")
-_LAYERS = ("truth", "restored", "sigma", "state")
+_LAYERS = ("off", "sigma")

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import zarr
 
 from pipeline.formats._image import knows_sides
-from pipeline.geometry.box import Box
+from pipeline.formats.base import Source
 from pipeline.image.open import open_source
+from pipeline.masks.base import KEEP
 from pipeline.plan.plan import Plan
-from pipeline.plan.samples import DISTANCES, HIDDEN, OTHER, SCORES, Samples, Specimen
+from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
 from pipeline.report.drawing import colour, number, ramp, stretch, tinted, webp
 from pipeline.report.panels import HOLE_COLOUR, Picture
@@ -59,6 +61,16 @@ class Evidence:
     verdicts: tuple[Verdicts, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What all windows have in common: plan, image, its planes, what an element is called."""
+
+    plan: Plan
+    source: Source
+    planes: Planes
+    unit: str
+
+
 def evidence(plan: Plan, record: Mapping[str, Any], quality: int) -> Evidence | None:
     """Return what the self-test of an image showed; None where it kept nothing, as those of older versions.
 
@@ -74,35 +86,29 @@ def evidence(plan: Plan, record: Mapping[str, Any], quality: int) -> Evidence | 
         samples = Samples.load(plan.work.samples)
     except (OSError, ValueError, KeyError):
         return None
-    source = open_source(plan.source)
-    planes = Planes(source.space, sure=knows_sides(source))
-    names = [source.channel_names[c] for c in plan.channels]
-    unit = unit_of(record)
-    windows = tuple(
-        _window(one, planes.part(_box(one)), names[one.channel] if len(names) > 1 else "", unit, quality)
-        for one in samples.specimens
-    )
+    source, unit = open_source(plan.source), unit_of(record)
+    seen = _Seen(plan=plan, source=source, planes=Planes(source.space, sure=knows_sides(source)), unit=unit)
+    windows = tuple(_window(one, seen, quality) for one in samples.specimens)
     charts = (_scatter(samples, plan, unit), _errors(samples, unit), _coverage(samples, unit))
     return Evidence(windows=windows, charts=charts, verdicts=tuple(_verdicts(record)))
 
 
-def _box(one: Specimen) -> Box:
-    return Box(one.start, tuple(a + n for a, n in zip(one.start, one.truth.shape, strict=True)))
-
-
-def _window(one: Specimen, plane: Plane, name: str, unit: str, quality: int) -> Window:
-    def cut(values: Any) -> Any:
-        box = _box(one)
-        return plane.cut(lambda part: values[part.at(of=box)[-values.ndim :]][None])
-
-    truth, restored, sigma, state = (cut(v) for v in (one.truth, one.restored, one.sigma, one.state))
-    hidden, other = (state == HIDDEN)[0], (state == OTHER)[0]
-    low, high = stretch(truth, (state != OTHER)[0])
+def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
+    plan, plane, unit = seen.plan, seen.planes.part(one.box), seen.unit
+    channel = plan.channels[one.channel]
+    state = zarr.open_array(plan.work.state, mode="r")
+    truth = plane.cut(lambda box: seen.source.read(box)[[channel]].astype(np.float64))
+    kept = plane.cut(lambda box: np.asarray(state[box.at()])[[one.channel if plan.n_state > 1 else 0]] == KEEP)[0]
+    off, sigma = (plane.cut(lambda box, v=v: v[box.at(of=one.box)[-v.ndim :]][None]) for v in (one.off, one.sigma))
+    restored = truth + off * plan.spread[one.channel]
+    hidden = sigma[0] > 0
+    other = ~hidden & ~kept
+    low, high = stretch(truth, kept)
     true, made = colour(truth, low, high), colour(restored, low, high)
     covered = tinted(true, hidden, HOLE_COLOUR, 1.0)
-    off = np.where(hidden, np.abs(restored - truth)[0] / np.maximum(sigma[0], 1e-30), 0.0)
+    scores = np.abs(off[0].astype(np.float64)) / np.where(hidden, sigma[0], 1.0)
     # what is exactly right is none of what was observed
-    heat = ramp(np.where(hidden, np.maximum(off / _MOST_OFF, 1e-3), 0.0))
+    heat = ramp(np.where(hidden, np.maximum(scores / _MOST_OFF, 1e-3), 0.0))
     for picture in (true, made, covered, heat):
         picture[other] = _OTHER_GREY
     captions = (
@@ -112,7 +118,7 @@ def _window(one: Specimen, plane: Plane, name: str, unit: str, quality: int) -> 
         ("off by", f"Error in standard errors, black 0 to pale yellow {_MOST_OFF:.0f} or more; 1.645 hold 90 %.", heat),
     )
     pictures = tuple(Picture(name=n, caption=c, uri=webp(picture, quality)) for n, c, picture in captions)
-    band = f", {name}" if name else ""
+    band = f", {seen.source.channel_names[channel]}" if len(plan.channels) > 1 else ""
     said = f"{one.title}{band}: root mean square error {100 * one.error:.1f} % of the range of the values"
     return Window(heading=said[0].upper() + said[1:], plane=plane, pictures=pictures)
 

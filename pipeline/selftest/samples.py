@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.calibration import Z90
-from pipeline.plan.samples import DISTANCES, HIDDEN, OBSERVED, OTHER, SCORES, Samples, Specimen
+from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.restore.estimate import finish
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.errorbars import Tested
@@ -16,6 +16,8 @@ from pipeline.selftest.site import FEWEST_HIDDEN
 from pipeline.selftest.trial import Trial
 
 _PIXELS = 2000
+_SMALLEST = 1e-6
+"""Standard error over the range that float16 can tell from none."""
 _RANKS = (("a good one", 0.25), ("a typical one", 0.5), ("the worst", 1.0))
 """Windows that are shown, by the rank of their error among all windows and channels."""
 
@@ -77,17 +79,16 @@ def _specimens(
         trial = trials[k]
         own, placement, at = narrowed(recipe, trial.channels), trial.placement, trial.channels.index(channel)
         result = finish(own, placement.task, trial.draft, trial.raw)
-        hidden, valid = placement.hidden[at], trial.window.valid[at]
+        hidden = placement.hidden[at]
+        off, sigma = (values[at] / spread[channel] for values in (result.mean - placement.truth, result.sigma))
         found.append(
             Specimen(
                 title=title,
                 channel=channel,
                 start=tuple(placement.start),
                 error=error,
-                truth=placement.truth[at].astype(np.float32),
-                restored=result.mean[at].astype(np.float32),
-                sigma=result.sigma[at].astype(np.float32),
-                state=np.where(hidden, HIDDEN, np.where(valid, OBSERVED, OTHER)).astype(np.uint8),
+                off=np.where(hidden, off, 0.0).astype(np.float16),
+                sigma=np.where(hidden, np.maximum(sigma, _SMALLEST), 0.0).astype(np.float16),
             )
         )
     return tuple(found)

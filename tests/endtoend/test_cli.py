@@ -117,7 +117,7 @@ def test_running_again_has_nothing_to_do(scene):
     outcome = command("run", config, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["sources"][0]["state"] == "done"
-    assert len(files) == 7
+    assert len(files) == 12
     assert written() == files
 
 

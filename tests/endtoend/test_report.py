@@ -154,12 +154,20 @@ def test_the_evidence_is_that_of_the_self_test(raster: Path) -> None:
     assert samples.scores.sum() == samples.seen.sum() == record["self_test"]["hidden_pixels"]
     assert samples.held.sum() / samples.seen.sum() == pytest.approx(record["self_test"]["coverage_90"], abs=1e-3)
     image = open_any(str(raster.parent.parent / "scene.tif"))
-    centre = load_plan(WorkFolder.of(raster)).centre
+    hole = open_any(str(raster.parent.parent / "mask.tif"))
+    plan = load_plan(WorkFolder.of(raster))
     for one in samples.specimens:
-        stored = image.read(Box(one.start, tuple(a + n for a, n in zip(one.start, one.truth.shape, strict=True))))
-        known = one.state != 2
-        assert (one.state == 1).any()
-        np.testing.assert_allclose((one.truth + centre[one.channel])[known], stored[one.channel][known], atol=1e-3)
+        stored = image.read(one.box)[one.channel]
+        hidden = one.sigma > 0
+        assert hidden.any()
+        assert not (hidden & (hole.read(one.box)[0] > 0)).any()
+        assert not one.off[~hidden].any()
+        restored = stored + one.off.astype(np.float64) * plan.spread[one.channel]
+        assert abs(restored - stored)[hidden].max() > 0
+    # the sampled true values are the image's own
+    for channel in range(3):
+        own = np.rint(samples.truth[samples.channel == channel] + plan.centre[channel])
+        assert np.isin(own, image.read(Box.whole(image.space.shape))[channel]).all()
     # a table in words, none of the arrays in the record
     assert "surely better" in shown
     assert len((raster / "record.json").read_text()) < 60_000
