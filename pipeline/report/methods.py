@@ -183,13 +183,13 @@ def _people(work: Mapping[str, Any]) -> list[str]:
 
 def _reference(work: Mapping[str, Any]) -> str:
     """Return a work as a line of a list of references."""
-    people = ["et al." if name == "others" else name for name in _people(work)]
-    year = f" ({work['year']})" if "year" in work else ""
+    people = "; ".join("et al." if name == "others" else name for name in _people(work))
+    lead = f"{people} ({work['year']})." if "year" in work else people.rstrip(".") + "."
     version = f", version {work['version']}" if "version" in work else ""
     where = work.get("journal") or work.get("collection-title")
     place = f" {where}" + (f" {work['volume']}" if "volume" in work else "") if where else ""
     doi = f" https://doi.org/{work['doi']}" if "doi" in work else ""
-    return f"{'; '.join(people).rstrip('.')}{year}. {work['title']}{version}.{place}{doi}"
+    return f"{lead} {work['title']}{version}.{place}{doi}"
 
 
 def _bibtex(work: Mapping[str, Any]) -> str:
