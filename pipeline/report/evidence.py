@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
@@ -99,7 +100,11 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
     state = zarr.open_array(plan.work.state, mode="r")
     truth = plane.cut(lambda box: seen.source.read(box)[[channel]].astype(np.float64))
     kept = plane.cut(lambda box: np.asarray(state[box.at()])[[one.channel if plan.n_state > 1 else 0]] == KEEP)[0]
-    off, sigma = (plane.cut(lambda box, v=v: v[box.at(of=one.box)[-v.ndim :]][None]) for v in (one.off, one.sigma))
+
+    def shown(values: NDArray[Any]) -> NDArray[Any]:
+        return plane.cut(lambda box: values[box.at(of=one.box)[-values.ndim :]][None])
+
+    off, sigma = shown(one.off), shown(one.sigma)
     restored = truth + off * plan.spread[one.channel]
     hidden = sigma[0] > 0
     other = ~hidden & ~kept

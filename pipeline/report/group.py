@@ -168,5 +168,5 @@ def _embedded(path: Path, height: int, quality: int) -> str:
         small = image.convert("RGB")
     small.thumbnail((4 * height, height))
     stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=quality, method=2)
+    small.save(stream, "WEBP", quality=quality, method=0)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
