@@ -228,10 +228,9 @@ def verify(
     if as_json:
         _print_json({n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()})
     else:
-        for name, checks in results.items():
-            for check in checks:
-                word = {True: "ok", False: "FAILED", None: "not checked"}[check.held]
-                typer.echo(f"{name}: {check.name}: {word} ({check.detail})")
+        for name, check in ((name, check) for name, checks in results.items() for check in checks):
+            word = {True: "ok", False: "FAILED", None: "not checked"}[check.held]
+            typer.echo(f"{name}: {check.name}: {word} ({check.detail})")
     broken = [n for n, checks in results.items() if any(c.held is False for c in checks)]
     if broken:
         raise IntegrityError(f"promises broken in: {', '.join(broken)}")
