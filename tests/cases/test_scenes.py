@@ -166,11 +166,13 @@ def test_without_metadata_the_name_says_the_baseline(tmp_path: Path) -> None:
         ({"s2:processing_baseline": "04.00", "earthsearch:boa_offset_applied": True}, 0.0),
         ({"s2:processing_baseline": "04.00", "earthsearch:boa_offset_applied": False}, -1000.0),
         ({"s2:processing_baseline": "05.11"}, -1000.0),
-        ({"processing:version": "02.09"}, -1000.0),
+        ({"processing:version": "02.09"}, 0.0),
+        ({"s2:processing_baseline": "03.01", "earthsearch:boa_offset_applied": False}, 0.0),
+        ({"processing:version": "1.2.0"}, -1000.0),
     ],
 )
 def test_offsets_of_stac_items(tmp_path: Path, properties: dict[str, Any], offset: float) -> None:
-    """What was subtracted in the files goes before `raster:bands`, which goes before the baseline."""
+    """No offset before baseline 04.00; since then what was subtracted in the files goes before `raster:bands`."""
     product = _product(write_item(tmp_path / "item", properties))
     assert {(band.offset, band.scale) for band in product.bands} == {(offset, 1e-4)}
 
@@ -460,6 +462,11 @@ def test_newer_items_name_their_bands_in_another_way(tmp_path: Path) -> None:
     path.write_text(json.dumps(item))
     product = _product(path)
     assert product.family == "landsat-oli"
+    for asset in item["assets"].values():
+        asset.pop("gsd", None)
+    item["properties"]["gsd"] = 30
+    path.write_text(json.dumps(item))
+    assert {band.metres for band in _product(path).bands} == {30}
     assert [band.name for band in product.bands][:3] == ["B2", "B3", "B4"]
 
 

@@ -35,6 +35,7 @@ COMMON: dict[str, tuple[float, tuple[str, ...]]] = {
 SCALE = 1e-4
 OFFSET = -1000.0
 """Of all bands since baseline 04.00."""
+_FIRST_WITH_OFFSET = "04.00"
 _METADATA = re.compile(r"(?:^|/)MTD_MSI(L1C|L2A)\.xml$")
 _BAND = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
 _CLASSES = re.compile(r"_SCL(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
@@ -78,16 +79,14 @@ def recognised(path: str) -> Product | None:
 
 
 def baseline_offset(baseline: str) -> float | None:
-    """Return the offset of a processing baseline such as `04.00`, None if it is no number.
+    """Return the offset of a processing baseline such as `04.00`, None for any other text.
 
-    >>> baseline_offset("02.14"), baseline_offset("05.09"), baseline_offset("")
+    >>> baseline_offset("02.14"), baseline_offset("05.09"), baseline_offset("1.2.0")
     (0.0, -1000.0, None)
     """
-    try:
-        number = float(baseline)
-    except ValueError:
+    if not re.fullmatch(r"\d\d\.\d\d", baseline):
         return None
-    return OFFSET if number >= 4 else 0.0
+    return OFFSET if baseline >= _FIRST_WITH_OFFSET else 0.0
 
 
 def _top_of_folder(place: Path) -> str | None:

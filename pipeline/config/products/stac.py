@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.error import URLError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, url2pathname, urlopen
@@ -142,7 +142,7 @@ def _product(path: str, item: Mapping[str, Any]) -> Product:
     if any(properties.get(key) is True for key in _APPLIED):
         what += " with its offset applied"
     assets, problem = _usable(path, item["assets"])
-    bands = list(_bands(assets, family))
+    bands = list(_bands(assets, family, properties.get("gsd")))
     if problem and not bands:
         raise problem
     if _is_s2(family):
@@ -193,8 +193,8 @@ def _family(properties: Mapping[str, Any], name: str) -> str:
     return ""
 
 
-def _bands(assets: list[_Asset], family: str) -> Iterator[ProductBand]:
-    """Yield every asset of one band with a spectral range, the first of each name and size."""
+def _bands(assets: list[_Asset], family: str, gsd: object) -> Iterator[ProductBand]:
+    """Yield every asset of one band with a spectral range, the first of each name and size; `gsd` is of all."""
     seen = set()
     for asset in assets:
         described = _described(asset.facts)
@@ -204,7 +204,7 @@ def _bands(assets: list[_Asset], family: str) -> Iterator[ProductBand]:
         common = str(facts.get("common_name") or facts.get("eo:common_name") or "").lower()
         name = _band_name(family, (str(facts.get("name", "")), _SIZE.sub("", asset.key), common))
         known = _table(family).get(name, ())
-        metres = _metres(asset, facts, family, name)
+        metres = _metres(asset, facts, family, name) or (abs(float(gsd)) if _is_number(gsd) and gsd else None)
         if (common or known) and (name, metres) not in seen:
             seen.add((name, metres))
             yield ProductBand(
@@ -280,20 +280,22 @@ def _numbers(asset: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, fl
     return {"scale": float(scale), "offset": added if _is_number(added) else None}
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _with_levels(band: ProductBand, properties: Mapping[str, Any], baseline: str) -> ProductBand:
     """Return a band of Sentinel-2 with the offset that its numbers have.
 
-    Earth Search subtracts it in some files and says so apart from `raster:bands`, which then still has it.
+    Older baselines have none, whatever a catalog says of all its Items alike. Earth Search subtracts it in some files
+    and says so apart from `raster:bands`, which then still has it.
     """
-    said = [properties.get(key) for key in _APPLIED if isinstance(properties.get(key), bool)]
-    by_baseline = sentinel2.baseline_offset(baseline)
-    offset = band.offset if band.offset is not None else by_baseline
-    if said and said[0]:
+    applied = next((properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)), None)
+    offset = by_baseline = sentinel2.baseline_offset(baseline)
+    if by_baseline != 0 and applied:
         offset = 0.0
+    elif by_baseline is None or (by_baseline != 0 and applied is None):
+        offset = band.offset if band.offset is not None else by_baseline
     return replace(band, offset=offset, scale=band.scale or sentinel2.SCALE)
 
 
