@@ -71,6 +71,8 @@ Overrides = Annotated[
     typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 def _version(wanted: bool) -> None:
@@ -92,9 +94,9 @@ def main(
 def run(
     config: Config,
     set_: Overrides = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore every image of a config; run again to continue after an interruption.
 
@@ -128,9 +130,9 @@ def shard(
     share: Annotated[str, typer.Argument(metavar="I/N", help="Which share of how many.", show_default=False)],
     config: Config,
     set_: Overrides = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compute one of N shares of the blocks, e.g. in a job array; `assemble` then makes the files.
 
@@ -158,7 +160,7 @@ def assemble(
     config: Config,
     set_: Overrides = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the files of a run whose blocks were all computed by `shard`.
 
@@ -250,15 +252,27 @@ def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of
 
 
 @app.command()
-def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
-    """Hide observed pixels, restore them, and compare the network with every classical method.
+def evaluate(
+    config: Config,
+    set_: Overrides = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option("--family", metavar="NAME", help="Only such holes, see docs/evaluate.md; may be repeated."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hide observed pixels, restore them, and compare a run, the network and every classical method.
 
-    Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
+    Table and pictures go to STEM_evaluation in the output folder; no image is written. Kinds of holes: own, points,
+    stripes, clouds, region; in volumes own, slices, blobs, region.
+
+    Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
-    from pipeline.commands.said import said_of_evaluation
-    from pipeline.commands.tables import evaluate_table
+    from pipeline.commands.evaluate import Asked, evaluate_table, said_of_evaluation, telling
 
-    facts = evaluate_table(config, set_ or [])
+    facts = evaluate_table(config, set_ or [], Asked.of(family, overwrite=overwrite), telling(quiet=quiet))
     _print(facts, as_json, lambda: said_of_evaluation(facts))
 
 
@@ -270,7 +284,7 @@ def train(
         int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit weights on images without ground truth, by hiding observed pixels.
 
