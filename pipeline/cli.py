@@ -219,22 +219,13 @@ def verify(
 
     Example: inpaint-pipeline verify out/sentinel
     """
-    from pipeline.errors import IntegrityError, SourceError
-    from pipeline.output.results import finished_folders
-    from pipeline.output.verify import verify as verify_image
+    from pipeline.commands.said import said_of_verification
+    from pipeline.commands.tables import verify_table
+    from pipeline.errors import IntegrityError
 
-    folders = finished_folders(directory)
-    if not folders:
-        raise SourceError(f"{directory}: no finished image here (no record.json)")
-    results = {folder.name: verify_image(folder) for folder in folders}
-    if as_json:
-        _print_json({n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()})
-    else:
-        for name, checks in results.items():
-            for check in checks:
-                word = {True: "ok", False: "FAILED", None: "not checked"}[check.held]
-                typer.echo(f"{name}: {check.name}: {word} ({check.detail})")
-    broken = [n for n, checks in results.items() if any(c.held is False for c in checks)]
+    results = verify_table(directory)
+    _print(results, as_json, lambda: said_of_verification(results))
+    broken = [name for name, checks in results.items() if any(check["held"] is False for check in checks)]
     if broken:
         raise IntegrityError(f"promises broken in: {', '.join(broken)}")
 
@@ -257,7 +248,7 @@ def evaluate(
     set_: Overrides = None,
     family: Annotated[
         list[str] | None,
-        typer.Option("--family", metavar="NAME", help="Only such holes, see docs/evaluate.md; may be repeated."),
+        typer.Option("--family", metavar="NAME", help="Kind of holes, see docs/evaluate.md; may be repeated."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -265,8 +256,7 @@ def evaluate(
 ) -> None:
     """Hide observed pixels, restore them, and compare a run, the network and every classical method.
 
-    Table and pictures go to STEM_evaluation in the output folder; no image is written. Kinds of holes: own, points,
-    stripes, clouds, region; in volumes own, slices, blobs, region.
+    Holes are own, points, stripes, clouds, region; in volumes own, slices, blobs, region. No image is written.
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
@@ -365,17 +355,12 @@ def catalog_check(
     Example: inpaint-pipeline catalog check demo-sentinel
     """
     from pipeline.commands.said import said_of_checks
-    from pipeline.config.catalog import check, list_entries
-    from pipeline.errors import ConfigError, SourceError
+    from pipeline.commands.tables import check_rows
+    from pipeline.errors import SourceError
 
-    entries = list_entries()
-    unknown = [n for n in names or [] if n not in entries]
-    if unknown:
-        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
-    found = check([e for n, e in entries.items() if not names or n in names])
-    rows = [{"name": c.name, "state": c.state, "message": c.message} for c in found]
+    rows = check_rows(names or ())
     _print(rows, as_json, lambda: said_of_checks(rows))
-    if any(c.state == "wrong" for c in found):
+    if any(row["state"] == "wrong" for row in rows):
         raise SourceError("some catalog entries are wrong, see above")
 
 

@@ -150,6 +150,16 @@ def said_of_checks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{table}\n{counted(len(rows), 'data set')} checked: {words}"
 
 
+def said_of_verification(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return a line for each check of each image."""
+    words = {True: "ok", False: "FAILED", None: "not checked"}
+    return "\n".join(
+        f"{name}: {one['name']}: {words[one['held']]} ({one['detail']})"
+        for name, checks in results.items()
+        for one in checks
+    )
+
+
 def said_of_models(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the table of `models list`, and how weights are chosen."""
     table = [[name, f"{row['ndim']}-D", row["summary"]] for name, row in rows.items()]

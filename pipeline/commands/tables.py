@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.commands.aside import aside
-from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.config.catalog import check, list_entries, presence, resolve_sources
 from pipeline.config.products import open_product
 from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
@@ -30,6 +30,7 @@ from pipeline.output.results import (
     record_of,
     work_folder,
 )
+from pipeline.output.verify import verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
@@ -155,6 +156,35 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
         state, wanted = presence(entry)
         rows.append({"name": name, "state": state, "wanted": wanted, **entry.config.model_dump(mode="json")})
     return rows
+
+
+def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return whether the files of some data sets, all without any, are there and have their checksum.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
+    entries = list_entries()
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
+    found = check([entry for name, entry in entries.items() if not names or name in names])
+    return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
+
+
+def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the checks of each finished image of a folder.
+
+    Raises:
+        SourceError: there is none.
+    """
+    folders = finished_folders(directory)
+    if not folders:
+        raise SourceError(f"{directory}: no finished image here (no {RECORD})")
+    return {
+        folder.name: [{"name": c.name, "held": c.held, "detail": c.detail} for c in verify(folder)]
+        for folder in folders
+    }
 
 
 def image_table(file: str) -> dict[str, Any]:
