@@ -12,7 +12,7 @@ PYTEST = pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 CORE := pipeline/geometry/*,pipeline/plan/*,pipeline/blocks/*,pipeline/formats/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage coverage-report lint types schema docs quality bench build constraints clean
+.PHONY: help demo test coverage coverage-report lint types schema docs site quality bench build constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,8 +70,16 @@ types: $(VENV)/.dev  ## Check the types
 schema: $(VENV)/.run  ## Write configs/schema.json for editors
 	$(BIN)/inpaint-pipeline config schema > configs/schema.json.new && mv configs/schema.json.new configs/schema.json
 
-docs: $(VENV)/.run  ## Write docs/cli.md from the commands' help
+docs: $(VENV)/.run  ## Write docs/cli.md from the commands' help and docs/config.md from the schema
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_config.py
+
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) --group docs
+	@touch $@
+
+site: $(VENV)/.docs  ## Build the documents as a site into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 quality: $(VENV)/.run  ## Measure restoration quality on real images (INPAINT_DATA) and write docs/quality.md
 	$(BIN)/python -m benchmarks.quality --write

@@ -1,4 +1,4 @@
-"""Tables for people: a plan, the state of an output folder, an image, this machine, an evaluation."""
+"""Tables for people: a plan, the state of an output folder, an image, this machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.commands.aside import aside
+from pipeline.config.catalog import check, list_entries, presence, resolve_sources
 from pipeline.config.products import open_product
 from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
@@ -29,7 +30,7 @@ from pipeline.output.results import (
     record_of,
     work_folder,
 )
-from pipeline.plan.job import Job
+from pipeline.output.verify import verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
@@ -38,7 +39,7 @@ from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.run import looked_at
-from pipeline.survey.survey import Survey, outline, survey
+from pipeline.survey.survey import Survey, outline
 from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
 from pipeline.system.lock import held
@@ -53,7 +54,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
         PlanRefused: with the numbers; nothing was computed.
     """
     rows, notices = [], []
-    for order, found in _surveys(config_path, overrides, outline):
+    for order, found in _outlines(config_path, overrides):
         notices += [{"image": order.stem, "notice": redacted(text)} for text in found.notices]
         plan = found.plan
         channels = order.n_file_channels
@@ -114,21 +115,6 @@ def job_scripts(config_path: Path, overrides: Sequence[str]) -> str:
     return script
 
 
-def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run the self-test of every image and return its table: what each method scores on hidden observed pixels."""
-    rows: list[dict[str, Any]] = []
-    for order, found in _surveys(config_path, overrides, survey):
-        facts = found.facts()["self_test"]
-        if facts is None:
-            rows.append({"image": order.stem, "note": "no holes, so no hole shapes to test with"})
-            continue
-        for method in facts["methods"]:
-            rows.append({"image": order.stem, **{k: v for k, v in method.items() if k != "families"}})
-        known = ("placements", "hidden_pixels", "decisions", "coverage_90", "coverage_90_by_channel", "note")
-        rows.append({"image": order.stem, **{key: facts[key] for key in known}})
-    return {"evaluation": rows}
-
-
 def status_table(directory: Path) -> dict[str, Any]:
     """Return how far each image in an output folder is.
 
@@ -185,6 +171,35 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
         state, wanted = presence(entry)
         rows.append({"name": name, "state": state, "wanted": wanted, **entry.config.model_dump(mode="json")})
     return rows
+
+
+def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return whether the files of some data sets, all without any, are there and have their checksum.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
+    entries = list_entries()
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
+    found = check([entry for name, entry in entries.items() if not names or name in names])
+    return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
+
+
+def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the checks of each finished image of a folder.
+
+    Raises:
+        SourceError: there is none.
+    """
+    folders = finished_folders(directory)
+    if not folders:
+        raise SourceError(f"{directory}: no finished image here (no {RECORD})")
+    return {
+        folder.name: [{"name": c.name, "held": c.held, "detail": c.detail} for c in verify(folder)]
+        for folder in folders
+    }
 
 
 def image_table(file: str) -> dict[str, Any]:
@@ -275,14 +290,10 @@ def rebuild_reports(directory: Path) -> list[Path]:
     return written
 
 
-def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], Survey]) -> list[tuple[Order, Survey]]:
+def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:
     config = load_config(config_path, overrides)
     found = []
     for order in orders(config, resolve_sources(config)):
-        with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder, Stop() as stop, stoppable(stop.requested):
-            job = order.job
-            staged = replace(job.source, staged=folder)
-            guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            job = replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides)
-            found.append((order, looked_at(order, job, look)))
+        with aside(order) as job, Stop() as stop, stoppable(stop.requested):
+            found.append((order, looked_at(order, job, outline)))
     return found

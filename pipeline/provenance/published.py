@@ -114,6 +114,12 @@ def published_record(record: Mapping[str, Any], order: Order) -> dict[str, Any]:
     return published
 
 
+def published_texts(texts: Iterable[str], order: Order, folder: Path) -> list[str]:
+    """Return sentences about the files of an order as they may leave the machine in a file that lies in `folder`."""
+    publisher = _publisher(order.config, folder, order.base, tuple(str(path) for path in order.reads))
+    return [publisher.text(text) for text in texts]
+
+
 def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequence[SourceSpec]) -> dict[str, Any]:
     """Return the content of run.json as it may leave the machine; it lies in `output.directory`."""
     base = config.path.parent if config.path else Path.cwd()
