@@ -60,7 +60,7 @@ class Convolution(nn.Sequential):
     def __init__(self, ndim: int, channels: tuple[int, int], width: int = 3, stride: int = 1, *, bare: bool = False):
         kind = _Conv2d if ndim == 2 else _Conv3d
         conv = kind(*channels, kernel_size=width, stride=stride, padding=width // 2)
-        super().__init__(OrderedDict(conv=conv) if bare else OrderedDict(conv=conv, adn=nn.LeakyReLU()))
+        super().__init__(OrderedDict(conv=conv) if bare else OrderedDict(conv=conv, act=nn.LeakyReLU()))
 
 
 class ResidualUnit(nn.Module):

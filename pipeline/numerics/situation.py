@@ -143,8 +143,8 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
 
 
 def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
-    depth, nearest = inside_from(~valid, sampling)
-    depth = depth.astype(np.float32)
+    exact, nearest = inside_from(~valid, sampling)
+    depth = exact.astype(np.float32)
     pixels_deep = depth if (sampling == 1).all() else inside(~valid)
     core = hole & (pixels_deep > _THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)

@@ -103,7 +103,7 @@ def _reach(windows: Sequence[Window], most: int) -> int:
     for reach in range(most, 0, -1):
         left = total = 0
         for window in windows:
-            hole = window.hole.any(axis=0)
+            hole = np.asarray(window.hole.any(axis=0))
             seen = window.valid.all(axis=0)
             away = around(hole, 2 * reach) > 2 * reach
             left, total = left + int((seen & away).sum()), total + int(seen.sum())
