@@ -24,7 +24,7 @@ import numpy as np
 from pipeline.evidence.doubt import LARGEST, NOTICEABLE, RINGS, Doubt, Field, Mask, Side, Tile, standardised
 from pipeline.evidence.ground import Ground, fit_ground, fit_level
 from pipeline.evidence.haze import fit_haze
-from pipeline.evidence.shifts import Surroundings, excess
+from pipeline.evidence.shifts import Excess, Surroundings, excess
 
 FARTHEST = 40.0
 """Distance from the holes, pixels, from which nothing is gained by being farther."""
@@ -52,6 +52,12 @@ _BESIDE = 10.0
 
 _RELIABLE = 3.9
 """Standard deviations of shifted patterns by which what is beside the holes must differ: 2 of 356 clean sides do."""
+
+_LIKELY = 3.0
+"""The same where the other side is reliable: clouds are bright and cast shadows."""
+
+_CLEARED = 0.5
+"""Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
 _RIDGE = 0.05
 """Share of the mean variance that is added to each direction before differences are whitened."""
@@ -88,20 +94,24 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
         if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
             break
         ground = fit_ground(tiles, calm)
-    doubt = Doubt(ground=ground, sides=_Rings.of(tiles, far, ground).sides())
-    return _through_haze(doubt, tiles, far) if through else doubt
+    rings = _Rings.of(tiles, far, ground)
+    doubt = Doubt(ground=ground, sides=rings.sides())
+    return _through_haze(doubt, rings, far) if through else doubt
 
 
-def _through_haze(doubt: Doubt, tiles: Sequence[Tile], far: Sequence[Mask]) -> Doubt:
-    """Take haze off what is bright beside the holes; where that leaves anything bright, or darkens, it was no haze."""
-    found = {side.name for side in doubt.sides}
+def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
+    """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze."""
+    found, tiles = {side.name for side in doubt.sides}, rings.tiles
     clear = [f & (t.distance > _BESIDE) & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
     haze = fit_haze(doubt.ground, tiles, clear) if "bright" in found else None
     if haze is None:
         return doubt
     through = replace(doubt, haze=haze, sides=())
-    left = _Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground).sides()
-    return replace(through, sides=left) if {side.name for side in left} <= found - {"bright"} else doubt
+    left = _Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground)
+    before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
+    if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
+        return doubt
+    return replace(through, sides=sides) if {side.name for side in sides} <= found - {"bright"} else doubt
 
 
 def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
@@ -169,38 +179,47 @@ class _Rings:
         )
 
     def sides(self) -> tuple[Side, ...]:
-        """Return the ways in which pixels differ near the holes."""
-        both = self._side("bright", 1.0), self._side("dark", -1.0)
-        return tuple(side for side in both if side is not None)
+        """Return the ways in which pixels differ near the holes, beyond chance."""
+        found = {name: (sign, self.beyond(sign)) for name, sign in (("bright", 1.0), ("dark", -1.0))}
+        most = max((one.deviations for _, one in found.values() if one is not None), default=0.0)
+        least = _LIKELY if most >= _RELIABLE else _RELIABLE
+        sides = [
+            self._side(name, sign, one.values)
+            for name, (sign, one) in found.items()
+            if one is not None and one.deviations >= least
+        ]
+        return tuple(side for side in sides if side is not None)
 
-    def _side(self, name: str, sign: float) -> Side | None:
-        """Return how pixels differ near the holes on one side, None if they do not differ reliably."""
-        beside = [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
-        far = self._of_all(self.far)
-        near = self._of_all(beside)
+    def beyond(self, sign: float) -> Excess | None:
+        """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
+        near, far = self._of_all(self._beside), self._of_all(self.far)
         if near.shape[1] < _FEWEST_RING or far.shape[1] < _FEWEST_FAR:
             return None
         more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
         if more.sum() <= 0:
             # whitened bands can be lower where all are brighter
             return None
-        whiten = _whitening(far)
-        found = excess(
+        whiten = sign * _whitening(far)
+        return excess(
             [
-                Surroundings(
-                    values=np.clip(np.einsum("ij,j...->i...", sign * whiten, d), 0.0, LARGEST), told=t, near=b, far=f
-                )
-                for d, t, b, f in zip(self.differences, self.told, beside, self.far, strict=True)
+                Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
+                for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
             ]
         )
-        if found is None or found.deviations < _RELIABLE:
-            return None
-        direction = np.maximum(found.values, 0.0)
-        weights = sign * whiten @ (direction / np.sqrt((direction**2).sum()))
+
+    def _side(self, name: str, sign: float, more: Field) -> Side | None:
+        """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""
+        near, far = self._of_all(self._beside), self._of_all(self.far)
+        direction = np.maximum(more, 0.0)
+        weights = sign * _whitening(far) @ (direction / np.sqrt((direction**2).sum()))
         limits, rim = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
         if not rim and not np.isfinite(limits).any():
             return None
         return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits), rim_px=rim)
+
+    @property
+    def _beside(self) -> list[Mask]:
+        return [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
 
     def _of_all(self, some: Sequence[Mask]) -> Field:
         """Return the differences of some pixels of all windows, `(c, n)`."""

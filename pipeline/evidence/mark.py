@@ -207,8 +207,8 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
         (states.doubted, looks, "nothing is restored from them"),
     )
     said = [
-        f"{count} observed pixels ({100 * count / total:.0f} %), up to {far} from the mask, look like {what}: they stay "
-        f"as they are, but {use}"
+        f"{count} observed pixels ({100 * count / total:.0f} %), up to {far} from the mask, look like {what}: they "
+        f"stay as they are, but {use}"
         for count, what, use in kinds
         if count
     ]

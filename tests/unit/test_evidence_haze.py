@@ -44,7 +44,7 @@ def test_the_spectrum_is_that_of_what_was_added(hazy):
 
 def test_what_is_left_is_nearly_the_ground(hazy):
     """Half of the contamination near the clouds would still mislead: less than a third is left, and no bias."""
-    clear, amount, one, doubt = hazy
+    clear, _, one, doubt = hazy
     near = one.seen & (one.distance < 12)
     before, after = one.values - clear, doubt.cleared(one).values - clear
     size = [np.sqrt((part[:, near] ** 2).mean()) for part in (before, after)]
