@@ -111,7 +111,11 @@ def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
     before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
     if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
         return doubt
-    return replace(through, sides=sides) if {side.name for side in sides} <= found - {"bright"} else doubt
+    if not {side.name for side in sides} <= found - {"bright"}:
+        return doubt
+    # a scrap of cloud is no haze: what is still bright is doubted
+    scraps = left.side("bright", 1.0, before.values)
+    return replace(through, sides=sides if scraps is None else (scraps, *sides))
 
 
 def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
@@ -184,7 +188,7 @@ class _Rings:
         most = max((one.deviations for _, one in found.values() if one is not None), default=0.0)
         least = _LIKELY if most >= _RELIABLE else _RELIABLE
         sides = [
-            self._side(name, sign, one.values)
+            self.side(name, sign, one.values)
             for name, (sign, one) in found.items()
             if one is not None and one.deviations >= least
         ]
@@ -207,7 +211,7 @@ class _Rings:
             ]
         )
 
-    def _side(self, name: str, sign: float, more: Field) -> Side | None:
+    def side(self, name: str, sign: float, more: Field) -> Side | None:
         """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""
         near, far = self._of_all(self._beside), self._of_all(self.far)
         direction = np.maximum(more, 0.0)
