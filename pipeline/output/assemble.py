@@ -171,7 +171,7 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
 
 def _categories(plan: Plan, role: Role) -> dict[int, str]:
     if role == "doubt":
-        return {0: "not doubted", 1: "observed but not used"}
+        return {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze over it"}
     roles = [guide.role for guide in plan.guides]
     return {code: source_name(code, roles).replace("_", " ") for code in known_codes(plan)}
 
