@@ -15,7 +15,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
 from pipeline.image.open import open_source
-from pipeline.masks.base import evidence
+from pipeline.masks.base import evidence as is_evidence
 from pipeline.plan.plan import Plan
 from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
@@ -110,7 +110,7 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
         return without_haze(stored, np.asarray(state[box.at()]), haze, box)[[one.channel]]
 
     truth = plane.cut(evident)
-    kept = plane.cut(lambda box: evidence(states(box)))[0]
+    kept = plane.cut(lambda box: is_evidence(states(box)))[0]
 
     def shown(values: NDArray[Any]) -> NDArray[Any]:
         return plane.cut(lambda box: values[box.at(of=one.box)[-values.ndim :]][None])
