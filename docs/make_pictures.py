@@ -21,6 +21,7 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
+from pipeline.image.open import open_source
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.gallery import gallery
@@ -37,9 +38,10 @@ _CUT = {"raster": (1240, 2020), "dark": (1240, 1076), "volume": (1240, 766)}
 def montage(folder: Path) -> Image.Image:
     """Return the pictures of the largest hole as one row: before, holes, after, uncertainty."""
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    pictures = gallery(load_plan(WorkFolder.of(folder)), record, folder)
-    if pictures is None:
+    plan = load_plan(WorkFolder.of(folder))
+    if not plan.blocks:
         raise SystemExit(f"{folder}: nothing was restored there")
+    pictures = gallery(plan, record, folder, open_source(plan.source))
     shown = pictures.sections[1].shown[0]
     chosen = (shown.before, shown.holes, shown.after, shown.uncertainty)
     return _beside([Image.open(io.BytesIO(base64.b64decode(p.uri.split(",", 1)[1]))) for p in chosen])

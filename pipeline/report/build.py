@@ -13,6 +13,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from ruamel.yaml import YAML
 
+from pipeline.formats.base import Source
+from pipeline.image.open import open_source
 from pipeline.plan.plan import Plan
 from pipeline.report.evidence import evidence
 from pipeline.report.gallery import Gallery, gallery
@@ -40,8 +42,9 @@ def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[tu
     """
     leftover = plan.work.staged.exists()
     try:
+        source = open_source(plan.source) if plan.blocks else None
         for quality in _QUALITIES:
-            html, pictures = _page(plan, record, folder, quality)
+            html, pictures = _page(plan, record, folder, source, quality)
             if len(html.encode()) < _MAX_BYTES:
                 break
     finally:
@@ -57,8 +60,10 @@ def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[tu
     return written + [("style", path) for path in styles]
 
 
-def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> tuple[str, Gallery | None]:
-    """Return the page and its pictures; None if nothing was restored."""
+def _page(
+    plan: Plan, record: Mapping[str, Any], folder: Path, source: Source | None, quality: int
+) -> tuple[str, Gallery | None]:
+    """Return the page and its pictures; neither pictures nor `source`, the image, if nothing was restored."""
     # names of files and dtypes ("<u2") stand in the page: all of it is escaped
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     environment.filters["dtype"] = lambda name: np.dtype(name).name
@@ -68,14 +73,14 @@ def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> 
     environment.filters["address"] = quote
     speak(environment, record)
     template = environment.get_template("report.html.j2")
-    pictures = gallery(plan, record, folder, quality=quality)
+    pictures = gallery(plan, record, folder, source, quality=quality) if source else None
     html = template.render(
         record=record,
         verdict=verdict(record),
         judgement=judged(record),
         methods=methods(record),
         viewers=viewers([output["path"] for output in record["outputs"]]),
-        evidence=evidence(plan, record, quality) if record["self_test"] else None,
+        evidence=evidence(plan, record, source, quality) if source and record["self_test"] else None,
         pictures=pictures,
     )
     return html, pictures

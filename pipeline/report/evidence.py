@@ -14,7 +14,6 @@ from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
-from pipeline.image.open import open_source
 from pipeline.masks.base import evidence as is_evidence
 from pipeline.plan.plan import Plan
 from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
@@ -74,22 +73,20 @@ class _Seen:
     unit: str
 
 
-def evidence(plan: Plan, record: Mapping[str, Any], quality: int) -> Evidence | None:
+def evidence(plan: Plan, record: Mapping[str, Any], source: Source, quality: int) -> Evidence | None:
     """Return what the self-test of an image showed; None where it kept nothing, as those of older versions.
 
     Args:
         plan: of the finished image.
         record: its record.
+        source: the image.
         quality: of the pictures, 1 to 100.
-
-    Raises:
-        SourceError: the image cannot be opened any more.
     """
     try:
         samples = Samples.load(plan.work.samples)
     except (OSError, ValueError, KeyError):
         return None
-    source, unit = open_source(plan.source), unit_of(record)
+    unit = unit_of(record)
     seen = _Seen(plan=plan, source=source, planes=Planes(source.space, sure=knows_sides(source)), unit=unit)
     windows = tuple(_window(one, seen, quality) for one in samples.specimens)
     charts = (_scatter(samples, plan, unit), _errors(samples, unit), _coverage(samples, unit))

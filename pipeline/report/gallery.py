@@ -16,7 +16,7 @@ from pipeline.formats import open_any
 from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.image.open import open_guide, open_source
+from pipeline.image.open import open_guide
 from pipeline.masks.base import DOUBT, FILL, HAZY
 from pipeline.plan.layers import from_published
 from pipeline.plan.plan import Plan
@@ -98,21 +98,19 @@ class Gallery:
     shades: Shades
 
 
-def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
-    """Draw the published files of a finished image; None if nothing was restored.
+def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source, *, quality: int = 88) -> Gallery:
+    """Draw the published files of a finished image of which something was restored.
 
     Args:
         plan: its plan.
         record: its record, with the outputs.
         folder: where the outputs lie.
+        source: the image.
         quality: of the pictures, 1 to 100.
 
     Raises:
-        SourceError: the image, or a result, cannot be opened any more.
+        SourceError: a result cannot be opened any more.
     """
-    if not plan.blocks:
-        return None
-    source = open_source(plan.source)
     pulls = _pulls(plan, record, folder, source)
     names = [source.channel_names[c] for c in plan.channels]
     channels = _channels(plan, names, [wavelengths(source)[c] for c in plan.channels])
