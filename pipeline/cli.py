@@ -120,7 +120,8 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
         from pipeline.commands.said import said_of_run
         from pipeline.config.schema import load_config
 
-        typer.echo(said_of_run(summary, load_config(config, overrides).output.directory), err=True)
+        loaded = load_config(config, overrides)
+        typer.echo(said_of_run(summary, loaded.address or str(loaded.folder)), err=True)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError, Unreachable
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
@@ -31,9 +32,11 @@ from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
+from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
+from pipeline.output.results import SUMMARY
 from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
@@ -83,16 +86,16 @@ def run(
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
             try:
-                with explain_full_disk(config.output.directory):
+                with explain_full_disk(config.folder):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
-                        if computed:
+                        if computed and not delivered_before(order):
                             check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(_entry(spec.stem, "done", record=record))
             except Exception as unexpected:
                 # whatever happens to one image is its own entry: the others of the batch go on
-                failure = error = _explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
+                failure = error = _explained(unexpected, config.folder / f"{spec.stem}.error.log")
                 state = "interrupted" if isinstance(error, Interrupted) else "failed"
                 entries.append(_entry(spec.stem, state, error=error))
                 if len(specs) > 1:
@@ -101,11 +104,15 @@ def run(
             if stop.requested():
                 break
         summary = published_summary(_summary(config, entries, started), config, specs)
-        _write_summary(config.output.directory, summary)
+        _write_summary(config.folder, summary)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
+    if config.address and not isinstance(failure, Unreachable):
+        # what failed before is what the run ends with
+        with suppress(PipelineError) if failure else nullcontext():
+            send_summary(config.address, config.folder / SUMMARY)
     if failure is not None:
-        raise failure if len(entries) == 1 else _of_batch(entries, config.output.directory)
+        raise failure if len(entries) == 1 else _of_batch(entries, config.folder)
     return summary
 
 
@@ -134,29 +141,38 @@ def _explained(error: Exception, log: Path) -> PipelineError:
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Restore one image: plan, blocks, files, report, record; all of it appears in one step. Returns the record."""
     with claimed(order, overwrite=overwrite) as finished:
+        if order.address:
+            with stoppable(should_stop):
+                return delivered(
+                    order, lambda: finished or _made(order, events, should_stop), events, overwrite=overwrite
+                )
         if finished is not None:
             events.already_done(order.stem)
             return finished
-        clock = {"start": time.perf_counter()}
-        with stoppable(should_stop):
-            plan, facts = plan_of(order, events)
-        clock["survey"] = time.perf_counter()
-        totals = compute(order, plan, events, should_stop)
-        clock["blocks"] = time.perf_counter()
-        record = build_record(order, plan, facts, totals)
-        events.stage(order.stem, "files")
-        assembler = Assembler(plan)
-        ready = order.beside.ready
-        with metered() as uses:
-            written = assemble(assembler, order.stem, order.formats, tags(record), ready)
-            quick_check(plan, assembler.source, written)
-        clock["assemble"] = time.perf_counter()
-        _time(record, clock)
-        spent = measured(facts, totals, uses, record["seconds"])
-        record["roofline"] = roofline(plan, record["patches"], spent).facts()
-        _complete(record, plan, written, ready, clock["start"])
-        publish(order, record)
-        return record
+        return _made(order, events, should_stop)
+
+
+def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    clock = {"start": time.perf_counter()}
+    with stoppable(should_stop):
+        plan, facts = plan_of(order, events)
+    clock["survey"] = time.perf_counter()
+    totals = compute(order, plan, events, should_stop)
+    clock["blocks"] = time.perf_counter()
+    record = build_record(order, plan, facts, totals)
+    events.stage(order.stem, "files")
+    assembler = Assembler(plan)
+    ready = order.beside.ready
+    with metered() as uses:
+        written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+        quick_check(plan, assembler.source, written)
+    clock["assemble"] = time.perf_counter()
+    _time(record, clock)
+    spent = measured(facts, totals, uses, record["seconds"])
+    record["roofline"] = roofline(plan, record["patches"], spent).facts()
+    _complete(record, plan, written, ready, clock["start"])
+    publish(order, record)
+    return record
 
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
@@ -341,7 +357,7 @@ def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -
 def _write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / "run.json", summary)
+        write_json(directory / SUMMARY, summary)
     except OSError as error:
         raise OutputConflict(
             f"{directory}: cannot write run.json ({error.strerror or error}); choose another output.directory"

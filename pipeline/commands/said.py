@@ -16,15 +16,15 @@ _LICENCE = 24
 """Letters of a licence that a table has room for; the whole of it stands in `--json`."""
 
 
-def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
+def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
     """Return how each image of a run ended, and where its results and its report are."""
     lines = []
     for entry in summary["sources"]:
         holes = entry["holes"]
         doubted = holes.get("doubted")
         doubt = f"; {doubted:,} observed pixels were not used, they look like cloud or shadow" if doubted else ""
-        result = directory / entry["outputs"][0]
-        report = next((directory / name for name in entry["outputs"] if name.endswith("report.html")), None)
+        result = f"{directory}/{entry['outputs'][0]}"
+        report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith("report.html")), None)
         if entry.get("roofline"):
             lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
         # records of older versions have no account

@@ -13,6 +13,7 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import read_json
 
+SUMMARY = "run.json"
 RECORD = "record.json"
 REPORT = "report.html"
 RENDERINGS = ("item.json", "ro-crate-metadata.json")

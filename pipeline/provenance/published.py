@@ -19,6 +19,7 @@ from pipeline.config.catalog import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order
+from pipeline.plan.workdir import fetched_from
 from pipeline.system.redact import redacted, redacted_facts
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "scratch"}
@@ -70,6 +71,7 @@ class Publisher:
         return _ABSOLUTE.sub(lambda found: self.path(found[0]), text)
 
     def _shown(self, text: str, start: Path) -> str:
+        text = fetched_from(text) or text
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
             return redacted(text)
         if self._may_name(text) and self._may_name(str(start)):
@@ -108,9 +110,9 @@ def published_record(record: Mapping[str, Any], order: Order) -> dict[str, Any]:
 
 
 def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequence[SourceSpec]) -> dict[str, Any]:
-    """Return the content of run.json as it may leave the machine; it lies in `output.directory`."""
+    """Return the content of run.json as it may leave the machine; it lies in the folder of the run."""
     base = config.path.parent if config.path else Path.cwd()
-    folder = config.output.directory
+    folder = config.folder
     known = [*_paths_of(specs), *(str(folder / spec.stem) for spec in specs), str(config.path or base), str(folder)]
     publisher = _publisher(summary["config"], folder, base, tuple(known))
     sources = [
