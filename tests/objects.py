@@ -30,12 +30,13 @@ class Server:
     """A server whose answers can be made worse: `fault` is asked before each of them.
 
     It is given method and path and returns None, a status such as `503 Slow Down`, seconds to wait, or raises
-    `ConnectionError`, which drops the connection.
+    `ConnectionError`, which drops the connection. Without `conditions` it ignores those of writes, as some do.
     """
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self.fault: Callable[[str, str], str | float | None] = lambda *_: None
+        self.conditions = True
         self.asked: list[Request] = []
         self.url = ""
 
@@ -49,6 +50,8 @@ class Server:
             code = fault.partition(" ")[2].replace(" ", "")
             start(fault, [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()]
+        if not self.conditions:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         return self._app(environ, start)
 
     @cached_property

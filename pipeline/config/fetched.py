@@ -39,7 +39,13 @@ def with_copies(spec: SourceSpec, into: Path) -> SourceSpec:
         spec,
         paths=tuple(paths.values()),
         sha256={paths[path]: expected for path, expected in spec.sha256.items()},
-        resolve=_Copying(**_fields(spec.resolve), into=into),
+        resolve=_Copying(
+            base=spec.resolve.base,
+            stem=spec.resolve.stem,
+            folder=spec.resolve.folder,
+            files_only=spec.resolve.files_only,
+            into=into,
+        ),
         references=tuple(with_copies(one, into) for one in spec.references),
         auxiliary=tuple(with_copies(one, into) for one in spec.auxiliary),
     )
@@ -96,10 +102,6 @@ def _belongs(key: str, image: str) -> bool:
 
 def _mark(found: Mapping[str, Found]) -> str:
     return hashlib.sha256(repr(sorted((key, f.size, f.etag) for key, f in found.items())).encode()).hexdigest()[:16]
-
-
-def _fields(resolve: PathResolver) -> dict[str, object]:
-    return {name: getattr(resolve, name) for name in ("base", "stem", "folder", "files_only")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

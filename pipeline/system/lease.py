@@ -37,10 +37,16 @@ class Lease:
         """Get the lock.
 
         Raises:
-            OutputConflict: a living run holds it; says which.
+            OutputConflict: a living run holds it (says which), or the server cannot keep two from it.
         """
         key = self._address.key
         self._etag = self._bucket.write_over(key, self._data, None)
+        if self._etag is not None and self._bucket.write_over(key, self._data + b" ", None) is not None:
+            self._bucket.remove(key)
+            raise OutputConflict(
+                f"{self._address}: this server ignores conditions of writes (If-None-Match), so two runs could write the "
+                "same results; choose an output.directory elsewhere"
+            )
         if self._etag is None and (found := self._bucket.read(key)) is not None:
             if _owner(found).get("token") == self._token or found.age_s > DEAD_S:
                 self._etag = self._bucket.write_over(key, self._data, found.etag)

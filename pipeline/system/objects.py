@@ -276,7 +276,7 @@ def _client(environment: Mapping[str, str]) -> Any:
 
 
 def _no_bucket(error: Any) -> bool:
-    return error.response.get("Error", {}).get("Code") == "NoSuchBucket"
+    return str(error.response.get("Error", {}).get("Code")) == "NoSuchBucket"
 
 
 def _seconds_between(then: datetime, now: str | None) -> float:
