@@ -44,8 +44,8 @@ class Lease:
         if self._etag is not None and self._bucket.write_over(key, self._data + b" ", None) is not None:
             self._bucket.remove(key)
             raise OutputConflict(
-                f"{self._address}: this server ignores conditions of writes (If-None-Match), so two runs could write the "
-                "same results; choose an output.directory elsewhere"
+                f"{self._address}: this server ignores conditions of writes (If-None-Match), so two runs could "
+                "write the same results; choose an output.directory elsewhere"
             )
         if self._etag is None and (found := self._bucket.read(key)) is not None:
             if _owner(found).get("token") == self._token or found.age_s > DEAD_S:
