@@ -13,10 +13,12 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.config.fetched import copied
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
+from pipeline.formats.base import Source
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
 from pipeline.plan.job import Job
@@ -164,7 +166,11 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
 
 def image_table(file: str) -> dict[str, Any]:
     """Return the header facts of an image; reads no pixels."""
-    source = open_any(file)
+    with tempfile.TemporaryDirectory(prefix="inpaint-inspect-") as folder:
+        return _header(file, open_any(copied(file, Path(folder))))
+
+
+def _header(file: str, source: Source) -> dict[str, Any]:
     return {
         "file": redacted(file),
         "format": source.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,13 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def finished_folders(folder: Path) -> list[Path]:
-    """Return the folders of finished images: `folder` itself or its children with a record."""
+    """Return the folders of finished images: `folder` itself or its children with a record.
+
+    Raises:
+        SourceError: it is an address.
+    """
+    if re.match(r"\w+:/", str(folder)) and not folder.exists():
+        raise SourceError(f"{folder}: is an address; fetch the results, and name the folder that they are in")
     if (folder / RECORD).exists():
         return [folder]
     return sorted(p.parent for p in folder.glob(f"*/{RECORD}"))

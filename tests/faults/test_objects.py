@@ -228,7 +228,8 @@ def test_a_lost_connection_in_the_middle(server, scene, local):
     arrived = {key.rsplit("/", 1)[-1] for key in server.objects("out/lost/.work/image/new/")}
     assert arrived
     server.asked.clear()
-    assert new.send(overwrite=True)["request"] == new.order.request
+    # told once to overwrite, it goes on without being told again
+    assert new.send()["request"] == new.order.request
     sent = {path.rsplit("/", 1)[-1] for method, path in server.asked if method == "PUT" and "/new/" in path}
     assert sent
     assert not sent & arrived
@@ -559,3 +560,17 @@ def test_a_server_on_which_no_lock_holds(server, tmp_path, monkeypatch):
     with pytest.raises(OutputConflict, match="ignores conditions of writes"), leased(_bucket(), LOCK, tmp_path / "a"):
         pass
     assert _bucket().read(LOCK.key) is None
+
+
+def test_commands_beside_a_run(server, scene, tmp_path):
+    """`inspect` fetches what it looks at; what needs a folder or a file says so."""
+    outcome = command("inspect", f"s3://{BUCKET}/in/image.tif", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["channels"] == 2
+    for name in ("status", "verify", "report"):
+        refused = command(name, OUT)
+        assert refused.code == 4
+        assert "is an address; fetch the results" in refused.err
+    refused = command("config", "new", f"s3://{BUCKET}/in/image.tif")
+    assert refused.code == 4
+    assert "lies in object storage" in refused.err
