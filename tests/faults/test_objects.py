@@ -236,24 +236,23 @@ def test_a_lost_connection_in_the_middle(server, scene, local):
     _require_complete(server, "lost", new.order)
 
 
-@pytest.mark.parametrize("step", ["image_source.tif", ".work/objects.json", "record.json"])
-def test_lost_while_it_publishes(server, scene, local, step, monkeypatch):
+def test_lost_while_it_publishes(server, scene, local, monkeypatch):
     """From the note on a run goes forward: no half record is ever seen, and whoever comes next ends it."""
-    name = step.strip(".").partition(".")[0].replace("/", "-")
-    config = _config(scene, name)
+    config = _config(scene, "step")
     _Prepared(config, local).send()
-    new = _Prepared(config, local, "seed=1")
-    server.fault = _lost("PUT", f"/out/{name}/image/{step}")
-    with pytest.raises(Unreachable):
-        new.send(overwrite=True)
-    server.fault = lambda *_: None
-    assert f"out/{name}/image/record.json" not in server.objects(f"out/{name}/image/")
-    # from elsewhere, where nothing is known of it, once the lock has no sign of life
+    # a lock without a sign of life, and a machine where nothing is known of the run
     monkeypatch.setattr(lease, "DEAD_S", -1.0)
-    other = _Prepared(config, local, "seed=1", f"compute.scratch={scene / name / 'elsewhere'}")
-    monkeypatch.setattr(other, "_make", None)
-    assert other.send()["request"] == new.order.request
-    _require_complete(server, name, new.order)
+    for seed, step in enumerate(("image_source.tif", ".work/objects.json", "record.json"), start=1):
+        new = _Prepared(config, local, f"seed={seed}")
+        server.fault = _lost("PUT", f"/out/step/image/{step}")
+        with pytest.raises(Unreachable):
+            new.send(overwrite=True)
+        server.fault = lambda *_: None
+        assert "out/step/image/record.json" not in server.objects("out/step/image/")
+        other = _Prepared(config, local, f"seed={seed}", f"compute.scratch={scene / 'step' / f'elsewhere-{seed}'}")
+        monkeypatch.setattr(other, "_make", None)
+        assert other.send()["request"] == new.order.request
+        _require_complete(server, "step", new.order)
 
 
 def test_another_run_has_taken_the_lock(server, scene, local):
