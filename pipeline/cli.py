@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
 from pipeline.errors import Interrupted
@@ -71,6 +71,8 @@ Overrides = Annotated[
     typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 def _version(wanted: bool) -> None:
@@ -92,9 +94,9 @@ def main(
 def run(
     config: Config,
     set_: Overrides = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore every image of a config; run again to continue after an interruption.
 
@@ -129,9 +131,9 @@ def shard(
     share: Annotated[str, typer.Argument(metavar="I/N", help="Which share of how many.", show_default=False)],
     config: Config,
     set_: Overrides = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compute one of N shares of the blocks, e.g. in a job array; `assemble` then makes the files.
 
@@ -159,7 +161,7 @@ def assemble(
     config: Config,
     set_: Overrides = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the files of a run whose blocks were all computed by `shard`.
 
@@ -218,29 +220,20 @@ def verify(
 
     Example: inpaint-pipeline verify out/sentinel
     """
-    from pipeline.errors import IntegrityError, SourceError
-    from pipeline.output.results import finished_folders
-    from pipeline.output.verify import verify as verify_image
+    from pipeline.commands.said import said_of_verification
+    from pipeline.commands.tables import verify_table
+    from pipeline.errors import IntegrityError
 
-    folders = finished_folders(directory)
-    if not folders:
-        raise SourceError(f"{directory}: no finished image here (no record.json)")
-    results = {folder.name: verify_image(folder) for folder in folders}
-    if as_json:
-        _print_json({n: [{"name": c.name, "held": c.held, "detail": c.detail} for c in r] for n, r in results.items()})
-    else:
-        for name, checks in results.items():
-            for check in checks:
-                word = {True: "ok", False: "FAILED", None: "not checked"}[check.held]
-                typer.echo(f"{name}: {check.name}: {word} ({check.detail})")
-    broken = [n for n, checks in results.items() if any(c.held is False for c in checks)]
+    results = verify_table(directory)
+    _print(results, as_json, lambda: said_of_verification(results))
+    broken = [name for name, checks in results.items() if any(check["held"] is False for check in checks)]
     if broken:
         raise IntegrityError(f"promises broken in: {', '.join(broken)}")
 
 
 @app.command()
 def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")]) -> None:
-    """Write report.html again from the published files and the record.
+    """Write report.html, and index.html of a batch, again from the published files.
 
     Example: inpaint-pipeline report out/sentinel
     """
@@ -251,15 +244,26 @@ def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of
 
 
 @app.command()
-def evaluate(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
-    """Hide observed pixels, restore them, and compare the network with every classical method.
+def evaluate(
+    config: Config,
+    set_: Overrides = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option("--family", metavar="NAME", help="Kind of holes, see docs/evaluate.md; may be repeated."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hide observed pixels, restore them, and compare a run, the network and every classical method.
 
-    Example: inpaint-pipeline evaluate configs/sentinel.yaml --json
+    Holes are own, points, stripes, clouds, region; in volumes own, slices, blobs, region. No image is written.
+
+    Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
-    from pipeline.commands.said import said_of_evaluation
-    from pipeline.commands.tables import evaluate_table
+    from pipeline.commands.evaluate import Asked, evaluate_table, said_of_evaluation, telling
 
-    facts = evaluate_table(config, set_ or [])
+    facts = evaluate_table(config, set_ or [], Asked.of(family, overwrite=overwrite), telling(quiet=quiet))
     _print(facts, as_json, lambda: said_of_evaluation(facts))
 
 
@@ -271,7 +275,7 @@ def train(
         int | None, typer.Option("--search", metavar="N", help="Compare N configs by successive halving instead.")
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit weights on images without ground truth, by hiding observed pixels.
 
@@ -289,7 +293,8 @@ def train(
 
 @app.command()
 def inspect(
-    file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL.")], as_json: AsJson = False
+    file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL; or a scene.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show what an image is: grid, bands, dtype, nodata, header; reads no pixels.
 
@@ -309,6 +314,20 @@ def doctor(as_json: AsJson = False) -> None:
     from pipeline.commands.tables import machine_table
 
     _show(machine_table(), as_json)
+
+
+class _Bids(TyperCommand):
+    """The command stands in a chapter of its own, with its options; the list of commands needs its sentence only."""
+
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        from pipeline.commands.bids.command import command
+
+        return command().make_context(*given, **extra)
+
+
+@app.command(cls=_Bids)
+def bids() -> None:
+    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives."""
 
 
 @catalog_app.command("list")
@@ -337,17 +356,12 @@ def catalog_check(
     Example: inpaint-pipeline catalog check demo-sentinel
     """
     from pipeline.commands.said import said_of_checks
-    from pipeline.config.catalog import check, list_entries
-    from pipeline.errors import ConfigError, SourceError
+    from pipeline.commands.tables import check_rows
+    from pipeline.errors import SourceError
 
-    entries = list_entries()
-    unknown = [n for n in names or [] if n not in entries]
-    if unknown:
-        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
-    found = check([e for n, e in entries.items() if not names or n in names])
-    rows = [{"name": c.name, "state": c.state, "message": c.message} for c in found]
+    rows = check_rows(names or ())
     _print(rows, as_json, lambda: said_of_checks(rows))
-    if any(c.state == "wrong" for c in found):
+    if any(row["state"] == "wrong" for row in rows):
         raise SourceError("some catalog entries are wrong, see above")
 
 
@@ -379,7 +393,7 @@ def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weight
 def config_new(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, or a name of the catalog."),
+        typer.Argument(metavar="FILE...", help="Your GeoTIFF or NIfTI; several, a folder, a scene, a catalog name."),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.bids import Derivation, bids_image
 from pipeline.config.catalog import SourceSpec, verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
@@ -17,6 +18,7 @@ from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
 from pipeline.formats import files_of, open_any
+from pipeline.formats._repeat import repeated
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
@@ -69,11 +71,13 @@ class Order:
     address: str = ""
     """`output.directory` if it lies in object storage, else empty."""
     license: str = ""
+    """Of the input, if known."""
     date: str | None = None
     """When the image was taken, as the config or the catalog says it."""
     bands: tuple[str, ...] = ()
     """Names of the bands of the file, empty if it has none."""
-    """Of the input, if known."""
+    bids: Derivation | None = None
+    """The data set of derivatives that gets the results, too."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -119,7 +123,8 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     source = _opened(spec, config)
     check_fits(config, source)
     job = _job(config, spec, source, work)
-    inputs = _file_facts([path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths])
+    named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
+    inputs = _file_facts(named) + input_facts(_said_by(spec))
     masks = _mask_facts(spec)
     weights = job.model.weights_file(source)
     contents = {
@@ -148,7 +153,34 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         license=spec.license,
         date=spec.date,
         bands=source.channel_names,
+        bids=_derivation(config, spec, [*inputs, *(file for mask in masks for file in mask["files"])]),
     )
+
+
+def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str, Any]]) -> Derivation | None:
+    """Return where the results go as derivatives of a data set, if the config asks for it.
+
+    Raises:
+        ConfigError: the image is none of a BIDS data set, or no NIfTI is to be written.
+        SourceError: one of its sidecars is damaged.
+    """
+    output = config.output
+    if output.bids is None:
+        return None
+    if "same" not in output.format:
+        raise ConfigError(f"{config.where('output.bids')}: derivatives are NIfTI; add `same` to output.format")
+    try:
+        image = bids_image(spec.paths[0])
+    except ConfigError as error:
+        raise ConfigError(f"{config.where('output.bids')}: {error}; leave output.bids out for it") from None
+    named = tuple(str(fact["path"]) for fact in reads)
+    return Derivation(target=output.bids, image=image, metadata=image.metadata(), reads=named)
+
+
+def _said_by(spec: SourceSpec) -> tuple[str, ...]:
+    """Return the files that say what the bands of delivered scenes are: another offset is another request."""
+    scenes = (one.selection.product for one in (spec, *spec.references, *spec.auxiliary) if one.selection)
+    return tuple(dict.fromkeys(file for product in scenes for file in product.files))
 
 
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
@@ -183,6 +215,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         refuse_above=config.output.refuse_above,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
+        notices=tuple(note for one in (spec, *spec.references, *spec.auxiliary) for note in one.notices),
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
 
@@ -223,9 +256,16 @@ def _opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -
         ConfigError: it has no such band; names the key, and its line in `config`.
     """
     try:
+        if _repeats(spec):
+            return repeated([open_any(path, kind=spec.kind, nodata=spec.nodata) for path in spec.paths])
         return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
     except ConfigError as error:
         raise ConfigError(f"{_asked(spec, config, role)}: {error}") from None
+
+
+def _repeats(spec: SourceSpec) -> bool:
+    """Return True if the bands of a scene have several pixel sizes."""
+    return spec.selection is not None and bool(spec.selection.repeated)
 
 
 def _asked(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
@@ -249,6 +289,7 @@ def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
         nodata=spec.nodata,
         staged=str(staged),
         resample=spec.resample,
+        repeat=_repeats(spec),
     )
 
 
@@ -260,7 +301,8 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    return GuideRef(source=source_ref(spec, _opened(spec, config, role), staged), masks=masks, role=role, label=label)
+    source = source_ref(spec, _opened(spec, config, role), staged)
+    return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

@@ -9,7 +9,6 @@ as it is, committed blocks are not computed again, and the result is the same by
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -23,8 +22,8 @@ from pipeline.blocks.events import Events
 from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
-from pipeline.config.schema import RunConfig, config_hash, load_config, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError, Unreachable
+from pipeline.config.schema import load_config
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError, Unreachable
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
@@ -32,26 +31,30 @@ from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
+from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
-from pipeline.output.results import SUMMARY
 from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.provenance import bids
+from pipeline.provenance.failure import forget_failure, note_failure
+from pipeline.provenance.index import update_index
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
 from pipeline.provenance.renderings import render
 from pipeline.provenance.roofline import measured, roofline
+from pipeline.provenance.summary import entry_of, explained, failed_entry, failure_of_batch, summary_of, write_summary
 from pipeline.registry import load
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
-from pipeline.system.files import remove_made, write_json, write_text
+from pipeline.system.files import remove_made
 from pipeline.system.meter import as_facts, metered
 from pipeline.system.signals import Stop, stoppable
 
@@ -85,6 +88,7 @@ def run(
     with Stop() as stop:
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
+            order: Order | None = None
             try:
                 with explain_full_disk(config.folder):
                     with stoppable(stop.requested):
@@ -92,50 +96,33 @@ def run(
                         if computed and not delivered_before(order):
                             check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
-                entries.append(_entry(spec.stem, "done", record=record))
+                entries.append(entry_of(order, record))
+                forget_failure(config.folder, spec.stem)
             except Exception as unexpected:
                 # whatever happens to one image is its own entry: the others of the batch go on
-                failure = error = _explained(unexpected, config.folder / f"{spec.stem}.error.log")
-                state = "interrupted" if isinstance(error, Interrupted) else "failed"
-                entries.append(_entry(spec.stem, state, error=error))
+                failure = error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
+                entries.append(failed_entry(spec.stem, error))
+                note_failure(config, spec, order, error)
                 if len(specs) > 1:
                     # a single image's error is the command's own, said once
                     events.failed(spec.stem, error)
             if stop.requested():
                 break
-        summary = published_summary(_summary(config, entries, started), config, specs)
-        _write_summary(config.folder, summary)
+        summary = published_summary(summary_of(config, entries, started), config, specs)
+        written = write_summary(config.folder, summary)
+        if not config.address:
+            _, refused = update_index(config.folder, summary["sources"], several=len(specs) > 1)
+            if refused:
+                events.notice(specs[0].stem, refused)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if config.address and not isinstance(failure, Unreachable):
         # what failed before is what the run ends with
         with suppress(PipelineError) if failure else nullcontext():
-            send_summary(config.address, config.folder / SUMMARY)
+            send_summary(config.address, written)
     if failure is not None:
-        raise failure if len(entries) == 1 else _of_batch(entries, config.folder)
+        raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
     return summary
-
-
-def _of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
-    bad = [e["stem"] for e in entries if e["state"] != "done"]
-    others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
-    return BlockFailed(
-        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / 'run.json'}{others}"
-    )
-
-
-def _explained(error: Exception, log: Path) -> PipelineError:
-    """Return an error that says what happened; one that nobody foresaw leaves its traceback in the file `log`."""
-    if isinstance(error, PipelineError):
-        return error
-    details = "".join(traceback.format_exception(error))
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        write_text(log, details)
-        where = f"the details are in {log}"
-    except OSError:
-        where = details
-    return PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
 
 
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -148,11 +135,14 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
                 )
         if finished is not None:
             events.already_done(order.stem)
+            _derive(order, finished)
             return finished
         return _made(order, events, should_stop)
 
 
 def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    if order.bids is not None:
+        require_free(order.bids)
     clock = {"start": time.perf_counter()}
     with stoppable(should_stop):
         plan, facts = plan_of(order, events)
@@ -172,7 +162,17 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     record["roofline"] = roofline(plan, record["patches"], spent).facts()
     _complete(record, plan, written, ready, clock["start"])
     publish(order, record)
+    _derive(order, record)
     return record
+
+
+def _derive(order: Order, record: Mapping[str, Any]) -> None:
+    """Put published results into the data set of derivatives that the config names."""
+    if order.bids is None:
+        return
+    with layers(order, record) as made:
+        told = bids.sidecars(order, record, made.expected_error, made.mean_restored)
+        add(order.bids, made.files, told, bids.dataset_description(order), bids.ignored(order))
 
 
 def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
@@ -315,50 +315,13 @@ def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
 def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
     """Add to the record what is known once the files are there, and write the report beside them."""
     record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
-    record["outputs"] += [output_facts("sidecar", path, ready) for w in written for path in w.beside]
+    # a reference system that TIFF cannot hold stands beside every layer, names of codes only beside layers of codes
+    beside = "sidecar" if any(w.beside for w in written if w.role == "restored") else "categories"
+    record["outputs"] += [output_facts(beside, path, ready) for w in written for path in w.beside]
     record["peak_rss_bytes"] = max(peak_rss_bytes(), record["peak_rss_bytes"])
     reporting = time.perf_counter()
-    report = write_report(plan, record, ready)
+    shown = write_report(plan, record, ready)
     record["seconds"]["report"] = time.perf_counter() - reporting
     record["seconds"]["total"] = time.perf_counter() - started
-    record["outputs"].append(output_facts("report", report, ready))
+    record["outputs"] += [output_facts(role, path, ready) for role, path in shown]
     render(record, plan.space, ready)
-
-
-def _entry(
-    stem: str, state: str, *, record: Mapping[str, Any] | None = None, error: PipelineError | None = None
-) -> dict[str, Any]:
-    entry: dict[str, Any] = {"stem": stem, "state": state, "directory": stem}
-    if record is not None:
-        entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
-        if gpu_full := (record["model"] or {}).get("gpu_full"):
-            entry["gpu_full"] = gpu_full
-        # a record of an older version has none
-        entry["roofline"] = record.get("roofline")
-        entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
-    if error is not None:
-        entry |= {"error": str(error), "exit_code": error.exit_code}
-    return entry
-
-
-def _summary(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:
-    failed = [e for e in entries if e["state"] != "done"]
-    code = 0 if not failed else (failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code)
-    return {
-        "sources": entries,
-        "exit_code": code,
-        "seconds": time.time() - started,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "config": resolved(config),
-        "config_sha256": config_hash(config),
-    }
-
-
-def _write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / SUMMARY, summary)
-    except OSError as error:
-        raise OutputConflict(
-            f"{directory}: cannot write run.json ({error.strerror or error}); choose another output.directory"
-        ) from error

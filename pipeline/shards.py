@@ -26,6 +26,7 @@ from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
+from pipeline.provenance.failure import note_failure
 from pipeline.run import execute, plan_of
 from pipeline.system.signals import Stop, stoppable
 
@@ -93,6 +94,7 @@ def shard(
     with Stop() as stop:
         for number, spec in enumerate((*specs[first:], *specs[:first]), start=1):
             events.image(spec.stem, number=number, count=len(specs))
+            order: Order | None = None
             try:
                 with explain_full_disk(config.folder):
                     with stoppable(stop.requested):
@@ -104,6 +106,7 @@ def shard(
                 raise stop.error(f"run `shard {share}` again to continue") from None
             except PipelineError as error:
                 failures[spec.stem] = error
+                note_failure(config, spec, order, error)
                 if len(specs) > 1:
                     events.failed(spec.stem, error)
     if failures and len(specs) == 1:

@@ -29,7 +29,7 @@ from benchmarks.quality.gains import (
     unseen_losses,
 )
 from benchmarks.quality.runner import OURS, Frame, Settings
-from benchmarks.quality.scores import Z90, psnr, robust_range, spearman, squared_error, tiles
+from benchmarks.quality.scores import Z90, channel_mse, psnr, robust_range, spearman, tiles
 from pipeline.references.context import context
 from pipeline.references.estimate import reference_fill
 from pipeline.references.relation import fit_relation
@@ -114,11 +114,11 @@ def _shrunk(family: str, rows: Sequence[Row], arrays: Mapping[str, _Held]) -> Li
         image, hole, frame, ours, _ = arrays[row["case"]].full()
         span = robust_range(image.values, frame.counted)
         window = window_of(image, hole)
-        before = psnr(squared_error(ours, image.values, frame.scored), span)
+        before = psnr(channel_mse(ours, image.values, frame.scored), span)
         tried = []
         for width in _WIDTHS:
             mean = np.stack([_local_mean(v, k, width) for v, k in zip(window.values, window.valid, strict=True)])
-            tried.append(psnr(squared_error(_pulled(image, frame, ours, mean, span), image.values, frame.scored), span))
+            tried.append(psnr(channel_mse(_pulled(image, frame, ours, mean, span), image.values, frame.scored), span))
         best.append(max(tried) - before)
     what = "our result is pulled toward the local mean, at each distance by the factor that fits the truth best"
     return family, what, f"{np.mean(best):+.2f} dB on average, {max(best):+.2f} at most" if best else ""
@@ -212,7 +212,7 @@ def _with_truth(image: Any, hole: NDArray[np.bool_]) -> float:
         y = image.values.reshape(len(image.values), -1)[:, pixels].T.astype(np.float32)
         relation = fit_relation(y, x, len(reference))
         said = reference_fill(window, reference, seen[None], relation, base).values
-        scores.append(psnr(squared_error(said, image.values, frame.scored), span))
+        scores.append(psnr(channel_mse(said, image.values, frame.scored), span))
     return scores[1] - scores[0]
 
 
@@ -278,7 +278,7 @@ def _ranked(good: Sequence[Row], arrays: Mapping[str, _Held]) -> list[Line]:
         span = robust_range(image.values, frame.counted)
         halves = _halves(frame)
         if min(part.sum() for part in halves) >= 100:
-            pairs.append([psnr(squared_error(ours, image.values, part), span) for part in halves])
+            pairs.append([psnr(channel_mse(ours, image.values, part), span) for part in halves])
     if len(pairs) < 3:
         return []
     one, other = zip(*pairs, strict=True)

@@ -201,7 +201,7 @@ class Frame:
         """Return mean squared errors per channel: of all scored pixels, each component and each tile."""
         stored = as_stored(values.astype(np.float32), self.truth.dtype)
         area = np.asarray(self.scored.any(axis=0))
-        result: dict[str, Any] = {"mse": scores.squared_error(stored, self.truth, self.scored).tolist()}
+        result: dict[str, Any] = {"mse": scores.channel_mse(stored, self.truth, self.scored).tolist()}
         for name, labels in (("components", self.components), ("tiles", self.tiles)):
             keep = self._large(labels, COMPONENT_MIN if name == "components" else TILE_MIN)
             result[name] = scores.by_part(stored, self.truth, area, labels)[keep].tolist() if keep.any() else []

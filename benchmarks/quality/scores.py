@@ -1,4 +1,4 @@
-"""Hole-only scores and the statistics of the table: plain numpy, nothing of the pipeline."""
+"""Hole-only scores and the statistics of the table; what `evaluate` counts, too, it counts by the same functions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Z90 = 1.645
-"""Half width of the 90 % interval in standard errors, as the uncertainty layer defines it."""
-PERFECT_DB = 99.0
-"""What an exact result counts."""
+from pipeline.numerics.bootstrap import bootstrap
+from pipeline.numerics.calibration import Z90
+from pipeline.numerics.metrics import PERFECT_DB, channel_mse, gradients_by_part, mean_psnr_db, sums_by_part, tiles
+
+__all__ = ["PERFECT_DB", "Z90", "bootstrap", "channel_mse", "tiles"]
 
 Field = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -25,22 +26,7 @@ def robust_range(values: Field, counted: Mask) -> NDArray[np.float64]:
 
 def psnr(mse: Sequence[float] | Field, span: Sequence[float] | Field) -> float:
     """Return the mean over channels of `20 log10(R / RMSE)`, dB; channels without range or pixels are left out."""
-    error, reach = np.asarray(mse, dtype=float), np.asarray(span, dtype=float)
-    usable = np.isfinite(error) & (reach > 0)
-    if not usable.any():
-        return float("nan")
-    with np.errstate(divide="ignore"):
-        decibel = 10 * np.log10(reach[usable] ** 2 / error[usable])
-    return float(np.minimum(decibel, PERFECT_DB).mean())
-
-
-def squared_error(estimate: Field, truth: Field, scored: Mask) -> NDArray[np.float64]:
-    """Return the mean squared error of each channel `(c,)` over `scored` `(c, *spatial)`; NaN without pixels."""
-    error = np.where(scored, estimate.astype(np.float64) - truth, 0.0) ** 2
-    axes = tuple(range(1, error.ndim))
-    count = scored.sum(axis=axes)
-    total = error.sum(axis=axes)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    return float(mean_psnr_db(np.asarray(mse, dtype=float), np.asarray(span, dtype=float)))
 
 
 def by_part(estimate: Field, truth: Field, scored: Mask, labels: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -52,21 +38,10 @@ def by_part(estimate: Field, truth: Field, scored: Mask, labels: NDArray[np.inte
         scored: bool `(*spatial)`.
         labels: `(*spatial)`, part of each pixel from 1; 0 belongs to none.
     """
-    where = np.where(scored, labels, 0).ravel()
-    length = int(labels.max()) + 1
-    count = np.bincount(where, minlength=length)[1:]
-    error = (estimate.astype(np.float64) - truth) ** 2
-    total = np.stack([np.bincount(where, band.ravel(), minlength=length)[1:] for band in error], axis=1)
-    return np.asarray(np.where(count[:, None] > 0, total / np.maximum(count[:, None], 1), np.nan))
-
-
-def tiles(shape: tuple[int, ...], edge: int) -> NDArray[np.int64]:
-    """Return the number, from 1, of the tile of `edge` pixels a side that each pixel lies in."""
-    label = np.zeros(shape, dtype=np.int64)
-    for axis, n in enumerate(shape):
-        index = np.arange(n) // edge
-        label = label * (int(index[-1]) + 1) + index.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return label + 1
+    where, parts = np.where(scored, labels, 0)[None], int(labels.max())
+    count = sums_by_part(np.ones((1, *scored.shape)), where, parts)
+    total = sums_by_part((estimate.astype(np.float64) - truth) ** 2, where, parts)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def coverage(error: Field, sigma: Field) -> float:
@@ -94,59 +69,31 @@ def agreement(target: Field, guide: Field, common: Mask) -> tuple[float, float]:
 
 def rim_seam(estimate: Field, truth: Field, hole: Mask) -> float:
     """Return the mean jump over the hole's rim against that of the truth; 1 is ideal, NaN without a rim."""
-    return _ratio(estimate, truth, lambda one, other: one != other, hole)
+    ours, theirs = (_jumps(values, hole) for values in (estimate, truth))
+    return _mean_ratio(ours, theirs)
+
+
+def _jumps(values: Field, hole: Mask) -> Field:
+    """Return the sum of absolute differences over the rim of each channel, `(c,)`."""
+    total = np.zeros(len(values))
+    for axis in range(hole.ndim):
+        near = tuple(slice(1, None) if a == axis else slice(None) for a in range(hole.ndim))
+        far = tuple(slice(None, -1) if a == axis else slice(None) for a in range(hole.ndim))
+        rim = hole[near] != hole[far]
+        total += np.abs(values[(slice(None), *near)].astype(np.float64) - values[(slice(None), *far)])[:, rim].sum(
+            axis=1
+        )
+    return total
 
 
 def gradient_ratio(estimate: Field, truth: Field, hole: Mask) -> float:
     """Return the summed absolute differences inside the hole against those of the truth; 1 is as sharp."""
-    return _ratio(estimate, truth, lambda one, other: one & other, hole)
+    ours, theirs = (gradients_by_part(values, hole[None].astype(np.int64), 1)[0] for values in (estimate, truth))
+    return _mean_ratio(ours, theirs)
 
 
-def _ratio(estimate: Field, truth: Field, pairs: Callable[[Mask, Mask], Mask], hole: Mask) -> float:
-    ratios = []
-    for y, x in zip(estimate, truth, strict=True):
-        ours = theirs = 0.0
-        for axis in range(hole.ndim):
-            near = tuple(slice(1, None) if a == axis else slice(None) for a in range(hole.ndim))
-            far = tuple(slice(None, -1) if a == axis else slice(None) for a in range(hole.ndim))
-            use = pairs(hole[near], hole[far])
-            ours += float(np.abs(y[near].astype(np.float64) - y[far])[use].sum())
-            theirs += float(np.abs(x[near].astype(np.float64) - x[far])[use].sum())
-        if theirs > 0:
-            ratios.append(ours / theirs)
-    return float(np.mean(ratios)) if ratios else float("nan")
-
-
-def bootstrap(
-    groups: Mapping[str, Sequence[float]],
-    statistic: Callable[[NDArray[np.float64]], float] = lambda values: float(values.mean()),
-    *,
-    folds: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Return a statistic over all values and its 95 % interval from resampling whole groups.
-
-    The cluster bootstrap (Davison and Hinkley 1997, ch. 3.8): groups are drawn with replacement, their values kept
-    together. With one group the interval is not known: NaN.
-
-    Args:
-        groups: place or subject to its values.
-        statistic: of a 1-D array.
-        folds: number of resamplings.
-        seed: of the resampling.
-    """
-    parts = [np.asarray(values, dtype=float) for _, values in sorted(groups.items()) if len(values)]
-    if not parts:
-        return float("nan"), float("nan"), float("nan")
-    value = statistic(np.concatenate(parts))
-    if len(parts) < 2:
-        return value, float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))])) for _ in range(folds)
-    ]
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    return value, float(low), float(high)
+def _mean_ratio(ours: Field, theirs: Field) -> float:
+    return float(np.mean(ours[theirs > 0] / theirs[theirs > 0])) if (theirs > 0).any() else float("nan")
 
 
 def without_one(

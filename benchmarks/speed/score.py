@@ -25,7 +25,7 @@ def main() -> None:
     hole = np.broadcast_to(open_any(str(folder / f"mask{suffix}")).read(whole) != 0, truth.shape)
     values = open_any(result).read(whole)
     spans = scores.robust_range(truth, np.ones(truth.shape[1:], dtype=bool))
-    print(scores.psnr(scores.squared_error(values, truth, hole), spans))
+    print(scores.psnr(scores.channel_mse(values, truth, hole), spans))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.api.images import Keep, Kind, kind_of
-from pipeline.commands.tables import evaluate_table, plan_table
+from pipeline.commands.evaluate import Asked, evaluate_table
+from pipeline.commands.tables import plan_table
 from pipeline.config.schema import load_config
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
@@ -111,15 +112,31 @@ def evaluate(
     *,
     references: Sequence[Any] = (),
     auxiliary: Sequence[Any] = (),
+    families: Sequence[str] = (),
+    folder: str | Path | None = None,
     **sections: Any,
 ) -> list[dict[str, Any]]:
-    """Hide observed pixels, restore them, and return a row a method, as `inpaint-pipeline evaluate --json` does.
+    """Hide observed pixels, restore them, and return a row for each family of holes and method.
 
-    Arguments and errors are those of `restore`.
+    The values are those of `inpaint-pipeline evaluate --json`; None stands for what is not known.
+
+    Args:
+        image: as in `restore`.
+        holes: as in `restore`.
+        references: as in `restore`.
+        auxiliary: as in `restore`.
+        families: kinds of holes to hide: own, points, stripes, clouds, region; in volumes own, slices, blobs, region.
+            All of them without any.
+        folder: where the page, the table and images that were given in memory are kept; None: nowhere.
+        sections: as in `restore`.
+
+    Raises:
+        PipelineError: as the command line; its `exit_code` says of which kind.
+        TypeError: the image is of no kind that is known.
     """
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
-    with call.config(kind_of(image)) as config:
-        rows = evaluate_table(config, ())["evaluation"]
+    with call.config(kind_of(image), folder) as config:
+        rows = evaluate_table(config, (), Asked.of(families))["evaluation"]
     return [{key: value for key, value in row.items() if key != "image"} for row in rows]
 
 
@@ -159,6 +176,8 @@ class _Call:
             if guides:
                 images[name] = [_guide(one, keep) for one in guides]
         content = given | {"input": dict(given.get("input", {})) | images}
+        if given.get("mask") == "auto" and self.holes is None:
+            return content
         mask = [*given.get("mask", ()), *_entries(kind, self.holes, keep)]
         return content | {"mask": mask} if mask else content
 

@@ -2,4 +2,6 @@
 
 Read `tables` (facts) and `said` (how they are printed, by `layout`) first; `template` writes `config new` for what
 `found` finds, `mistaken` says what to type in the place of what is no config, `progress` listens to `blocks.events`.
+What `evaluate` finds has files of its own; it looks at images `aside`, as `tables` does for a plan. The folder bids is
+a BIDS App.
 """

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline.config.catalog import list_entries
 from pipeline.config.names import sibling_masks, stem_of
+from pipeline.config.products import open_product
+from pipeline.config.products.select import Selection, select
 from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.formats import is_image, open_any
 from pipeline.formats.base import Source
@@ -44,6 +46,9 @@ class Found:
         masks_beside: files that look like masks, but are named after no image.
         stem: what the results may be called.
         left_out: files that were named, but are masks, or bands on another grid.
+        scenes: delivered scenes (folders, archives, STAC Items) whose bands `images` are, as they were named.
+        bands: what of a scene is taken.
+        brought: the masks that the scenes bring, found without naming them.
     """
 
     images: tuple[tuple[str, ...], ...]
@@ -52,6 +57,9 @@ class Found:
     masks_beside: tuple[str, ...] = ()
     stem: str = ""
     left_out: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
 
 
 def found(names: Sequence[str]) -> Found:
@@ -67,6 +75,9 @@ def found(names: Sequence[str]) -> Found:
         if len(names) > 1:
             raise ConfigError(f"{', '.join(of_catalog)}: a name of the catalog is written into a config of its own")
         return Found(images=(), name=names[0], stem=names[0])
+    scenes = [select(product, None)[0] for name in names if (product := open_product(name)) is not None]
+    if scenes:
+        return _of_scenes(names, scenes)
     files = _files(names)
     asked_for = len(names) == 1 and kind_of(names[0]) == "file"
     masks = () if asked_for else tuple(_masks_among(files))
@@ -89,6 +100,32 @@ def found(names: Sequence[str]) -> Found:
         masks_beside=_like_masks(Path(first), {file for image in images for file in image}),
         stem=stem_of(images[0]) if len(images) == 1 else Path(first).resolve().parent.name or "batch",
         left_out=(() if entries_found else masks) + others,
+    )
+
+
+def _of_scenes(names: Sequence[str], scenes: Sequence[Selection]) -> Found:
+    """Return what to write for delivered scenes, which bring their masks.
+
+    Raises:
+        ConfigError: something else is named with them, or their usual bands differ.
+    """
+    if len(scenes) < len(names):
+        raise ConfigError(f"{', '.join(names)}: scenes and other files; write a config for each")
+    first = scenes[0]
+    bands = tuple(band.name for band in first.bands)
+    differs = next((one for one in scenes if tuple(band.name for band in one.bands) != bands), None)
+    if differs is not None:
+        raise ConfigError(
+            f"{first.product.name} has the bands {', '.join(bands)}, {differs.product.name} "
+            f"{', '.join(band.name for band in differs.bands)}; write a config for each"
+        )
+    masks = [str(entry.model_dump()["path"]) for one in scenes for entry in one.product.mask]
+    return Found(
+        images=tuple(one.paths for one in scenes),
+        brought=tuple(masks) if len(masks) == len(scenes) else (),
+        stem=first.product.name if len(scenes) == 1 else "scenes",
+        scenes=tuple(names),
+        bands=bands,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.commands.layout import aligned, as_text, counted
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import said as roofline_said
+from pipeline.report.viewers import viewers
+from pipeline.system.paths import is_address
 from pipeline.system.words import in_percent
 
 _LICENCE = 24
@@ -30,11 +32,19 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
         lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
+        if "derivative" in entry:
+            lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
     count = len(summary["sources"])
     if count > 1:
+        page = Path(directory, "index.html")
+        shown = f", all on one page: {page}" if page.exists() else ""
         lines.append(
-            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there"
+            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
         )
+    elif not is_address(directory) and (
+        commands := viewers([f"{directory}/{name}" for name in summary["sources"][0]["outputs"]])
+    ):
+        lines.append(f"look at it with: {commands[0]}")
     return "\n".join(lines)
 
 
@@ -104,44 +114,13 @@ def said_of_status(facts: Mapping[str, Any]) -> str:
     for state, advice in (
         ("running", "at work now"),
         ("survey", "being surveyed now"),
+        ("failed", "failed: remove the cause, then `inpaint-pipeline run CONFIG` again"),
         ("interrupted", "interrupted: `inpaint-pipeline run CONFIG` again continues"),
         ("damaged", "damaged: `inpaint-pipeline run CONFIG --overwrite` makes them again"),
     ):
         if state in states:
             parts.append(f"{states.count(state)} {advice}")
     return "\n".join([aligned(["image", "state", "blocks", ""], table), "; ".join(parts)])
-
-
-def said_of_evaluation(facts: Mapping[str, Any]) -> str:
-    """Return the table of the self-test of each image, and what it decided in words."""
-    parts: list[str] = []
-    every = facts["evaluation"]
-    for image in dict.fromkeys(row["image"] for row in every):
-        *methods, verdict = [row for row in every if row["image"] == image]
-        if methods:
-            hidden = counted(verdict["hidden_pixels"], "hidden value")
-            parts += [f"{image}: {hidden} in {counted(verdict['placements'], 'window')}", _methods(methods, verdict)]
-        parts += [f"{image}: {sentence}" for sentence in verdict.get("decisions", ())]
-        held = verdict.get("coverage_90")
-        said = [] if held is None else [f"the 90 % interval held {100 * held:.0f} % of the hidden values"]
-        parts.append(f"{image}: " + "; ".join([*said, *filter(None, [verdict["note"]])]))
-    return "\n".join(parts)
-
-
-def _methods(rows: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> str:
-    few = [row["windows"] is not None and row["windows"] < verdict["placements"] for row in rows]
-    table = [
-        [
-            row["method"] + "*" * is_few,
-            f"{row['psnr_db']:.2f}",
-            f"{row['gain_db']:+.2f}",
-            in_percent(row["weight"]),
-            f"{row['seconds']:.1f} s",
-        ]
-        for row, is_few in zip(rows, few, strict=True)
-    ]
-    text = aligned(["method", "PSNR alone, dB", "gain, dB", "share of the result", "time"], table)
-    return text + ("\n* lost so much in the first windows that it was tried in no others" if any(few) else "")
 
 
 def said_of_catalog(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -178,6 +157,16 @@ def said_of_checks(rows: Sequence[Mapping[str, Any]]) -> str:
     words = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     table = aligned(["name", "state", "what was found"], [[r["name"], r["state"], r["message"]] for r in rows])
     return f"{table}\n{counted(len(rows), 'data set')} checked: {words}"
+
+
+def said_of_verification(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return a line for each check of each image."""
+    words = {True: "ok", False: "FAILED", None: "not checked"}
+    return "\n".join(
+        f"{name}: {one['name']}: {words[one['held']]} ({one['detail']})"
+        for name, checks in results.items()
+        for one in checks
+    )
 
 
 def said_of_models(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Tables for people: a plan, the state of an output folder, an image, this machine, an evaluation."""
+"""Tables for people: a plan, the state of an output folder, an image, this machine."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.config.catalog import list_entries, presence, resolve_sources
+from pipeline.commands.aside import aside
+from pipeline.config.catalog import check, list_entries, presence, resolve_sources
 from pipeline.config.fetched import copied
+from pipeline.config.products import open_product
+from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.orders import Order, cluster_settings, orders
-from pipeline.output.results import RECORD, changed, finished_folders, read_record, record_of, work_folder
-from pipeline.plan.job import Job
+from pipeline.output.results import (
+    RECORD,
+    changed,
+    finished_folders,
+    folders_of_runs,
+    read_record,
+    record_of,
+    work_folder,
+)
+from pipeline.output.verify import verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.failure import failures
+from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.run import looked_at
-from pipeline.survey.survey import Survey, outline, survey
+from pipeline.survey.survey import Survey, outline
 from pipeline.system.facts import output_facts, software
 from pipeline.system.files import write_json
 from pipeline.system.lock import held
@@ -43,7 +56,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
         PlanRefused: with the numbers; nothing was computed.
     """
     rows, notices = [], []
-    for order, found in _surveys(config_path, overrides, outline):
+    for order, found in _outlines(config_path, overrides):
         notices += [{"image": order.stem, "notice": redacted(text)} for text in found.notices]
         plan = found.plan
         channels = order.n_file_channels
@@ -104,34 +117,32 @@ def job_scripts(config_path: Path, overrides: Sequence[str]) -> str:
     return script
 
 
-def evaluate_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run the self-test of every image and return its table: what each method scores on hidden observed pixels."""
-    rows: list[dict[str, Any]] = []
-    for order, found in _surveys(config_path, overrides, survey):
-        facts = found.facts()["self_test"]
-        if facts is None:
-            rows.append({"image": order.stem, "note": "no holes, so no hole shapes to test with"})
-            continue
-        for method in facts["methods"]:
-            rows.append({"image": order.stem, **{k: v for k, v in method.items() if k != "families"}})
-        known = ("placements", "hidden_pixels", "decisions", "coverage_90", "coverage_90_by_channel", "note")
-        rows.append({"image": order.stem, **{key: facts[key] for key in known}})
-    return {"evaluation": rows}
-
-
 def status_table(directory: Path) -> dict[str, Any]:
     """Return how far each image in an output folder is.
 
     Raises:
         SourceError: no run was started there.
     """
-    running = sorted((directory / WorkFolder.NAME).glob("*/request"))
+    running = [path for one in folders_of_runs(directory) for path in sorted((one / WorkFolder.NAME).glob("*/request"))]
     rows = [_running(WorkFolder(path.parent)) for path in running]
     known = {row["image"] for row in rows}
     rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
+    for failure in failures(directory):
+        _failed(rows, failure)
     if not rows:
         raise SourceError(f"{directory}: no run was started here")
     return {"images": sorted(rows, key=lambda row: str(row["image"]))}
+
+
+def _failed(rows: list[dict[str, Any]], failure: dict[str, Any]) -> None:
+    """Say of an image that its last run failed, unless another one works on it now."""
+    row = next((row for row in rows if row["image"] == failure["stem"]), None)
+    if row is None:
+        rows.append({"image": failure["stem"], "state": "failed", "what": failure["error"]})
+    elif row["state"] == "interrupted":
+        row |= {"state": "failed", "what": failure["error"]}
+    elif row["state"] == "done":
+        row["what"] = f"a later run failed: {failure['error']}"
 
 
 def _running(work: WorkFolder) -> dict[str, Any]:
@@ -164,8 +175,54 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
+def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return whether the files of some data sets, all without any, are there and have their checksum.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
+    entries = list_entries()
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
+    found = check([entry for name, entry in entries.items() if not names or name in names])
+    return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
+
+
+def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the checks of each finished image of a folder.
+
+    Raises:
+        SourceError: there is none.
+    """
+    folders = finished_folders(directory)
+    if not folders:
+        raise SourceError(f"{directory}: no finished image here (no {RECORD})")
+    return {
+        folder.name: [{"name": c.name, "held": c.held, "detail": c.detail} for c in verify(folder)]
+        for folder in folders
+    }
+
+
 def image_table(file: str) -> dict[str, Any]:
-    """Return the header facts of an image; reads no pixels."""
+    """Return the header facts of an image, or the bands of a delivered scene; reads no pixels."""
+    if (product := open_product(file)) is not None:
+        return {
+            "file": redacted(file),
+            "scene": product.name,
+            "product": product.what,
+            "date": product.date,
+            "bands": [
+                {
+                    "name": band.name,
+                    "range": ", ".join(band.common),
+                    "size": metres_text(band.metres),
+                    "offset": band.offset,
+                }
+                for band in product.bands
+            ],
+            "mask": [redacted(path) for entry in product.mask for path in entry.reads()],
+        }
     with tempfile.TemporaryDirectory(prefix="inpaint-inspect-") as folder:
         return _header(file, open_any(copied(file, Path(folder))))
 
@@ -205,7 +262,7 @@ def machine_table() -> dict[str, Any]:
 
 
 def rebuild_reports(directory: Path) -> list[Path]:
-    """Write report.html of each finished image again.
+    """Write report.html of each finished image again, and the page of all images where there are several.
 
     Raises:
         SourceError: nothing finished there, or its work folder is gone.
@@ -222,27 +279,27 @@ def rebuild_reports(directory: Path) -> list[Path]:
             raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         try:
             plan = load_plan(work)
-            report = write_report(plan, record, folder)
-            facts = output_facts("report", report, folder)
-            record["outputs"] = [facts if o["role"] == "report" else o for o in record["outputs"]]
+            shown = write_report(plan, record, folder)
+            made = [output_facts(role, path, folder) for role, path in shown]
+            again = {output["path"] for output in made}
+            record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
             render(record, plan.space, folder)
             write_json(folder / RECORD, record)
         except PipelineError:
             raise
         except OSError as error:
             raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
-        written.append(report)
+        written.append(next(path for role, path in shown if role == "report"))
+    if folders != [directory]:
+        index, _ = update_index(directory, several=len(folders) > 1)
+        written += [index] if index else []
     return written
 
 
-def _surveys(config_path: Path, overrides: Sequence[str], look: Callable[[Job], Survey]) -> list[tuple[Order, Survey]]:
+def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:
     config = load_config(config_path, overrides)
     found = []
     for order in orders(config, resolve_sources(config)):
-        with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder, Stop() as stop, stoppable(stop.requested):
-            job = order.job
-            staged = replace(job.source, staged=folder)
-            guides = tuple(replace(g, source=replace(g.source, staged=folder)) for g in job.guides)
-            job = replace(job, work=WorkFolder(Path(folder)), source=staged, guides=guides)
-            found.append((order, looked_at(order, job, look)))
+        with aside(order) as job, Stop() as stop, stoppable(stop.requested):
+            found.append((order, looked_at(order, job, outline)))
     return found

@@ -16,6 +16,7 @@ from pipeline.config.catalog import list_entries
 from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.system.paths import is_address
 from pipeline.system.yaml_files import parse_value
 
 _CATALOG = """\
@@ -35,7 +36,7 @@ input:
   # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
-mask:                              # holes = union of the entries
+mask:{found}                              # holes = union of the entries
 {mask}
   # - {{kind: scl, path: SCL.tif, buffer: 60 m}}              # Sentinel-2 scene classes
   # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # quality codes of Landsat, HLS, MODIS, VIIRS
@@ -66,6 +67,7 @@ output:
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
 
+_GRID = "  # grid: each                     # every pixel size as an image of its own; 10m: coarser pixels repeated"
 _CLASSES = ("scl", "qa_pixel")
 """Kinds of masks of clouds, which have soft rims."""
 
@@ -111,6 +113,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             more=_other_sources(files, volume=volume),
             directory=results,
             mask=_mask_lines(files, source, directory),
+            found=" auto" if files.brought else "",
         )
     finally:
         source.close()
@@ -143,7 +146,7 @@ def _of_catalog(files: Found, results: str) -> Template:
 
 
 def _title(files: Found) -> str:
-    paths = files.images[0]
+    paths = files.scenes or files.images[0]
     name = (
         Path(paths[0]).name
         if len(files.images) == 1
@@ -154,12 +157,12 @@ def _title(files: Found) -> str:
 
 def _said(files: Found) -> str:
     bands, images = len(files.images[0]), len(files.images)
-    parts = []
+    parts = [f"bands {', '.join(files.bands)} of a scene"] if files.scenes and images == 1 else []
     if images > 1:
         parts.append(f"{images} images")
-    elif bands > 1:
+    elif bands > 1 and not files.scenes:
         parts.append(f"one image of {bands} files, a file a band")
-    parts += [f"the mask {Path(mask['path']).name}" for mask in files.masks]
+    parts += [f"the mask {Path(path).name}" for path in (*(mask["path"] for mask in files.masks), *files.brought[:1])]
     if files.left_out:
         parts.append(f"left out {', '.join(Path(path).name for path in files.left_out)}")
     return ", ".join(parts)
@@ -174,7 +177,13 @@ def _facts(source: Source) -> str:
 
 
 def _source(files: Found, directory: str | Path) -> str:
-    """Return the value of `input.source`: a file, the files of the bands, or the images of a batch."""
+    """Return the value of `input.source`: a file, the files of the bands, the images of a batch, or scenes."""
+    if files.scenes:
+        scenes = [_as_written(p) if is_address(p) else _path_as_written(Path(p), directory) for p in files.scenes]
+        named = f" {scenes[0]}" if len(scenes) == 1 else "\n" + "\n".join(f"    - {path}" for path in scenes)
+        return (
+            f"{named}\n  bands: [{', '.join(files.bands)}]   # by name or range (red, nir), of one pixel size\n{_GRID}"
+        )
     images = [[_path_as_written(Path(path), directory) for path in image] for image in files.images]
     if len(images) == 1 and len(images[0]) == 1:
         return f" {images[0][0]}"
@@ -188,7 +197,7 @@ def _inner(paths: Sequence[str]) -> str:
 
 
 def _other_sources(files: Found, *, volume: bool) -> str:
-    if len(files.images) > 1 or len(files.images[0]) > 1:
+    if files.scenes or len(files.images) > 1 or len(files.images[0]) > 1:
         return ""
     if volume:
         return "  # source: [a.nii.gz, b.nii.gz]   # or a glob: a batch\n"
@@ -197,11 +206,15 @@ def _other_sources(files: Found, *, volume: bool) -> str:
 
 def _marks(files: Found, source: Source) -> bool:
     """Return True if the config says which pixels to restore: a mask was found, or nodata may be a gap."""
-    return bool(files.masks) or (source.space.kind == "raster" and any(v is not None for v in source.nodata))
+    return bool(files.masks or files.brought) or (
+        source.space.kind == "raster" and any(v is not None for v in source.nodata)
+    )
 
 
 def _mask_lines(files: Found, source: Source, directory: str | Path) -> str:
     in_metres = source.space.units == "m"
+    if files.brought:
+        return f"  # auto: what the scene brings ({Path(files.brought[0]).name}), widened by 60 m; or entries such as"
     if files.masks:
         return "\n".join(f"  - {_entry(mask, directory, buffered=in_metres)}" for mask in files.masks)
     beside = []

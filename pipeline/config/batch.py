@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config.fields import Bands, SourceText
-from pipeline.config.names import lesions, mask_names
+from pipeline.config.lesions import lesions
+from pipeline.config.names import mask_names
 from pipeline.config.placeholders import PathResolver
+from pipeline.config.products.levels import Levels
+from pipeline.config.products.select import Selection
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.masks.base import MaskOptions
 from pipeline.system.paths import shortened
@@ -35,6 +38,10 @@ class SourceSpec:
         license: licence as given.
         sha256: expected hash of each path that has one.
         resample: guides only: read on the grid of the image to restore.
+        selection: bands of a delivered scene; None for files that were named.
+        levels: what the numbers mean, None if nothing says it.
+        shift: guides only: what is added to each channel so that its numbers mean what those of the image mean.
+        notices: what was found on the way here, for the user and the record.
         problem: why this image of a batch cannot be restored, e.g. a reference of its own that is missing.
     """
 
@@ -52,6 +59,10 @@ class SourceSpec:
     license: str = ""
     sha256: Mapping[str, str] = field(default_factory=dict)
     resample: bool = False
+    selection: Selection | None = None
+    levels: Levels | None = None
+    shift: tuple[float, ...] = ()
+    notices: tuple[str, ...] = ()
     problem: PipelineError | None = None
 
 

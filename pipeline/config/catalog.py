@@ -17,12 +17,13 @@ from typing import Literal
 from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fetched import matching
-from pipeline.config.fields import Bands, SourceText
-from pipeline.config.names import plain_name, sibling_masks, stem_of
+from pipeline.config.fields import SourceText
 from pipeline.config.placeholders import PathResolver, resolver_of
+from pipeline.config.products import may_be_product, open_product
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
+from pipeline.config.series import as_series
+from pipeline.config.source import Asked, NamedImage, on_levels_of
 from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
-from pipeline.masks.base import MaskOptions
 from pipeline.system import yaml_files
 from pipeline.system.objects import is_object
 from pipeline.system.paths import describe, kind_of, shortened
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-_TAKEN = {"run.json"}
+_TAKEN = {"run.json", "index.html"}
 """Names beside the folders of the images."""
 
 
@@ -68,29 +69,45 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
     finder = _Finder(base=base, entries=list_entries(base))
     given = config.input
     specs = []
-    for found in _without(finder.images(given.source), given.exclude):
-        spec = found.spec(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base)
-        specs.append(_with_guides(spec, found, given, finder))
+    asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
+    for found in _without(finder.images(given.source, dates=given.series), given.exclude):
+        specs += [_with_guides(_placed(spec, config), found, given, finder) for spec in found.specs(asked)]
     if all(spec.problem for spec in specs):
         raise next(spec.problem for spec in specs if spec.problem)
     require_no_masks(given.source, specs)
+    if given.series:
+        specs = as_series(specs, given.series_references)
     return _with_unique_stems(specs)
 
 
-def _with_guides(spec: SourceSpec, found: _Found, given: InputConfig, finder: _Finder) -> SourceSpec:
+def _placed(spec: SourceSpec, config: RunConfig) -> SourceSpec:
+    """Return a spec whose problem, if it is one of the config, says in which line that is."""
+    key, _, said = str(spec.problem).partition(": ")
+    if not isinstance(spec.problem, ConfigError) or key not in ("bands", "grid"):
+        return spec
+    return dataclasses.replace(spec, problem=ConfigError(f"{config.where(f'input.{key}')}: {said}"))
+
+
+def _with_guides(spec: SourceSpec, found: NamedImage, given: InputConfig, finder: _Finder) -> SourceSpec:
     """Return the spec of an image with its references and auxiliaries, or with what is wrong with them."""
+    if spec.problem:
+        return spec
     entry = found.entry.config if found.entry else None
     ours = dataclasses.replace(finder, image=found.paths)
     home = _Finder(base=Path(found.base), entries=finder.entries, image=found.paths)
     try:
-        references = ours.guides(given.references) or home.guides(entry.references if entry else ())
-        auxiliary = ours.guides(given.auxiliary) or home.guides(entry.auxiliary if entry else ())
+        references = ours.guides(given.references, spec) or home.guides(entry.references if entry else (), spec)
+        auxiliary = ours.guides(given.auxiliary, spec) or home.guides(entry.auxiliary if entry else (), spec)
     except PipelineError as error:
         return dataclasses.replace(spec, problem=error)
-    return dataclasses.replace(spec, references=references, auxiliary=auxiliary)
+    return dataclasses.replace(
+        spec,
+        references=tuple(on_levels_of(one, spec, "reference") for one in references),
+        auxiliary=tuple(on_levels_of(one, spec, "auxiliary") for one in auxiliary),
+    )
 
 
-def _without(images: Sequence[_Found], patterns: tuple[str, ...]) -> list[_Found]:
+def _without(images: Sequence[NamedImage], patterns: tuple[str, ...]) -> list[NamedImage]:
     """Leave out the images of which a file is called like one of the patterns.
 
     Raises:
@@ -146,43 +163,6 @@ def verify_sha256(path: str | Path, expected: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """One image: its files, the folder its paths are relative to, and its catalog entry if it has one."""
-
-    paths: tuple[str, ...]
-    base: str
-    entry: Entry | None = None
-
-    def spec(
-        self,
-        *,
-        bands: Bands | None,
-        nodata: float | str | None,
-        mask: tuple[MaskOptions, ...] | None,
-        mask_base: Path,
-    ) -> SourceSpec:
-        entry = self.entry.config if self.entry else None
-        stem = stem_of(self.paths)
-        own = mask is None and entry is not None
-        if nodata == "auto" and entry is not None:
-            nodata = entry.nodata
-        hashes = {Path(p).name: p for p in self.paths}
-        return SourceSpec(
-            name=self.entry.name if self.entry else stem,
-            stem=plain_name(stem),
-            paths=self.paths,
-            resolve=resolver_of(self.paths, self.base if own else str(mask_base), files_only=True),
-            kind=entry.kind if entry else None,
-            bands=bands or (entry.bands if entry else None),
-            nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
-            mask=(entry.mask if entry else ()) if mask is None else mask,
-            date=entry.date if entry else None,
-            license=entry.license if entry else "",
-            sha256={hashes[n]: h for n, h in entry.sha256.items() if n in hashes} if entry else {},
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Finder:
     """Finds images seen from one folder."""
 
@@ -191,37 +171,49 @@ class _Finder:
     image: tuple[str, ...] = ()
     """Files of the image that placeholders mean, if there is one."""
 
-    def images(self, source: SourceText, *, names: bool = True) -> list[_Found]:
+    def images(self, source: SourceText, *, names: bool = True, dates: bool = False) -> list[NamedImage]:
+        """Return the images that a source stands for; with `dates` a flat list is no image with a file a band."""
         if isinstance(source, str):
             return self._one(source, names=names)
-        if self._is_file_a_band(source):
+        if not dates and self._is_file_a_band(source):
             paths = tuple(p for item in source for p in self._files(str(item)))
-            return [_Found(paths=paths, base=str(self.base))]
-        found: list[_Found] = []
+            return [NamedImage(paths=paths, base=str(self.base))]
+        found: list[NamedImage] = []
         for item in source:
             if isinstance(item, str):
                 found += self._one(item, names=names)
             else:
                 paths = tuple(p for part in item for p in self._files(part))
-                found.append(_Found(paths=paths, base=str(self.base)))
+                alone = len(paths) == 1
+                found.append(self._named(paths[0]) if alone else NamedImage(paths=paths, base=str(self.base)))
         return found
 
-    def guides(self, references: Iterable[ReferenceConfig]) -> tuple[SourceSpec, ...]:
+    def guides(self, references: Iterable[ReferenceConfig], image: SourceSpec) -> tuple[SourceSpec, ...]:
         specs = []
-        for reference in references:
-            for found in self.images(reference.source):
-                spec = found.spec(
-                    bands=reference.bands, nodata=reference.nodata, mask=reference.mask, mask_base=self.base
-                )
-                if reference.mask is None and not spec.mask:
-                    spec = dataclasses.replace(spec, mask=sibling_masks(spec.paths[0]))
-                specs.append(dataclasses.replace(spec, date=reference.date or spec.date, resample=reference.resample))
+        for given in references:
+            asked = Asked(bands=given.bands, nodata=given.nodata, mask=given.mask, mask_base=self.base, like=image)
+            for spec in (spec for found in self.images(given.source) for spec in found.specs(asked)):
+                if isinstance(spec.problem, ConfigError):
+                    raise ConfigError(f"{given.source} among the references or auxiliaries: {spec.problem}")
+                if spec.problem:
+                    raise spec.problem
+                if given.shift is not None:
+                    # what the user says goes before what the metadata say
+                    spec = dataclasses.replace(spec, shift=(given.shift,), levels=None)  # noqa: PLW2901
+                specs.append(dataclasses.replace(spec, date=given.date or spec.date, resample=given.resample))
         return tuple(specs)
 
-    def _one(self, text: str, *, names: bool) -> list[_Found]:
+    def _one(self, text: str, *, names: bool) -> list[NamedImage]:
         if names and text in self.entries:
             return _entry_images(self.entries[text])
-        return [_Found(paths=(path,), base=str(self.base)) for path in self._files(text)]
+        return [self._named(path) for path in self._files(text)]
+
+    def _named(self, path: str) -> NamedImage:
+        named = NamedImage(paths=(path,), base=str(self.base))
+        try:
+            return dataclasses.replace(named, product=open_product(path))
+        except SourceError as error:
+            return dataclasses.replace(named, problem=error)
 
     def _files(self, text: str) -> list[str]:
         path = self._path(text)
@@ -266,6 +258,8 @@ class _Finder:
             )
         from pipeline.formats import open_any
 
+        if any(may_be_product(path) for item in items for path in self._files(str(item))):
+            return False
         first = failure = None
         for item in items:
             try:
@@ -285,13 +279,16 @@ class _Finder:
         return True
 
 
-def _entry_images(entry: Entry) -> list[_Found]:
+def _entry_images(entry: Entry) -> list[NamedImage]:
     base = generated(entry) if entry.config.generator else entry.catalog.parent
     try:
         found = _Finder(base=base, entries={}).images(entry.config.path, names=False)
+        for image in found:
+            if image.problem:
+                raise image.problem
     except (ConfigError, SourceError) as error:
         raise type(error)(f"catalog entry '{entry.name}': {error}") from None
-    return [_Found(paths=f.paths, base=f.base, entry=entry) for f in found]
+    return [dataclasses.replace(one, entry=entry) for one in found]
 
 
 def _check(entry: Entry) -> Check:

@@ -5,6 +5,7 @@ Every type has its own check, so a wrong value gives one clear sentence instead 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
@@ -40,6 +42,7 @@ _MOST_SEED = 2**63 - 1
 _MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
 """A patch is held in memory many times over, a block may be an image; workers and batches are far fewer."""
 _MOST_AXES = 3
+_GRID = r"[1-9]\d{0,3}(\.\d+)?m"
 _NO_FLOAT = 2**1023
 """Whole numbers as large are values of no pixel, and soon of no float."""
 
@@ -90,6 +93,13 @@ def _bytes(value: object) -> int:
     if isinstance(value, str | int) and not isinstance(value, bool):
         return parse_bytes(value)
     raise ValueError(f"must be a size such as '4 GiB', found {shown(value)}")
+
+
+def _grid(value: object) -> str:
+    text = value.replace(" ", "") if isinstance(value, str) else value
+    if isinstance(text, str) and (text in ("auto", "each") or re.fullmatch(_GRID, text)):
+        return text
+    raise ValueError(f"must be 'auto', 'each' or the edge of a pixel such as '10m', found {shown(value)}")
 
 
 def _nodata(value: object) -> Literal["auto"] | float | None:
@@ -216,12 +226,34 @@ class OrText:
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
+class OrAuto:
+    """Lets the word `auto` stand in the place of a value."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = handler(source)
+
+        def unless_auto(value: object, usual: Callable[[object], object]) -> object:
+            return value if value == "auto" else usual(value)
+
+        return core_schema.no_info_wrap_validator_function(
+            unless_auto,
+            inner,
+            serialization=core_schema.wrap_serializer_function_ser_schema(unless_auto, schema=inner),
+        )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [_AUTO, handler(core)]}
+
+
 DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A date as written; a bare year is a number in YAML."""
 
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
 Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
 Bands = Annotated[tuple[Annotated[int, Field(ge=1)] | str, ...], Field(min_length=1)]
+GridText = Annotated[
+    str, PlainValidator(_grid), WithJsonSchema({"anyOf": [{"enum": ["auto", "each"]}, {"pattern": f"^{_GRID}$"}]})
+]
 Seed = Annotated[int, Field(ge=0, le=_MOST_SEED)]
 ResultsFolder = Annotated[
     Path | str,

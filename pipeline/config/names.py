@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline.config.lesions import lesions
 from pipeline.errors import ConfigError
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.system.paths import kind_of, shortened
@@ -29,10 +30,6 @@ _MASK_NAMES = (
     (r"_(B[0-9A]{2}|TCI)$", "_SCL", "scl"),
 )
 """What of an image's stem is replaced by what to name its mask, and the kind of the mask; the first file is taken."""
-_BIDS_DEPTH = 5
-"""Folders from an image up to the top of its data set: datatype, session, subject, and a derivative's two."""
-_FREE = {"label", "desc", "space", "res"}
-"""BIDS entities in which a mask may differ from its image."""
 
 
 def stem_of(paths: tuple[str, ...]) -> str:
@@ -96,38 +93,3 @@ def mask_names(path: str) -> Iterator[tuple[str, str]]:
         for place in places if found else ():
             for suffix in _SHAPES if kind == "vector" else _SUFFIXES:
                 yield str(place / f"{name}{suffix}"), kind
-
-
-def lesions(path: str) -> list[Path]:
-    """Return the lesion masks of a BIDS image, those beside it, else those of the data set's derivatives."""
-    folder, stem = Path(path).parent, _one_stem(path)
-    if "://" in path or not re.fullmatch(r"sub-[^_]+_(.*_)?[^-_]+", stem):
-        return []
-    places = [folder]
-    for root in list(folder.parents)[:_BIDS_DEPTH]:
-        if kind_of(root / "dataset_description.json") == "file" and kind_of(root / "derivatives") == "folder":
-            places += [made / folder.relative_to(root) for made in sorted((root / "derivatives").iterdir())]
-    for place in places:
-        names = sorted(place.iterdir()) if kind_of(place) == "folder" else []
-        found = [p for p in names if _is_lesion(p.name, stem) and kind_of(p) == "file"]
-        if found:
-            return found
-    return []
-
-
-def _is_lesion(name: str, stem: str) -> bool:
-    """Return True for the name of a lesion mask whose entities (session, run, ...) do not contradict the image's."""
-    plain = name.removesuffix(".gz").removesuffix(".nii")
-    if (
-        plain == name
-        or not plain.startswith("sub-")
-        or "lesion" not in plain.lower()
-        or not plain.endswith(("_mask", "_roi"))
-    ):
-        return False
-    *own, suffix = stem.split("_")
-    *theirs, _ = plain.split("_")
-    ours = dict(part.split("-", 1) for part in own if "-" in part)
-    said = dict(part.split("-", 1) for part in theirs if "-" in part)
-    images = {part for part in theirs if "-" not in part}
-    return images <= {suffix} and all(ours.get(key, value) == value for key, value in said.items() if key not in _FREE)

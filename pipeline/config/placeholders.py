@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config.names import stem_of
 from pipeline.errors import ConfigError, SourceError
 from pipeline.system import yaml_files
-from pipeline.system.paths import describe, kind_of
+from pipeline.system.paths import describe, is_address, kind_of
 
 _PLACEHOLDER = re.compile(
     r"\{(?P<word>folder|stem)"
@@ -46,7 +46,7 @@ class PathResolver:
             SourceError: there is something that is no file, or the file lies beside the image instead.
         """
         path = self.absolute(text)
-        if not self.files_only or "://" in path:
+        if not self.files_only or is_address(path):
             return path
         what = kind_of(path)
         if what == "special" or (what == "folder" and not path.endswith(".zarr")):
@@ -66,7 +66,7 @@ class PathResolver:
         """
         # the image's own name is no text of the user's: nothing in it is a variable
         named = _PLACEHOLDER.sub(self._value, yaml_files.expand_environment(text, self.base))
-        return named if "://" in named else os.path.normpath(Path(self.base) / named)
+        return named if is_address(named) else os.path.normpath(Path(self.base) / named)
 
     def _value(self, match: re.Match[str]) -> str:
         if not self.stem:

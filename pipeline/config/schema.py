@@ -26,10 +26,13 @@ from pipeline.config.compute import ComputeConfig
 from pipeline.config.fields import (
     Bands,
     DateText,
+    GridText,
     Masks,
+    NamedFolder,
     NamedText,
     Nodata,
     OrAlone,
+    OrAuto,
     OrText,
     PatchOverlaps,
     PatchSizes,
@@ -50,18 +53,26 @@ from pipeline.system.objects import Address
 from pipeline.system.paths import is_address, kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
-_FOLDER_KEYS = {"directory", "scratch"}
+_FOLDER_KEYS = {"directory", "scratch", "bids"}
 
 
 class ReferenceConfig(Section):
     """Another image of the same place: another date, sensor or contrast."""
 
     source: SourceText = Field(description="Catalog name, path, or list of files with one band each.")
-    mask: Masks | None = Field(default=None, description="What is hidden in it; looked for when left out.")
+    mask: Annotated[Masks | None, OrAuto()] = Field(
+        default=None, description="What is hidden in it; looked for when left out."
+    )
     bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name.")
     nodata: Nodata = Field(default="auto", description="Value that means nothing was observed.")
     date: DateText | None = Field(default=None, description="Acquisition date, for the record.")
     resample: bool = Field(default=False, description="Read it on the grid of the image (linear interpolation).")
+    shift: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Added to its stored numbers, to bring them to the convention of the image; left out: what the "
+        "metadata of both say.",
+    )
 
 
 Reference = Annotated[ReferenceConfig, BeforeValidator(text_is_source), OrText()]
@@ -72,12 +83,22 @@ class InputConfig(Section):
     """What is to be restored, and what may help."""
 
     source: SourceText = Field(
-        description="Catalog name, path or glob; a list makes a batch, an inner list is one image."
+        description="Catalog name, path or glob; a scene of Sentinel-2 or Landsat (folder), a STAC Item; a list makes "
+        "a batch, an inner list is one image."
     )
     exclude: Annotated[tuple[NamedText, ...], BeforeValidator(listed), OrAlone()] = Field(
         default=(), description="Names of files that a glob shall not take, with wildcards: '*_mask.tif'."
     )
-    bands: Bands | None = Field(default=None, description="Bands to use, by number from 1 or name; default all.")
+    bands: Bands | None = Field(
+        default=None,
+        description="Bands to use, by number from 1 or name; default all. Of a scene by name or spectral range (red, "
+        "nir); default those with its finest pixels.",
+    )
+    grid: GridText = Field(
+        default="auto",
+        description="Scenes only. auto: bands of one pixel size; each: every size as an image of its own; '10m': on "
+        "that grid, pixels of coarser bands repeated.",
+    )
     nodata: Nodata = Field(
         default="auto",
         description="'auto': as the file says; 'none'; or the value that means nothing observed.",
@@ -91,6 +112,13 @@ class InputConfig(Section):
         description="Restore observed pixels that look like thin cloud or shadow, too; else they stay as they are.",
     )
     references: References = Field(default=(), description="Other dates or time points of the same place.")
+    series: bool = Field(
+        default=False,
+        description="The images of source are dates of one place: each is restored with the others as references.",
+    )
+    series_references: int = Field(
+        default=4, ge=1, le=64, description="With series: how many dates help each one, nearest in time first."
+    )
     auxiliary: References = Field(
         default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
     )
@@ -145,6 +173,11 @@ class OutputConfig(Section):
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
+    bids: NamedFolder | None = Field(
+        default=None,
+        description="A BIDS data set of derivatives that gets the results, too; made if there is none. Inputs must be "
+        "images of a BIDS data set.",
+    )
     paths: Literal["relative", "absolute"] = Field(
         default="relative",
         description="Paths in record, report and run.json: relative (names of folders may be private), or absolute.",
@@ -161,7 +194,11 @@ class RunConfig(Section):
     """The whole config of a run."""
 
     input: InputConfig
-    mask: Masks | None = Field(default=None, description="Holes: the union of the entries; default: the catalog's.")
+    mask: Annotated[Masks | None, OrAuto()] = Field(
+        default=None,
+        description="Holes: the union of the entries; default: the catalog's or the scene's; auto: also a file beside "
+        "the image that is named as its mask.",
+    )
     model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -216,14 +253,34 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     document = yaml_files.with_overrides(yaml_files.read_yaml(path), overrides)
-    data = _from_working_folder(document)
-    try:
-        config = RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
+    config = _checked(document, _from_working_folder(document))
     config = _with_absolute_paths(config, document, path.resolve().parent)
     config._path, config._document = path.resolve(), document
     return config
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:
+    """Return the values of a config that is yet to be written, with overrides put in as `load_config` does.
+
+    Args:
+        values: content of the config.
+        overrides: `a.b=VALUE` from the command line.
+        path: where it will stand, for messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    document = yaml_files.with_overrides(yaml_files.Document(path=path, data=values, origins={}), overrides)
+    data: dict[str, Any] = _from_working_folder(document)
+    _checked(document, data)
+    return data
+
+
+def _checked(document: yaml_files.Document, data: dict[str, Any]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(yaml_files.explain(error, document, known_keys(data))) from None
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -311,8 +368,12 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
-    directory = _results_place(config, document) or absolute(config.output.directory, "output.directory")
-    update: dict[str, Any] = {"output": config.output.model_copy(update={"directory": directory})}
+    folders: dict[str, Path | str] = {
+        "directory": _results_place(config, document) or absolute(config.output.directory, "output.directory")
+    }
+    if config.output.bids is not None:
+        folders["bids"] = absolute(config.output.bids, "output.bids")
+    update: dict[str, Any] = {"output": config.output.model_copy(update=folders)}
     if config.compute.scratch is not None:
         scratch = absolute(config.compute.scratch, "compute.scratch")
         update["compute"] = config.compute.model_copy(update={"scratch": scratch})
@@ -328,6 +389,8 @@ def _results_place(config: RunConfig, document: yaml_files.Document) -> str:
         return ""
     where = f"{document.origin(('output', 'directory'))}: output.directory"
     address = Address.of(yaml_files.expand_environment(config.address, where), where)
+    if config.output.bids is not None:
+        raise ConfigError(f"{where}: a data set of derivatives (output.bids) needs results in a folder of this machine")
     if config.compute.scratch is None:
         raise ConfigError(
             f"{where}: results for {address} are made in a folder of this machine first, and sent when they are "

@@ -14,6 +14,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
+from pipeline.formats._categories import name_categories
 from pipeline.formats._gdal import gdal_env, quiet, window_of
 from pipeline.formats._image import pulled, windows
 from pipeline.formats._nodata import creating
@@ -55,6 +56,8 @@ def write_cog(layer: Layer, path: Path, header: RasterHeader, space: Space, pixe
     if apart:
         _unpark_tags(finished, sum(len(band.tags) for band in header.bands))
     sidecar = finished.with_name(finished.name + SIDECAR)
+    if layer.categories:
+        name_categories(sidecar, layer.categories, layer.n_channels)
     if sidecar.exists():
         publish(sidecar, path.with_name(path.name + SIDECAR))
     publish(finished, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -36,8 +35,6 @@ _SUFFIXES = {
 _DICOM = (
     "this is a folder of DICOM files; convert the series: `dcm2niix -z y -o OTHER_FOLDER {}`, then give the .nii.gz"
 )
-_SENTINEL = re.compile(r"_(B\d[\dA]|SCL)(?:_(\d\dm))?\.jp2$", re.IGNORECASE)
-_LANDSAT = re.compile(r"_(?:SR_|ST_)?(B\d+)\.TIF$", re.IGNORECASE)
 _METADATA = re.compile(r"(_MTL\.(txt|xml|json)|MTD_MSIL\w+\.xml|manifest\.safe)$", re.IGNORECASE)
 
 
@@ -67,32 +64,11 @@ def _of_file(path: Path) -> str:
 
 def _of_folder(folder: Path) -> str:
     files = [Path(root, name) for root, _, names in islice(os.walk(folder), _LOOK) for name in sorted(names)][:_LOOK]
-    sentinel = [(match, file) for file in files if (match := _SENTINEL.search(file.name))]
-    if sentinel and (folder.name.lower().endswith(".safe") or any("MTD_MSI" in file.name for file in files)):
-        return _of_sentinel(folder, sentinel)
-    landsat = [(match[1], file) for file in files if (match := _LANDSAT.search(file.name)) and file.parent == folder]
-    if landsat and any(_METADATA.search(file.name) for file in files):
-        quality = next((file.name for file in files if file.name.upper().endswith("_QA_PIXEL.TIF")), "")
-        mask = f", and `mask: [{{kind: qa_pixel, path: {folder / quality}}}]`" if quality else ""
-        return f"this is a Landsat scene; name its bands: {_written([file for _, file in landsat])}{mask}"
+    if folder.name.lower().endswith(".safe") or any(_METADATA.search(file.name) for file in files):
+        return (
+            "this is a scene of many files, or the folder of one, where a single file is asked for; as `source` of a "
+            "config or a reference it is read as it is, without inner brackets"
+        )
     if any(first_bytes(str(file), _HEAD)[128:] == b"DICM" for file in files[:20]):
         return _DICOM.format(folder)
     return "this is a folder; name the files in it, e.g. a glob such as `FOLDER/*.tif` for a batch"
-
-
-def _of_sentinel(folder: Path, found: Sequence[tuple[re.Match[str], Path]]) -> str:
-    finest = min((match[2] or "" for match, _ in found if match[1].upper() != "SCL"), default="")
-    bands = [file for match, file in found if (match[2] or "") == finest and match[1].upper() != "SCL"]
-    if not finest:
-        # level 1: one file a band, and three resolutions without a word of them in the names
-        bands = [file for match, file in found if match[1].upper() in ("B02", "B03", "B04", "B08")]
-    others = sorted({match[2] for match, _ in found if match[2] and match[2] != finest})
-    classes = next((file for match, file in found if match[1].upper() == "SCL"), None)
-    mask = f", and `mask: [{{kind: scl, path: {classes}}}]`" if classes else ""
-    coarser = f"; coarser bands ({', '.join(others)}) are an image of their own" if others else ""
-    name = folder.name if folder.name.lower().endswith(".safe") else "this"
-    return f"{name} is a Sentinel-2 product; name its bands of one resolution: {_written(bands)}{mask}{coarser}"
-
-
-def _written(files: Sequence[Path]) -> str:
-    return f"`source: [[{', '.join(map(str, files))}]]`"

@@ -26,7 +26,7 @@ from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
 from pipeline.formats._foreign import advice
-from pipeline.formats._jp2 import require_sound_boxes
+from pipeline.formats._jp2 import ZIP, require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
@@ -128,6 +128,8 @@ def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspect
     # before GDAL: opening a VRT may open what it reads
     if not inspected and not is_remote(path) and _is_vrt(path):
         vrt_sources(path)
+    if not inspected and path.startswith(ZIP) and suffix_matches(path, _SUFFIXES["JP2OpenJPEG"]):
+        require_sound_boxes_in_archive(path)
     dataset = _open_alone(path, drivers)
     try:
         if not inspected and is_remote(path) and dataset.driver == "VRT":

@@ -191,6 +191,10 @@ def _array_attributes(layer: Layer, like: Source, turn: Orientation) -> dict[str
     attributes: dict[str, Any] = {"long_name": layer.role, conventions.OWN: own}
     if len(set(scales)) == 1 and scales[0] != (1.0, 0.0):
         attributes["scale_factor"], attributes["add_offset"] = scales[0]
+    if layer.categories:
+        # as CF has it: words without spaces
+        attributes["flag_values"] = sorted(layer.categories)
+        attributes["flag_meanings"] = " ".join(layer.categories[v].replace(" ", "_") for v in sorted(layer.categories))
     units = set(like.attributes.get("units", ())) if layer.role not in _CODES else set()
     if len(units) == 1 and "" not in units:
         attributes["units"] = units.pop()

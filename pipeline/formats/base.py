@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
-Role = Literal["restored", "uncertainty", "source", "doubt"]
+Role = Literal["restored", "uncertainty", "source", "doubt", "mask"]
 
 
 class Source(Protocol):
@@ -125,13 +125,14 @@ class Layer:
     """One file to be written beside the others of a run.
 
     Attributes:
-        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source` and `doubt` (uint8)
-            keep the grid only.
+        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source`, `doubt` and `mask`
+            (uint8) keep the grid only.
         n_channels: channels to write.
         dtype: stored dtype.
         nodata: value that means nothing is known, None if there is none.
         channel_names: description of each channel.
         tags: provenance tags, default domain, short strings.
+        categories: names of the values of a layer of codes, for formats that hold such names.
         filled: gives True where a pixel was restored, bool `(1 or c, *box.shape)`: a format whose files say apart from
             the values which pixels are valid says so of these; None = of no pixel.
     """
@@ -142,6 +143,7 @@ class Layer:
     nodata: float | None = None
     channel_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
     filled: Callable[[Box], NDArray[np.bool_]] | None = None
 
 

@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
@@ -42,6 +43,8 @@ from pipeline.system.meter import reads
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
+_SILENT = "JP2OpenJPEG"
+"""Driver of files that cannot say which value means nothing; what the config says of them is written to the result."""
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
 
 
@@ -115,8 +118,10 @@ class GeoTiff(Image):
         for file, group in groupby(self.channels, key=lambda channel: channel.file):
             headers.append(read_header(self.pool.get(file), tuple(channel.band for channel in group)))
         header = merge_headers(headers, self.channel_names)
-        if len({str(band.nodata) for band in header.bands}) > 1:
-            # the files disagree, so opening asked for one value to hold for all
+        unsaid = all(band.nodata is None for band in header.bands)
+        apart = len(self.paths) > 1 or self.attributes["driver"] == _SILENT
+        if len({str(band.nodata) for band in header.bands}) > 1 or (unsaid and apart):
+            # the files disagree or cannot say it, so what opening asked for holds for all
             header = replace(header, bands=tuple(replace(b, nodata=self.nodata[0]) for b in header.bands))
         return header
 
@@ -193,11 +198,13 @@ def _describe(
 ) -> GeoTiff:
     channels = [channel for file, dataset in enumerate(datasets) for channel in _channels(file, dataset)]
     names = _names(files, datasets)
-    chosen = _select(files[0], names, bands)
+    chosen = _select(files, names, bands)
     channels, names = [channels[i] for i in chosen], [names[i] for i in chosen]
     space = _same_space(files, datasets)
     dtype = _dtype(files, datasets, channels)
     headers = _band_headers(datasets, channels)
+    if datasets[0].driver == _SILENT:
+        headers = [replace(band, nodata=representable(nodata, dtype)) for band in headers]
     fixed = tuple(at for at, band in enumerate(headers) if band.colorinterp == ColorInterp.alpha)
     declared = [band.nodata if nodata is None else nodata for band in headers]
     if len(set(map(str, declared))) > 1:
@@ -249,9 +256,7 @@ def _channels(file: int, dataset: Any) -> Iterator[_Channel]:
 
 def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
     names = []
-    for path, dataset in zip(files, datasets, strict=True):
-        # the query of a URL, which may hold a signature, is no name
-        stem = Path(path.split("?", 1)[0] if is_remote(path) else path).stem
+    for stem, dataset in zip(band_stems(files), datasets, strict=True):
         for band, description in enumerate(dataset.descriptions, start=1):
             lone = stem if dataset.count == 1 else f"{stem}_band_{band}"
             names.append(description or (lone if len(files) > 1 else f"band_{band}"))
@@ -260,7 +265,8 @@ def _names(files: tuple[str, ...], datasets: list[Any]) -> list[str]:
     return [f"{name}_{at}" if names.count(name) > 1 else name for at, name in enumerate(names, start=1)]
 
 
-def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> list[int]:
+def _select(files: tuple[str, ...], names: list[str], bands: Sequence[int | str] | None) -> list[int]:
+    path, stems = files[0], [stem_of_file(file) for file in files]
     if not names:
         raise SourceError(f"{path}: the file has no raster band")
     if bands is None:
@@ -271,6 +277,8 @@ def _select(path: str, names: list[str], bands: Sequence[int | str] | None) -> l
             chosen.append(names.index(band))
         elif isinstance(band, int) and 1 <= band <= len(names):
             chosen.append(band - 1)
+        elif len(stems) == len(names) and band in stems:
+            chosen.append(stems.index(str(band)))
         else:
             raise ConfigError(f"{path}: no band {band!r}; use 1-{len(names)} or one of: {', '.join(names)}")
     if not chosen:

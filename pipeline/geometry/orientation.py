@@ -103,6 +103,12 @@ def canonical_space(space: Space) -> Space:
     )
 
 
+def coarsest_axis(space: Space) -> int:
+    """Return the canonical axis of the largest steps of a volume, z of equal ones: a plane across it shows most."""
+    steps = Orientation.of(space).canonical_shape(space.spacing)
+    return max(range(3), key=lambda axis: (round(steps[axis] / min(steps), 2), -axis))
+
+
 def tilts(space: Space) -> tuple[float, float, float]:
     """Return the angles in degrees between the volume's axes and z, y, x; below 55, because each takes the nearest."""
     rows = np.reshape(canonical_space(space).affine, (3, 4))[:, :3]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._nifti_header import on_other_matrix
+from pipeline.formats._repeat import repeated
 from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -43,7 +44,12 @@ def open_source(ref: SourceRef, space: Space | None = None) -> Source:
             raise SourceError(
                 f"{address}: copies from object storage are not kept with the results; run the config anew"
             )
-    source: Source = load("formats", ref.kind).open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
+    module = load("formats", ref.kind)
+    source: Source
+    if ref.repeat:
+        source = repeated([module.open_source((path,), nodata=ref.nodata) for path in ref.paths])
+    else:
+        source = module.open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
     if ref.staged:
         source = source.stage(Path(ref.staged))
     if ref.resample and space is not None:
@@ -59,17 +65,21 @@ class OpenGuide:
         source: the image, on the grid of the image to restore.
         mask: its own mask.
         centre: subtracted per channel before float32 arithmetic; 0 where float32 is exact.
+        shift: added per channel to stored values, so that they mean what those of the image mean; empty = nothing.
     """
 
     source: Source
     mask: ComposedMask
     centre: tuple[float, ...]
+    shift: tuple[float, ...] = ()
 
     def read(self, box: Box) -> Guide:
         """Read `box` as float32 with its validity; 0 where not valid."""
         stored = self.source.read(box)
         valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
-        return Guide(values=centred(stored, self.centre, valid), valid=valid)
+        # both are small whole numbers, of which float32 holds the sum
+        moved = tuple(c - s for c, s in zip(self.centre, self.shift, strict=True)) if self.shift else self.centre
+        return Guide(values=centred(stored, moved, valid), valid=valid)
 
 
 def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
@@ -88,7 +98,8 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
         )
     options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
-    return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask))
+    shift = guide.shift * source.n_channels if len(guide.shift) == 1 else guide.shift
+    return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask), shift=shift)
 
 
 def _on_other_matrix(image: Source, guide: Source, role: str) -> str:

@@ -11,6 +11,7 @@ import zarr
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
+from pipeline.formats._resample import Resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
@@ -126,7 +127,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     channels = restorable(source)
     mask = job.open_mask(source)
     channels, states, state = _without_empty(source, mask, channels, job.work.state)
-    notices = _what_was_found(source, mask, states)
+    notices = _what_was_found(source, mask, states, job.notices)
     clock.lap("masks")
     if states.holes == 0:
         # nothing of what the holes would need is opened, asked for or refused
@@ -169,9 +170,9 @@ def _without_empty(
     return left, replace(again, empty=states.empty, marked_empty=states.marked_empty), state
 
 
-def _what_was_found(source: Source, mask: Mask, states: StateScan) -> list[str]:
-    """Return what the user should know of files and holes."""
-    notices = [f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ())]
+def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[str, ...]) -> list[str]:
+    """Return what the user should know of files and holes, after what was `said` before they were opened."""
+    notices = [*said, *(f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ()))]
     notices += [*getattr(source, "notices", ()), *mask.notices]
     notices += mask.examine() if isinstance(mask, ComposedMask) else ()
     if len(source.paths) > 1:
@@ -227,6 +228,11 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         "to lie there"
         for guide in guides
         if image.space.crs and not guide.source.space.crs
+    ]
+    said += [
+        f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"
+        for ref, guide in zip(job.guides, guides, strict=True)
+        if isinstance(guide.source, Resampled)
     ]
     bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
     return said + [

@@ -22,11 +22,11 @@ from pipeline.image.open import open_source
 from pipeline.masks.base import DOUBT, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
-from pipeline.plan.layers import to_published
+from pipeline.plan.layers import known_codes, to_published
 from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
-from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED, source_name
 from pipeline.system.files import remove_made
 
 
@@ -156,10 +156,20 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
         return layer, lambda box: to_published(assembler.uncertainty(box), plan, np.nan)
     n_planes = len(plan.published) if plan.empty else plan.n_state
     channel_names = picked if n_planes > 1 else (role,)
-    layer = Layer(role=role, n_channels=n_planes, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags)
+    layer = Layer(
+        role=role, n_channels=n_planes, dtype=np.dtype("uint8"), channel_names=channel_names, tags=tags,
+        categories=_categories(plan, role),
+    )  # fmt: skip
     if role == "doubt":
         return layer, lambda box: to_published(assembler.doubt(box), plan, 0)
     return layer, lambda box: to_published(assembler.origin(box), plan, NEVER_TOUCHED)
+
+
+def _categories(plan: Plan, role: Role) -> dict[int, str]:
+    if role == "doubt":
+        return {0: "not doubted", 1: "observed but not used"}
+    roles = [guide.role for guide in plan.guides]
+    return {code: source_name(code, roles).replace("_", " ") for code in known_codes(plan)}
 
 
 def restored_layer(

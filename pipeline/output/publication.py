@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.errors import OutputConflict
 from pipeline.orders import Order
-from pipeline.output.results import RECORD, own_names
+from pipeline.output.results import RECORD, edited, own_names, read_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import read_json, remove_made, sync, sync_tree, unsealed, write_json, write_sealed
@@ -40,7 +40,8 @@ def publish(order: Order, record: dict[str, Any]) -> None:
     sync_tree(beside.ready)
     facts = {
         "record_sha256": file_facts(beside.ready / RECORD)["sha256"],
-        "replaces": sorted(own_names(order.folder, order.stem)),
+        # a style that somebody changed is theirs
+        "replaces": sorted(own_names(order.folder, order.stem) - edited(order.folder, read_record(order.folder))),
     }
     write_sealed(beside.publishing, facts)
     finish_publication(order)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.bids import RESULTS
 from pipeline.errors import IntegrityError, SourceError
 from pipeline.formats.base import Role
 from pipeline.orders import Order
@@ -14,11 +15,15 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import read_json
 
-SUMMARY = "run.json"
 RECORD = "record.json"
-REPORT = "report.html"
+REPORTS = ("report.html", "thumbnail.webp")
+"""What is made of the results for people to look at; images without holes have no thumbnail."""
 RENDERINGS = ("item.json", "ro-crate-metadata.json")
 """What is rendered from the record for others; not every image has all of them."""
+STYLE = ".qml"
+"""Suffix of what says how a raster is shown in QGIS, in the place of its own."""
+LOOKS = ("style", "categories")
+"""Roles of files that say how a layer looks: colours in QGIS, names of codes."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
 """Layers that a run may write; `doubt` only where observed pixels are doubted."""
 
@@ -67,7 +72,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def finished_folders(folder: Path) -> list[Path]:
-    """Return the folders of finished images: `folder` itself or its children with a record.
+    """Return the folders of finished images: `folder` itself, its children, or those of a data set of derivatives.
 
     Raises:
         SourceError: it is an address.
@@ -76,7 +81,13 @@ def finished_folders(folder: Path) -> list[Path]:
         raise SourceError(f"{folder}: is an address; fetch the results, and name the folder that they are in")
     if (folder / RECORD).exists():
         return [folder]
-    return sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+    return sorted(p.parent for within in folders_of_runs(folder) for p in within.glob(f"*/{RECORD}"))
+
+
+def folders_of_runs(folder: Path) -> list[Path]:
+    """Return every `output.directory` that `folder` holds: itself, or one an image in a data set of derivatives."""
+    inside = folder if folder.name == RESULTS else folder / RESULTS
+    return [folder, *(one for one in sorted(inside.glob("*")) if one.is_dir())]
 
 
 def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
@@ -91,7 +102,8 @@ def work_folder(folder: Path, record: dict[str, Any]) -> WorkFolder:
 def output_names(order: Order) -> set[str]:
     """Return the names that the results of an order will have in their folder."""
     suffixes = {output_suffix(wanted, order.job.source) for wanted in order.formats}
-    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, REPORT, *RENDERINGS}
+    suffixes |= {".tif.aux.xml", STYLE} if ".tif" in suffixes else set()
+    return {f"{order.stem}_{role}{suffix}" for role in ROLES for suffix in suffixes} | {RECORD, *REPORTS, *RENDERINGS}
 
 
 def output_suffix(wanted: str, source: SourceRef) -> str:
@@ -121,19 +133,36 @@ def own_names(folder: Path, stem: str) -> set[str]:
         listed = {str(output["path"]).split("/")[0] for output in record["outputs"]}
     elif WorkFolder.of(folder).request.exists():
         listed = {name for name in present if name.split(".")[0] in {f"{stem}_{role}" for role in ROLES}}
-        listed |= {REPORT, *RENDERINGS}
+        listed |= {*REPORTS, *RENDERINGS}
     else:
         return set()
     return present & (listed | {RECORD, WorkFolder.NAME})
 
 
+def edited(folder: Path, record: dict[str, Any] | None) -> set[str]:
+    """Return the names of files that say how layers look and that are no longer as they were written: the user's now.
+
+    Viewers save them when somebody changes a style, or when they count statistics.
+    """
+    outputs = record["outputs"] if record else ()
+    looks = {output["path"]: output for output in outputs if output["role"] in LOOKS}
+    return {name for name, output in looks.items() if (folder / name).exists() and _differs(folder / name, output)}
+
+
 def changed(folder: Path, record: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return which outputs of a finished image are missing, and which have another size or hash than was written."""
+    """Return which outputs of a finished image are missing, and which have another size or hash than was written.
+
+    What only says how layers look is left to the user (see `edited`).
+    """
     missing, other = [], []
-    for output in record["outputs"]:
+    for output in (output for output in record["outputs"] if output["role"] not in LOOKS):
         path = folder / output["path"]
         if not path.exists():
             missing.append(str(output["path"]))
-        elif file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}:
+        elif _differs(path, output):
             other.append(str(output["path"]))
     return missing, other
+
+
+def _differs(path: Path, output: dict[str, Any]) -> bool:
+    return file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}

@@ -26,12 +26,12 @@ from pipeline.geometry.space import same_crs
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
-from pipeline.output.results import changed, record_of, work_folder
-from pipeline.plan.layers import from_published, to_published
+from pipeline.output.results import LOOKS, changed, record_of, work_folder
+from pipeline.plan.layers import from_published, known_codes, to_published
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import fetched_from
-from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
 
@@ -235,18 +235,6 @@ def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_so
     return Check(name="P2 source and uncertainty", held=held, detail=detail)
 
 
-def known_codes(plan: Plan) -> tuple[int, ...]:
-    """Return the source codes that a run of `plan` can give, ascending.
-
-    One code for each reference and auxiliary, one for the image's own other channels where their holes differ, and one
-    for several guides together.
-    """
-    n_references = len(plan.guides) + (plan.n_state > 1)
-    references = range(REFERENCE, REFERENCE + n_references)
-    several = (SEVERAL,) if len(plan.guides) > 1 else ()
-    return (OBSERVED, CLASSICAL, NETWORK, *references, *several, REFUSED, NEVER_TOUCHED)
-
-
 def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:
     """Compute some patches again as blocks of their own and compare with the published bytes."""
     if not plan.blocks:
@@ -289,7 +277,11 @@ def _sample_boxes(workspace: Workspace) -> Iterator[Box]:
 def _hashes(folder: Path, record: dict[str, Any]) -> Check:
     missing, other = changed(folder, record)
     wrong = [*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)]
-    return Check(name="files", held=not wrong, detail="; ".join(wrong) or f"{len(record['outputs'])} hashes match")
+    return Check(name="files", held=not wrong, detail="; ".join(wrong) or f"{_compared(record)} hashes match")
+
+
+def _compared(record: dict[str, Any]) -> int:
+    return sum(output["role"] not in LOOKS for output in record["outputs"])
 
 
 def _windows(plan: Plan) -> Iterator[Box]:

@@ -48,5 +48,7 @@ class Job:
     """Make holes of observed pixels that look like thin cloud or shadow."""
     seed: int = 0
     """Of every random draw."""
+    notices: tuple[str, ...] = ()
+    """What was found on the way from the config to the files, for the user and the record."""
     config: dict[str, Any] = field(default_factory=dict)
     """Part of the resolved config, and hashes of the inputs, that the result depends on."""

@@ -1,4 +1,4 @@
-"""Planes of the published layers: one a restored channel, and one a channel that has nothing to be restored from."""
+"""Published layers: a plane a restored channel and one a channel without anything to restore from; codes in them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plan.plan import Plan
+from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
 
 
 def to_published(values: NDArray[Any], plan: Plan, empty: float) -> NDArray[Any]:
@@ -22,6 +23,18 @@ def to_published(values: NDArray[Any], plan: Plan, empty: float) -> NDArray[Any]
 def from_published(values: NDArray[Any], plan: Plan) -> NDArray[Any]:
     """Return of the planes of a published layer those of the restored channels, `(1 or c, ...)`."""
     return values[_places(plan)] if plan.empty else values
+
+
+def known_codes(plan: Plan) -> tuple[int, ...]:
+    """Return the source codes that a run of `plan` can give, ascending.
+
+    One code for each reference and auxiliary, one for the image's own other channels where their holes differ, and one
+    for several guides together.
+    """
+    n_references = len(plan.guides) + (plan.n_state > 1)
+    references = range(REFERENCE, REFERENCE + n_references)
+    several = (SEVERAL,) if len(plan.guides) > 1 else ()
+    return (OBSERVED, CLASSICAL, NETWORK, *references, *several, REFUSED, NEVER_TOUCHED)
 
 
 def _places(plan: Plan) -> list[int]:

@@ -17,6 +17,7 @@ class SourceRef:
         nodata: override of the file's own, None = the file's.
         staged: folder with the staged (cheap to read) copy, or empty.
         resample: read onto the grid of the image to restore.
+        repeat: the bands have several pixel sizes; those of the coarser ones are repeated on the grid of the finest.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class SourceRef:
     nodata: int | float | None = None
     staged: str = ""
     resample: bool = False
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class GuideRef:
         base: folder that relative mask paths start from.
         role: `reference` or `auxiliary`.
         label: name for tables.
+        shift: of each channel, what is added to stored values so that they mean what those of the image mean; one
+            number holds for all channels, empty = nothing.
     """
 
     source: SourceRef
@@ -44,6 +48,7 @@ class GuideRef:
     base: str = "."
     role: str = "reference"
     label: str = ""
+    shift: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,8 @@ class WorkFolder:
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """What is published with the results, so that `verify` can compute pixels again."""
-        return (self.request, self.plan, self.survey, self.state, self.coarse, self.journal)
+        """What is published with the results, so that `verify` can compute pixels again, and `report` draw."""
+        return (self.request, self.plan, self.survey, self.samples, self.state, self.coarse, self.journal)
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -46,6 +46,7 @@ class WorkFolder:
             partial(self.blocks),
             self.ready,
             self.publishing,
+            self.dataset,
         )
         return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
@@ -83,6 +84,11 @@ class WorkFolder:
     def lease(self) -> Path:
         """Tells this run that a lock in object storage is its own; kept until it is finished."""
         return self.path / "lease"
+
+    @property
+    def samples(self) -> Path:
+        """What the self-test keeps for the report: windows and hidden pixels, NumPy's npz; nothing depends on it."""
+        return self.path / "samples.npz"
 
     @property
     def staged(self) -> Path:
@@ -123,6 +129,11 @@ class WorkFolder:
     def publishing(self) -> Path:
         """Says that `ready` is complete and checked, and what it replaces; from then on a run can only go forward."""
         return self.path / "publishing.json"
+
+    @property
+    def dataset(self) -> Path:
+        """What is made of published results for a data set of derivatives, before it goes there."""
+        return self.path / "dataset"
 
     @property
     def exchange(self) -> Path:

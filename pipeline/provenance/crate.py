@@ -20,6 +20,9 @@ _MEDIA = {
     "nii": "application/x-nifti",
     "html": "text/html",
     "json": "application/json",
+    "webp": "image/webp",
+    "qml": "application/xml",
+    "xml": "application/xml",
 }
 
 

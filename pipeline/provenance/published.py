@@ -20,12 +20,15 @@ from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order
 from pipeline.plan.workdir import fetched_from
+from pipeline.system.paths import is_address
 from pipeline.system.redact import redacted, redacted_facts
 
-_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "scratch"}
+_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "bids", "scratch"}
 _ABSOLUTE = re.compile(r"(?<![\w:/.~*>-])/[^\s'\",;:()<>]+")
 """A path in a sentence; it ends at the first space, so those that are known are looked for before."""
 _FOLDER = "(folder)"
+_ZIP = "/vsizip/"
+"""Before the path of an archive, if a file in it is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class Publisher:
         outside = value.startswith(("/", "~")) or os.path.normpath(value).split("/")[0] == ".."
         if key not in _PATH_KEYS or not outside:
             return redacted(value)
+        if is_address(value):
+            return self._shown(value, self.base)
         return self._shown(os.path.normpath(self.base / Path(value).expanduser()), self.base)
 
     def text(self, text: str) -> str:
@@ -72,6 +77,8 @@ class Publisher:
 
     def _shown(self, text: str, start: Path) -> str:
         text = fetched_from(text) or text
+        if text.startswith(_ZIP):
+            return _ZIP + self._shown(text.removeprefix(_ZIP), start)
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
             return redacted(text)
         if self._may_name(text) and self._may_name(str(start)):
@@ -109,6 +116,12 @@ def published_record(record: Mapping[str, Any], order: Order) -> dict[str, Any]:
     return published
 
 
+def published_texts(texts: Iterable[str], order: Order, folder: Path) -> list[str]:
+    """Return sentences about the files of an order as they may leave the machine in a file that lies in `folder`."""
+    publisher = _publisher(order.config, folder, order.base, tuple(str(path) for path in order.reads))
+    return [publisher.text(text) for text in texts]
+
+
 def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequence[SourceSpec]) -> dict[str, Any]:
     """Return the content of run.json as it may leave the machine; it lies in the folder of the run."""
     base = config.path.parent if config.path else Path.cwd()
@@ -123,7 +136,7 @@ def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequ
 
 def _publisher(config: Mapping[str, Any], folder: Path, base: Path, known: tuple[str, ...]) -> Publisher:
     output, compute, model = (config.get(name) or {} for name in ("output", "compute", "model"))
-    places = (output.get("directory"), compute.get("scratch"), model.get("weights"))
+    places = (output.get("directory"), output.get("bids"), compute.get("scratch"), model.get("weights"))
     return Publisher(
         folder=folder,
         base=base,

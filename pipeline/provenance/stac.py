@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds, transform_geom
 
 from pipeline.geometry.space import Space
-from pipeline.restore.codes import OBSERVED, source_name
+from pipeline.restore.codes import names_of
 
 _EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -34,6 +34,7 @@ _MEDIA = {
     ".zarr": "application/vnd.zarr; version=3",
     ".html": "text/html",
     ".json": "application/json",
+    ".webp": "image/webp",
 }
 _ROLES = {
     "restored": ("data",),
@@ -41,6 +42,7 @@ _ROLES = {
     "source": ("metadata", "source"),
     "doubt": ("metadata", "quality"),
     "report": ("overview",),
+    "thumbnail": ("thumbnail",),
 }
 
 
@@ -151,9 +153,5 @@ def _asset(path: str, title: str, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def _classes(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    roles = [guide["role"] for guide in record["references"]]
-    codes = [OBSERVED, 1, 2, *(10 + k for k in range(len(roles) + 1)), 253, 254, 255]
-    return [
-        {"value": code, "name": source_name(code, roles).replace(" ", "_"), "description": source_name(code, roles)}
-        for code in codes
-    ]
+    names = names_of([guide["role"] for guide in record["references"]])
+    return [{"value": code, "name": name.replace(" ", "_"), "description": name} for code, name in names.items()]

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from ruamel.yaml import YAML
 
 from pipeline.plan.plan import Plan
-from pipeline.report.gallery import gallery
+from pipeline.report.evidence import evidence
+from pipeline.report.gallery import Gallery, gallery
+from pipeline.report.judgement import judged
+from pipeline.report.methods import methods
+from pipeline.report.styles import write_styles
+from pipeline.report.viewers import viewers
 from pipeline.report.words import speak, verdict
-from pipeline.system.files import remove_made, write_text
+from pipeline.system.files import finite, remove_made, replacing, write_text
 
+REPORT, THUMBNAIL = "report.html", "thumbnail.webp"
 _MAX_BYTES = 5_000_000
 """A page that can be mailed, and opens at once."""
 _QUALITIES = (88, 70, 45, 20)
 
 
-def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
-    """Write `report.html` beside the record from the published files; returns its path.
+def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[tuple[str, Path]]:
+    """Write what people look at beside the record, from the published files; returns each file with its role.
+
+    These are `report.html`; `thumbnail.webp`, which shows the image before and, beside it, after; and styles for
+    rasters. There is no thumbnail if nothing was restored.
 
     Raises:
         SourceError: the image, or a result, cannot be opened any more.
@@ -28,24 +41,48 @@ def write_report(plan: Plan, record: Mapping[str, Any], folder: Path) -> Path:
     leftover = plan.work.staged.exists()
     try:
         for quality in _QUALITIES:
-            html = _page(plan, record, folder, quality)
+            html, pictures = _page(plan, record, folder, quality)
             if len(html.encode()) < _MAX_BYTES:
                 break
     finally:
         if not leftover:
             remove_made(plan.work.staged)
-    path = folder / "report.html"
-    write_text(path, html)
-    return path
+    written = [("report", folder / REPORT)]
+    write_text(folder / REPORT, html)
+    if pictures:
+        written.append(("thumbnail", folder / THUMBNAIL))
+        with replacing(folder / THUMBNAIL) as partial:
+            partial.write_bytes(pictures.thumbnail)
+    styles = write_styles(plan, record, folder, pictures.shades if pictures else None)
+    return written + [("style", path) for path in styles]
 
 
-def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> str:
+def _page(plan: Plan, record: Mapping[str, Any], folder: Path, quality: int) -> tuple[str, Gallery | None]:
+    """Return the page and its pictures; None if nothing was restored."""
     # names of files and dtypes ("<u2") stand in the page: all of it is escaped
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     environment.filters["dtype"] = lambda name: np.dtype(name).name
     environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
+    environment.filters["yaml"] = _as_yaml
+    environment.filters["address"] = quote
     speak(environment, record)
     template = environment.get_template("report.html.j2")
     pictures = gallery(plan, record, folder, quality=quality)
-    return template.render(record=record, verdict=verdict(record), pictures=pictures)
+    html = template.render(
+        record=record,
+        verdict=verdict(record),
+        judgement=judged(record),
+        methods=methods(record),
+        viewers=viewers([output["path"] for output in record["outputs"]]),
+        evidence=evidence(plan, record, quality) if record["self_test"] else None,
+        pictures=pictures,
+    )
+    return html, pictures
+
+
+def _as_yaml(facts: Mapping[str, Any]) -> str:
+    stream = io.StringIO()
+    # as JSON has it: without tuples
+    YAML().dump(json.loads(json.dumps(finite(facts))), stream)
+    return stream.getvalue()

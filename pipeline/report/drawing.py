@@ -14,6 +14,7 @@ from PIL import Image
 # dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
 RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 
+_GAP = 2
 _SMALL = 20_000
 """Pictures of fewer pixels are stored without loss."""
 
@@ -25,6 +26,17 @@ def webp(picture: NDArray[np.float64], quality: int) -> str:
     # thinning out colours would smear what is only a few pixels wide
     image.save(stream, "WEBP", quality=quality, method=4, lossless=image.width * image.height < _SMALL)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def beside(pictures: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> bytes:
+    """Return pictures `(rows, columns, 3)` beside each other as one small WebP, each of a `(width, height)`."""
+    row = Image.new("RGB", (len(pictures) * size[0] + _GAP * (len(pictures) - 1), size[1]), "white")
+    for k, picture in enumerate(pictures):
+        image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+        row.paste(image, (k * (size[0] + _GAP), 0))
+    stream = io.BytesIO()
+    row.save(stream, "WEBP", quality=60, method=4)
+    return stream.getvalue()
 
 
 def tinted(

@@ -20,6 +20,7 @@ from pipeline.image.open import open_guide, open_source
 from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.layers import from_published
 from pipeline.plan.plan import Plan
+from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import css
 from pipeline.report.panels import (
     Look,
@@ -28,14 +29,14 @@ from pipeline.report.panels import (
     Pulls,
     Shown,
     guide_pictures,
-    origin_colour,
     origin_picture,
-    rgb_channels,
     show,
+    thumbnail,
 )
 from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Planes, Pull
-from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_name
+from pipeline.report.styles import Shades
+from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_colour, source_name
 
 _CHEAP = 1 << 24
 """Pixels of a raster whose references are read whole for a picture."""
@@ -86,11 +87,15 @@ class Gallery:
         sections: the whole image first, then details.
         made: what the result was made of.
         axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
+        thumbnail: before and after beside each other, a small WebP.
+        shades: how other programs are to show the same.
     """
 
     sections: tuple[Section, ...]
     made: Made
     axes: str
+    thumbnail: bytes
+    shades: Shades
 
 
 def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int = 88) -> Gallery | None:
@@ -110,7 +115,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
     source = open_source(plan.source)
     pulls = _pulls(plan, record, folder, source)
     names = [source.channel_names[c] for c in plan.channels]
-    channels = _channels(plan, names)
+    channels = _channels(plan, names, [wavelengths(source)[c] for c in plan.channels])
     places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=knows_sides(source))
@@ -127,6 +132,19 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, *, quality: int
         sections=(first, *_details(places, details, look)),
         made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
         axes=source.space.axis_codes if plan.ndim == 3 else "",
+        thumbnail=thumbnail(wholes[planes.coarsest]),
+        shades=_shades(plan, wholes[planes.coarsest], look),
+    )
+
+
+def _shades(plan: Plan, pixels: Pixels, look: Look) -> Shades:
+    low, high = (values.ravel() for values in pixels.stretch)
+    shown = [plan.channels[c] for c in look.channels]
+    return Shades(
+        bands=[c + 1 for c in shown],
+        ranges=[(a * s + o, b * s + o) for a, b, (s, o) in zip(low, high, look.scales, strict=True)],
+        sigma_band=plan.published.index(shown[0]) + 1,
+        sigma_top=look.sigma_top * look.sigma_scale,
     )
 
 
@@ -167,7 +185,7 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
     return Made(
         image=show(pixels, look),
         origin=origin_picture(pixels, look),
-        legend=tuple((css(origin_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
+        legend=tuple((css(source_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
         guides=tuple(guides),
     )
 
@@ -214,9 +232,9 @@ def _doubted(plan: Plan) -> Pull | None:
     return lambda box: np.asarray(state[box.at()]) == DOUBT
 
 
-def _channels(plan: Plan, names: Sequence[str]) -> list[int]:
+def _channels(plan: Plan, names: Sequence[str], wavelength: Sequence[float | None]) -> list[int]:
     """Return the channels to show: natural colours, one volume of a series; where holes differ, one that has some."""
-    usual = rgb_channels(names) if plan.ndim == 2 else [0]
+    usual = rgb_channels(names, wavelength) if plan.ndim == 2 else [0]
     if plan.n_state == 1:
         return usual
     state = zarr.open_array(plan.work.state, mode="r")

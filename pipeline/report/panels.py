@@ -11,25 +11,19 @@ from numpy.typing import NDArray
 
 from pipeline.image.open import OpenGuide
 from pipeline.masks.base import KEEP
-from pipeline.report.drawing import RAMP, colour, css, number, ramp, stretch, tinted, webp
+from pipeline.report.bands import rgb_channels, wavelengths
+from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
 from pipeline.report.planes import Plane, Pull
-from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
+from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
+from pipeline.system.words import in_percent
 
-_RGB_NAMES = (
-    ("red", "green", "blue"),
-    ("b04", "b03", "b02"),
-    ("b4", "b3", "b2"),
-    ("sr_b4", "sr_b3", "sr_b2"),
-)
-_HOLE_COLOUR = (230, 60, 40)
+_THUMBNAIL = 128
+"""Longer edge of a picture of the whole image in a list, in pixels."""
+HOLE_COLOUR = (230, 60, 40)
 _DOUBT_COLOUR = (60, 120, 255)
 _MASK_COLOUR = (240, 170, 30)
 _LED_COLOUR = (0, 200, 160)
 _NEVER_GREY = 40
-_ORIGIN_COLOURS = {OBSERVED: (0, 0, 0), CLASSICAL: (150, 150, 150), NETWORK: (204, 121, 167), SEVERAL: (240, 228, 66),
-                   REFUSED: (213, 94, 0), NEVER_TOUCHED: (_NEVER_GREY,) * 3}  # fmt: skip
-_REFERENCE_COLOURS = ((0, 158, 115), (86, 180, 233), (230, 159, 0), (0, 114, 178))
-"""The colours of Okabe and Ito, which all readers tell apart: https://jfly.uni-koeln.de/color/"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +138,7 @@ def show(pixels: Pixels, look: Look) -> Shown:
     low, high = pixels.stretch
     before, after = colour(pixels.before, low, high), colour(pixels.after, low, high)
     never = pixels.origin == NEVER_TOUCHED
-    marked = tinted(before, pixels.hole, _HOLE_COLOUR, 0.65)
+    marked = tinted(before, pixels.hole, HOLE_COLOUR, 0.65)
     said = f"{look.noun.capitalize()} to restore in red; dark grey is never touched."
     if pixels.doubted is not None:
         marked = tinted(marked, pixels.doubted, _DOUBT_COLOUR, 0.5)
@@ -183,24 +177,27 @@ def show(pixels: Pixels, look: Look) -> Shown:
     )
 
 
+def thumbnail(pixels: Pixels) -> bytes:
+    """Return a plane before and, beside it, after, as a small WebP in true proportion."""
+    low, high = pixels.stretch
+    width, height = pixels.plane.extent
+    size = [max(1, round(_THUMBNAIL * edge / max(width, height))) for edge in (width, height)]
+    return beside([colour(values, low, high) for values in (pixels.before, pixels.after)], (size[0], size[1]))
+
+
 def origin_picture(pixels: Pixels, look: Look) -> Picture:
     """Return the source layer in colours over the darkened image."""
     picture = 0.45 * colour(pixels.after, *pixels.stretch)
     for code in np.unique(pixels.origin[pixels.hole]):
-        picture = tinted(picture, pixels.origin == code, origin_colour(int(code)), 0.8)
+        picture = tinted(picture, pixels.origin == code, source_colour(int(code)), 0.8)
     picture[pixels.origin == NEVER_TOUCHED] = _NEVER_GREY
     return Picture(
         name="source", caption="What led where: the source layer in colours.", uri=webp(picture, look.quality)
     )
 
 
-def origin_colour(code: int) -> tuple[int, ...]:
-    """Return the colour of a code of the source layer."""
-    return _ORIGIN_COLOURS.get(code) or _REFERENCE_COLOURS[(code - REFERENCE) % len(_REFERENCE_COLOURS)]
-
-
-def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, Picture]:
-    """Return a reference or auxiliary with its own mask, and where in the restored image it leads.
+def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, ...]:
+    """Return a reference or auxiliary with its own mask, its difference to the image, and where it leads there.
 
     Args:
         guide: the open image.
@@ -209,7 +206,7 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
         look: how the restored image is shown.
     """
     names = guide.source.channel_names
-    chosen = rgb_channels(names) if pixels.plane.across is None else [0]
+    chosen = rgb_channels(names, wavelengths(guide.source)) if pixels.plane.across is None else [0]
     values = pixels.plane.cut(guide.source.read)[chosen]
     masked = (pixels.plane.cut(guide.mask.read) != KEEP).any(axis=0) | ~np.isfinite(values).all(axis=0)
     picture = tinted(colour(values, *stretch(values, ~masked)), masked, _MASK_COLOUR, 0.65)
@@ -219,28 +216,35 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
     share = masked.mean()
     hidden = f"{100 * share:.0f} % of it, masked or without data, in yellow" if share else "none of it is masked here"
     part = led.sum() / max(1, pixels.hole.sum())
+
+    def shown(name: str, caption: str, drawn: NDArray[np.float64]) -> Picture:
+        return Picture(name=name, caption=caption, uri=webp(drawn, look.quality))
+
+    off, most = _difference(pixels, values, masked)
     return (
-        Picture(
-            name="itself", caption=f"The same place, stretched by itself; {hidden}.", uri=webp(picture, look.quality)
+        shown("itself", f"The same place, stretched by itself; {hidden}.", picture),
+        shown(
+            "difference",
+            f"How far it is from the image where both are observed, each stretched by itself: black 0 to pale yellow "
+            f"{in_percent(most)} or more of the stretch.",
+            off,
         ),
-        Picture(
-            name="where it leads",
-            caption=f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
-            uri=webp(leads, look.quality),
+        shown(
+            "where it leads",
+            f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
+            leads,
         ),
     )
 
 
-def rgb_channels(names: Sequence[str]) -> list[int]:
-    """Return the channels to show as red, green, blue, or one channel for grey, as positions in `names`."""
-    lower = [n.lower() for n in names]
-    for wanted in _RGB_NAMES:
-        found = [next((i for i, n in enumerate(lower) if n == w or n.endswith("_" + w)), None) for w in wanted]
-        if None not in found:
-            return [i for i in found if i is not None]
-    if len(names) == 3:
-        return [0, 1, 2]
-    if len(names) >= 12:
-        # unnamed bands in this number are Sentinel-2 in its usual order
-        return [3, 2, 1]
-    return [2, 1, 0] if len(names) > 3 else [0]
+def _difference(pixels: Pixels, values: NDArray[Any], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+    """Return how far a guide is from the image where both are observed, and which share of the stretch is brightest."""
+    both = (pixels.origin == OBSERVED) & ~masked
+    own, other = (
+        colour(part, *stretch(part, both)).mean(axis=-1) / 255 for part in (pixels.before, np.nan_to_num(values))
+    )
+    off = np.where(both, np.abs(own - other), 0.0)
+    most = max(float(np.percentile(off[both], 98)) if both.any() else 0.0, 0.01)
+    picture = ramp(off / most)
+    picture[~both] = _NEVER_GREY
+    return picture, most

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
-from pipeline.geometry.orientation import ENDS, Orientation, canonical_space, tilts
+from pipeline.geometry.orientation import ENDS, Orientation, canonical_space, coarsest_axis, tilts
 from pipeline.geometry.space import Space
 
 _MAX_EDGE = 560
@@ -112,13 +112,16 @@ class Planes:
             return self._raster(f"row {centre[0]}, column {centre[1]}", box)
         return self._volume(centre, self.coarsest, box)
 
+    def part(self, box: Box) -> Plane:
+        """Return a part of a raster, or of a volume one whose extent across the coarsest axis is 1, as a plane."""
+        if self.space.ndim == 2:
+            return self._raster(f"rows {box.start[0]} to {box.stop[0]}, columns {box.start[1]} to {box.stop[1]}", box)
+        return self._volume(box.start, self.coarsest, box)
+
     @property
     def coarsest(self) -> int:
-        """The canonical axis of the largest steps, z of equal ones: a plane across it shows most; 0 for rasters."""
-        if self.space.ndim == 2:
-            return 0
-        steps = self.turn.canonical_shape(self.space.spacing)
-        return max(range(3), key=lambda axis: (round(steps[axis] / min(steps), 2), -axis))
+        """The canonical axis of the largest steps; 0 for rasters."""
+        return coarsest_axis(self.space) if self.space.ndim == 3 else 0
 
     def _raster(self, title: str, box: Box) -> Plane:
         _, b, _, d, e, _ = self.space.affine

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from pipeline.report.judgement import relative_error, said_of
 from pipeline.system.words import in_percent, whole_percents
 
 
@@ -37,6 +38,9 @@ def verdict(record: Mapping[str, Any]) -> str:
     by_source = holes["by_source"]
     shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
     parts.append("from: " + ", ".join(f"{share} {name}" for name, share in shares))
+    error = relative_error(record)
+    if error is not None:
+        parts.append(f"the error to expect there is {said_of(error)} (root mean square)")
     test = record["self_test"]
     if test and test["coverage_90"] is not None:
         parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test {unit}s")

@@ -32,6 +32,34 @@ def source_name(code: int, roles: Sequence[str]) -> str:
     return _SOURCE_NAMES[code] if code in _SOURCE_NAMES else f"{roles[k]} {k}"
 
 
+def names_of(roles: Sequence[str]) -> dict[int, str]:
+    """Return the name of every code that a source layer may hold; `roles` as in `source_name`.
+
+    >>> list(names_of([]))
+    [0, 1, 2, 10, 253, 254, 255]
+    """
+    guides = range(REFERENCE, REFERENCE + len(roles) + 1)
+    codes = (OBSERVED, CLASSICAL, NETWORK, *guides, SEVERAL, REFUSED, NEVER_TOUCHED)
+    return {code: source_name(code, roles) for code in codes}
+
+
+def source_colour(code: int) -> tuple[int, int, int]:
+    """Return the colour that a code of the source layer is shown in: red, green, blue of 0 to 255."""
+    return _SOURCE_COLOURS.get(code) or _REFERENCE_COLOURS[(code - REFERENCE) % len(_REFERENCE_COLOURS)]
+
+
+_SOURCE_COLOURS = {
+    0: (0, 0, 0),
+    1: (150, 150, 150),
+    2: (204, 121, 167),
+    253: (240, 228, 66),
+    254: (213, 94, 0),
+    255: (40, 40, 40),
+}
+_REFERENCE_COLOURS = ((0, 158, 115), (86, 180, 233), (230, 159, 0), (0, 114, 178))
+"""The colours of Okabe and Ito, which all readers tell apart: https://jfly.uni-koeln.de/color/"""
+
+
 OBSERVED, CLASSICAL, NETWORK, REFERENCE, SEVERAL, REFUSED, NEVER_TOUCHED = 0, 1, 2, 10, 253, 254, 255
 """Codes of the source layer; reference k (counted from 0) has code `REFERENCE + k`, the image's own
 channels come after the last. `SEVERAL` is a relation of several guides of which none would do alone."""

@@ -39,11 +39,21 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, drafts, recipe)
     return [
-        finish(
-            recipe, task, with_network(draft, predicted, asked(model, task.window), recipe), raw_of(recipe, draft, raw)
-        )
-        for task, draft, (predicted, raw) in zip(tasks, drafts, refined, strict=True)
+        refined_by(recipe, task, draft, said, asked(model, task.window))
+        for task, draft, said in zip(tasks, drafts, refined, strict=True)
     ]
+
+
+def refined_by(
+    recipe: Recipe,
+    task: Task,
+    draft: Draft,
+    said: tuple[NDArray[np.float32], NDArray[np.float32]],
+    where_asked: NDArray[np.bool_],
+) -> Estimate:
+    """Return the estimate of a window of which the network said `(mean, raw standard error)` where it was asked."""
+    predicted, raw = said
+    return finish(recipe, task, with_network(draft, predicted, where_asked, recipe), raw_of(recipe, draft, raw))
 
 
 def classical(recipe: Recipe, task: Task) -> Draft:

@@ -134,23 +134,37 @@ def _count(tested: Sequence[Tested]) -> int:
     return sum(t.error.size for t in tested)
 
 
-def cross_coverage(
-    recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
-) -> tuple[float | None, tuple[float | None, ...]]:
-    """Return the share of errors inside the 90 % interval, each half of the placements calibrated on the other.
+def cross_calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> list[NDArray[np.float32]]:
+    """Return the half width of the 90 % interval of each hidden pixel, each half of the placements fitted on the other.
 
-    The arguments are as in `calibrated`.
+    The arguments are as in `calibrated`; one array `(n,)` for each placement, data units.
+    """
+    widths = {}
+    for half in (0, 1):
+        other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2], sparse=False)
+        for k in range(half, len(tested), 2):
+            t = tested[k]
+            widths[k] = Z90 * t.raw * error_factor(other, t.trust, t.place)
+    return [widths[k] for k in range(len(tested))]
+
+
+def cross_coverage(
+    tested: Sequence[Tested], widths: Sequence[NDArray[np.float32]], n_channels: int
+) -> tuple[float | None, tuple[float | None, ...]]:
+    """Return the share of errors inside the 90 % interval.
+
+    Args:
+        tested: hidden pixels of each placement.
+        widths: half width of the interval of each, see `cross_calibrated`.
+        n_channels: of the image.
 
     Returns:
         The share over all channels, and that of each channel; None where no pixel tells.
     """
-    inside, seen = (np.zeros(len(recipe.floor)) for _ in range(2))
-    for half in (0, 1):
-        other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2], sparse=False)
-        for t in tested[half::2]:
-            held = np.abs(t.error) <= Z90 * t.raw * error_factor(other, t.trust, t.place)
-            inside += np.bincount(t.channel[held & t.telling], minlength=inside.size)
-            seen += np.bincount(t.channel[t.telling], minlength=seen.size)
+    inside, seen = np.zeros(n_channels), np.zeros(n_channels)
+    for t, width in zip(tested, widths, strict=True):
+        inside += np.bincount(t.channel[(np.abs(t.error) <= width) & t.telling], minlength=n_channels)
+        seen += np.bincount(t.channel[t.telling], minlength=n_channels)
     shares = tuple(float(a / n) if n else None for a, n in zip(inside, seen, strict=True))
     return float(inside.sum() / seen.sum()) if seen.any() else None, shares
 

@@ -19,7 +19,7 @@ from pipeline.selftest.scores import family_scores, psnr_of
 from pipeline.selftest.site import Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
-from pipeline.selftest.weights import better_one
+from pipeline.selftest.weights import Comparison, better_one, replaced
 from pipeline.system.threads import each
 
 _FIRST = 2
@@ -80,7 +80,8 @@ def choose_fills(
     rows = []
     for k, one in enumerate(tried):
         seen, usual = (sites, tried[default]) if k in kept else (few, first[default])
-        families = family_scores(seen, usual.error, one.error, [float(b == k) for b in best])
+        sure = _compared(seen, usual.error, one.error) if one is not usual else (None,) * len(FAMILIES)
+        families = family_scores(seen, usual.error, one.error, [float(b == k) for b in best], sure)
         gain = one.psnr_db - usual.psnr_db
         rows.append(
             Row(
@@ -161,6 +162,14 @@ def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple
         better_one(rivals, default, deep, unit),
         better_one(slack, default, border, unit),
     )
+
+
+def _compared(sites: Sequence[Site], usual: NDArray[np.float32], error: NDArray[np.float32]) -> list[Comparison | None]:
+    """Return for each family of holes how sure a fill is, from its errors and the usual ones at all hidden pixels."""
+    scale, unit = channel_scale(sites, usual), unit_of(sites)
+    return [
+        replaced(usual / scale, error / scale, share, unit) if share.sum() > 0 else None for share in shares_of(sites)
+    ]
 
 
 def _started(recipe: Recipe, site: Site) -> Trial:

@@ -21,13 +21,14 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.errorbars import calibrated, cross_coverage, expected_rmse, tested_on
+from pipeline.selftest.errorbars import calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, refined_by, weigh_network
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.prior import LEADING
 from pipeline.selftest.references import weigh_references
+from pipeline.selftest.samples import samples_of
 from pipeline.selftest.scores import row_of
 from pipeline.selftest.site import sites_of
 from pipeline.selftest.trial import Trial, rotated
@@ -73,7 +74,8 @@ def judge(
     # calibrated on all hidden pixels, restored once more without references
     tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
     sparse = _sparse(placements)
-    held, by_channel = cross_coverage(recipe, tested, plain)
+    widths = cross_calibrated(recipe, tested, plain)
+    held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     recipe = calibrated(recipe, tested, plain, sparse=sparse)
     return Verdict(
         recipe=recipe,
@@ -86,6 +88,7 @@ def judge(
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
         note=_note(recipe, sparse=sparse),
+        samples=samples_of(helped, tested, widths, recipe, spread),
     )
 
 

@@ -106,7 +106,7 @@ def place(
             continue
         window, guides = seen[box]
         window = replace(window, values=filled[box])
-        hidden = _hide(window, shapes, rng)
+        hidden = hide(window, shapes, rng)
         if hidden.sum() < _MIN_HIDDEN or not _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
             continue
         tested = replace(
@@ -140,7 +140,8 @@ def _concerned(hole: Mask, hidden: Mask) -> Mask:
     return result
 
 
-def _hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
+def hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
+    """Return observed pixels of a window to hide, in the shapes of the image's own holes, bool `(c, *spatial)`."""
     hidden = np.zeros(window.valid.shape, dtype=np.bool_)
     crowded = bool(window.hole.any(axis=0).mean() > _CROWDED)
     observed = max(int(window.valid.sum()), 1)

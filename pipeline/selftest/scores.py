@@ -11,8 +11,9 @@ from scipy.ndimage import label
 
 from pipeline.numerics.situation import FAMILIES
 from pipeline.selftest.site import FEWEST_HIDDEN, Site, channel_scale, shares_of
-from pipeline.selftest.trial import Proposal, Trial
+from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.verdict import FamilyScore, Row
+from pipeline.selftest.weights import Comparison, compare
 
 NOTICEABLE_DB = 0.05
 """Change of a hole, a piece of image or a family of holes that nobody notices."""
@@ -127,8 +128,15 @@ def row_of(method: str, proposals: Sequence[Proposal], mixed: Sequence[Trial], s
         weight=float(np.clip(step.sum() / max(full.sum(), 1e-30), 0, 1)),
         seconds=0.0,
         chosen=False,
-        families=family_scores(trials, before, after, [float(w) for w in np.clip(weights, 0, 1)]),
+        families=family_scores(
+            trials, before, after, [float(w) for w in np.clip(weights, 0, 1)], compare(evidence_of(proposals, _shares))
+        ),
     )
+
+
+def _shares(proposal: Proposal) -> NDArray[np.float64]:
+    """Return the family shares of the hidden pixels of a proposal's trial, `(3, n)`."""
+    return proposal.trial.place.shares[:, proposal.trial.placement.hidden].astype(np.float64)
 
 
 def _drafted(trials: Sequence[Trial]) -> NDArray[np.float32]:
@@ -141,6 +149,7 @@ def family_scores(
     before: NDArray[np.floating],
     after: NDArray[np.floating],
     weights: Sequence[float],
+    comparisons: Sequence[Comparison | None] = (None,) * len(FAMILIES),
 ) -> tuple[FamilyScore, ...]:
     """Return for each family with enough hidden pixels what is gained from errors `before` to those `after`.
 
@@ -149,17 +158,18 @@ def family_scores(
         before: `(n,)`, data units.
         after: the same.
         weights: share of the method in each family.
+        comparisons: how sure the method is in each family.
     """
     scale = channel_scale(sites, before)
     old, new = ((error / scale) ** 2 for error in (before, after))
     scores = []
-    for name, share, weight in zip(FAMILIES, shares_of(sites), weights, strict=True):
+    for name, share, weight, sure in zip(FAMILIES, shares_of(sites), weights, comparisons, strict=True):
         pixels = float(share.sum())
         if pixels < FEWEST_HIDDEN:
             continue
         ratio = float((share * old).sum()) / max(float((share * new).sum()), 1e-30)
         gain = float(10 * np.log10(ratio)) if np.isfinite(ratio) and ratio > 0 else float("nan")
-        scores.append(FamilyScore(family=name, pixels=round(pixels), gain_db=gain, weight=weight))
+        scores.append(FamilyScore(family=name, pixels=round(pixels), gain_db=gain, weight=weight, comparison=sure))
     return tuple(scores)
 
 

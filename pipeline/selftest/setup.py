@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec
+from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
 from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
@@ -48,8 +49,14 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
     verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
-    # where doubted pixels were found the rim is known, and they are holes of these windows
-    return replace(verdict, rim=Rim() if scene.states.doubted else _rim(scene, start, rng))
+    space = scene.source.space
+    across = Orientation.of(space).axes[coarsest_axis(space)] if space.ndim == 3 else None
+    return replace(
+        verdict,
+        # where doubted pixels were found the rim is known, and they are holes of these windows
+        rim=Rim() if scene.states.doubted else _rim(scene, start, rng),
+        samples=verdict.samples and verdict.samples.cropped(across),
+    )
 
 
 def _guides(scene: Scene) -> list[FittedGuide]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.plan.samples import Samples
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
+from pipeline.selftest.weights import Comparison
 from pipeline.system.words import in_percent
 
 FAMILY_NAMES = {
@@ -28,6 +30,9 @@ class FamilyScore:
     """For fills over the default one, for references and network of the blend over what came before."""
     weight: float
     """Share of the method in the result, 0 to 1."""
+    comparison: Comparison | None = None
+    """How sure it is, over the family as a whole: of a fill against the default one, of references and network at the
+    best of their weights against what came before; None where too little was hidden to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,8 @@ class Verdict:
     """Whether observed pixels beside the mask look contaminated."""
     note: str = ""
     """Sentence for people, empty if all went well."""
+    samples: Samples | None = None
+    """Windows and hidden pixels to look at; None where nothing was tested."""
 
 
 def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tuple[str, ...]:

@@ -53,6 +53,25 @@ class Belief:
     """Squared error at this weight, relative to that without the proposal, minus 1: below 0 where it helps."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A proposal beside what it would replace: by how much it changes the squared error, and how sure that is."""
+
+    weight: float
+    """How much of it is blended in, 0 to 1."""
+    change: float
+    """Mean over pieces of image of the change of the squared error, over that without it; below 0 where it helps."""
+    error: float
+    """Standard error of the change."""
+    risk: float
+    """Standard errors by which it must win."""
+
+    @property
+    def wins(self) -> bool:
+        """Say whether it is better by as many standard errors as it must."""
+        return self.change + self.risk * self.error < 0
+
+
 def choose_weights(evidence: Evidence, beliefs: Sequence[Belief | None] = ()) -> list[float | None]:
     """Return for each cell the weight whose relative MSE change has the smallest mean + 2 standard errors.
 
@@ -80,8 +99,24 @@ def choose_weights(evidence: Evidence, beliefs: Sequence[Belief | None] = ()) ->
         if belief is not None:
             sums = np.concatenate([sums, _believed(sums, belief)], axis=1)
         gain, cross, base, pixels = sums
-        weights.append(_safest(gain, cross, base, pixels / pixels.sum()))
+        found = _safest(gain, cross, base, pixels / pixels.sum())
+        weights.append(found.weight if found is not None and found.wins else 0.0)
     return weights
+
+
+def compare(evidence: Evidence) -> list[Comparison | None]:
+    """Return for each cell how the proposal does at its best weight, whether or not it wins; None if nothing tells."""
+    n_units = int(evidence.unit.max(initial=0)) + 1
+    squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
+    found = []
+    for share in evidence.cells:
+        gain, cross, base, count = (
+            np.bincount(evidence.unit, weights=share * values, minlength=n_units).astype(np.float64)
+            for values in (*squares, np.ones(share.size))
+        )
+        enough = (count > 0).sum() > 1 and float(count.sum()) >= _FEWEST_PIXELS
+        found.append(_safest(gain, cross, base, count / count.sum()) if enough else None)
+    return found
 
 
 def _believed(sums: Array, belief: Belief) -> Array:
@@ -95,22 +130,22 @@ def _believed(sums: Array, belief: Belief) -> Array:
     return np.repeat([[gain], [-gain * weight], [squared], [pixels]], BELIEVED_PIECES, axis=1)
 
 
-def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> float:
-    """Return the weight of one cell from sums over each unit: step^2, error x step, error^2."""
+def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> Comparison | None:
+    """Return the best weight above 0 of one cell from sums over each unit: step^2, error x step, error^2."""
     used = importance > 0
     gain, cross, base, importance = (part[used] for part in (gain, cross, base, importance))
     typical = float(base.sum()) * importance
     denominator = (1 - _STEADY) * base + _STEADY * typical
     if not (denominator > 0).all():
-        return 0.0
+        return None
     # the change of each unit, weighted: what one unit adds to the mean
-    grid = np.asarray(GRID)[:, None]
+    grid = np.asarray(GRID[1:])[:, None]
     change = (gain * grid**2 + 2 * cross * grid) / denominator
     mean = (importance * change).sum(axis=1)
     spread = (importance**2 * (change - mean[:, None]) ** 2).sum(axis=1) * len(base) / (len(base) - 1)
-    bound = mean + _risk(importance) * np.sqrt(spread)
-    best = int(np.argmin(bound))
-    return GRID[best] if bound[best] < 0 else 0.0
+    error, risk = np.sqrt(spread), _risk(importance)
+    best = int(np.argmin(mean + risk * error))
+    return Comparison(weight=GRID[1 + best], change=float(mean[best]), error=float(error[best]), risk=risk)
 
 
 def _risk(importance: Array) -> float:
@@ -134,20 +169,32 @@ def better_one(
     usual = rivals[default]
     if usual is None or total < _FEWEST_PIXELS or total**2 < _FEWEST_UNITS * float((count**2).sum()):
         return default
-    used = count > 0
-    importance = count[used] / total
-    base = np.bincount(unit, weights=share * usual**2)[used]
-    denominator = (1 - _STEADY) * base + _STEADY * float(base.sum()) * importance
     best, least = default, 0.0
     for k, error in enumerate(rivals):
-        if k == default or error is None or not (denominator > 0).all():
-            continue
-        change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
-        mean = float((importance * change).sum())
-        spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
-        if mean + _risk(importance) * np.sqrt(spread) < 0 and mean < least:
-            best, least = k, mean
+        found = None if k == default or error is None else replaced(usual, error, share, unit)
+        if found is not None and found.wins and found.change < least:
+            best, least = k, found.change
     return best
+
+
+def replaced(
+    usual: NDArray[np.floating], error: NDArray[np.floating], share: NDArray[np.floating], unit: NDArray[np.intp]
+) -> Comparison | None:
+    """Compare errors `(n,)` with the usual ones, which they would replace; None if nothing tells.
+
+    `share` and `unit` are as in `better_one`.
+    """
+    count = np.bincount(unit, weights=share)
+    used = count > 0
+    importance = count[used] / count.sum()
+    base = np.bincount(unit, weights=share * usual**2)[used]
+    denominator = (1 - _STEADY) * base + _STEADY * float(base.sum()) * importance
+    if len(base) < 2 or not (denominator > 0).all():
+        return None
+    change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
+    mean = float((importance * change).sum())
+    spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
+    return Comparison(weight=1.0, change=mean, error=float(np.sqrt(spread)), risk=_risk(importance))
 
 
 def pooled(weights: list[float | None], default: float = 0.0) -> list[float]:

@@ -77,12 +77,12 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
     weight = kept * (1.0 + 3.0 * (holes > 0))
     if scene.source.space.ndim == 3:
         boxes = draw(boxes, weight, _TRIED * PLACEMENTS, rng)
-        weight = np.asarray([_content(scene, box) for box in boxes])
+        weight = np.asarray([content(scene, box) for box in boxes])
     tests = draw(boxes, weight, PLACEMENTS, rng)
     return [tests[i * len(tests) // PLACEMENTS] for i in range(PLACEMENTS)] if tests else []
 
 
-def _content(scene: Scene, box: Box) -> float:
+def content(scene: Scene, box: Box) -> float:
     """Return how many observed voxels of a window lie where values vary; a few at least, if any are observed."""
     window, _ = scene.window(box)
     if not window.valid.any():

@@ -18,6 +18,7 @@ from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.mark import said_of_doubt, with_doubt
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image.levels import said_of_levels
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.models.base import Inpainter, reduced_to, said_of_reduced
@@ -113,9 +114,12 @@ def survey(job: Job, told: Told | None = None) -> Survey:
         if told is not None:
             told(sketch, ahead.cost)
         clock.lap("forecast")
+        notices += said_of_levels(scene)
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = self_test(scene, model)
+        if verdict.samples is not None:
+            verdict.samples.save(job.work.samples)
         clock.lap("self-test")
         factor, digest = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")

@@ -68,7 +68,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_sealed(path: Path, facts: Mapping[str, Any], *, private: bool = False) -> None:
     """Write JSON with a hash of itself, whole or not at all; `unsealed` tells a file that was changed."""
-    write_text(path, json.dumps({**facts, _SEAL: _hash(facts)}, sort_keys=True) + "\n", private=private)
+    write_text(path, json.dumps(sealed(facts), sort_keys=True) + "\n", private=private)
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with a hash of them, for a file that others read, too; `unsealed` takes it off."""
+    return {**facts, _SEAL: _hash(facts)}
 
 
 def unsealed(path: Path, facts: dict[str, Any]) -> dict[str, Any]:

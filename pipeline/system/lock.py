@@ -46,6 +46,37 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` as `locked` does, but wait for it: for what takes moments.
+
+    Where the file system has no locks nobody waits: what is written must appear in one step.
+
+    Raises:
+        OutputConflict: the folder cannot be written.
+    """
+    while True:
+        descriptor = _opened(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                os.close(descriptor)
+                raise
+        if _is_file_of(descriptor, path):
+            break
+        # the owner before has just removed it
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        try:
+            with suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
 def joined(path: Path, begin: _Does, begun: Callable[[], bool], wait: _Does) -> Iterator[None]:
     """Hold the lock file `path` together with others that work on the same thing; the first of them begins it alone.
 

@@ -580,26 +580,8 @@ def test_lone_values(values: Any, found: float | None) -> None:
     assert (end and end.value) == found
 
 
-def _empty_files(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-
-
-SCENE = "GRANULE/L2A/IMG_DATA/R10m/T33UVP_20240101"
-
-
 def _made(kind: str, folder: Path) -> Path:
     """Make an input of a kind that no format reads."""
-    if kind == "SAFE":
-        safe = folder / "S2A_MSIL2A.SAFE"
-        names = [f"{SCENE}_{band}_10m.jp2" for band in ("B02", "B03")]
-        _empty_files(safe, "MTD_MSIL2A.xml", *names, f"{SCENE.replace('R10m', 'R20m')}_SCL_20m.jp2")
-        return safe
-    if kind in ("Landsat", "MTL"):
-        names = [f"LC08_{part}.TIF" for part in ("SR_B4", "SR_B5", "QA_PIXEL")]
-        _empty_files(folder / "scene", "LC08_MTL.txt", *names)
-        return folder / "scene" / ("LC08_MTL.txt" if kind == "MTL" else "")
     content = {
         "DICOM": bytes(128) + b"DICM",
         "HDF5": b"\x89HDF\r\n\x1a\n",
@@ -624,9 +606,6 @@ def _made(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("SAFE", ("_B02_10m.jp2", "_B03_10m.jp2", "source: [[", "kind: scl", "_SCL_20m.jp2")),
-        ("Landsat", ("LC08_SR_B4.TIF", "LC08_SR_B5.TIF", "source: [[", "kind: qa_pixel")),
-        ("MTL", ("LC08_SR_B4.TIF", "source: [[")),
         ("DICOM", ("dcm2niix",)),
         ("DICOM folder", ("dcm2niix",)),
         ("CIFTI", ("wb_command",)),
@@ -637,7 +616,7 @@ def _made(kind: str, folder: Path) -> Path:
     ],
 )
 def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
-    """Scenes, archives and the formats of scanners are refused with what to write or which tool converts them."""
+    """Archives and the formats of scanners are refused with what to write or which tool converts them."""
     path = _made(kind, tmp_path)
     config = _config(tmp_path, path, _drawn(tmp_path))
     _refused(config, 4, path.name, *words)

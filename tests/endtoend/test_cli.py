@@ -117,7 +117,7 @@ def test_running_again_has_nothing_to_do(scene):
     outcome = command("run", config, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["sources"][0]["state"] == "done"
-    assert len(files) == 7
+    assert len(files) == 12
     assert written() == files
 
 
@@ -198,9 +198,9 @@ def test_verify_and_report(scene, tmp_path):
 
 
 def test_evaluate(scene):
-    """The table of the self-test: the spline and its rivals, measured on hidden observed pixels."""
-    _, config = scene
-    outcome = command("evaluate", config, "--json")
+    """The spline and its rivals, measured on hidden observed pixels."""
+    folder, config = scene
+    outcome = command("evaluate", config, "--family", "own", "--json")
     assert outcome.code == 0, outcome.err
     rows = json.loads(outcome.out)["evaluation"]
     methods = {row["method"]: row for row in rows if "method" in row}
@@ -208,6 +208,7 @@ def test_evaluate(scene):
     assert any("nearest" in name for name in methods)
     best = next(row for row in methods.values() if row["chosen"])
     assert best["psnr_db"] > methods["nearest"]["psnr_db"]
+    assert (folder / "out" / "image_evaluation" / "evaluate.html").is_file()
 
 
 def test_inspect(scene, tmp_path):

@@ -21,16 +21,27 @@ import typer.main
 from pipeline.cli import app
 from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 from tests.helpers import blobs, command, smooth, write_image
+from tests.support_bids import write_data_set
+from tests.support_scenes import scene_values, write_safe
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/tutorials/*.md"))]
 SHARES = 8
 """Of the job array in the examples."""
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)```", re.DOTALL)
 _EXAMPLE = re.compile(r"^ +Example: (inpaint-pipeline .*)$", re.MULTILINE)
 _INLINE = re.compile(r"`(inpaint-pipeline [^`]+)`")
 _PLACEHOLDER = re.compile(r"(^|[\s/=.])[A-Z]+($|[\s/.])|\.\.\.|\|")
-_NOT_RUN = {"inpaint-pipeline train configs/train_optical.yaml --resume": "hours, and needs real images"}
+_NOT_RUN = {
+    "inpaint-pipeline train configs/train_optical.yaml --resume": "hours, and needs real images",
+    "inpaint-pipeline bids heads derivatives participant --participant-label 01 02": "typed in bids.md, more cheaply",
+}
 """Examples of the generated page, which has no place for a comment."""
 _SMALL = """
 steps: 2
@@ -99,15 +110,22 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(landsat / f"LC08_T1_{band}.TIF", smooth((1, 64, 64)))
     quality = np.where(blobs((64, 64), n=2), 1 << 3, 1 << 6).astype(np.uint16)
     write_image(landsat / "LC08_T1_QA_PIXEL.TIF", quality[None])
+    write_safe(folder, added=1000)
+    write_safe(folder, baseline="02.14", date="20210901", cloudy=False)
+    write_image(folder / "older_stack.tif", scene_values()[:4])
     head = write_demo_brain(folder / "head", shape=(20, 24, 20))
     head["image"].rename(folder / "head.nii.gz")
     head["mask"].rename(folder / "head_mask.nii.gz")
+    write_data_set(folder / "heads")
+    write_demo_brain(folder / "demo", shape=(12, 16, 12))
     (folder / "configs").mkdir()
     shutil.copy(ROOT / "configs" / "sentinel.yaml", folder / "configs")
     (folder / "data_catalog.yaml").write_text(
         "catalog_version: 1\nsources:\n  demo-sentinel:\n    license: CC0-1.0\n    path: S2_20240612.tif\n"
         "    mask: [{kind: scl, path: S2_20240612_SCL.tif}]\n"
         "    references: [{path: S2_20240627.tif, mask: [{kind: scl, path: S2_20240627_SCL.tif}]}]\n"
+        "  demo-brain:\n    license: CC0-1.0\n    path: demo/sub-demo_T1w.nii.gz\n"
+        "    mask: [{kind: raster, path: demo/sub-demo_label-artefact_mask.nii.gz}]\n"
     )
     for body, _ in _blocks(ROOT / "docs" / "training.md", "yaml"):
         if body.startswith("name: mine"):
@@ -134,7 +152,7 @@ def _type(line: str) -> None:
         Path(target.strip()).write_text(outcome.out)
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=_name)
 def test_commands_of_a_page_work_one_after_the_other(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader copies from a page does what the page says; all of its commands end with exit code 0."""
     if page.name != "README.md":
@@ -146,7 +164,7 @@ def test_commands_of_a_page_work_one_after_the_other(page: Path, here: Path, mon
             _type(line)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_configs_of_a_page_can_be_planned(page: Path, here: Path) -> None:
     """Every whole config of a page fits the images that it names, or says before it why it is not tried."""
     for number, (body, reason) in enumerate(_blocks(page, "yaml")):

@@ -23,15 +23,25 @@ CONFIGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def make_cli() -> ModuleType:
-    """The script that writes `docs/cli.md`."""
-    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def make_cli() -> ModuleType:
+    """The script that writes `docs/cli.md`."""
+    return _script("make_cli")
+
+
+def test_config_page_is_fresh() -> None:
+    """docs/config.md is what `make docs` would write now."""
+    make_config = _script("make_config")
+    assert make_config.PAGE.read_text(encoding="utf-8") == make_config.page(), "stale: run `make docs`"
 
 
 def test_cli_page_is_fresh(make_cli: ModuleType) -> None:

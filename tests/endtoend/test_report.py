@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
 import pytest
+import rasterio.shutil
+from ruamel.yaml import YAML
 
+from pipeline.formats import open_any
+from pipeline.geometry.box import Box
 from pipeline.plan.plan import load_plan
+from pipeline.plan.samples import Samples
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report import build
-from tests.helpers import blobs, command, run_config, smooth, write_image
+from pipeline.report.methods import methods
+from pipeline.survey.survey import survey
+from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
 
 _LETTERS = re.compile(r'<span class="(left|right|top|bottom)">([LRAPSI]\??)</span>')
 
@@ -30,12 +41,18 @@ class _Images(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.images: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self.places: set[str] = set()
         self.outside: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         if tag == "img":
             self.images.append(found)
+        self.places.add(found.get("id") or "")
+        if tag == "a":
+            self.links.append(found["href"] or "")
+            return
         address = found.get("src") or found.get("href") or ""
         if address and not address.startswith("data:"):
             self.outside.append(address)
@@ -94,16 +111,142 @@ def test_the_page_is_one_small_file(raster: Path) -> None:
     assert all(len(image["alt"] or "") > 10 for image in parser.images)
     assert page.count('aria-label="north is up"') == len(parser.images) - page.count('class="after"')
     assert _LETTERS.search(page) is None
+    # what a reader may follow lies in the page or beside it
+    assert {unquote(link) for link in parser.links if not link.startswith("#")} <= {p.name for p in raster.iterdir()}
+    assert {link[1:] for link in parser.links if link.startswith("#")} <= parser.places
+    layers = {f"scene_{role}.tif" for role in ("restored", "uncertainty", "source")}
+    assert layers | {"record.json"} <= set(parser.links)
+
+
+def test_the_order_is_that_in_which_questions_come(raster: Path) -> None:
+    """From the verdict over pictures and evidence to files and words; nothing is left out."""
+    page = _page(raster)
+    parts = [
+        "verdict",
+        "pictures",
+        "made",
+        "evidence",
+        "done",
+        "time",
+        "methods",
+        "warnings",
+        "config",
+        "files",
+        "reading",
+    ]
+    places = [page.index(f'class="{parts[0]} ')] + [page.index(f'<h2 id="{part}"') for part in parts[1:]]
+    assert places == sorted(places)
+    assert places[2] < page.index("The largest hole") < places[3]
+    config = YAML(typ="safe", pure=True).load(html.unescape(page[places[8] :].split("<pre>")[1].split("</pre>")[0]))
+    assert config == json.loads((raster / "record.json").read_text())["config"]
+
+
+def test_the_evidence_is_that_of_the_self_test(raster: Path) -> None:
+    """Windows, scatter, errors and coverage are of the pixels that were hidden, and add up with the record."""
+    page, record = _page(raster), json.loads((raster / "record.json").read_text())
+    samples = Samples.load(WorkFolder.of(raster).samples)
+    shown = page[page.index('id="evidence"') : page.index("Methods in comparison")]
+    assert shown.count("<b>Hidden.</b>") == shown.count("<b>True.</b>") == len(samples.specimens) == 3
+    assert [one.title for one in samples.specimens] == ["a good one", "a typical one", "the worst"]
+    errors = [one.error for one in samples.specimens]
+    assert errors == sorted(errors)
+    assert shown.count('<svg class="chart"') == 3
+    assert samples.scores.sum() == samples.seen.sum() == record["self_test"]["hidden_pixels"]
+    assert samples.held.sum() / samples.seen.sum() == pytest.approx(record["self_test"]["coverage_90"], abs=1e-3)
+    image = open_any(str(raster.parent.parent / "scene.tif"))
+    hole = open_any(str(raster.parent.parent / "mask.tif"))
+    plan = load_plan(WorkFolder.of(raster))
+    for one in samples.specimens:
+        stored = image.read(one.box)[one.channel]
+        hidden = one.sigma > 0
+        assert hidden.any()
+        assert not (hidden & (hole.read(one.box)[0] > 0)).any()
+        assert not one.off[~hidden].any()
+        restored = stored + one.off.astype(np.float64) * plan.spread[one.channel]
+        assert abs(restored - stored)[hidden].max() > 0
+    # the sampled true values are the image's own
+    for channel in range(3):
+        own = np.rint(samples.truth[samples.channel == channel] + plan.centre[channel])
+        assert np.isin(own, image.read(Box.whole(image.space.shape))[channel]).all()
+    # a table in words, none of the arrays in the record
+    assert "surely better" in shown
+    assert len((raster / "record.json").read_text()) < 60_000
+
+
+def test_the_samples_are_the_same_whoever_works(raster: Path, tmp_path: Path) -> None:
+    """Threads of the survey change no byte of what is kept."""
+    order = order_of(raster.parent.parent / "run.yaml", f"output.directory={tmp_path}")
+    assert order.job.threads == 1
+    survey(replace(order.job, threads=3))
+    assert order.work.samples.read_bytes() == WorkFolder.of(raster).samples.read_bytes()
+
+
+def test_methods_to_paste(raster: Path) -> None:
+    """What this run used, with versions; every number in brackets has its work, with a DOI and a BibTeX entry."""
+    record = json.loads((raster / "record.json").read_text())
+    found = methods(record)
+    assert html.escape(found.text, quote=False) in _page(raster).replace("&#39;", "'")
+    cited = {int(number) for group in re.findall(r"\[([\d, ]+)\]", found.text) for number in group.split(",")}
+    assert cited == set(range(1, len(found.works) + 1))
+    assert found.works[0].startswith("The inpaint-pipeline developers")
+    assert all("https://doi.org/10." in work for work in found.works[1:])
+    assert found.bibtex.count("@") == len(found.works)
+    for name in ("inpaint-pipeline", "numpy", "rasterio"):
+        assert record["software"][name] in found.text
+    assert "splines in tension" in found.text
+    assert "earlier" in found.text or "they led nowhere" in found.text
+    assert "autoencoder" not in found.text
+
+
+def test_viewers_find_names_and_colours(raster: Path) -> None:
+    """QGIS takes a style beside each raster, GDAL the names of codes; what a user changes there is the user's."""
+    record = json.loads((raster / "record.json").read_text())
+    styles = {o["path"] for o in record["outputs"] if o["role"] == "style"}
+    assert styles == {f"scene_{role}.qml" for role in ("restored", "uncertainty", "source")}
+    trees = {name: ElementTree.parse(raster / name).getroot().find("pipe/rasterrenderer") for name in styles}
+    restored = trees["scene_restored.qml"].attrib
+    assert restored["type"] == "multibandcolor"
+    assert [restored[f"{c}Band"] for c in ("red", "green", "blue")] == ["1", "2", "3"]
+    assert trees["scene_uncertainty.qml"].attrib["type"] == "singlebandpseudocolor"
+    entries = {e.get("value"): e.get("label") for e in trees["scene_source.qml"].iter("paletteEntry")}
+    names = {"0": "observed", "1": "classical", "10": "reference 0", "11": "auxiliary 1", "253": "several guides"}
+    assert names.items() <= entries.items()
+    # as GDAL itself reads the file beside the layer
+    rasterio.shutil.copy(raster / "scene_source.tif", raster / "seen.vrt", driver="VRT")
+    seen = ElementTree.parse(raster / "seen.vrt").getroot()
+    (raster / "seen.vrt").unlink()
+    listed = [c.text for c in seen.iter("Category")]
+    assert {k: listed[int(k)] for k in entries} == entries
+    rows = {row[0].text: row[1].text for row in seen.iter("Row")}
+    assert rows == entries
+
+
+def test_a_style_that_the_user_changed_stays(raster: Path, tmp_path: Path) -> None:
+    """It is no damage; `report` and a run that replaces the results keep it."""
+    copy = tmp_path / "study"
+    shutil.copytree(raster.parent.parent, copy)
+    style = copy / "out" / "scene" / "scene_source.qml"
+    style.write_text("<qgis>mine</qgis>")
+    assert command("verify", copy / "out").code == 0
+    assert command("report", copy / "out").code == 0
+    assert style.read_text() == "<qgis>mine</qgis>"
+    # another seed is another request
+    changes = ("--set", "seed=5", "--set", f"output.directory={copy / 'out'}")
+    outcome = command("run", copy / "run.yaml", *changes, "--overwrite")
+    assert outcome.code == 0, outcome.err
+    assert (style.parent / "scene_source.qml.kept").read_text() == "<qgis>mine</qgis>"
+    assert "paletted" in style.read_text()
 
 
 def test_large_pages_get_coarser_pictures(raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best quality that keeps the page below its limit is taken, and the worst if none does."""
     sizes = {88: 900, 70: 500, 45: 100, 20: 50}
-    monkeypatch.setattr(build, "_page", lambda *facts: "x" * sizes[facts[-1]])
+    monkeypatch.setattr(build, "_page", lambda *facts: ("x" * sizes[facts[-1]], None))
     plan = load_plan(WorkFolder.of(raster))
     for limit, written in ((1000, 900), (400, 100), (10, 50)):
         monkeypatch.setattr(build, "_MAX_BYTES", limit)
-        assert build.write_report(plan, {}, tmp_path).stat().st_size == written
+        ((role, path),) = build.write_report(plan, {"references": [], "outputs": []}, tmp_path)
+        assert (role, path.stat().st_size) == ("report", written)
 
 
 def test_what_it_was_made_of(raster: Path) -> None:
@@ -114,7 +257,7 @@ def test_what_it_was_made_of(raster: Path) -> None:
     assert "Reference 0: earlier" in made
     assert "Auxiliary 1: radar" in made
     assert "masked or without data, in yellow" in made
-    assert made.count("<b>Where it leads.</b>") == 2
+    assert made.count("<b>Where it leads.</b>") == made.count("<b>Difference.</b>") == 2
     by_source = record["holes"]["by_source"]
     for share in (by_source.get("reference 0", 0), by_source.get("classical", 0)):
         assert f"{100 * share / sum(by_source.values()):.1f} %" in made
@@ -176,7 +319,7 @@ addEventListener("load", async () => {
   const found = {errors: window.failures, fetched: performance.getEntriesByType("resource").length};
   found.decoded = [...document.images].every(image => image.naturalWidth > 0);
   const pair = document.querySelector("figure.pair"), after = pair.querySelector(".after");
-  const slider = pair.querySelector("input"), button = pair.querySelector("button");
+  const slider = pair.querySelector("input"), button = pair.querySelector(".flicker");
   const clip = () => getComputedStyle(after).clipPath, visible = () => getComputedStyle(after).visibility;
   const state = () => [clip(), visible(), pair.querySelector("output").textContent];
   found.start = state();
@@ -187,6 +330,21 @@ addEventListener("load", async () => {
   await wait(1000); found.flicked = state();
   await wait(700); found.again = state();
   button.click(); found.released = [button.getAttribute("aria-pressed"), ...state()];
+  const dialog = document.querySelector("dialog"), zooms = [...document.querySelectorAll("button.zoom")];
+  found.zooms = zooms.length; found.frames = document.querySelectorAll("figure .frame").length;
+  zooms[0].focus(); found.focus.push(document.activeElement === zooms[0]);
+  zooms[0].click(); await wait(50);
+  const large = dialog.querySelector(".frame").getBoundingClientRect();
+  const small = pair.querySelector(".frame").getBoundingClientRect();
+  const inside = () => dialog.querySelectorAll("img").length;
+  found.enlarged = [dialog.open, large.width > 1.5 * small.width, inside()];
+  const copied = dialog.querySelector("input");
+  copied.value = 20; copied.dispatchEvent(new Event("input"));
+  found.copy = [getComputedStyle(dialog.querySelector(".after")).clipPath, clip()];
+  dialog.querySelector(".close").click(); await wait(50); found.closed = [dialog.open, inside()];
+  document.querySelectorAll("figure:not(.pair) .frame img")[0].click(); await wait(50);
+  found.clicked = [dialog.open, inside()];
+  found.modal = dialog.matches(":modal"); dialog.close();
   found.page = getComputedStyle(document.body).backgroundColor;
   const box = pair.querySelector(".frame").getBoundingClientRect();
   found.ratio = box.width / box.height;
@@ -232,7 +390,15 @@ def test_slider_and_flicker_work_in_a_browser(raster: Path, tmp_path: Path) -> N
     assert found["errors"] == []
     assert found["fetched"] == 0
     assert found["decoded"]
-    assert found["focus"] == [True, True]
+    assert found["focus"] == [True, True, True]
+    # every picture enlarges by its button, which the keyboard reaches, or a click; the copy has controls of its own
+    assert found["zooms"] == found["frames"] > 20
+    assert found["enlarged"] == [True, True, 2]
+    assert found["copy"] == ["inset(0px 0px 0px 20%)", "inset(0px 0px 0px 80%)"]
+    assert found["closed"] == [False, 0]
+    assert found["clicked"] == [True, 1]
+    # the Esc key closes what is modal
+    assert found["modal"]
     assert found["start"] == ["inset(0px 0px 0px 50%)", "visible", "before | after"]
     assert found["slid"][0] == "inset(0px 0px 0px 80%)"
     assert found["pressed"] == ["true", "none", "hidden", "before"]

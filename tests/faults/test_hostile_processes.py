@@ -163,7 +163,7 @@ def test_ctrl_c_in_evaluate_leaves_no_folder(tmp_path, monkeypatch):
         stop_if_asked()
 
     monkeypatch.setattr("tempfile.tempdir", str(aside))
-    monkeypatch.setattr("pipeline.commands.tables.survey", interrupts)
+    monkeypatch.setattr("pipeline.commands.evaluate.open_scene", interrupts)
     assert command("evaluate", config).code == 130
     assert len(seen) == 1
     assert not list(aside.iterdir())

@@ -24,6 +24,9 @@ ROWS = {
     "disk full": "faults/test_bad_runs.py::test_a_full_disk",
     "some blocks fail on every attempt": "faults/test_bad_runs.py::test_blocks_that_fail_on_every_attempt",
     "an image of a batch fails": "faults/test_bad_runs.py::test_one_bad_image_does_not_stop_the_batch",
+    "an image fails, after its plan or before": """
+        endtoend/test_group.py::test_what_failed_leaves_a_record
+        endtoend/test_group.py::test_a_failure_leaves_what_was_there""",
     "an error that nobody foresaw": """
         faults/test_bad_runs.py::test_what_nobody_foresaw_is_the_image_s_own
         faults/test_bad_runs.py::test_what_nobody_foresaw_in_a_single_image""",

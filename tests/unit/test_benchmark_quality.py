@@ -32,7 +32,7 @@ def test_only_scored_pixels_count():
     estimate[0, 0, 0], estimate[1] = 3.0, 9.0
     scored = np.zeros(truth.shape, dtype=bool)
     scored[0, 0, :2] = True
-    mse = scores.squared_error(estimate, truth, scored)
+    mse = scores.channel_mse(estimate, truth, scored)
     assert mse[0] == pytest.approx(4.5)
     assert math.isnan(mse[1])
 

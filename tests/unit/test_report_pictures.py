@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import colour, number, stretch, webp
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
@@ -165,3 +166,38 @@ def test_colours_follow_what_was_observed() -> None:
     assert (colour(flat, *stretch(flat, flat[0] == 0)) == 0).all()
     assert webp(picture, 80).startswith("data:image/webp;base64,")
     assert [number(v) for v in (0.0, 12.345, 1234.5)] == ["0", "12.3", "1,234"]
+
+
+def _tagged(*tags: dict[str, dict[str, str]]) -> Any:
+    return SimpleNamespace(n_channels=len(tags), attributes={"band_tags": tags})
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "expected"),
+    [
+        (["B02", "B03", "B04", "B08"], [], [2, 1, 0]),
+        (["x_red", "x_green", "nir", "x_blue"], [], [0, 1, 3]),
+        ([f"b{k}" for k in range(13, 26)], [], [3, 2, 1]),
+        (["a", "b", "c", "d"], [0.842, 0.665, 0.56, 0.49], [1, 2, 3]),
+        (["a", "b", "c", "d"], [0.842, 1.6, 2.2, 10.0], [2, 1, 0]),
+        (["a"], [0.5], [0]),
+    ],
+)
+def test_natural_colours_by_name_then_by_wavelength(names, known, expected):
+    """Names that people use come first; then what the file says of wavelengths; then what is usual."""
+    assert rgb_channels(names, known) == expected
+
+
+def test_wavelengths_as_files_have_them():
+    """GDAL's own tag in micrometres, ENVI's in its unit (nanometres without one); anything else is not known."""
+    source = _tagged(
+        {"IMAGERY": {"CENTRAL_WAVELENGTH_UM": "0.665"}},
+        {"": {"wavelength": "560.0", "wavelength_units": "Nanometers"}},
+        {"": {"wavelength": "0.49", "wavelength_units": "Micrometers"}},
+        {"": {"wavelength": "842"}},
+        {"": {"wavelength": "far"}},
+        {"": {"wavelength": "3", "wavelength_units": "Index"}},
+        {},
+    )
+    assert wavelengths(source) == [0.665, pytest.approx(0.56), 0.49, pytest.approx(0.842), None, None, None]
+    assert wavelengths(SimpleNamespace(n_channels=2, attributes={})) == [None, None]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
+from pipeline.report.judgement import judged
 from pipeline.report.words import network_part, unit_of, verdict
 from pipeline.restore.codes import source_name
 from pipeline.restore.recipe import Recipe
@@ -87,3 +88,36 @@ def test_an_auxiliary_is_no_reference() -> None:
     """Codes count references and auxiliaries on; names say which of them it is."""
     roles = ["reference", "auxiliary"]
     assert [source_name(code, roles) for code in (10, 11, 12)] == ["reference 0", "auxiliary 1", "other channels"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "reason"),
+    [
+        ({}, "sound", ""),
+        ({"predicted_rmse": [10.9, 0.0]}, "sound", ""),
+        ({"predicted_rmse": [20.0, 0.0]}, "look", "14 % of the range"),
+        ({"predicted_rmse": [40.0, 10.0]}, "poor", "as large as the variation"),
+        ({"coverage_90": 0.84}, "look", "held 84 %"),
+        ({"coverage_90": 0.7, "predicted_rmse": [20.0, 0.0]}, "poor", "held 70 %"),
+        ({"note": "few observed pixels"}, "look", "few observed"),
+        ({"value_range": []}, "sound", ""),
+    ],
+)
+def test_the_self_test_decides_the_colour(changes: dict[str, Any], level: str, reason: str) -> None:
+    """Green only where nothing speaks against it: the error beside the image's range, the error bars, notes."""
+    record = _record(weight=0.0, share=0.0)
+    record["self_test"] |= {"predicted_rmse": [1.0, 2.0], "value_range": [100.0, 100.0], "note": ""} | changes
+    found = judged(record)
+    assert found.level == level
+    assert reason in " ".join(found.reasons)
+    assert bool(found.reasons) == (level != "sound")
+
+
+def test_what_was_not_tested_or_not_filled_is_amber() -> None:
+    """Holes without a self-test, and pixels that were asked for and left."""
+    record = _record(weight=0.0, share=0.0)
+    assert judged(record | {"self_test": None}).reasons == ("nothing was hidden to test it",)
+    left = record["holes"] | {"left": {"refused": 3}, "account": "2,997 of 3,000 pixels were filled"}
+    assert judged(record | {"holes": left}).level == "look"
+    nothing = {"pixels": 0, "account": "no pixels to restore were found"}
+    assert judged({"holes": nothing, "self_test": None}).level == "sound"

@@ -12,7 +12,7 @@ from pipeline.numerics.calibration import Z90, Calibration
 from pipeline.references.reliance import Reliance
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest import errorbars
-from pipeline.selftest.errorbars import Pixels, calibrated, cross_coverage, expected_rmse
+from pipeline.selftest.errorbars import Pixels, calibrated, cross_calibrated, cross_coverage, expected_rmse
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -129,15 +129,19 @@ def test_sparse_images_are_never_surer_than_the_stored_calibration():
     assert recipe.single.factors == recipe.referenced.factors == Calibration().factors
 
 
+def _covered(recipe, tested):
+    return cross_coverage(tested, cross_calibrated(recipe, tested, tested), len(recipe.floor))
+
+
 def test_each_half_is_covered_by_the_bars_of_the_other():
     """Equal halves cover nine in ten; errors of one half are all beyond the bars of a ten times better one."""
     error = np.linspace(0, 1, 1000)
     fair = [_tested(error), _tested(error)]
-    assert cross_coverage(RECIPE, fair, fair)[0] == pytest.approx(0.9, abs=0.01)
+    assert _covered(RECIPE, fair)[0] == pytest.approx(0.9, abs=0.01)
     unfair = [_tested(10 + error), _tested(error)]
-    assert cross_coverage(RECIPE, unfair, unfair)[0] == pytest.approx(0.5, abs=0.01)
+    assert _covered(RECIPE, unfair)[0] == pytest.approx(0.5, abs=0.01)
     blank = [_tested(error, 0), _tested(error, 0)]
-    assert cross_coverage(RECIPE, blank, blank) == (None, (None,))
+    assert _covered(RECIPE, blank) == (None, (None,))
 
 
 def test_coverage_is_told_by_channel():
@@ -146,7 +150,7 @@ def test_coverage_is_told_by_channel():
     good, bad = _tested(np.linspace(0, 0.1, 1000)), _tested(np.linspace(0, 1, 1000))
     halves = [good, replace(bad, channel=np.full(1000, 2))] * 2
     halves = [halves[0], halves[2], halves[1], halves[3]]
-    held, (first, second, third) = cross_coverage(recipe, halves, halves)
+    held, (first, second, third) = _covered(recipe, halves)
     assert (first, second) == (1.0, None)
     assert (held, third) == (pytest.approx(0.9, abs=0.01), pytest.approx(0.8, abs=0.01))
 

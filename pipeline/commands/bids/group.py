@@ -1,0 +1,137 @@
+"""Group level: one table of all images of a data set, what became of each and how well."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.bids.images import Choice, images_of
+from pipeline.commands.bids.participant import Place, without_images
+from pipeline.commands.layout import counted
+from pipeline.config.bids import RESULTS, Derivation, read_object
+from pipeline.errors import ConfigError, OutputConflict, PipelineError
+from pipeline.output.dataset import ignore, require_ours
+from pipeline.output.results import read_record
+from pipeline.system.files import replacing, write_json
+
+TABLE = "group_inpainting.tsv"
+_COLUMNS: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Participant"},
+    "session_id": {"Description": "Session, n/a where the data set has none"},
+    "image": {"Description": "Image, below the top of the source data set"},
+    "state": {
+        "Description": "What became of it",
+        "Levels": {
+            "restored": "all that was to be restored was",
+            "partly": "some voxels were left, see verdict",
+            "nothing to restore": "the masks mark no voxel that may be changed, or the series lost no slice",
+            "failed": "it could not be restored, see verdict",
+            "no mask": "nothing says what is to be restored, see verdict",
+            "no image": "the participant has no image that is chosen",
+            "not run": "the participant level did not come to it yet",
+        },
+    },
+    "verdict": {"Description": "The same in a sentence"},
+    "filled_voxels": {"Description": "Voxels that were restored; in a series counted in each volume"},
+    "filled_percent": {"Description": "Their share of the image", "Units": "percent"},
+    "left_voxels": {"Description": "Voxels that were to be restored and were not"},
+    "expected_error": {
+        "Description": "Root mean square of the standard errors of restored voxels, in the units of the image"
+    },
+    "expected_error_percent": {
+        "Description": "The same as a share of the mean restored value", "Units": "percent"
+    },
+    "coverage_90": {"Description": "Share of hidden test voxels that the 90 % interval held, 0 to 1; 0.9 is ideal"},
+    "restored": {"Description": "Restored image, below the top of this data set"},
+    "report": {"Description": "Report with pictures, below the top of this data set"},
+}  # fmt: skip
+
+
+def group(choice: Choice, target: Path) -> dict[str, Any]:
+    """Write the table and its description, and return its path and rows.
+
+    Raises:
+        ConfigError: nothing was run there, or the data set has nothing that is chosen.
+        OutputConflict: the table cannot be written, or `target` is the data set of something else.
+    """
+    require_ours(target)
+    if not (target / RESULTS).is_dir():
+        raise ConfigError(f"{target}: no results are there; run the participant level first")
+    images = images_of(choice)
+    rows = [_row(Place(target=target, image=image)) for image in images]
+    for entry in without_images(choice, images):
+        rows.append({"participant_id": entry["image"], "state": entry["state"], "verdict": entry["error"]})
+    text = io.StringIO()
+    # tables of BIDS know no quotes
+    how: dict[str, Any] = {"delimiter": "\t", "lineterminator": "\n", "quoting": csv.QUOTE_NONE, "quotechar": None}
+    writer = csv.DictWriter(text, list(_COLUMNS), restval="n/a", **how)
+    writer.writeheader()
+    writer.writerows(rows)
+    path = target / TABLE
+    try:
+        with replacing(path, shared=True) as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8")
+        write_json(path.with_suffix(".json"), _COLUMNS)
+        ignore(target, [f"{path.stem}.*"])
+    except OSError as error:
+        raise OutputConflict(f"{path}: cannot be written ({error.strerror or error})") from error
+    return {"table": str(path), "rows": rows}
+
+
+def said_of_group(facts: Mapping[str, Any]) -> str:
+    """Return how many images ended how, and where the table is."""
+    states = [row["state"] for row in facts["rows"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return f"{counted(len(states), 'image')}: {counts}; table {facts['table']}"
+
+
+def _row(place: Place) -> dict[str, Any]:
+    image = place.image
+    labels = image.name.entities
+    row = {"participant_id": f"sub-{labels['sub']}", "image": image.within}
+    if "ses" in labels:
+        row["session_id"] = f"ses-{labels['ses']}"
+    record = read_record(place.results)
+    if record is None:
+        return row | _without_results(place)
+    holes = record["holes"]
+    left = sum(holes["left"].values())
+    derivation = Derivation(target=place.target, image=image, metadata={}, reads=())
+    state = "partly" if left else "restored" if holes["filled"] else "nothing to restore"
+    facts = {
+        "state": state,
+        "verdict": holes["account"],
+        "filled_voxels": holes["filled"],
+        "filled_percent": f"{100 * holes['fraction']:.4g}",
+        "left_voxels": left,
+        "coverage_90": _number((record["self_test"] or {}).get("coverage_90")),
+        "restored": (image.folder / derivation.name("restored")).as_posix(),
+        "report": (place.results / "report.html").relative_to(place.target).as_posix(),
+    }
+    return row | facts | _errors(derivation.folder / derivation.name("restored", ".json"))
+
+
+def _errors(sidecar: Path) -> dict[str, str]:
+    """Return what the sidecar of the restored image says of its error."""
+    with suppress(PipelineError, KeyError):
+        facts = read_object(sidecar)["Inpainting"]
+        error, mean = facts["ExpectedError"], facts["MeanRestored"]
+        share = {"expected_error_percent": f"{100 * error / abs(mean):.3g}"} if error is not None and mean else {}
+        return {"expected_error": _number(error), **share}
+    return {}
+
+
+def _without_results(place: Place) -> dict[str, str]:
+    """Return what the participant level said of an image that it could not restore."""
+    with suppress(PipelineError, LookupError, TypeError):
+        entry = read_object(place.outcome)
+        return {"state": str(entry["state"]), "verdict": " ".join(str(entry["error"]).split())}
+    return {"state": "not run", "verdict": "no results"}
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,91 @@
+"""run.json: how each image of a run ended, one entry an image."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import RunConfig, config_hash, resolved
+from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
+from pipeline.orders import Order
+from pipeline.system.facts import peak_rss_bytes
+from pipeline.system.files import write_json, write_text
+
+_NAME = "run.json"
+
+
+def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of a finished image, from its order and record."""
+    stem = order.stem
+    entry: dict[str, Any] = {"stem": stem, "state": "done", "directory": stem}
+    entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+    if gpu_full := (record["model"] or {}).get("gpu_full"):
+        entry["gpu_full"] = gpu_full
+    # a record of an older version has none
+    entry["roofline"] = record.get("roofline")
+    entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
+    if order.bids is not None:
+        entry["derivative"] = (order.bids.image.folder / order.bids.name("restored")).as_posix()
+    return entry
+
+
+def failed_entry(stem: str, error: PipelineError) -> dict[str, Any]:
+    """Return the entry of an image that failed or was interrupted."""
+    state = "interrupted" if isinstance(error, Interrupted) else "failed"
+    return {"stem": stem, "state": state, "directory": stem, "error": str(error), "exit_code": error.exit_code}
+
+
+def summary_of(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:
+    """Return the content of run.json, its paths as they are; `started` is the time of the start, seconds."""
+    failed = [e for e in entries if e["state"] != "done"]
+    code = 0 if not failed else (failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code)
+    return {
+        "sources": entries,
+        "exit_code": code,
+        "seconds": time.time() - started,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "config": resolved(config),
+        "config_sha256": config_hash(config),
+    }
+
+
+def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
+    """Write run.json into the output folder, and return its path.
+
+    Raises:
+        OutputConflict: it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / _NAME, summary)
+        return directory / _NAME
+    except OSError as error:
+        raise OutputConflict(
+            f"{directory}: cannot write {_NAME} ({error.strerror or error}); choose another output.directory"
+        ) from error
+
+
+def failure_of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
+    """Return the error of a batch of which images failed."""
+    bad = [e["stem"] for e in entries if e["state"] != "done"]
+    others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
+    return BlockFailed(
+        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / _NAME}{others}"
+    )
+
+
+def explained(error: Exception, log: Path) -> PipelineError:
+    """Return an error that says what happened; one that nobody foresaw leaves its traceback in the file `log`."""
+    if isinstance(error, PipelineError):
+        return error
+    details = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        write_text(log, details)
+        where = f"the details are in {log}"
+    except OSError:
+        where = details
+    return PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")

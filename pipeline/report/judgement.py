@@ -1,0 +1,88 @@
+"""How far a result is to be trusted, by the self-test: one of three levels, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["sound", "look", "poor"]
+LEVELS: tuple[Level, ...] = ("poor", "look", "sound")
+"""What needs a human eye first, first."""
+LEVEL_WORDS: Mapping[Level, str] = {"poor": "do not rely on it", "look": "look at it", "sound": "sound"}
+
+_VARIATION = 1 / 4.65
+"""Standard deviation of normally distributed values over their range from the 1st to the 99th percentile: an error as
+large as that is the one of putting the image's mean into every hole."""
+_NOTABLE = 0.5
+"""Share of that from which the error is worth a look."""
+_HELD_POOR, _HELD_LOOK = 0.75, 0.85
+"""Share of hidden pixels in the 90 % interval below which error bars are much, or noticeably, too narrow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The level of a result, and sentences that say why it is not the best one."""
+
+    level: Level
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Return the level in words."""
+        return LEVEL_WORDS[self.level]
+
+
+def judged(record: Mapping[str, Any]) -> Judgement:
+    """Judge the result that a record describes."""
+    holes, test = record["holes"], record.get("self_test")
+    poor, look = [], []
+    error = relative_error(record)
+    if error is not None and error >= _VARIATION:
+        poor.append(f"the error to expect, {said_of(error)}, is as large as the variation of the image itself")
+    elif error is not None and error >= _NOTABLE * _VARIATION:
+        look.append(f"the error to expect is {said_of(error)}")
+    held = test.get("coverage_90") if test else None
+    if held is not None and held < _HELD_LOOK:
+        (poor if held < _HELD_POOR else look).append(
+            f"error bars are too narrow: the 90 % interval held {100 * held:.0f} % of hidden values"
+        )
+    if test and test.get("note"):
+        look.append(test["note"])
+    if holes["pixels"] and not test:
+        look.append("nothing was hidden to test it")
+    if holes.get("left"):
+        look.append(str(holes["account"]))
+    return Judgement(level="poor" if poor else "look" if look else "sound", reasons=(*poor, *look))
+
+
+def relative_error(record: Mapping[str, Any]) -> float | None:
+    """Return the root mean square error to expect over the range of the values, mean over channels; None if unknown.
+
+    The range of a channel is that from its 1st to its 99th percentile.
+    """
+    test = record.get("self_test") or {}
+    # records of older versions have no range
+    pairs = zip(test.get("predicted_rmse") or (), test.get("value_range") or (), strict=False)
+    shares = [error / spread for error, spread in pairs if error is not None and spread]
+    return math.sqrt(sum(share**2 for share in shares) / len(shares)) if shares else None
+
+
+def said_of(error: float) -> str:
+    """Return an error relative to the range of the values in words.
+
+    >>> said_of(0.0234)
+    '2.3 % of the range of the values'
+    """
+    return f"{in_tenths(error)} of the range of the values"
+
+
+def in_tenths(share: float) -> str:
+    """Return a share in per cent with two digits.
+
+    >>> in_tenths(0.0004), in_tenths(0.0234), in_tenths(0.31)
+    ('<0.1 %', '2.3 %', '31 %')
+    """
+    percent = 100 * share
+    return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"

@@ -1,0 +1,33 @@
+"""Commands that open a result in the programs that people look at such images with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+_SUFFIXES = (".tif", ".zarr", ".nii.gz", ".nii")
+
+
+def viewers(files: Sequence[str]) -> list[str]:
+    """Return commands for some results, by the format of the restored image; none for other files.
+
+    Args:
+        files: paths of the outputs, the restored image first.
+
+    >>> viewers(["out/a_restored.tif", "out/a_uncertainty.tif", "out/a_source.tif", "out/report.html"])
+    ['qgis out/a_restored.tif out/a_uncertainty.tif out/a_source.tif', 'napari out/a_restored.tif']
+    >>> viewers(["a_restored.nii.gz", "a_uncertainty.nii.gz"])
+    ['fsleyes a_restored.nii.gz a_uncertainty.nii.gz --cmap hot', 'napari --plugin napari-nifti a_restored.nii.gz']
+    """
+    suffix = next((s for s in _SUFFIXES if files and files[0].endswith(f"_restored{s}")), None)
+    if suffix is None:
+        return []
+    stem = files[0].removesuffix(f"_restored{suffix}")
+    names = [f"{stem}_{role}{suffix}" for role in ("restored", "uncertainty", "source")]
+    restored, *others = (shlex.quote(name) for name in names if name in files)
+    if suffix == ".tif":
+        return [" ".join(["qgis", restored, *others]), f"napari {restored}"]
+    if suffix == ".zarr":
+        return [f"napari --plugin napari-ome-zarr {restored}"]
+    heat = f" {others[0]} --cmap hot" if others else ""
+    return [f"fsleyes {restored}{heat}", f"napari --plugin napari-nifti {restored}"]
