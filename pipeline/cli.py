@@ -122,8 +122,7 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
         from pipeline.commands.said import said_of_run
         from pipeline.config.schema import load_config
 
-        loaded = load_config(config, overrides)
-        typer.echo(said_of_run(summary, loaded.address or str(loaded.folder)), err=True)
+        typer.echo(said_of_run(summary, str(load_config(config, overrides).output.directory)), err=True)
 
 
 @app.command()

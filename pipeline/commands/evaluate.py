@@ -26,8 +26,8 @@ from pipeline.image.scene import Clock, open_scene
 from pipeline.orders import Order, order_of
 from pipeline.plan.job import Job
 from pipeline.provenance.published import published_texts
-from pipeline.report.evaluation import evaluation_page, score_text
 from pipeline.report.bands import rgb_channels
+from pipeline.report.evaluation import evaluation_page, score_text
 from pipeline.selftest.evaluation.rounds import Example, rounds
 from pipeline.selftest.evaluation.table import SCORES
 from pipeline.selftest.evaluation.words import sentence
