@@ -220,14 +220,11 @@ def verify(
     Example: inpaint-pipeline verify out/sentinel
     """
     from pipeline.commands.said import said_of_verification
-    from pipeline.commands.tables import verify_table
-    from pipeline.errors import IntegrityError
+    from pipeline.commands.tables import require_held, verify_table
 
     results = verify_table(directory)
     _print(results, as_json, lambda: said_of_verification(results))
-    broken = [name for name, checks in results.items() if any(check["held"] is False for check in checks)]
-    if broken:
-        raise IntegrityError(f"promises broken in: {', '.join(broken)}")
+    require_held(results)
 
 
 @app.command()
@@ -326,7 +323,10 @@ class _Bids(TyperCommand):
 
 @app.command(cls=_Bids)
 def bids() -> None:
-    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives."""
+    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives.
+
+    Example: inpaint-pipeline bids heads derivatives participant --participant-label 01 02
+    """
 
 
 @catalog_app.command("list")
@@ -355,13 +355,11 @@ def catalog_check(
     Example: inpaint-pipeline catalog check demo-sentinel
     """
     from pipeline.commands.said import said_of_checks
-    from pipeline.commands.tables import check_rows
-    from pipeline.errors import SourceError
+    from pipeline.commands.tables import check_rows, require_right
 
     rows = check_rows(names or ())
     _print(rows, as_json, lambda: said_of_checks(rows))
-    if any(row["state"] == "wrong" for row in rows):
-        raise SourceError("some catalog entries are wrong, see above")
+    require_right(rows)
 
 
 @models_app.command("list")

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,16 @@ def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
 
 
+def require_right(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no file of the catalog is another one than it says, by what `check_rows` found.
+
+    Raises:
+        SourceError: one is.
+    """
+    if any(row["state"] == "wrong" for row in rows):
+        raise SourceError("some catalog entries are wrong, see above")
+
+
 def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the checks of each finished image of a folder.
 
@@ -202,6 +212,17 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
         folder.name: [{"name": c.name, "held": c.held, "detail": c.detail} for c in verify(folder)]
         for folder in folders
     }
+
+
+def require_held(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Check that all promises hold, by what `verify_table` found.
+
+    Raises:
+        IntegrityError: names the images of which one is broken.
+    """
+    broken = [name for name, checks in results.items() if any(check["held"] is False for check in checks)]
+    if broken:
+        raise IntegrityError(f"promises broken in: {', '.join(broken)}")
 
 
 def image_table(file: str) -> dict[str, Any]:

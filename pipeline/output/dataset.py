@@ -153,26 +153,14 @@ def add(
     Raises:
         OutputConflict: the data set or a file is of another origin or was changed; nothing of it is replaced.
     """
-    ours = _known(place)
+    sidecar = place.folder / place.name("restored", ".json")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         with in_turn(place.target / _LOCK):
             _describe(place.target, about, ignored)
-        listed = {}
-        for role, path in files.items():
-            listed[place.name(role)] = _put(path, place.folder / place.name(role), ours)
-        for role in files.keys() - {"restored"}:
-            name = place.name(role, ".json")
-            listed[name] = _put_json(sidecars[role], place.folder / name, ours)
-        for name in ours.keys() - listed.keys() - {place.name("restored", ".json")}:
-            # a layer that these results do not have
-            if (place.folder / name).is_file() and file_facts(place.folder / name)["sha256"] == ours[name]:
-                remove_made(place.folder / name)
-        main = sidecars["restored"]
-        content = finite({**main, FILES: {**main[FILES], "Files": dict(sorted(listed.items()))}})
-        sidecar = place.folder / place.name("restored", ".json")
-        if not _is_annotated(sidecar, content):
-            _put_json(sealed(content), sidecar, ours)
+        # runs of one image with folders of their own do not keep each other out
+        with in_turn(sidecar.with_name(f".{sidecar.stem}.lock")):
+            _put_all(place, files, sidecars, sidecar)
     except PipelineError:
         raise
     except OSError as error:
@@ -180,6 +168,26 @@ def add(
             f"{place.folder}: cannot write the derivatives ({error.strerror or error}); the results themselves are "
             "complete. Remove the cause and run again"
         ) from error
+
+
+def _put_all(
+    place: Derivation, files: Mapping[str, Path], sidecars: Mapping[str, Mapping[str, Any]], sidecar: Path
+) -> None:
+    """Put files and sidecars where they belong, that of the restored image last."""
+    ours, listed = _known(place), {}
+    for role, path in files.items():
+        listed[place.name(role)] = _put(path, place.folder / place.name(role), ours)
+    for role in files.keys() - {"restored"}:
+        name = place.name(role, ".json")
+        listed[name] = _put_json(sidecars[role], place.folder / name, ours)
+    for name in ours.keys() - listed.keys() - {sidecar.name}:
+        # a layer that these results do not have
+        if (place.folder / name).is_file() and file_facts(place.folder / name)["sha256"] == ours[name]:
+            remove_made(place.folder / name)
+    main = sidecars["restored"]
+    content = finite({**main, FILES: {**main[FILES], "Files": dict(sorted(listed.items()))}})
+    if not _is_annotated(sidecar, content):
+        _put_json(sealed(content), sidecar, ours)
 
 
 def _known(place: Derivation) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_help_imports_nothing_heavy():
 def test_the_promised_commands_exist():
     """What the contract with users names is there."""
     promised = {
-        "run", "plan", "status", "verify", "report", "evaluate", "train", "inspect", "doctor",
+        "run", "plan", "status", "verify", "report", "evaluate", "train", "inspect", "doctor", "bids",
         "catalog list", "catalog check", "models list", "models show", "config new", "config show", "config schema",
     }  # fmt: skip
     assert promised <= set(COMMANDS)
