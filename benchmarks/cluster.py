@@ -5,8 +5,11 @@ workers that only wait as long as a block takes, drawn from a log-normal distrib
 blocks over workers times wall time. And a resume: how long it takes to load a plan and see in the journal what is done,
 how long to sum a finished run up, and the memory of that.
 
-The third starts a Slurm on this machine: one of two jobs is cancelled (`scancel`) while they compute. How long until
-another job runs, and until its worker has finished a block? The fourth lets the same run go over one job and over two.
+The third lets two workers do nothing: what is left is the processor time of client and scheduler, told for each patch.
+
+The fourth starts a Slurm on this machine: one of two jobs is cancelled (`scancel`) while they compute. How long until
+another job runs, and until its worker has finished a block? The fifth lets the same run go over
+one job and over two.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -50,14 +54,27 @@ _LONGEST_S = 600.0
 """A run on a busy machine."""
 _SPREAD = 0.5
 """Standard deviation of the logarithm of block times."""
+_PATCHES = 21
+"""Patches of 256 x 256 pixels, 224 apart, for each block of 1024 x 1024."""
 
 
 def efficiency(blocks: int, workers: int, block_s: float) -> float:
     """Return the share of the workers' time that blocks take, starts of workers not counted."""
     times = np.random.default_rng(0).lognormal(np.log(block_s), _SPREAD, blocks)
+    return float(times.sum() / (workers * driven(times, workers)[0]))
+
+
+def scheduling_ms(blocks: int) -> float:
+    """Return the processor time of client, scheduler and idle workers for each patch of blocks that are all hole."""
+    return 1000 * driven(np.zeros(blocks), workers=2)[1] / (blocks * _PATCHES)
+
+
+def driven(times: NDArray[np.float64], workers: int) -> tuple[float, float]:
+    """Return wall and processor seconds of giving blocks to workers that only wait so long for each."""
 
     def wait(_: Work, block: int) -> BlockResult:
-        time.sleep(times[block])
+        if times[block]:
+            time.sleep(times[block])
         return BlockResult(block=block, patches=0, by_source={}, seconds={}, peak_rss_bytes=0)
 
     done: list[BlockResult] = []
@@ -70,11 +87,11 @@ def efficiency(blocks: int, workers: int, block_s: float) -> float:
         mock.patch.object(_drive, "open_workspace"),
         mock.patch.object(_drive, "seen_in_time"),
     ):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         _drive.drive(client, work, done.append, lambda: False, patience_s=60)
-        wall = time.perf_counter() - started
-    assert len(done) == blocks
-    return float(times.sum() / (workers * wall))
+        used = time.perf_counter() - started[0], time.process_time() - started[1]
+    assert len(done) == len(times)
+    return used
 
 
 def resume(blocks: int, folder: Path) -> dict[str, float]:
@@ -175,7 +192,9 @@ def main() -> None:
     parser.add_argument("--block-seconds", type=float, default=2.0, help="median")
     parser.add_argument("--journal", type=int, default=1_000_000, help="blocks of the journal")
     parser.add_argument(
-        "--only", choices=("efficiency", "resume", "replacement", "jobs"), help="this one; default: the first two"
+        "--only",
+        choices=("efficiency", "resume", "scheduling", "replacement", "jobs"),
+        help="this one; default: the first two",
     )
     parser.add_argument("--times", type=int, default=3, help="cancelled jobs, or runs on one job and on two")
     parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)
@@ -189,6 +208,8 @@ def main() -> None:
             found["efficiency"] = efficiency(options.blocks, options.workers, options.block_seconds)
         if options.only in (None, "resume"):
             found["resume"] = resume(options.journal, Path(folder))
+        if options.only == "scheduling":
+            found["scheduling_ms"] = scheduling_ms(options.blocks)
         if options.only == "replacement":
             found["replacement"] = replacement(options.times, Path(folder))
         if options.only == "jobs":

@@ -101,14 +101,14 @@ class Bench:
 
     def cost(self, row: Row) -> Cost:
         """Measure a row."""
-        folder = self.scene(row.scene)
+        folder = self.scene(row.scene) if row.scene else self.folder
         command = self._command(row, folder)
         unit = self.unit()
         used = measured(command)
         result = Cost(
             name=row.name,
             command=_told(command, folder),
-            scene=" ".join([*(_told(self._maker(row.scene), folder).split()), "SCENE"]),
+            scene=_told([*self._maker(row.scene), "SCENE"], folder) if row.scene else "",
             cpu_s=used.cpu_s,
             wall_s=used.wall_s,
             unit_s=unit,
@@ -116,6 +116,8 @@ class Bench:
             machine=self.machine,
             quick=self.quick,
         )
+        if row.tool == "scheduling":
+            return replace(result, scheduling_ms=json.loads(used.said)["scheduling_ms"])
         if row.tool == "plan":
             return replace(result, planned_mb=_planned(used.said))
         if row.tool == "run":
@@ -129,11 +131,14 @@ class Bench:
         return [sys.executable, "-m", "benchmarks.speed.scenes", name]
 
     def _command(self, row: Row, folder: Path) -> list[str]:
+        if row.tool == "scheduling":
+            blocks = "200" if self.quick else "2000"
+            return [sys.executable, "-m", "benchmarks.cluster", "--only", "scheduling", "--blocks", blocks]
         if row.tool not in ("run", "plan"):
             return _rival(row.tool, folder)
         config = folder / "config.json"
         sections = json.loads((folder / "inputs.json").read_text())
-        device = {"device": "cuda" if row.gpu else "cpu"}
+        device = {"device": "cuda" if row.gpu and _has_gpu() else "cpu"}
         compute = {"executor": "serial", **device, **row.settings.get("compute", {})}
         config.write_text(json.dumps(sections | {"output": {"directory": str(folder / "out")}}, indent=1))
         settings = [
@@ -176,7 +181,7 @@ def chosen(options: argparse.Namespace) -> list[Row]:
         package = _PACKAGE.get(row.tool)
         if package and find_spec(package) is None:
             print(f"{row.name}: left out, {package} is not installed (pip install --group bench)", file=sys.stderr)
-        elif row.gpu and not _has_gpu():
+        elif row.gpu and not options.quick and not _has_gpu():
             print(f"{row.name}: left out, there is no GPU", file=sys.stderr)
         else:
             can.append(row)

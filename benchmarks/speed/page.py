@@ -28,6 +28,7 @@ class Cost:
         peak_mb: peak resident memory of the largest process, 10^6 bytes.
         psnr: of hole pixels, dB; None where the truth is not known.
         planned_mb: peak that `plan` names; None where it was not asked.
+        scheduling_ms: processor time of client and scheduler a patch; None for what is no such row.
         stages: seconds of the stages of a run.
         machine: processor and day.
         quick: of a small scene: tries the code, says nothing of speed.
@@ -42,6 +43,7 @@ class Cost:
     peak_mb: float
     psnr: float | None = None
     planned_mb: float | None = None
+    scheduling_ms: float | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     machine: str = ""
     quick: bool = False
@@ -82,7 +84,11 @@ def number(row: Row, costs: Costs) -> float:
         return other.wall_s / cost.wall_s if row.table == "workers" else cost.cpu_s / other.cpu_s
     if kind == "planned":
         return cost.peak_mb / cost.planned_mb if cost.planned_mb and row.tool == "run" else math.nan
-    return cost.wall_s if kind == "wall_s" else cost.units
+    if kind == "assembly":
+        return 100 * cost.stages["assemble"] / cost.wall_s
+    other_kinds = {"wall_s": cost.wall_s, "scheduling": cost.scheduling_ms, "units": cost.units}
+    value = other_kinds[kind]
+    return math.nan if value is None else value
 
 
 def verdict(row: Row, value: float) -> str:
@@ -114,15 +120,19 @@ def tables(costs: Costs) -> str:
 
 def _table(rows: Sequence[Row], costs: Costs) -> list[str]:
     kind = TABLES[rows[0].table].number
-    name = {"units": "units", "ratio": "times as fast", "wall_s": "wall, s", "planned": "peak / planned"}[kind]
+    name = {
+        "units": "units", "ratio": "times as fast", "wall_s": "wall, s", "planned": "peak / planned",
+        "scheduling": "ms a patch", "assembly": "% of the wall",
+    }[kind]  # fmt: skip
     lines = [
         f"| | {name} | floor | goal | | CPU s | wall s | peak MB | PSNR, dB | most of it |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cost, value = costs[row.name], number(row, costs)
+        digits = 3 if kind == "scheduling" else 2
         cells = [
-            row.name, _shown(value, 2), _shown(row.floor), _shown(row.goal), verdict(row, value),
+            row.name, _shown(value, digits), _shown(row.floor), _shown(row.goal), verdict(row, value),
             _shown(cost.cpu_s, 1), _shown(cost.wall_s, 1), _shown(cost.peak_mb, 0), _shown(cost.psnr, 2),
             _most(cost.stages),
         ]  # fmt: skip
@@ -136,7 +146,7 @@ def _commands(rows: Sequence[Row], costs: Costs) -> list[str]:
         seen.setdefault((costs[row.name].scene, costs[row.name].command), []).append(row.name)
     lines = ["<details><summary>Commands</summary>", "", "```sh"]
     for (scene, command), names in seen.items():
-        lines += [f"# {'; '.join(names)}", scene, command]
+        lines += [f"# {'; '.join(names)}", *filter(None, [scene]), command]
     return [*lines, "```", "", "</details>", ""]
 
 

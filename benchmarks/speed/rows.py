@@ -16,12 +16,12 @@ class Row:
     Attributes:
         table: the table it stands in, see `TABLES`.
         name: unique; what `--only` asks for, from its beginning.
-        scene: a key of `scenes.SCENES`.
-        tool: `run` or `plan` (this program), or a key of `rivals.TOOLS`.
+        scene: a key of `scenes.SCENES`; empty where nothing is restored.
+        tool: `run` or `plan` (this program), `scheduling` (`benchmarks.cluster`), or a key of `rivals.TOOLS`.
         settings: sections of the config beside input, mask and output; for other tools their options.
         against: row whose time is divided by this one's.
         floor, goal: of the number that the table is about; None = for information.
-        gpu: needs a GPU; without one the row is left out, and the page says so.
+        gpu: needs a GPU; without one the row is left out, and the page says so. `--quick` takes the CPU as device then.
         quick: measured by `--quick`, on a small scene.
     """
 
@@ -43,7 +43,8 @@ class Table:
 
     title: str
     number: str
-    """The number that floor and goal are of: `units`, `ratio`, `wall_s` or `planned` (peak over planned memory)."""
+    """The number that floor and goal are of: `units`, `ratio`, `wall_s`, `planned` (peak over planned memory),
+    `scheduling` (milliseconds a patch) or `assembly` (percent of the wall time)."""
     text: str
 
 
@@ -58,6 +59,17 @@ TABLES = {
         title="More workers",
         number="ratio",
         text="Wall time of the whole run with one worker over that with two, on two cores.",
+    ),
+    "scheduling": Table(
+        title="What giving out work takes",
+        number="scheduling",
+        text="Processor time of client and scheduler for each patch: 2000 blocks of 21 patches, all hole, given to two "
+        "workers that do nothing, through the loop and the scheduler of a real run.",
+    ),
+    "assembly": Table(
+        title="From blocks to files",
+        number="assembly",
+        text="Share of the wall time of a run that goes into the final files, from the first byte to the check.",
     ),
     "methods": Table(
         title="Other methods on the same image and holes",
@@ -131,6 +143,15 @@ ROWS: tuple[Row, ...] = (
     Row(
         table="workers", name="two workers", scene="wide", settings=_workers(2), against="one worker",
         floor=1.7, goal=1.95,
+    ),
+    Row(table="scheduling", name="client and scheduler", scene="", tool="scheduling", floor=0.05, goal=0.005),
+    Row(
+        table="assembly", name="assembly, 2048 x 2048 x 4, spline alone", scene="large", settings=TENSION,
+        floor=10, goal=3,
+    ),
+    Row(
+        table="assembly", name="assembly, 10,980 x 10,980 x 4, spline alone", scene="tile", settings=TENSION,
+        floor=10, goal=3, quick=False,
     ),
     Row(table="methods", name="this program", scene="large"),
     Row(table="methods", name="this program, spline alone", scene="large", settings=TENSION),

@@ -29,11 +29,10 @@ def require_config(path: Path) -> None:
     Raises:
         ConfigError: says what it is and what to type.
     """
-    said = _no_text(path)
-    if not said and kind_of(path) == "file":
-        keys, known = _keys(path), set(RunConfig.model_fields)
-        if keys and not keys & known:
-            said = _other_yaml(path, keys, known)
+    keys, known = _keys(path) if kind_of(path) == "file" else set(), set(RunConfig.model_fields)
+    if keys & known:
+        return
+    said = _other_yaml(path, keys, known) if keys else _no_text(path)
     if said:
         raise ConfigError(f"{path}: {said}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.fills._common import background, check
 from pipeline.fills.base import Window
+from pipeline.numerics.distance import inside_from
 
 NDIM = (2, 3)
 
@@ -31,10 +31,8 @@ def fill(window: Window) -> NDArray[np.float32]:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         if not valid.any():
             continue
-        where = ndimage.distance_transform_edt(
-            ~valid, sampling=window.spacing, return_distances=False, return_indices=True
-        )
-        source = tuple(axis[hole] for axis in where)
+        _, nearest = inside_from(~valid, window.spacing)
+        source = tuple(nearest[:, hole[~valid]])
         for channel in channels:
             result[channel][hole] = window.values[channel][source]
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from pipeline import registry
@@ -63,5 +63,7 @@ def _format_of(path: str) -> ModuleType | None:
     return next((module for module in _modules() if module.sniff(path)), None)
 
 
-def _modules() -> list[ModuleType]:
-    return [registry.load("formats", name) for name in registry.kinds("formats")]
+def _modules() -> Iterator[ModuleType]:
+    """Yield the formats, each imported when it is its turn."""
+    for name in registry.kinds("formats"):
+        yield registry.load("formats", name)

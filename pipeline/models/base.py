@@ -86,7 +86,8 @@ class Traits:
 class Inpainter(Protocol):
     """A trained or trivial model. Deterministic: the same patch gives the same bytes in any batch.
 
-    A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without. One that runs on a
+    A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without, and `remembering()`,
+    a context in which it need not look twice at what is only shown with more of them. One that runs on a
     GPU may have `channels_a_pass`, of which its memory there is a multiple, and `reduced_to`: that number if a GPU that
     was full made it smaller than usual, else None.
     """

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, uniform_filter
+from scipy.ndimage import uniform_filter
 
 from pipeline.numerics.alike import alike
+from pipeline.numerics.distance import around, inside, inside_from
 
 Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -135,25 +136,25 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
         elif hole[c].any():
             distance[c], shares[:, c] = _of_plane(valid[c], hole[c], sampling, edges)
         else:
-            distance[c] = distance_transform_edt(~valid[c], sampling=sampling)
+            distance[c] = inside(~valid[c], sampling)
             shares[1, c] = 1.0
         distance[others], shares[:, others] = distance[c], shares[:, c : c + 1]
     return Situation(distance=distance, shares=shares)
 
 
 def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
-    depth, nearest = distance_transform_edt(~valid, sampling=sampling, return_indices=True)
-    depth = depth.astype(np.float32)
-    pixels_deep = depth if (sampling == 1).all() else distance_transform_edt(~valid)
+    exact, nearest = inside_from(~valid, sampling)
+    depth = exact.astype(np.float32)
+    pixels_deep = depth if (sampling == 1).all() else inside(~valid)
     core = hole & (pixels_deep > _THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
     if not core.any():
         shares[0] = 1.0
         return depth, shares
     near, far = _CORE_REACH
-    thin = np.clip((distance_transform_edt(~core) - near) / (far - near), 0.0, 1.0)
+    thin = np.clip((around(core, far) - near) / (far - near), 0.0, 1.0)
     behind = np.zeros(hole.shape, dtype=np.float64)
-    behind[hole] = _nothing_behind(hole, valid, nearest, edges)
+    behind[hole] = _nothing_behind(hole, valid, nearest[:, hole[~valid]], edges)
     if behind.any():
         within = uniform_filter(hole.astype(np.float64), _SMOOTH, mode="constant")
         behind = np.where(hole, uniform_filter(behind, _SMOOTH, mode="constant") / np.maximum(within, 1e-9), 0.0)
@@ -165,8 +166,10 @@ def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: Ope
     return depth, shares
 
 
-def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.integer], edges: OpenEdges) -> NDArray[np.bool_]:
+def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges) -> NDArray[np.bool_]:
     """Go from the nearest observed pixel through each hole pixel and on: True if the image ends before another one.
+
+    `nearest` are the indices of the former, `(ndim, n)`, hole pixels in C order.
 
     Steps are as long as no observed or outside pixel can be missed (sphere tracing: Hart 1996,
     doi:10.1007/s003710050084).
@@ -178,9 +181,9 @@ def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.integer], edges
         # beyond an open edge the image goes on: no end
         view[0] = np.where(low, 1, view[0])
         view[-1] = np.where(high, 1, view[-1])
-    free = distance_transform_edt(state == 0)
+    free = inside(state == 0)
     at = np.argwhere(hole).astype(np.float64)
-    direction = at - np.stack([index[hole] for index in nearest], axis=1)
+    direction = at - nearest.T
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
     end = np.zeros(len(at), dtype=np.int8)
     active = np.arange(len(at))

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyamg.aggregation import smoothed_aggregation_solver
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from threadpoolctl import ThreadpoolController
@@ -57,6 +56,9 @@ class Multigrid:
     """One symmetric V-cycle: an approximate inverse of a sparse symmetric positive definite matrix."""
 
     def __init__(self, matrix: Any) -> None:
+        # imported only for volumes and very large holes
+        from pyamg.aggregation import smoothed_aggregation_solver
+
         hierarchy = smoothed_aggregation_solver(
             matrix,
             strength=("symmetric", {"theta": 0.0}),

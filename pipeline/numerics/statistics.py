@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filter, zoom
+from scipy.ndimage import gaussian_filter, uniform_filter, zoom
+
+from pipeline.numerics.distance import inside
 
 Array = NDArray[np.float32]
 
@@ -100,7 +102,7 @@ def depth_channel(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array
     """
     step = min(spacing)
     if valid.any():
-        distance = distance_transform_edt(~valid, sampling=[s / step for s in spacing])
+        distance = inside(~valid, [s / step for s in spacing])
     else:
         distance = np.full(valid.shape, float(np.linalg.norm(valid.shape)))
     return np.asarray(np.log2(1.0 + distance) / 6.0, dtype=np.float32)

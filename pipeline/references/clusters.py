@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from pipeline.references.ridge import Field
 
@@ -64,6 +63,9 @@ def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | 
     """
     if z.shape[1] < KINDS * _PIXELS_PER_KIND or not z.std(axis=1).any():
         return None
+    # imported only where there is a reference, and no plan with its relations yet
+    from scipy.cluster.vq import kmeans2
+
     some = np.ascontiguousarray(z[:, :: -(-z.shape[1] // _MOST_PIXELS)].T, dtype=np.float64)
     # starts are spread along the brightness, so nothing is drawn; an empty cluster keeps its start
     order = np.argsort(some.sum(axis=1), kind="stable")

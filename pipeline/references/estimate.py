@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from pipeline.fills.base import Window
 from pipeline.numerics.column import column
+from pipeline.numerics.distance import inside
 from pipeline.references.align import aligned
 from pipeline.references.context import context
 from pipeline.references.guided import interpolate
@@ -142,7 +143,7 @@ def _variance(ridge: Ridge) -> Field:
 
 def _fading(common: NDArray[np.bool_], spacing: Sequence[float]) -> Field:
     """Return 1 on pixels that are observed in both, falling with distance from them."""
-    away = ndimage.distance_transform_edt(~common, sampling=[step / min(spacing) for step in spacing])
+    away = inside(~common, [step / min(spacing) for step in spacing])
     return np.asarray(np.exp(-away / _FADE))
 
 
@@ -196,7 +197,7 @@ def _feather(seen: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.fl
     """Return 0 beside pixels with nothing to go by, rising to 1 over `_FEATHER` pixels."""
     if seen.all():
         return np.ones(seen.shape, dtype=np.float32)
-    distance = ndimage.distance_transform_edt(seen, sampling=[s / min(spacing) for s in spacing])
+    distance = inside(seen, [s / min(spacing) for s in spacing])
     ramp = np.clip((distance - 1.0) / _FEATHER, 0.0, 1.0)
     result: NDArray[np.float32] = (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
     return result

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
+from pipeline.numerics.distance import inside
 from pipeline.plan.plan import Plan
 from pipeline.report.planes import Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
@@ -103,14 +104,14 @@ def _by_cell(values: NDArray[Any], reduce: np.ufunc, box: Box, cell: int) -> NDA
 
 def _largest(count: NDArray[np.int64], spacing: tuple[float, ...]) -> list[tuple[NDArray[Any], float]]:
     """Return a cell deep inside each of the largest connected groups of cells, and how many hole pixels that has."""
-    from scipy.ndimage import distance_transform_edt, label, sum_labels
+    from scipy.ndimage import label, sum_labels
 
     labels, n = label(count > 0)
     sizes = np.atleast_1d(sum_labels(count, labels, np.arange(1, n + 1)))
     middle = (np.asarray(count.shape) - 1) / 2
     found = []
     for number in np.argsort(-sizes, kind="stable")[:_SHOWN]:
-        depth = distance_transform_edt(labels == number + 1, sampling=spacing)
+        depth = inside(labels == number + 1, spacing)
         deep = np.argwhere(depth >= 0.9 * depth.max())
         # of equally deep cells (a lost slice has many) the one nearest to the middle shows most
         found.append((deep[int(np.argmin(((deep - middle) ** 2).sum(axis=1)))], float(sizes[number])))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -67,7 +68,8 @@ def judge(
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
         lead = any(guide.leads for guide in guides)
-        recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, leading=lead)
+        with getattr(model, "remembering", nullcontext)():
+            recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, leading=lead)
         tools.append(row)
     # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
     # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is

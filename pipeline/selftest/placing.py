@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_cdt, distance_transform_edt, find_objects, label
+from scipy.ndimage import binary_dilation, distance_transform_cdt, find_objects, label
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.numerics.alike import alike
+from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides
 from pipeline.system.threads import each
@@ -236,6 +237,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
+    apart_from = _chessboard(taken)
     reaches, passed = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
@@ -246,7 +248,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         reach = (*reaches, 0)[min(passed // _TRIES, len(reaches))]
         order = rng.permutation(count)
-        clear = order[(size[order] < _LARGE) | (_clearance(labels, taken)[order] > reach)]
+        clear = order[(size[order] < _LARGE) | (_clearance(labels, apart_from)[order] > reach)]
         if not clear.size and reach:
             passed += 1
             if passed % _TRIES == 0 and len(reaches) > 1 and result.sum() >= _MIN_HIDDEN:
@@ -261,6 +263,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         added = layer & keep[labels]
         result |= added
         taken |= added.any(axis=0)
+        apart_from = _chessboard(taken)
         if result.sum() >= (0.5 * goal if attempt < _TRIES + passed else _MIN_HIDDEN):
             break
     chance = result.sum() / max(int(offered.sum()), 1)
@@ -268,12 +271,18 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     return min((result, single), key=lambda some: abs(_mean_distance(window, some) - shapes.thin_distance))
 
 
-def _clearance(labels: NDArray[np.integer], taken: Mask) -> NDArray[np.int64]:
-    """Return how many steps each piece of `labels` keeps from what is taken, both `(*spatial)`, and from the ends.
+def _chessboard(taken: Mask) -> NDArray[np.integer]:
+    """Return how many steps each pixel keeps from what is taken, `(*spatial)`."""
+    if not taken.any():
+        return np.full(taken.shape, max(taken.shape))
+    return np.asarray(distance_transform_cdt(~taken, "chessboard"))
+
+
+def _clearance(labels: NDArray[np.integer], apart: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return how many steps each piece of `labels` keeps from what is taken (`_chessboard`) and from the ends.
 
     An end counts as taken where a piece lies along it; lines and slices that reach from end to end cross it.
     """
-    apart = distance_transform_cdt(~taken, "chessboard") if taken.any() else np.full(taken.shape, max(taken.shape))
     steps = []
     for k, box in enumerate(find_objects(labels), start=1):
         inside = [
@@ -293,7 +302,7 @@ def _mean_distance(window: Window, hidden: Mask) -> float:
         left = window.valid[c] & ~where
         same = c > 0 and np.array_equal(where, hidden[c - 1]) and np.array_equal(window.valid[c], window.valid[c - 1])
         if not same and where.any() and left.any():
-            distances.append(distance_transform_edt(~left, sampling=sampling)[where])
+            distances.append(inside(~left, sampling)[where])
     return float(np.concatenate(distances).mean()) if distances else np.inf
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
+from pipeline.numerics.distance import around
 from pipeline.numerics.statistics import local_statistics
 from pipeline.system.signals import stop_if_asked
 
@@ -103,9 +103,9 @@ def _reach(windows: Sequence[Window], most: int) -> int:
     for reach in range(most, 0, -1):
         left = total = 0
         for window in windows:
-            hole = window.hole.any(axis=0)
+            hole = np.asarray(window.hole.any(axis=0))
             seen = window.valid.all(axis=0)
-            away = distance_transform_edt(~hole) > 2 * reach if hole.any() else seen
+            away = around(hole, 2 * reach) > 2 * reach
             left, total = left + int((seen & away).sum()), total + int(seen.sum())
         if left >= (1 - _MOST_HIDDEN) * total > 0:
             return reach
@@ -128,15 +128,15 @@ def _segments(
 ) -> tuple[list[_Segment], list[_Segment]]:
     """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
     hole, seen = window.hole[0], window.valid[0]
-    away = distance_transform_edt(~hole)
+    away = around(hole, 2 * reach)
     shape = hole
     for axis in range(hole.ndim):
         if rng.random() < 0.5:
             shape = np.flip(shape, axis=axis)
         shape = np.roll(shape, int(rng.integers(hole.shape[axis])), axis=axis)
     elsewhere = shape & seen & (away > 2 * reach)
-    around = distance_transform_edt(~elsewhere) if elsewhere.any() else np.full(hole.shape, np.inf)
-    hidden = seen & ((away <= reach) | (around <= reach))
+    beside = around(elsewhere, 2 * reach)
+    hidden = seen & ((away <= reach) | (beside <= reach))
     left = seen & ~hidden
     if left.sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
         return [], []
@@ -152,8 +152,8 @@ def _segments(
         scale = local_statistics(tested.values[c], left, low).scale
         residual = np.where(seen, (window.values[c] - predicted[c]) / scale, 0.0)
         telling = scale > 1.5 * low
-        rim += _cut(residual, hidden & (around > 2 * reach) & telling, away, reach)
-        clean += _cut(residual, hidden & (away > 2 * reach) & (around > 0) & telling, around, reach)
+        rim += _cut(residual, hidden & (beside > 2 * reach) & telling, away, reach)
+        clean += _cut(residual, hidden & (away > 2 * reach) & (beside > 0) & telling, beside, reach)
     return rim, clean
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, find_objects, label
+from scipy.ndimage import find_objects, label
+
+from pipeline.numerics.distance import around, inside
 
 Mask = NDArray[np.bool_]
 Sides = tuple[tuple[bool, bool], ...]
@@ -62,7 +64,7 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
         depths.append(inside[union])
         pixels_deep = inside if (sampling == 1).all() else _depth_inside(planes, np.ones(union.ndim))
         core = union & (pixels_deep > _THIN)
-        slim = union & (distance_transform_edt(~core) > _APART) if core.any() else union
+        slim = union & (around(core, _APART) > _APART)
         if slim.any():
             thin.append(planes & slim)
             thin_depths.append(inside[slim])
@@ -78,7 +80,7 @@ def _depth_inside(planes: Mask, sampling: NDArray[np.float64]) -> NDArray[np.flo
     depth = np.zeros(planes.shape[1:])
     for hole in planes:
         full = float(max(hole.shape))
-        depth = np.maximum(depth, full if hole.all() else distance_transform_edt(hole, sampling=sampling))
+        depth = np.maximum(depth, full if hole.all() else inside(hole, sampling))
     return depth
 
 

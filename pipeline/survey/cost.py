@@ -54,7 +54,7 @@ _SPREAD = 1.3
 """Factor by which what is counted may be off either way."""
 _SAMPLED, _PER_BLOCK = 50, 8
 """Blocks, and patches of each, of which it is looked how much is estimated."""
-_TIMED = {2: 128, 3: 64}
+_TIMED = {2: 128, 3: 32}
 """Largest extent of the patch that a look of the network is timed on, by dimensions."""
 
 

@@ -17,7 +17,6 @@ from pipeline import __version__
 _ANSWER_S = 10.0
 _PACKAGES = (
     "torch",
-    "monai",
     "numpy",
     "scipy",
     "rasterio",

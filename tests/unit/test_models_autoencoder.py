@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,46 @@ def test_a_mirrored_image_gets_the_mirrored_result(tmp_path, ndim, shape):
         one, other = model.predict([patch, mirrored])
         assert np.allclose(np.flip(other.mean, axes), one.mean, rtol=1e-5) == equal
         assert np.allclose(np.flip(other.scale, axes), one.scale, rtol=1e-4) == equal
+
+
+def test_what_was_seen_is_not_looked_at_again(tmp_path, monkeypatch):
+    """A mirrored look after a plain one takes one pass a channel, with the bytes of both; later it is forgotten."""
+    model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
+    plain, other = replace(_patch((40, 36), 2), views=1), _patch((36, 40), 3)
+    both = replace(plain, views=2)
+    expected = model.predict([both, other])
+    passes = []
+    forward = ResidualUNet.forward
+
+    def counting(network, x):
+        passes.append(tuple(x.shape))
+        return forward(network, x)
+
+    monkeypatch.setattr(ResidualUNet, "forward", counting)
+    with model.remembering():
+        model.predict([plain])
+        assert len(passes) == 2
+        found = model.predict([both, other])
+        assert len(passes) == 2 + 2 + 4
+    for one, two in zip(found, expected, strict=True):
+        assert one.mean.tobytes() == two.mean.tobytes()
+        assert one.scale.tobytes() == two.scale.tobytes()
+    model.predict([plain])
+    assert len(passes) == 8 + 2
+
+
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (12, 20)), (3, (8, 12, 16))])
+def test_small_inputs_take_the_quick_way_to_the_same_result(ndim, shape):
+    """What nothing is learnt from goes through another library than what is: they agree to rounding."""
+    torch.manual_seed(1)
+    network = ResidualUNet(ndim, WIDTHS[ndim])
+    torch.nn.init.normal_(network.residual_head.weight, std=0.3)
+    x = torch.randn(1, 3, *shape)
+    slow = network(x).detach()
+    with torch.inference_mode():
+        quick = network(x)
+    assert float(slow.abs().max()) > 0.1
+    assert torch.allclose(slow, quick, atol=1e-5)
 
 
 def test_padding_to_the_network_grid_keeps_the_shape(tmp_path):
