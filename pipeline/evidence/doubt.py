@@ -1,31 +1,19 @@
-"""Which observed pixels look like thin cloud, haze or shadow that the mask missed: learned from the image itself.
+"""What is known of the pixels that a mask missed in one image, and which pixels of a window that makes doubted.
 
-What a mask misses lies beside what it found. So observed pixels are compared ring by ring around the holes with those
-farthest from them, after what a reference (if there is one) says of the ground is taken off. Two sides are looked at:
-brighter than far off (haze, thin cloud) and darker (shadow). In each, bands count by how much they differ near the
-holes and how little they differ elsewhere (matched filter on whitened differences), which needs no names of bands.
-Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
-ground that changed is not. Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as
-far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
-doi:10.1198/016214504000000089).
-
-Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
-most of it is contaminated: the ground is where differences from the reference are most frequent.
+`learn` finds it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.ground import Ground, fit_ground, fit_level
-from pipeline.evidence.shifts import Surroundings, excess
+from pipeline.evidence.ground import Ground
+from pipeline.evidence.haze import Haze
 from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
@@ -34,50 +22,13 @@ Mask = NDArray[np.bool_]
 RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
 """Outer radius of each ring around the holes, pixels; what is beyond the last is never doubted."""
 
-FARTHEST = 40.0
-"""Distance from the holes, pixels, from which nothing is gained by being farther."""
-
 SMOOTH = 1.5
 """Deviation of the Gaussian that pixels are seen through, pixels: haze is smooth, noise and texture are not."""
 
-_FAR_SHARE = 0.3
-"""Share of the observed pixels that count as far from the holes, if so many lie there."""
+NOTICEABLE = 0.1
+"""Smallest difference that matters, as a share of the standard deviation of the bands over the image."""
 
-_FEWEST_FAR = 400
-"""Pixels far from the holes below which nothing can be told."""
-
-_FEWEST_RING = 100
-"""Pixels of a ring below which it is judged as the one inside it."""
-
-_LEVELS = (0.9, 0.95, 0.98)
-"""Quantiles of the far pixels that may become the limit of what is trusted: lower ones would keep the dark ground."""
-
-_MOST = 0.5
-"""Contaminated share of a ring from which all of it is doubted: what looks clean in it is the darkest ground."""
-
-_TIMES = 2.0
-"""How much more frequent than far off a value must be to be doubted: it is then contaminated with a chance of half."""
-
-_BESIDE = 10.0
-"""Distance from the holes up to which contamination is looked for, pixels."""
-
-_RELIABLE = 3.9
-"""Standard deviations of shifted patterns by which what is beside the holes must differ: 2 of 356 clean sides do."""
-
-_RIDGE = 0.05
-"""Share of the mean variance that is added to each direction before differences are whitened."""
-
-_LITTLE = 1.0
-"""Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
-
-_NARROWEST = 0.1
-"""Smallest deviation below the most frequent difference, as a share of that of all differences."""
-
-_NOTICEABLE = 0.1
-"""Smallest difference that is doubted, as a share of the standard deviation of the bands over the image."""
-
-_ROUNDS = 3
-_LARGEST = 5.0
+LARGEST = 5.0
 """Standardised differences are clipped here: one band's glint must not decide alone."""
 
 
@@ -124,17 +75,24 @@ class Doubt:
         ground: what the ground is expected to look like.
         sides: the ways to be contaminated that were found.
         rim_px: distance from the holes up to which all is doubted, pixels.
+        haze: what can be taken off; `sides` are told in what is left. None = nothing.
     """
 
     ground: Ground
     sides: tuple[Side, ...] = field(default=())
     rim_px: float = 0.0
+    haze: Haze | None = None
 
     @property
     def reach_px(self) -> float:
-        """Return the distance from the holes up to which pixels are doubted, pixels; 0 if none are."""
+        """Return the distance from the holes up to which pixels are doubted or hazy, pixels; 0 if none are."""
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
-        return max([*told, self.rim_px, *(side.rim_px for side in self.sides)])
+        hazy = self.haze.reach_px(self._noticeable) if self.haze else 0.0
+        return max([*told, self.rim_px, hazy, *(side.rim_px for side in self.sides)])
+
+    @property
+    def _noticeable(self) -> Field:
+        return np.asarray(NOTICEABLE * np.asarray(self.ground.usual))
 
     def facts(self) -> dict[str, Any]:
         """Return what the record says, as JSON values; a limit that is never reached is None."""
@@ -143,8 +101,23 @@ class Doubt:
             side["limits"] = [limit if np.isfinite(limit) else None for limit in side["limits"]]
         return facts
 
+    def hazy(self, tile: Tile) -> Field:
+        """Return the amount of haze to take off the pixels of a tile, `spatial`; 0 where no band would notice."""
+        if self.haze is None:
+            return np.zeros(tile.seen.shape)
+        amount = self.haze.amount(self.ground, tile)
+        least = float(np.max(np.abs(self.haze.spectrum) / self._noticeable))
+        return np.where(amount * least > 1.0, amount, 0.0)
+
+    def cleared(self, tile: Tile) -> Tile:
+        """Return a tile without its haze."""
+        if self.haze is None:
+            return tile
+        added = self.hazy(tile) * column(self.haze.spectrum, tile.seen.ndim)
+        return replace(tile, values=(tile.values - added).astype(np.float32))
+
     def of(self, tile: Tile) -> Mask:
-        """Return the doubted pixels of a tile, bool `spatial`; only observed ones are."""
+        """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are."""
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
         differences, told = standardised(self.ground, tile)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
@@ -157,184 +130,7 @@ class Doubt:
 
 def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
     """Return smoothed differences from the ground in its standard deviations, `(c, *spatial)`, and where it is told."""
-    expected, told = ground.expected(tile.values.shape, tile.guides)
-    told = told & tile.seen
+    scaled, told = ground.differences(tile)
     share = ndimage.gaussian_filter(told.astype(np.float64), SMOOTH)
-    scaled = (tile.values - expected) / column(ground.scale, told.ndim)
     smooth = [ndimage.gaussian_filter(np.where(told, band, 0.0), SMOOTH) for band in scaled]
-    return np.clip(np.stack(smooth) / np.maximum(share, 1e-6), -_LARGEST, _LARGEST), told
-
-
-def find_doubt(tiles: Sequence[Tile], *, little: bool = False) -> Doubt | None:
-    """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
-
-    Args:
-        tiles: the windows.
-        little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
-    """
-    distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
-    if distance.size < _FEWEST_FAR:
-        return None
-    if little:
-        return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
-    count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
-    limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
-    far = [t.seen & (t.distance >= limit) for t in tiles]
-    ground = fit_ground(tiles, far)
-    for _ in range(_ROUNDS - 1):
-        # what was missed far from all holes must not pass for ground either
-        calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
-        if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
-            break
-        ground = fit_ground(tiles, calm)
-    rings = _Rings.of(tiles, far, ground)
-    sides = [side for side in (rings.side("bright", 1.0), rings.side("dark", -1.0)) if side is not None]
-    return Doubt(ground=ground, sides=tuple(sides))
-
-
-def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
-    """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
-    inside = [tile.seen & (tile.distance > rim) for tile in tiles]
-    ground = fit_level(tiles, inside)
-    found = _inside(tiles, ground, inside) if ground else None
-    if ground is None or found is None or found.shape[1] < _FEWEST_FAR:
-        return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
-    modes = np.asarray([_most_frequent(band) for band in found])
-    # what haze adds is above: the deviation is that below
-    below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
-    spread = np.asarray([1.4826 * np.median(part) if part.size else 0.0 for part in below])
-    ground = replace(
-        ground,
-        offset=tuple((np.asarray(ground.offset) + modes * np.asarray(ground.scale)).tolist()),
-        scale=tuple((np.asarray(ground.scale) * np.maximum(spread, _NARROWEST)).tolist()),
-    )
-    farthest = max(float(tile.distance[tile.seen].max(initial=0.0)) for tile in tiles)
-    limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
-    side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
-    return Doubt(ground=ground, sides=(side,), rim_px=rim)
-
-
-def _inside(tiles: Sequence[Tile], ground: Ground, some: Sequence[Mask]) -> Field:
-    """Return the differences of some pixels of all windows from the ground, `(c, n)`."""
-    both = [standardised(ground, tile) for tile in tiles]
-    return np.concatenate([d[:, told & part] for (d, told), part in zip(both, some, strict=True)], axis=1)
-
-
-def _most_frequent(values: Field) -> float:
-    """Return the half-sample mode (Robertson & Cryer 1974, doi:10.1080/01621459.1974.10480246)."""
-    values = np.sort(values)
-    while values.size > 3:
-        half = values.size // 2
-        first = int(np.argmin(values[half:] - values[: values.size - half]))
-        values = values[first : first + half]
-    return float(values.mean())
-
-
-def _calm(ground: Ground, tile: Tile) -> Mask:
-    differences, told = standardised(ground, tile)
-    return np.asarray(told & (np.abs(differences.mean(axis=0)) < 1.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rings:
-    """Windows with their differences from the ground, and which pixels of each count as far from the holes."""
-
-    tiles: Sequence[Tile]
-    differences: Sequence[Field]
-    told: Sequence[Mask]
-    far: Sequence[Mask]
-    noticeable: Field
-
-    @classmethod
-    def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
-        both = [standardised(ground, tile) for tile in tiles]
-        return cls(
-            tiles=tiles,
-            differences=[differences for differences, _ in both],
-            told=[told for _, told in both],
-            far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
-            noticeable=_NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
-        )
-
-    def side(self, name: str, sign: float) -> Side | None:
-        """Return how pixels differ near the holes on one side, None if they do not differ reliably."""
-        beside = [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
-        far = self._of_all(self.far)
-        near = self._of_all(beside)
-        if near.shape[1] < _FEWEST_RING or far.shape[1] < _FEWEST_FAR:
-            return None
-        more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
-        if more.sum() <= 0:
-            # whitened bands can be lower where all are brighter
-            return None
-        whiten = _whitening(far)
-        found = excess(
-            [
-                Surroundings(
-                    values=np.clip(np.einsum("ij,j...->i...", sign * whiten, d), 0.0, _LARGEST), told=t, near=b, far=f
-                )
-                for d, t, b, f in zip(self.differences, self.told, beside, self.far, strict=True)
-            ]
-        )
-        if found is None or found.deviations < _RELIABLE:
-            return None
-        direction = np.maximum(found.values, 0.0)
-        weights = sign * whiten @ (direction / np.sqrt((direction**2).sum()))
-        limits, rim = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
-        if not rim and not np.isfinite(limits).any():
-            return None
-        return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits), rim_px=rim)
-
-    def _of_all(self, some: Sequence[Mask]) -> Field:
-        """Return the differences of some pixels of all windows, `(c, n)`."""
-        return np.concatenate([d[:, s] for d, s in zip(self.differences, some, strict=True)], axis=1)
-
-    def _least(self, weights: Field, spectrum: Field) -> float:
-        """Return the weighted sum of a contamination of which one band is just noticeable."""
-        limit = np.minimum(self.noticeable, 0.5 * _LARGEST)
-        return max(0.0, float(weights @ spectrum / np.max(np.abs(spectrum) / limit)))
-
-    def _limits(self, weights: Field, least: float) -> tuple[list[float], float]:
-        """Return the limit of each ring, and the distance up to which most of all rings is contaminated, pixels.
-
-        A limit is the lowest far quantile above which values are `_TIMES` as frequent as far off. None is nearer to
-        the middle of the far pixels than `least`. As contamination falls with distance, no ring is doubted more than
-        the one inside it.
-        """
-        off = weights @ self._of_all(self.far)
-        quantiles = np.quantile(off, _LEVELS)
-        middle = float(np.median(off))
-        limits: list[float] = []
-        rim = inner = 0.0
-        for outer, ring in zip(RINGS, self._in_rings(), strict=True):
-            own = weights @ ring
-            limit = limits[-1] if limits else np.inf
-            if own.size >= _FEWEST_RING:
-                more = [(own > q).mean() >= _TIMES * (1 - level) for q, level in zip(quantiles, _LEVELS, strict=True)]
-                found = float(quantiles[more.index(True)]) if any(more) else np.inf
-                limit = max(found, least + middle, limit if limits else -np.inf)
-                # what is contaminated lies above the middle, and half of the ground does
-                most = (own > middle).mean() >= 0.5 * (1 + _MOST) and np.median(own) > least + middle
-                if rim == inner and most:
-                    rim = outer
-            limits.append(limit)
-            inner = outer
-        return limits, rim
-
-    def _in_rings(self) -> Iterator[Field]:
-        """Yield the differences of each of `RINGS`, without what counts as far."""
-        for inner, outer in pairwise((0.0, *RINGS)):
-            yield self._of_all(
-                [
-                    told & ~far & (tile.distance > inner) & (tile.distance <= outer)
-                    for told, far, tile in zip(self.told, self.far, self.tiles, strict=True)
-                ]
-            )
-
-
-def _whitening(differences: Field) -> Field:
-    """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
-    covariance = np.atleast_2d(np.cov(differences))
-    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    size, directions = np.linalg.eigh(covariance)
-    return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)
+    return np.clip(np.stack(smooth) / np.maximum(share, 1e-6), -LARGEST, LARGEST), told

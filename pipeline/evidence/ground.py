@@ -60,6 +60,11 @@ class Ground:
         clean = np.where(seen, values, np.float32(0)).astype(np.float64)
         return np.einsum("ij,j...->i...", np.asarray(self.matrix), clean) + offset, seen
 
+    def differences(self, tile: Tile) -> tuple[Field, Mask]:
+        """Return the differences of a tile in deviations of the ground, `(c, *spatial)`, and where they are told."""
+        expected, told = self.expected(tile.values.shape, tile.guides)
+        return (tile.values - expected) / column(self.scale, told.ndim), told & tile.seen
+
 
 def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
     """Return the expectation that fits clear pixels best: one of the references, or the usual values.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,13 @@ import zarr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.doubt import FARTHEST, Doubt, Tile, find_doubt
+from pipeline.evidence.doubt import Doubt, Tile
+from pipeline.evidence.haze import BLURRED
+from pipeline.evidence.learn import FARTHEST, find_doubt
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, scan_values
 from pipeline.image.scene import Scene
-from pipeline.masks.base import DOUBT, FILL, KEEP
+from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, evidence
 from pipeline.system.signals import stop_if_asked
 
 _TILE = 256
@@ -25,7 +28,7 @@ _MOST_TILES = 24
 _MOST_VALUES = 24_000_000
 """Pixels times bands of image and references that are held while learning: about half a gigabyte."""
 
-_HALO = int(FARTHEST) + 8
+_HALO = int(FARTHEST) + 8 + BLURRED
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
 _ALONG = 0.45
@@ -45,12 +48,19 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
     tiles = [_tile(scene, box) for box in _windows(scene)]
-    doubt = find_doubt([tile for tile in tiles if np.isfinite(tile.distance).all()], little=scene.little_trusted)
+    doubt = find_doubt(
+        [tile for tile in tiles if np.isfinite(tile.distance).all()],
+        little=scene.little_trusted,
+        # what is to be restored is no evidence
+        through=not scene.job.fill_doubted,
+    )
     if doubt is None or not doubt.reach_px:
         return scene, doubt
     states = _marked(scene, doubt)
-    values = replace(scan_values(scene.source, scene.image.state, scene.image.channels), centre=scene.values.centre)
-    return replace(scene, states=states, values=values), doubt
+    haze = zarr.open_array(scene.job.work.haze, mode="r") if states.hazy else None
+    image = replace(scene.image, haze=haze)
+    values = replace(scan_values(image.source, image.state, image.channels, haze), centre=scene.values.centre)
+    return replace(scene, states=states, values=values, image=image), doubt
 
 
 def _windows(scene: Scene) -> list[Box]:
@@ -110,46 +120,80 @@ def _without_edges(wide: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) ->
 
 
 def _marked(scene: Scene, doubt: Doubt) -> StateScan:
-    """Mark doubted pixels in the states of the whole image, as holes if the job says so; returns the new counts."""
+    """Mark doubted pixels in the states of the whole image, as holes if the job says so, and hazy ones.
+
+    Returns the new counts.
+    """
     before, cell = scene.states, scene.states.cell
-    holes, kept = np.zeros_like(before.hole_cells), np.zeros_like(before.kept_cells)
+    holes, kept, hazy = np.zeros_like(before.hole_cells), np.zeros_like(before.kept_cells), 0
     array = zarr.open_array(scene.job.work.state, mode="r+")
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
-    for box, packed in [(box, np.packbits(_doubted(scene, doubt, box))) for box in boxes]:
+    told = _Told(scene, doubt)
+    for box, packed in [(box, told.of(box)) for box in boxes]:
         stop_if_asked()
         states = np.asarray(array[box.at()])
-        some = np.unpackbits(packed, count=box.size).reshape(box.shape).astype(np.bool_)
-        if some.any():
-            states = np.where(some & (states == KEEP), np.uint8(FILL if scene.job.fill_doubted else DOUBT), states)
+        new = np.where(states == KEEP, np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape), KEEP)
+        if new.any():
+            states = np.where(new == KEEP, states, new)
             array[box.at()] = states
         part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
         holes[part] += block_sum((states == FILL).sum(axis=0), cell)
-        kept[part] += block_sum((states == KEEP).sum(axis=0), cell)
+        kept[part] += block_sum(evidence(states).sum(axis=0), cell)
+        hazy += int((states == HAZY).sum())
     n_holes, n_kept = int(holes.sum()), int(kept.sum())
     doubted = before.kept + before.holes - n_holes - n_kept
-    return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted)
+    return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted, hazy=hazy)
 
 
-def _doubted(scene: Scene, doubt: Doubt, box: Box) -> NDArray[np.bool_]:
-    """Return the doubted pixels of a box, told window by window: memory does not grow with the box."""
-    doubted = np.zeros(box.shape, dtype=np.bool_)
-    for part in box.tiles((_TILE, _TILE)):
-        outer = part.grow(_HALO) & Box.whole(scene.shape)
-        if not scene.image.holes(outer).any():
-            continue
-        tile = _tile(scene, outer)
-        found, told = doubt.of(tile).astype(np.float64), tile.seen.astype(np.float64)
-        around = ndimage.uniform_filter(found, _SPECK) > 0.5 * ndimage.uniform_filter(told, _SPECK)
-        doubted[part.within(box)] = (around & tile.seen)[part.within(outer)]
-    return doubted
+class _Told:
+    """What is told of the pixels of an image, window by window: memory does not grow with the box."""
+
+    def __init__(self, scene: Scene, doubt: Doubt) -> None:
+        self._scene, self._doubt = scene, doubt
+        self._state = np.uint8(FILL if scene.job.fill_doubted else DOUBT)
+        self._haze = _haze_array(scene, doubt)
+
+    def of(self, box: Box) -> bytes:
+        """Return the new states of a box, KEEP where they stay, packed; what haze adds there is stored."""
+        states = np.full(box.shape, KEEP, dtype=np.uint8)
+        amounts = np.zeros((1, *box.shape), dtype=np.float32)
+        for part in box.tiles((_TILE, _TILE)):
+            outer = part.grow(_HALO) & Box.whole(self._scene.shape)
+            if not self._scene.image.holes(outer).any():
+                continue
+            tile, inner, own = _tile(self._scene, outer), part.within(outer), part.within(box)
+            amount = self._doubt.hazy(tile)
+            found = self._doubt.of(self._doubt.cleared(tile))
+            share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (found, tile.seen))
+            doubted = (share > 0.5 * told) & tile.seen
+            new = np.where(doubted, self._state, np.where(amount > 0, np.uint8(HAZY), np.uint8(KEEP)))
+            states[own], amounts[0][own] = new[inner], np.where(new == HAZY, amount, 0.0)[inner]
+        if self._haze is not None and amounts.any():
+            self._haze[box.at()] = amounts
+        return zlib.compress(states.tobytes(), level=1)
+
+
+def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
+    """Make the array of the amounts of haze, in the chunks of the states; None without haze."""
+    if doubt.haze is None:
+        return None
+    return zarr.create_array(
+        scene.job.work.haze,
+        shape=(1, *scene.shape),
+        chunks=(1, *scene.image.state.chunks[1:]),
+        dtype="float32",
+        fill_value=0,
+        attributes={"spectrum": list(doubt.haze.spectrum)},
+        overwrite=True,
+    )
 
 
 def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
-    """Return what the user should know of doubted pixels, empty if there are none."""
+    """Return what the user should know of doubted and hazy pixels, empty if there are none."""
     if doubt is None or not doubt.reach_px:
         return ""
-    space, reach = scene.source.space, doubt.reach_px
+    space, reach, states = scene.source.space, doubt.reach_px, scene.states
     far = f"{reach:.0f} px"
     if space.units in ("m", "metre"):
         far += f" ({reach * min(space.spacing):.0f} m)"
@@ -157,10 +201,15 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     looks = " and ".join(names[side.name] for side in doubt.sides) or "what a cloud leaves at its edge"
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
-    total = scene.states.doubted + scene.states.kept
-    share = 100 * scene.states.doubted / max(total, 1)
-    return (
-        f"{scene.states.doubted} observed pixels ({share:.0f} %), up to {far} from the mask, look "
-        f"like {looks}: they stay as they are, but nothing is restored from them; "
-        "`input.fill_doubted: true` restores them, too"
+    total = max(states.doubted + states.kept, 1)
+    kinds = (
+        (states.hazy, "haze", "what is restored from them is restored from what they show without it"),
+        (states.doubted, looks, "nothing is restored from them"),
     )
+    said = [
+        f"{count} observed pixels ({100 * count / total:.0f} %), up to {far} from the mask, look like {what}: they "
+        f"stay as they are, but {use}"
+        for count, what, use in kinds
+        if count
+    ]
+    return "; ".join([*said, "`input.fill_doubted: true` restores them, too"]) if said else ""

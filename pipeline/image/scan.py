@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image.haze import without_haze
 from pipeline.image.lone import LoneEnd, lone_end
 from pipeline.image.open import float32_holds
-from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask
+from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask, evidence
 from pipeline.system.files import remove_made
 from pipeline.system.signals import stop_if_asked
 
@@ -44,7 +46,7 @@ class StateScan:
     holes: int
     """Pixels to restore, over the `n_state` planes; as `kept` and `never` are counted."""
     kept: int
-    """Observed pixels."""
+    """Observed pixels that are evidence: hazy ones, too."""
     never: int
     """Pixels that are never touched."""
     cell: int
@@ -54,7 +56,9 @@ class StateScan:
     kept_cells: NDArray[np.int64]
     """Observed pixels per cell, likewise."""
     doubted: int = 0
-    """Observed pixels that are not trusted; `kept` and `kept_cells` are without them."""
+    """Observed pixels that are no evidence; `kept` and `kept_cells` are without them."""
+    hazy: int = 0
+    """Those of `kept` that are evidence without the haze over them."""
     left: int = 0
     """Pixels that a mask marks and that are never touched all the same, as they have no value."""
     wide: int = 0
@@ -174,20 +178,23 @@ class _Counts:
         )
 
 
-def scan_values(source: Source, state: zarr.Array, channels: tuple[int, ...]) -> ValueScan:
-    """Sample the observed pixels on a regular grid and return robust statistics per restored channel.
+def scan_values(
+    source: Source, state: zarr.Array, channels: tuple[int, ...], haze: zarr.Array | None = None
+) -> ValueScan:
+    """Sample what is evidence on a regular grid, without its haze, and return robust statistics per restored channel.
 
     Raises:
         SourceError: a channel has no observed pixel at all, or values that float32 arithmetic cannot carry.
     """
     shape = source.space.shape
     whole = Box.whole(shape)
-    samples = _sample(source, state, channels, max(1, int((whole.size / _SAMPLE) ** (1 / len(shape)))))
+    sample = partial(_sample, _Pixels(source=source, state=state, channels=channels, haze=haze))
+    samples = sample(max(1, int((whole.size / _SAMPLE) ** (1 / len(shape)))))
     if any(not s.size for s in samples):
         # holes that avoid the grid on purpose (a dropped slice) need the full pass
-        samples = _sample(source, state, channels, 1, limit=8 * _SAMPLE)
-    for c, sample in zip(channels, samples, strict=True):
-        if not sample.size:
+        samples = sample(1, limit=8 * _SAMPLE)
+    for c, found in zip(channels, samples, strict=True):
+        if not found.size:
             raise SourceError(
                 f"{source.paths[0]}: no observed pixel in channel {_name(source, c)}; nothing to restore it from"
             )
@@ -262,21 +269,30 @@ def _first_plane(array: zarr.Array, path: Path) -> zarr.Array:
     return zarr.open_array(path, mode="r")
 
 
-def _sample(
-    source: Source, state: zarr.Array, channels: tuple[int, ...], step: int, limit: int | None = None
-) -> list[NDArray[Any]]:
-    """Observed values at the global positions that are multiples of `step`, per channel."""
-    shape = source.space.shape
-    parts: list[list[NDArray[Any]]] = [[] for _ in channels]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pixels:
+    """What the statistics of an image are taken from; see `OpenImage`."""
+
+    source: Source
+    state: zarr.Array
+    channels: tuple[int, ...]
+    haze: zarr.Array | None
+
+
+def _sample(image: _Pixels, step: int, limit: int | None = None) -> list[NDArray[Any]]:
+    """Return evidence at the global positions that are multiples of `step`, per channel."""
+    shape = image.source.space.shape
+    parts: list[list[NDArray[Any]]] = [[] for _ in image.channels]
     for box in Box.whole(shape).tiles(SCAN_EXTENT[len(shape)]):
         stop_if_asked()
-        grid = tuple(slice((-a) % step, None, step) for a in box.start)
-        states = np.asarray(state[box.at()])[(slice(None), *grid)]
-        if not (states == KEEP).any():
+        grid = (slice(None), *(slice((-a) % step, None, step) for a in box.start))
+        states = np.asarray(image.state[box.at()])
+        told = evidence(states[grid])
+        if not told.any():
             continue
-        stored = source.read(box)[(slice(None), *grid)]
-        for i, c in enumerate(channels):
-            found = stored[c][states[min(i, states.shape[0] - 1)] == KEEP]
+        stored = without_haze(image.source.read(box)[list(image.channels)], states, image.haze, box)[grid]
+        for i, values in enumerate(stored):
+            found = values[told[min(i, len(told) - 1)]]
             if limit is None or sum(p.size for p in parts[i]) < limit:
                 parts[i].append(found)
-    return [np.concatenate(p) if p else np.empty(0, dtype=source.dtype) for p in parts]
+    return [np.concatenate(p) if p else np.empty(0, dtype=image.source.dtype) for p in parts]

@@ -24,7 +24,7 @@ from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
 
 _LITTLE = 0.2
-"""Share of trusted pixels in these, doubted ones and holes."""
+"""Share of pixels that are evidence in these, doubted ones and holes."""
 
 _PATCH = {2: (512, 256, 32), 3: (96, 96, 16)}
 """By dimensions: extent up to which one patch covers an axis; extent and overlap of patches of longer ones, pixels."""

@@ -13,8 +13,9 @@ from scipy.ndimage import label
 from pipeline.fills.base import Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image.haze import without_haze
 from pipeline.image.open import OpenGuide, centred
-from pipeline.masks.base import DOUBT, FILL, KEEP
+from pipeline.masks.base import DOUBT, FILL, evidence
 from pipeline.restore.task import Guide, with_siblings
 
 
@@ -25,7 +26,7 @@ class OpenImage:
     source: Source
     """The image, staged if that makes reading cheaper."""
     state: zarr.Array
-    """uint8 `(n_state, *spatial)` of KEEP, FILL, NEVER and DOUBT; one plane if all channels share their holes."""
+    """uint8 `(n_state, *spatial)` of KEEP, FILL, NEVER, DOUBT and HAZY; one plane if all channels share their holes."""
     guides: tuple[OpenGuide, ...]
     """References and auxiliaries with their own masks, on the grid of the image."""
     channels: tuple[int, ...]
@@ -34,6 +35,8 @@ class OpenImage:
     """Subtracted from each restored channel before arithmetic in float32."""
     spacing: tuple[float, ...]
     """Step per axis for fills and distances (1 for rasters, mm for volumes)."""
+    haze: zarr.Array | None = None
+    """Amount of haze `(1, *spatial)`, 0 where none is taken off; attribute `spectrum`. None = nowhere."""
     sees_stored: bool = False
     """Holes keep what the file stores there, for a model that must change nothing."""
 
@@ -68,10 +71,10 @@ class OpenImage:
         return np.stack([np.isin(part, np.unique(part[hole])) for part, hole in zip(parts, holes, strict=True)])
 
     def values(self, box: Box, states: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return centred values of the restored channels, float32 `(c, *box.shape)`; 0 where `states` are not KEEP."""
+        """Return centred values of the restored channels without haze, float32 `(c, *box.shape)`; 0: no evidence."""
         stored = self.source.read(box)[list(self.channels)]
-        valid = np.isfinite(stored) if self.sees_stored else np.broadcast_to(states == KEEP, stored.shape)
-        return centred(stored, self.centre, valid)
+        valid = np.isfinite(stored) if self.sees_stored else np.broadcast_to(evidence(states), stored.shape)
+        return without_haze(centred(stored, self.centre, valid), states, self.haze, box)
 
     def read(self, box: Box) -> Pixels:
         """Read once all that windows inside `box` may see."""
@@ -87,7 +90,7 @@ class Pixels:
     image: OpenImage
     box: Box
     values: NDArray[np.float32]
-    """Centred values of the restored channels, `(c, *box.shape)`; 0 where not observed."""
+    """Centred values of the restored channels, `(c, *box.shape)`; 0 where they are no evidence."""
     states: NDArray[np.uint8]
     """`(n_state, *box.shape)`."""
     guides: tuple[Guide, ...]
@@ -110,7 +113,7 @@ class Pixels:
         states, shape = self.states[part], (len(self.values), *box.shape)
         window = Window(
             values=_contiguous(self.values[part]),
-            valid=np.broadcast_to(states == KEEP, shape),
+            valid=np.broadcast_to(evidence(states), shape),
             hole=np.broadcast_to((states == FILL) | (states == DOUBT), shape),
             spacing=self.image.spacing,
             guess=guess,

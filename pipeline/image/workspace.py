@@ -109,6 +109,7 @@ def open_workspace(workdir: str, digest: str) -> Workspace:
     image = OpenImage(
         source=source,
         state=zarr.open_array(work.state, mode="r"),
+        haze=zarr.open_array(work.haze, mode="r") if plan.hazy else None,
         guides=tuple(open_guide(guide, source) for guide in plan.guides),
         channels=plan.channels,
         centre=plan.centre,

@@ -1,17 +1,16 @@
 """A residual convolutional encoder-decoder for one channel, 2-D or 3-D, without normalisation layers.
 
 Batch statistics would make the result depend on the batch, instance statistics on how the image is cut into
-patches; local normalisation of the input replaces both. Layers have the names of MONAI's blocks, whose weights fit;
-the library itself takes longer to import than a small image to restore.
+patches; local normalisation of the input replaces both.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -46,35 +45,7 @@ class _Conv3d(_Direct, nn.Conv3d):
     pass
 
 
-class Convolution(nn.Sequential):
-    """A convolution with bias that keeps the extents, or halves them with `stride` 2, and a leaky rectifier.
-
-    Args:
-        ndim: 2 or 3.
-        channels: that come in, and that go out.
-        width: of the kernel on each axis, odd.
-        stride: on each axis.
-        bare: leave the rectifier out.
-    """
-
-    def __init__(self, ndim: int, channels: tuple[int, int], width: int = 3, stride: int = 1, *, bare: bool = False):
-        kind = _Conv2d if ndim == 2 else _Conv3d
-        conv = kind(*channels, kernel_size=width, stride=stride, padding=width // 2)
-        super().__init__(OrderedDict(conv=conv) if bare else OrderedDict(conv=conv, act=nn.LeakyReLU()))
-
-
-class ResidualUnit(nn.Module):
-    """Two convolutions whose result is added to what they see (He et al. 2016, Deep residual learning)."""
-
-    def __init__(self, ndim: int, width: int) -> None:
-        super().__init__()
-        first, last = Convolution(ndim, (width, width)), Convolution(ndim, (width, width), bare=True)
-        self.conv = nn.Sequential(OrderedDict(unit0=first, unit1=last))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return an array of the shape of `x`."""
-        y: Tensor = self.conv(x) + x
-        return y
+_DIRECT: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: _Conv2d, nn.Conv3d: _Conv3d}
 
 
 class ResidualUNet(nn.Module):
@@ -95,17 +66,21 @@ class ResidualUNet(nn.Module):
         self.multiple = 2 ** (len(widths) - 1)
         first = widths[0]
         steps = list(pairwise(widths))
-        self.stem = Convolution(ndim, (IN_CHANNELS, first))
-        self.encoder = nn.ModuleList(ResidualUnit(ndim, w) for w in widths[:-1])
-        self.down = nn.ModuleList(Convolution(ndim, step, stride=2) for step in steps)
-        self.bottom = nn.Sequential(*(ResidualUnit(ndim, widths[-1]) for _ in range(bottom_units)))
+        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act="LEAKYRELU")
+        self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
+        self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps)
+        self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
         self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
-        self.decoder = nn.ModuleList(ResidualUnit(ndim, w) for w in widths[:-1])
+        self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.residual_head = conv(first, 1, 1)
-        self.scale_head = nn.Sequential(Convolution(ndim, (first, 16)), conv(16, 1, 1))
+        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act="LEAKYRELU"), conv(16, 1, 1))
         for parameter in self.residual_head.parameters():
             nn.init.zeros_(parameter)
+        for module in self.modules():
+            # MONAI chooses the class of its convolutions
+            if type(module) in _DIRECT:
+                module.__class__ = _DIRECT[type(module)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(n, 2, *spatial)`; the scale head learns from the features without changing them."""
@@ -129,5 +104,10 @@ class ResidualUNet(nn.Module):
                     parameter.data.mul_(factor)
 
 
+def _unit(ndim: int, width: int) -> nn.Module:
+    unit: nn.Module = ResidualUnit(ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True)
+    return unit
+
+
 def _widen(ndim: int, coarse: int, fine: int) -> nn.Module:
-    return nn.Sequential(Convolution(ndim, (coarse, fine), width=1, bare=True), nn.Upsample(scale_factor=2))
+    return nn.Sequential(Convolution(ndim, coarse, fine, kernel_size=1, conv_only=True), nn.Upsample(scale_factor=2))

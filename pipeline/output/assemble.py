@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.formats.base import Layer, Pull, Role, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
-from pipeline.masks.base import DOUBT, NEVER
+from pipeline.masks.base import DOUBT, HAZY, NEVER
 from pipeline.numerics.column import column
 from pipeline.output.results import ROLES, output_suffix
 from pipeline.plan.layers import known_codes, to_published
@@ -75,8 +75,12 @@ class Assembler:
         return self._overlay("origin", base, box)
 
     def doubt(self, box: Box) -> NDArray[np.uint8]:
-        """Return 1 where an observed pixel is doubted, else 0, one plane or one per channel."""
-        return np.asarray(self._states(box) == DOUBT).astype(np.uint8)
+        """Return 1 where an observed pixel is doubted, 2 where haze was taken off what it tells, else 0.
+
+        One plane, or one per channel.
+        """
+        states = self._states(box)
+        return np.where(states == HAZY, np.uint8(2), np.asarray(states == DOUBT).astype(np.uint8))
 
     def _states(self, box: Box) -> NDArray[np.uint8]:
         return np.asarray(self.state[box.at()])[: self.plan.n_state]
@@ -133,7 +137,7 @@ def assemble(
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted
         module = load("formats", kind)
-        for role in ROLES if plan.doubted else ROLES[:3]:
+        for role in ROLES if plan.doubted or plan.hazy else ROLES[:3]:
             layer, pull = _layer(assembler, role, tags)
             path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
             module.write(layer, path, assembler.source, pull, options)
@@ -167,7 +171,7 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
 
 def _categories(plan: Plan, role: Role) -> dict[int, str]:
     if role == "doubt":
-        return {0: "not doubted", 1: "observed but not used"}
+        return {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze over it"}
     roles = [guide.role for guide in plan.guides]
     return {code: source_name(code, roles).replace("_", " ") for code in known_codes(plan)}
 

@@ -25,7 +25,7 @@ STYLE = ".qml"
 LOOKS = ("style", "categories")
 """Roles of files that say how a layer looks: colours in QGIS, names of codes."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
-"""Layers that a run may write; `doubt` only where observed pixels are doubted."""
+"""Layers that a run may write; `doubt` only where observed pixels are doubted or hazy."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

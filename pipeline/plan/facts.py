@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import IntegrityError
@@ -51,10 +52,15 @@ def all_there(work: WorkFolder) -> bool:
     return found is not None and work.plan.exists() and _n_files(work) == found.get(_FILES, _n_files(work))
 
 
+def _arrays(work: WorkFolder) -> tuple[Path, ...]:
+    """Return the survey's arrays; that of haze is only there if there is any."""
+    return work.state, work.coarse, work.haze
+
+
 def _n_files(work: WorkFolder) -> int:
     """Return how many files the survey's arrays consist of."""
-    return sum(path.is_file() for path in (work.coarse, *work.state.rglob("*")))
+    return sum(path.is_file() for array in _arrays(work) for path in array.rglob("*"))
 
 
 def _hashes(work: WorkFolder) -> dict[str, str]:
-    return {path.name: str(file_facts(path)["sha256"]) for path in (work.state, work.coarse) if path.exists()}
+    return {path.name: str(file_facts(path)["sha256"]) for path in _arrays(work) if path.exists()}

@@ -33,7 +33,7 @@ class WorkFolder:
     @property
     def kept(self) -> tuple[Path, ...]:
         """What is published with the results, so that `verify` can compute pixels again, and `report` draw."""
-        return (self.request, self.plan, self.survey, self.samples, self.state, self.coarse, self.journal)
+        return (self.request, self.plan, self.survey, self.samples, self.state, self.haze, self.coarse, self.journal)
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -97,8 +97,16 @@ class WorkFolder:
 
     @property
     def state(self) -> Path:
-        """Zarr array uint8 `(n_state, *spatial)`: KEEP, FILL, NEVER or DOUBT for each pixel."""
+        """Zarr array uint8 `(n_state, *spatial)`: KEEP, FILL, NEVER, DOUBT or HAZY for each pixel."""
         return self.path / "state.zarr"
+
+    @property
+    def haze(self) -> Path:
+        """Zarr array float32 `(1, *spatial)`: amount of haze; attribute `spectrum`: what an amount of 1 adds to a band.
+
+        It is there only if pixels are HAZY.
+        """
+        return self.path / "haze.zarr"
 
     @property
     def coarse(self) -> Path:

@@ -113,6 +113,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, An
         "planes": plan.n_state,
         "never_touched": facts["states"]["never"],
         "doubted": plan.doubted,
+        "hazy": plan.hazy,
         "by_source": dict(sorted(by_source.items())),
         **account(plan, facts["states"], by_source),
     }

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.haze import without_haze
 from pipeline.image.open import open_source
-from pipeline.masks.base import KEEP
+from pipeline.masks.base import evidence as is_evidence
 from pipeline.plan.plan import Plan
 from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
@@ -98,8 +100,17 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
     plan, plane, unit = seen.plan, seen.planes.part(one.box), seen.unit
     channel = plan.channels[one.channel]
     state = zarr.open_array(plan.work.state, mode="r")
-    truth = plane.cut(lambda box: seen.source.read(box)[[channel]].astype(np.float64))
-    kept = plane.cut(lambda box: np.asarray(state[box.at()])[[one.channel if plan.n_state > 1 else 0]] == KEEP)[0]
+    haze = zarr.open_array(plan.work.haze, mode="r") if plan.hazy else None
+
+    def states(box: Box) -> NDArray[np.uint8]:
+        return np.asarray(state[box.at()])[[one.channel if plan.n_state > 1 else 0]]
+
+    def evident(box: Box) -> NDArray[np.float64]:
+        stored = seen.source.read(box)[list(plan.channels)].astype(np.float64)
+        return without_haze(stored, np.asarray(state[box.at()]), haze, box)[[one.channel]]
+
+    truth = plane.cut(evident)
+    kept = plane.cut(lambda box: is_evidence(states(box)))[0]
 
     def shown(values: NDArray[Any]) -> NDArray[Any]:
         return plane.cut(lambda box: values[box.at(of=one.box)[-values.ndim :]][None])

@@ -22,6 +22,7 @@ from pipeline.system.files import write_text
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _RGB = ("red", "green", "blue")
 _DOUBT_COLOUR = (60, 120, 255)
+_HAZE_COLOUR = (150, 200, 255)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,13 @@ def write_styles(plan: Plan, record: Mapping[str, Any], folder: Path, shades: Sh
     names = [(code, source_name(code, roles), source_colour(code)) for code in known_codes(plan)]
     renderers = {
         "source": _classes([(*entry, 0 if entry[0] in (OBSERVED, NEVER_TOUCHED) else 255) for entry in names]),
-        "doubt": _classes([(0, "not doubted", (0, 0, 0), 0), (1, "observed, but not used", _DOUBT_COLOUR, 255)]),
+        "doubt": _classes(
+            [
+                (0, "not doubted", (0, 0, 0), 0),
+                (1, "observed, but not used", _DOUBT_COLOUR, 255),
+                (2, "observed, used without the haze over it", _HAZE_COLOUR, 255),
+            ]
+        ),
     }
     if shades is not None:
         renderers |= {"restored": _bands(shades), "uncertainty": _heat(shades)}

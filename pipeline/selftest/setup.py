@@ -54,7 +54,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     return replace(
         verdict,
         # where doubted pixels were found the rim is known, and they are holes of these windows
-        rim=Rim() if scene.states.doubted else _rim(scene, start, rng),
+        rim=Rim() if scene.states.doubted or scene.states.hazy else _rim(scene, start, rng),
         samples=verdict.samples and verdict.samples.cropped(across),
     )
 

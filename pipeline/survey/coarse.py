@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import Window
-from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.image.open import centred
 from pipeline.image.scan import SCAN_EXTENT
 from pipeline.image.scene import Scene
-from pipeline.masks.base import KEEP, NEVER
+from pipeline.image.window import OpenImage
+from pipeline.masks.base import NEVER, evidence
 from pipeline.plan.memory import check_survey
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
@@ -43,7 +42,7 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
         _save(scene, np.zeros((len(image.channels),) + (1,) * scene.ndim, dtype=np.float32))
         return max(scene.shape), ""
     factor = coarse_factor(scene)
-    mean, valid, usable = coarse_values(image.source, image.state, image.channels, image.centre, factor)
+    mean, valid, usable = coarse_values(image, factor)
     window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=image.spacing)
     if factor > 1:
         recipe = replace(recipe, fill=default_fills(scene.ndim, image.spacing)[0], thin_fill=None, border_fill=None)
@@ -82,28 +81,21 @@ def coarse_factor(scene: Scene) -> int:
     return factor
 
 
-def coarse_values(
-    source: Source,
-    state: zarr.Array,
-    channels: tuple[int, ...],
-    centre: tuple[float, ...],
-    factor: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+def coarse_values(image: OpenImage, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return `(mean, valid, usable)` of cells of `factor` pixels, each `(c, *cells)`.
 
-    A cell is valid if any of its pixels is observed, and usable if any is observed or a hole.
+    A cell is valid if any of its pixels is evidence, and usable if any is observed or a hole.
     """
-    shape = source.space.shape
+    shape, n_state = image.shape, image.n_state
     cells = tuple(-(-n // factor) for n in shape)
-    total = np.zeros((len(channels), *cells), dtype=np.float64 if factor > 1 else np.float32)
-    seen = np.zeros((state.shape[0], *cells), dtype=np.int32)
-    usable = np.zeros((state.shape[0], *cells), dtype=np.bool_)
+    total = np.zeros((len(image.channels), *cells), dtype=np.float64 if factor > 1 else np.float32)
+    seen = np.zeros((n_state, *cells), dtype=np.int32)
+    usable = np.zeros((n_state, *cells), dtype=np.bool_)
     for box in _aligned_tiles(shape, factor):
         stop_if_asked()
-        states = np.asarray(state[box.at()])
-        valid = states == KEEP
-        stored = source.read(box)[list(channels)]
-        values = centred(stored, centre, np.broadcast_to(valid, stored.shape))
+        states = image.states(box)
+        valid = evidence(states)
+        values = image.values(box, states)
         part = (
             slice(None),
             *(slice(a // factor, -(-b // factor)) for a, b in zip(box.start, box.stop, strict=True)),

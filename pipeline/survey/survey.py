@@ -229,6 +229,7 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
         empty=scene.states.empty,
         n_state=scene.states.n_state,
         doubted=scene.states.doubted,
+        hazy=scene.states.hazy,
         dtype=source.dtype.newbyteorder("=").str,
         nodata=nodata,
         refused=_refused(job, source, channels, nodata),

@@ -39,15 +39,18 @@ def restored(folder, hole_file, name="image.tif", **sections):
 
 
 @pytest.mark.parametrize("with_date", [True, False])
-def test_haze_is_kept_but_nothing_is_restored_from_it(hazy, with_date):
-    """Doubted pixels come back bit for bit, in a map and a message; holes are nearly as dark as the ground."""
+def test_haze_is_kept_and_the_holes_are_restored_without_it(hazy, with_date):
+    """Hazy pixels come back bit for bit, in a map and a message; holes are nearly as dark as the ground."""
     folder, scene, hole, haze = hazy
     dates = {"references": [{"path": "clear.tif", "mask": []}]} if with_date else {}
     results, record, said = restored(folder, "mask.tif", input=dates, model={"kind": "tension"})
-    doubted = pixels(results / "image_doubt.tif")[0].astype(bool)
-    assert record["holes"]["doubted"] == doubted.sum() > 500
-    assert "haze or thin cloud" in said
-    assert f"{doubted.sum():,} observed pixels were not used" in said
+    codes = pixels(results / "image_doubt.tif")[0]
+    doubted = codes > 0
+    assert doubted.sum() > 500
+    assert record["holes"]["doubted"] == (codes == 1).sum()
+    assert record["holes"]["hazy"] == (codes == 2).sum() > 0.9 * doubted.sum()
+    assert "look like haze: they stay as they are, but what is restored from them" in said
+    assert f"{(codes == 2).sum():,} observed pixels were used without the haze over them" in said
     assert not (doubted & hole).any()
     assert haze[doubted].mean() > 5 * haze[~doubted & ~hole].mean()
     image = pixels(results / "image_restored.tif").astype(float)

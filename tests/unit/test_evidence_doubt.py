@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.evidence.doubt import Tile, find_doubt
+from pipeline.evidence.doubt import Tile
+from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.mark import _without_edges
 from pipeline.geometry.box import Box
 
@@ -52,7 +53,7 @@ def test_haze_around_clouds_is_doubted_and_clear_pixels_are_not(with_guide):
     values = clear + np.array([500, 400, 300, 50])[:, None, None] * haze
     guide = ground(1) + 20 + 15 * np.random.default_rng(0).normal(size=(4, *SHAPE))
     one = tile(values, hole, guide if with_guide else None)
-    doubt = find_doubt([one])
+    doubt = find_doubt([one], through=False)
     assert doubt is not None
     assert [side.name for side in doubt.sides] == ["bright"]
     doubted = doubt.of(one)
@@ -70,7 +71,7 @@ def test_where_most_of_the_rim_is_hazy_the_darkest_ground_is_not_what_is_left():
     patches = ndimage.gaussian_filter(rng.normal(size=SHAPE), 4)
     haze = (ring(hole, 9.0) > 0.1) * np.clip(1 + patches / patches.std(), 0, 3)
     one = tile(clear + np.array([75, 60, 45, 8])[:, None, None] * haze, hole)
-    doubt = find_doubt([one])
+    doubt = find_doubt([one], through=False)
     assert doubt is not None
     near = (one.distance > 0) & (one.distance < 16)
     left = near & ~doubt.of(one)

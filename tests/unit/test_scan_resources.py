@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.errors import OutputConflict, PlanRefused, SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image import scan
 from pipeline.image.scan import block_sum, scan_states, scan_values
-from pipeline.masks.base import FILL, KEEP, NEVER
+from pipeline.image.window import OpenImage
+from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, NEVER
 from pipeline.plan.memory import (
     auto_block,
     check_disk,
@@ -55,6 +57,12 @@ def _states(planes: int = 1) -> np.ndarray:
 
 def _source(dtype: str = "uint16", channels: int = 2) -> Source:
     return ArraySource(values=smooth((channels, *SHAPE), dtype), space=raster_space(SHAPE))
+
+
+def _open(source: Source, stored, haze=None) -> OpenImage:
+    return OpenImage(
+        source=source, state=stored, guides=(), channels=(0, 1), centre=(0.0, 0.0), spacing=(1.0, 1.0), haze=haze
+    )
 
 
 @pytest.fixture(params=[(1024, 1024), (32, 16)])
@@ -153,7 +161,7 @@ def test_coarse_cells_are_means_of_observed_pixels(tmp_path, factor):
     """Each cell is the mean of its observed pixels, ragged edges included, however the image is cut."""
     source, states = _source(), _states()
     _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
-    mean, valid, usable = coarse_values(source, stored, (0, 1), (0.0, 0.0), factor)
+    mean, valid, usable = coarse_values(_open(source, stored), factor)
     for y, x in [(0, 0), (3, 5), (mean.shape[1] - 1, mean.shape[2] - 1)]:
         cell = (slice(y * factor, (y + 1) * factor), slice(x * factor, (x + 1) * factor))
         kept = states[0][cell] == KEEP
@@ -161,6 +169,33 @@ def test_coarse_cells_are_means_of_observed_pixels(tmp_path, factor):
         assert usable[0, y, x] == (states[0][cell] != NEVER).any()
         if kept.any():
             assert np.allclose(mean[:, y, x], source.values[:, *cell][:, kept].mean(axis=1), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("boxes")
+def test_hazy_pixels_are_evidence_without_their_haze(tmp_path):
+    """Windows, statistics and the coarse fill see what is stored less the haze; of doubted pixels they see nothing."""
+    source, states = _source(), _states()
+    states[0, 10:20, 30:50], states[0, 30:40, 30:50] = HAZY, DOUBT
+    clear = source.values.copy()
+    source.values[:, 10:20, 30:50] += np.array([400, 100], dtype=source.dtype)[:, None, None]
+    source.values[:, 30:40, 30:50] = 60_000
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path / "state")
+    haze = zarr.create_array(
+        tmp_path / "haze", shape=(1, *SHAPE), chunks=(1, 32, 32), dtype="float32", attributes={"spectrum": [200, 50]}
+    )
+    haze[0, 10:20, 30:50] = 2.0
+    image = _open(source, stored, haze)
+    told = np.isin(states[0], (KEEP, HAZY))
+    box = Box((5, 25), (25, 60))
+    window, _ = image.read(box).window(box)
+    assert np.array_equal(window.valid[0], told[box.slices])
+    assert np.array_equal(window.values, np.where(told, clear, 0)[:, *box.slices])
+    assert np.array_equal(window.hole[0], np.isin(states[0], (FILL, DOUBT))[box.slices])
+    found = scan_values(source, stored, (0, 1), haze)
+    assert found.high.tolist() == clear[:, told].max(axis=1).tolist()
+    mean, valid, _ = coarse_values(image, 1)
+    assert np.array_equal(valid[0], told)
+    assert np.array_equal(mean[:, told], clear[:, told])
 
 
 def test_block_sum():

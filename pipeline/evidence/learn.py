@@ -1,0 +1,280 @@
+"""Which observed pixels look like thin cloud, haze or shadow that the mask missed: learned from the image itself.
+
+What a mask misses lies beside what it found. So observed pixels are compared ring by ring around the holes with those
+farthest from them, after what a reference (if there is one) says of the ground is taken off. Two sides are looked at:
+brighter than far off (haze, thin cloud) and darker (shadow). In each, bands count by how much they differ near the
+holes and how little they differ elsewhere (matched filter on whitened differences), which needs no names of bands.
+Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
+ground that changed is not. Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as
+far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
+doi:10.1198/016214504000000089).
+
+Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
+most of it is contaminated: the ground is where differences from the reference are most frequent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.evidence.doubt import LARGEST, NOTICEABLE, RINGS, Doubt, Field, Mask, Side, Tile, standardised
+from pipeline.evidence.ground import Ground, fit_ground, fit_level
+from pipeline.evidence.haze import fit_haze
+from pipeline.evidence.shifts import Excess, Surroundings, excess
+
+FARTHEST = 40.0
+"""Distance from the holes, pixels, from which nothing is gained by being farther."""
+
+_FAR_SHARE = 0.3
+"""Share of the observed pixels that count as far from the holes, if so many lie there."""
+
+_FEWEST_FAR = 400
+"""Pixels far from the holes below which nothing can be told."""
+
+_FEWEST_RING = 100
+"""Pixels of a ring below which it is judged as the one inside it."""
+
+_LEVELS = (0.9, 0.95, 0.98)
+"""Quantiles of the far pixels that may become the limit of what is trusted: lower ones would keep the dark ground."""
+
+_MOST = 0.5
+"""Contaminated share of a ring from which all of it is doubted: what looks clean in it is the darkest ground."""
+
+_TIMES = 2.0
+"""How much more frequent than far off a value must be to be doubted: it is then contaminated with a chance of half."""
+
+_BESIDE = 10.0
+"""Distance from the holes up to which contamination is looked for, pixels."""
+
+_RELIABLE = 3.9
+"""Standard deviations of shifted patterns by which what is beside the holes must differ: 2 of 356 clean sides do."""
+
+_LIKELY = 3.0
+"""The same where the other side is reliable: clouds are bright and cast shadows."""
+
+_CLEARED = 0.5
+"""Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
+
+_RIDGE = 0.05
+"""Share of the mean variance that is added to each direction before differences are whitened."""
+
+_LITTLE = 1.0
+"""Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
+
+_NARROWEST = 0.1
+"""Smallest deviation below the most frequent difference, as a share of that of all differences."""
+
+_ROUNDS = 3
+
+
+def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True) -> Doubt | None:
+    """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
+
+    Args:
+        tiles: the windows.
+        little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
+        through: look for haze that can be taken off, so that the pixels below it need no doubt.
+    """
+    distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
+    if distance.size < _FEWEST_FAR:
+        return None
+    if little:
+        return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
+    count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
+    limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
+    far = [t.seen & (t.distance >= limit) for t in tiles]
+    ground = fit_ground(tiles, far)
+    for _ in range(_ROUNDS - 1):
+        # what was missed far from all holes must not pass for ground either
+        calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
+        if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
+            break
+        ground = fit_ground(tiles, calm)
+    rings = _Rings.of(tiles, far, ground)
+    doubt = Doubt(ground=ground, sides=rings.sides())
+    return _through_haze(doubt, rings, far) if through else doubt
+
+
+def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
+    """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze."""
+    found, tiles = {side.name for side in doubt.sides}, rings.tiles
+    clear = [f & (t.distance > _BESIDE) & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
+    haze = fit_haze(doubt.ground, tiles, clear) if "bright" in found else None
+    if haze is None:
+        return doubt
+    through = replace(doubt, haze=haze, sides=())
+    left = _Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground)
+    before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
+    if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
+        return doubt
+    if not {side.name for side in sides} <= found - {"bright"}:
+        return doubt
+    # a scrap of cloud is no haze: what is still bright is doubted
+    scraps = left.side("bright", 1.0, before.values)
+    return replace(through, sides=sides if scraps is None else (scraps, *sides))
+
+
+def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
+    """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
+    inside = [tile.seen & (tile.distance > rim) for tile in tiles]
+    ground = fit_level(tiles, inside)
+    found = _inside(tiles, ground, inside) if ground else None
+    if ground is None or found is None or found.shape[1] < _FEWEST_FAR:
+        return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
+    modes = np.asarray([_most_frequent(band) for band in found])
+    # what haze adds is above: the deviation is that below
+    below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
+    spread = np.asarray([1.4826 * np.median(part) if part.size else 0.0 for part in below])
+    ground = replace(
+        ground,
+        offset=tuple((np.asarray(ground.offset) + modes * np.asarray(ground.scale)).tolist()),
+        scale=tuple((np.asarray(ground.scale) * np.maximum(spread, _NARROWEST)).tolist()),
+    )
+    farthest = max(float(tile.distance[tile.seen].max(initial=0.0)) for tile in tiles)
+    limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
+    side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
+    return Doubt(ground=ground, sides=(side,), rim_px=rim)
+
+
+def _inside(tiles: Sequence[Tile], ground: Ground, some: Sequence[Mask]) -> Field:
+    """Return the differences of some pixels of all windows from the ground, `(c, n)`."""
+    both = [standardised(ground, tile) for tile in tiles]
+    return np.concatenate([d[:, told & part] for (d, told), part in zip(both, some, strict=True)], axis=1)
+
+
+def _most_frequent(values: Field) -> float:
+    """Return the half-sample mode (Robertson & Cryer 1974, doi:10.1080/01621459.1974.10480246)."""
+    values = np.sort(values)
+    while values.size > 3:
+        half = values.size // 2
+        first = int(np.argmin(values[half:] - values[: values.size - half]))
+        values = values[first : first + half]
+    return float(values.mean())
+
+
+def _calm(ground: Ground, tile: Tile) -> Mask:
+    differences, told = standardised(ground, tile)
+    return np.asarray(told & (np.abs(differences.mean(axis=0)) < 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rings:
+    """Windows with their differences from the ground, and which pixels of each count as far from the holes."""
+
+    tiles: Sequence[Tile]
+    differences: Sequence[Field]
+    told: Sequence[Mask]
+    far: Sequence[Mask]
+    noticeable: Field
+
+    @classmethod
+    def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
+        both = [standardised(ground, tile) for tile in tiles]
+        return cls(
+            tiles=tiles,
+            differences=[differences for differences, _ in both],
+            told=[told for _, told in both],
+            far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
+            noticeable=NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
+        )
+
+    def sides(self) -> tuple[Side, ...]:
+        """Return the ways in which pixels differ near the holes, beyond chance."""
+        found = {name: (sign, self.beyond(sign)) for name, sign in (("bright", 1.0), ("dark", -1.0))}
+        most = max((one.deviations for _, one in found.values() if one is not None), default=0.0)
+        least = _LIKELY if most >= _RELIABLE else _RELIABLE
+        sides = [
+            self.side(name, sign, one.values)
+            for name, (sign, one) in found.items()
+            if one is not None and one.deviations >= least
+        ]
+        return tuple(side for side in sides if side is not None)
+
+    def beyond(self, sign: float) -> Excess | None:
+        """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
+        near, far = self._of_all(self._beside), self._of_all(self.far)
+        if near.shape[1] < _FEWEST_RING or far.shape[1] < _FEWEST_FAR:
+            return None
+        more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
+        if more.sum() <= 0:
+            # whitened bands can be lower where all are brighter
+            return None
+        whiten = sign * _whitening(far)
+        return excess(
+            [
+                Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
+                for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
+            ]
+        )
+
+    def side(self, name: str, sign: float, more: Field) -> Side | None:
+        """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""
+        near, far = self._of_all(self._beside), self._of_all(self.far)
+        direction = np.maximum(more, 0.0)
+        weights = sign * _whitening(far) @ (direction / np.sqrt((direction**2).sum()))
+        limits, rim = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
+        if not rim and not np.isfinite(limits).any():
+            return None
+        return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits), rim_px=rim)
+
+    @property
+    def _beside(self) -> list[Mask]:
+        return [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
+
+    def _of_all(self, some: Sequence[Mask]) -> Field:
+        """Return the differences of some pixels of all windows, `(c, n)`."""
+        return np.concatenate([d[:, s] for d, s in zip(self.differences, some, strict=True)], axis=1)
+
+    def _least(self, weights: Field, spectrum: Field) -> float:
+        """Return the weighted sum of a contamination of which one band is just noticeable."""
+        limit = np.minimum(self.noticeable, 0.5 * LARGEST)
+        return max(0.0, float(weights @ spectrum / np.max(np.abs(spectrum) / limit)))
+
+    def _limits(self, weights: Field, least: float) -> tuple[list[float], float]:
+        """Return the limit of each ring, and the distance up to which most of all rings is contaminated, pixels.
+
+        A limit is the lowest far quantile above which values are `_TIMES` as frequent as far off. None is nearer to
+        the middle of the far pixels than `least`. As contamination falls with distance, no ring is doubted more than
+        the one inside it.
+        """
+        off = weights @ self._of_all(self.far)
+        quantiles = np.quantile(off, _LEVELS)
+        middle = float(np.median(off))
+        limits: list[float] = []
+        rim = inner = 0.0
+        for outer, ring in zip(RINGS, self._in_rings(), strict=True):
+            own = weights @ ring
+            limit = limits[-1] if limits else np.inf
+            if own.size >= _FEWEST_RING:
+                more = [(own > q).mean() >= _TIMES * (1 - level) for q, level in zip(quantiles, _LEVELS, strict=True)]
+                found = float(quantiles[more.index(True)]) if any(more) else np.inf
+                limit = max(found, least + middle, limit if limits else -np.inf)
+                # what is contaminated lies above the middle, and half of the ground does
+                most = (own > middle).mean() >= 0.5 * (1 + _MOST) and np.median(own) > least + middle
+                if rim == inner and most:
+                    rim = outer
+            limits.append(limit)
+            inner = outer
+        return limits, rim
+
+    def _in_rings(self) -> Iterator[Field]:
+        """Yield the differences of each of `RINGS`, without what counts as far."""
+        for inner, outer in pairwise((0.0, *RINGS)):
+            yield self._of_all(
+                [
+                    told & ~far & (tile.distance > inner) & (tile.distance <= outer)
+                    for told, far, tile in zip(self.told, self.far, self.tiles, strict=True)
+                ]
+            )
+
+
+def _whitening(differences: Field) -> Field:
+    """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
+    covariance = np.atleast_2d(np.cov(differences))
+    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    size, directions = np.linalg.eigh(covariance)
+    return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)
