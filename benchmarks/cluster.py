@@ -8,14 +8,17 @@ how long to sum a finished run up, and the memory of that.
 The third lets two workers do nothing: what is left is the processor time of client and scheduler, told for each patch.
 
 The fourth starts a Slurm on this machine: one of two jobs is cancelled (`scancel`) while they compute. How long until
-another job runs, and until its worker has finished a block?
+another job runs, and until its worker has finished a block? The fifth lets the same run go over
+one job and over two.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +50,8 @@ from pipeline.system.facts import peak_rss_bytes  # noqa: E402
 from pipeline.testing import raster_space  # noqa: E402
 
 _LARGE = (160, 160)
+_LONGEST_S = 600.0
+"""A run on a busy machine."""
 _SPREAD = 0.5
 """Standard deviation of the logarithm of block times."""
 _PATCHES = 21
@@ -158,6 +163,27 @@ def replacement(times: int, folder: Path) -> dict[str, list[float]]:
     return found
 
 
+def jobs(times: int, folder: Path) -> dict[str, Any]:
+    """Return the wall seconds of a whole run on one job and on two, in turn, and how busy the machine was."""
+    from benchmarks.faults.outages import Stage, slurm_here
+    from benchmarks.faults.scenes import attacked
+    from tests.processes import Nursery
+
+    found: dict[str, list[float]] = {"one_s": [], "two_s": [], "load": []}
+    scene = attacked(folder / "scene", older_result=False, shape=_LARGE)
+    with slurm_here() as conf, Nursery() as nursery, mock.patch("tests.processes.DEADLINE_S", _LONGEST_S):
+        stage = Stage(scene=scene, conf=conf, nursery=nursery, draw=random.Random(0))
+        for _ in range(times):
+            for name, workers in (("one_s", "1"), ("two_s", "2")):
+                started = time.perf_counter()
+                process = stage.on_jobs(workers=workers)
+                assert process.end() == 0, process.err
+                found[name].append(round(time.perf_counter() - started, 1))
+                found["load"].append(round(os.getloadavg()[0], 1))
+                shutil.rmtree(scene.results)
+    return found
+
+
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
@@ -166,9 +192,11 @@ def main() -> None:
     parser.add_argument("--block-seconds", type=float, default=2.0, help="median")
     parser.add_argument("--journal", type=int, default=1_000_000, help="blocks of the journal")
     parser.add_argument(
-        "--only", choices=("efficiency", "resume", "scheduling", "replacement"), help="this one; default: the first two"
+        "--only",
+        choices=("efficiency", "resume", "scheduling", "replacement", "jobs"),
+        help="this one; default: the first two",
     )
-    parser.add_argument("--times", type=int, default=3, help="cancelled jobs")
+    parser.add_argument("--times", type=int, default=3, help="cancelled jobs, or runs on one job and on two")
     parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.look:
@@ -184,6 +212,8 @@ def main() -> None:
             found["scheduling_ms"] = scheduling_ms(options.blocks)
         if options.only == "replacement":
             found["replacement"] = replacement(options.times, Path(folder))
+        if options.only == "jobs":
+            found["jobs"] = jobs(options.times, Path(folder))
     print(json.dumps(found, indent=1))
 
 

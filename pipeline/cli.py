@@ -122,7 +122,7 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
         from pipeline.commands.said import said_of_run
         from pipeline.config.schema import load_config
 
-        typer.echo(said_of_run(summary, load_config(config, overrides).output.directory), err=True)
+        typer.echo(said_of_run(summary, str(load_config(config, overrides).output.directory)), err=True)
 
 
 @app.command()

@@ -11,6 +11,7 @@
     ├── OutputConflict (6)   the output exists, is in use or cannot be written
     ├── ClusterGone (75)     try again later
     ├── Unfinished (75)      other processes have work to do first
+    ├── Unreachable (75)     a server does not answer, or not as it should
     └── Interrupted (130)    stopped on request; run again to continue
 
 A message names the file, band or block, the value found, and what to do about it.
@@ -67,6 +68,12 @@ class ClusterGone(PipelineError):
 
 class Unfinished(PipelineError):
     """What other processes compute is not there yet."""
+
+    exit_code = 75
+
+
+class Unreachable(PipelineError):
+    """A server does not answer, or not as it should; what was done is kept and a rerun goes on."""
 
     exit_code = 75
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.config.bids import Derivation, bids_image
 from pipeline.config.catalog import SourceSpec, verify_sha256
 from pipeline.config.compute import ComputeConfig
+from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError
@@ -23,7 +24,7 @@ from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
-from pipeline.plan.workdir import WorkFolder
+from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.system.facts import content_of, input_facts
 from pipeline.system.threads import cores
 
@@ -42,7 +43,7 @@ class Order:
     stem: str
     """Input file name without suffixes."""
     folder: Path
-    """Where the results go."""
+    """Where the results go; where they are made first if they go to object storage."""
     job: Job
     """What the survey needs."""
     n_file_channels: int
@@ -67,6 +68,8 @@ class Order:
     """As asked for."""
     cluster: dict[str, Any] = field(default_factory=dict)
     """What the config says of jobs or of a scheduler, for the executor."""
+    address: str = ""
+    """`output.directory` if it lies in object storage, else empty."""
     license: str = ""
     """Of the input, if known."""
     date: str | None = None
@@ -104,23 +107,24 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
 
     Raises:
         SourceError: a file is missing, unreadable or has another hash than the catalog says.
+        Unreachable: the server of an image in object storage does not answer.
         PipelineError: what was found to be wrong with the image's references.
         ConfigError: nothing says where the holes are.
     """
     if spec.problem:
         raise spec.problem
+    work = WorkFolder.running(config.compute.scratch or config.folder, spec.stem)
+    spec = with_copies(spec, work.fetched)
     for one in (spec, *spec.references, *spec.auxiliary):
         for path, expected in one.sha256.items():
             verify_sha256(path, expected)
     _require_holes(config, spec)
-    folder = config.output.directory / spec.stem
-    work = WorkFolder.running(config.compute.scratch or config.output.directory, spec.stem)
+    folder = config.folder / spec.stem
     source = _opened(spec, config)
     check_fits(config, source)
     job = _job(config, spec, source, work)
-    inputs = input_facts(
-        [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths], files_of
-    ) + input_facts(_said_by(spec))
+    named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
+    inputs = _file_facts(named) + input_facts(_said_by(spec))
     masks = _mask_facts(spec)
     weights = job.model.weights_file(source)
     contents = {
@@ -145,6 +149,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         executor=config.compute.executor,
         workers=config.compute.workers,
         cluster=cluster_settings(config),
+        address=config.address,
         license=spec.license,
         date=spec.date,
         bands=source.channel_names,
@@ -309,9 +314,19 @@ def _mask_facts(spec: SourceSpec) -> list[dict[str, Any]]:
     facts = []
     for one in (spec, *spec.references, *spec.auxiliary):
         for entry in one.mask:
-            files = input_facts(entry.resolved(one.resolve).reads(), files_of)
+            files = _file_facts(entry.resolved(one.resolve).reads())
             facts.append({"entry": entry.model_dump(mode="json"), "files": files})
     return facts
+
+
+def _file_facts(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the facts of files and what belongs to them; a copy is named by the address that it is a copy of."""
+
+    def named(fact: dict[str, Any]) -> dict[str, Any]:
+        files = {"files": [named(file) for file in fact["files"]]} if "files" in fact else {}
+        return fact | files | {"path": fetched_from(fact["path"]) or fact["path"]}
+
+    return [named(fact) for fact in input_facts(paths, files_of)]
 
 
 def _device(wanted: str) -> str:

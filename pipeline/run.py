@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError
+from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError, Unreachable
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
 from pipeline.image.workspace import open_workspace
@@ -31,6 +32,7 @@ from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
 from pipeline.output.dataset import add, layers, require_free
+from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
@@ -88,17 +90,17 @@ def run(
             events.image(spec.stem, number=number, count=len(specs))
             order: Order | None = None
             try:
-                with explain_full_disk(config.output.directory):
+                with explain_full_disk(config.folder):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
-                        if computed:
+                        if computed and not delivered_before(order):
                             check_computed(order, events)
                     record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
                 entries.append(entry_of(order, record))
-                forget_failure(config.output.directory, spec.stem)
+                forget_failure(config.folder, spec.stem)
             except Exception as unexpected:
                 # whatever happens to one image is its own entry: the others of the batch go on
-                failure = error = explained(unexpected, config.output.directory / f"{spec.stem}.error.log")
+                failure = error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
                 entries.append(failed_entry(spec.stem, error))
                 note_failure(config, spec, order, error)
                 if len(specs) > 1:
@@ -107,47 +109,61 @@ def run(
             if stop.requested():
                 break
         summary = published_summary(summary_of(config, entries, started), config, specs)
-        write_summary(config.output.directory, summary)
-        _, refused = update_index(config.output.directory, summary["sources"], several=len(specs) > 1)
-        if refused:
-            events.notice(specs[0].stem, refused)
+        written = write_summary(config.folder, summary)
+        if not config.address:
+            _, refused = update_index(config.folder, summary["sources"], several=len(specs) > 1)
+            if refused:
+                events.notice(specs[0].stem, refused)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
+    if config.address and not isinstance(failure, Unreachable):
+        # what failed before is what the run ends with
+        with suppress(PipelineError) if failure else nullcontext():
+            send_summary(config.address, written)
     if failure is not None:
-        raise failure if len(entries) == 1 else failure_of_batch(entries, config.output.directory)
+        raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
     return summary
 
 
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Restore one image: plan, blocks, files, report, record; all of it appears in one step. Returns the record."""
     with claimed(order, overwrite=overwrite) as finished:
+        if order.address:
+            with stoppable(should_stop):
+                return delivered(
+                    order, lambda: finished or _made(order, events, should_stop), events, overwrite=overwrite
+                )
         if finished is not None:
             events.already_done(order.stem)
             _derive(order, finished)
             return finished
-        if order.bids is not None:
-            require_free(order.bids)
-        clock = {"start": time.perf_counter()}
-        with stoppable(should_stop):
-            plan, facts = plan_of(order, events)
-        clock["survey"] = time.perf_counter()
-        totals = compute(order, plan, events, should_stop)
-        clock["blocks"] = time.perf_counter()
-        record = build_record(order, plan, facts, totals)
-        events.stage(order.stem, "files")
-        assembler = Assembler(plan)
-        ready = order.beside.ready
-        with metered() as uses:
-            written = assemble(assembler, order.stem, order.formats, tags(record), ready)
-            quick_check(plan, assembler.source, written)
-        clock["assemble"] = time.perf_counter()
-        _time(record, clock)
-        spent = measured(facts, totals, uses, record["seconds"])
-        record["roofline"] = roofline(plan, record["patches"], spent).facts()
-        _complete(record, plan, written, ready, clock["start"])
-        publish(order, record)
-        _derive(order, record)
-        return record
+        return _made(order, events, should_stop)
+
+
+def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    if order.bids is not None:
+        require_free(order.bids)
+    clock = {"start": time.perf_counter()}
+    with stoppable(should_stop):
+        plan, facts = plan_of(order, events)
+    clock["survey"] = time.perf_counter()
+    totals = compute(order, plan, events, should_stop)
+    clock["blocks"] = time.perf_counter()
+    record = build_record(order, plan, facts, totals)
+    events.stage(order.stem, "files")
+    assembler = Assembler(plan)
+    ready = order.beside.ready
+    with metered() as uses:
+        written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+        quick_check(plan, assembler.source, written)
+    clock["assemble"] = time.perf_counter()
+    _time(record, clock)
+    spent = measured(facts, totals, uses, record["seconds"])
+    record["roofline"] = roofline(plan, record["patches"], spent).facts()
+    _complete(record, plan, written, ready, clock["start"])
+    publish(order, record)
+    _derive(order, record)
+    return record
 
 
 def _derive(order: Order, record: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order, order_of
+from pipeline.output.delivery import delivered_before
 from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
@@ -95,7 +96,7 @@ def shard(
             events.image(spec.stem, number=number, count=len(specs))
             order: Order | None = None
             try:
-                with explain_full_disk(config.output.directory):
+                with explain_full_disk(config.folder):
                     with stoppable(stop.requested):
                         order = order_of(config, spec)
                     # a share is a job itself: it asks for no others
@@ -136,10 +137,13 @@ def _computed(
                 journal.forget(order.work.journal)
                 create_store(plan, order.n_file_channels)
 
+    with stoppable(should_stop):
+        there = delivered_before(order, overwrite=overwrite)
+    if there is not None:
+        return _finished(order, share, events)
     with shared(order, prepare, lambda: _prepared(order), wait, overwrite=overwrite) as finished:
         if finished is not None:
-            events.already_done(order.stem)
-            return {"image": order.stem, "share": str(share), "state": "finished before", "blocks": 0}
+            return _finished(order, share, events)
         plan = load_plan(order.work)
         own = share.blocks(plan)
         done = journal.numbers(order.work.journal, plan.digest)
@@ -154,6 +158,11 @@ def _computed(
             "computed": len(left),
             "left_to_others": len(set(range(len(plan.blocks))) - done - set(own)),
         }
+
+
+def _finished(order: Order, share: Share, events: Events) -> dict[str, Any]:
+    events.already_done(order.stem)
+    return {"image": order.stem, "share": str(share), "state": "finished before", "blocks": 0}
 
 
 def _prepared(order: Order) -> bool:

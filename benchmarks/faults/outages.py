@@ -61,7 +61,7 @@ class Stage:
 
     def on_jobs(self, directives: str = "[--gres=gpu:1]", **more: str) -> Running:
         """Start a run on two jobs, each with a GPU."""
-        return self.start("run", **_SLURM, **{"slurm.job_extra_directives": directives, **more})
+        return self.start("run", **{**_SLURM, "slurm.job_extra_directives": directives, **more})
 
     def later(self, process: Running, most: float) -> bool:
         """Wait for a random time up to `most` seconds; says whether the process still runs then."""

@@ -76,7 +76,7 @@ def restore(
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind, folder) as config:
         (entry,) = run(config)["sources"]
-        results = load_config(config).output.directory / entry["directory"]
+        results = load_config(config).folder / entry["directory"]
         record = json.loads((results / RECORD).read_text())
         layers = {output["role"]: results / output["path"] for output in record["outputs"]}
         return Restored(

@@ -20,7 +20,10 @@ class Events:
         """The image `number` (from 1) of `count` begins."""
 
     def stage(self, stem: str, name: str) -> None:
-        """A stage of an image begins: one of `STAGES`, or `continue` where an earlier run had made the survey."""
+        """A stage of an image begins: one of `STAGES`, or of two that not every run has.
+
+        `continue`: an earlier run had made the survey; `upload`: the results go to object storage.
+        """
 
     def expected(self, stem: str, cost: Cost, workers: int) -> None:
         """How long the image takes in all; told again, more exactly, when the survey has decided how it is restored."""

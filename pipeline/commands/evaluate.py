@@ -94,7 +94,7 @@ def evaluate_table(
         raise BlockFailed(f"{len(failures)} of {len(specs)} images could not be evaluated ({why}); the others are done")
     rows = [{"image": one["image"], **row} for one in images for row in one["rows"]]
     said = [{k: v for k, v in one.items() if k != "rows"} for one in images]
-    return {"evaluation": rows, "images": said, "directory": str(config.output.directory)}
+    return {"evaluation": rows, "images": said, "directory": str(config.folder)}
 
 
 def telling(*, quiet: bool) -> Tell:

@@ -11,13 +11,14 @@ from pipeline.commands.layout import aligned, as_text, counted
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import said as roofline_said
 from pipeline.report.viewers import viewers
+from pipeline.system.paths import is_address
 from pipeline.system.words import in_percent
 
 _LICENCE = 24
 """Letters of a licence that a table has room for; the whole of it stands in `--json`."""
 
 
-def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
+def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
     """Return how each image of a run ended, and where its results and its report are."""
     lines = []
     for entry in summary["sources"]:
@@ -25,8 +26,8 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
         doubted, hazy = holes.get("doubted"), holes.get("hazy")
         doubt = f"; {doubted:,} observed pixels were not used, they look like cloud or shadow" if doubted else ""
         doubt += f"; {hazy:,} observed pixels were used without the haze over them" if hazy else ""
-        result = directory / entry["outputs"][0]
-        report = next((directory / name for name in entry["outputs"] if name.endswith("report.html")), None)
+        result = f"{directory}/{entry['outputs'][0]}"
+        report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith("report.html")), None)
         if entry.get("roofline"):
             lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
         # records of older versions have no account
@@ -36,12 +37,14 @@ def said_of_run(summary: Mapping[str, Any], directory: Path) -> str:
             lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
     count = len(summary["sources"])
     if count > 1:
-        page = directory / "index.html"
+        page = Path(directory, "index.html")
         shown = f", all on one page: {page}" if page.exists() else ""
         lines.append(
             f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
         )
-    elif commands := viewers([str(directory / name) for name in summary["sources"][0]["outputs"]]):
+    elif not is_address(directory) and (
+        commands := viewers([f"{directory}/{name}" for name in summary["sources"][0]["outputs"]])
+    ):
         lines.append(f"look at it with: {commands[0]}")
     return "\n".join(lines)
 

@@ -14,12 +14,14 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.commands.aside import aside
 from pipeline.config.catalog import check, list_entries, presence, resolve_sources
+from pipeline.config.fetched import copied
 from pipeline.config.products import open_product
 from pipeline.config.products.base import metres_text
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, IntegrityError, OutputConflict, PipelineError, SourceError
 from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
+from pipeline.formats.base import Source
 from pipeline.orders import Order, cluster_settings, orders
 from pipeline.output.results import (
     RECORD,
@@ -242,7 +244,11 @@ def image_table(file: str) -> dict[str, Any]:
             ],
             "mask": [redacted(path) for entry in product.mask for path in entry.reads()],
         }
-    source = open_any(file)
+    with tempfile.TemporaryDirectory(prefix="inpaint-inspect-") as folder:
+        return _header(file, open_any(copied(file, Path(folder))))
+
+
+def _header(file: str, source: Source) -> dict[str, Any]:
     return {
         "file": redacted(file),
         "format": source.kind,

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
+from pipeline.config.fetched import matching
 from pipeline.config.fields import SourceText
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
@@ -24,6 +25,7 @@ from pipeline.config.series import as_series
 from pipeline.config.source import Asked, NamedImage, on_levels_of
 from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
 from pipeline.system import yaml_files
+from pipeline.system.objects import is_object
 from pipeline.system.paths import describe, kind_of, shortened
 
 __all__ = [
@@ -214,8 +216,11 @@ class _Finder:
             return dataclasses.replace(named, problem=error)
 
     def _files(self, text: str) -> list[str]:
-        base = str(self.base)
-        path = (resolver_of(self.image, base) if self.image else PathResolver(base=base))(text)
+        path = self._path(text)
+        if is_object(path) and _GLOB_SIGNS & set(path):
+            if matches := matching(path):
+                return matches
+            raise SourceError(f"{path}: no object matches")
         what = "file" if "://" in path else kind_of(path)
         if what == "special":
             raise SourceError(f"{path}: is {describe(path)}; give a file")
@@ -235,12 +240,22 @@ class _Finder:
             f"(names: {', '.join(sorted(self.entries)) or 'none'})"
         )
 
+    def _path(self, text: str) -> str:
+        base = str(self.base)
+        return (resolver_of(self.image, base) if self.image else PathResolver(base=base))(text)
+
     def _is_file_a_band(self, items: tuple[str | tuple[str, ...], ...]) -> bool:
         """True for two or more files that are single-band rasters of one grid."""
         if len(items) < 2 or not all(isinstance(item, str) for item in items):
             return False
         if any(item in self.entries or _GLOB_SIGNS & set(item) for item in items):
             return False
+        if any(is_object(self._path(str(item))) for item in items):
+            # whether they are bands of one image stands in files that are not here
+            raise ConfigError(
+                "input.source: a list with addresses of object storage says by lists in it what is one image: "
+                "[[red, nir]] is one image of two files, [[a], [b]] are two images"
+            )
         from pipeline.formats import open_any
 
         if any(may_be_product(path) for item in items for path in self._files(str(item))):

@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.numerics.number import exact
 from pipeline.registry import kinds
+from pipeline.system.objects import is_object
 from pipeline.system.paths import is_address, shortened
 from pipeline.system.redact import redacted
 from pipeline.system.units import format_bytes, parse_bytes
@@ -173,10 +174,18 @@ def local_folder(value: object) -> object:
     """Refuse an address, which would become a folder of that name on this machine."""
     if isinstance(value, str) and is_address(value):
         raise ValueError(
-            f"'{redacted(value)}' is an address; results and working files are written to folders of this machine: "
-            "name one, and copy the finished results from there"
+            f"'{redacted(value)}' is an address; working files are written to folders of this machine, results to one "
+            "of those or to s3://bucket/name: name one"
         )
     return not_empty(value)
+
+
+def _results(value: object) -> Path | str:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be the name of a folder or an address s3://bucket/name, found {shown(value)}")
+    return value if is_object(value) else Path(str(local_folder(value)))
 
 
 def no_doubles(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -246,6 +255,12 @@ GridText = Annotated[
     str, PlainValidator(_grid), WithJsonSchema({"anyOf": [{"enum": ["auto", "each"]}, {"pattern": f"^{_GRID}$"}]})
 ]
 Seed = Annotated[int, Field(ge=0, le=_MOST_SEED)]
+ResultsFolder = Annotated[
+    Path | str,
+    PlainValidator(_results),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
 NamedFolder = Annotated[Path, BeforeValidator(local_folder)]
 NamedText = Annotated[str, BeforeValidator(not_empty)]
 Nodata = Annotated[

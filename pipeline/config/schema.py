@@ -36,6 +36,7 @@ from pipeline.config.fields import (
     OrText,
     PatchOverlaps,
     PatchSizes,
+    ResultsFolder,
     Section,
     Seed,
     SourceText,
@@ -48,6 +49,7 @@ from pipeline.config.options import check_options
 from pipeline.errors import ConfigError
 from pipeline.registry import kinds, load
 from pipeline.system import yaml_files
+from pipeline.system.objects import Address
 from pipeline.system.paths import is_address, kind_of
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
@@ -165,7 +167,9 @@ class PatchConfig(Section):
 class OutputConfig(Section):
     """What is written, and when it is refused."""
 
-    directory: NamedFolder = Field(default=Path("out"), description="Folder of the results.")
+    directory: ResultsFolder = Field(
+        default=Path("out"), description="Folder of the results, or s3://bucket/name (needs compute.scratch)."
+    )
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
@@ -209,6 +213,19 @@ class RunConfig(Section):
         """The file it was read from; relative paths in it are relative to its folder."""
         return self._path
 
+    @property
+    def address(self) -> str:
+        """`output.directory` if it lies in object storage, else empty."""
+        return self.output.directory if isinstance(self.output.directory, str) else ""
+
+    @property
+    def folder(self) -> Path:
+        """Where results are made on this machine: `output.directory`, or below `compute.scratch` for an address."""
+        if isinstance(self.output.directory, Path):
+            return self.output.directory
+        place = Address.of(self.output.directory, "output.directory")
+        return (self.compute.scratch or Path()) / "s3" / place.bucket / place.key
+
     def where(self, dotted: str) -> str:
         """Return where a key stands, for messages: `scene.yaml:4: input.bands`, or the key alone."""
         loc = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
@@ -223,8 +240,9 @@ class RunConfig(Section):
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read and check a config.
 
-    `output.directory`, `compute.scratch` and a path in `model.weights` come back absolute. Paths in the file
-    are relative to it; paths in `--set` are relative to the working folder, as on any command line.
+    `output.directory` (unless it lies in object storage), `compute.scratch` and a path in `model.weights` come back
+    absolute. Paths in the file are relative to it; paths in `--set` are relative to the working folder, as on any
+    command line.
 
     Args:
         path: YAML 1.2 file.
@@ -350,7 +368,9 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
-    folders = {"directory": absolute(config.output.directory, "output.directory")}
+    folders: dict[str, Path | str] = {
+        "directory": _results_place(config, document) or absolute(config.output.directory, "output.directory")
+    }
     if config.output.bids is not None:
         folders["bids"] = absolute(config.output.bids, "output.bids")
     update: dict[str, Any] = {"output": config.output.model_copy(update=folders)}
@@ -361,6 +381,22 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         weights = str(absolute(config.model.weights, "model.weights"))
         update["model"] = config.model.model_copy(update={"weights": weights})
     return config.model_copy(update=update)
+
+
+def _results_place(config: RunConfig, document: yaml_files.Document) -> str:
+    """Return `output.directory` as it is meant if it lies in object storage, else an empty text."""
+    if not config.address:
+        return ""
+    where = f"{document.origin(('output', 'directory'))}: output.directory"
+    address = Address.of(yaml_files.expand_environment(config.address, where), where)
+    if config.output.bids is not None:
+        raise ConfigError(f"{where}: a data set of derivatives (output.bids) needs results in a folder of this machine")
+    if config.compute.scratch is None:
+        raise ConfigError(
+            f"{where}: results for {address} are made in a folder of this machine first, and sent when they are "
+            "complete; name it with compute.scratch"
+        )
+    return str(address)
 
 
 def _from_working_folder(document: yaml_files.Document) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
+from pipeline.system.objects import is_object
 from pipeline.system.paths import is_address
 
 
@@ -59,6 +60,11 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
             pipe or socket, a folder where none is wanted, or it cannot be read.
     """
     if is_remote(path):
+        if is_object(path):
+            raise SourceError(
+                f"{path}: lies in object storage; `run`, `plan` and `inspect` fetch it, anything else needs a file: "
+                "fetch it first"
+            )
         if local:
             raise SourceError(f"{path}: is an address; only GeoTIFF and its kin are read from one, so fetch it first")
         return

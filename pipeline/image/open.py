@@ -20,6 +20,7 @@ from pipeline.geometry.space import Space, same_crs
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.plan.refs import GuideRef, SourceRef
+from pipeline.plan.workdir import fetched_from
 from pipeline.registry import load
 from pipeline.restore.task import Guide
 from pipeline.system.redact import is_redacted
@@ -31,13 +32,17 @@ def open_source(ref: SourceRef, space: Space | None = None) -> Source:
     """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`.
 
     Raises:
-        SourceError: it cannot be opened, or its address was published without what opens it.
+        SourceError: it cannot be opened, its address was published without what opens it, or its copy is gone.
     """
     for path in ref.paths:
         if is_redacted(path):
             raise SourceError(
                 f"{path}: user, password and query of an address are not kept with the results, so this image cannot "
                 "be opened again; run the config anew"
+            )
+        if (address := fetched_from(path)) and not Path(path).exists():
+            raise SourceError(
+                f"{address}: copies from object storage are not kept with the results; run the config anew"
             )
     module = load("formats", ref.kind)
     source: Source

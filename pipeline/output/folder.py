@@ -154,6 +154,11 @@ def _begin(order: Order, *, overwrite: bool) -> None:
         ) from error
 
 
+def permitted(order: Order) -> bool:
+    """Return True if a run of this very request that is not finished was told to overwrite."""
+    return (order.request, True) in (_request(order.work), _request(WorkFolder.of(order.folder)))
+
+
 def _request(work: WorkFolder) -> tuple[str, bool]:
     """Return the request that a work folder belongs to, and whether its run was told to overwrite."""
     try:
@@ -172,6 +177,8 @@ def _clear(order: Order) -> None:
 def _leave(order: Order) -> None:
     """Drop what only an unfinished run needs."""
     _clear(order)
+    for path in (order.work.fetched, order.work.lease):
+        remove_made(path)
     for work in {order.work, order.beside}:
         for path in work.path.glob(".*.partial"):
             remove_made(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,13 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def finished_folders(folder: Path) -> list[Path]:
-    """Return the folders of finished images: `folder` itself, its children, or those of a data set of derivatives."""
+    """Return the folders of finished images: `folder` itself, its children, or those of a data set of derivatives.
+
+    Raises:
+        SourceError: it is an address.
+    """
+    if re.match(r"\w+:/", str(folder)) and not folder.exists():
+        raise SourceError(f"{folder}: is an address; fetch the results, and name the folder that they are in")
     if (folder / RECORD).exists():
         return [folder]
     return sorted(p.parent for within in folders_of_runs(folder) for p in within.glob(f"*/{RECORD}"))

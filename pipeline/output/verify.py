@@ -30,6 +30,7 @@ from pipeline.output.results import LOOKS, changed, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
+from pipeline.plan.workdir import fetched_from
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
@@ -77,9 +78,14 @@ def verify(folder: Path) -> list[Check]:
     if not work.plan.exists():
         return [*checks, Check(name="P1-P3", held=None, detail=f"{work.path} is gone: only hashes could be checked")]
     plan = load_plan(work)
-    if any(is_redacted(path) for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths):
-        detail = "an input's address is kept without user, password and query: only hashes could be checked"
-        return [*checks, Check(name="P1-P3", held=None, detail=detail)]
+    inputs = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
+    gone = ""
+    if any(is_redacted(path) for path in inputs):
+        gone = "an input's address is kept without user, password and query"
+    elif any(fetched_from(path) and not Path(path).exists() for path in inputs):
+        gone = "an input lies in object storage, and its copy is not kept"
+    if gone:
+        return [*checks, Check(name="P1-P3", held=None, detail=f"{gone}: only hashes could be checked")]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
     leftover = work.staged.exists()

@@ -6,6 +6,7 @@ the results are published, what `verify` needs of it comes along as `<stem>/.wor
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -73,6 +74,16 @@ class WorkFolder:
     def survey(self) -> Path:
         """What the record needs of the survey beside the plan, JSON."""
         return self.path / "survey.json"
+
+    @property
+    def fetched(self) -> Path:
+        """Copies of what lies in object storage, `<mark of the content>/<bucket>/<key>`; kept until the end."""
+        return self.path / "s3"
+
+    @property
+    def lease(self) -> Path:
+        """Tells this run that a lock in object storage is its own; kept until it is finished."""
+        return self.path / "lease"
 
     @property
     def samples(self) -> Path:
@@ -145,6 +156,19 @@ class WorkFolder:
     def layer(self, name: str) -> Path:
         """Return the array of one layer of the finished blocks."""
         return self.blocks / name
+
+
+_FETCHED = re.compile(rf"/{re.escape(WorkFolder.NAME)}/[^/]+/s3/[0-9a-f]{{16}}/(.+)")
+
+
+def fetched_from(path: str) -> str | None:
+    """Return the address in object storage that a file is a copy of, None if it is none.
+
+    >>> fetched_from("/out/.work/a/s3/0123456789abcdef/bucket/folder/a.tif")
+    's3://bucket/folder/a.tif'
+    """
+    found = _FETCHED.search(path)
+    return f"s3://{found[1]}" if found else None
 
 
 def partial(path: Path) -> Path:

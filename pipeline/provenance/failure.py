@@ -69,7 +69,7 @@ def note_failure(config: RunConfig, spec: SourceSpec, order: Order | None, error
     """
     if isinstance(error, Interrupted | OutputConflict):
         return
-    directory = config.output.directory
+    directory = config.folder
     path = directory / f"{spec.stem}{_SUFFIX}"
     with suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)

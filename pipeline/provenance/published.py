@@ -19,6 +19,7 @@ from pipeline.config.catalog import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order
+from pipeline.plan.workdir import fetched_from
 from pipeline.system.paths import is_address
 from pipeline.system.redact import redacted, redacted_facts
 
@@ -75,6 +76,7 @@ class Publisher:
         return _ABSOLUTE.sub(lambda found: self.path(found[0]), text)
 
     def _shown(self, text: str, start: Path) -> str:
+        text = fetched_from(text) or text
         if text.startswith(_ZIP):
             return _ZIP + self._shown(text.removeprefix(_ZIP), start)
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
@@ -121,9 +123,9 @@ def published_texts(texts: Iterable[str], order: Order, folder: Path) -> list[st
 
 
 def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequence[SourceSpec]) -> dict[str, Any]:
-    """Return the content of run.json as it may leave the machine; it lies in `output.directory`."""
+    """Return the content of run.json as it may leave the machine; it lies in the folder of the run."""
     base = config.path.parent if config.path else Path.cwd()
-    folder = config.output.directory
+    folder = config.folder
     known = [*_paths_of(specs), *(str(folder / spec.stem) for spec in specs), str(config.path or base), str(folder)]
     publisher = _publisher(summary["config"], folder, base, tuple(known))
     sources = [

@@ -52,8 +52,8 @@ def summary_of(config: RunConfig, entries: list[dict[str, Any]], started: float)
     }
 
 
-def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Write run.json into the output folder.
+def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
+    """Write run.json into the output folder, and return its path.
 
     Raises:
         OutputConflict: it cannot be written.
@@ -61,6 +61,7 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / _NAME, summary)
+        return directory / _NAME
     except OSError as error:
         raise OutputConflict(
             f"{directory}: cannot write {_NAME} ({error.strerror or error}); choose another output.directory"

@@ -79,4 +79,4 @@ def test_configs_in_the_documents_are_valid(text: str, tmp_path: Path) -> None:
     """Every YAML block that is a whole config is one."""
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
-    assert load_config(path).output.directory.is_absolute()
+    assert load_config(path).folder.is_absolute()

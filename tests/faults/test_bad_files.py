@@ -252,7 +252,7 @@ def test_url_reads_and_fails_like_a_file(web: str, tmp_path: Path) -> None:
         open_any(f"{web}/absent.tif")
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/head.nii.gz", "https://host/head.nii", "s3://bucket/image.zarr"])
+@pytest.mark.parametrize("path", ["gs://bucket/head.nii.gz", "https://host/head.nii", "gs://bucket/image.zarr"])
 def test_formats_that_cannot_be_read_from_an_address_say_so(tmp_path, path):
     """With what to do, not after a search for a file of that name; as image and as mask."""
     image = str(write_nifti(tmp_path / "image.nii", np.zeros((12, 12, 12), "int16")))

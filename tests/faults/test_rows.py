@@ -51,9 +51,9 @@ ROWS = {
     "put the input, or its mask, into the folder of its results": """
         faults/test_output_folder.py::test_what_is_read_is_never_replaced
         faults/test_publication.py::test_an_input_behind_a_link_is_not_replaced""",
-    "name an address (`s3://`, `/vsi...`) as folder of results or scratch": """
+    "name an address other than `s3://bucket/name` as folder of results, or any as scratch": """
         faults/test_bad_config.py::test_wrong_overrides_are_explained""",
-    "name an address as NIfTI or zarr": """
+    "name an address other than `s3://` as NIfTI or zarr": """
         faults/test_bad_files.py::test_formats_that_cannot_be_read_from_an_address_say_so""",
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
@@ -140,7 +140,42 @@ ROWS = {
     "workers of jobs have no GPU, and the network runs on one": """
         unit/test_gpus.py::test_workers_without_a_gpu_are_named""",
     "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",
+    # object storage
+    "the connection is lost, or the server is slow or overloaded": """
+        faults/test_objects.py::test_a_lost_connection_in_the_middle
+        faults/test_objects.py::test_an_image_that_cannot_be_fetched
+        faults/test_objects.py::test_a_slow_or_overloaded_server
+        faults/test_objects.py::test_a_passing_fault_is_not_seen""",
+    "a run is killed while its results are sent": """
+        faults/test_objects.py::test_a_lost_connection_in_the_middle
+        faults/test_objects.py::test_a_stop_while_it_is_sent
+        faults/test_objects.py::test_the_same_run_goes_on_with_its_own""",
+    "a run is killed while the new results take their names": """
+        faults/test_objects.py::test_lost_while_it_publishes""",
+    "a result arrives damaged": "faults/test_objects.py::test_what_arrives_damaged",
+    "another run works for the same address": """
+        faults/test_objects.py::test_in_use_by_another_run
+        faults/test_objects.py::test_one_at_a_time
+        faults/test_objects.py::test_a_sign_of_life""",
+    "a run was killed and another machine goes on": """
+        faults/test_objects.py::test_the_dead_are_replaced
+        faults/test_objects.py::test_lost_while_it_publishes""",
+    "a run is taken for dead, and comes back": "faults/test_objects.py::test_another_run_has_taken_the_lock",
+    "a bucket, object or permission is missing, or there are no credentials": """
+        faults/test_objects.py::test_what_is_not_there
+        faults/test_objects.py::test_no_permission
+        faults/test_objects.py::test_no_credentials""",
+    "a result was changed or removed there": "faults/test_objects.py::test_a_changed_result_is_no_finished_one",
+    "objects of others have the names of results": "faults/test_objects.py::test_files_of_others",
+    "an image lies where its results would go": """
+        faults/test_objects.py::test_an_image_where_its_results_would_go""",
+    "a server ignores conditions of writes, so that no lock holds": """
+        faults/test_objects.py::test_a_server_on_which_no_lock_holds""",
+    "boto3 is not installed": "faults/test_objects.py::test_without_the_library",
     # what leaves the machine
+    "credentials of object storage": """
+        faults/test_objects.py::test_the_record_names_addresses_and_no_folders
+        faults/test_objects.py::test_no_permission""",
     "users, passwords and queries of URLs": """
         faults/test_privacy.py::test_no_credentials_in_results_or_messages
         faults/test_privacy.py::test_no_credentials_in_errors""",
