@@ -38,7 +38,7 @@ demo: $(VENV)/.run  ## Restore a cloudy synthetic scene and say where the report
 		echo "open in a browser:"; ls "$$directory"/*/report.html
 
 # the core must be covered by the tests of its parts; measuring whole runs, too, would take a third longer
-COVERED := tests/contracts tests/properties tests/unit
+COVERED := tests/cases tests/contracts tests/properties tests/unit
 OTHERS := pipeline $(filter-out $(COVERED:%=%/),$(sort $(dir $(wildcard tests/*/*.py))))
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev  ## Run all tests (real images: set INPAINT_DATA)

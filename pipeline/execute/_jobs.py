@@ -139,8 +139,11 @@ def _options(kind: str, config: Mapping[str, Any], memory_bytes: int, folder: Pa
     # the site's own configuration comes before ours, and what the user says before both
     usual = {key: value for key, value in ours.items() if _of_site(kind, key) is None}
     options = {"job_name": "inpaint-worker", **usual, **given, "processes": 1}
-    # no status pages, unless the site wants them
-    options["scheduler_options"] = {"dashboard_address": None, **given.get("scheduler_options", {})}
+    asked = {**(_of_site(kind, "scheduler-options") or {}), **given.get("scheduler_options", {})}
+    if "dashboard_address" not in asked:
+        # no status pages; what a scheduler serves all the same stays on this machine, at a free port
+        asked |= {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    options["scheduler_options"] = asked
     if "worker_extra_args" not in given:
         options["worker_extra_args"] = ["--no-dashboard", *_lifetime(kind, config)]
     return options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import dask
@@ -137,6 +138,17 @@ def test_job_scripts_ask_for_what_the_config_says(tmp_path, kind, more, lines):
     assert "--lifetime 6900s --lifetime-stagger 100s" in script
     assert "--protocol tls://" in script
     assert not list((tmp_path / "jobs").glob("*.pem"))
+
+
+def test_two_runs_on_one_machine_do_not_meet(tmp_path):
+    """Each scheduler serves HTTP at a port of its own, for its machine alone; a site may want another address."""
+    asked = ({}, {}, {"scheduler_options": {"dashboard_address": "127.0.0.1:0"}})
+    with ExitStack() as stack:
+        for number, more in enumerate(asked):
+            settings = {"interface": "lo", **more}
+            cluster = stack.enter_context(_jobs.cluster_of("slurm", settings, 2**30, str(tmp_path / str(number))))
+            assert cluster.scheduler.http_server.address == "127.0.0.1"
+            assert cluster.scheduler.http_server.port not in (0, 8787)
 
 
 def test_the_site_comes_before_our_defaults_and_the_user_before_the_site(tmp_path):
