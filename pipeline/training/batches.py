@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.training.config import TrainingConfig
 from pipeline.training.data import HOLE, TARGET, Sample
-from pipeline.training.workers import begin_loading
+from pipeline.training.workers import Forked, begin
 
 _AHEAD = 2
 """Batches a process keeps ready."""
@@ -42,7 +42,8 @@ def batches(training: Sequence[Sample], config: TrainingConfig, first: int, unti
         num_workers=config.processes,
         prefetch_factor=_AHEAD,
         collate_fn=_untouched,
-        worker_init_fn=begin_loading,
+        worker_init_fn=begin,
+        multiprocessing_context=Forked() if config.processes else None,
     )
     yield from map(torch.from_numpy, loader)
 

@@ -41,7 +41,9 @@ class _Process(ForkProcess):
         self.kill()
 
 
-class _Context(ForkContext):
+class Forked(ForkContext):
+    """How processes of a training are started."""
+
     Process = _Process
 
 
@@ -55,7 +57,7 @@ def mapped(
         ClusterGone: a process died.
     """
     pending: deque[Future[_Result]] = deque()
-    with ProcessPoolExecutor(processes, _Context(), initializer=_begin) as pool:
+    with ProcessPoolExecutor(processes, Forked(), initializer=begin) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(_alone, function, task))
@@ -84,16 +86,10 @@ def _awaited(future: Future[_Result], stop: Stop) -> _Result:
     raise Interrupted("stopped on request while holes were filled; entries of the config that are complete are kept")
 
 
-def _begin() -> None:
+def begin(_: int = 0) -> None:
     """Leave signals to the training, whose group gets them too, and end when it does."""
     for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
-    _end_with_parent()
-
-
-def begin_loading(_: int = 0) -> None:
-    """Leave Ctrl-C to the training, and end with it; torch ends its processes by SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
 
 
