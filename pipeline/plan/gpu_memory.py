@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pipeline.errors import PlanRefused
 from pipeline.models.base import Inpainter
-from pipeline.plan.memory import ACTIVATION_BYTES
 from pipeline.plan.plan import Plan
 from pipeline.system import gpu
 
 _BASE_BYTES = 600 * 2**20
 """CUDA itself, its libraries' working memory and the weights, in one process."""
+_ACTIVATION_BYTES = 1400
+"""Per patch pixel and channel a pass: the most that PyTorch's own convolutions took on a CPU; no GPU was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,5 +57,5 @@ def gpu_memory(plan: Plan, model: Inpainter | None) -> GpuMemory | None:
         return None
     patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     sizes = [usual >> k for k in range(usual.bit_length())]
-    needed = {channels: _BASE_BYTES + channels * patch * ACTIVATION_BYTES for channels in sizes}
+    needed = {channels: _BASE_BYTES + channels * patch * _ACTIVATION_BYTES for channels in sizes}
     return GpuMemory(needed=needed, free=gpu.free_bytes())

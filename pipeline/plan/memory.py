@@ -45,8 +45,8 @@ _REFERENCE_CHANNEL_BYTES = 230
 """Per patch pixel and channel that is estimated from a reference at once: predictions, errors and their local means."""
 _JOINT_BAND_BYTES = 40
 """Per patch pixel and band of several guides together: at its place, sharp, blurred and standardised, float32."""
-ACTIVATION_BYTES = 1400
-"""Per patch pixel while the network runs: activations of one pass (measured 500 to 1400), whatever the channels."""
+_ACTIVATION_BYTES = {2: 900, 3: 400}
+"""Per patch pixel while the network runs, by dimensions: activations of one pass (measured up to 750 and 370)."""
 _NETWORK_CHANNEL_BYTES = 40
 """Per patch pixel and channel: what the network sees and says, float32 planes."""
 _UNKNOWN_BYTES = 1300
@@ -116,7 +116,7 @@ def _patch_bytes(plan: Plan) -> int:
     if plan.model is None:
         return plan.batch * window + reference
     network = patch * c * _NETWORK_CHANNEL_BYTES
-    return plan.batch * (window + network) + patch * ACTIVATION_BYTES + reference
+    return plan.batch * (window + network) + patch * _ACTIVATION_BYTES[plan.ndim] + reference
 
 
 def disk_bytes(plan: Plan, n_file_channels: int) -> int:

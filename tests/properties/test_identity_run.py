@@ -116,6 +116,7 @@ def test_a_constant_field_gives_exactly_constant_holes(tmp_path, name, dtype, va
     assert record["holes"] == {
         "pixels": int(hole.sum()), "fraction": pytest.approx(hole.mean()), "planes": 1, "never_touched": 0,
         "doubted": 0,
+        "hazy": 0,
         "by_source": {"network": int(hole.sum())}, "asked": int(hole.sum()), "filled": int(hole.sum()), "left": {},
         "account": f"all {hole.sum()} {'voxels' if '.nii' in name else 'pixels'} to restore were filled",
     }  # fmt: skip
