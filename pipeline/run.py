@@ -186,9 +186,9 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
     else:
         events.stage(order.stem, "continue")
         return plan, facts
-    # without a plan nothing is committed
-    remove_made(work.plan)
-    remove_made(work.blocks)
+    # without a plan nothing is committed, and what another survey found is not this one's
+    for stale in (work.plan, work.blocks, work.samples, work.haze):
+        remove_made(stale)
     events.stage(order.stem, "survey")
     told = partial(_tell_cost, order, events)
     started = time.process_time()

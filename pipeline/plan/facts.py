@@ -52,15 +52,15 @@ def all_there(work: WorkFolder) -> bool:
     return found is not None and work.plan.exists() and _n_files(work) == found.get(_FILES, _n_files(work))
 
 
-def _arrays(work: WorkFolder) -> tuple[Path, ...]:
-    """Return the survey's arrays; that of haze is only there if there is any."""
-    return work.state, work.coarse, work.haze
+def _written(work: WorkFolder) -> tuple[Path, ...]:
+    """Return the survey's arrays that are there: of haze and of the self-test's samples only if there are any."""
+    return tuple(path for path in (work.state, work.coarse, work.haze, work.samples) if path.exists())
 
 
 def _n_files(work: WorkFolder) -> int:
     """Return how many files the survey's arrays consist of."""
-    return sum(path.is_file() for array in _arrays(work) for path in array.rglob("*"))
+    return sum(path.is_file() for array in _written(work) for path in (array, *array.rglob("*")))
 
 
 def _hashes(work: WorkFolder) -> dict[str, str]:
-    return {path.name: str(file_facts(path)["sha256"]) for path in _arrays(work) if path.exists()}
+    return {path.name: str(file_facts(path)["sha256"]) for path in _written(work)}
