@@ -144,7 +144,7 @@ def _commands(rows: Sequence[Row], costs: Costs) -> list[str]:
     seen: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         seen.setdefault((costs[row.name].scene, costs[row.name].command), []).append(row.name)
-    lines = ["<details><summary>Commands</summary>", "", "```sh"]
+    lines = ["<details><summary>Commands</summary>", "", "<!-- not run: takes minutes -->", "```sh"]
     for (scene, command), names in seen.items():
         lines += [f"# {'; '.join(names)}", *filter(None, [scene]), command]
     return [*lines, "```", "", "</details>", ""]
