@@ -52,20 +52,28 @@ class _Asset:
     @property
     def is_jp2(self) -> bool:
         """True for JPEG 2000, of which windows are dearer to read."""
-        return "jp2" in str(self.facts.get("type", "")).lower() or urlsplit(self.path).path.lower().endswith(".jp2")
+        return "jp2" in str(self.facts.get("type", "")).lower() or _path_of(self.path).lower().endswith(".jp2")
 
     @property
     def mask_kind(self) -> str:
         """Kind of the mask that reads it, empty for bands."""
-        stem = Path(urlsplit(self.path).path).stem.lower()
+        stem = Path(_path_of(self.path)).stem.lower()
         names = (_SIZE.sub("", self.key.lower()), _SIZE.sub("", stem))
         found = (kind for word, kind in _MASKS if any(re.search(rf"(?:^|[_.-]){word}(?:$|-jp2$)", n) for n in names))
         return next(found, "")
 
 
+def _path_of(address: str) -> str:
+    """Return the path within an address, without query and fragment; "" if it is no address."""
+    try:
+        return urlsplit(address).path
+    except ValueError:
+        return ""
+
+
 def is_item_address(address: str) -> bool:
     """Return True for an address that is a STAC Item by its name: `.json`, or `.../items/ID` of a STAC API."""
-    path = urlsplit(address).path.lower()
+    path = _path_of(address).lower()
     return address.lower().startswith(("http://", "https://")) and (
         path.endswith(_SUFFIXES) or bool(re.search(r"/items/[^/]+$", path))
     )
@@ -150,7 +158,7 @@ def _product(path: str, item: Mapping[str, Any]) -> Product:
     order = list(_table(family))
     bands.sort(key=lambda band: order.index(band.name) if band.name in order else len(order))
     return Product(
-        name=str(item.get("id") or Path(urlsplit(path).path).stem),
+        name=str(item.get("id") or Path(_path_of(path)).stem),
         path=path,
         what=what,
         family=family,
@@ -227,7 +235,7 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
     media = str(asset.get("type", "")).lower()
     if media:
         return "tiff" in media or "jp2" in media
-    return urlsplit(str(asset["href"])).path.lower().endswith(_IMAGES)
+    return _path_of(str(asset["href"])).lower().endswith(_IMAGES)
 
 
 def _band_name(family: str, words: tuple[str, ...]) -> str:
@@ -257,7 +265,7 @@ def _metres(asset: _Asset, facts: Mapping[str, Any], family: str, name: str) -> 
     said = [_raster(whole).get("spatial_resolution")]
     said += [one.get("raster:spatial_resolution") for one in (facts, whole)]
     said += transform[:1] if isinstance(transform, list) else []
-    found = _SIZE.search(asset.key) or _SIZE.search(urlsplit(asset.path).path)
+    found = _SIZE.search(asset.key) or _SIZE.search(_path_of(asset.path))
     said += [facts.get("gsd"), whole.get("gsd"), int(found[1]) if found else None]
     said += [sentinel2.COMMON[name][0]] if _is_s2(family) and name in sentinel2.COMMON else []
     return next((abs(float(v)) for v in said if _is_number(v) and v), None)
@@ -313,7 +321,7 @@ def _located(item: str, href: str) -> str:
     if re.match(r"https?://", href, re.IGNORECASE):
         return href
     if href.lower().startswith("file://"):
-        href = url2pathname(urlsplit(href).path)
+        href = url2pathname(_path_of(href))
     elif "://" in href or href.startswith("/vsi"):
         raise SourceError(
             f"{redacted(item)}: the band at {redacted(href)} is on no web server; give an Item with https addresses "
