@@ -21,8 +21,9 @@ from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
 from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
+from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
-from pipeline.config.schema import load_config
+from pipeline.config.schema import RunConfig, load_config
 from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError, Unreachable
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Failures, Work
@@ -109,11 +110,7 @@ def run(
             if stop.requested():
                 break
         summary = published_summary(summary_of(config, entries, started), config, specs)
-        written = write_summary(config.folder, summary)
-        if not config.address:
-            _, refused = update_index(config.folder, summary["sources"], several=len(specs) > 1)
-            if refused:
-                events.notice(specs[0].stem, refused)
+        written = _told(config, specs, summary, events)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if config.address and not isinstance(failure, Unreachable):
@@ -123,6 +120,16 @@ def run(
     if failure is not None:
         raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
     return summary
+
+
+def _told(config: RunConfig, specs: Sequence[SourceSpec], summary: Mapping[str, Any], events: Events) -> Path:
+    """Write the page of all images and the summary, whose path is returned."""
+    written = write_summary(config.folder, summary)
+    if not config.address:
+        _, refused = update_index(config.folder, summary["sources"], several=len(specs) > 1)
+        if refused:
+            events.notice(specs[0].stem, refused)
+    return written
 
 
 def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
