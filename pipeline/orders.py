@@ -115,9 +115,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         raise spec.problem
     work = WorkFolder.running(config.compute.scratch or config.folder, spec.stem)
     spec = with_copies(spec, work.fetched)
-    for one in (spec, *spec.references, *spec.auxiliary):
-        for path, expected in one.sha256.items():
-            verify_sha256(path, expected)
+    _require_hashes(spec)
     _require_holes(config, spec)
     folder = config.folder / spec.stem
     source = _opened(spec, config)
@@ -181,6 +179,12 @@ def _said_by(spec: SourceSpec) -> tuple[str, ...]:
     """Return the files that say what the bands of delivered scenes are: another offset is another request."""
     scenes = (one.selection.product for one in (spec, *spec.references, *spec.auxiliary) if one.selection)
     return tuple(dict.fromkeys(file for product in scenes for file in product.files))
+
+
+def _require_hashes(spec: SourceSpec) -> None:
+    for one in (spec, *spec.references, *spec.auxiliary):
+        for path, expected in one.sha256.items():
+            verify_sha256(path, expected)
 
 
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:

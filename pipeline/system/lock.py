@@ -37,12 +37,7 @@ def locked(path: Path) -> Iterator[None]:
         _sign(descriptor)
         yield
     finally:
-        try:
-            # removed while it is still held: whoever opens it later finds that it is no longer the file of that name
-            with suppress(OSError):
-                path.unlink()
-        finally:
-            os.close(descriptor)
+        _let_go(path, descriptor)
 
 
 @contextmanager
@@ -69,11 +64,16 @@ def in_turn(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
-            with suppress(OSError):
-                path.unlink()
-        finally:
-            os.close(descriptor)
+        _let_go(path, descriptor)
+
+
+def _let_go(path: Path, descriptor: int) -> None:
+    try:
+        # removed while it is still held: whoever opens it later finds that it is no longer the file of that name
+        with suppress(OSError):
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
