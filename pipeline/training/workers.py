@@ -57,7 +57,7 @@ def mapped(
         ClusterGone: a process died.
     """
     pending: deque[Future[_Result]] = deque()
-    with ProcessPoolExecutor(processes, Forked(), initializer=begin) as pool:
+    with _pool(processes) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(_alone, function, task))
@@ -70,8 +70,29 @@ def mapped(
                 "a process that fills holes died, most likely for want of memory; set fewer loaders or a smaller tile; "
                 "entries of the config that are complete are kept"
             ) from error
-        finally:
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool that finishes what its processes have in hand, or, interrupted at that, ends them at once.
+
+    A pool's own context manager would wait a second time, but Python 3.11 takes a thread whose `join` was interrupted
+    for one that has ended (bpo-45274 in its `threading`): the pool would close the pipe that this thread listens to,
+    and nobody would end the processes.
+    """
+    pool = ProcessPoolExecutor(processes, Forked(), initializer=begin)
+    try:
+        yield pool
+    finally:
+        try:
             pool.shutdown(cancel_futures=True)
+        except BaseException:
+            ours = [child for child in multiprocessing.active_children() if isinstance(child, _Process)]
+            for process in ours:
+                process.kill()
+            for process in ours:
+                process.join()
+            raise
 
 
 def _alone(function: Callable[[_Task], _Result], task: _Task) -> _Result:

@@ -76,8 +76,7 @@ def test_a_pool_that_is_interrupted_while_it_closes_ends(capfd):
     """A second Ctrl-C in a notebook, while tasks in hand are waited for: an exception, and no process stays."""
     with Stop() as stop, pytest.raises((KeyboardInterrupt, Interrupted)):
         list(mapped(_slow, _interrupted_twice(stop), 2, stop))
-    for child in multiprocessing.active_children():
-        child.join()
+    assert not multiprocessing.active_children()
     assert "press Ctrl-C again" in capfd.readouterr().err
 
 
