@@ -130,8 +130,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         "masks": masks,
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
-    output = config.output
-    facts = {"config": config_hash(config), "formats": output.format, "paths": output.paths, **contents}
+    facts = {"config": config_hash(config), "formats": config.output.format, "paths": config.output.paths, **contents}
     return Order(
         stem=spec.stem,
         folder=folder,

@@ -89,24 +89,12 @@ def run(
     with Stop() as stop:
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
-            order: Order | None = None
-            try:
-                with explain_full_disk(config.folder):
-                    with stoppable(stop.requested):
-                        order = order_of(config, spec)
-                        if computed and not delivered_before(order):
-                            check_computed(order, events)
-                    record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
-                entries.append(entry_of(order, record))
-                forget_failure(config.folder, spec.stem)
-            except Exception as unexpected:
-                # whatever happens to one image is its own entry: the others of the batch go on
-                failure = error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
-                entries.append(failed_entry(spec.stem, error))
-                note_failure(config, spec, order, error)
-                if len(specs) > 1:
-                    # a single image's error is the command's own, said once
-                    events.failed(spec.stem, error)
+            entry, error = _tried(config, spec, events, stop, overwrite=overwrite, computed=computed)
+            entries.append(entry)
+            failure = error or failure
+            if error is not None and len(specs) > 1:
+                # a single image's error is the command's own, said once
+                events.failed(spec.stem, error)
             if stop.requested():
                 break
         summary = published_summary(summary_of(config, entries, started), config, specs)
@@ -120,6 +108,26 @@ def run(
     if failure is not None:
         raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
     return summary
+
+
+def _tried(
+    config: RunConfig, spec: SourceSpec, events: Events, stop: Stop, *, overwrite: bool, computed: bool
+) -> tuple[dict[str, Any], PipelineError | None]:
+    """Restore one image; return its entry in the summary, and what went wrong: the others of a batch go on."""
+    order: Order | None = None
+    try:
+        with explain_full_disk(config.folder):
+            with stoppable(stop.requested):
+                order = order_of(config, spec)
+                if computed and not delivered_before(order):
+                    check_computed(order, events)
+            record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
+        forget_failure(config.folder, spec.stem)
+        return entry_of(order, record), None
+    except Exception as unexpected:
+        error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
+        note_failure(config, spec, order, error)
+        return failed_entry(spec.stem, error), error
 
 
 def _told(config: RunConfig, specs: Sequence[SourceSpec], summary: Mapping[str, Any], events: Events) -> Path:
