@@ -6,6 +6,7 @@ beside it were there at the same place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,9 +27,12 @@ class Sibling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Siblings:
-    """For every channel the channels that tell about it, None where there are none; part of the plan."""
+    """For every channel what tells about it, best first; part of the plan.
 
-    of: tuple[Sibling | None, ...]
+    The second tells where one of the first's channels is not observed either, and so on.
+    """
+
+    of: tuple[tuple[Sibling, ...], ...]
 
 
 def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) -> ReferenceFill:
@@ -37,27 +41,43 @@ def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) 
     Raises:
         ValueError: the window has other channels.
     """
-    parts = []
-    for k, sibling in enumerate(siblings.of):
-        one = slice(k, k + 1)
-        if sibling is None or not window.hole[k].any():
-            nothing = np.zeros_like(base[one])
-            values = np.where(window.valid[one], window.values[one], base[one])
-            unusable = np.zeros(nothing.shape, dtype=np.bool_)
-            parts.append(ReferenceFill(values=values, usable=unusable, trust=nothing, reliability=nothing))
-            continue
-        alone = replace(
-            window,
-            values=window.values[one],
-            valid=window.valid[one],
-            hole=window.hole[one],
-            guess=None if window.guess is None else window.guess[one],
-        )
-        others = list(sibling.channels)
-        parts.append(reference_fill(alone, window.values[others], window.valid[others], sibling.relation, base[one]))
+    parts = [_channel_fill(window, k, some, base[k : k + 1]) for k, some in enumerate(siblings.of)]
     return ReferenceFill(
         values=np.concatenate([p.values for p in parts]),
         usable=np.concatenate([p.usable for p in parts]),
         trust=np.concatenate([p.trust for p in parts]),
         reliability=np.concatenate([p.reliability for p in parts]),
     )
+
+
+def _channel_fill(window: Window, k: int, siblings: Sequence[Sibling], base: NDArray[np.float32]) -> ReferenceFill:
+    """Return what siblings say about channel `k`, `(1, *spatial)`; one fades into the next, the last into `base`."""
+    one = slice(k, k + 1)
+    alone = replace(
+        window,
+        values=window.values[one],
+        valid=window.valid[one],
+        hole=window.hole[one],
+        guess=None if window.guess is None else window.guess[one],
+    )
+    nothing = np.zeros_like(base)
+    values = np.where(alone.valid, alone.values, base)
+    result = ReferenceFill(values=values, usable=np.zeros_like(alone.hole), trust=nothing, reliability=nothing)
+    if not alone.hole.any():
+        return result
+    for sibling in reversed(siblings):
+        others = list(sibling.channels)
+        better = reference_fill(
+            alone,
+            window.values[others],
+            window.valid[others],
+            sibling.relation,
+            np.where(alone.hole, result.values, base),
+        )
+        result = ReferenceFill(
+            values=better.values,
+            usable=better.usable | result.usable,
+            trust=better.trust + (1 - better.trust) * result.trust,
+            reliability=np.where(better.usable, better.reliability, result.reliability),
+        )
+    return result

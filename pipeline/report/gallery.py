@@ -196,6 +196,7 @@ def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, qua
     return Look(
         channels=channels,
         names=[source.channel_names[c] for c in shown],
+        of_several=len(plan.channels) > 1,
         units=units.pop() if len(units) == 1 else "",
         scales=scales,
         # the uncertainty file of a volume is in physical units already

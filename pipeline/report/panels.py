@@ -63,6 +63,7 @@ class Look:
     Attributes:
         channels: red, green and blue, or one for grey; positions among the restored channels.
         names: of those channels.
+        of_several: the image has other channels, too.
         units: of those channels; may be empty.
         scales: `(scale, offset)` of those channels: what a colour bar says is physical where the file knows how.
         sigma_scale: the same for standard errors.
@@ -73,6 +74,7 @@ class Look:
 
     channels: Sequence[int]
     names: Sequence[str]
+    of_several: bool
     units: str
     scales: Sequence[tuple[float, float]]
     sigma_scale: float
@@ -158,12 +160,13 @@ def show(pixels: Pixels, look: Look) -> Shown:
     def picture(name: str, caption: str, values: NDArray[Any]) -> Picture:
         return Picture(name=name, caption=caption, uri=webp(values, look.quality))
 
-    stretched = "" if len(low) == 1 else f" Colours: {ranges}{unit}."
     (scale, offset), grey = look.scales[0], len(low) == 1
+    which = f": {look.names[0]}" if grey and look.of_several else ""
+    stretched = "" if grey else f" Colours: {ranges}{unit}."
     ends = [number(float(v.ravel()[0]) * scale + offset) for v in (low, high)]
     return Shown(
         plane=pixels.plane,
-        before=picture("before", "The input as stored." + stretched, before),
+        before=picture("before", f"The input as stored{which}.{stretched}", before),
         after=picture("after", "The restored image, in the same colours.", after),
         holes=picture("holes", said, marked),
         uncertainty=picture("uncertainty", "One standard error of what was restored; black was observed.", heat),

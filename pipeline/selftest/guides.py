@@ -49,6 +49,12 @@ _JOINTLY = 0.8
 _SOMETIMES = 0.2
 """Share of a channel's holes at which a single sibling must be observed, if none is there as often as `_THERE`."""
 
+_SETS = 3
+"""Sets of siblings that a channel has, at most."""
+
+_REST = 0.01
+"""Share of a channel's holes for which no further siblings are sought."""
+
 _SIBLING_SAMPLES = 60_000
 """Pixels to fit on, shared by all channels with holes; each has at least a tenth of `_SAMPLES`."""
 
@@ -229,33 +235,26 @@ def _first_look(scene: Scene) -> tuple[list[tuple[float, ...]], NDArray[np.bool_
 
 
 def _siblings(scene: Scene) -> Siblings | None:
+    """Return which channels tell about which, and how, or None if there is nobody to tell."""
     values, valid, hole = _sampled(scene)
-    chosen = [choose_siblings(k, values, valid, hole) for k in range(len(values))]
-    with_holes = sum(1 for channels in chosen if channels)
-    if not with_holes:
+    sets = [sibling_sets(k, values, valid, hole) for k in range(len(values))]
+    pairs = [(k, list(channels)) for k, some in enumerate(sets) for channels in some]
+    if not pairs:
         return None
-    samples = max(_SAMPLES // 10, _SIBLING_SAMPLES // with_holes)
-    target: list[list[NDArray[np.float32]]] = [[] for _ in chosen]
-    around: list[list[NDArray[np.float32]]] = [[] for _ in chosen]
+    samples = max(_SAMPLES // 10, _SIBLING_SAMPLES // sum(1 for some in sets if some))
+    found = [_Samples() for _ in pairs]
     for window, _, grid in _tiles(scene, samples):
-        for k, channels in enumerate(chosen):
-            if not channels:
-                continue
-            others = list(channels)
+        for sample, (k, others) in zip(found, pairs, strict=True):
             seen = np.asarray(window.valid[others].all(axis=0))
-            both = (seen & window.valid[k])[grid]
             looks = context(window.values[others], seen, window.spacing)
-            target[k].append(window.values[k][grid][both][:, None])
-            around[k].append(looks[(slice(None), *grid)][:, both].T)
-    of: list[Sibling | None] = []
-    for k, channels in enumerate(chosen):
+            sample.add(window.values[[k]], looks, seen & window.valid[k], grid)
+    of: list[list[Sibling]] = [[] for _ in sets]
+    for sample, (k, others) in zip(found, pairs, strict=True):
         stop_if_asked()
-        sibling = None
-        if channels:
-            relation = fit_relation(np.concatenate(target[k]), np.concatenate(around[k]), len(channels))
-            sibling = Sibling(channels=channels, relation=relation) if relation.ridge.samples else None
-        of.append(sibling)
-    return Siblings(of=tuple(of)) if any(of) else None
+        relation = sample.related(len(others))
+        if relation is not None and relation.ridge.samples:
+            of[k].append(Sibling(channels=tuple(others), relation=relation))
+    return Siblings(of=tuple(map(tuple, of))) if any(of) else None
 
 
 def _sampled(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -267,6 +266,25 @@ def _sampled(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDAr
         valid.append(window.valid[cut].reshape(channels, -1))
         hole.append(window.hole[cut].reshape(channels, -1))
     return np.concatenate(values, axis=1), np.concatenate(valid, axis=1), np.concatenate(hole, axis=1)
+
+
+def sibling_sets(
+    k: int, values: NDArray[np.float32], valid: NDArray[np.bool_], hole: NDArray[np.bool_]
+) -> list[tuple[int, ...]]:
+    """Return the siblings of channel `k`, then those for the holes that not all of the first are observed at.
+
+    Time points lose slices that lie close to each other, lines of one detector cross those of another: some holes of a
+    channel have others of its siblings beside them. Arguments as in `choose_siblings`.
+    """
+    sets: list[tuple[int, ...]] = []
+    left = hole.copy()
+    while len(sets) < _SETS and left[k].sum() > _REST * hole[k].sum():
+        chosen = choose_siblings(k, values, valid, left)
+        if not chosen:
+            break
+        sets.append(chosen)
+        left[k] &= ~valid[list(chosen)].all(axis=0)
+    return sets
 
 
 def choose_siblings(

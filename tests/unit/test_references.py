@@ -372,11 +372,41 @@ def test_another_channel_of_the_image_fills_a_dead_detector():
     use = ~hole[2]
     around = context(truth[:2], np.ones((96, 96), bool), window.spacing)
     relation = fit_relation(truth[2:, use].T, around[:, use].T, 2)
-    siblings = Siblings(of=(None, None, Sibling(channels=(0, 1), relation=relation)))
+    siblings = Siblings(of=((), (), (Sibling(channels=(0, 1), relation=relation),)))
     result = consult(window, truth, ~hole, siblings, base, np.full_like(base, 0.5))
     assert np.array_equal(result.usable, hole)
     assert error(truth[2:], result.values[2:], hole[2]) < 0.1 * error(truth[2:], base[2:], hole[2])
     assert np.array_equal(result.values[:2], truth[:2])
+
+
+def test_where_one_sibling_is_lost_too_the_others_tell():
+    """Holes of two bands cross: there the next set of siblings fills, without a seam to what the first filled."""
+    truth = texture(4, (96, 96), 26)
+    truth[3] = 0.05 * truth[0] - 0.2 * truth[1] + 0.4 * truth[2] + 100
+    hole = np.zeros(truth.shape, bool)
+    hole[3, 30:60, 20:70] = True
+    hole[0, 40:48, 10:80] = True
+    window = Window(values=np.where(hole, 0, truth), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    base = FillSpec("tension")(window)
+    found = []
+    for channels in ((0, 1, 2), (1, 2)):
+        use = window.valid[[3, *channels]].all(axis=0)
+        around = context(truth[list(channels)], use, window.spacing)
+        found.append(
+            Sibling(channels=channels, relation=fit_relation(truth[3:, use].T, around[:, use].T, len(channels)))
+        )
+    one, both = (
+        consult(window, truth, ~hole, Siblings(of=((), (), (), some)), base, np.full_like(base, 0.5))
+        for some in (tuple(found[:1]), tuple(found))
+    )
+    crossing = hole[3] & hole[0]
+    assert np.array_equal(one.usable[3], hole[3] & ~crossing)
+    assert np.array_equal(both.usable[3], hole[3])
+    assert error(truth[3:], both.values[3:], crossing) < 0.5 * error(truth[3:], base[3:], crossing)
+    assert error(truth[3:], both.values[3:], hole[3]) < 0.5 * error(truth[3:], one.values[3:], hole[3])
+    assert both.trust[3][hole[3]].min() == 1.0
+    assert (both.reliability[3][hole[3]] > 0).all()
+    assert np.array_equal(both.values[:3], np.where(hole, base, truth)[:3])
 
 
 @pytest.mark.realdata

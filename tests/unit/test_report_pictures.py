@@ -15,6 +15,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import colour, number, stretch, webp
+from pipeline.report.panels import Look, Pixels, show
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
 
@@ -85,6 +86,32 @@ def test_thick_slices_are_shown_in_true_proportion() -> None:
     assert planes.coarsest == 0
     assert Planes(_space("ASR", (5.0, 1.0, 1.0))).coarsest == 1
     assert Planes(_space("RAS")).coarsest == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "of_several", "said"),
+    [
+        (["volume_3"], True, "The input as stored: volume_3."),
+        (["image"], False, "The input as stored."),
+        (
+            ["red", "green", "blue"],
+            True,
+            "The input as stored. Colours: red 1.16 to 8.84, green 1.16 to 8.84, blue 1.16 to 8.84.",
+        ),
+    ],
+)
+def test_the_caption_says_which_channels_are_shown(names: list[str], of_several: bool, said: str) -> None:
+    """A grey picture is of one of them; which one cannot be seen."""
+    n = len(names)
+    values = np.tile(np.linspace(1, 9, 9).reshape(1, 3, 3), (n, 1, 1))
+    plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
+    codes = np.zeros((3, 3), np.uint8)
+    pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, doubted=None)
+    look = Look(
+        channels=range(n), names=names, of_several=of_several, units="", scales=[(1.0, 0.0)] * n,
+        sigma_scale=1.0, sigma_top=1.0, noun="pixels", quality=50,
+    )  # fmt: skip
+    assert show(pixels, look).before.caption == said
 
 
 def test_scale_bars_are_round_numbers() -> None:

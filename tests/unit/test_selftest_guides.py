@@ -13,7 +13,7 @@ import pytest
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.selftest import guides
-from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings
+from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings, sibling_sets
 
 N = 4000
 
@@ -101,6 +101,23 @@ def test_the_only_sibling_is_there_at_one_hole_in_five(missing, chosen):
     assert choose_siblings(0, *_observed([[(0, missing)]])) == chosen
 
 
+@pytest.mark.parametrize(("crossing", "sets"), [(0, 1), (1, 1), (2, 2), (8, 2)])
+def test_holes_that_cross_those_of_a_sibling_have_siblings_of_their_own(crossing, sets):
+    """Over one hole in a hundred; they are observed there."""
+    values, valid, hole = _observed([[(0, crossing)], [], []])
+    found = sibling_sets(0, values, valid, hole)
+    assert found == [(1, 2, 3), (2, 3)][:sets]
+
+
+def test_a_channel_has_three_sets_of_siblings_at_most():
+    """Each relation costs a fit; what is left of the holes is filled from the channel itself."""
+    values, valid, hole = _observed([[(0, 25 * k), (25 * k + 25, 100)] for k in range(4)])
+    found = sibling_sets(0, values, valid, hole)
+    assert sorted(found) == sorted(set(found))
+    assert [len(channels) for channels in found] == [1, 1, 1]
+    assert sibling_sets(1, values, valid, hole) == []
+
+
 @dataclass
 class _Image:
     """Counts the windows that are read of a large image without any value."""
@@ -176,6 +193,6 @@ def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples
 
     monkeypatch.setattr(guides, "_tiles", tiles)
     unrelated = SimpleNamespace(ridge=SimpleNamespace(samples=0))
-    monkeypatch.setattr(guides, "fit_relation", lambda *_: unrelated)
+    monkeypatch.setattr(guides, "fit_relation", lambda *_, **__: unrelated)
     assert _siblings(image) is None
     assert wanted == [30_000, samples]
