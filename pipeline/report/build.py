@@ -71,7 +71,7 @@ def _page(
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
     environment.filters["yaml"] = _as_yaml
     environment.filters["address"] = quote
-    speak(environment, record)
+    speak(environment, record, [record["space"]["bands"][c] for c in plan.channels])
     template = environment.get_template("report.html.j2")
     pictures = gallery(plan, record, folder, source, quality=quality) if source else None
     html = template.render(

@@ -98,23 +98,28 @@ def _fills(record: Mapping[str, Any], cite: Any) -> list[str]:
 
 
 def _guides(record: Mapping[str, Any]) -> list[str]:
-    guides = record["references"]
-    if not guides:
+    guides, by_source = record["references"], record["holes"]["by_source"]
+    own = by_source.get("other channels", 0)
+    if not guides and not own:
         return []
-    total = max(1, sum(record["holes"]["by_source"].values()))
-    leads = [
-        f"{guide['role']} {k} ({guide['label']}) in {in_percent(count / total)}"
+    leads = {
+        f"{guide['role']} {k} ({guide['label']})": by_source.get(f"{guide['role']} {k}", 0)
         for k, guide in enumerate(guides)
-        if (count := record["holes"]["by_source"].get(f"{guide['role']} {k}", 0))
-    ]
-    several = record["holes"]["by_source"].get("several guides", 0)
-    leads += [f"relations of several of them in {in_percent(several / total)}"] if several else []
-    given = f"{len(guides)} co-registered image{'' if len(guides) == 1 else 's'} of the same place"
-    what = f"they led: {', '.join(leads)} of the restored {unit_of(record)}s" if leads else "they led nowhere"
+    } | {"relations of several of them": by_source.get("several guides", 0), "other channels of the image": own}
+    shares = [f"{name} in {_share(record, count)}" for name, count in leads.items() if count]
+    given = [f"{len(guides)} co-registered image{'' if len(guides) == 1 else 's'} of the same place"] if guides else []
+    given += ["the image's other channels, where these were observed,"] if own else []
+    what = f"they led: {', '.join(shares)} of the restored {unit_of(record)}s" if shares else "they led nowhere"
+    said = " and ".join(given)
     return [
-        f"{given} could contribute by local regressions, each as far as hidden {unit_of(record)}s showed that it "
-        f"helps; {what}."
+        f"{said[0].upper()}{said[1:]} could contribute by local regressions, each as far as hidden {unit_of(record)}s "
+        f"showed that it helps; {what}."
     ]
+
+
+def _share(record: Mapping[str, Any], count: int) -> str:
+    """Return a number of restored pixels as a share of all."""
+    return in_percent(count / max(1, sum(record["holes"]["by_source"].values())))
 
 
 def _network(record: Mapping[str, Any], cite: Any) -> list[str]:
@@ -125,10 +130,10 @@ def _network(record: Mapping[str, Any], cite: Any) -> list[str]:
     if not model["used"]:
         return [f"A convolutional autoencoder ({model['name']}, {weights}) was tested and not used."]
     software = cite(_SOFTWARE["torch"], _SOFTWARE["monai"])
-    most = in_percent(record["recipe"]["network_weight"])
+    most, led = in_percent(record["recipe"]["network_weight"]), record["holes"]["by_source"].get("network", 0)
     return [
-        f"A convolutional autoencoder ({model['name']}, {weights}){software} refined this, with a weight of up to "
-        f"{most}."
+        f"A convolutional autoencoder ({model['name']}, {weights}){software} could contribute, with a weight of up to "
+        f"{most}; it led in {_share(record, led) if led else 'none'} of the restored {unit_of(record)}s."
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment
@@ -11,13 +12,40 @@ from jinja2 import Environment
 from pipeline.report.judgement import relative_error, said_of
 from pipeline.system.words import in_percent, whole_percents
 
+_SHOWN = 12
+"""Channels of which the page gives numbers; the record has all."""
 
-def speak(environment: Environment, record: Mapping[str, Any]) -> None:
-    """Give templates the words for a record: filters `percent` and `signed`, and the values `unit` and `network`."""
+
+def speak(environment: Environment, record: Mapping[str, Any], channels: Sequence[str]) -> None:
+    """Give templates the words for a record: filters `percent` and `signed`, `unit`, `network` and `by_channel`.
+
+    Args:
+        environment: of the templates.
+        record: the record.
+        channels: names of the restored channels.
+    """
     environment.filters["percent"] = in_percent
     environment.filters["signed"] = lambda v: "-" if v is None or math.isnan(v) else f"{v:+.2f}"
     environment.globals["unit"] = unit_of(record)
     environment.globals["network"] = network_part(record)
+    environment.globals["by_channel"] = partial(by_channel, record, channels)
+
+
+def by_channel(record: Mapping[str, Any], channels: Sequence[str], name: str, form: str, factor: float = 1.0) -> str:
+    """Return what the self-test says of each channel in which something was hidden, e.g. `red 91 %, nir 88 %`.
+
+    Args:
+        record: the record.
+        channels: names of the restored channels.
+        name: of a list in `self_test`, a value for each channel.
+        form: how a value is written, as `%.0f`.
+        factor: values are multiplied by it first.
+    """
+    test = record["self_test"]
+    rows = zip(channels, test[name] or (), test["coverage_90_by_channel"] or (), strict=False)
+    known = [f"{channel} {form % (factor * value)}" for channel, value, held in rows if held is not None]
+    more = len(known) - _SHOWN
+    return ", ".join(known[:_SHOWN]) + (f" and {more} more, which are in record.json" if more > 0 else "")
 
 
 def unit_of(record: Mapping[str, Any]) -> str:

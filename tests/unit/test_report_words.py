@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
 from pipeline.report.judgement import judged
-from pipeline.report.words import network_part, unit_of, verdict
+from pipeline.report.methods import _guides, _network
+from pipeline.report.words import by_channel, network_part, unit_of, verdict
 from pipeline.restore.codes import source_name
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.verdict import FamilyScore, Row, sentences
@@ -88,6 +89,32 @@ def test_an_auxiliary_is_no_reference() -> None:
     """Codes count references and auxiliaries on; names say which of them it is."""
     roles = ["reference", "auxiliary"]
     assert [source_name(code, roles) for code in (10, 11, 12)] == ["reference 0", "auxiliary 1", "other channels"]
+
+
+def test_numbers_by_channel_name_those_that_were_tested() -> None:
+    """A long series has few spoilt volumes; what a dozen of them say is enough for a page."""
+    test = {"coverage_90_by_channel": [None, 0.91, 0.884], "predicted_rmse": [1.0, 2.0, 3.456]}
+    names = ["a", "b", "c"]
+    assert by_channel({"self_test": test}, names, "coverage_90_by_channel", "%.0f %%", 100) == "b 91 %, c 88 %"
+    assert by_channel({"self_test": test}, names, "predicted_rmse", "%.3g") == "b 2, c 3.46"
+    test = {"coverage_90_by_channel": [0.9] * 14}
+    said = by_channel({"self_test": test}, [f"v{k}" for k in range(14)], "coverage_90_by_channel", "%.1f")
+    assert said.startswith("v0 0.9, v1 0.9, ")
+    assert said.endswith("v11 0.9 and 2 more, which are in record.json")
+    nothing = {"coverage_90_by_channel": None, "predicted_rmse": [1.0]}
+    assert by_channel({"self_test": nothing}, ["a"], "predicted_rmse", "%.3g") == ""
+
+
+def test_methods_name_other_channels_and_a_network_that_led_nowhere() -> None:
+    """What made the result is said, and no more than that."""
+    record = _record(weight=1.0, share=0.0) | {"references": []}
+    assert _guides(record) == []
+    record["holes"]["by_source"] = {"other channels": 3000}
+    record["model"] |= {"weights": "optical.safetensors", "sha256": 64 * "0"}
+    (guides,), (network,) = _guides(record), _network(record, lambda *_: "")
+    assert guides.startswith("The image's other channels, where these were observed, could contribute")
+    assert guides.endswith("they led: other channels of the image in 100 % of the restored pixels.")
+    assert network.endswith("with a weight of up to 100 %; it led in none of the restored pixels.")
 
 
 @pytest.mark.parametrize(
