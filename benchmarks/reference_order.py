@@ -1,16 +1,19 @@
-"""Does it matter which of several references comes first: `INPAINT_DATA=... python -m benchmarks.reference_order`.
+"""Which references, and in which order: `INPAINT_DATA=... python -m benchmarks.reference_order`.
 
 Each date of the New York series (Landsat 8 at 3 km, 2018) gets holes where it is clear; all other dates of the place
-are its references, the nearest in time first or last. PSNR over the holes in dB.
+are its references, the nearest in time first or last. With `--season N` only N are: those nearest in time, or those
+nearest in the time of the year, for dates where that makes a difference. PSNR over the holes in dB.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,10 @@ from pipeline.run import run
 
 PLACES = ("013032", "014031", "014032")
 DISCS = 7
+YEAR = 365.2425
 Mask = NDArray[np.bool_]
+Choices = dict[str, list[int]]
+"""Days of the references by the name of the choice."""
 
 
 def dates(place: str) -> dict[int, tuple[NDArray[Any], Mask, dict[str, Any]]]:
@@ -68,20 +74,37 @@ def write(path: Path, values: NDArray[Any], mask: Mask, profile: dict[str, Any])
     return {"path": str(path), "mask": [{"kind": "raster", "path": str(masked)}]}
 
 
-def scores(place: str, folder: Path) -> Iterator[dict[str, float]]:
-    """Yield the PSNR of each date without references, and with all others in both orders."""
+def by_order(day: int, others: Sequence[int]) -> Choices:
+    """Return all other dates in both orders, and none."""
+    nearest = sorted(others, key=lambda d: abs(d - day))
+    return {"none": [], "near first": nearest, "far first": nearest[::-1]}
+
+
+def by_season(day: int, others: Sequence[int], few: int) -> Choices:
+    """Return few of the other dates, nearest in time or in the time of the year; nothing if they are the same ones."""
+    in_time = sorted(others, key=lambda d: abs(d - day))[:few]
+    in_season = sorted(others, key=lambda d: abs((d - day + YEAR / 2) % YEAR - YEAR / 2))[:few]
+    if set(in_time) == set(in_season):
+        return {}
+    return {"none": [], "nearest in time": in_time, "nearest in season": in_season}
+
+
+def scores(place: str, folder: Path, chosen: Callable[[int, Sequence[int]], Choices]) -> Iterator[dict[str, float]]:
+    """Yield the PSNR of each date with every choice of its references, under the day of the date."""
     series = dates(place)
     entries = {day: write(folder / f"{day}.tif", *facts) for day, facts in series.items()}
     for k, (day, (values, cloudy, profile)) in enumerate(series.items()):
+        choices = chosen(day, [d for d in series if d != day])
+        if not choices:
+            continue
         valid = values[0] > 0
         hole = discs(np.random.default_rng(k), valid)
         scored, missing = hole & valid & ~cloudy, hole | cloudy
         top = values.reshape(4, -1).max(axis=1).reshape(4, 1, 1)
         image = write(folder / "image.tif", np.where(missing & valid, top, values), missing, profile)
         low, high = np.percentile(values[:, valid & ~cloudy], [1, 99], axis=1)
-        nearest = sorted((d for d in series if d != day), key=lambda d, day=day: abs(d - day))
         result = {}
-        for name, order in (("none", []), ("near first", nearest), ("far first", nearest[::-1])):
+        for name, order in choices.items():
             config = {
                 "input": {
                     "source": image["path"],
@@ -97,20 +120,23 @@ def scores(place: str, folder: Path) -> Iterator[dict[str, float]]:
             with rasterio.open(next((folder / "out").rglob("*restored.tif"))) as source:
                 error = (source.read().astype(np.float64) - values)[:, scored]
             result[name] = float(np.mean(20 * np.log10((high - low) / np.sqrt((error**2).mean(axis=1)))))
+        print(place, date.fromordinal(day), *(f"{name} {value:.2f}" for name, value in result.items()), flush=True)
         yield result
 
 
 def main() -> None:
-    """Print a line a date and what the order changes."""
+    """Print a line a date and what the choice changes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--season", type=int, metavar="N", help="compare which N are taken, not which come first")
+    season = parser.parse_args().season
+    chosen = partial(by_season, few=season) if season else by_order
     found: list[dict[str, float]] = []
     for place in PLACES:
         with tempfile.TemporaryDirectory() as folder:
-            for result in scores(place, Path(folder)):
-                found.append(result)
-                print(place, *(f"{name} {value:.2f}" for name, value in result.items()), flush=True)
-    gain = np.asarray([r["near first"] - r["none"] for r in found])
-    order = np.asarray([r["near first"] - r["far first"] for r in found])
-    for name, change in (("references", gain), ("nearest first instead of last", order)):
+            found += scores(place, Path(folder), chosen)
+    none, one, other = ("none", *(("nearest in time", "nearest in season") if season else ("near first", "far first")))
+    for name, before, after in ((f"{one} over {none}", none, one), (f"{one} over {other}", other, one)):
+        change = np.asarray([r[after] - r[before] for r in found])
         print(f"{name}: {change.mean():+.3f} dB ({change.min():+.2f} to {change.max():+.2f}), {len(found)} dates")
 
 

@@ -118,7 +118,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     _require_hashes(spec)
     _require_holes(config, spec)
     folder = config.folder / spec.stem
-    source = _opened(spec, config)
+    source = opened(spec, config)
     check_fits(config, source)
     job = _job(config, spec, source, work)
     named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
@@ -252,7 +252,7 @@ def _model(config: RunConfig) -> ModelChoice:
     return replace(choice, device="cpu" if choice.fill else _device(device))
 
 
-def _opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -> Source:
+def opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -> Source:
     """Open the image of a spec; `role` is empty for the one to restore.
 
     Raises:
@@ -304,7 +304,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    source = source_ref(spec, _opened(spec, config, role), staged)
+    source = source_ref(spec, opened(spec, config, role), staged)
     return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
 
 

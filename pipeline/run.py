@@ -9,7 +9,7 @@ as it is, committed blocks are not computed again, and the result is the same by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
 from pipeline.blocks.journal import Totals
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, load_config
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, PipelineError, Unreachable
-from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
-from pipeline.execute.base import Failures, Work
+from pipeline.errors import IntegrityError, PipelineError, Unreachable
+from pipeline.execute._blocks import execute
+from pipeline.execute._choose import ELSEWHERE, choose_executor
 from pipeline.image.workspace import open_workspace
-from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
+from pipeline.output.cube import Cube, cubes_of, make_cube
 from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.folder import claimed
@@ -41,7 +40,7 @@ from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job
-from pipeline.plan.memory import check_disk, explain_full_disk
+from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance import bids
 from pipeline.provenance.failure import forget_failure, note_failure
@@ -50,8 +49,15 @@ from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
 from pipeline.provenance.renderings import render
 from pipeline.provenance.roofline import measured, roofline
-from pipeline.provenance.summary import entry_of, explained, failed_entry, failure_of_batch, summary_of, write_summary
-from pipeline.registry import load
+from pipeline.provenance.summary import (
+    entry_of,
+    explained,
+    failed_cube,
+    failed_entry,
+    failure_of_batch,
+    summary_of,
+    write_summary,
+)
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import output_facts, peak_rss_bytes
@@ -84,6 +90,7 @@ def run(
     events = events or Events()
     config = load_config(config_path, overrides)
     specs = resolve_sources(config)
+    cubes = cubes_of(config, specs)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop:
@@ -97,7 +104,8 @@ def run(
                 events.failed(spec.stem, error)
             if stop.requested():
                 break
-        summary = published_summary(summary_of(config, entries, started), config, specs)
+        rows, trouble = _put_together(config, cubes, entries, events, stop, overwrite=overwrite)
+        summary = published_summary(summary_of(config, entries, rows, started), config, specs)
         written = _told(config, specs, summary, events)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
@@ -107,6 +115,8 @@ def run(
             send_summary(config.address, written)
     if failure is not None:
         raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
+    if trouble is not None:
+        raise trouble
     return summary
 
 
@@ -128,6 +138,30 @@ def _tried(
         error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
         note_failure(config, spec, order, error)
         return failed_entry(spec.stem, error), error
+
+
+def _put_together(
+    config: RunConfig,
+    cubes: Sequence[Cube],
+    entries: Sequence[Mapping[str, Any]],
+    events: Events,
+    stop: Stop,
+    *,
+    overwrite: bool,
+) -> tuple[list[dict[str, Any]], PipelineError | None]:
+    """Make the cubes of what is finished; returns their rows in the summary, and why one failed if one did."""
+    done = [entry["stem"] for entry in entries if entry["state"] == "done"]
+    rows: list[dict[str, Any]] = []
+    failure: PipelineError | None = None
+    for cube in () if stop.requested() else cubes:
+        try:
+            with explain_full_disk(config.folder), stoppable(stop.requested):
+                rows.append(make_cube(cube, done, events, overwrite=overwrite))
+        except Exception as unexpected:
+            failure = explained(unexpected, config.folder / f"{cube.path.name}.error.log")
+            rows.append(failed_cube(cube.path.name, failure))
+            events.failed(cube.path.name, failure)
+    return rows, failure
 
 
 def _told(config: RunConfig, specs: Sequence[SourceSpec], summary: Mapping[str, Any], events: Events) -> Path:
@@ -267,56 +301,6 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
         raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; {where}")
     return done.totals()
-
-
-def execute(order: Order, plan: Plan, blocks: Collection[int], events: Events, should_stop: Callable[[], bool]) -> None:
-    """Run some blocks, the longest first.
-
-    Raises:
-        Interrupted, BlockFailed: as `compute`.
-    """
-    if not blocks:
-        return
-    executor, work = _work(order, plan, blocks, events)
-    finished: set[int] = set()
-    lowest: int | None = None
-
-    def on_done(result: BlockResult) -> None:
-        nonlocal lowest
-        finished.add(result.block)
-        reduced = result.channels_a_pass
-        if reduced is not None and (lowest is None or reduced < lowest):
-            lowest = reduced
-            events.notice(order.stem, said_of_reduced(reduced))
-        events.block_done(order.stem, result)
-
-    failures: Failures = load("execute", executor).execute(work, on_done, should_stop)
-    if failures:
-        check_disk(plan.workdir, failures.values())
-        first = "; ".join(text.splitlines()[0] for text in list(failures.values())[:3])
-        raise BlockFailed(
-            f"{order.stem}: {len(failures)} of {len(plan.blocks)} blocks failed ({first}). The others are kept: "
-            "remove the cause and run again"
-        )
-    if len(finished) < len(blocks):
-        left = len(blocks) - len(finished)
-        raise Interrupted(f"{order.stem}: stopped with {len(plan.blocks) - left} of {len(plan.blocks)} blocks done")
-
-
-def _work(order: Order, plan: Plan, blocks: Collection[int], events: Events) -> tuple[str, Work]:
-    """Return which executor gets the blocks, and what it is told."""
-    executor, workers = choose_executor(order, plan, len(blocks))
-    return executor, Work(
-        workdir=plan.workdir,
-        digest=plan.digest,
-        blocks=tuple(sorted(blocks, key=lambda b: (-plan.blocks[b].patches, b))),
-        workers=workers,
-        memory_bytes=order.job.memory_bytes,
-        device=plan.model.device if plan.model else "cpu",
-        gpus=own_gpus(order),
-        cluster=order.cluster,
-        notice=lambda text: events.notice(order.stem, text),
-    )
 
 
 def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:

@@ -20,14 +20,16 @@ from pipeline.blocks.store import create_store, usable
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.execute._blocks import execute
 from pipeline.orders import Order, order_of
+from pipeline.output.cube import cubes_of
 from pipeline.output.delivery import delivered_before
 from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import note_failure
-from pipeline.run import execute, plan_of
+from pipeline.run import plan_of
 from pipeline.system.signals import Stop, stoppable
 
 _POLL_SECONDS = 0.5
@@ -87,6 +89,7 @@ def shard(
     share, events = Share.of(text), events or Events()
     config = load_config(config_path, overrides)
     specs = resolve_sources(config)
+    cubes_of(config, specs)
     # shares begin with different images, so that more than one is surveyed at a time
     first = (share.number - 1) * len(specs) // share.count
     entries: list[dict[str, Any]] = []

@@ -20,9 +20,10 @@ class Events:
         """The image `number` (from 1) of `count` begins."""
 
     def stage(self, stem: str, name: str) -> None:
-        """A stage of an image begins: one of `STAGES`, or of two that not every run has.
+        """A stage of an image begins: one of `STAGES`, or one that not every run has.
 
-        `continue`: an earlier run had made the survey; `upload`: the results go to object storage.
+        `continue`: an earlier run had made the survey; `upload`: the results go to object storage; `cube`: the dates of
+        a series are put together (`stem` is the name of the cube).
         """
 
     def expected(self, stem: str, cost: Cost, workers: int) -> None:

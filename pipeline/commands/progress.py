@@ -23,6 +23,7 @@ _SAID = {
     "survey": "survey: looks for the holes and tests on hidden pixels what restores them best",
     "blocks": "blocks: restores the holes",
     "files": "files: writes the results, checks them and makes the report",
+    "cube": "cube: puts the restored dates into one zarr with a time axis and reads it back",
     "upload": "upload: sends the results to object storage and reads them back",
     "continue": "an earlier run had surveyed the image; its plan is used",
 }

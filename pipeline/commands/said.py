@@ -35,6 +35,8 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
         lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
         if "derivative" in entry:
             lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
+    for cube in summary.get("cubes", ()):
+        lines.append(f"{counted(cube['dates'], 'date')} in one cube: {directory}/{cube['path']}")
     count = len(summary["sources"])
     if count > 1:
         page = Path(directory, "index.html")

@@ -23,6 +23,7 @@ from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.orders import Order, cluster_settings, orders
+from pipeline.output.cube import cubes_of
 from pipeline.output.results import (
     RECORD,
     changed,
@@ -320,7 +321,9 @@ def rebuild_reports(directory: Path) -> list[Path]:
 def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:
     config = load_config(config_path, overrides)
     found = []
-    for order in orders(config, resolve_sources(config)):
+    specs = resolve_sources(config)
+    cubes_of(config, specs)
+    for order in orders(config, specs):
         with aside(order) as job, Stop() as stop, stoppable(stop.requested):
             found.append((order, looked_at(order, job, outline)))
     return found

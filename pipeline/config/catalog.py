@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-_TAKEN = {"run.json", "index.html"}
+_TAKEN = {"run.json", "index.html", "cube.zarr"}
 """Names beside the folders of the images."""
 
 

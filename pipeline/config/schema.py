@@ -173,6 +173,10 @@ class OutputConfig(Section):
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
     ] = Field(default=("same",), min_length=1, description="'same' as the input, 'zarr', or both.")
+    cube: bool = Field(
+        default=False,
+        description="With input.series: also put all dates into one zarr with a time axis, cube.zarr in the directory.",
+    )
     bids: NamedFolder | None = Field(
         default=None,
         description="A BIDS data set of derivatives that gets the results, too; made if there is none. Inputs must be "
@@ -368,6 +372,7 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
+    _require_series_of_cube(config, document)
     folders: dict[str, Path | str] = {
         "directory": _results_place(config, document) or absolute(config.output.directory, "output.directory")
     }
@@ -381,6 +386,14 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
         weights = str(absolute(config.model.weights, "model.weights"))
         update["model"] = config.model.model_copy(update={"weights": weights})
     return config.model_copy(update=update)
+
+
+def _require_series_of_cube(config: RunConfig, document: yaml_files.Document) -> None:
+    where = f"{document.origin(('output', 'cube'))}: output.cube"
+    if config.output.cube and not config.input.series:
+        raise ConfigError(f"{where}: a cube is made of the dates of a series; set input.series: true, too")
+    if config.output.cube and config.address:
+        raise ConfigError(f"{where}: a cube needs results in a folder of this machine; output.directory is an address")
 
 
 def _results_place(config: RunConfig, document: yaml_files.Document) -> str:

@@ -37,7 +37,7 @@ def as_series(specs: Sequence[SourceSpec], most: int) -> list[SourceSpec]:
     """
     days = [moment_of(spec) for spec in specs]
     dated = None not in days
-    if len({_size(spec) for spec in specs}) == len(specs):
+    if len({pixel_size(spec) for spec in specs}) == len(specs):
         raise ConfigError(
             "input.series: only one image is there; name the other dates in input.source, or leave it out"
         )
@@ -75,7 +75,7 @@ def day_of_name(name: str) -> date | None:
     return None
 
 
-def _size(spec: SourceSpec) -> float | None:
+def pixel_size(spec: SourceSpec) -> float | None:
     """Return the size of the pixels if the image is one of several of its scene: only the same are compared."""
     return spec.selection.metres if spec.selection and spec.selection.apart else None
 
@@ -84,7 +84,7 @@ def _helped(
     specs: Sequence[SourceSpec], at: int, times: Sequence[float], days: Sequence[datetime | None] | None, most: int
 ) -> SourceSpec:
     image = specs[at]
-    others = [k for k, one in enumerate(specs) if k != at and not one.problem and _size(one) == _size(image)]
+    others = [k for k, one in enumerate(specs) if k != at and not one.problem and pixel_size(one) == pixel_size(image)]
     # of two that are as near, the earlier one
     chosen = sorted(others, key=lambda k: (abs(times[k] - times[at]), times[k]))[:most]
     guides = tuple(on_levels_of(_as_guide(specs[k], days[k] if days else None), image, "reference") for k in chosen)

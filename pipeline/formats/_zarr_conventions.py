@@ -23,6 +23,7 @@ from pipeline.geometry.space import Space
 from pipeline.numerics.number import exact
 
 OWN = "inpaint_pipeline"
+CF = "CF-1.11"
 _SPATIAL = {
     "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
     "name": "spatial:",
@@ -96,6 +97,16 @@ def coordinate_attributes(axis: str, space: Space) -> dict[str, str]:
         return {"standard_name": name, "units": unit}
     attributes = {"standard_name": f"projection_{axis}_coordinate"}
     return attributes if space.units == "unknown" else {**attributes, "units": space.units}
+
+
+def flags(names: Mapping[int, str]) -> dict[str, Any]:
+    """Return the CF attributes of a layer of codes; CF's words have no spaces.
+
+    >>> flags({2: "other channels", 0: "observed"})
+    {'flag_values': [0, 2], 'flag_meanings': 'observed other_channels'}
+    """
+    codes = sorted(names)
+    return {"flag_values": codes, "flag_meanings": " ".join(names[code].replace(" ", "_") for code in codes)}
 
 
 def fill_value_attribute(nodata: float, dtype: np.dtype[Any]) -> Any:

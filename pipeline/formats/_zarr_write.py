@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,32 +53,24 @@ def write_store(layer: Layer, path: Path, like: Source, pull: Pull, options: Wri
             _write_raster(root, layer, like, pull, options)
         else:
             _write_volume(root, layer, like, pull, options)
-        _finish(building)
+        finish(building, complete=True)
         publish(building, path)
 
 
-def _finish(building: Path) -> None:
+def finish(building: Path, **attributes: Any) -> None:
+    """Consolidate the metadata of a store, then add the attributes that say that it is complete."""
     with warnings.catch_warnings():
         # consolidated metadata is no part of the v3 specification yet, but every reader knows it
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(building, zarr_format=3)
-    zarr.open_group(building, mode="r+", zarr_format=3).attrs["complete"] = True
+    zarr.open_group(building, mode="r+", zarr_format=3).attrs.update(attributes)
 
 
 def _write_raster(root: Any, layer: Layer, like: Source, pull: Pull, options: WriteOptions) -> None:
     space = like.space
-    root.attrs.update({"Conventions": "CF-1.11", **conventions.raster_attributes(space)})
-    reference = conventions.grid_mapping(space)
-    root.create_array(
-        "spatial_ref", data=np.int32(0).reshape(()), dimension_names=(), attributes=reference, compressors=None
-    )
-    for axis, values in conventions.pixel_centres(space).items():
-        on_axis = conventions.coordinate_attributes(axis, space)
-        root.create_array(axis, data=values, dimension_names=(axis,), attributes=on_axis)
     names = _names(layer, like)
-    numbers = np.arange(1, layer.n_channels + 1)
-    said = {"long_name": "band", "band_names": list(names)}
-    root.create_array("band", data=numbers, dimension_names=("band",), attributes=said)
+    root.attrs.update({"Conventions": conventions.CF, **conventions.raster_attributes(space)})
+    write_coordinates(root, space, names)
     # xarray makes coordinates of what is named here, so the reference system is there without an option
     attributes = _array_attributes(layer, like, Orientation.none(2)) | {
         "long_name": names[0] if len(names) == 1 else list(names),
@@ -90,6 +83,19 @@ def _write_raster(root: Any, layer: Layer, like: Source, pull: Pull, options: Wr
         values = pulled(pull, layer, box)
         with lap("encode"):
             array[(slice(None), *box.slices)] = values
+
+
+def write_coordinates(root: Any, space: Space, bands: Sequence[str]) -> None:
+    """Write the variables that say where the pixels of a raster lie, and what its bands are called."""
+    reference = conventions.grid_mapping(space)
+    root.create_array(
+        "spatial_ref", data=np.int32(0).reshape(()), dimension_names=(), attributes=reference, compressors=None
+    )
+    for axis, values in conventions.pixel_centres(space).items():
+        on_axis = conventions.coordinate_attributes(axis, space)
+        root.create_array(axis, data=values, dimension_names=(axis,), attributes=on_axis)
+    said = {"long_name": "band", "band_names": list(bands)}
+    root.create_array("band", data=np.arange(1, len(bands) + 1), dimension_names=("band",), attributes=said)
 
 
 def _write_volume(root: Any, layer: Layer, like: Source, pull: Pull, options: WriteOptions) -> None:
@@ -192,9 +198,7 @@ def _array_attributes(layer: Layer, like: Source, turn: Orientation) -> dict[str
     if len(set(scales)) == 1 and scales[0] != (1.0, 0.0):
         attributes["scale_factor"], attributes["add_offset"] = scales[0]
     if layer.categories:
-        # as CF has it: words without spaces
-        attributes["flag_values"] = sorted(layer.categories)
-        attributes["flag_meanings"] = " ".join(layer.categories[v].replace(" ", "_") for v in sorted(layer.categories))
+        attributes |= conventions.flags(layer.categories)
     units = set(like.attributes.get("units", ())) if layer.role not in _CODES else set()
     if len(units) == 1 and "" not in units:
         attributes["units"] = units.pop()

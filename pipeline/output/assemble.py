@@ -29,6 +29,9 @@ from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED, source_name
 from pipeline.system.files import remove_made
 
+DOUBT_NAMES = {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze over it"}
+"""Names of the codes of the layer `doubt`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
@@ -169,9 +172,9 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
     return layer, lambda box: to_published(assembler.origin(box), plan, NEVER_TOUCHED)
 
 
-def _categories(plan: Plan, role: Role) -> dict[int, str]:
+def _categories(plan: Plan, role: Role) -> Mapping[int, str]:
     if role == "doubt":
-        return {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze over it"}
+        return DOUBT_NAMES
     roles = [guide.role for guide in plan.guides]
     return {code: source_name(code, roles).replace("_", " ") for code in known_codes(plan)}
 

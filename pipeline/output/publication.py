@@ -11,9 +11,6 @@ What is removed is what an earlier run wrote and listed in its record; whatever 
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,9 +21,7 @@ from pipeline.orders import Order
 from pipeline.output.results import RECORD, edited, own_names, read_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
-from pipeline.system.files import read_json, remove_made, sync, sync_tree, unsealed, write_json, write_sealed
-
-_RENAME_EXCHANGE, _AT_FDCWD = 2, -100
+from pipeline.system.files import exchanged, read_json, remove_made, sync, sync_tree, unsealed, write_json, write_sealed
 
 
 def publish(order: Order, record: dict[str, Any]) -> None:
@@ -95,24 +90,10 @@ def _take_the_place(beside: WorkFolder, folder: Path) -> None:
     """Rename the new results to `folder`; old ones are in `exchange` or `aside` then."""
     if not folder.exists():
         beside.exchange.rename(folder)
-    elif not _exchanged(beside.exchange, folder):
+    elif not exchanged(beside.exchange, folder):
         folder.rename(beside.aside)
         beside.exchange.rename(folder)
     sync(folder.parent)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step (renameat2, Linux 3.15); False where system or file system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code))
 
 
 def _retire(old: Path, folder: Path, ours: Iterable[str]) -> None:

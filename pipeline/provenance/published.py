@@ -128,10 +128,12 @@ def published_summary(summary: Mapping[str, Any], config: RunConfig, specs: Sequ
     folder = config.folder
     known = [*_paths_of(specs), *(str(folder / spec.stem) for spec in specs), str(config.path or base), str(folder)]
     publisher = _publisher(summary["config"], folder, base, tuple(known))
-    sources = [
-        entry | {"error": publisher.text(entry["error"])} if "error" in entry else entry for entry in summary["sources"]
-    ]
-    return {**summary, "sources": sources, "config": publisher.config(summary["config"])}
+    said = {
+        key: [row | {"error": publisher.text(row["error"])} if "error" in row else row for row in summary[key]]
+        for key in ("sources", "cubes")
+        if key in summary
+    }
+    return {**summary, **said, "config": publisher.config(summary["config"])}
 
 
 def _publisher(config: Mapping[str, Any], folder: Path, base: Path, known: tuple[str, ...]) -> Publisher:

@@ -38,12 +38,22 @@ def failed_entry(stem: str, error: PipelineError) -> dict[str, Any]:
     return {"stem": stem, "state": state, "directory": stem, "error": str(error), "exit_code": error.exit_code}
 
 
-def summary_of(config: RunConfig, entries: list[dict[str, Any]], started: float) -> dict[str, Any]:
+def failed_cube(name: str, error: PipelineError) -> dict[str, Any]:
+    """Return the entry of a cube that could not be made."""
+    return {"path": name, "state": "failed", "error": str(error), "exit_code": error.exit_code}
+
+
+def summary_of(
+    config: RunConfig, entries: list[dict[str, Any]], cubes: list[dict[str, Any]], started: float
+) -> dict[str, Any]:
     """Return the content of run.json, its paths as they are; `started` is the time of the start, seconds."""
     failed = [e for e in entries if e["state"] != "done"]
-    code = 0 if not failed else (failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code)
+    code = next((cube["exit_code"] for cube in cubes if "exit_code" in cube), 0)
+    if failed:
+        code = failed[0]["exit_code"] if len(entries) == 1 else BlockFailed.exit_code
     return {
         "sources": entries,
+        **({"cubes": cubes} if cubes else {}),
         "exit_code": code,
         "seconds": time.time() - started,
         "peak_rss_bytes": peak_rss_bytes(),

@@ -58,7 +58,7 @@ def _steps(patch, ending: int) -> None:
 
         return step
 
-    for name in ("remove_made", "_exchanged", "_take_the_place", "_retire", "sync"):
+    for name in ("remove_made", "exchanged", "_take_the_place", "_retire", "sync"):
         patch.setattr(publication, name, counted(name, getattr(publication, name)))
     patch.setattr(publication.shutil, "move", counted("move", shutil.move))
     for name in ("rename", "rmdir", "unlink"):
@@ -70,7 +70,7 @@ def test_ended_at_any_step_of_the_publication(scene, monkeypatch, two_steps):
     """With results of another config and files of the user's in the folder; a rerun brings it to the same end."""
     folder, kept = scene.parent / "out" / "image", scene.parent / "kept"
     if two_steps:
-        monkeypatch.setattr(publication, "_exchanged", lambda *_: False)
+        monkeypatch.setattr(publication, "exchanged", lambda *_: False)
     assert command("run", scene).code == 0
     new = result_hash(folder)
     assert command("run", scene, "--set", "model.options.value=9", "--overwrite").code == 0

@@ -17,6 +17,7 @@ import torch
 
 from pipeline.errors import PlanRefused
 from pipeline.execute import _checks
+from pipeline.execute._blocks import work_of
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster
 from pipeline.execute.base import Work
@@ -26,7 +27,6 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.plan.gpu_memory import GpuMemory
 from pipeline.plan.plan import load_plan
 from pipeline.restore.network import _predicted
-from pipeline.run import _work
 from pipeline.system import gpu
 from pipeline.testing.models import random_patch
 from tests.helpers import blobs, command, layer, order_of, pixels, run_config, smooth, tiny_weights, use_everything
@@ -170,7 +170,7 @@ def test_workers_are_dealt_out_to_gpus(tmp_path, monkeypatch, workers, count, wo
     order = order_of(config, "output.directory=other", f"compute.workers={workers}")
     order = replace(order, job=replace(order.job, model=ModelChoice(device="cuda")))
     plan = load_plan(order_of(config).work.of(tmp_path / "out" / "image"))
-    executor, work = _work(order, plan, range(9), SimpleNamespace())
+    executor, work = work_of(order, plan, range(9), SimpleNamespace())
     assert (executor, work.workers, work.gpus) == ("local", working, tuple("012"[:count]))
     assert choose_executor(replace(order, executor="slurm", workers=9), plan, 9) == ("slurm", 9)
 

@@ -1,0 +1,302 @@
+"""The restored dates of a series become one zarr with a time axis, beside the folders of the dates.
+
+A cube is made of published results only, date by date, in a folder of its own; it is read back, sealed with a hash of
+all that it holds, and takes its name in one step. One that was there stays until then. It is replaced only if its seal
+holds, so that nothing that somebody added to it is lost, and only by one that does not lack a date that it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.blocks.events import Events
+from pipeline.config.batch import SourceSpec
+from pipeline.config.products.base import metres_text
+from pipeline.config.schema import RunConfig
+from pipeline.config.series import moment_of, pixel_size
+from pipeline.errors import ConfigError, OutputConflict, PipelineError
+from pipeline.formats import open_any
+from pipeline.formats._zarr_cube import CubeDate, attributes_of, is_intact, unlike, write_cube
+from pipeline.formats.base import Role, Source
+from pipeline.orders import opened
+from pipeline.output.assemble import DOUBT_NAMES
+from pipeline.output.results import RECORD, ROLES, record_of
+from pipeline.plan.memory import ASSEMBLY_BYTES
+from pipeline.plan.workdir import WorkFolder
+from pipeline.restore.codes import REFERENCE, SEVERAL, names_of
+from pipeline.system.files import exchanged, remove_made, sync, sync_tree
+from pipeline.system.lock import locked
+from pipeline.system.objects import is_object
+
+_KEY = "output.cube"
+_MOST_SAID = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cube:
+    """What is to become one cube.
+
+    Attributes:
+        path: where it will lie.
+        dates: the images, in the order of time.
+        moments: when each was taken.
+    """
+
+    path: Path
+    dates: tuple[SourceSpec, ...]
+    moments: tuple[datetime, ...]
+
+    @property
+    def work(self) -> Path:
+        """Where it is made."""
+        return WorkFolder.running(self.path.parent, self.path.name).path
+
+
+def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
+    """Return the cubes that a config asks for, one for each size of pixels, after a look at the headers of all dates.
+
+    Images that cannot be opened are left to fail in their turn, and those in object storage are not here yet.
+
+    Raises:
+        ConfigError: a date is not known or is there twice, or dates differ in what a cube has once; names them.
+        OutputConflict: something else has the name of a cube.
+    """
+    if not config.output.cube:
+        return []
+    where = config.where(_KEY)
+    cubes = []
+    for size in dict.fromkeys(pixel_size(spec) for spec in specs):
+        dates = _in_time([spec for spec in specs if pixel_size(spec) == size], where)
+        name = f"cube_{metres_text(size)}.zarr" if size else "cube.zarr"
+        cube = Cube(path=config.folder / name, dates=tuple(s for _, s in dates), moments=tuple(m for m, _ in dates))
+        _require_alike([(spec.stem, source) for spec in cube.dates if (source := _header(spec, config))], where)
+        _require_one_convention(cube.dates, where)
+        _require_ours(cube.path)
+        cubes.append(cube)
+    return cubes
+
+
+def _in_time(specs: Sequence[SourceSpec], where: str) -> list[tuple[datetime, SourceSpec]]:
+    moments = [(moment_of(spec), spec) for spec in specs]
+    if bare := [spec.stem for moment, spec in moments if moment is None and not spec.problem]:
+        raise ConfigError(
+            f"{where}: a cube has a time axis, and nothing says when these were taken: {_some(bare)}; write the day "
+            "into the names of the files (20240612), or give the images names and a date in a catalog"
+        )
+    found = sorted(((m, spec) for m, spec in moments if m is not None), key=lambda one: one[0])
+    for (moment, spec), (following, other) in pairwise(found):
+        if int(moment.timestamp()) == int(following.timestamp()):
+            raise ConfigError(
+                f"{where}: {spec.stem} and {other.stem} are of the same time, {moment:%Y-%m-%d %H:%M:%S}, and a time "
+                "axis has each once; leave one of them out of input.source"
+            )
+    return found
+
+
+def _header(spec: SourceSpec, config: RunConfig) -> Source | None:
+    if spec.problem or any(is_object(path) for path in spec.paths):
+        return None
+    with suppress(PipelineError):
+        source = opened(spec, config)
+        source.close()
+        return source
+    return None
+
+
+def _require_alike(dates: Sequence[tuple[str, Source]], where: str) -> None:
+    if not dates:
+        return
+    first, image = dates[0]
+    if image.space.kind != "raster":
+        raise ConfigError(
+            f"{where}: a cube is made of rasters, and {first} is a volume; put the time points of a volume into one "
+            "4-D NIfTI, its result is 4-D, too"
+        )
+    if found := [f"{stem}: {difference}" for stem, other in dates[1:] if (difference := unlike(image, other))]:
+        raise ConfigError(
+            f"{where}: {len(found)} of {len(dates)} dates differ from {first} and cannot be in one cube with it: "
+            f"{_some(found, '; ')}. Leave them out of input.source, bring them onto one grid, or leave out {_KEY}"
+        )
+
+
+def _require_one_convention(specs: Sequence[SourceSpec], where: str) -> None:
+    known = [(spec.stem, spec.levels) for spec in specs if spec.levels]
+    if not known:
+        return
+    first, levels = known[0]
+    others = [(stem, one) for stem, one in known if (one.offsets, one.scale) != (levels.offsets, levels.scale)]
+    if found := [f"{stem}: {other.said()}" for stem, other in others]:
+        raise ConfigError(
+            f"{where}: the numbers of {len(found)} of {len(specs)} dates mean something else than those of {first} "
+            f"({levels.said()}), and in one cube nothing would say so: {_some(found, '; ')}. Take products of one "
+            f"processing baseline (all dates were processed again), or leave out {_KEY}"
+        )
+
+
+def _some(found: Sequence[str], between: str = ", ") -> str:
+    more = f"{between}and {len(found) - _MOST_SAID} more" if len(found) > _MOST_SAID else ""
+    return between.join(found[:_MOST_SAID]) + more
+
+
+def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: bool) -> dict[str, Any]:
+    """Make a cube of the dates that are finished, unless it is there already.
+
+    Args:
+        cube: what it is made of.
+        done: stems of the images that are finished.
+        events: hears of progress.
+        overwrite: one that was changed since it was written may be replaced.
+
+    Returns:
+        For the summary: `path`, `dates`, `missing` (stems), and `state`: `done`, `kept` (what was there has dates that
+        are missing now), or `none` (no date is finished).
+
+    Raises:
+        OutputConflict: what has its name is not ours, or was changed; or it cannot be written.
+        ConfigError: dates differ.
+        Interrupted: a stop was requested; what was there is still there.
+    """
+    held = [(moment, spec) for moment, spec in zip(cube.moments, cube.dates, strict=True) if spec.stem in done]
+    missing = [spec.stem for spec in cube.dates if spec.stem not in done]
+    row = {"path": cube.path.name, "dates": len(held), "missing": missing}
+    if not held:
+        return row | {"state": "none"}
+    try:
+        with locked(cube.work / "lock"):
+            state = _made(cube, held, missing, events, overwrite=overwrite)
+    except PipelineError:
+        raise
+    except OSError as error:
+        raise OutputConflict(f"{cube.path}: cannot be written ({error.strerror or error}); run again") from error
+    finally:
+        for folder in (cube.work, cube.work.parent):
+            with suppress(OSError):
+                folder.rmdir()
+    if missing:
+        said = "stays as it was, as it has" if state == "kept" else "lacks"
+        events.notice(cube.path.name, f"{said} dates that are not finished: {_some(missing)}; run again to complete it")
+    return row | {"state": state}
+
+
+def _made(
+    cube: Cube, held: Sequence[tuple[datetime, SourceSpec]], missing: Sequence[str], events: Events, *, overwrite: bool
+) -> str:
+    building, aside = cube.work / "building.zarr", cube.work / "aside.zarr"
+    _put_back(cube.path, building, aside)
+    records = {spec.stem: record_of(cube.path.parent / spec.stem) for _, spec in held}
+    attributes = _attributes([(moment, records[spec.stem]) for moment, spec in held], missing)
+    there = _require_ours(cube.path)
+    if there is not None:
+        if set(there.get("dates", ())) & set(missing):
+            return "kept"
+        _require_intact(cube.path, overwrite=overwrite)
+        if not overwrite and all(there.get(key) == value for key, value in attributes.items()):
+            events.already_done(cube.path.name)
+            return "done"
+    events.image(cube.path.name, number=1, count=1)
+    events.stage(cube.path.name, "cube")
+    dates = [_date(moment, spec, records[spec.stem], cube.path.parent / spec.stem) for moment, spec in held]
+    # headers of what was in object storage are seen here first
+    _require_alike([(spec.stem, date.layers["restored"]) for (_, spec), date in zip(held, dates, strict=True)], _KEY)
+    write_cube(building, dates, attributes, ASSEMBLY_BYTES)
+    sync_tree(building)
+    if there is not None:
+        # it may have been changed in the meantime
+        _require_intact(cube.path, overwrite=overwrite)
+    _take_the_place(building, cube.path, aside)
+    return "done"
+
+
+def _attributes(dates: Sequence[tuple[datetime, Mapping[str, Any]]], missing: Sequence[str]) -> dict[str, Any]:
+    """Return what a cube says of itself: two of the same results say the same."""
+    records = [record for _, record in dates]
+    licenses = {record.get("license") or "" for record in records}
+    return {
+        "title": f"{len(records)} restored dates",
+        "history": f"restored and put together by inpaint-pipeline {__version__}",
+        "comment": records[0].get("disclaimer", ""),
+        **({"missing_dates": list(missing)} if missing else {}),
+        **({"license": licenses.pop()} if len(licenses) == 1 and "" not in licenses else {}),
+        "dates": [record["stem"] for record in records],
+        "records": [f"{record['stem']}/{RECORD}" for record in records],
+        "results_sha256": [_content(moment, record) for moment, record in dates],
+    }
+
+
+def _content(moment: datetime, record: Mapping[str, Any]) -> str:
+    layers = [[output["role"], output["sha256"]] for output in record["outputs"] if output["role"] in ROLES]
+    return hashlib.sha256(json.dumps([moment.isoformat(), _guides(record), layers]).encode()).hexdigest()
+
+
+def _guides(record: Mapping[str, Any]) -> list[str]:
+    return [str(guide.get("label", "")) for guide in record.get("references", ())]
+
+
+def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], folder: Path) -> CubeDate:
+    paths: dict[Role, str] = {o["role"]: o["path"] for o in reversed(record["outputs"]) if o["role"] in ROLES}
+    roles = [guide["role"] for guide in record["references"]]
+    codes = names_of(roles)
+    # codes that this date cannot have
+    if record["holes"]["planes"] == 1:
+        del codes[REFERENCE + len(roles)]
+    if len(roles) < 2:
+        del codes[SEVERAL]
+    return CubeDate(
+        moment=moment,
+        layers={
+            role: open_any(str(folder / path), nodata=spec.nodata if role == "restored" else None)
+            for role, path in paths.items()
+        },
+        guides=tuple(_guides(record)),
+        codes={"source": codes, "doubt": DOUBT_NAMES},
+    )
+
+
+def _require_ours(path: Path) -> dict[str, Any] | None:
+    """Return what the cube that has this name says of itself; None if there is none.
+
+    Raises:
+        OutputConflict: something else has the name.
+    """
+    if not path.exists() and not path.is_symlink():
+        return None
+    attributes = None if path.is_symlink() else attributes_of(path)
+    if attributes is None:
+        raise OutputConflict(f"{path} is no cube of this program; move it away, or choose another output.directory")
+    return attributes
+
+
+def _require_intact(path: Path, *, overwrite: bool) -> None:
+    if not overwrite and not is_intact(path):
+        raise OutputConflict(
+            f"{path} is not what was written (somebody has changed it, or added to it); move it away, or use "
+            "--overwrite to replace it"
+        )
+
+
+def _put_back(path: Path, building: Path, aside: Path) -> None:
+    """Clean up after a run that was killed: what stepped aside has its name again unless another has taken it."""
+    if aside.exists() and not path.exists():
+        aside.rename(path)
+    for left in (aside, building):
+        remove_made(left)
+
+
+def _take_the_place(building: Path, path: Path, aside: Path) -> None:
+    if not path.exists():
+        building.rename(path)
+    elif not exchanged(building, path):
+        path.rename(aside)
+        building.rename(path)
+    sync(path.parent)
+    for old in (aside, building):
+        remove_made(old)
