@@ -23,7 +23,7 @@ from pipeline.execute._choose import choose_executor
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.orders import Order, cluster_settings, orders
-from pipeline.output.cube import cubes_of
+from pipeline.output.cube import check_cubes, cubes_of
 from pipeline.output.results import (
     RECORD,
     changed,
@@ -201,7 +201,7 @@ def require_right(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the checks of each finished image of a folder.
+    """Return the checks of each finished image of a folder, and of the cube of a series.
 
     Raises:
         SourceError: there is none.
@@ -209,10 +209,8 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
     folders = finished_folders(directory)
     if not folders:
         raise SourceError(f"{directory}: no finished image here (no {RECORD})")
-    return {
-        folder.name: [{"name": c.name, "held": c.held, "detail": c.detail} for c in verify(folder)]
-        for folder in folders
-    }
+    checks = {folder.name: verify(folder) for folder in folders} | check_cubes(directory)
+    return {name: [asdict(check) for check in found] for name, found in checks.items()}
 
 
 def require_held(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -29,7 +29,8 @@ from pipeline.formats._zarr_cube import CubeDate, attributes_of, is_intact, unli
 from pipeline.formats.base import Role, Source
 from pipeline.orders import opened
 from pipeline.output.assemble import DOUBT_NAMES
-from pipeline.output.results import RECORD, ROLES, record_of
+from pipeline.output.results import RECORD, ROLES, read_record, record_of
+from pipeline.output.verify import Check
 from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import REFERENCE, SEVERAL, names_of
@@ -228,13 +229,14 @@ def _attributes(dates: Sequence[tuple[datetime, Mapping[str, Any]]], missing: Se
         **({"license": licenses.pop()} if len(licenses) == 1 and "" not in licenses else {}),
         "dates": [record["stem"] for record in records],
         "records": [f"{record['stem']}/{RECORD}" for record in records],
-        "results_sha256": [_content(moment, record) for moment, record in dates],
+        "times": [moment.isoformat() for moment, _ in dates],
+        "results_sha256": [_content(record) for record in records],
     }
 
 
-def _content(moment: datetime, record: Mapping[str, Any]) -> str:
+def _content(record: Mapping[str, Any]) -> str:
     layers = [[output["role"], output["sha256"]] for output in record["outputs"] if output["role"] in ROLES]
-    return hashlib.sha256(json.dumps([moment.isoformat(), _guides(record), layers]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([record["stem"], _guides(record), layers]).encode()).hexdigest()
 
 
 def _guides(record: Mapping[str, Any]) -> list[str]:
@@ -281,6 +283,29 @@ def _require_intact(path: Path, *, overwrite: bool) -> None:
             f"{path} is not what was written (somebody has changed it, or added to it); move it away, or use "
             "--overwrite to replace it"
         )
+
+
+def check_cubes(directory: Path) -> dict[str, list[Check]]:
+    """Return for each cube in an output folder whether it is as it was written, of the results that lie beside it."""
+    found = {}
+    for path in sorted(directory.glob("cube*.zarr")):
+        if (attributes := attributes_of(path)) is not None:
+            held, detail = is_intact(path), f"{len(attributes['dates'])} dates, sealed"
+            if not held:
+                detail = "was changed since it was written"
+            elif older := _older(path, attributes):
+                held, detail = False, f"other results than it was made of are there now: {_some(older)}; run again"
+            found[path.name] = [Check(name="files", held=held, detail=detail)]
+    return found
+
+
+def _older(path: Path, attributes: Mapping[str, Any]) -> list[str]:
+    """Return the dates of a cube that have other results now; those that were taken away cannot be compared."""
+    return [
+        stem
+        for stem, content in zip(attributes["dates"], attributes["results_sha256"], strict=True)
+        if (record := read_record(path.parent / stem)) is not None and _content(record) != content
+    ]
 
 
 def _put_back(path: Path, building: Path, aside: Path) -> None:
