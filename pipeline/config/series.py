@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pipeline.config.batch import SourceSpec
 from pipeline.config.source import on_levels_of
-from pipeline.errors import ConfigError
-from pipeline.formats.geotiff import SUFFIXES
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.formats import geotiff, nifti, open_any, zarr
+from pipeline.system.objects import is_object
 
 _IN_NAME = re.compile(
     r"(?<!\d)(?P<y>19[5-9]\d|20\d\d)(?:(?P<s>[-_.]?)(?P<m>0[1-9]|1[0-2])(?P=s)(?P<d>0[1-9]|[12]\d|3[01])(?!\d)"
@@ -26,7 +27,8 @@ def as_series(specs: Sequence[SourceSpec], most: int) -> list[SourceSpec]:
     """Return the images of a batch, each with others of them as references, nearest in time first.
 
     Times are those of metadata, catalog or file names; if an image has none, the images are taken to follow one another
-    as they are listed. Images of a scene's other pixel sizes are no dates of one another.
+    as they are listed. Images of a scene's other pixel sizes are no dates of one another. A volume with time points is
+    a series of its own: each of them is restored with the others, as it is without `series`.
 
     Args:
         specs: the images; one with a problem helps nobody.
@@ -35,14 +37,40 @@ def as_series(specs: Sequence[SourceSpec], most: int) -> list[SourceSpec]:
     Raises:
         ConfigError: there is only one date.
     """
+    whole = [_has_time_points(spec, alone=len(specs) == 1) for spec in specs]
+    if any(whole):
+        dates = [spec for spec, own in zip(specs, whole, strict=True) if not own]
+        helped = iter(as_series(dates, most) if dates else [])
+        return [_with_itself(spec) if own else next(helped) for spec, own in zip(specs, whole, strict=True)]
     days = [moment_of(spec) for spec in specs]
     dated = None not in days
     if len({pixel_size(spec) for spec in specs}) == len(specs):
         raise ConfigError(
-            "input.series: only one image is there; name the other dates in input.source, or leave it out"
+            f"input.series: only one image is there, {specs[0].stem}, and it is of one date; name the other dates in "
+            "input.source, or leave it out"
         )
     times = [day.timestamp() if day is not None and dated else float(at) for at, day in enumerate(days)]
     return [_helped(specs, at, times, days if dated else None, most) for at in range(len(specs))]
+
+
+def _has_time_points(spec: SourceSpec, *, alone: bool) -> bool:
+    """Return True for a 4-D volume; what is wrong with one that cannot be opened is said when its turn comes."""
+    if spec.problem or not all(path.lower().endswith((*nifti.SUFFIXES, *zarr.SUFFIXES)) for path in spec.paths):
+        return False
+    if any(is_object(path) for path in spec.paths):
+        # it is not here yet; volumes that are listed are dates, one alone can only be its own series
+        return alone
+    try:
+        source = open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
+    except PipelineError:
+        return False
+    source.close()
+    return source.space.kind == "volume" and source.n_channels > 1
+
+
+def _with_itself(spec: SourceSpec) -> SourceSpec:
+    said = "series: its own time points are the series, each is restored with the others as they are"
+    return dataclasses.replace(spec, notices=(*spec.notices, said))
 
 
 def moment_of(spec: SourceSpec) -> datetime | None:
@@ -101,6 +129,6 @@ def _helped(
 
 def _as_guide(spec: SourceSpec, day: datetime | None) -> SourceSpec:
     """Return an image as a reference of another: frames of one sensor differ from date to date, their grid does not."""
-    raster = spec.kind == "geotiff" or spec.paths[0].lower().endswith(SUFFIXES)
+    raster = spec.kind == "geotiff" or spec.paths[0].lower().endswith(geotiff.SUFFIXES)
     shown = spec.date or (day.date().isoformat() if day else None)
     return dataclasses.replace(spec, references=(), auxiliary=(), date=shown, resample=raster)

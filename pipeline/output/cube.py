@@ -76,10 +76,13 @@ def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
     where = config.where(_KEY)
     cubes = []
     for size in dict.fromkeys(pixel_size(spec) for spec in specs):
-        dates = _in_time([spec for spec in specs if pixel_size(spec) == size], where)
+        alike = [spec for spec in specs if pixel_size(spec) == size]
+        headers = {spec.stem: source for spec in alike if (source := _header(spec, config))}
+        _require_rasters(headers, where)
+        dates = _in_time(alike, where)
         name = f"cube_{metres_text(size)}.zarr" if size else "cube.zarr"
         cube = Cube(path=config.folder / name, dates=tuple(s for _, s in dates), moments=tuple(m for m, _ in dates))
-        _require_alike([(spec.stem, source) for spec in cube.dates if (source := _header(spec, config))], where)
+        _require_alike([(spec.stem, headers[spec.stem]) for spec in cube.dates if spec.stem in headers], where)
         _require_one_convention(cube.dates, where)
         _require_ours(cube.path)
         cubes.append(cube)
@@ -113,15 +116,18 @@ def _header(spec: SourceSpec, config: RunConfig) -> Source | None:
     return None
 
 
+def _require_rasters(images: Mapping[str, Source], where: str) -> None:
+    if volumes := [stem for stem, source in images.items() if source.space.kind != "raster"]:
+        raise ConfigError(
+            f"{where}: a cube is made of rasters, and these are volumes: {_some(volumes)}; the result of a 4-D NIfTI "
+            f"is 4-D without it, so leave out {_KEY} (3-D time points make a 4-D NIfTI with `fslmerge -t` or nibabel)"
+        )
+
+
 def _require_alike(dates: Sequence[tuple[str, Source]], where: str) -> None:
     if not dates:
         return
     first, image = dates[0]
-    if image.space.kind != "raster":
-        raise ConfigError(
-            f"{where}: a cube is made of rasters, and {first} is a volume; put the time points of a volume into one "
-            "4-D NIfTI, its result is 4-D, too"
-        )
     if found := [f"{stem}: {difference}" for stem, other in dates[1:] if (difference := unlike(image, other))]:
         raise ConfigError(
             f"{where}: {len(found)} of {len(dates)} dates differ from {first} and cannot be in one cube with it: "
@@ -207,7 +213,9 @@ def _made(
     events.stage(cube.path.name, "cube")
     dates = [_date(moment, spec, records[spec.stem], cube.path.parent / spec.stem) for moment, spec in held]
     # headers of what was in object storage are seen here first
-    _require_alike([(spec.stem, date.layers["restored"]) for (_, spec), date in zip(held, dates, strict=True)], _KEY)
+    images = {spec.stem: date.layers["restored"] for (_, spec), date in zip(held, dates, strict=True)}
+    _require_rasters(images, _KEY)
+    _require_alike(list(images.items()), _KEY)
     write_cube(building, dates, attributes, ASSEMBLY_BYTES)
     sync_tree(building)
     if there is not None:

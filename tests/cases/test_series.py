@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import rasterio
@@ -319,6 +320,46 @@ def test_frames_that_differ(tmp_path: Path) -> None:
     assert f"{second.name}: its grid is another; it is read on that of the image" in outcome.err + outcome.out
     with pytest.raises(ConfigError, match="only one image is there"):
         _specs(_config(tmp_path, first.name))
+
+
+def test_a_volume_with_time_points_is_a_series(tmp_path: Path) -> None:
+    """A slice that one time point lost comes from the others, in one 4-D NIfTI with the input's own header."""
+    rng, shape = np.random.default_rng(0), (9, 16, 18)
+    ground = smooth((1, *shape), "float64")[0] + rng.normal(0, 60, shape)
+    values = np.stack([ground * (1 + 0.02 * np.sin(t)) + rng.normal(0, 3, shape) for t in range(5)]).astype(np.int16)
+    image = write_image(tmp_path / "sub-01_bold.nii.gz", values)
+    lost = [{"kind": "slices", "slices": [4], "volumes": [2]}]
+    config = run_config(tmp_path, image, None, mask=lost, input={"series": True})
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert "its own time points are the series" in outcome.err
+    (result,) = (tmp_path / "out").rglob("*_restored.nii.gz")
+    restored, before = nibabel.load(result), nibabel.load(image)
+    assert restored.header.binaryblock == before.header.binaryblock
+    after = pixels(result)
+    hole = np.zeros(values.shape, dtype=bool)
+    hole[2, 4] = True
+    assert np.array_equal(after[~hole], values[~hole])
+    error = np.sqrt(np.mean((after[hole].astype(float) - values[hole]) ** 2))
+    # the slices above and below it know nothing of what is 60 high, the time points all but their noise
+    assert error < 8
+    record = json.loads((result.parent / "record.json").read_text())
+    assert record["holes"]["by_source"] == {"other channels": int(hole.sum())}
+
+
+def test_volumes_among_dates(tmp_path: Path) -> None:
+    """Each 4-D volume is a series of its own, 3-D ones are dates of one another; a cube is made of none of them."""
+    volumes = [write_image(tmp_path / f"day{n}.nii", smooth((1, 6, 7, 8), "int16", n)) for n in (1, 2)]
+    series = [write_image(tmp_path / f"run{n}.nii.gz", smooth((3, 6, 7, 8), "int16", n)) for n in (1, 2)]
+    given = {"mask": [{"kind": "slices", "slices": [2]}], "input": {"source": "*.nii*", "series": True}}
+    config = run_config(tmp_path, "x.nii", None, **given)
+    specs = {spec.stem: [one.stem for one in spec.references] for spec in _specs(config)}
+    assert specs == {"day1": ["day2"], "day2": ["day1"], "run1": [], "run2": []}
+    for path, words in ((volumes[0], "only one image is there, day1"), (series[0], "")):
+        config = run_config(tmp_path, path, None, mask=given["mask"], input={"series": True})
+        outcome = command("plan", config, "--set", "output.cube=true")
+        assert outcome.code == 2
+        assert (words or "these are volumes: run1") in outcome.err
 
 
 @pytest.mark.parametrize(
