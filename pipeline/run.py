@@ -60,7 +60,7 @@ from pipeline.provenance.summary import (
 )
 from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, survey
-from pipeline.system.facts import output_facts, peak_rss_bytes
+from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made
 from pipeline.system.meter import as_facts, metered
 from pipeline.system.signals import Stop, stoppable
@@ -93,7 +93,7 @@ def run(
     cubes = cubes_of(config, specs)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
-    with Stop() as stop:
+    with Stop() as stop, inputs_hashed_once():
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
             entry, error = _tried(config, spec, events, stop, overwrite=overwrite, computed=computed)

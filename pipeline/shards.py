@@ -30,6 +30,7 @@ from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import note_failure
 from pipeline.run import plan_of
+from pipeline.system.facts import inputs_hashed_once
 from pipeline.system.signals import Stop, stoppable
 
 _POLL_SECONDS = 0.5
@@ -94,7 +95,7 @@ def shard(
     first = (share.number - 1) * len(specs) // share.count
     entries: list[dict[str, Any]] = []
     failures: dict[str, PipelineError] = {}
-    with Stop() as stop:
+    with Stop() as stop, inputs_hashed_once():
         for number, spec in enumerate((*specs[first:], *specs[:first]), start=1):
             events.image(spec.stem, number=number, count=len(specs))
             order: Order | None = None

@@ -7,7 +7,6 @@ them. Names are looked up in the catalog beside the config or in its parents, th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -25,6 +24,7 @@ from pipeline.config.series import as_series
 from pipeline.config.source import Asked, NamedImage, on_levels_of
 from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
 from pipeline.system import yaml_files
+from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
 from pipeline.system.paths import describe, kind_of, shortened
 
@@ -141,23 +141,20 @@ def presence(entry: Entry) -> tuple[Literal["there", "missing", "made on use", "
 
 
 def verify_sha256(path: str | Path, expected: str) -> None:
-    """Compare a file with its hash, reading it in pieces of 1 MiB.
+    """Compare a file with its hash, reading it in pieces.
 
     Raises:
         SourceError: missing, no file, or another hash; names both.
     """
-    digest = hashlib.sha256()
     if kind_of(path) == "special":
         raise SourceError(f"{path}: is {describe(path)}; give a file")
     try:
-        with Path(path).open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
+        digest = sha256_of_input(Path(path))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
-    if digest.hexdigest() != expected.lower():
+    if digest != expected.lower():
         raise SourceError(
-            f"{path}: sha256 is {digest.hexdigest()}, the catalog expects {expected.lower()}; "
+            f"{path}: sha256 is {digest}, the catalog expects {expected.lower()}; "
             "fetch the file again, or correct the catalog if the change is wanted"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_a_cube_opens_without_a_word(finished: Path) -> None:
     meanings = dict(zip(said["flag_values"], said["flag_meanings"].split(), strict=True))
     assert (meanings[0], meanings[10], meanings[11]) == ("observed", "reference_0", "reference_1")
     assert said["guides"] == ["2024-06-11, 2024-08-01", "2024-06-01, 2024-08-01"]
+
+
+def test_the_lines_of_the_documents(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/scenes.md shows of a cube runs as it stands there."""
+    monkeypatch.chdir(finished)
+    page = (Path(__file__).parents[2] / "docs" / "scenes.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    said: dict[str, Any] = {}
+    exec(lines, said)
+    hole = blobs(SHAPE, seed=0, n=2) != 0
+    assert np.array_equal(np.isnan(said["observed"].values[0, 0]), hole)
 
 
 def test_a_cube_says_where_it_comes_from(finished: Path) -> None:

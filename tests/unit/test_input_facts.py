@@ -13,7 +13,8 @@ import rasterio
 import rasterio.shutil
 
 from pipeline.formats import files_of
-from pipeline.system.facts import content_of, input_facts
+from pipeline.system import facts
+from pipeline.system.facts import content_of, input_facts, inputs_hashed_once
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 from tests.support_formats import random_values, write_tiff
 
@@ -203,3 +204,20 @@ def test_an_etag_counts_without_a_size() -> None:
     """Servers that send in pieces name no size."""
     fact = {"path": "http://x", "bytes": None, "sha256": None}
     assert content_of({**fact, "etag": "a"}) != content_of({**fact, "etag": "b"})
+
+
+def test_an_input_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a run, by whatever name, unless somebody touches it; afterwards anew."""
+    path, name = _image(tmp_path), tmp_path / "linked.tif"
+    name.symlink_to(path)
+    hashed: list[Path] = []
+    whole = facts._sha256
+    monkeypatch.setattr(facts, "_sha256", lambda one: hashed.append(one) or whole(one))
+    with inputs_hashed_once():
+        first = [_facts(one)["sha256"] for one in (path, path, name)]
+        assert (len(hashed), len(set(first))) == (1, 1)
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        assert _facts(path)["sha256"] == whole(path)
+        assert len(hashed) == 2
+    assert _facts(path) == _facts(path)
+    assert len(hashed) == 4
