@@ -54,7 +54,7 @@ from pipeline.provenance.summary import (
     explained,
     failed_cube,
     failed_entry,
-    failure_of_batch,
+    failure_of_run,
     summary_of,
     write_summary,
 )
@@ -113,10 +113,8 @@ def run(
         # what failed before is what the run ends with
         with suppress(PipelineError) if failure else nullcontext():
             send_summary(config.address, written)
-    if failure is not None:
-        raise failure if len(entries) == 1 else failure_of_batch(entries, config.folder)
-    if trouble is not None:
-        raise trouble
+    if ended := failure_of_run(failure, entries, config.folder) or trouble:
+        raise ended
     return summary
 
 

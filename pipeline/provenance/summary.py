@@ -39,8 +39,9 @@ def failed_entry(stem: str, error: PipelineError) -> dict[str, Any]:
 
 
 def failed_cube(name: str, error: PipelineError) -> dict[str, Any]:
-    """Return the entry of a cube that could not be made."""
-    return {"path": name, "state": "failed", "error": str(error), "exit_code": error.exit_code}
+    """Return the entry of a cube that could not be made, or was interrupted."""
+    state = "interrupted" if isinstance(error, Interrupted) else "failed"
+    return {"path": name, "state": state, "error": str(error), "exit_code": error.exit_code}
 
 
 def summary_of(
@@ -78,8 +79,12 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def failure_of_batch(entries: Sequence[Mapping[str, Any]], directory: Path) -> BlockFailed:
-    """Return the error of a batch of which images failed."""
+def failure_of_run(
+    last: PipelineError | None, entries: Sequence[Mapping[str, Any]], directory: Path
+) -> PipelineError | None:
+    """Return the error that a run ends with, by that of the image that failed `last`; of a batch one for all."""
+    if last is None or len(entries) == 1:
+        return last
     bad = [e["stem"] for e in entries if e["state"] != "done"]
     others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
     return BlockFailed(

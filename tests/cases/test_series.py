@@ -192,6 +192,18 @@ def test_a_cube_that_somebody_changed_stays(copied: Cube) -> None:
     assert (copied.path / "notes.txt").exists()
 
 
+def test_a_run_tells_of_a_cube_that_it_left(copied: Cube, finished: Path) -> None:
+    """The results are found finished, the cube stays as somebody made it, and the summary says why."""
+    (copied.path / "notes.txt").touch()
+    outcome = command("run", finished / "run.yaml", "--set", f"output.directory={copied.path.parent}")
+    assert outcome.code == 5, outcome.err
+    assert "cube.zarr: FAILED" in outcome.err
+    (row,) = json.loads((copied.path.parent / "run.json").read_text())["cubes"]
+    assert (row["state"], row["exit_code"]) == ("failed", 6)
+    assert str(copied.path.parent) not in row["error"]
+    assert (copied.path / "notes.txt").exists()
+
+
 def test_a_cube_does_not_lose_dates(copied: Cube, finished: Path) -> None:
     """A date that fails later does not shorten what was there; a result that is another one makes another cube."""
     before = file_facts(copied.path)
