@@ -1,4 +1,4 @@
-"""Restored dates of one place as one zarr v3 store with a time axis, in the words of CF, that xarray and GDAL open.
+"""Restored dates of one place as one zarr v3 store with a time axis, in the words of CF, that xarray opens.
 
     restored, uncertainty, source, doubt   (time, band, y, x)   doubt only if a date has it
     time, band, y, x, spatial_ref          coordinates
