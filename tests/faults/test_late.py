@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from distributed import Client
 
 from pipeline.errors import OutputConflict
 from pipeline.system import late
@@ -40,10 +39,7 @@ def _on_others(folder: Path, seconds: float, longest: float) -> list[str]:
     return ["--preload", str(preload)]
 
 
-def _run_on(address: str, config: Path, workers: int = 1):
-    # they import more than usual
-    with Client(address) as client:
-        client.wait_for_workers(workers, timeout=120)
+def _run_on(address: str, config: Path):
     return command("run", config, "--set", "compute.executor=cluster", "--set", f"compute.scheduler={address}")
 
 
@@ -76,7 +72,7 @@ def test_workers_and_client_that_see_each_other_late_give_the_same_bytes(tmp_pat
         running(workers=2, options=_on_others(tmp_path, LATE_S, 65)) as address,
         shown_late(str(tmp_path / "out"), LATE_S),
     ):
-        outcome = _run_on(address, config, workers=2)
+        outcome = _run_on(address, config)
     assert outcome.code == 0, outcome.err
     assert "are not seen here yet" in outcome.err
     assert "damaged" not in outcome.err
