@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from socket import SHUT_RDWR
 from threading import Event, Thread
 from typing import Any
 
@@ -42,7 +43,12 @@ class Server:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append((method, path))
-        fault = self.fault(method, path)
+        try:
+            fault = self.fault(method, path)
+        except ConnectionError:
+            # else it is kept for the next request, and who waits for an answer waits long
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
+            raise
         if isinstance(fault, Event):
             fault.wait()
         elif fault:

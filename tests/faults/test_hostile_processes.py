@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import popen_spawn_posix
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
@@ -269,21 +270,20 @@ def test_nobody_else_can_use_a_local_cluster():
     assert not private.exists()
 
 
-def _kill_the_first_worker(known: set[psutil.Process]) -> None:
-    while True:
-        for child in set(psutil.Process().children()) - known:
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                return
-
-
-@pytest.mark.timeout(60)
-def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(capfd):
+def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(monkeypatch, capfd):
     """An error that says try again."""
-    known = set(psutil.Process().children())
-    threading.Thread(target=_kill_the_first_worker, args=(known,), daemon=True).start()
+    launched, killed = popen_spawn_posix.Popen._launch, []
+
+    def launched_and_killed(self: Any, process: Any) -> None:
+        launched(self, process)
+        if not killed:
+            killed.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", launched_and_killed)
     with pytest.raises(ClusterGone, match=r"1 worker processes could not be started .*run again"), cluster(1, 2**30):
         pass
+    assert killed
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import OutputConflict
 from pipeline.system import late
 from pipeline.system.lock import joined
+from pipeline.testing import late as testing_late
 from pipeline.testing.late import shown_late
 from tests.cluster.scheduler import running
 from tests.faults.test_kill import _calm, _config
@@ -25,6 +28,20 @@ def expected(tmp_path):
     """The hash of a run that nobody disturbs."""
     (tmp_path / "calm").mkdir()
     return _calm(tmp_path / "calm")
+
+
+@pytest.fixture
+def first_look_is_early(monkeypatch):
+    """What is new to this process is hidden until it waits for the first time, however slow it is to look."""
+    began, waited = time.time(), []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        time.sleep(seconds)
+
+    now = SimpleNamespace(time=lambda: time.time() if waited else began)
+    monkeypatch.setattr(testing_late, "time", now)
+    monkeypatch.setattr(late, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
 
 
 def _on_others(folder: Path, seconds: float, longest: float) -> list[str]:
@@ -65,6 +82,7 @@ def test_files_of_others_are_hidden_for_some_time(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("first_look_is_early")
 def test_workers_and_client_that_see_each_other_late_give_the_same_bytes(tmp_path, expected):
     """Plan, arrays of the survey, block store, journal and blocks."""
     config = _config(tmp_path)
@@ -100,6 +118,7 @@ def test_blocks_that_are_never_seen_are_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("first_look_is_early")
 def test_shares_of_other_machines_are_waited_for(tmp_path, nursery, expected):
     """`assemble` right after the shares, which does not see yet what they have done."""
     config = _config(tmp_path)
