@@ -14,10 +14,11 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 DEADLINE_S = 400.0
@@ -70,12 +71,19 @@ class Nursery:
         self._parent.stdin.flush()
         return json.loads(self._parent.stdout.readline())
 
-    def start(self, *arguments: Path | str, errors: Path, hold: Hold | None = None) -> Running:
+    def start(
+        self,
+        *arguments: Path | str,
+        errors: Path,
+        hold: Hold | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Running:
         """Start `inpaint-pipeline ...` as a process group of its own; its stderr goes to the file `errors`."""
         for path in (_held(errors), _released(errors)):
             path.unlink(missing_ok=True)
         where = hold and [hold.function, hold.call]
-        pid = self.ask(arguments=[str(a) for a in arguments], errors=str(errors), hold=where)
+        more = {"hold": where, "environment": dict(environment)}
+        pid = self.ask(arguments=[str(a) for a in arguments], errors=str(errors), **more)
         return Running(self, pid, errors)
 
 
@@ -149,6 +157,7 @@ def _serve() -> None:
             answer = os.fork()
             if answer == 0:
                 os.setpgid(0, 0)
+                os.environ.update(question["environment"])
                 if question["hold"]:
                     _wait_at(*question["hold"], Path(question["errors"]))
                 _become(question["arguments"], question["errors"])
