@@ -14,12 +14,15 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import psutil
 
 DEADLINE_S = 400.0
 """Nothing takes so long on any machine; below the timeout of a test, as this one tells what the process said."""
@@ -129,6 +132,20 @@ class Running:
         self.wait_for(lambda: False)
         assert self.code is not None
         return self.code
+
+
+def outlived(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those of some processes that do not end; one that only nobody has waited for yet has ended."""
+    left, deadline = list(processes), time.monotonic() + DEADLINE_S
+    while (left := [process for process in left if _lives(process)]) and time.monotonic() < deadline:
+        select.select([], [], [], _LOOK_S)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def import_everything() -> None:

@@ -35,14 +35,19 @@ def running(*, workers: int, threads: int = 1, options: Sequence[str] = ()) -> I
                     client.wait_for_workers(workers, timeout=_START_S)
             yield address
         finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=30)
-                # one whose scheduler was killed may look for it for long
-                process.kill()
-                process.wait()
+            # a worker whose scheduler is gone may look for it for long
+            _end(processes[1:])
+            _end(processes[:1])
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=30)
+        process.kill()
+        process.wait()
 
 
 def _started(module: str, *arguments: str) -> subprocess.Popen[bytes]:

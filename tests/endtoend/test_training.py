@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.helpers import blobs, command, layer, pixels, smooth, write_image
-from tests.processes import Hold, Nursery
+from tests.processes import Hold, Nursery, outlived
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 SHAPE = (112, 144)
@@ -94,8 +94,7 @@ def _ended(nursery: Nursery, config: Path, words: str, end: Callable[[int], None
     end(process.pid)
     process.release()
     code = process.end()
-    gone, alive = psutil.wait_procs(children, timeout=300)
-    assert not alive, f"{alive} outlived the training; {len(gone)} did not"
+    assert not outlived(children)
     return code, process.err.partition(words)[2]
 
 

@@ -30,7 +30,7 @@ from pipeline.survey.survey import outline, survey
 from pipeline.system.signals import HEARD, NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
 from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
-from tests.processes import blocks_held
+from tests.processes import blocks_held, outlived
 
 SHAPE = (64, 72)
 
@@ -237,7 +237,7 @@ def test_more_signals_end_a_run_at_once(tmp_path, nursery, executor):
         os.killpg(process.pid, signal.SIGINT)
     assert process.end() == 130
     assert "Traceback" not in process.err
-    assert not psutil.wait_procs(children, timeout=300)[1]
+    assert not outlived(children)
 
 
 def _refused(address: str, security: Security | None) -> bool:

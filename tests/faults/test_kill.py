@@ -9,11 +9,12 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.plan.workdir import WorkFolder
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
-from tests.processes import Hold, Running, blocks_held
+from tests.processes import Hold, Running, blocks_held, outlived
 
 KILLS = {"serial": 16, "local": 4}
 
@@ -42,8 +43,11 @@ def _committed(workdir: Path) -> list[int]:
 
 
 def _kill(process: Running) -> None:
+    group = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.end()
+    # what one of them was just writing is written first
+    assert not outlived(group)
 
 
 def _calm(folder: Path, shape: tuple[int, int] = ONE) -> str:
