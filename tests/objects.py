@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from threading import Thread
+from socket import SHUT_RDWR
+from threading import Event, Thread
 from typing import Any
 
 import boto3
@@ -29,13 +29,13 @@ class _Silent(WSGIRequestHandler):
 class Server:
     """A server whose answers can be made worse: `fault` is asked before each of them.
 
-    It is given method and path and returns None, a status such as `503 Slow Down`, seconds to wait, or raises
+    It is given method and path and returns None, a status such as `503 Slow Down`, an event to wait for, or raises
     `ConnectionError`, which drops the connection. Without `conditions` it ignores those of writes, as some do.
     """
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
-        self.fault: Callable[[str, str], str | float | None] = lambda *_: None
+        self.fault: Callable[[str, str], str | Event | None] = lambda *_: None
         self.conditions = True
         self.asked: list[Request] = []
         self.url = ""
@@ -43,9 +43,14 @@ class Server:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append((method, path))
-        fault = self.fault(method, path)
-        if isinstance(fault, float):
-            time.sleep(fault)
+        try:
+            fault = self.fault(method, path)
+        except ConnectionError:
+            # else it is kept for the next request, and who waits for an answer waits long
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
+            raise
+        if isinstance(fault, Event):
+            fault.wait()
         elif fault:
             code = fault.partition(" ")[2].replace(" ", "")
             start(fault, [("Content-Type", "application/xml")])

@@ -1,10 +1,12 @@
 """Commands in processes that tests may end, forked from one that has imported everything: a start takes no seconds.
 
 Each is what `python -m pipeline ...` is after its imports: an interpreter with a group, signals and an end of its own.
+It can be told where to wait: whoever ends it in the middle of something then finds it there, however slow the machine.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -12,12 +14,38 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-DEADLINE_S = 120.0
+import psutil
+
+DEADLINE_S = 400.0
+"""Nothing takes so long on any machine; below the timeout of a test, as this one tells what the process said."""
 _LOOK_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Where a command waits until it is released; signals are heard there."""
+
+    function: str
+    """Full name, by which the program calls it."""
+    call: int = 1
+    """The number of the call that waits."""
+
+
+_EACH_BLOCK = {"serial": "pipeline.execute.serial.attempt", "local": "pipeline.execute._drive.uuid4"}
+"""What an executor calls in the leading process for each block before it is computed."""
+
+
+def blocks_held(executor: str, number: int) -> Hold:
+    """Return a hold before a block: those before it are computed, it and those after it are not."""
+    return Hold(function=_EACH_BLOCK[executor], call=number)
 
 
 class Nursery:
@@ -46,9 +74,19 @@ class Nursery:
         self._parent.stdin.flush()
         return json.loads(self._parent.stdout.readline())
 
-    def start(self, *arguments: Path | str, errors: Path) -> Running:
+    def start(
+        self,
+        *arguments: Path | str,
+        errors: Path,
+        hold: Hold | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Running:
         """Start `inpaint-pipeline ...` as a process group of its own; its stderr goes to the file `errors`."""
-        pid = self.ask(arguments=[str(a) for a in arguments], errors=str(errors))
+        for path in (_held(errors), _released(errors)):
+            path.unlink(missing_ok=True)
+        where = hold and [hold.function, hold.call]
+        more = {"hold": where, "environment": dict(environment)}
+        pid = self.ask(arguments=[str(a) for a in arguments], errors=str(errors), **more)
         return Running(self, pid, errors)
 
 
@@ -63,6 +101,15 @@ class Running:
     def err(self) -> str:
         """What it has said on stderr so far."""
         return self._errors.read_text() if self._errors.exists() else ""
+
+    @property
+    def held(self) -> bool:
+        """True once it has come to where it was told to wait."""
+        return _held(self._errors).exists()
+
+    def release(self) -> None:
+        """Let it go on, or not wait at all."""
+        _released(self._errors).touch()
 
     def poll(self) -> int | None:
         """Return the exit code, minus the signal's number if one ended it; None while it runs."""
@@ -85,6 +132,20 @@ class Running:
         self.wait_for(lambda: False)
         assert self.code is not None
         return self.code
+
+
+def outlived(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those of some processes that do not end; one that only nobody has waited for yet has ended."""
+    left, deadline = list(processes), time.monotonic() + DEADLINE_S
+    while (left := [process for process in left if _lives(process)]) and time.monotonic() < deadline:
+        select.select([], [], [], _LOOK_S)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def import_everything() -> None:
@@ -112,13 +173,42 @@ def _serve() -> None:
         if "arguments" in question:
             answer = os.fork()
             if answer == 0:
+                os.setpgid(0, 0)
+                os.environ.update(question["environment"])
+                if question["hold"]:
+                    _wait_at(*question["hold"], Path(question["errors"]))
                 _become(question["arguments"], question["errors"])
                 return
+            # here, too: whoever asks may send a signal to the group at once
             os.setpgid(answer, answer)
         else:
             pid, status = os.waitpid(question["pid"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         print(json.dumps(answer), flush=True)  # noqa: T201
+
+
+def _held(errors: Path) -> Path:
+    return errors.with_name(f"{errors.name}.held")
+
+
+def _released(errors: Path) -> Path:
+    return errors.with_name(f"{errors.name}.released")
+
+
+def _wait_at(function: str, call: int, errors: Path) -> None:
+    """Have a function of the program wait when it is called for the `call`-th time."""
+    module, _, name = function.rpartition(".")
+    real, calls, parent = getattr(importlib.import_module(module), name), count(1), os.getppid()
+
+    def waits(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            _held(errors).touch()
+            # nobody releases what a failed test has left
+            while not _released(errors).exists() and os.getppid() == parent:
+                select.select([], [], [], _LOOK_S)
+        return real(*arguments, **options)
+
+    setattr(sys.modules[module], name, waits)
 
 
 def _become(arguments: list[str], errors: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "squeue", "sinfo")
 NODES, CPUS, MEMORY_MB = 2, 4, 8000
-_START_S = 240
+_START_S, _ANSWER_S = 240, 120
 _CONF = """
 ClusterName=thrownaway
 SlurmctldHost={host}(127.0.0.1)
@@ -122,7 +122,9 @@ def start_node(conf: Path, number: int) -> None:
 def ask(conf: Path, *command: str) -> str:
     """Return what a command of Slurm says on stdout."""
     environment = {**os.environ, "SLURM_CONF": str(conf)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30).stdout
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=_ANSWER_S
+    ).stdout
 
 
 def _start(*command: str) -> None:

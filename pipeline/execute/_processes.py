@@ -26,7 +26,7 @@ from pipeline.system.gpu import VISIBLE
 from pipeline.system.signals import HEARD
 
 _HOST = "127.0.0.1"
-_START_SECONDS = 30
+_START_SECONDS = 120
 """A worker that is not there by then never comes; to give up may take nearly as long again."""
 
 NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}

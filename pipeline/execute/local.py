@@ -14,8 +14,8 @@ from pipeline.execute._processes import cluster
 from pipeline.execute.base import Failures, Work
 from pipeline.system.gpu import release
 
-_PATIENCE_S = 50.0
-"""Nannies restart a dead worker within seconds; without any worker for this long, none will come back."""
+_PATIENCE_S = 150.0
+"""Nannies restart a dead worker within seconds, on slow machines within a minute or two; after this long none comes."""
 
 
 def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:

@@ -22,6 +22,8 @@ from pipeline.errors import OutputConflict
 from pipeline.system import late
 
 _Does = Callable[[], None]
+_GLANCE_S = 1.0
+"""Longer than anybody takes to ask who holds a lock (see `held`)."""
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
@@ -146,7 +148,7 @@ def _tried(descriptor: int, path: Path, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _UNKNOWN:
-            raise OutputConflict(_refusal(path, error)) from error
+            raise OutputConflict(_without_locks(path, error)) from error
         return False
     return True
 
@@ -184,16 +186,22 @@ def _opened(path: Path) -> int:
 
 
 def _acquired(path: Path) -> int:
+    until = time.monotonic() + _GLANCE_S
     while True:
         descriptor = _opened(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            if _tried(descriptor, path, fcntl.LOCK_EX):
+                # else the owner before has just removed it: a lock on a file without a name keeps nobody out
+                if _is_file_of(descriptor, path):
+                    return descriptor
+            elif not _tried(descriptor, path, fcntl.LOCK_SH) or time.monotonic() > until:
+                raise OutputConflict(_in_use(path))
+            else:
+                # nobody has it alone: somebody may only be asking who holds it
+                time.sleep(_GLANCE_S / 100)
+        except BaseException:
             os.close(descriptor)
-            raise OutputConflict(_refusal(path, error)) from error
-        if _is_file_of(descriptor, path):
-            return descriptor
-        # the owner before has just removed it: a lock on a file without a name keeps nobody out
+            raise
         os.close(descriptor)
 
 
@@ -204,12 +212,14 @@ def _is_file_of(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _refusal(path: Path, error: OSError) -> str:
-    if error.errno in _UNKNOWN:
-        return (
-            f"{path.parent}: this file system has no locks ({error.strerror}), so two runs could write the same files; "
-            "set compute.scratch to a folder on another one, e.g. a local disk"
-        )
+def _without_locks(path: Path, error: OSError) -> str:
+    return (
+        f"{path.parent}: this file system has no locks ({error.strerror}), so two runs could write the same files; "
+        "set compute.scratch to a folder on another one, e.g. a local disk"
+    )
+
+
+def _in_use(path: Path) -> str:
     owner = {}
     with suppress(OSError, ValueError):
         owner = json.loads(path.read_text())

@@ -33,7 +33,8 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # no `threading.Event`: a signal that comes while another one sets it would wait for its lock for ever
+        self._requested = False
         self._time_is_up = False
         self._previous: dict[int, Any] = {}
 
@@ -45,7 +46,7 @@ class Stop:
 
     def requested(self) -> bool:
         """Return True once a stop signal has come."""
-        return self._event.is_set()
+        return self._requested
 
     def __enter__(self) -> Stop:
         # handlers can only be set in the main thread; elsewhere (a notebook's worker) signals stay as they are
@@ -59,14 +60,14 @@ class Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._event.is_set() and number != signal.SIGUSR1:
+        if self._requested and number != signal.SIGUSR1:
             previous = self._previous.get(number)
             if callable(previous):
                 previous(number, frame)
             raise KeyboardInterrupt
-        if not self._event.is_set():
+        if not self._requested:
+            self._requested = True
             self._time_is_up = number == signal.SIGUSR1
-            self._event.set()
             _say(_STOPPING)
 
 

@@ -31,11 +31,20 @@ _DEATHS = ("is killed by signal", "exited unexpectedly")
 
 
 class _Process(ForkProcess):
-    """A process that is always ended by a signal that it cannot ignore.
+    """A process that never hears of requests to stop, and is always ended by a signal that it cannot ignore.
 
     Where a process of a pool dies, Python ends the others by SIGTERM and then waits for them; a job that is stopped
     sends SIGTERM to all of them, too, and they are to finish what they have in hand.
     """
+
+    def start(self) -> None:
+        # what is blocked here is blocked there from its first instruction on: until it ignores the signals, it would
+        # do with them what the training does
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
         self.kill()
@@ -74,7 +83,7 @@ def mapped(
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool that finishes what its processes have in hand, or, interrupted at that, ends them at once.
+    """Yield a pool that finishes what its processes have in hand; one that is interrupted ends them at once.
 
     A pool's own context manager would wait a second time, but Python 3.11 takes a thread whose `join` was interrupted
     for one that has ended (bpo-45274 in its `threading`): the pool would close the pipe that this thread listens to,
@@ -83,16 +92,29 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(processes, Forked(), initializer=begin)
     try:
         yield pool
-    finally:
-        try:
-            pool.shutdown(cancel_futures=True)
-        except BaseException:
-            ours = [child for child in multiprocessing.active_children() if isinstance(child, _Process)]
-            for process in ours:
-                process.kill()
-            for process in ours:
-                process.join()
-            raise
+    except Exception:
+        _close(pool)
+        raise
+    except BaseException:
+        _end_all()
+        raise
+    _close(pool)
+
+
+def _close(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        _end_all()
+        raise
+
+
+def _end_all() -> None:
+    ours = [child for child in multiprocessing.active_children() if isinstance(child, _Process)]
+    for process in ours:
+        process.kill()
+    for process in ours:
+        process.join()
 
 
 def _alone(function: Callable[[_Task], _Result], task: _Task) -> _Result:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests import slurm as daemons
 from tests.faults.test_kill import _committed
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
+from tests.processes import DEADLINE_S, Running, blocks_held
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +25,7 @@ JOBS = {
     "executor": "slurm",
     "workers": 2,
     "memory_per_worker": "1 GiB",
-    "slurm": {"interface": "lo", "job_extra_directives": ["--gres=gpu:1"], "start_timeout": 90},
+    "slurm": {"interface": "lo", "job_extra_directives": ["--gres=gpu:1"], "start_timeout": 400},
 }
 
 
@@ -36,19 +38,16 @@ def _config(folder: Path, suffix: str = ".tif", **jobs) -> Path:
     return run_config(folder, image, mask, compute={"block": 10, **jobs})
 
 
-def _start(config: Path, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "run", str(config), *more],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-    )  # fmt: skip
+@pytest.fixture
+def start(nursery, slurm) -> Callable[..., Running]:
+    """What runs a config with jobs; while it is held, workers get no more than so many blocks."""
 
+    def started(config: Path, *, blocks: int | None = None) -> Running:
+        hold = None if blocks is None else blocks_held("local", blocks + 1)
+        environment = {"SLURM_CONF": str(slurm)}
+        return nursery.start("run", config, errors=config.with_suffix(".err"), hold=hold, environment=environment)
 
-def _wait(process: subprocess.Popen, reached) -> None:
-    until = time.monotonic() + 120
-    while not reached():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    return started
 
 
 def _jobs(conf: Path) -> list[str]:
@@ -64,16 +63,15 @@ def expected(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])
-def test_two_jobs_give_the_bytes_of_one_process(tmp_path, slurm, suffix):
+def test_two_jobs_give_the_bytes_of_one_process(tmp_path, slurm, start, suffix):
     """GeoTIFF and NIfTI, each job with a GPU of its own; no job and no credential is left."""
     serial = _config(tmp_path / "serial", suffix, executor="serial")
     assert command("run", serial).code == 0
-    process = _start(_config(tmp_path / "jobs", suffix, **JOBS))
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
+    process = start(_config(tmp_path / "jobs", suffix, **JOBS))
+    assert process.end() == 0, process.err
     (stem,) = [path.parent for path in (tmp_path / "jobs" / "out").glob("*/record.json")]
     assert result_hash(stem) == result_hash(tmp_path / "serial" / "out" / stem.name)
-    assert "Traceback" not in said
+    assert "Traceback" not in process.err
     assert not (tmp_path / "jobs" / "out" / ".work").exists()
     hosts = {path.name for path in (stem / ".work" / "journal").glob("*.jsonl")}
     assert len(hosts) == 2
@@ -81,73 +79,70 @@ def test_two_jobs_give_the_bytes_of_one_process(tmp_path, slurm, suffix):
 
 
 def _eventually_empty(conf: Path) -> bool:
-    until = time.monotonic() + 30
+    until = time.monotonic() + DEADLINE_S
     while _jobs(conf) and time.monotonic() < until:
         time.sleep(0.2)
     return not _jobs(conf)
 
 
-def test_a_cancelled_job_is_replaced(tmp_path, slurm, expected):
+def test_a_cancelled_job_is_replaced(tmp_path, slurm, start, expected):
     """`scancel` of one of two: a new job comes within 30 s, at most the blocks in flight are repeated, same bytes."""
-    # so many blocks that the other job cannot do them all before a new one has started
-    process = _start(_config(tmp_path, **JOBS, block=5))
+    process = start(_config(tmp_path, **JOBS, block=5), blocks=60)
     workdir = tmp_path / "out" / ".work" / "image"
-    _wait(process, lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2)
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2), process.err
     victim = _jobs(slurm)[0]
     daemons.ask(slurm, "scancel", victim)
     started = time.monotonic()
-    _wait(process, lambda: len(set(_jobs(slurm)) - {victim}) == 2)
+    assert process.wait_for(lambda: len(set(_jobs(slurm)) - {victim}) == 2), process.err
     assert time.monotonic() - started < 30
+    process.release()
     # the journal moves away with the results
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
+    assert process.end() == 0, process.err
     kept = Counter(_committed(tmp_path / "out" / "image" / ".work"))
     assert sum(kept.values()) - len(kept) <= 4
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
-def test_jobs_cancelled_before_their_worker_has_come_are_replaced(tmp_path, slurm, expected):
+def test_jobs_cancelled_before_their_worker_has_come_are_replaced(tmp_path, slurm, start, expected):
     """All of them, which no worker tells anybody."""
-    process = _start(_config(tmp_path, **JOBS))
-    _wait(process, lambda: len(_jobs(slurm)) == 2)
+    process = start(_config(tmp_path, **JOBS))
+    assert process.wait_for(lambda: len(_jobs(slurm)) == 2), process.err
     daemons.ask(slurm, "scancel", *_jobs(slurm))
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
+    assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
-def test_all_jobs_cancelled_at_once_are_replaced(tmp_path, slurm, expected):
+def test_all_jobs_cancelled_at_once_are_replaced(tmp_path, slurm, start, expected):
     """In the middle of the work, as at the end of a walltime of all of them."""
-    process = _start(_config(tmp_path, **JOBS))
+    process = start(_config(tmp_path, **JOBS), blocks=20)
     workdir = tmp_path / "out" / ".work" / "image"
-    _wait(process, lambda: len(_committed(workdir)) >= 3)
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     daemons.ask(slurm, "scancel", *_jobs(slurm))
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
+    process.release()
+    assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
-def test_jobs_that_always_end_at_once_are_given_up_soon(tmp_path, slurm):
+def test_jobs_that_always_end_at_once_are_given_up_soon(tmp_path, slurm, start):
     """Exit 75 long before start_timeout, and where their logs are."""
     settings = {**JOBS["slurm"], "job_script_prologue": ["exit 1"], "start_timeout": 600}
-    process = _start(_config(tmp_path, **{**JOBS, "workers": 1, "slurm": settings}))
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 75, said
-    assert "5 jobs ended before a worker of theirs had come" in said
-    assert str(tmp_path / "out" / ".work" / "image" / "jobs") in said
+    process = start(_config(tmp_path, **{**JOBS, "workers": 1, "slurm": settings}))
+    assert process.end() == 75, process.err
+    assert "5 jobs ended before a worker of theirs had come" in process.err
+    assert str(tmp_path / "out" / ".work" / "image" / "jobs") in process.err
     assert _eventually_empty(slurm)
 
 
-def test_a_lost_node_costs_the_blocks_in_flight(tmp_path, slurm, expected):
+def test_a_lost_node_costs_the_blocks_in_flight(tmp_path, slurm, start, expected):
     """One of two nodes ends with its worker: the other one's goes on, and the bytes are the same."""
     spread = {**JOBS["slurm"], "job_extra_directives": ["--gres=gpu:2"]}
-    process = _start(_config(tmp_path, **{**JOBS, "slurm": spread}))
+    process = start(_config(tmp_path, **{**JOBS, "slurm": spread}), blocks=20)
     workdir = tmp_path / "out" / ".work" / "image"
-    _wait(process, lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2)
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3 and len(_jobs(slurm)) == 2), process.err
     daemons.lose_node(slurm, 1)
+    process.release()
     try:
-        _, said = process.communicate(timeout=180)
-        assert process.returncode == 0, said
+        assert process.end() == 0, process.err
         kept = Counter(_committed(tmp_path / "out" / "image" / ".work"))
         assert sum(kept.values()) - len(kept) <= 4
         assert result_hash(tmp_path / "out" / "image") == expected
@@ -156,15 +151,15 @@ def test_a_lost_node_costs_the_blocks_in_flight(tmp_path, slurm, expected):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_or_killed_client_goes_on_where_it_was(tmp_path, slurm, expected, number):
+def test_a_stopped_or_killed_client_goes_on_where_it_was(tmp_path, slurm, start, expected, number):
     """SIGTERM ends with 130 when the blocks in flight are done; after SIGKILL the jobs end by themselves, too."""
-    jobs = {**JOBS, "slurm": {**JOBS["slurm"], "death_timeout": 5}}
-    process = _start(_config(tmp_path, **jobs))
+    jobs = {**JOBS, "slurm": {**JOBS["slurm"], "death_timeout": 10}}
+    process = start(_config(tmp_path, **jobs), blocks=20)
     workdir = tmp_path / "out" / ".work" / "image"
-    _wait(process, lambda: len(_committed(workdir)) >= 3)
-    process.send_signal(number)
-    process.communicate(timeout=90)
-    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
+    os.kill(process.pid, number)
+    process.release()
+    assert process.end() == (130 if number == signal.SIGTERM else -number), process.err
     assert _eventually_empty(slurm)
     before = _committed(workdir)
     assert 3 <= len(before) < 90
@@ -174,44 +169,45 @@ def test_a_stopped_or_killed_client_goes_on_where_it_was(tmp_path, slurm, expect
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
-def test_workers_that_leave_before_their_time_is_up_are_replaced(tmp_path, slurm, expected):
-    """Jobs of 6 seconds each: new ones come until all is done, and the bytes are the same."""
-    settings = {**JOBS["slurm"], "worker_extra_args": ["--lifetime", "6s", "--lifetime-stagger", "1s"]}
-    process = _start(_config(tmp_path, **{**JOBS, "slurm": settings}))
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+def test_workers_that_leave_before_their_time_is_up_are_replaced(tmp_path, slurm, start, expected):
+    """The first jobs last 6 seconds: new ones come until all is done, and the bytes are the same."""
+    taken = [f"mkdir {tmp_path}/job-{k} 2>/dev/null" for k in range(3)]
+    # on a slow machine jobs of 6 seconds would never do anything
+    lasts = f"if {' || '.join(taken)}; then lasts=6s; else lasts=3600s; fi"
+    arguments = ["--lifetime", "$lasts", "--lifetime-stagger", "1s"]
+    settings = {**JOBS["slurm"], "job_script_prologue": [lasts], "worker_extra_args": arguments}
+    process = start(_config(tmp_path, **{**JOBS, "slurm": settings}))
+    assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
 
 
-def test_a_run_whose_own_time_is_up_says_so(tmp_path, slurm):
+def test_a_run_whose_own_time_is_up_says_so(tmp_path, slurm, start):
     """SIGUSR1, as `--signal=USR1@300` sends it: exit 75 with what is done kept."""
-    process = _start(_config(tmp_path, **JOBS))
+    process = start(_config(tmp_path, **JOBS), blocks=20)
     workdir = tmp_path / "out" / ".work" / "image"
-    _wait(process, lambda: len(_committed(workdir)) >= 3)
-    process.send_signal(signal.SIGUSR1)
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == 75
-    assert "time is nearly up" in said
+    assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
+    os.kill(process.pid, signal.SIGUSR1)
+    process.release()
+    assert process.end() == 75, process.err
+    assert "time is nearly up" in process.err
     assert _eventually_empty(slurm)
 
 
-def test_a_refused_job_is_said_at_once(tmp_path, slurm):
+def test_a_refused_job_is_said_at_once(tmp_path, slurm, start):
     """Exit 3 with Slurm's own reason; the plan stays, and nothing is left in the queue."""
-    process = _start(_config(tmp_path, **{**JOBS, "slurm": {"queue": "nosuch", "interface": "lo"}}))
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert "invalid partition" in said.lower()
-    assert "Traceback" not in said
+    process = start(_config(tmp_path, **{**JOBS, "slurm": {"queue": "nosuch", "interface": "lo"}}))
+    assert process.end() == 3, process.err
+    assert "invalid partition" in process.err.lower()
+    assert "Traceback" not in process.err
     assert not _jobs(slurm)
 
 
-def test_a_job_that_never_runs_is_given_up(tmp_path, slurm):
+def test_a_job_that_never_runs_is_given_up(tmp_path, slurm, start):
     """More GPUs than are free: exit 75 with the queue's reason after start_timeout."""
     settings = {"interface": "lo", "job_extra_directives": ["--begin=now+1hour"], "start_timeout": 4}
-    process = _start(_config(tmp_path, **{**JOBS, "slurm": settings}))
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == 75, said
-    assert "BeginTime" in said
+    process = start(_config(tmp_path, **{**JOBS, "slurm": settings}))
+    assert process.end() == 75, process.err
+    assert "BeginTime" in process.err
     assert daemons.ask(slurm, "squeue", "--noheader").split() == []
 
 
@@ -227,7 +223,7 @@ def _submitted(folder: Path, conf: Path, *command: str) -> str:
 
 
 def _until(reached, conf: Path, folder: Path) -> None:
-    until = time.monotonic() + 180
+    until = time.monotonic() + DEADLINE_S
     while not reached():
         said = "".join(path.read_text() for path in folder.glob("slurm-*.out"))
         assert time.monotonic() < until, said + daemons.ask(conf, "squeue")

@@ -15,7 +15,7 @@ from pipeline.testing import ExecutorContract, faulty
 from pipeline.testing.executors import small_plan
 from tests.cluster.scheduler import running
 
-ON_SLURM = {"interface": "lo", "start_timeout": 90}
+ON_SLURM = {"interface": "lo", "start_timeout": 400}
 
 
 class TestHere(ExecutorContract):

@@ -376,7 +376,7 @@ def _operated(page: str, folder: Path, *, dark: bool = False) -> dict[str, Any]:
         ]
         arguments += ["--virtual-time-budget=8000", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
         done = subprocess.run(
-            [browser, *arguments, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+            [browser, *arguments, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=400, check=True
         )
     text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert text is not None, done.stderr[-2000:]

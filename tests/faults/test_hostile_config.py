@@ -25,9 +25,6 @@ from tests.helpers import command
 
 OK = "input: {source: x}\n"
 
-# a reader that waits for a pipe waits forever
-pytestmark = pytest.mark.timeout(120)
-
 
 def _config(folder: Path, text: str | bytes) -> Path:
     path = folder / "hostile.yaml"

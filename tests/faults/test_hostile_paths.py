@@ -15,9 +15,6 @@ from tests.helpers import blobs, command, run_config, smooth, write_image
 
 SHAPE = (24, 28)
 
-# a reader that waits for a pipe waits forever
-pytestmark = pytest.mark.timeout(120)
-
 
 def _config(folder: Path, text: str) -> Path:
     path = folder / "hostile.yaml"

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import popen_spawn_posix
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,10 @@ from pipeline.errors import ClusterGone, Interrupted, PlanRefused
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster
 from pipeline.survey.survey import outline, survey
-from pipeline.system.signals import NEVER, Stop, stop_if_asked, stoppable
+from pipeline.system.signals import HEARD, NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
 from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
+from tests.processes import blocks_held, outlived
 
 SHAPE = (64, 72)
 
@@ -44,13 +48,12 @@ def _number(task: int) -> int:
 def _tasks_with_a_death() -> Iterator[int]:
     """Yield tasks, and end a process of the pool while all of them wait for the next one."""
     yield 0
-    (_, second) = multiprocessing.active_children()
+    (_, second) = (child for child in multiprocessing.active_children() if isinstance(child, ForkProcess))
     os.kill(second.pid, signal.SIGKILL)
     second.join()
     yield from range(1, 1000)
 
 
-@pytest.mark.timeout(30)
 def test_a_pool_that_loses_a_waiting_process_ends():
     """SIGKILL while it waits for work: the others, which ignore SIGTERM, are ended, and none is waited for forever."""
     with pytest.raises(ClusterGone, match=r"died.*fewer loaders"):
@@ -58,26 +61,50 @@ def test_a_pool_that_loses_a_waiting_process_ends():
     assert not multiprocessing.active_children()
 
 
-def _interrupted_twice(stop: Stop) -> Iterator[int]:
-    yield 0
+def _deaf_to(_: int) -> set[int]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_processes_of_a_pool_are_deaf_from_the_start():
+    """A stop of the whole group may come before they ignore it; the training itself hears as before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    (there,) = mapped(_deaf_to, [0], 1, NEVER)
+    assert there >= set(HEARD)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def _interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def _interrupt_once_it_closes(main: int) -> None:
+    while "shutdown" not in (frame.name for frame in traceback.extract_stack(sys._current_frames()[main])):
+        threading.Event().wait(0.01)
+    _interrupt()
+
+
+def _interrupted_twice(stop: Stop, *, closing: bool) -> Iterator[int]:
+    yield 0
+    _interrupt()
     assert stop.requested()
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    if closing:
+        threading.Thread(target=_interrupt_once_it_closes, args=(threading.get_ident(),), daemon=True).start()
+    else:
+        _interrupt()
     yield 1
 
 
-def _slow(task: int) -> int:
-    threading.Event().wait(1.0)
-    return task
+def _never_done(task: int) -> None:
+    threading.Event().wait()
 
 
-@pytest.mark.timeout(30)
-def test_a_pool_that_is_interrupted_while_it_closes_ends(capfd):
-    """A second Ctrl-C in a notebook, while tasks in hand are waited for: an exception, and no process stays."""
-    before = psutil.Process().children()
-    with Stop() as stop, pytest.raises((KeyboardInterrupt, Interrupted)):
-        list(mapped(_slow, _interrupted_twice(stop), 2, stop))
-    assert psutil.Process().children() == before
+@pytest.mark.parametrize("closing", [True, False], ids=["while it closes", "before it closes"])
+def test_a_pool_that_is_interrupted_again_ends(capfd, closing):
+    """A second Ctrl-C in a notebook, with tasks in hand: an exception, and no process stays."""
+    before = set(psutil.Process().children())
+    with Stop() as stop, pytest.raises(KeyboardInterrupt):
+        list(mapped(_never_done, _interrupted_twice(stop, closing=closing), 2, stop))
+    assert set(psutil.Process().children()) <= before
     assert "press Ctrl-C again" in capfd.readouterr().err
 
 
@@ -197,13 +224,12 @@ def test_a_signal_while_libraries_are_imported_is_no_traceback(tmp_path, at, num
 def test_more_signals_end_a_run_at_once(tmp_path, nursery, executor):
     """The second Ctrl-C is 130 within a moment, the third does nothing worse, and no process is left."""
     config = _config(tmp_path, executor=executor, workers=2)
-    process = nursery.start("run", config, errors=tmp_path / "err")
+    hold = blocks_held(executor, 4)
+    process = nursery.start("run", config, errors=tmp_path / "err", hold=hold)
+    assert process.wait_for(lambda: process.held), process.err
     leader = psutil.Process(process.pid)
-    started = (
-        (lambda: len(leader.children()) > 2) if executor == "local" else lambda: "blocks to restore" in process.err
-    )
-    assert process.wait_for(started), process.err
     children = leader.children()
+    assert bool(children) == (executor == "local")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait_for(lambda: "press Ctrl-C again" in process.err), process.err
     os.killpg(process.pid, signal.SIGINT)
@@ -211,7 +237,7 @@ def test_more_signals_end_a_run_at_once(tmp_path, nursery, executor):
         os.killpg(process.pid, signal.SIGINT)
     assert process.end() == 130
     assert "Traceback" not in process.err
-    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert not outlived(children)
 
 
 def _refused(address: str, security: Security | None) -> bool:
@@ -244,21 +270,20 @@ def test_nobody_else_can_use_a_local_cluster():
     assert not private.exists()
 
 
-def _kill_the_first_worker(known: set[psutil.Process]) -> None:
-    while True:
-        for child in set(psutil.Process().children()) - known:
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                return
-
-
-@pytest.mark.timeout(60)
-def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(capfd):
+def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(monkeypatch, capfd):
     """An error that says try again."""
-    known = set(psutil.Process().children())
-    threading.Thread(target=_kill_the_first_worker, args=(known,), daemon=True).start()
+    launched, killed = popen_spawn_posix.Popen._launch, []
+
+    def launched_and_killed(self: Any, process: Any) -> None:
+        launched(self, process)
+        if not killed:
+            killed.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", launched_and_killed)
     with pytest.raises(ClusterGone, match=r"1 worker processes could not be started .*run again"), cluster(1, 2**30):
         pass
+    assert killed
     assert "Traceback" not in capfd.readouterr().err
 
 

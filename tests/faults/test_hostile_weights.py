@@ -24,9 +24,6 @@ from tests.helpers import blobs, command, run_config, small_training, smooth, ti
 
 SHAPE = (40, 46)
 
-# a reader that waits for a pipe waits forever
-pytestmark = pytest.mark.timeout(120)
-
 
 def _card(weights: Path, **changes: object) -> Path:
     """Change the card of some weights, its hash to that of the file unless told otherwise."""

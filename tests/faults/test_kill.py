@@ -9,11 +9,12 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.plan.workdir import WorkFolder
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
-from tests.processes import Running
+from tests.processes import Hold, Running, blocks_held, outlived
 
 KILLS = {"serial": 16, "local": 4}
 
@@ -42,8 +43,11 @@ def _committed(workdir: Path) -> list[int]:
 
 
 def _kill(process: Running) -> None:
+    group = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.end()
+    # what one of them was just writing is written first
+    assert not outlived(group)
 
 
 def _calm(folder: Path, shape: tuple[int, int] = ONE) -> str:
@@ -71,7 +75,9 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
         before = len(_committed(workdir))
         wanted = draw.randint(0, 5)
         setting = f"compute.executor={executor}"
-        process = nursery.start("run", config, "--set", setting, "--quiet", errors=tmp_path / "err")
+        # what is left lasts for the other kills, even if this process is not looked at for a while
+        hold = blocks_held(executor, wanted + 3)
+        process = nursery.start("run", config, "--set", setting, "--quiet", errors=tmp_path / "err", hold=hold)
         if k == 0:
             reached = process.wait_for((workdir / "state.zarr").exists)
         else:
@@ -100,9 +106,11 @@ def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, nursery, executo
     """SIGTERM (a scheduler) and Ctrl-C (the whole group) end in order: exit 130, nothing published, then the same."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / ".work" / "image"
-    process = nursery.start("run", config, "--set", f"compute.executor={executor}", errors=tmp_path / "err")
+    setting, hold = f"compute.executor={executor}", blocks_held(executor, 20)
+    process = nursery.start("run", config, "--set", setting, errors=tmp_path / "err", hold=hold)
     assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     (os.killpg if group else os.kill)(process.pid, number)
+    process.release()
     assert process.end() == 130, process.err
     assert "again to continue" in process.err
     assert "Traceback" not in process.err
@@ -121,7 +129,8 @@ def test_a_kill_while_files_are_written(tmp_path, expected, nursery):
     """Killed after the last block: the rerun computes nothing and publishes the same files."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / ".work" / "image"
-    process = nursery.start("run", config, "--quiet", errors=tmp_path / "err")
+    hold = Hold(function="pipeline.run.publish")
+    process = nursery.start("run", config, "--quiet", errors=tmp_path / "err", hold=hold)
     assert process.wait_for((workdir / "ready").exists), process.err
     _kill(process)
     assert not (tmp_path / "out" / "image" / "record.json").exists()
@@ -139,11 +148,13 @@ def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
     workdir = tmp_path / "out" / ".work" / "image"
     # one worker: without another the run would not end
     settings = ("--set", "compute.executor=local", "--set", "compute.workers=1")
-    process = nursery.start("run", config, *settings, "--quiet", errors=tmp_path / "err")
+    hold = blocks_held("local", 20)
+    process = nursery.start("run", config, *settings, "--quiet", errors=tmp_path / "err", hold=hold)
     assert process.wait_for(lambda: len(_committed(workdir)) >= 3), process.err
     victim = int(next(WorkFolder(workdir).journal.glob("*.jsonl")).stem.rsplit("-", 1)[1])
     assert victim != process.pid
     os.kill(victim, signal.SIGKILL)
+    process.release()
     assert process.end() == 0, process.err
     assert result_hash(tmp_path / "out" / "image") == expected
     workers = {path.stem for path in WorkFolder(tmp_path / "out" / "image" / ".work").journal.glob("*.jsonl")}

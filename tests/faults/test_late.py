@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from distributed import Client
 
 from pipeline.errors import OutputConflict
 from pipeline.system import late
 from pipeline.system.lock import joined
+from pipeline.testing import late as testing_late
 from pipeline.testing.late import shown_late
 from tests.cluster.scheduler import running
 from tests.faults.test_kill import _calm, _config
@@ -28,6 +30,20 @@ def expected(tmp_path):
     return _calm(tmp_path / "calm")
 
 
+@pytest.fixture
+def first_look_is_early(monkeypatch):
+    """What is new to this process is hidden until it waits for the first time, however slow it is to look."""
+    began, waited = time.time(), []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        time.sleep(seconds)
+
+    now = SimpleNamespace(time=lambda: time.time() if waited else began)
+    monkeypatch.setattr(testing_late, "time", now)
+    monkeypatch.setattr(late, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+
+
 def _on_others(folder: Path, seconds: float, longest: float) -> list[str]:
     """Return options of dask workers that see files of others below a folder late."""
     preload = folder / "seen_late.py"
@@ -40,10 +56,7 @@ def _on_others(folder: Path, seconds: float, longest: float) -> list[str]:
     return ["--preload", str(preload)]
 
 
-def _run_on(address: str, config: Path, workers: int = 1):
-    # they import more than usual
-    with Client(address) as client:
-        client.wait_for_workers(workers, timeout=120)
+def _run_on(address: str, config: Path):
     return command("run", config, "--set", "compute.executor=cluster", "--set", f"compute.scheduler={address}")
 
 
@@ -69,6 +82,7 @@ def test_files_of_others_are_hidden_for_some_time(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("first_look_is_early")
 def test_workers_and_client_that_see_each_other_late_give_the_same_bytes(tmp_path, expected):
     """Plan, arrays of the survey, block store, journal and blocks."""
     config = _config(tmp_path)
@@ -76,7 +90,7 @@ def test_workers_and_client_that_see_each_other_late_give_the_same_bytes(tmp_pat
         running(workers=2, options=_on_others(tmp_path, LATE_S, 65)) as address,
         shown_late(str(tmp_path / "out"), LATE_S),
     ):
-        outcome = _run_on(address, config, workers=2)
+        outcome = _run_on(address, config)
     assert outcome.code == 0, outcome.err
     assert "are not seen here yet" in outcome.err
     assert "damaged" not in outcome.err
@@ -104,6 +118,7 @@ def test_blocks_that_are_never_seen_are_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("first_look_is_early")
 def test_shares_of_other_machines_are_waited_for(tmp_path, nursery, expected):
     """`assemble` right after the shares, which does not see yet what they have done."""
     config = _config(tmp_path)

@@ -35,10 +35,9 @@ LOCK = Address(BUCKET, "locks/lock")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server for all tests, for which nobody waits long."""
+    """A server for all tests, which nobody asks often."""
     with serving() as found, pytest.MonkeyPatch.context() as patch:
         patch.setattr(objects, "ATTEMPTS", 2)
-        patch.setattr(objects, "ANSWER_S", 0.5)
         yield found
 
 
@@ -387,13 +386,18 @@ def test_without_the_library(scene, monkeypatch):
     assert "pip install 'inpaint-pipeline[s3]'" in outcome.err
 
 
-def test_a_slow_or_overloaded_server(server, scene):
+def test_a_slow_or_overloaded_server(server, scene, monkeypatch):
     """It is asked again, then exit 75."""
     config = _config(scene, "slow")
-    for fault, words in ((1.5, "does not answer"), ("503 Slow Down", r"cannot answer now \(SlowDown\)")):
+    # a client of its own: the others wait long for a server that is slow only because this machine is
+    monkeypatch.setattr(objects, "_clients", [])
+    monkeypatch.setattr(objects, "ANSWER_S", 0.5)
+    given_up = threading.Event()
+    for fault, words in ((given_up, "does not answer"), ("503 Slow Down", r"cannot answer now \(SlowDown\)")):
         server.asked.clear()
         server.fault = lambda *_, fault=fault: fault
         outcome = command("run", config)
+        given_up.set()
         assert outcome.code == 75, outcome.err
         assert re.search(words, outcome.err)
         assert server.asked == [("GET", f"/{BUCKET}")] * objects.ATTEMPTS
@@ -539,10 +543,8 @@ def test_a_sign_of_life(server, tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT_S", 0.01)
     with leased(_bucket(), LOCK, tmp_path / "a"):
         server.asked.clear()
-        until = time.monotonic() + 10
-        while not any(method == "PUT" for method, _ in server.asked) and time.monotonic() < until:
+        while not any(method == "PUT" for method, _ in server.asked):
             time.sleep(0.01)
-        assert any(method == "PUT" for method, _ in server.asked)
 
 
 def test_an_answer_that_was_lost(server):

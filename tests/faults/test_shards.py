@@ -7,6 +7,7 @@ import random
 import signal
 from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -17,6 +18,7 @@ from pipeline.shards import Share
 from pipeline.system import late
 from tests.faults.test_kill import MANY, _calm, _committed, _config
 from tests.helpers import command, result_hash
+from tests.processes import Hold, blocks_held
 
 SHARES = 8
 
@@ -33,9 +35,10 @@ def expected(tmp_path_factory):
     return _calm(tmp_path_factory.mktemp("calm"), MANY)
 
 
-def _start(nursery, config: Path, numbers, folder: Path, *more: str):
-    errors = {number: folder / f"err-{number}" for number in numbers}
-    return [nursery.start("shard", f"{number}/{SHARES}", config, *more, errors=errors[number]) for number in numbers]
+def _start(nursery, config: Path, numbers, folder: Path, holds=MappingProxyType({})):
+    return [
+        nursery.start("shard", f"{k}/{SHARES}", config, errors=folder / f"err-{k}", hold=holds.get(k)) for k in numbers
+    ]
 
 
 @pytest.mark.slow
@@ -43,8 +46,9 @@ def test_eight_shares_at_once_one_killed_and_the_same_bytes(tmp_path, nursery, e
     """One survey, each block once but for the one in flight; the killed share is run again, then the files are made."""
     config, draw = _config(tmp_path, MANY), random.Random(3)
     workdir = tmp_path / "out" / ".work" / "image"
-    shares = _start(nursery, config, range(1, SHARES + 1), tmp_path)
-    assert shares[0].wait_for(lambda: len(_committed(workdir)) >= draw.randint(5, 20))
+    # it is not done before it is killed
+    shares = _start(nursery, config, range(1, SHARES + 1), tmp_path, {4: blocks_held("serial", draw.randint(2, 10))})
+    assert shares[3].wait_for(lambda: shares[3].held)
     os.killpg(shares[3].pid, signal.SIGKILL)
     assert [share.end() for k, share in enumerate(shares) if k != 3] == [0] * (SHARES - 1)
     said = "".join(share.err for share in shares)
@@ -64,9 +68,12 @@ def test_the_share_that_surveys_is_killed_and_another_takes_over(tmp_path, nurse
     """Those that wait for the survey go on by themselves."""
     config = _config(tmp_path, MANY)
     workdir = tmp_path / "out" / ".work" / "image"
-    (surveying,) = _start(nursery, config, [1], tmp_path)
-    assert surveying.wait_for((workdir / "state.zarr").exists)
+    (surveying,) = _start(nursery, config, [1], tmp_path, {1: Hold(function="pipeline.survey.survey.self_test")})
+    assert surveying.wait_for(lambda: surveying.held)
+    assert (workdir / "state.zarr").exists()
     others = _start(nursery, config, range(2, SHARES + 1), tmp_path)
+    for share in others:
+        assert share.wait_for(lambda share=share: "waits for another process" in share.err)
     os.killpg(surveying.pid, signal.SIGKILL)
     assert [share.end() for share in others] == [0] * (SHARES - 1)
     assert command("shard", f"1/{SHARES}", config).code == 0

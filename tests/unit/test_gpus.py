@@ -190,11 +190,11 @@ def test_few_workers_share_a_gpu_by_default(monkeypatch):
 def test_workers_see_their_own_gpu_and_so_does_what_takes_their_place():
     """In turn, whichever starts first."""
     with cluster(2, 2**30, ("7", "GPU-5")) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=300)
         seen = client.run(os.getenv, gpu.VISIBLE)
         assert sorted(seen.values()) == ["7", "GPU-5"]
-        client.restart_workers(list(seen), timeout=60)
-        client.wait_for_workers(2, timeout=60)
+        client.restart_workers(list(seen), timeout=300)
+        client.wait_for_workers(2, timeout=300)
         assert sorted(client.run(os.getenv, gpu.VISIBLE).values()) == ["7", "GPU-5"]
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.blocks import journal
 from pipeline.errors import OutputConflict
+from pipeline.system import lock
 from pipeline.system.lock import held, locked
 
 FACTS = {"sha256": {}, "by_source": {}, "seconds": {}, "patches": 1, "peak_rss_bytes": 1}
@@ -113,6 +117,17 @@ def test_one_at_a_time(tmp_path):
     assert not path.exists()
     with locked(path):
         pass
+
+
+def test_a_question_keeps_nobody_out(tmp_path, monkeypatch):
+    """Whoever asks in this moment whether a run works here (`status`) is not taken for one."""
+    path = tmp_path / "lock"
+    path.touch()
+    asking = os.open(path, os.O_RDWR)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: os.close(asking)))
+    with locked(path):
+        assert held(path)
 
 
 def test_an_error_inside_gives_the_lock_back(tmp_path):

@@ -64,7 +64,7 @@ def _fail(clock):
 def test_threads_have_laps_of_their_own():
     """What threads of the survey do at the same time is added up, none inside another's lap."""
     with metered() as uses, threaded(2), lap("outer"):
-        together = threading.Barrier(2, timeout=20)
+        together = threading.Barrier(2, timeout=300)
 
         def work(amount: float) -> None:
             with lap("read") as done:

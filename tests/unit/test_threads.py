@@ -21,7 +21,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 def test_things_are_done_at_the_same_time() -> None:
     """Each waits for the other: one after the other would never end."""
-    meet = threading.Barrier(2, timeout=30)
+    meet = threading.Barrier(2, timeout=300)
     with threaded(2):
         assert sorted(each(lambda _: meet.wait(), range(2))) == [0, 1]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from pipeline.errors import ClusterGone, ConfigError, Interrupted
 from pipeline.models.base import read_card
 from pipeline.system.signals import Stop
+from pipeline.training import workers
 from pipeline.training.data import _store as store
 from pipeline.training.loop import train
 from pipeline.training.search import search
@@ -112,14 +114,15 @@ def test_a_request_to_stop_is_never_forgotten(tmp_path, monkeypatch, when):
     assert asked
 
 
-@pytest.mark.parametrize(("late", "error"), [(0.2, Interrupted), (None, ClusterGone)])
-def test_a_signal_to_a_whole_job_is_a_stop_even_if_it_comes_last(late, error):
-    """The kernel may end the processes that cut batches before it tells the training."""
-    with Stop() as stop:
-        if late is not None:
-            threading.Timer(late, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        with pytest.raises(error), loaders_watched(stop):
-            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+@pytest.mark.parametrize(("told", "error"), [(True, Interrupted), (False, ClusterGone)])
+def test_a_signal_to_a_whole_job_is_a_stop_even_if_it_comes_last(monkeypatch, told, error):
+    """The kernel may end the processes that cut batches before it tells the training, which waits a moment for that."""
+    monkeypatch.setattr(workers, "_GROUP_SECONDS", 600.0 if told else 0.1)
+    if told:
+        told_late = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(workers, "time", told_late)
+    with Stop() as stop, pytest.raises(error), loaders_watched(stop):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
 
 
 def _fails(*_: object) -> None:
