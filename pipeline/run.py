@@ -34,6 +34,7 @@ from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
 from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
+from pipeline.output.display import Display
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
@@ -169,8 +170,15 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     assembler = Assembler(plan)
     ready = order.beside.ready
     with metered() as uses:
-        written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+        display = Display(assembler) if order.job.display else None
+        sharp = display.image if display else None
+        written = assemble(assembler, order.stem, order.formats, tags(record), ready, sharp)
         quick_check(plan, assembler.source, written)
+    if display:
+        record["display"] = display.facts()
+        for notice in display.notices():
+            events.notice(order.stem, notice)
+            record["notices"].append(notice)
     clock["assemble"] = time.perf_counter()
     _time(record, clock)
     spent = measured(facts, totals, uses, record["seconds"])

@@ -1,0 +1,147 @@
+"""Donors: observed patches of the same image that lend their detail to a hole of the display product.
+
+Which patch lends to which tile depends on absolute positions and the seed alone: not on what is asked for first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from pipeline.geometry.box import Box
+from pipeline.geometry.lattice import Lattice
+from pipeline.masks.base import KEEP
+from pipeline.output.assemble import Assembler
+
+_PATCH = {2: (64, 16), 3: (24, 8)}
+"""Extent and overlap of the tiles that detail is laid on in, in pixels."""
+_LEAST = 8
+_CELL = {2: 8, 3: 4}
+"""Donors begin at multiples of this."""
+_REGION = {2: 384, 3: 64}
+"""Tiles of one region share their candidates."""
+_READ = {2: 1024, 3: 128}
+_ENOUGH, _MOST = 64, 192
+"""Candidates around a region that are enough; and the most of which the colour is looked at."""
+_ALIKE, _NEAR, _USUAL = 32, 24, 16
+"""Of so many candidates of most similar colour so many nearest, and of those so many of usual roughness; one is drawn."""
+
+
+def display_lattice(shape: tuple[int, ...]) -> Lattice:
+    """Return the tiles that detail is laid on in: smaller ones along short axes, a single one along the shortest."""
+    sizes = []
+    for n in shape:
+        patch, overlap = _PATCH[len(shape)]
+        while 2 * patch > n and patch > _LEAST:
+            patch, overlap = patch // 2, overlap // 2
+        sizes.append((n, 0) if 2 * patch > n else (patch, overlap))
+    patches, overlaps = zip(*sizes, strict=True)
+    return Lattice(shape=shape, patch=patches, overlap=overlaps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pool:
+    """Candidates of a region.
+
+    Attributes:
+        starts: where they start, `(n, ndim)`.
+        means: mean of each channel, stored units, `(n, c)`.
+        rough: mean step between neighbours, in spreads, mean over channels, `(n,)`.
+    """
+
+    starts: NDArray[np.intp]
+    means: NDArray[np.float64]
+    rough: NDArray[np.float64]
+
+
+class Donors:
+    """Chooses a donor for each tile of a lattice."""
+
+    def __init__(self, assembler: Assembler, lattice: Lattice) -> None:
+        self._assembler, self._lattice = assembler, lattice
+        plan = assembler.plan
+        self._ndim, self._channels = plan.ndim, list(plan.channels)
+        self._spread = np.asarray([spread or 1.0 for spread in plan.spread])
+        self._seed = int(plan.config.get("seed", 0))
+        self._extent = tuple(p - 2 * (o // 4) for p, o in zip(lattice.patch, lattice.overlap, strict=True))
+        self._pool = lru_cache(maxsize=16)(self._candidates)
+
+    def of(self, index: tuple[int, ...], mean: NDArray[np.float64]) -> Box | None:
+        """Return where the donor of a tile lies, with the extent of `lattice.support(index)`; None if there is none.
+
+        Args:
+            index: of the tile.
+            mean: of the restored pixels of the tile in each channel, stored units, `(c,)`; NaN where there is none.
+        """
+        tile = self._lattice.support(index)
+        pool = self._pool(tuple((a + b) // 2 // _REGION[self._ndim] for a, b in zip(tile.start, tile.stop, strict=True)))
+        if not len(pool.starts):
+            return None
+        off = np.nan_to_num((pool.means - mean) / self._spread)
+        alike = _smallest((off**2).sum(axis=1), _ALIKE)
+        away = ((pool.starts[alike] - np.asarray(tile.start)) ** 2).sum(axis=1)
+        near = alike[_smallest(away, _NEAR)]
+        # a few tiles shall have what many would have on average
+        usual = near[_smallest(np.abs(pool.rough[near] - np.median(pool.rough[near])), _USUAL)]
+        drawn = np.random.default_rng([self._seed, len(index), *index]).integers(len(usual))
+        start = tuple(int(a) for a in pool.starts[usual[drawn]])
+        return Box(start, tuple(a + n for a, n in zip(start, tile.shape, strict=True)))
+
+    def _candidates(self, region: tuple[int, ...]) -> _Pool:
+        """Return observed patches in and around a region, from as near as there are enough."""
+        edge, whole = _REGION[self._ndim], Box.whole(self._lattice.shape)
+        home = Box(tuple(k * edge for k in region), tuple((k + 1) * edge for k in region))
+        reach = edge // 3
+        while True:
+            around = home.grow(reach) & whole
+            starts = self._observed(around)
+            if len(starts) >= _ENOUGH or around == whole:
+                break
+            reach *= 2
+        rng = np.random.default_rng([self._seed, *region])
+        if len(starts) > _MOST:
+            starts = starts[np.sort(rng.choice(len(starts), _MOST, replace=False))]
+        found = [self._seen(Box(tuple(s), tuple(s + self._extent))) for s in starts]
+        means = np.asarray([mean for mean, _ in found]).reshape(len(starts), len(self._channels))
+        return _Pool(starts=starts, means=means, rough=np.asarray([rough for _, rough in found]))
+
+    def _seen(self, box: Box) -> tuple[NDArray[np.float64], float]:
+        """Return the mean of each channel over a box, `(c,)`, and how rough it is, see `_Pool`."""
+        values = self._assembler.source.read(box)[self._channels].astype(np.float64)
+        axes = tuple(range(1, values.ndim))
+        steps = [np.abs(np.diff(values, axis=axis)) for axis in axes]
+        rough = np.mean([step.mean(axis=axes) for step in steps if step.size] or [0.0], axis=0) / self._spread
+        return values.mean(axis=axes), float(rough.mean())
+
+    def _observed(self, box: Box) -> NDArray[np.intp]:
+        """Return where patches inside a box start that are observed and trusted in all channels, `(n, ndim)`."""
+        cell = _CELL[self._ndim]
+        first = tuple(-(-a // cell) for a in box.start)
+        good = self._cells(Box(first, tuple(-(-b // cell) for b in box.stop)))
+        window = tuple(-(-n // cell) for n in self._extent)
+        if any(n < w for n, w in zip(good.shape, window, strict=True)):
+            return np.empty((0, self._ndim), dtype=np.intp)
+        free = sliding_window_view(good, window).all(axis=tuple(range(self._ndim, 2 * self._ndim)))
+        starts = (np.argwhere(free) + first) * cell
+        return starts[(starts + self._extent <= box.stop).all(axis=1)]
+
+    def _cells(self, cells: Box) -> NDArray[np.bool_]:
+        """Return which cells hold trusted pixels only, as far as they lie in the image; reads tile by tile."""
+        cell, whole = _CELL[self._ndim], Box.whole(self._lattice.shape)
+        good = np.ones(cells.shape, dtype=bool)
+        for part in cells.tiles((_READ[self._ndim] // cell,) * self._ndim):
+            box = Box(tuple(a * cell for a in part.start), tuple(b * cell for b in part.stop)) & whole
+            bad = (np.asarray(self._assembler.state[box.at()]) != KEEP).any(axis=0)
+            for axis in range(self._ndim):
+                bad = np.logical_or.reduceat(bad, range(0, bad.shape[axis], cell), axis=axis)
+            good[part.within(cells)] = ~bad
+        return good
+
+
+def _smallest(values: NDArray[np.generic], count: int) -> NDArray[np.intp]:
+    """Return where the smallest values are, at most so many; of equal ones the first."""
+    return np.argsort(values, kind="stable")[:count]
