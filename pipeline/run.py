@@ -171,14 +171,12 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     ready = order.beside.ready
     with metered() as uses:
         display = Display(assembler) if order.job.display else None
-        sharp = display.image if display else None
-        written = assemble(assembler, order.stem, order.formats, tags(record), ready, sharp)
+        written = assemble(
+            assembler, order.stem, order.formats, tags(record), ready, display=display.image if display else None
+        )
         quick_check(plan, assembler.source, written)
     if display:
-        record["display"] = display.facts()
-        for notice in display.notices():
-            events.notice(order.stem, notice)
-            record["notices"].append(notice)
+        _tell_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
     _time(record, clock)
     spent = measured(facts, totals, uses, record["seconds"])
@@ -187,6 +185,14 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     publish(order, record)
     _derive(order, record)
     return record
+
+
+def _tell_display(order: Order, record: dict[str, Any], display: Display, events: Events) -> None:
+    """Add to the record what was measured while the display product was written."""
+    record["display"] = display.facts()
+    for notice in display.notices():
+        events.notice(order.stem, notice)
+        record["notices"].append(notice)
 
 
 def _derive(order: Order, record: Mapping[str, Any]) -> None:

@@ -160,8 +160,8 @@ def header_of_space(like: Source) -> RasterHeader:
 def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterHeader:
     """Return what a layer of a run inherits from the header of `like`, with the layer's own tags added.
 
-    `restored` and `display` keep everything; `uncertainty` keeps the grid, and scale and unit of the bands of the same name
-    (an error has no offset); `source` keeps the grid alone.
+    `restored` and `display` keep everything; `uncertainty` keeps the grid, and scale and unit of the bands of the same
+    name (an error has no offset); `source` keeps the grid alone.
     """
     if layer.is_image:
         return replace(header, tags={**header.tags, **layer.tags})

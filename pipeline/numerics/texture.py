@@ -51,7 +51,7 @@ def _blurred(plane: Floats, sigma: float) -> Floats:
 def onset(distance: NDArray[np.floating], sigma: float) -> Floats:
     """Return how much of a band a pixel may take, 0 to 1: at the rim what is beside it tells its detail already.
 
-    Detail of a band resembles that of pixels up to about its `sigma` away; what they do not tell is drawn.
+    Detail of a band resembles that of pixels up to about its `sigma` away; what they do not tell comes from elsewhere.
 
     Args:
         distance: to the nearest observed pixel, in pixels, any shape.
@@ -60,5 +60,5 @@ def onset(distance: NDArray[np.floating], sigma: float) -> Floats:
     return np.asarray(np.sqrt(1 - np.exp(-((distance / (_ONSET * sigma)) ** 2))), dtype=np.float32)
 
 
-_ONSET = 2.0
+_ONSET = 1.5
 """Distance in sigmas of a band at which 63 % of its variance are lent."""

@@ -25,7 +25,7 @@ from pipeline.numerics.column import column
 from pipeline.numerics.sharpness import ratios, steps
 from pipeline.numerics.texture import detail_bands, onset, reach
 from pipeline.output.assemble import Assembler
-from pipeline.output.donors import Donors, display_lattice
+from pipeline.output.donors import find_donors
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 
 _SIGMAS = {2: (1.0, 2.0, 4.0, 8.0), 3: (1.0, 2.0, 4.0)}
@@ -81,8 +81,8 @@ class Display:
         plan = assembler.plan
         self.assembler, self.plan = assembler, plan
         self.sigmas = _SIGMAS[plan.ndim]
-        self.lattice = display_lattice(plan.space.shape)
-        self._donors = Donors(assembler, self.lattice)
+        self._donors = find_donors(assembler)
+        self.lattice = self._donors.lattice
         fitting = [n for n in _WINDOWS[plan.ndim] if n**plan.ndim * len(plan.channels) <= _VALUES]
         self._window = (max(fitting, default=_WINDOWS[plan.ndim][-1]),) * plan.ndim
         self._steps = np.zeros((2, 3, 2, len(plan.channels)))
@@ -101,9 +101,9 @@ class Display:
         for part in box.tiles(self._window):
             filled = self.assembler.filled(part)
             if filled.any():
-                at = (channels, *part.at(of=box)[1:])
-                before = values[at]
-                values[at] = after = self._textured(part, before, filled)
+                view = values[part.at(of=box)]
+                before = view[channels]
+                view[channels] = after = self._textured(part, before, filled)
                 observed = self.assembler.origin(part) == OBSERVED
                 self._steps += [steps(one, filled, observed) for one in (before, after)]
         return values
@@ -127,8 +127,8 @@ class Display:
         if not self._plain:
             return []
         return [
-            f"display product: {self._plain} restored {self.plan.space.unit}s have no texture, as nowhere around them a "
-            "patch is wholly observed; they are those of the restored image"
+            f"display product: {self._plain} restored {self.plan.space.unit}s are those of the restored image, without "
+            "texture: nowhere in the image is a patch wholly observed that could lend it"
         ]
 
     def _textured(self, box: Box, stored: NDArray[Any], filled: NDArray[np.bool_]) -> NDArray[Any]:
@@ -163,7 +163,7 @@ class Display:
         near = (self._energy(tuple(a + b for a, b in zip(index, step, strict=True))) for step in steps)
         own, donor = np.sum([energy for energy in near if energy is not None], axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.sqrt(np.clip(np.nan_to_num(1 - own / donor), 0.0, 1.0))
+            return np.asarray(np.sqrt(np.clip(np.nan_to_num(1 - own / donor), 0.0, 1.0)))
 
     def _weigh(self, index: tuple[int, ...]) -> NDArray[np.float64] | None:
         detail = self._detail(index)
@@ -183,9 +183,7 @@ class Display:
         bands = fades * donor.bands
         energy = [_energy(fades * tile.bands), _energy(bands)]
         lows, highs = zip(tile.ends, donor.ends, strict=True)
-        return _Detail(
-            box=box, bands=bands, low=np.minimum(*lows), high=np.maximum(*highs), energy=np.stack(energy)
-        )
+        return _Detail(box=box, bands=bands, low=np.minimum(*lows), high=np.maximum(*highs), energy=np.stack(energy))
 
     def _read(self, box: Box) -> _Tile:
         """Return the restored image over a box with its bands."""
@@ -197,7 +195,10 @@ class Display:
         return _Tile(values=values[inner], known=known[inner], bands=bands[(slice(None), *inner)])
 
     def _fades(self, box: Box, filled: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return how much of each band restored pixels may take by their distance to observed ones, `(b, n_state, ...)`."""
+        """Return how much of each band restored pixels may take, by their distance to observed ones.
+
+        Shape `(b, n_state, *box.shape)`, 0 to 1; 0 where nothing was restored.
+        """
         window = box.grow(reach(self.sigmas)) & Box.whole(self.plan.space.shape)
         inner = box.at(of=window)[1:]
         observed = self.assembler.origin(window) == OBSERVED

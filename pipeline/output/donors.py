@@ -17,9 +17,8 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.masks.base import KEEP
 from pipeline.output.assemble import Assembler
 
-_PATCH = {2: (64, 16), 3: (24, 8)}
-"""Extent and overlap of the tiles that detail is laid on in, in pixels."""
-_LEAST = 8
+_PATCHES = {2: ((64, 16), (32, 8), (16, 4)), 3: ((24, 8), (12, 4), (8, 2))}
+"""Extents and overlaps of the tiles that detail is laid on in, in pixels; the first that finds donors is taken."""
 _CELL = {2: 8, 3: 4}
 """Donors begin at multiples of this."""
 _REGION = {2: 384, 3: 64}
@@ -27,20 +26,10 @@ _REGION = {2: 384, 3: 64}
 _READ = {2: 1024, 3: 128}
 _ENOUGH, _MOST = 64, 192
 """Candidates around a region that are enough; and the most of which the colour is looked at."""
+_FEWEST = 32
+"""Candidates in the whole image below which smaller tiles are taken."""
 _ALIKE, _NEAR, _USUAL = 32, 24, 16
-"""Of so many candidates of most similar colour so many nearest, and of those so many of usual roughness; one is drawn."""
-
-
-def display_lattice(shape: tuple[int, ...]) -> Lattice:
-    """Return the tiles that detail is laid on in: smaller ones along short axes, a single one along the shortest."""
-    sizes = []
-    for n in shape:
-        patch, overlap = _PATCH[len(shape)]
-        while 2 * patch > n and patch > _LEAST:
-            patch, overlap = patch // 2, overlap // 2
-        sizes.append((n, 0) if 2 * patch > n else (patch, overlap))
-    patches, overlaps = zip(*sizes, strict=True)
-    return Lattice(shape=shape, patch=patches, overlap=overlaps)
+"""Of so many candidates of most similar colour so many are nearest, and of those so many as rough as is usual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +47,43 @@ class _Pool:
     rough: NDArray[np.float64]
 
 
+def find_donors(assembler: Assembler) -> Donors:
+    """Return the donors of an image, for the largest tiles of which there are enough.
+
+    Where holes leave only small pieces between them, wide patches that are wholly observed may be nowhere.
+    """
+    shape = assembler.plan.space.shape
+    found = [Donors(assembler, _lattice(shape, *size)) for size in _PATCHES[len(shape)]]
+    return next((donors for donors in found if donors.enough()), found[-1])
+
+
+def _lattice(shape: tuple[int, ...], patch: int, overlap: int) -> Lattice:
+    """Return tiles of an extent; along an axis that has no room for two of them a single one."""
+    fits = [2 * patch <= n for n in shape]
+    patches = tuple(patch if fit else n for fit, n in zip(fits, shape, strict=True))
+    return Lattice(shape=shape, patch=patches, overlap=tuple(overlap if fit else 0 for fit in fits))
+
+
 class Donors:
     """Chooses a donor for each tile of a lattice."""
 
     def __init__(self, assembler: Assembler, lattice: Lattice) -> None:
-        self._assembler, self._lattice = assembler, lattice
+        self._assembler, self.lattice = assembler, lattice
         plan = assembler.plan
         self._ndim, self._channels = plan.ndim, list(plan.channels)
         self._spread = np.asarray([spread or 1.0 for spread in plan.spread])
         self._seed = int(plan.config.get("seed", 0))
         self._extent = tuple(p - 2 * (o // 4) for p, o in zip(lattice.patch, lattice.overlap, strict=True))
         self._pool = lru_cache(maxsize=16)(self._candidates)
+
+    def enough(self) -> bool:
+        """Return True if the image has candidates enough; looks at windows of it until that is clear."""
+        found, whole = 0, Box.whole(self.lattice.shape)
+        for box in whole.tiles(tuple(max(_READ[self._ndim], 2 * n) for n in self._extent)):
+            found += len(self._observed(box))
+            if found >= _FEWEST:
+                return True
+        return False
 
     def of(self, index: tuple[int, ...], mean: NDArray[np.float64]) -> Box | None:
         """Return where the donor of a tile lies, with the extent of `lattice.support(index)`; None if there is none.
@@ -77,8 +92,10 @@ class Donors:
             index: of the tile.
             mean: of the restored pixels of the tile in each channel, stored units, `(c,)`; NaN where there is none.
         """
-        tile = self._lattice.support(index)
-        pool = self._pool(tuple((a + b) // 2 // _REGION[self._ndim] for a, b in zip(tile.start, tile.stop, strict=True)))
+        tile = self.lattice.support(index)
+        pool = self._pool(
+            tuple((a + b) // 2 // _REGION[self._ndim] for a, b in zip(tile.start, tile.stop, strict=True))
+        )
         if not len(pool.starts):
             return None
         off = np.nan_to_num((pool.means - mean) / self._spread)
@@ -93,7 +110,7 @@ class Donors:
 
     def _candidates(self, region: tuple[int, ...]) -> _Pool:
         """Return observed patches in and around a region, from as near as there are enough."""
-        edge, whole = _REGION[self._ndim], Box.whole(self._lattice.shape)
+        edge, whole = _REGION[self._ndim], Box.whole(self.lattice.shape)
         home = Box(tuple(k * edge for k in region), tuple((k + 1) * edge for k in region))
         reach = edge // 3
         while True:
@@ -131,7 +148,7 @@ class Donors:
 
     def _cells(self, cells: Box) -> NDArray[np.bool_]:
         """Return which cells hold trusted pixels only, as far as they lie in the image; reads tile by tile."""
-        cell, whole = _CELL[self._ndim], Box.whole(self._lattice.shape)
+        cell, whole = _CELL[self._ndim], Box.whole(self.lattice.shape)
         good = np.ones(cells.shape, dtype=bool)
         for part in cells.tiles((_READ[self._ndim] // cell,) * self._ndim):
             box = Box(tuple(a * cell for a in part.start), tuple(b * cell for b in part.stop)) & whole
