@@ -8,6 +8,7 @@ sum to 1, so that detail of different patches keeps its variance (Heitz and Neyr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.blocks.composite import to_stored
-from pipeline.formats.base import FOR_LOOKING_AT
+from pipeline.formats.base import FOR_LOOKING_AT, Pull
 from pipeline.geometry.box import Box
 from pipeline.image.open import centred
 from pipeline.numerics.column import column
 from pipeline.numerics.sharpness import ratios, steps
 from pipeline.numerics.texture import detail_bands, onset, reach
-from pipeline.output.assemble import Assembler
+from pipeline.output.assemble import Assembler, is_filled
 from pipeline.output.donors import find_donors
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 
@@ -35,6 +36,8 @@ _WINDOWS = {2: (256, 128, 64), 3: (64, 32, 16)}
 _VALUES = 1 << 20
 _HELD_BYTES = 48 * 2**20
 """Detail of tiles that is kept for their neighbours."""
+_KEPT_BYTES = 24 * 2**20
+"""Pixels that were read, of each of two layers."""
 _TILES = 1 << 14
 """Tiles of which the energies are kept."""
 
@@ -74,6 +77,28 @@ class _Tile:
         return low.min(axis=axes), high.max(axis=axes)
 
 
+class _Kept:
+    """A pull that keeps what it gave, in tiles: a small window would cost the reading of a whole block each time."""
+
+    def __init__(self, pull: Pull, edges: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        self._edges, whole = edges, Box.whole(shape)
+        made = pull(Box.whole((1,) * len(shape)))
+        tile_bytes = made.nbytes * math.prod(edges)
+        self._planes, self._dtype = len(made), made.dtype
+
+        def read(start: tuple[int, ...]) -> NDArray[Any]:
+            return pull(Box(start, tuple(a + n for a, n in zip(start, edges, strict=True))) & whole)
+
+        self._tile = lru_cache(maxsize=max(4, _KEPT_BYTES // tile_bytes))(read)
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        values = np.empty((self._planes, *box.shape), dtype=self._dtype)
+        for part in box.tiles(self._edges):
+            start = tuple(a // n * n for a, n in zip(part.start, self._edges, strict=True))
+            values[part.at(of=box)] = self._tile(start)[part.shift(tuple(-a for a in start)).at()]
+        return values
+
+
 class Display:
     """Gives windows of the display product of a finished plan; each pixel is the same in whatever window."""
 
@@ -85,6 +110,8 @@ class Display:
         self.lattice = self._donors.lattice
         fitting = [n for n in _WINDOWS[plan.ndim] if n**plan.ndim * len(plan.channels) <= _VALUES]
         self._window = (max(fitting, default=_WINDOWS[plan.ndim][-1]),) * plan.ndim
+        self._restored = _Kept(assembler.restored, self._window, plan.space.shape)
+        self._origin = _Kept(assembler.origin, self._window, plan.space.shape)
         self._steps = np.zeros((2, 3, 2, len(plan.channels)))
         self._plain = 0
         tile_bytes = 4 * len(self.sigmas) * len(plan.channels) * int(np.prod(self.lattice.patch))
@@ -99,13 +126,13 @@ class Display:
         """
         values, channels = self.assembler.restored(box), list(self.plan.channels)
         for part in box.tiles(self._window):
-            filled = self.assembler.filled(part)
+            origin = self._origin(part)
+            filled = is_filled(origin)
             if filled.any():
                 view = values[part.at(of=box)]
                 before = view[channels]
                 view[channels] = after = self._textured(part, before, filled)
-                observed = self.assembler.origin(part) == OBSERVED
-                self._steps += [steps(one, filled, observed) for one in (before, after)]
+                self._steps += [steps(one, filled, origin == OBSERVED) for one in (before, after)]
         return values
 
     def facts(self) -> dict[str, Any]:
@@ -172,15 +199,15 @@ class Display:
     def _look(self, index: tuple[int, ...]) -> _Detail | None:
         """Return the detail that may be laid on a tile; None if there is nothing to lay it on, or no donor."""
         box = self.lattice.support(index)
-        if box.empty or not (filled := self.assembler.filled(box)).any():
+        if box.empty or not (filled := is_filled(self._origin(box))).any():
             return None
         tile = self._read(box)
         mean = _mean(tile.values, filled)
-        place = self._donors.of(index, mean + np.asarray(self.plan.centre))
-        if place is None:
+        lent = self._donors.of(index, mean + np.asarray(self.plan.centre))
+        if lent is None:
             return None
-        donor, fades = self._read(place), self._fades(box, filled)
-        bands = fades * donor.bands
+        donor, fades = self._read(lent.box), self._fades(box, filled)
+        bands = fades * donor.bands * np.float32(lent.level)
         energy = [_energy(fades * tile.bands), _energy(bands)]
         lows, highs = zip(tile.ends, donor.ends, strict=True)
         return _Detail(box=box, bands=bands, low=np.minimum(*lows), high=np.maximum(*highs), energy=np.stack(energy))
@@ -188,8 +215,8 @@ class Display:
     def _read(self, box: Box) -> _Tile:
         """Return the restored image over a box with its bands."""
         window = box.grow(reach(self.sigmas)) & Box.whole(self.plan.space.shape)
-        known = ~np.isin(self.assembler.origin(window), (REFUSED, NEVER_TOUCHED))
-        stored = self.assembler.restored(window)[list(self.plan.channels)]
+        known = ~np.isin(self._origin(window), (REFUSED, NEVER_TOUCHED))
+        stored = self._restored(window)[list(self.plan.channels)]
         values, inner = centred(stored, self.plan.centre, known), box.at(of=window)
         bands = detail_bands(values, known, self.sigmas)
         return _Tile(values=values[inner], known=known[inner], bands=bands[(slice(None), *inner)])
@@ -201,7 +228,7 @@ class Display:
         """
         window = box.grow(reach(self.sigmas)) & Box.whole(self.plan.space.shape)
         inner = box.at(of=window)[1:]
-        observed = self.assembler.origin(window) == OBSERVED
+        observed = self._origin(window) == OBSERVED
         far = np.full(window.shape, np.inf)
         distance = np.stack([(distance_transform_edt(~one) if one.any() else far)[inner] for one in observed])
         return np.stack([np.where(filled, onset(distance, sigma), np.float32(0)) for sigma in self.sigmas])

@@ -28,8 +28,18 @@ _ENOUGH, _MOST = 64, 192
 """Candidates around a region that are enough; and the most of which the colour is looked at."""
 _FEWEST = 32
 """Candidates in the whole image below which smaller tiles are taken."""
+_AROUND = 32
+"""So many nearest candidates say how rough the surroundings of a tile are."""
 _ALIKE, _NEAR, _USUAL = 32, 24, 16
 """Of so many candidates of most similar colour so many are nearest, and of those so many as rough as is usual."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Donor:
+    """Where a donor lies, and what its detail is multiplied with to be no rougher than the surroundings, 0 to 1."""
+
+    box: Box
+    level: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +95,8 @@ class Donors:
                 return True
         return False
 
-    def of(self, index: tuple[int, ...], mean: NDArray[np.float64]) -> Box | None:
-        """Return where the donor of a tile lies, with the extent of `lattice.support(index)`; None if there is none.
+    def of(self, index: tuple[int, ...], mean: NDArray[np.float64]) -> Donor | None:
+        """Return the donor of a tile, with the extent of `lattice.support(index)`; None if there is none.
 
         Args:
             index: of the tile.
@@ -100,13 +110,17 @@ class Donors:
             return None
         off = np.nan_to_num((pool.means - mean) / self._spread)
         alike = _smallest((off**2).sum(axis=1), _ALIKE)
-        away = ((pool.starts[alike] - np.asarray(tile.start)) ** 2).sum(axis=1)
-        near = alike[_smallest(away, _NEAR)]
+        away = ((pool.starts - np.asarray(tile.start)) ** 2).sum(axis=1)
+        near = alike[_smallest(away[alike], _NEAR)]
         # a few tiles shall have what many would have on average
         usual = near[_smallest(np.abs(pool.rough[near] - np.median(pool.rough[near])), _USUAL)]
-        drawn = np.random.default_rng([self._seed, len(index), *index]).integers(len(usual))
-        start = tuple(int(a) for a in pool.starts[usual[drawn]])
-        return Box(start, tuple(a + n for a, n in zip(start, tile.shape, strict=True)))
+        chosen = usual[np.random.default_rng([self._seed, len(index), *index]).integers(len(usual))]
+        start = tuple(int(a) for a in pool.starts[chosen])
+        around = pool.rough[_smallest(away, _AROUND)].mean()
+        return Donor(
+            box=Box(start, tuple(a + n for a, n in zip(start, tile.shape, strict=True))),
+            level=float(min(1.0, around / pool.rough[chosen])) if pool.rough[chosen] else 1.0,
+        )
 
     def _candidates(self, region: tuple[int, ...]) -> _Pool:
         """Return observed patches in and around a region, from as near as there are enough."""
