@@ -28,6 +28,7 @@ from pipeline.numerics.texture import detail_bands, onset, reach
 from pipeline.output.assemble import Assembler, is_filled
 from pipeline.output.donors import find_donors
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.system.words import in_percent
 
 _SIGMAS = {2: (1.0, 2.0, 4.0, 8.0), 3: (1.0, 2.0, 4.0)}
 """Scales of detail, in pixels."""
@@ -113,7 +114,7 @@ class Display:
         self._restored = _Kept(assembler.restored, self._window, plan.space.shape)
         self._origin = _Kept(assembler.origin, self._window, plan.space.shape)
         self._steps = np.zeros((2, 3, 2, len(plan.channels)))
-        self._plain = 0
+        self._filled = self._plain = 0
         tile_bytes = 4 * len(self.sigmas) * len(plan.channels) * int(np.prod(self.lattice.patch))
         self._detail = lru_cache(maxsize=max(1, _HELD_BYTES // tile_bytes))(self._look)
         self._energy = lru_cache(maxsize=_TILES)(self._weigh)
@@ -139,23 +140,25 @@ class Display:
         """Return, for the record, how sharp the windows that were pulled so far are, beside what is around holes.
 
         Both are 1 where a hole looks like its surroundings: `gradient`, mean step between neighbours inside of holes
-        over that around them; `rim`, that over the rim over that around.
+        over that around them; `rim`, that over the rim over that around. `plain` is the share of restored pixels
+        without texture.
         """
         (gradient, rim), (display_gradient, display_rim) = map(ratios, self._steps)
         return {
             "purpose": FOR_LOOKING_AT,
             "gradient": {"restored": gradient, "display": display_gradient},
             "rim": {"restored": rim, "display": display_rim},
-            "plain": self._plain,
+            "plain": self._plain / self._filled if self._filled else 0.0,
         }
 
     def notices(self) -> list[str]:
         """Return what the user should know of the windows that were pulled so far."""
         if not self._plain:
             return []
+        share, unit = in_percent(self._plain / self._filled), self.plan.space.unit
         return [
-            f"display product: {self._plain} restored {self.plan.space.unit}s are those of the restored image, without "
-            "texture: nowhere in the image is a patch wholly observed that could lend it"
+            f"display product: {share} of the restored {unit}s are those of the restored image, without texture: nowhere "
+            "in the image is a patch wholly observed that could lend it"
         ]
 
     def _textured(self, box: Box, stored: NDArray[Any], filled: NDArray[np.bool_]) -> NDArray[Any]:
@@ -175,6 +178,7 @@ class Display:
             low[at] = np.minimum(low[at], column(found.low, box.ndim))
             high[at] = np.maximum(high[at], column(found.high, box.ndim))
         # no tile with a donor reaches these
+        self._filled += int(filled.any(axis=0).sum())
         self._plain += int((filled & ~np.isfinite(low)).any(axis=0).sum())
         changed = filled & (texture != 0)
         mean, centre = stored.astype(np.float64), column(self.plan.centre, box.ndim, np.float64)
