@@ -157,8 +157,8 @@ class Display:
             return []
         share, unit = in_percent(self._plain / self._filled), self.plan.space.unit
         return [
-            f"display product: {share} of the restored {unit}s are those of the restored image, without texture: nowhere "
-            "in the image is a patch wholly observed that could lend it"
+            f"display product: {share} of the restored {unit}s are those of the restored image, without texture: "
+            "nowhere in the image is a patch wholly observed that could lend it"
         ]
 
     def _textured(self, box: Box, stored: NDArray[Any], filled: NDArray[np.bool_]) -> NDArray[Any]:
