@@ -130,7 +130,9 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         "masks": masks,
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
-    facts = {"config": config_hash(config), "formats": config.output.format, "paths": config.output.paths, **contents}
+    output = config.output
+    written = {"formats": output.format, "paths": output.paths, "display": output.display}
+    facts = {"config": config_hash(config), **written, **contents}
     return Order(
         stem=spec.stem,
         folder=folder,
@@ -216,6 +218,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         memory_bytes=compute.memory_per_worker,
         threads=_threads(compute),
         refuse_above=config.output.refuse_above,
+        display=config.output.display,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
         notices=tuple(note for one in (spec, *spec.references, *spec.auxiliary) for note in one.notices),

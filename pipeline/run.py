@@ -33,6 +33,7 @@ from pipeline.output.computed import check_computed, kept
 from pipeline.output.cube import Cube, cubes_of, make_cube
 from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
+from pipeline.output.display import Display
 from pipeline.output.folder import claimed
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
@@ -201,8 +202,13 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     assembler = Assembler(plan)
     ready = order.beside.ready
     with metered() as uses:
-        written = assemble(assembler, order.stem, order.formats, tags(record), ready)
+        display = Display(assembler) if order.job.display else None
+        written = assemble(
+            assembler, order.stem, order.formats, tags(record), ready, display=display.image if display else None
+        )
         quick_check(plan, assembler.source, written)
+    if display:
+        _tell_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
     _time(record, clock)
     spent = measured(facts, totals, uses, record["seconds"])
@@ -211,6 +217,14 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     publish(order, record)
     _derive(order, record)
     return record
+
+
+def _tell_display(order: Order, record: dict[str, Any], display: Display, events: Events) -> None:
+    """Add to the record what was measured while the display product was written."""
+    record["display"] = display.facts()
+    for notice in display.notices():
+        events.notice(order.stem, notice)
+        record["notices"].append(notice)
 
 
 def _derive(order: Order, record: Mapping[str, Any]) -> None:

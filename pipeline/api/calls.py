@@ -34,6 +34,7 @@ class Restored:
         uncertainty: float32, one standard error in the units of the data: 0 where observed, NaN where never touched.
         source: uint8 codes of where each value came from: 0 observed, 1 classical, 2 network, 10+k reference k, 253
             several references together, 254 refused, 255 never touched; one plane if all bands share their holes.
+        display: with `output={"display": True}` an image for looking at, not for measuring, else None.
         record: the content of `record.json`.
         folder: where the files are, None if they were temporary.
     """
@@ -43,6 +44,7 @@ class Restored:
     source: Image
     record: dict[str, Any]
     folder: Path | None
+    display: Image = None
 
 
 def restore(
@@ -85,6 +87,7 @@ def restore(
             source=kind.layer(layers["source"]),
             record=record,
             folder=results if folder else None,
+            display=kind.layer(layers["display"]) if "display" in layers else None,
         )
 
 

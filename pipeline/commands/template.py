@@ -46,6 +46,7 @@ mask:{found}                              # holes = union of the entries
 output:
   directory: {directory}
   # format: [same, zarr]
+  # display: true                  # also an image for looking at, not for measuring: with texture in wide holes
   # refuse_above: 0.2              # leave pixels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """
@@ -63,6 +64,7 @@ mask:                              # holes = union of the entries
   # - {{kind: threshold, above: 2000, physical: true, buffer: 6 mm}}   # metal in CT
 output:
   directory: {directory}
+  # display: true                  # also an image for looking at, not for measuring: with texture in wide holes
   # refuse_above: 0.2              # leave voxels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
 """

@@ -186,6 +186,11 @@ class OutputConfig(Section):
         default="relative",
         description="Paths in record, report and run.json: relative (names of folders may be private), or absolute.",
     )
+    display: bool = Field(
+        default=False,
+        description="Also write an image for looking at, not for measuring (_display): with the texture that the "
+        "restored one lacks in large holes, drawn from what is around them.",
+    )
     refuse_above: float | None = Field(
         default=None,
         gt=0,

@@ -160,10 +160,10 @@ def header_of_space(like: Source) -> RasterHeader:
 def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterHeader:
     """Return what a layer of a run inherits from the header of `like`, with the layer's own tags added.
 
-    `restored` keeps everything; `uncertainty` keeps the grid, and scale and unit of the bands of the same name
-    (an error has no offset); `source` keeps the grid alone.
+    `restored` and `display` keep everything; `uncertainty` keeps the grid, and scale and unit of the bands of the same
+    name (an error has no offset); `source` keeps the grid alone.
     """
-    if layer.role == "restored":
+    if layer.is_image:
         return replace(header, tags={**header.tags, **layer.tags})
     names = layer.channel_names or like.channel_names[: layer.n_channels]
     known = dict(zip(like.channel_names, header.bands, strict=True)) if layer.role == "uncertainty" else {}

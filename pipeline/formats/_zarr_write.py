@@ -177,7 +177,7 @@ def _create(root: Any, name: str, layer: Layer, shape: tuple[int, ...], attribut
 
 def _array_attributes(layer: Layer, like: Source, turn: Orientation) -> dict[str, Any]:
     scales = _scales(layer, like)
-    restored = layer.role == "restored"
+    restored = layer.is_image
     names = _names(layer, like)
     nodata = like.nodata if restored else (representable(layer.nodata, layer.dtype),) * len(names)
     own: dict[str, Any] = {
@@ -213,7 +213,7 @@ def _scales(layer: Layer, like: Source) -> list[tuple[float, float]]:
     plain = layer.role in _CODES or (layer.role == "uncertainty" and like.space.kind == "volume")
     known = {} if plain else dict(zip(like.channel_names, like.scale_offset, strict=True))
     pairs = [known.get(name, (1.0, 0.0)) for name in _names(layer, like)]
-    return [(scale, offset if layer.role == "restored" else 0.0) for scale, offset in pairs]
+    return [(scale, offset if layer.is_image else 0.0) for scale, offset in pairs]
 
 
 def _pixel_bytes(layer: Layer) -> int:

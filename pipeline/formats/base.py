@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 
-Role = Literal["restored", "uncertainty", "source", "doubt", "mask"]
+Role = Literal["restored", "uncertainty", "source", "doubt", "display", "mask"]
+
+FOR_LOOKING_AT = "for looking at, not for measuring"
+"""What files of the role `display` say of themselves."""
 
 
 class Source(Protocol):
@@ -125,8 +128,9 @@ class Layer:
     """One file to be written beside the others of a run.
 
     Attributes:
-        role: `restored` keeps every header field of the input; `uncertainty` (float32), `source`, `doubt` and `mask`
-            (uint8) keep the grid only.
+        role: `restored` and `display` keep every header field of the input, but for the note in a NIfTI header that
+            `display` is not for measurement; `uncertainty` (float32), `source`, `doubt` and `mask` (uint8) keep the
+            grid only.
         n_channels: channels to write.
         dtype: stored dtype.
         nodata: value that means nothing is known, None if there is none.
@@ -145,6 +149,11 @@ class Layer:
     tags: Mapping[str, str] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     filled: Callable[[Box], NDArray[np.bool_]] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """True for a layer that takes the place of the input, with its header."""
+        return self.role in ("restored", "display")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -375,7 +375,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     that the keys of a TIFF cannot hold stands in `PATH.aux.xml`, where GDAL looks for it.
 
     Args:
-        layer: what to write; `restored` keeps header and mask of `like`, with restored pixels valid.
+        layer: what to write; `restored` and `display` keep header and mask of `like`, with restored pixels valid.
         path: final name, replaced in one step.
         like: the input.
         pull: gives the finished pixels of a box.
@@ -386,7 +386,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     """
     own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
     header = header_of_layer(own, layer, like)
-    mask = partial(_mask_of_result, like, layer) if isinstance(like, GeoTiff) and layer.role == "restored" else None
+    mask = partial(_mask_of_result, like, layer) if isinstance(like, GeoTiff) and layer.is_image else None
     with writing(path, options.scratch, (OSError, RasterioError)) as folder:
         write_cog(layer, path, header, like.space, Pixels(pull=pull, mask=mask, options=options), folder)
 

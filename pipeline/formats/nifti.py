@@ -25,7 +25,7 @@ from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, in
 from pipeline.formats._image import Image, pulled, require_channels, require_plausible, unobserved, windows
 from pipeline.formats._nifti_header import OtherMatrix, grid, other_matrix, read_header, version_of
 from pipeline.formats._remarks import remarks
-from pipeline.formats.base import Layer, Pull, Source, WriteOptions
+from pipeline.formats.base import FOR_LOOKING_AT, Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
@@ -265,7 +265,7 @@ def _require_complete(path: str, expected: int, *, packed: bool = False) -> None
 def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:
     """Write one layer as NIfTI of the same version and byte order as `like`; gzipped if `path` ends in .gz.
 
-    `restored` starts with the input's own bytes (header, extensions) and stays in stored units;
+    `restored` and `display` start with the input's own bytes (header, extensions) and stay in stored units;
     `uncertainty` is pulled in physical units and has slope 1; `source` holds codes. Slabs go to an
     uncompressed temporary file, so that a series, stored volume by volume, is pulled only once.
 
@@ -279,7 +279,7 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     Raises:
         OutputConflict: the file cannot be written.
     """
-    prefix = _restored_prefix(layer, like) if layer.role == "restored" else _layer_prefix(layer, like)
+    prefix = _image_prefix(layer, like) if layer.is_image else _layer_prefix(layer, like)
     order: Literal["<", ">"] = ">" if like.attributes.get("byte_order") == "big" else "<"
     dtype = layer.dtype.newbyteorder(order)
     shape, pixel_bytes = like.space.shape, layer.n_channels * dtype.itemsize
@@ -304,15 +304,19 @@ def _write_slab(file: IO[bytes], offset: int, depth: int, slab: Box, values: NDA
         file.write(np.ascontiguousarray(volume).data)
 
 
-def _restored_prefix(layer: Layer, like: Source) -> bytes:
+def _image_prefix(layer: Layer, like: Source) -> bytes:
     if not isinstance(like, Nifti):
         return _layer_prefix(layer, like, slope_inter=like.scale_offset[0])
     prefix = like.prefix()
-    if layer.n_channels == math.prod(like.disk_shape[3:]):
+    whole = layer.n_channels == math.prod(like.disk_shape[3:])
+    if whole and layer.role == "restored":
         return prefix
     with remarks():
         header = read_header(like.data_path)
-    header["dim"] = _dim(like, layer.n_channels)
+    if not whole:
+        header["dim"] = _dim(like, layer.n_channels)
+    if layer.role != "restored":
+        header["descrip"] = _described(layer)
     block: bytes = header.binaryblock
     return block + prefix[len(block) :]
 
@@ -327,11 +331,17 @@ def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float
     for name in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
         header[name] = 0
     header["intent_name"], header["aux_file"] = b"", b""
-    header["descrip"] = f"inpaint-pipeline {layer.role}".encode()
+    header["descrip"] = _described(layer)
     block: bytes = header.binaryblock
     header["vox_offset"] = len(block) + 4
     # four zero bytes say that no extension follows
     return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def _described(layer: Layer) -> bytes:
+    """Return the note of a header, at most 79 bytes: what the file is."""
+    purpose = f", {FOR_LOOKING_AT}" if layer.role == "display" else ""
+    return f"inpaint-pipeline {layer.role}{purpose}".encode()
 
 
 def _dim(like: Source, channels: int) -> list[int]:

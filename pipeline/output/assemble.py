@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.formats.base import Layer, Pull, Role, Source, WriteOptions
+from pipeline.formats.base import FOR_LOOKING_AT, Layer, Pull, Role, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.masks.base import DOUBT, HAZY, NEVER
@@ -125,13 +125,26 @@ def as_published(uncertainty: NDArray[np.float32], plan: Plan, source: Source) -
 
 
 def assemble(
-    assembler: Assembler, stem: str, formats: Sequence[str], tags: Mapping[str, str], ready: Path
+    assembler: Assembler,
+    stem: str,
+    formats: Sequence[str],
+    tags: Mapping[str, str],
+    ready: Path,
+    display: Pull | None = None,
 ) -> list[Written]:
     """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
 
-    `formats` holds `same` (the format of the input) and `zarr`. `ready` must be on the file system of the results.
+    Args:
+        assembler: pulls the layers.
+        stem: what file names begin with.
+        formats: `same` (the format of the input), `zarr` or both.
+        tags: of all files.
+        ready: on the file system of the results.
+        display: gives the display product, None if none is to be written.
     """
     plan = assembler.plan
+    roles = [role for role in ROLES if role != "doubt" or plan.doubted or plan.hazy]
+    roles = [role for role in roles if role != "display" or display is not None]
     # scratch files of a run that was killed must not be published
     remove_made(ready)
     ready.mkdir(parents=True, exist_ok=True)
@@ -140,8 +153,10 @@ def assemble(
     for wanted in formats:
         kind = plan.source.kind if wanted == "same" else wanted
         module = load("formats", kind)
-        for role in ROLES if plan.doubted or plan.hazy else ROLES[:3]:
+        for role in roles:
             layer, pull = _layer(assembler, role, tags)
+            # the same file but for its pixels
+            pull = display if role == "display" and display is not None else pull
             path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
             module.write(layer, path, assembler.source, pull, options)
             beside = tuple(sorted(ready.glob(f"{glob.escape(path.name)}.*")))
@@ -155,6 +170,9 @@ def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[L
     picked = tuple(names[c] for c in plan.published) if names else ()
     if role == "restored":
         return restored_layer(source, tags, assembler.filled), assembler.restored
+    if role == "display":
+        said = {**tags, "INPAINT_PRODUCT": f"display: {FOR_LOOKING_AT}"}
+        return replace(restored_layer(source, said, assembler.filled), role=role), assembler.restored
     if role == "uncertainty":
         layer = Layer(
             role=role, n_channels=len(plan.published), dtype=np.dtype("float32"), nodata=float("nan"),

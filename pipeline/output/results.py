@@ -24,8 +24,8 @@ STYLE = ".qml"
 """Suffix of what says how a raster is shown in QGIS, in the place of its own."""
 LOOKS = ("style", "categories")
 """Roles of files that say how a layer looks: colours in QGIS, names of codes."""
-ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt")
-"""Layers that a run may write; `doubt` only where observed pixels are doubted or hazy."""
+ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt", "display")
+"""Layers that a run may write; `doubt` only where observed pixels are doubted or hazy, `display` if asked for."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -35,6 +35,8 @@ from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
 
+IMAGES = ("restored", "display")
+"""Roles of layers whose observed pixels and header are those of the input."""
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
 _RECOMPUTED = 3
 _HEADER = ("dtype", "channel_names", "nodata", "scale_offset")
@@ -99,12 +101,17 @@ def verify(folder: Path) -> list[Check]:
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
     layers = [open_layer(plan.source, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
-    return [
+    checks = [
         observed_pixels(plan, source, layers[0], layers[2]),
         header(source, layers[0], selected=plan.source.bands is not None),
         codes_and_uncertainty(plan, layers[1], layers[2], record["holes"]["by_source"]),
         recomputed(plan, *layers),
     ]
+    if "display" in outputs:
+        display = open_layer(plan.source, folder / outputs["display"]["path"], "display")
+        check = observed_pixels(plan, source, display, layers[2])
+        checks.append(replace(check, name="P1 observed pixels of the display product"))
+    return checks
 
 
 def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
@@ -115,16 +122,18 @@ def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
     """
     for kind in {w.kind for w in written}:
         layers = {w.role: open_layer(plan.source, w.path, w.role, kind) for w in written if w.kind == kind}
-        checks = [observed_pixels(plan, source, layers["restored"], layers["source"])]
-        checks.append(header(source, layers["restored"], selected=plan.source.bands is not None))
+        checks = []
+        for role in [role for role in IMAGES if role in layers]:
+            checks.append(observed_pixels(plan, source, layers[role], layers["source"]))
+            checks.append(header(source, layers[role], selected=plan.source.bands is not None))
         for check in checks:
             if not check.held:
                 raise IntegrityError(f"{plan.source.paths[0]}: {check.name}: {check.detail}; nothing was published")
 
 
 def open_layer(ref: SourceRef, path: Path, role: str, kind: str | None = None) -> Source:
-    """Open a layer; the restored image as its input was opened: `input.nodata` overrules it, and changes no header."""
-    return open_any(str(path), kind=kind, nodata=ref.nodata if role == "restored" else None)
+    """Open a layer; an image as its input was opened: `input.nodata` overrules it, and changes no header."""
+    return open_any(str(path), kind=kind, nodata=ref.nodata if role in IMAGES else None)
 
 
 def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:

@@ -17,7 +17,7 @@ from pipeline.plan.workdir import WorkFolder
 class Job:
     """One image to restore, as the config asks for it.
 
-    Every field but `work`, `memory_bytes` and `threads` may change the result or how it is cut into blocks.
+    Every field but `work`, `memory_bytes`, `threads` and `display` may change the result or how it is cut into blocks.
     """
 
     work: WorkFolder
@@ -44,6 +44,8 @@ class Job:
     """Threads of the survey."""
     refuse_above: float | None = None
     """See `Plan`."""
+    display: bool = False
+    """Also make the display product; the restored image does not depend on it."""
     fill_doubted: bool = False
     """Make holes of observed pixels that look like thin cloud or shadow."""
     seed: int = 0

@@ -59,6 +59,10 @@ ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _ASSEMBLY_COPIES = 4
 """Copies of that: as read, with the blocks laid over, as encoded, and the encoders' own."""
+_DISPLAY_BYTES = 128 * 2**20
+"""Texture of the display product: a window of it, and what is kept for the next one."""
+_DISPLAY_CHANNEL_BYTES = 2**20
+"""The same per channel: a tile and its donor with their surroundings, in bands of scale."""
 _LOSSY = 10
 """A file that was compressed with loss is at most this much larger when it is written without."""
 _OVERVIEWS = 4 / 3
@@ -70,13 +74,21 @@ _FULL_BYTES = 2**20
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
-def process_bytes(plan: Plan, n_file_channels: int) -> int:
-    """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly."""
+def process_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) -> int:
+    """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly.
+
+    Args:
+        plan: the plan.
+        n_file_channels: channels of the image's file.
+        display: the display product is made, too.
+    """
     pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
     unknowns = plan.n_holes * plan.n_state // channels
     exact = pixels if cell == 1 else 0
     survey = base_bytes(plan) + _survey_bytes(channels * pixels // cell, unknowns // cell, exact)
     assembly = base_bytes(plan) + _ASSEMBLY_COPIES * ASSEMBLY_BYTES // 2
+    if display:
+        assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels
     return max(worker_bytes(plan, n_file_channels), survey, assembly)
 
 
@@ -119,8 +131,8 @@ def _patch_bytes(plan: Plan) -> int:
     return plan.batch * (window + network) + patch * _ACTIVATION_BYTES[plan.ndim] + reference
 
 
-def disk_bytes(plan: Plan, n_file_channels: int) -> int:
-    """Return what work store and results may take, in bytes.
+def disk_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) -> int:
+    """Return what work store and results may take, in bytes; `display`: with the display product.
 
     Blocks count as if nothing compressed them, in the store, in a file and in the scratch copy that it is made of. What
     lies outside of blocks is moved: it takes about what it takes in the input. An image that is all holes needs three
@@ -136,7 +148,9 @@ def disk_bytes(plan: Plan, n_file_channels: int) -> int:
         moved = min(moved, _LOSSY * lies)
     outline = pixels * _OUTLINE_BYTES
     results = min(everything, blocks + moved + outline * (plan.n_state + c))
-    return min(3 * everything, int(blocks + outline * plan.n_state + 2 * _OVERVIEWS * results))
+    # one more image, and the scratch copy that it is made of, go with the others
+    again = pixels * n_file_channels * item if display else 0
+    return min(3 * everything, int(blocks + outline * plan.n_state + 2 * _OVERVIEWS * results)) + 2 * again
 
 
 def _bytes_on_disk(paths: Iterable[str]) -> int | None:
@@ -177,14 +191,14 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         )
 
 
-def check_room(plan: Plan, n_file_channels: int) -> None:
-    """Refuse a plan, with its blocks, whose files do not fit the disk.
+def check_room(plan: Plan, n_file_channels: int, *, display: bool = False) -> None:
+    """Refuse a plan, with its blocks, whose files do not fit the disk; `display`: with the display product.
 
     Raises:
         PlanRefused: with needed and free bytes, and what to change.
     """
     free = _free(plan.workdir)
-    disk = disk_bytes(plan, n_file_channels)
+    disk = disk_bytes(plan, n_file_channels, display=display)
     if disk > free:
         raise PlanRefused(
             f"{plan.workdir}: the run may write {disk / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free. "

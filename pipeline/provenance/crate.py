@@ -30,7 +30,7 @@ def crate(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata file of the crate, with the outputs that the record has so far."""
     masks = [file for mask in record["masks"] for file in mask["files"]]
     inputs = [_input(file["path"], file.get("sha256")) for file in (*record["inputs"], *masks)]
-    outputs = [_output(entry) for entry in record["outputs"]]
+    outputs = [_output(entry, record) for entry in record["outputs"]]
     parts = [*outputs, {"@id": "record.json", "@type": "File", "encodingFormat": _MEDIA["json"]}]
     return {
         "@context": _CONTEXTS,
@@ -100,13 +100,14 @@ def _input(path: str, sha256: str | None) -> dict[str, Any]:
     return entry | ({"sha256": sha256} if sha256 else {})
 
 
-def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _output(entry: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     path, suffix = entry["path"], entry["path"].rpartition(".")[2]
+    described = {"description": record["display"]["purpose"]} if entry["role"] == "display" else {}
     if suffix == "zarr":
-        return {"@id": f"{path}/", "@type": "Dataset", "name": entry["role"]}
+        return {"@id": f"{path}/", "@type": "Dataset", "name": entry["role"], **described}
     media = {"encodingFormat": _MEDIA[suffix]} if suffix in _MEDIA else {}
     facts = {"name": entry["role"], "contentSize": str(entry["bytes"]), "sha256": entry["sha256"]}
-    return {"@id": path, "@type": "File", **facts, **media}
+    return {"@id": path, "@type": "File", **facts, **described, **media}
 
 
 def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

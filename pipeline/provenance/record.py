@@ -83,6 +83,8 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "config": order.config,
         "config_sha256": order.config_sha256,
         "notices": [*facts["notices"], *([said_of_reduced(gpu_full["channels_a_pass"])] if gpu_full else [])],
+        # what is known of the display product once it is there
+        "display": None,
         "outputs": [],
     }
     return published_record(record, order)

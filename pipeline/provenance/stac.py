@@ -41,6 +41,7 @@ _ROLES = {
     "uncertainty": ("metadata", "uncertainty"),
     "source": ("metadata", "source"),
     "doubt": ("metadata", "quality"),
+    "display": ("visual",),
     "report": ("overview",),
     "thumbnail": ("thumbnail",),
 }
@@ -135,9 +136,10 @@ def _assets(record: Mapping[str, Any]) -> dict[str, Any]:
         role, path = output["role"], output["path"]
         if role not in _ROLES:
             continue
-        asset = _asset(path, role, _ROLES[role])
+        purpose = f", {record['display']['purpose']}" if role == "display" else ""
+        asset = _asset(path, role + purpose, _ROLES[role])
         asset |= {"file:size": output["bytes"], "file:checksum": _SHA256 + output["sha256"]}
-        if role in ("restored", "uncertainty") and bands:
+        if role in ("restored", "uncertainty", "display") and bands:
             asset["bands"] = [{"name": name} for name in bands]
         if role == "source":
             asset["classification:classes"] = _classes(record)

@@ -28,13 +28,14 @@ from pipeline.report.panels import (
     Pixels,
     Pulls,
     Shown,
+    display_pictures,
     guide_pictures,
     origin_picture,
     show,
     thumbnail,
 )
 from pipeline.report.places import Places, find_places
-from pipeline.report.planes import Planes, Pull
+from pipeline.report.planes import Plane, Planes, Pull
 from pipeline.report.styles import Shades
 from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_colour, source_name
 
@@ -80,6 +81,14 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """The plane of the largest hole: as restored, and as the display product has it."""
+
+    plane: Plane
+    pictures: tuple[Picture, Picture]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
     """All pictures of a report.
 
@@ -89,6 +98,7 @@ class Gallery:
         axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
         thumbnail: before and after beside each other, a small WebP.
         shades: how other programs are to show the same.
+        display: the restored image and the display product around the largest hole, None if there is no such product.
     """
 
     sections: tuple[Section, ...]
@@ -96,6 +106,7 @@ class Gallery:
     axes: str
     thumbnail: bytes
     shades: Shades
+    display: Display | None = None
 
 
 def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source, *, quality: int = 88) -> Gallery:
@@ -132,7 +143,14 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
         axes=source.space.axis_codes if plan.ndim == 3 else "",
         thumbnail=thumbnail(wholes[planes.coarsest]),
         shades=_shades(plan, wholes[planes.coarsest], look),
+        display=_display(pulls, details[0], look),
     )
+
+
+def _display(pulls: Pulls, pixels: Pixels, look: Look) -> Display | None:
+    if pulls.display is None:
+        return None
+    return Display(plane=pixels.plane, pictures=display_pictures(pixels, pulls.display, look))
 
 
 def _shades(plan: Plan, pixels: Pixels, look: Look) -> Shades:
@@ -210,7 +228,7 @@ def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, qua
 def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Pulls:
     paths: dict[str, Path] = {}
     for output in reversed(record["outputs"]):
-        if output["role"] in ("restored", "uncertainty", "source"):
+        if output["role"] in ("restored", "uncertainty", "source", "display"):
             paths[output["role"]] = folder / output["path"]
     # gz volumes are read plane by plane: inflate them once
     staged = {role: open_any(str(path)).stage(plan.work.staged) for role, path in paths.items()}
@@ -220,6 +238,7 @@ def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) 
         uncertainty=lambda box: from_published(staged["uncertainty"].read(box), plan),
         origin=lambda box: from_published(staged["source"].read(box), plan),
         doubt=_doubted(plan),
+        display=(lambda box: staged["display"].read(box)[list(plan.channels)]) if "display" in staged else None,
     )
 
 

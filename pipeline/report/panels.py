@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.base import FOR_LOOKING_AT
 from pipeline.image.open import OpenGuide
 from pipeline.masks.base import KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
@@ -47,13 +48,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulls:
-    """Where the pixels come from: stored input, restored, standard error, source codes, doubted pixels."""
+    """Where the pixels come from: stored input, restored, standard error, source codes, doubted pixels, display."""
 
     before: Pull
     after: Pull
     uncertainty: Pull
     origin: Pull
     doubt: Pull | None = None
+    display: Pull | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,16 @@ def show(pixels: Pixels, look: Look) -> Shown:
             high=number(look.sigma_top * look.sigma_scale) + " or more",
             unit=look.units,
         ),
+    )
+
+
+def display_pictures(pixels: Pixels, display: Pull, look: Look) -> tuple[Picture, Picture]:
+    """Return the restored image and the display product of one plane, in the same colours."""
+    sharp = pixels.plane.cut(display)[list(look.channels)]
+    mean, texture = (webp(colour(values, *pixels.stretch), look.quality) for values in (pixels.after, sharp))
+    return (
+        Picture(name="restored", caption="The scientific result: the mean of what may be there.", uri=mean),
+        Picture(name="display product", caption=f"{FOR_LOOKING_AT.capitalize()}.", uri=texture),
     )
 
 

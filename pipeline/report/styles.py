@@ -60,7 +60,7 @@ def write_styles(plan: Plan, record: Mapping[str, Any], folder: Path, shades: Sh
         ),
     }
     if shades is not None:
-        renderers |= {"restored": _bands(shades), "uncertainty": _heat(shades)}
+        renderers |= {"restored": _bands(shades), "display": _bands(shades), "uncertainty": _heat(shades)}
     known = {output["path"]: output["sha256"] for output in record["outputs"] if output["role"] == "style"}
     written = []
     for output in record["outputs"]:

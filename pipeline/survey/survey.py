@@ -248,7 +248,7 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
     plan = replace(plan, block=block)
     check_fits(plan, source.n_channels, job.memory_bytes)
     plan = replace(plan, blocks=_blocks(scene, plan))
-    check_room(plan, source.n_channels)
+    check_room(plan, source.n_channels, display=job.display)
     return plan
 
 

@@ -34,6 +34,6 @@ def test_the_file_is_what_the_format_asks_for():
 def test_all_that_a_run_may_cite_is_there():
     """Every DOI that a methods paragraph can name has its work, and every work may be named."""
     named = {doi for _, dois in methods._FILLS.values() for doi in dois}
-    named |= {methods._CONFORMAL, *methods._SOFTWARE.values()}
+    named |= {methods._CONFORMAL, methods._BLENDING, *methods._SOFTWARE.values()}
     found = YAML(typ="safe", pure=True).load(_FILE.read_text())
     assert named == {work["doi"] for work in found["references"]}
