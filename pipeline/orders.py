@@ -130,16 +130,13 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         "masks": masks,
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
-    output = config.output
-    written = {"formats": output.format, "paths": output.paths, "display": output.display}
-    facts = {"config": config_hash(config), **written, **contents}
     return Order(
         stem=spec.stem,
         folder=folder,
         job=replace(job, config=job.config | contents),
         n_file_channels=source.n_channels,
         formats=config.output.format,
-        request=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        request=_request(config, contents),
         config_sha256=config_hash(config),
         inputs=tuple(inputs),
         masks=tuple(masks),
@@ -154,6 +151,14 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         bands=source.channel_names,
         bids=_derivation(config, spec, [*inputs, *(file for mask in masks for file in mask["files"])]),
     )
+
+
+def _request(config: RunConfig, contents: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of all that the published files depend on."""
+    output = config.output
+    written = {"formats": output.format, "paths": output.paths, "display": output.display}
+    facts = {"config": config_hash(config), **written, **contents}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str, Any]]) -> Derivation | None:

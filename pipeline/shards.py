@@ -113,10 +113,9 @@ def shard(
                 note_failure(config, spec, order, error)
                 if len(specs) > 1:
                     events.failed(spec.stem, error)
-    if failures and len(specs) == 1:
-        raise next(iter(failures.values()))
     if failures:
-        raise BlockFailed(f"{len(failures)} of {len(specs)} images failed: {', '.join(failures)}")
+        all_of_them = BlockFailed(f"{len(failures)} of {len(specs)} images failed: {', '.join(failures)}")
+        raise all_of_them if len(specs) > 1 else next(iter(failures.values()))
     return entries
 
 

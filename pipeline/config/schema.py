@@ -46,14 +46,11 @@ from pipeline.config.fields import (
     text_is_source,
 )
 from pipeline.config.options import check_options
+from pipeline.config.relative import from_working_folder
 from pipeline.errors import ConfigError
 from pipeline.registry import kinds, load
 from pipeline.system import yaml_files
 from pipeline.system.objects import Address
-from pipeline.system.paths import is_address, kind_of
-
-_PATH_KEYS = {"source", "path", "references", "auxiliary", "weights"}
-_FOLDER_KEYS = {"directory", "scratch", "bids"}
 
 
 class ReferenceConfig(Section):
@@ -262,7 +259,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     document = yaml_files.with_overrides(yaml_files.read_yaml(path), overrides)
-    config = _checked(document, _from_working_folder(document))
+    config = _checked(document, from_working_folder(document))
     config = _with_absolute_paths(config, document, path.resolve().parent)
     config._path, config._document = path.resolve(), document
     return config
@@ -280,7 +277,7 @@ def overridden(values: dict[str, Any], overrides: Sequence[str], path: Path) -> 
         ConfigError: as `load_config`.
     """
     document = yaml_files.with_overrides(yaml_files.Document(path=path, data=values, origins={}), overrides)
-    data: dict[str, Any] = _from_working_folder(document)
+    data: dict[str, Any] = from_working_folder(document)
     _checked(document, data)
     return data
 
@@ -415,39 +412,3 @@ def _results_place(config: RunConfig, document: yaml_files.Document) -> str:
             "complete; name it with compute.scratch"
         )
     return str(address)
-
-
-def _from_working_folder(document: yaml_files.Document) -> Any:
-    """Make relative paths of `--set` absolute: on a command line they start from the working folder."""
-
-    def anchored(value: Any, key: str | int) -> Any:
-        if isinstance(value, dict):
-            return {k: anchored(v, k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [anchored(v, key) for v in value]
-        if not isinstance(value, str) or key not in _PATH_KEYS | _FOLDER_KEYS:
-            return value
-        text = yaml_files.expand_environment(value, str(key))
-        if is_address(text):
-            return value
-        here = Path.cwd() / text
-        return str(here) if key in _FOLDER_KEYS or _is_file(here) else value
-
-    def walk(value: Any, loc: yaml_files.Loc) -> Any:
-        if document.origins.get(loc, "").startswith("--set"):
-            keys = [part for part in loc if isinstance(part, str)]
-            return anchored(value, keys[-1])
-        if isinstance(value, dict):
-            return {k: walk(v, (*loc, k)) for k, v in value.items()}
-        return [walk(v, (*loc, i)) for i, v in enumerate(value)] if isinstance(value, list) else value
-
-    return walk(document.data, ())
-
-
-def _is_file(path: Path) -> bool:
-    if set(path.name) & set("*?["):
-        try:
-            return any(path.parent.glob(path.name))
-        except (OSError, ValueError):
-            return False
-    return kind_of(path) == "file" or path.suffix == ".zarr"
