@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
-from pipeline.references.estimate import ReferenceFill, reference_fill
+from pipeline.references.estimate import Prediction, ReferenceFill, reference_fill
 from pipeline.references.joint import Joint
 from pipeline.references.relation import Relation
 from pipeline.references.siblings import Siblings, sibling_fill
@@ -21,6 +21,7 @@ def consult(
     relation: Relation | Siblings | Joint,
     base: NDArray[np.float32],
     standing: NDArray[np.float32],
+    predicted: Prediction | None = None,
 ) -> ReferenceFill:
     """Return what a guide says about the holes of a window; see `reference_fill`.
 
@@ -34,13 +35,24 @@ def consult(
         base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
         standing: float32 like `base`, reliability of what came before; 0.5 where it is a single-image fill. The
             guide's own reliability is relative to it: 0.5 where both are equally good.
+        predicted: what `prediction` returns for this relation here, if it is known already.
     """
     if isinstance(relation, Siblings):
         result = sibling_fill(window, relation, base)
     else:
-        one = relation.relation if isinstance(relation, Joint) else relation
-        result = reference_fill(window, values, valid, one, base)
+        result = reference_fill(window, values, valid, _one(relation), base, predicted=predicted)
     return replace(result, reliability=compared(result.reliability, standing))
+
+
+def prediction(
+    window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_], relation: Relation | Joint
+) -> Prediction:
+    """Return what a guide predicts in a window, the same whatever is hidden there; arguments as in `consult`."""
+    return Prediction.of(_one(relation), values, valid, window.spacing)
+
+
+def _one(relation: Relation | Joint) -> Relation:
+    return relation.relation if isinstance(relation, Joint) else relation
 
 
 def compared(reliability: NDArray[np.float32], standing: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -53,6 +53,40 @@ class ReferenceFill:
     reliability: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a relation makes of a reference in a window, whatever is hidden of the image there.
+
+    Attributes:
+        seen: bool `spatial`, pixels that the reference sees.
+        values: float64 `(c, *spatial)`, the predicted image.
+        misfit: float64 `(c, *spatial)`, the expected squared misfit.
+        guide: float32 `(q, *spatial)`, principal components of the reference.
+    """
+
+    seen: NDArray[np.bool_]
+    values: Field
+    misfit: Field
+    guide: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        relation: Relation,
+        reference: NDArray[np.float32],
+        reference_valid: NDArray[np.bool_],
+        spacing: Sequence[float],
+    ) -> Prediction:
+        """Predict a window from a reference and its validity, as in `reference_fill`."""
+        reference, seen = aligned(reference, _seen(reference, reference_valid), relation.offset)
+        values, misfit = relation.predict(context(reference, seen, spacing))
+        return cls(seen=seen, values=values, misfit=misfit, guide=relation.guide(reference))
+
+
+def _seen(reference: NDArray[np.float32], reference_valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0))
+
+
 def reference_fill(
     window: Window,
     reference: NDArray[np.float32],
@@ -61,6 +95,7 @@ def reference_fill(
     base: NDArray[np.float32],
     *,
     sigma: float = 12.0,
+    predicted: Prediction | None = None,
 ) -> ReferenceFill:
     """Estimate the holes of a window from one reference.
 
@@ -71,19 +106,22 @@ def reference_fill(
         relation: how the two images are related, from `fit_relation`.
         base: float32 `(c, *spatial)` single-image fill of the window.
         sigma: width of the regression window in steps of the finest axis.
+        predicted: what the relation makes of this reference here, if it is known already.
 
     Raises:
         ValueError: shapes do not belong together.
     """
     _check_shapes(window, reference, reference_valid, relation, base)
-    seen: NDArray[np.bool_] = np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0)
-    reference, seen = aligned(reference, seen, relation.offset)
-    usable = window.hole & seen
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
-    if relation.ridge.samples == 0 or not usable.any():
-        return ReferenceFill(values=values, usable=np.zeros_like(usable), trust=nothing, reliability=nothing)
-    estimate, reliability = _channel_estimates(window, relation, reference, seen, sigma)
+    unusable = ReferenceFill(values=values, usable=np.zeros_like(window.hole), trust=nothing, reliability=nothing)
+    if relation.ridge.samples == 0 or not (window.hole & _seen(reference, reference_valid)).any():
+        return unusable
+    predicted = predicted or Prediction.of(relation, reference, reference_valid, window.spacing)
+    seen, usable = predicted.seen, window.hole & predicted.seen
+    if not usable.any():
+        return unusable
+    estimate, reliability = _channel_estimates(window, relation, predicted, sigma)
     bounded = estimate.astype(np.float32)
     if relation.carries:
         bounded = _bounded(bounded, relation.ridge, base)
@@ -99,15 +137,10 @@ def reference_fill(
 
 
 def _channel_estimates(
-    window: Window,
-    relation: Relation,
-    reference: NDArray[np.float32],
-    seen: NDArray[np.bool_],
-    sigma: float,
+    window: Window, relation: Relation, predicted: Prediction, sigma: float
 ) -> tuple[Field, NDArray[np.float32]]:
     """Return estimate and reliability `(c, *spatial)`, channels with the same holes together; zeros elsewhere."""
-    said, misfit = relation.predict(context(reference, seen, window.spacing))
-    guide = relation.guide(reference)
+    seen, said, misfit, guide = predicted.seen, predicted.values, predicted.misfit, predicted.guide
     scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)

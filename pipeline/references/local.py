@@ -146,12 +146,24 @@ def _split(fields: Field, steps: Sequence[int]) -> Field:
 
 def _stretch(fields: Field, steps: Sequence[int], shape: tuple[int, ...]) -> Field:
     """Interpolate means of blocks of `steps` pixels linearly from `(n, *coarse)` to `(n, *shape)`."""
-    for axis, (extent, step) in enumerate(zip(shape, steps, strict=True), start=1):
+    result = np.empty((len(fields), *shape))
+    for field, stretched in zip(fields, result, strict=True):
+        # field by field: what is between stays in the processor's cache
+        stretched[...] = _stretched(field, steps, shape)
+    return result
+
+
+def _stretched(field: Field, steps: Sequence[int], shape: tuple[int, ...]) -> Field:
+    """Interpolate one field, `(*coarse)` to `shape`."""
+    for axis, (extent, step) in enumerate(zip(shape, steps, strict=True)):
         if step > 1:
-            last = fields.shape[axis] - 1
+            last = field.shape[axis] - 1
             position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, last)
             low = position.astype(np.intp)
-            share = (position - low).reshape([-1 if a == axis else 1 for a in range(fields.ndim)])
-            high = np.minimum(low + 1, last)
-            fields = (1.0 - share) * fields.take(low, axis=axis) + share * fields.take(high, axis=axis)
-    return fields
+            share = (position - low).reshape([-1 if a == axis else 1 for a in range(field.ndim)])
+            below, above = field.take(low, axis=axis), field.take(np.minimum(low + 1, last), axis=axis)
+            below *= 1.0 - share
+            above *= share
+            below += above
+            field = below
+    return field

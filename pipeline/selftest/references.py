@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.situation import hats
-from pipeline.references.consult import consult
-from pipeline.references.estimate import ReferenceFill
+from pipeline.references.consult import consult, prediction
+from pipeline.references.estimate import Prediction, ReferenceFill
 from pipeline.references.joint import Joint, guides_of
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
@@ -93,7 +94,8 @@ def weigh_references(
             rows.append(_unmeasured(f"{guide.label}: too few pixels observed in both"))
             continue
         started = time.perf_counter()
-        consulted = each(partial(_consulted, numbers, relation), mixed)
+        known = _known(numbers, relation, mixed)
+        consulted = each(partial(_consulted, numbers, relation, known), mixed)
         reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
         code = code_of(relation, numbers)
         mixed = [
@@ -141,12 +143,37 @@ def _unmeasured(name: str) -> Row:
     return Row(method=name, psnr_db=nan, gain_db=nan, weight=0.0, seconds=0.0, chosen=False)
 
 
-def _consulted(numbers: Sequence[int], relation: Relation | Siblings | Joint, trial: Trial) -> Consulted:
+def _known(
+    numbers: Sequence[int], relation: Relation | Siblings | Joint, trials: Sequence[Trial]
+) -> dict[tuple[int, ...], Prediction]:
+    """Return what guides predict in the windows that are tested more than once, by the first pixel of each.
+
+    The channels of the image itself are another matter: what is hidden of them differs.
+    """
+    if isinstance(relation, Siblings):
+        return {}
+    tested = Counter(trial.placement.start for trial in trials)
+    known = {}
+    for trial in trials:
+        start = trial.placement.start
+        if tested[start] > 1 and start not in known:
+            stop_if_asked()
+            guide = look(trial.placement.task, relation, numbers)
+            known[start] = prediction(trial.window, guide.values, guide.valid, relation)
+    return known
+
+
+def _consulted(
+    numbers: Sequence[int],
+    relation: Relation | Siblings | Joint,
+    known: Mapping[tuple[int, ...], Prediction],
+    trial: Trial,
+) -> Consulted:
     stop_if_asked()
     guide, draft = look(trial.placement.task, relation, numbers), trial.draft
-    return Consulted.of(
-        trial, consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
-    )
+    predicted = known.get(trial.placement.start)
+    result = consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability, predicted)
+    return Consulted.of(trial, result)
 
 
 def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:
@@ -256,17 +283,22 @@ class _Change:
         pieces = Pieces.of(self.trials, self.error, some)
         error, step, around = self.error[some], self.step[some], self.around[some]
 
-        def worth(scale: float, gate: float) -> float:
-            opened = replace(UNUSED, gate=gate).open(around)
+        def worth(scale: float, opened: NDArray[np.float32], share: float) -> float:
             gains = pieces.gains(error + scale * opened * step)
             if self.in_holes is not None:
-                share = float(replace(UNUSED, gate=gate).open(self.in_holes).mean()) if self.in_holes.size else 1.0
                 gains = np.concatenate([gains, np.full(BELIEVED_PIECES, scale * share * BELIEVED_GAIN_DB)])
             worse = float((gains < -NOTICEABLE_DB).mean())
             return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
 
         if not pieces.gains(error).size:
             return None
-        tried = {(scale, gate): worth(scale, gate) for gate in gates for scale in _SCALES}
+        tried = {}
+        for gate in gates:
+            gated, real = replace(UNUSED, gate=gate), self.in_holes
+            opened, share = (
+                gated.open(around),
+                float(gated.open(real).mean()) if real is not None and real.size else 1.0,
+            )
+            tried |= {(scale, gate): worth(scale, opened, share) for scale in _SCALES}
         scale, gate = max(tried, key=lambda key: tried[key])
         return (scale, gate) if tried[scale, gate] >= 0 else (0.0, gate)
