@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.references.ridge import Field
+from pipeline.references.ridge import Field, cauchy
 
 KINDS = 8
 """Clusters."""
@@ -42,9 +42,12 @@ class Clusters:
     centres: tuple[tuple[float, ...], ...]
     maps: tuple[tuple[tuple[float, ...], ...], ...]
 
-    def __call__(self, z: NDArray[np.float32]) -> Field:
-        """Map standardised bands `(b, n)` to float64 `(c, n)`, each pixel by itself."""
-        kind = _nearest(np.asarray(self.centres), z)
+    def kind(self, z: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Return the number of each pixel's kind, `(n,)`, from standardised bands `(b, n)`."""
+        return _nearest(np.asarray(self.centres), z)
+
+    def __call__(self, z: NDArray[np.float32], kind: NDArray[np.intp]) -> Field:
+        """Map standardised bands `(b, n)` of pixels of known kinds to float64 `(c, n)`, each pixel by itself."""
         maps = np.asarray(self.maps)
         result = np.empty((maps.shape[1], z.shape[1]))
         for k, (matrix, constant) in enumerate(zip(maps[..., :-1], maps[..., -1], strict=True)):
@@ -53,13 +56,13 @@ class Clusters:
         return result
 
 
-def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | None:
+def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field) -> Clusters | None:
     """Find kinds of cover and fit their maps; None if there are too few pixels or the bands do not vary.
 
     Args:
         y: `(n, c)` values of the image.
         z: `(b, n)` standardised bands of the reference at the same pixels.
-        weight: `(n,)` of the pixels in the maps, 0 to 1.
+        misfit: `(n,)` squared misfits of another map, by which outliers lose weight but in odd kinds.
     """
     if z.shape[1] < KINDS * _PIXELS_PER_KIND or not z.std(axis=1).any():
         return None
@@ -74,8 +77,10 @@ def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | 
         centres = np.asarray(kmeans2(some, starts, iter=_ROUNDS, minit="matrix", missing="warn")[0])
     terms = np.concatenate([z.astype(np.float64), np.ones((1, z.shape[1]))])
     own = np.eye(len(terms))
-    general = _ridge(terms, y, weight, _PENALTY * z.shape[1] * own)
     kind = _nearest(centres, z)
+    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+    general = _ridge(terms, y, weight, _PENALTY * z.shape[1] * own)
+    weight = np.where(odd_kinds(misfit, kind)[kind], 1.0, weight)
     maps = []
     for k in range(KINDS):
         part = np.ascontiguousarray(terms[:, kind == k])
@@ -85,6 +90,16 @@ def fit_clusters(y: Field, z: NDArray[np.float32], weight: Field) -> Clusters | 
         centres=tuple(map(tuple, centres.tolist())),
         maps=tuple(tuple(map(tuple, one.tolist())) for one in maps),
     )
+
+
+def odd_kinds(misfit: Field, kind: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which kinds, `(KINDS,)`, are missed by a map of all pixels, from squared misfits `(n,)`.
+
+    Half of their pixels pass for outliers. A bright tissue or a wetland is none: it needs a map of its own.
+    """
+    usual = max(float(np.median(misfit)), 1e-12)
+    own = [np.median(misfit[kind == k]) if (kind == k).any() else 0.0 for k in range(KINDS)]
+    return np.asarray(cauchy(np.asarray(own) / usual) < 0.5)
 
 
 def _ridge(terms: Field, y: Field, weight: Field, penalty: Field) -> Field:

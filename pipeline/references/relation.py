@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.column import column
-from pipeline.references.clusters import Clusters, fit_clusters
+from pipeline.references.clusters import KINDS, Clusters, fit_clusters, odd_kinds
 from pipeline.references.context import WAVES, standardised, with_waves
 from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
 
@@ -45,7 +46,8 @@ class Relation:
         pulled: linear map of the bands that stays near the reference itself, None if there were few pixels: `ridge` is
             that map then.
         clusters: a linear map for each kind of cover, None if there were few pixels.
-        shares: of the three in the prediction, the greater the smaller its mean squared error; they sum to 1.
+        shares: of the three in the prediction, for each kind of cover: the greater the smaller its mean squared error,
+            of all pixels or, where a map of all misses a kind, of that kind; those of a kind sum to 1.
         carries: what the map leaves over beside a hole is carried into it; not where nearly all is hidden and what is
             left over is haze.
         offset: where the reference shows what the image has at a pixel, relative to it, in pixels per axis.
@@ -65,7 +67,7 @@ class Relation:
     ridge: Ridge
     pulled: Ridge | None = None
     clusters: Clusters | None = None
-    shares: tuple[float, ...] = (1.0, 0.0, 0.0)
+    shares: tuple[tuple[float, ...], ...] = ((1.0, 0.0, 0.0),) * KINDS
     carries: bool = True
     offset: tuple[float, ...] = ()
     centre: tuple[float, ...]
@@ -103,14 +105,15 @@ class Relation:
         )
 
     def _mean(self, said: Field, context: NDArray[np.float32]) -> Field:
-        """Return the mean of a prediction and those of the other maps, by their shares."""
+        """Return the mean of a prediction and those of the other maps, by their shares in each kind of cover."""
         if self.pulled is None or self.clusters is None:
             return said
-        own, pulled, clustered = self.shares
         bands = len(self.axes[0])
         z = standardised(context[:bands], self.centre[:bands], self.scale[:bands]).reshape(bands, -1)
-        parts = [self.clusters(z[:, start : start + _SLAB]) for start in range(0, z.shape[1], _SLAB)]
-        kinds = np.concatenate(parts, axis=1).reshape(said.shape)
+        kind = np.concatenate([self.clusters.kind(part) for part in _slabs(z)])
+        parts = zip(_slabs(z), _slabs(kind), strict=True)
+        kinds = np.concatenate([self.clusters(part, some) for part, some in parts], axis=1).reshape(said.shape)
+        own, pulled, clustered = np.asarray(self.shares)[kind].T.reshape(3, *said.shape[1:])
         return np.asarray(own * said + pulled * self.pulled(context[:bands]) + clustered * kinds)
 
     def guide(self, reference: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -170,15 +173,29 @@ def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relati
     left = y - relation.predict(x.T)[0].T
     misfit = (left**2 / np.maximum(np.median(left**2, axis=0), 1e-30)).mean(axis=1)
     weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
-    pulled, clusters = fit_pulled(y, x[:, :bands], weight), fit_clusters(y, z[:bands], weight)
+    pulled, clusters = fit_pulled(y, x[:, :bands], weight), fit_clusters(y, z[:bands], misfit)
     if clusters is None:
         return relation
+    kind = clusters.kind(z[:bands])
+    errors = left, y - pulled(x[:, :bands].T).T, y - clusters(z[:bands], kind).T
     # fitted pixels flatter the map with many coefficients
-    own = _mean_square(left, weight) * np.asarray(relation.overfit_ratio)
-    rivals = own, *(_mean_square(y - said.T, weight) for said in (pulled(x[:, :bands].T), clusters(z[:bands])))
-    unit = np.maximum(sum(rivals), 1e-30)
-    worth = np.asarray([1.0 / max(float((rival / unit).mean()), 1e-6) ** 3 for rival in rivals])
-    return replace(relation, pulled=pulled, clusters=clusters, shares=_floats(worth / worth.sum()))
+    flattered = np.asarray(relation.overfit_ratio), 1.0, 1.0
+
+    def shares(some: NDArray[np.bool_] | slice, counts: Field) -> Field:
+        rivals = [ratio * _mean_square(e[some], counts[some]) for ratio, e in zip(flattered, errors, strict=True)]
+        unit = np.maximum(sum(rivals), 1e-30)
+        worth = np.asarray([1.0 / max(float((rival / unit).mean()), 1e-6) ** 3 for rival in rivals])
+        return np.asarray(worth / worth.sum())
+
+    general, every = shares(slice(None), weight), np.ones(len(y))
+    own = [shares(kind == k, every) if odd else general for k, odd in enumerate(odd_kinds(misfit, kind))]
+    return replace(relation, pulled=pulled, clusters=clusters, shares=_rows(np.stack(own)))
+
+
+def _slabs(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield `(..., n)` in parts."""
+    for start in range(0, values.shape[-1], _SLAB):
+        yield values[..., start : start + _SLAB]
 
 
 def _mean_square(error: Field, weight: Field) -> Field:
