@@ -179,7 +179,8 @@ def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relati
     kind = clusters.kind(z[:bands])
     errors = left, y - pulled(x[:, :bands].T).T, y - clusters(z[:bands], kind).T
     # fitted pixels flatter the map with many coefficients
-    flattered = np.asarray(relation.overfit_ratio), 1.0, 1.0
+    one = np.ones(y.shape[1])
+    flattered = np.asarray(relation.overfit_ratio), one, one
 
     def shares(some: NDArray[np.bool_] | slice, counts: Field) -> Field:
         rivals = [ratio * _mean_square(e[some], counts[some]) for ratio, e in zip(flattered, errors, strict=True)]

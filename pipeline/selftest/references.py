@@ -292,7 +292,7 @@ class _Change:
 
         if not pieces.gains(error).size:
             return None
-        tried = {}
+        tried: dict[tuple[float, float], float] = {}
         for gate in gates:
             gated, real = replace(UNUSED, gate=gate), self.in_holes
             opened, share = (
