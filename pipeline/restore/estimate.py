@@ -172,6 +172,8 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     sigma, hole = np.zeros_like(raw), window.hole
     inside = Situation(distance=place.distance[hole], shares=place.shares[:, hole])
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], inside)
+    if task.left is not None:
+        sigma = np.hypot(sigma, task.left)
     return Estimate(
         mean=np.where(hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,

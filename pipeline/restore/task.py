@@ -39,12 +39,15 @@ class Task:
         base: the exact base fill if the survey already has it, else None.
         patch: smallest extent of the patches of the image, pixels: hole pixels farther from all that is observed can
             lie in a window without any.
+        left: standard error that haze on the pixels around leaves in hole pixels, float32 `(c, *spatial)`, data units,
+            on top of what can be tested; None without haze.
     """
 
     window: Window
     guides: tuple[Guide, ...] = ()
     base: NDArray[np.float32] | None = None
     patch: int
+    left: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

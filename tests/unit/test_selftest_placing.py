@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
@@ -234,6 +236,22 @@ def test_windows_with_few_hidden_pixels_are_left_out():
         shapes = Shapes(deep=(shape,), thin=(), depth=4.0, thin_distance=1.0)
         placed = place(lambda _, window=window: (window, ()), [Box.whole((16, 24))] * 6, shapes, lambda w: w.values, 0)
         assert bool(placed) == tested
+
+
+def test_holes_whose_rims_have_no_room_are_tested_without_them():
+    """A cloud with doubted pixels all around fits nowhere: it is hidden as the mask has it. Where it fits it goes first."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, :, 40:] = True
+    bare = Shape(mask=np.ones((1, 10, 10), bool), edge=INSIDE)
+    for size, window, fits in ((90, _seen(hole), False), (40, _seen(np.zeros_like(hole)), True)):
+        rimmed = Shape(mask=np.ones((1, size, size), bool), edge=INSIDE)
+        shapes = Shapes(deep=(rimmed,), thin=(), depth=15.0, thin_distance=1.0)
+        alone, both = (
+            placing.hide(window, some, np.random.default_rng(0)) for some in (shapes, replace(shapes, bare=(bare,)))
+        )
+        assert alone.any() == fits
+        assert both.any()
+        assert np.array_equal(alone, both) == fits
 
 
 @pytest.mark.parametrize(("rows", "apart"), [(75, True), (77, False)])

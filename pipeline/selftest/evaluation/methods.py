@@ -58,7 +58,8 @@ def made_of(scene: Scene, recipe: Recipe, model: Inpainter | None, box: Box) -> 
     """
     window, guides = scene.window(box)
     fills = _filled(window, candidates(scene))
-    task = Task(window=window, guides=guides, patch=min(scene.lattice.patch), base=_base(recipe, window, fills))
+    base, left = _base(recipe, window, fills), scene.image.left(box)
+    task = Task(window=window, guides=guides, patch=min(scene.lattice.patch), base=base, left=left)
     restored, alone = _restored(recipe, model, task)
     made = {RUN: restored}
     if any(recipe.reference_weights):
