@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.system.units import METRES_PER_DEGREE
+from pipeline.geometry.earth import METRES_PER_DEGREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

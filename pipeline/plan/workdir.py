@@ -104,8 +104,8 @@ class WorkFolder:
     def haze(self) -> Path:
         """Zarr array float32 `(1, *spatial)`: amount of haze.
 
-        Attribute `spectrum`: what an amount of 1 adds to a band; `left`: standard error of a band after taking it off. It
-        is there only if pixels are HAZY.
+        Attribute `spectrum`: what an amount of 1 adds to a band; `left`: standard error of a band after taking it off.
+        It is there only if pixels are HAZY.
         """
         return self.path / "haze.zarr"
 

@@ -71,8 +71,8 @@ class Rim:
             return ""
         more = " or more" if self.wider_px == self.tested_px else ""
         return (
-            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them (thin cloud, "
-            f"halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them "
+            f"(thin cloud, halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
         )
 
 

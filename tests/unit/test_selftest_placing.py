@@ -239,7 +239,7 @@ def test_windows_with_few_hidden_pixels_are_left_out():
 
 
 def test_holes_whose_rims_have_no_room_are_tested_without_them():
-    """A cloud with doubted pixels all around fits nowhere: it is hidden as the mask has it. Where it fits it goes first."""
+    """A cloud with doubted pixels all around fits nowhere: it is hidden as the mask has it; else with them."""
     hole = np.zeros((1, *SHAPE), bool)
     hole[0, :, 40:] = True
     bare = Shape(mask=np.ones((1, 10, 10), bool), edge=INSIDE)
