@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from pipeline.evidence.ground import Ground
 from pipeline.evidence.haze import Haze
+from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
@@ -94,9 +95,13 @@ class Doubt:
     def _noticeable(self) -> Field:
         return np.asarray(NOTICEABLE * np.asarray(self.ground.usual))
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the record says, as JSON values; a limit that is never reached is None."""
-        facts = asdict(self) | {"reach_px": self.reach_px}
+    def facts(self, space: Space) -> dict[str, Any]:
+        """Return what the record says, as JSON values; a limit that is never reached is None.
+
+        Args:
+            space: grid of the image.
+        """
+        facts = asdict(self) | {"reach_px": self.reach_px, "reach": space.far(self.reach_px)}
         for side in facts["sides"]:
             side["limits"] = [limit if np.isfinite(limit) else None for limit in side["limits"]]
         return facts

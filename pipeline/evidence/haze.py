@@ -52,6 +52,13 @@ _FEWEST = 100
 _FEWEST_RINGS = 3
 """Rings below which a direction is chance."""
 
+_LEFT = 0.3
+"""Standard error of what is left of haze that was taken off, as a share of it: beside the holes of eleven synthetic
+rings it was 0.03 to 0.7, 0.32 on average."""
+
+_ASKEW = 0.3
+"""Standard error of each band of a spectrum, in deviations of clear pixels, as a share of the mean of all bands."""
+
 _RIDGE = 0.02
 """Share of the mean variance that is added to each band before the covariance is inverted."""
 
@@ -67,6 +74,7 @@ class Haze:
         knots: distances from the holes, pixels.
         profile: usual amount at each of them, falling.
         gains: share of haze in the details of the amount: for each scale a pair of distances and shares.
+        left: standard error of a band where an amount of 1 was taken off, `(c,)`, data units.
     """
 
     spectrum: tuple[float, ...]
@@ -75,6 +83,7 @@ class Haze:
     knots: tuple[float, ...]
     profile: tuple[float, ...]
     gains: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    left: tuple[float, ...] = ()
 
     def amount(self, ground: Ground, tile: Tile) -> Field:
         """Return the amount of haze at the pixels of a tile, `spatial`, never negative; 0 where it cannot be told."""
@@ -118,12 +127,14 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
     weights /= weights @ spectrum
     level = float(np.median(weights @ off))
     falling = isotonic_regression(rings.medians @ weights - level, weights=rings.counts, increasing=False).x
+    askew = _ASKEW * np.sqrt((spectrum**2).mean())
     haze = Haze(
         spectrum=tuple((spectrum * np.asarray(ground.scale)).tolist()),
         weights=tuple(weights.tolist()),
         level=level,
         knots=(*rings.distances.tolist(), _EDGES[-1]),
         profile=(*np.maximum(falling, 0.0).tolist(), 0.0),
+        left=tuple((_LEFT * np.hypot(spectrum, askew) * np.asarray(ground.scale)).tolist()),
     )
     return replace(haze, gains=_gains(haze, ground, tiles, clear))
 

@@ -184,7 +184,7 @@ def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
         chunks=(1, *scene.image.state.chunks[1:]),
         dtype="float32",
         fill_value=0,
-        attributes={"spectrum": list(doubt.haze.spectrum)},
+        attributes={"spectrum": list(doubt.haze.spectrum), "left": list(doubt.haze.left)},
         overwrite=True,
     )
 
@@ -193,10 +193,7 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     """Return what the user should know of doubted and hazy pixels, empty if there are none."""
     if doubt is None or not doubt.reach_px:
         return ""
-    space, reach, states = scene.source.space, doubt.reach_px, scene.states
-    far = f"{reach:.0f} px"
-    if space.units in ("m", "metre"):
-        far += f" ({reach * min(space.spacing):.0f} m)"
+    far, states = scene.source.space.far(doubt.reach_px), scene.states
     names = {"bright": "haze or thin cloud", "dark": "shadow"}
     looks = " and ".join(names[side.name] for side in doubt.sides) or "what a cloud leaves at its edge"
     if scene.job.fill_doubted:

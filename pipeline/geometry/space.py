@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry.earth import METRES_PER_DEGREE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
@@ -99,6 +101,19 @@ class Space:
             )
             shifts.append(math.hypot(a[0] - b[0], a[1] - b[1]))
         return max(shifts)
+
+    def far(self, pixels: float) -> str:
+        """Return a distance in words: pixels, and its length along the finest axis where the grid has a unit.
+
+        Degrees are told as metres in the middle of the image.
+        """
+        step, unit = min(self.spacing), self.units
+        if unit == "deg" and self.kind == "raster":
+            rows, cols = self.shape
+            latitude = self.affine[3] * cols / 2 + self.affine[4] * rows / 2 + self.affine[5]
+            up, across = self.spacing
+            step, unit = min(up, across * abs(math.cos(math.radians(latitude)))) * METRES_PER_DEGREE, "m"
+        return f"{pixels:.0f} px" + ("" if unit == "unknown" else f" ({pixels * step:.3g} {unit})")
 
     def describe(self) -> str:
         """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""

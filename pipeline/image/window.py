@@ -13,10 +13,11 @@ from scipy.ndimage import label
 from pipeline.fills.base import Window
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.image.contamination import contamination
 from pipeline.image.haze import without_haze
 from pipeline.image.open import OpenGuide, centred
 from pipeline.masks.base import DOUBT, FILL, evidence
-from pipeline.restore.task import Guide, with_siblings
+from pipeline.restore.task import Contamination, Guide, with_siblings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,10 @@ class OpenImage:
         stored = self.source.read(box)[list(self.channels)]
         valid = np.isfinite(stored) if self.sees_stored else np.broadcast_to(evidence(states), stored.shape)
         return without_haze(centred(stored, self.centre, valid), states, self.haze, box)
+
+    def contamination(self, box: Box) -> Contamination | None:
+        """Return what contaminated pixels around the holes of `box` add to error bars; None without any."""
+        return contamination(self.states(box), self.haze, box)
 
     def read(self, box: Box) -> Pixels:
         """Read once all that windows inside `box` may see."""

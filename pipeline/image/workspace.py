@@ -64,7 +64,8 @@ class Workspace:
             base = window.values
         elif plan.guess_factor == 1:
             base = np.where(window.valid, window.values, guess)
-        return Task(window=window, guides=guides, base=base, patch=min(plan.lattice.patch))
+        around = self.image.contamination(box)
+        return Task(window=window, guides=guides, base=base, patch=min(plan.lattice.patch), around=around)
 
 
 def estimate_box(lattice: Lattice, index: tuple[int, ...], holes: NDArray[np.bool_]) -> Box:

@@ -102,8 +102,9 @@ class WorkFolder:
 
     @property
     def haze(self) -> Path:
-        """Zarr array float32 `(1, *spatial)`: amount of haze; attribute `spectrum`: what an amount of 1 adds to a band.
+        """Zarr array float32 `(1, *spatial)`: amount of haze.
 
+        Attribute `spectrum`: what an amount of 1 adds to a band; `left`: standard error of a band after taking it off.
         It is there only if pixels are HAZY.
         """
         return self.path / "haze.zarr"

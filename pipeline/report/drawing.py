@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 # dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
+DOUBT_COLOUR = (60, 120, 255)
+"""Observed pixels that are no evidence."""
+
+HAZE_COLOUR = (150, 200, 255)
+"""Observed pixels that are evidence without the haze over them."""
+
 RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 
 _GAP = 2

@@ -17,7 +17,7 @@ from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide
-from pipeline.masks.base import DOUBT, FILL, HAZY
+from pipeline.masks.base import FILL
 from pipeline.plan.layers import from_published
 from pipeline.plan.plan import Plan
 from pipeline.report.bands import rgb_channels, wavelengths
@@ -243,11 +243,11 @@ def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) 
 
 
 def _doubted(plan: Plan) -> Pull | None:
-    """Return what gives the doubted and hazy pixels of a window, None if there are none."""
+    """Return what gives the states of a window, None if no pixel is doubted or hazy."""
     if not plan.doubted and not plan.hazy:
         return None
     state = zarr.open_array(plan.work.state, mode="r")
-    return lambda box: np.isin(state[box.at()], (DOUBT, HAZY))
+    return lambda box: np.asarray(state[box.at()])
 
 
 def _channels(plan: Plan, names: Sequence[str], wavelength: Sequence[float | None]) -> list[int]:

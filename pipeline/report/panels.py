@@ -11,9 +11,21 @@ from numpy.typing import NDArray
 
 from pipeline.formats.base import FOR_LOOKING_AT
 from pipeline.image.open import OpenGuide
-from pipeline.masks.base import KEEP
+from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
-from pipeline.report.drawing import RAMP, beside, colour, css, number, ramp, stretch, tinted, webp
+from pipeline.report.drawing import (
+    DOUBT_COLOUR,
+    HAZE_COLOUR,
+    RAMP,
+    beside,
+    colour,
+    css,
+    number,
+    ramp,
+    stretch,
+    tinted,
+    webp,
+)
 from pipeline.report.planes import Plane, Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
 from pipeline.system.words import in_percent
@@ -21,7 +33,6 @@ from pipeline.system.words import in_percent
 _THUMBNAIL = 128
 """Longer edge of a picture of the whole image in a list, in pixels."""
 HOLE_COLOUR = (230, 60, 40)
-_DOUBT_COLOUR = (60, 120, 255)
 _MASK_COLOUR = (240, 170, 30)
 _LED_COLOUR = (0, 200, 160)
 _NEVER_GREY = 40
@@ -48,7 +59,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulls:
-    """Where the pixels come from: stored input, restored, standard error, source codes, doubted pixels, display."""
+    """Where the pixels come from: stored input, restored, standard error, source codes, states, display.
+
+    States are there if any pixel is doubted or hazy.
+    """
 
     before: Pull
     after: Pull
@@ -107,7 +121,7 @@ class Pixels:
     after: NDArray[Any]
     sigma: NDArray[Any]
     origin: NDArray[np.uint8]
-    doubted: NDArray[np.bool_] | None
+    states: NDArray[np.uint8] | None
 
     @classmethod
     def of(cls, plane: Plane, pulls: Pulls, channels: Sequence[int]) -> Pixels:
@@ -116,14 +130,14 @@ class Pixels:
         codes = plane.cut(pulls.origin)
         # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
         origin = codes[chosen if len(codes) > 1 else [0]].max(axis=0)
-        doubted = None if pulls.doubt is None else plane.cut(pulls.doubt).any(axis=0) & (origin == OBSERVED)
+        states = None if pulls.doubt is None else np.where(origin == OBSERVED, plane.cut(pulls.doubt).max(axis=0), KEEP)
         return cls(
             plane=plane,
             before=plane.cut(pulls.before)[chosen],
             after=plane.cut(pulls.after)[chosen],
             sigma=np.nan_to_num(plane.cut(pulls.uncertainty))[chosen].mean(axis=0),
             origin=origin,
-            doubted=doubted,
+            states=states,
         )
 
     @property
@@ -144,11 +158,12 @@ def show(pixels: Pixels, look: Look) -> Shown:
     never = pixels.origin == NEVER_TOUCHED
     marked = tinted(before, pixels.hole, HOLE_COLOUR, 0.65)
     said = f"{look.noun.capitalize()} to restore in red; dark grey is never touched."
-    if pixels.doubted is not None:
-        marked = tinted(marked, pixels.doubted, _DOUBT_COLOUR, 0.5)
+    if pixels.states is not None:
+        marked = tinted(marked, pixels.states == DOUBT, DOUBT_COLOUR, 0.5)
+        marked = tinted(marked, pixels.states == HAZY, HAZE_COLOUR, 0.5)
         said = (
             f"{look.noun.capitalize()} to restore in red; observed ones that look like cloud or shadow, kept but not "
-            "used, in blue."
+            "used, in blue; those used without the haze over them in light blue."
         )
     marked[never] = _NEVER_GREY
     heat = ramp(np.where(pixels.hole, pixels.sigma / max(look.sigma_top, 1e-30), 0.0))

@@ -14,15 +14,13 @@ from xml.etree import ElementTree as ET
 
 from pipeline.plan.layers import known_codes
 from pipeline.plan.plan import Plan
-from pipeline.report.drawing import RAMP
+from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour, source_name
 from pipeline.system.facts import file_facts
 from pipeline.system.files import write_text
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _RGB = ("red", "green", "blue")
-_DOUBT_COLOUR = (60, 120, 255)
-_HAZE_COLOUR = (150, 200, 255)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +52,8 @@ def write_styles(plan: Plan, record: Mapping[str, Any], folder: Path, shades: Sh
         "doubt": _classes(
             [
                 (0, "not doubted", (0, 0, 0), 0),
-                (1, "observed, but not used", _DOUBT_COLOUR, 255),
-                (2, "observed, used without the haze over it", _HAZE_COLOUR, 255),
+                (1, "observed, but not used", DOUBT_COLOUR, 255),
+                (2, "observed, used without the haze over it", HAZE_COLOUR, 255),
             ]
         ),
     }

@@ -165,13 +165,18 @@ def with_reference(
 
 
 def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
-    """Clip the mean to the limits and turn the raw standard error into a calibrated one."""
+    """Clip the mean to the limits and turn the raw standard error into a calibrated one.
+
+    What contaminated pixels around add to it comes on top: the calibration did not see it.
+    """
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     raw = _faded(recipe, task, place, raw)
     sigma, hole = np.zeros_like(raw), window.hole
     inside = Situation(distance=place.distance[hole], shares=place.shares[:, hole])
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], inside)
+    if task.around is not None:
+        sigma = np.hypot(task.around.factor * sigma, task.around.left)
     return Estimate(
         mean=np.where(hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,

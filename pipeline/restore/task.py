@@ -30,6 +30,19 @@ def with_siblings(window: Window, guides: tuple[Guide, ...], n_state: int) -> tu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contamination:
+    """What pixels around holes that look like haze, thin cloud or shadow add to error bars, on top of what is tested.
+
+    Attributes:
+        left: standard error that haze leaves, float32 `(c, *spatial)` or `(1, *spatial)`, data units; 0 outside holes.
+        factor: of the standard error, float32 `(n_state, *spatial)`, at least 1; 1 outside holes.
+    """
+
+    left: NDArray[np.float32]
+    factor: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A window to restore, with all that may help.
 
@@ -39,12 +52,14 @@ class Task:
         base: the exact base fill if the survey already has it, else None.
         patch: smallest extent of the patches of the image, pixels: hole pixels farther from all that is observed can
             lie in a window without any.
+        around: what contaminated pixels around the holes add to the error bars; None = nothing.
     """
 
     window: Window
     guides: tuple[Guide, ...] = ()
     base: NDArray[np.float32] | None = None
     patch: int
+    around: Contamination | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,23 +146,33 @@ def hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
     hidden = np.zeros(window.valid.shape, dtype=np.bool_)
     crowded = bool(window.hole.any(axis=0).mean() > _CROWDED)
     observed = max(int(window.valid.sum()), 1)
-    sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
-    if shapes.deep:
-        sizes = np.asarray([shape.mask.sum() for shape in shapes.deep], dtype=np.float64)
-        for attempt in range(_SHAPES_PER_WINDOW):
-            # first a hole as a typical pixel sees it (a large one), then any
-            chance = sizes / sizes.sum() if attempt == 0 else None
-            shape = shapes.deep[int(rng.choice(len(sizes), p=chance))]
-            layer = _lay(shape, window, hidden, sides, rng)
-            if layer is not None and not crowded and _of_single_channels([shape.mask]):
-                layer &= ~(window.hole | hidden).any(axis=0)
-            if layer is not None and (hidden | layer).sum() <= _MOST * observed:
-                hidden |= layer
-            if hidden.sum() > _DEEP_SHARE * observed:
-                break
+    for deep in (shapes.deep, shapes.bare):
+        if deep and hidden.sum() <= _DEEP_SHARE * observed:
+            hidden = _hide_deep(deep, window, hidden, rng, crowded=crowded)
     if shapes.thin:
         apart = not crowded and _of_single_channels(shapes.thin)
         hidden |= _sprinkle(shapes, window, hidden, rng, apart=apart)
+    return hidden
+
+
+def _hide_deep(
+    shapes: Sequence[Shape], window: Window, hidden: Mask, rng: np.random.Generator, *, crowded: bool
+) -> Mask:
+    """Return what is hidden with wide holes of some shapes added, until it is enough or no more can be laid."""
+    observed = max(int(window.valid.sum()), 1)
+    sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
+    sizes = np.asarray([shape.mask.sum() for shape in shapes], dtype=np.float64)
+    for attempt in range(_SHAPES_PER_WINDOW):
+        # first a hole as a typical pixel sees it (a large one), then any
+        chance = sizes / sizes.sum() if attempt == 0 else None
+        shape = shapes[int(rng.choice(len(sizes), p=chance))]
+        layer = _lay(shape, window, hidden, sides, rng)
+        if layer is not None and not crowded and _of_single_channels([shape.mask]):
+            layer &= ~(window.hole | hidden).any(axis=0)
+        if layer is not None and (hidden | layer).sum() <= _MOST * observed:
+            hidden = hidden | layer
+        if hidden.sum() > _DEEP_SHARE * observed:
+            break
     return hidden
 
 

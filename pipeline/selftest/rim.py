@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.space import Space
 from pipeline.numerics.distance import around
 from pipeline.numerics.statistics import local_statistics
 from pipeline.system.signals import stop_if_asked
@@ -60,14 +61,18 @@ class Rim:
     excess: tuple[float, ...] = ()
     """For each ring, squared residual along the rim over that at clean places; about 1 if clean."""
 
-    def sentence(self) -> str:
-        """Return the finding in words, empty if there is nothing to say."""
+    def sentence(self, space: Space) -> str:
+        """Return the finding in words, empty if there is nothing to say.
+
+        Args:
+            space: grid of the image.
+        """
         if not self.wider_px:
             return ""
         more = " or more" if self.wider_px == self.tested_px else ""
         return (
-            f"observed pixels up to {self.wider_px} px{more} from the mask do not fit what surrounds them (thin cloud, "
-            f"halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them "
+            f"(thin cloud, halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
         )
 
 

@@ -43,6 +43,8 @@ class Shapes:
     """Distance to observed pixels that 95 % of the hole pixels keep within, in steps of the finest axis."""
     thin_distance: float
     """Mean distance of the pixels of thin holes to observed ones, in steps of the finest axis; 1 without any."""
+    bare: tuple[Shape, ...] = ()
+    """Deep holes without the doubted pixels around them, for windows in which there is no room for `deep`."""
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +45,20 @@ def largest(scene: Scene) -> tuple[int, ...]:
 def hole_shapes(scene: Scene, rng: np.random.Generator) -> Shapes:
     """Collect the shapes of the holes from up to 12 windows, those with many hole pixels most likely.
 
+    They reach as far as fills must: over the doubted pixels that hang together with them.
+
     Args:
         scene: the opened image.
         rng: draws the windows.
     """
     boxes, holes, _ = candidate_windows(scene, largest(scene), rng)
     # counts are those of cells: a window may own none of the hole pixels of a cell at its edge
-    return collect([_pattern(scene, box) for box in draw(boxes, holes, _SHAPE_WINDOWS, rng)], scene.spacing)
+    some = draw(boxes, holes, _SHAPE_WINDOWS, rng)
+    shapes = collect([_pattern(scene, box, scene.image.holes_with_rims(box)) for box in some], scene.spacing)
+    if not scene.states.doubted:
+        return shapes
+    bare = collect([_pattern(scene, box, scene.image.holes(box)) for box in some], scene.spacing)
+    return replace(shapes, bare=bare.deep)
 
 
 def test_extent(scene: Scene, depth: float) -> tuple[int, ...]:
@@ -156,8 +164,7 @@ def draw(boxes: Sequence[Box], weight: NDArray[np.float64], n: int, rng: np.rand
     return [boxes[i] for i in sorted(chosen)]
 
 
-def _pattern(scene: Scene, box: Box) -> tuple[Mask, Sides]:
-    """Return the holes of a window as far as fills must reach, and at which of its sides the image ends."""
-    planes = scene.image.holes_with_rims(box)
+def _pattern(scene: Scene, box: Box, planes: Mask) -> tuple[Mask, Sides]:
+    """Return holes of a window, and at which of its sides the image ends."""
     shape = scene.source.space.shape
     return planes, tuple((a == 0, b == n) for a, b, n in zip(box.start, box.stop, shape, strict=True))

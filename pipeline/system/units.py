@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
+from pipeline.geometry.earth import METRES_PER_DEGREE
 from pipeline.system.paths import shortened
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -18,7 +19,6 @@ _METRES = {
     "us-ft": 1200 / 3937,  # US survey foot
 }
 _OTHER_NAMES = {"µm": "um", "μm": "um", "micron": "um", "microns": "um", "feet": "ft", "foot": "ft"}
-_METRES_PER_DEGREE = 40_007_863.0 / 360.0  # WGS 84 meridian circumference
 _LONGEST = 100
 _MOST_BYTES = 2**60
 MOST_PIXELS = 100_000
@@ -102,7 +102,7 @@ class Length:
                 f"'{self}' cannot be turned into pixels on a grid in degrees at latitude {latitude_deg}; give it in px"
             )
         along = math.cos(math.radians(latitude_deg))
-        return (spacing[0] * _METRES_PER_DEGREE, spacing[1] * _METRES_PER_DEGREE * along)
+        return (spacing[0] * METRES_PER_DEGREE, spacing[1] * METRES_PER_DEGREE * along)
 
     def __str__(self) -> str:
         return f"{self.value:g} {self.unit}".rstrip()

@@ -44,6 +44,9 @@ def test_haze_is_kept_and_the_holes_are_restored_without_it(hazy, with_date):
     folder, scene, hole, haze = hazy
     dates = {"references": [{"path": "clear.tif", "mask": []}]} if with_date else {}
     results, record, said = restored(folder, "mask.tif", input=dates, model={"kind": "tension"})
+    reach = record["doubt"]["reach_px"]
+    assert record["doubt"]["reach"] == f"{reach:.0f} px ({10 * reach:.3g} m)"
+    assert f"up to {record['doubt']['reach']} from the mask" in said
     codes = pixels(results / "image_doubt.tif")[0]
     doubted = codes > 0
     assert doubted.sum() > 500
@@ -56,7 +59,9 @@ def test_haze_is_kept_and_the_holes_are_restored_without_it(hazy, with_date):
     image = pixels(results / "image_restored.tif").astype(float)
     assert np.array_equal(image[:, ~hole], scene[:, ~hole])
     assert (pixels(results / "image_source.tif")[0][doubted] == 0).all()
-    assert (pixels(results / "image_uncertainty.tif")[:, doubted] == 0).all()
+    bars = pixels(results / "image_uncertainty.tif")
+    assert (bars[:, doubted] == 0).all()
+    assert (np.abs(image - ground(1)) <= 1.645 * bars)[:, hole].mean() > 0.85
     excess = (image - ground(1))[0][hole].mean()
     assert excess < (60 if with_date else 130)
 

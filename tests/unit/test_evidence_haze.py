@@ -68,6 +68,19 @@ def test_no_pixel_is_doubted_for_haze_that_is_taken_off(hazy):
     assert 8 <= doubt.reach_px <= 40
 
 
+def test_what_is_left_is_as_large_as_it_is_said_to_be(hazy):
+    """Smooth errors beside the clouds, which go into them, are below twice their standard error in every band."""
+    clear, _, one, doubt = hazy
+    near = one.seen & (one.distance < 3)
+    share = ndimage.gaussian_filter(near.astype(float), 4)[near]
+    left = np.where(near, doubt.cleared(one).values - clear, 0.0)
+    smooth = np.stack([ndimage.gaussian_filter(band, 4)[near] / share for band in left])
+    error = np.asarray(doubt.haze.left)[:, None] * doubt.hazy(one)[near]
+    ratio = np.sqrt((smooth**2).mean(axis=1) / (error**2).mean(axis=1))
+    assert (ratio < 2).all()
+    assert ratio.max() > 0.2
+
+
 def test_a_window_does_not_matter(hazy):
     """The amount at a pixel is that of the whole image, from any window that is large enough around it."""
     _, _, one, doubt = hazy

@@ -13,8 +13,9 @@ import pytest
 
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
+from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
-from pipeline.report.drawing import colour, number, stretch, webp
+from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, colour, number, stretch, webp
 from pipeline.report.panels import Look, Pixels, show
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
@@ -106,12 +107,39 @@ def test_the_caption_says_which_channels_are_shown(names: list[str], of_several:
     values = np.tile(np.linspace(1, 9, 9).reshape(1, 3, 3), (n, 1, 1))
     plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
     codes = np.zeros((3, 3), np.uint8)
-    pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, doubted=None)
+    pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, states=None)
     look = Look(
         channels=range(n), names=names, of_several=of_several, units="", scales=[(1.0, 0.0)] * n,
         sigma_scale=1.0, sigma_top=1.0, noun="pixels", quality=50,
     )  # fmt: skip
     assert show(pixels, look).before.caption == said
+
+
+def test_hazy_and_doubted_pixels_have_colours_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not used is blue, what is used without its haze light blue; the caption says both."""
+    shown: list[np.ndarray] = []
+
+    def kept(values: np.ndarray, _: int) -> str:
+        shown.append(values)
+        return str(len(shown) - 1)
+
+    monkeypatch.setattr("pipeline.report.panels.webp", kept)
+    values = np.tile(np.linspace(1, 9, 9).reshape(1, 3, 3), (3, 1, 1))
+    plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
+    states = np.array([[DOUBT, HAZY, KEEP]] * 3, np.uint8)
+    codes = np.zeros((3, 3), np.uint8)
+    look = Look(
+        channels=range(3), names=["r", "g", "b"], of_several=False, units="", scales=[(1.0, 0.0)] * 3,
+        sigma_scale=1.0, sigma_top=1.0, noun="pixels", quality=50,
+    )  # fmt: skip
+    pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, states=states)
+    marked = show(pixels, look).holes
+    assert "kept but not used, in blue; those used without the haze over them in light blue" in marked.caption
+    plain = colour(values, *pixels.stretch)[1].astype(int)
+    some = shown[int(marked.uri)][1].astype(int)
+    assert np.abs(some[0] - (plain[0] + DOUBT_COLOUR) / 2).max() <= 1
+    assert np.abs(some[1] - (plain[1] + HAZE_COLOUR) / 2).max() <= 1
+    assert np.array_equal(some[2], plain[2])
 
 
 def test_scale_bars_are_round_numbers() -> None:

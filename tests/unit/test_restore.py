@@ -21,7 +21,7 @@ from pipeline.restore.codes import CLASSICAL, NETWORK, OBSERVED, REFERENCE
 from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, where, with_reference
 from pipeline.restore.network import network_share, raw_of, with_network
 from pipeline.restore.recipe import Recipe
-from pipeline.restore.task import Guide, Task
+from pipeline.restore.task import Contamination, Guide, Task
 from pipeline.selftest.judge import FittedGuide, judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.shapes import collect
@@ -71,6 +71,19 @@ def test_observed_pixels_pass_through():
     assert (result.sigma[window.valid] == 0).all()
     assert (result.sigma[window.hole] > 0).all()
     assert np.array_equal(result.origin, np.where(window.hole, CLASSICAL, OBSERVED))
+
+
+def test_contaminated_pixels_around_widen_error_bars_alone():
+    """What haze leaves is added in quadrature to the wider bar; values stay, observed pixels have none."""
+    window = _window()
+    (plain,) = estimate(RECIPE, None, [_task(window)])
+    left = np.where(window.hole, np.float32(3), np.float32(0))
+    factor = np.where(window.hole[:1], np.float32(1.2), np.float32(1))
+    (wide,) = estimate(RECIPE, None, [replace(_task(window), around=Contamination(left=left, factor=factor))])
+    np.testing.assert_allclose(wide.sigma, np.hypot(factor * plain.sigma, left), rtol=1e-6)
+    assert np.array_equal(wide.mean, plain.mean)
+    assert (wide.sigma[window.valid] == 0).all()
+    assert (wide.sigma[window.hole] > plain.sigma[window.hole]).all()
 
 
 def test_estimates_stay_inside_the_limits():

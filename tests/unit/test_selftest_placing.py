@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
+from pipeline.image.window import Pixels
+from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
 from pipeline.selftest import placing
 from pipeline.selftest.placing import Placement, _lay, place
 from pipeline.selftest.shapes import Shape, Shapes, collect
@@ -234,6 +240,38 @@ def test_windows_with_few_hidden_pixels_are_left_out():
         shapes = Shapes(deep=(shape,), thin=(), depth=4.0, thin_distance=1.0)
         placed = place(lambda _, window=window: (window, ()), [Box.whole((16, 24))] * 6, shapes, lambda w: w.values, 0)
         assert bool(placed) == tested
+
+
+def test_holes_whose_rims_have_no_room_are_tested_without_them():
+    """A cloud with doubted pixels all around fits nowhere: it is hidden as the mask has it; else with them."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, :, 40:] = True
+    bare = Shape(mask=np.ones((1, 10, 10), bool), edge=INSIDE)
+    for size, window, fits in ((90, _seen(hole), False), (40, _seen(np.zeros_like(hole)), True)):
+        rimmed = Shape(mask=np.ones((1, size, size), bool), edge=INSIDE)
+        shapes = Shapes(deep=(rimmed,), thin=(), depth=15.0, thin_distance=1.0)
+        alone, both = (
+            placing.hide(window, some, np.random.default_rng(0)) for some in (shapes, replace(shapes, bare=(bare,)))
+        )
+        assert alone.any() == fits
+        assert both.any()
+        assert np.array_equal(alone, both) == fits
+
+
+def test_only_trusted_pixels_are_hidden_and_scored():
+    """Doubted ones are holes of a test window, so they are never hidden; hazy ones are true without their haze."""
+    states = np.full((1, *SHAPE), KEEP, np.uint8)
+    states[0, 30:60, 30:60], states[0, 38:50, 38:50], states[0, 70:, :] = DOUBT, FILL, HAZY
+    values = smooth((2, *SHAPE), "float32")
+    image: Any = SimpleNamespace(spacing=(1.0, 1.0), shape=SHAPE, n_state=1)
+    pixels = Pixels(image=image, box=Box.whole(SHAPE), values=values, states=states, guides=())
+    shapes = collect([(states == FILL, CLOSED)], (1.0, 1.0))
+    placed = place(pixels.window, [Box.whole(SHAPE)] * 6, shapes, FillSpec("nearest"), 0)
+    assert len(placed) == 6
+    hidden = np.any([one.hidden for one in placed], axis=0)
+    assert not hidden[:, (states == DOUBT)[0]].any()
+    assert hidden[:, (states == HAZY)[0]].any()
+    assert all(np.array_equal(one.truth[one.hidden], values[one.hidden]) for one in placed)
 
 
 @pytest.mark.parametrize(("rows", "apart"), [(75, True), (77, False)])

@@ -9,10 +9,12 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.space import Space
 from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim
 from pipeline.synthetic.noise import fractal
 
 SPLINE = FillSpec("tension", {"t": 0.5})
+GRID = Space(kind="raster", shape=(192, 192), affine=(30.0, 0, 0, 0, -30.0, 0), units="m")
 
 
 def _window(shape: tuple[int, ...], width: int, height: float, seed: int = 0) -> Window:
@@ -40,7 +42,7 @@ def test_a_clean_mask_needs_no_more_buffer(seed):
     rim = check_rim([_window((192, 192), 0, 0.0, seed)] * 2, SPLINE, (0.1, 0.1), seed)
     assert rim.tested_px >= 3
     assert rim.wider_px == 0
-    assert not rim.sentence()
+    assert not rim.sentence(GRID)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
@@ -49,7 +51,8 @@ def test_haze_and_shadow_of_known_width_are_found(width, height):
     """Brighter or darker rims: exactly as many pixels as were spoilt, said in words."""
     rim = check_rim([_window((192, 192), width, height)] * 2, SPLINE, (0.1, 0.1), 0)
     assert rim.wider_px == width
-    assert f"widening the mask by {width} px" in rim.sentence()
+    assert f"up to {width} px ({30 * width} m)" in rim.sentence(GRID)
+    assert f"widening the mask by {width} px" in rim.sentence(GRID)
 
 
 def test_a_rim_that_is_spoilt_unevenly_is_found():

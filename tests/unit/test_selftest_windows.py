@@ -29,7 +29,7 @@ def _scene(hole: np.ndarray, patch: int) -> Any:
         ndim=2,
         spacing=(1.0, 1.0),
         image=SimpleNamespace(holes=lambda box: hole[None][box.at()], holes_with_rims=lambda box: hole[None][box.at()]),
-        states=SimpleNamespace(cell=CELL, hole_cells=counts, kept_cells=CELL**2 - counts),
+        states=SimpleNamespace(cell=CELL, hole_cells=counts, kept_cells=CELL**2 - counts, doubted=0),
     )
 
 
@@ -96,6 +96,21 @@ def test_hole_shapes_reach_over_doubted_pixels():
     expected = np.zeros((1, 30, 30), bool)
     expected[0, 2:18, 2:18] = True
     np.testing.assert_array_equal(OpenImage.holes_with_rims(image, Box((2, 2), (32, 32))), expected)
+
+
+def test_shapes_are_known_without_their_doubted_rims(monkeypatch):
+    """Where pixels are doubted, holes are collected as masks have them, too; elsewhere nothing more is drawn."""
+    hole = np.zeros((64, 64), bool)
+    hole[20:30, 20:30] = True
+    wide = np.zeros_like(hole)
+    wide[10:40, 10:40] = True
+    scene = _scene(hole, 64)
+    assert windows.hole_shapes(scene, _rng()).bare == ()
+    scene.states.doubted = 800
+    monkeypatch.setattr(scene.image, "holes_with_rims", lambda box: wide[None][box.at()])
+    shapes = windows.hole_shapes(scene, _rng())
+    assert [shape.mask.shape for shape in shapes.deep] == [(1, 30, 30)]
+    assert [shape.mask.shape for shape in shapes.bare] == [(1, 10, 10)]
 
 
 def test_shapes_are_taken_from_a_dozen_windows():

@@ -58,7 +58,8 @@ def made_of(scene: Scene, recipe: Recipe, model: Inpainter | None, box: Box) -> 
     """
     window, guides = scene.window(box)
     fills = _filled(window, candidates(scene))
-    task = Task(window=window, guides=guides, patch=min(scene.lattice.patch), base=_base(recipe, window, fills))
+    base, around = _base(recipe, window, fills), scene.image.contamination(box)
+    task = Task(window=window, guides=guides, patch=min(scene.lattice.patch), base=base, around=around)
     restored, alone = _restored(recipe, model, task)
     made = {RUN: restored}
     if any(recipe.reference_weights):

@@ -1,0 +1,62 @@
+"""What contaminated pixels around holes add to error bars: pixels hidden elsewhere do not show it.
+
+What is wrongly taken off as haze, or left, is much the same all along a rim and goes into the hole as it is. Where
+pixels are doubted, some that are contaminated still pass for ground, and what was hidden for the self-test lies farther
+from clouds than the holes do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.geometry.box import Box
+from pipeline.masks.base import DOUBT, FILL, HAZY, evidence
+from pipeline.numerics.column import column
+from pipeline.restore.task import Contamination
+
+_AROUND = 6.0
+"""Deviation of the Gaussian by which pixels around a hole pixel count, pixels."""
+
+_DOUBTED = 1.3
+"""Factor of the standard error where all pixels around are doubted: ten synthetic clouds needed 0.9 to 2.2."""
+
+
+def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) -> Contamination | None:
+    """Return what contaminated pixels around them add to the error bars of hole pixels.
+
+    It follows the pixels around, the nearest ones first: their mean amount of haze, and the share of doubted ones.
+
+    Args:
+        states: `(n_state, *box.shape)`.
+        haze: amount `(1, *spatial)` with the attribute `left`, see `WorkFolder.haze`; None = there is none.
+        box: where.
+
+    Returns:
+        None if no pixel of the box is hazy or doubted.
+    """
+    hazy, doubted = (np.asarray((states == state).any(axis=0)) for state in (HAZY, DOUBT))
+    if not (hazy | doubted).any():
+        return None
+    amount, errors = np.zeros(box.shape), np.zeros(1)
+    if haze is not None:
+        amount, errors = np.where(hazy, np.asarray(haze[box.at()])[0], 0.0), np.asarray(haze.attrs["left"])
+    seen = np.asarray(evidence(states).any(axis=0))
+    hole = states == FILL
+    left = column(errors, box.ndim) * _mean_around(amount, seen)
+    factor = 1.0 + (_DOUBTED - 1.0) * _mean_around(doubted, seen | doubted)
+    return Contamination(
+        left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)
+    )
+
+
+def _mean_around(values: NDArray[np.generic], some: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean of values `(*spatial)` over some of the pixels around each one; 0 without any."""
+    # far inside a hole only differences in distance count: weights must not end before the window does
+    total, weight = (
+        ndimage.gaussian_filter(part, _AROUND, mode="constant", truncate=max(some.shape) / _AROUND)
+        for part in (np.where(some, values, 0).astype(np.float64), some.astype(np.float64))
+    )
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)

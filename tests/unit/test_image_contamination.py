@@ -1,0 +1,71 @@
+"""What haze and doubted pixels around holes add to error bars: it follows the nearest rim, far from any it is 0."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.geometry.box import Box
+from pipeline.image.contamination import contamination
+from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
+
+SHAPE = (64, 200)
+
+
+class _Haze(SimpleNamespace):
+    """Amounts of haze as an array of the work folder gives them."""
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        return np.asarray(self.amount[at])
+
+
+@pytest.fixture
+def rims():
+    """Return states and haze: a cloud of 40 px between rims of amount 1 and 3, a dead pixel in clear ground."""
+    states = np.full((1, *SHAPE), KEEP, np.uint8)
+    amount = np.zeros((1, *SHAPE), np.float32)
+    states[0, :, 10:20], amount[0, :, 10:20] = HAZY, 1.0
+    states[0, :, 20:60] = FILL
+    states[0, :, 60:70], amount[0, :, 60:70] = HAZY, 3.0
+    states[0, 30, 180] = FILL
+    return states, _Haze(amount=amount, attrs={"left": [10.0, 0.5]})
+
+
+def test_the_error_in_a_hole_is_that_of_the_haze_beside_it(rims):
+    """Proportional to the amount at the nearest rim, in each band its own; in the middle between both."""
+    states, haze = rims
+    left = contamination(states, haze, Box.whole(SHAPE)).left
+    assert left.shape == (2, *SHAPE)
+    assert left[0, 32, 24] == pytest.approx(10, rel=0.2)
+    assert left[0, 32, 55] == pytest.approx(30, rel=0.2)
+    assert (np.diff(left[0, 32, 36:44]) > 0).all()
+    np.testing.assert_allclose(left[1], 0.05 * left[0], rtol=1e-5)
+
+
+def test_nothing_is_left_where_no_haze_is(rims):
+    """Neither on observed pixels, nor in a hole in clear ground; None without any haze."""
+    states, haze = rims
+    left = contamination(states, haze, Box.whole(SHAPE)).left
+    assert (left[:, (states != FILL)[0]] == 0).all()
+    assert left[0, 30, 180] < 1e-6
+    assert contamination(states[..., 75:], haze, Box((0, 75), SHAPE)) is None
+    assert contamination(np.where(states == HAZY, np.uint8(KEEP), states), None, Box.whole(SHAPE)) is None
+
+
+def test_bars_are_wider_beside_doubted_pixels(rims):
+    """By the share of them around: 1.3 where all are doubted, not at all at the dead pixel; they hold no haze."""
+    states, haze = rims
+    clear, doubted = states.copy(), states.copy()
+    clear[states == HAZY] = KEEP
+    doubted[0, :, :20], haze.amount[0, :, :20] = DOUBT, 0.0
+    found = contamination(doubted, haze, Box.whole(SHAPE))
+    assert found.factor[0, 32, 22] == pytest.approx(1.3, abs=0.01)
+    assert 1.0 < found.factor[0, 32, 40] < 1.3
+    assert found.factor[0, 32, 58] == pytest.approx(1.0, abs=0.01)
+    assert found.factor[0, 30, 180] == 1.0
+    assert (found.factor[states != FILL] == 1).all()
+    assert found.left[0, 32, 55] == pytest.approx(30, rel=0.2)
+    alone = contamination(np.where(doubted == HAZY, np.uint8(KEEP), doubted), None, Box.whole(SHAPE))
+    assert (alone.left == 0).all()
+    assert np.array_equal(alone.factor, found.factor)
