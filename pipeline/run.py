@@ -248,7 +248,7 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
         events.stage(order.stem, "continue")
         return plan, facts
     # without a plan nothing is committed, and what another survey found is not this one's
-    for stale in (work.plan, work.blocks, work.samples, work.haze):
+    for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze):
         remove_made(stale)
     events.stage(order.stem, "survey")
     told = partial(_tell_cost, order, events)
@@ -312,6 +312,7 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
     if harmed:
         where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
         raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; {where}")
+    remove_made(work.seams)
     return done.totals()
 
 

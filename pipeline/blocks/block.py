@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 
@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.blocks import journal
 from pipeline.blocks.composite import Blended, composite
+from pipeline.blocks.seams import Said, Seams, shared
 from pipeline.blocks.store import store
 from pipeline.geometry.box import Box
 from pipeline.image.window import Pixels
@@ -42,6 +43,7 @@ class BlockResult:
 
     block: int
     patches: int
+    """Those computed for it; what a neighbour had left is not computed again."""
     by_source: dict[int, int]
     seconds: dict[str, float]
     peak_rss_bytes: int
@@ -61,7 +63,8 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
         one_thread(plan)
         pixels = image.read(plan.read_box(box))
         read_done = time.perf_counter()
-        blended = blend(workspace, pixels, box)
+        with shared(plan, block, pixels) as seams:
+            blended = blend(workspace, pixels, box, seams)
     computed = time.perf_counter()
     layers = composite(plan, image.source.read(box), pixels.states_of(box), blended)
     hashes = store(plan, block, layers)
@@ -84,20 +87,27 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     return result
 
 
-def blend(workspace: Workspace, pixels: Pixels, box: Box) -> Blended:
-    """Sum the estimates of all patches that touch a hole of `box`, in lexicographic order."""
+def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = None) -> Blended:
+    """Sum the estimates of all patches that touch a hole of `box`, in lexicographic order.
+
+    With `seams`, those that another block has made already are taken from there.
+    """
     plan = workspace.plan
     hole = pixels.states_of(box) == FILL
     shape = (len(plan.channels), *box.shape)
     mean, sigma = np.zeros(shape), np.zeros(shape)
     origin = np.full(shape, CLASSICAL, dtype=np.uint8)
     strongest = np.zeros(box.shape)
-    indices = list(patches_with_holes(plan.lattice, box, hole))
-    for group in _batches(indices, plan.batch):
-        windows = [workspace.window(index, pixels) for index in group]
-        tasks = [workspace.task(window, pixels) for window in windows]
-        results = estimate(plan.recipe, workspace.model, tasks)
-        for index, window, result in zip(group, windows, results, strict=True):
+    computed = 0
+    for group in _batches(list(patches_with_holes(plan.lattice, box, hole)), plan.batch):
+        windows = {index: workspace.window(index, pixels) for index in group}
+        known = {index: seams.take(index, window) for index, window in windows.items()} if seams else {}
+        made = _made(workspace, pixels, {index: windows[index] for index in group if known.get(index) is None})
+        computed += len(made)
+        for index, window in windows.items():
+            result = made.get(index) or known[index]
+            if seams and index in made:
+                seams.leave(index, window, result)
             part = window & box
             if part.empty:
                 continue
@@ -108,7 +118,16 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box) -> Blended:
             leads = weight > strongest[to[1:]]
             origin[to] = np.where(leads, result.origin[of], origin[to])
             strongest[to[1:]] = np.where(leads, weight, strongest[to[1:]])
-    return Blended(mean=mean, sigma=sigma, origin=origin, patches=len(indices))
+    return Blended(mean=mean, sigma=sigma, origin=origin, patches=computed)
+
+
+def _made(workspace: Workspace, pixels: Pixels, windows: Mapping[tuple[int, ...], Box]) -> dict[tuple[int, ...], Said]:
+    """Return what the estimates of patches say, made from their windows together."""
+    if not windows:
+        return {}
+    tasks = [workspace.task(window, pixels) for window in windows.values()]
+    results = estimate(workspace.plan.recipe, workspace.model, tasks)
+    return {index: Said.of(result) for index, result in zip(windows, results, strict=True)}
 
 
 def one_thread(plan: Plan) -> None:

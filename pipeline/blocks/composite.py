@@ -16,7 +16,10 @@ from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blended:
-    """Sums over patches in a write box: float64 mean and sigma `(c, *box)`, uint8 origin `(c, *box)`."""
+    """Sums over patches in a write box: float64 mean and sigma `(c, *box)`, uint8 origin `(c, *box)`.
+
+    Only hole pixels count. `patches` were computed for it; others may have been there already.
+    """
 
     mean: NDArray[np.float64]
     sigma: NDArray[np.float64]

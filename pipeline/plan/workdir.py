@@ -44,6 +44,7 @@ class WorkFolder:
             self.staged,
             self.blocks,
             partial(self.blocks),
+            self.seams,
             self.ready,
             self.publishing,
             self.dataset,
@@ -118,6 +119,11 @@ class WorkFolder:
     def blocks(self) -> Path:
         """Zarr arrays with the finished blocks of each layer."""
         return self.path / "blocks.zarr"
+
+    @property
+    def seams(self) -> Path:
+        """Folder of estimates that blocks leave for their neighbours; gone when all blocks are done."""
+        return self.path / "seams"
 
     @property
     def journal(self) -> Path:
