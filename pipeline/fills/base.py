@@ -41,6 +41,8 @@ class Window:
         guess: float32 `(c, *spatial)` or None; a coarse fill of the whole image. Hole pixels on the window's
             own edge that is not an image edge are held at it, so neighbouring windows agree.
         open_edges: per spatial axis `(low, high)`: True where the window's edge cuts through the image.
+        asked: bool `(c, *spatial)`, the hole pixels whose estimates count; what a fill makes of others may be anything
+            finite. None = all of them.
     """
 
     values: NDArray[np.float32]
@@ -49,6 +51,7 @@ class Window:
     spacing: tuple[float, ...]
     guess: NDArray[np.float32] | None = None
     open_edges: tuple[tuple[bool, bool], ...] = ()
+    asked: NDArray[np.bool_] | None = None
 
     @cached_property
     def groups(self) -> list[list[int]]:

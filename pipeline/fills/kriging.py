@@ -108,8 +108,11 @@ def refined(
     result = begun.copy()
     for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
+        asked = hole if window.asked is None else hole & window.asked[channels].any(axis=0)
+        if not asked.any():
+            continue
         offsets = _neighbourhood(hole, reach)
-        sites = _sites(valid, hole, offsets)
+        sites = _sites(valid, hole, asked, offsets)
         if len(sites.centre) < 10 * len(offsets):
             continue
         for channel in channels:
@@ -138,12 +141,12 @@ def _box(reach: Sequence[int]) -> Places:
     return np.array([o for o in product(*(range(-r, r + 1) for r in reach)) if any(o)], dtype=np.intp)
 
 
-def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], offsets: Places) -> _Sites:
+def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], asked: NDArray[np.bool_], offsets: Places) -> _Sites:
     pad = tuple(int(r) for r in np.abs(offsets).max(axis=0))
     observed = np.pad(valid, [(r, r) for r in pad])
     steps = np.cumprod((1, *observed.shape[:0:-1]))[::-1].astype(np.intp)
     near = offsets @ steps
-    pixel = np.flatnonzero(np.pad(hole, [(r, r) for r in pad]))
+    pixel = np.flatnonzero(np.pad(asked, [(r, r) for r in pad]))
     packed = [np.packbits(observed.ravel()[part[:, None] + near], axis=1) for part in _parts(pixel, len(near))]
     patterns, index = np.unique(np.concatenate(packed), axis=0, return_inverse=True)
     index = index.ravel()

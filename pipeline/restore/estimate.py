@@ -109,11 +109,16 @@ def base_fill(
     means = {}
     for label, spec in specs.items():
         own = np.logical_or.reduce([holes for other, holes in wanted if other.label == label])
-        means[label] = fill(spec) if fill else spec(window if spec.whole else replace(window, hole=_parts(window, own)))
+        means[label] = fill(spec) if fill else spec(_asking(window, own, whole=spec.whole))
     # a family that is not there has share 0: what stands in for it does not count
     any_one = next(iter(means.values()))
     parts = [means.get(spec.label, any_one) for spec in recipe.fills]
     return np.where(window.hole, blended(place.shares, parts), any_one)
+
+
+def _asking(window: Window, own: NDArray[np.bool_], *, whole: bool) -> Window:
+    """Return a window with no more to fill than some hole pixels need; `whole`: the fill must see all holes."""
+    return replace(window, asked=own) if whole else replace(window, hole=_parts(window, own))
 
 
 def _parts(window: Window, some: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +44,11 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
     mean, valid, usable = coarse_values(image, factor)
     window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=image.spacing)
     if factor > 1:
-        recipe = replace(recipe, fill=default_fills(scene.ndim, image.spacing)[0], thin_fill=None, border_fill=None)
-    guess = base_fill(recipe, window, where(window))
-    if factor == 1:
+        # one fill for all families of holes, which therefore need not be told apart: that takes the most memory
+        guess = default_fills(scene.ndim, image.spacing)[0](window)
+    else:
         # what is observed stands in the image, and nothing of it is ever asked for here
-        guess = np.where(window.valid, np.float32(0), guess)
+        guess = np.where(window.valid, np.float32(0), base_fill(recipe, window, where(window)))
     _save(scene, guess)
     return factor, hashlib.sha256(guess.tobytes()).hexdigest()
 

@@ -69,6 +69,14 @@ class FillContract:
         assert np.array_equal(result[window.valid], window.values[window.valid])
         assert np.isfinite(result).all()
 
+    def test_pixels_that_count_are_those_of_the_whole_window(self) -> None:
+        """Where only some estimates count they are the same bytes; the others need only be finite."""
+        window = window_with_holes(self.ndim, 40)
+        asked = window.hole & (np.arange(window.hole.size).reshape(window.hole.shape) % 5 == 0)
+        result = self._fill(replace(window, asked=asked))
+        assert np.isfinite(result).all()
+        assert np.array_equal(result[asked], self._fill(window)[asked])
+
     def test_a_constant_image_stays_exactly_constant(self) -> None:
         """No rounding of a flat field, whatever its value."""
         window = window_with_holes(self.ndim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -98,6 +100,18 @@ def test_never_touch_pixels_carry_no_information():
         w = Window(values=values, valid=(~hole & ~never)[None], hole=(hole & ~never)[None], spacing=(1.0, 1.0))
         results.append(kriging.fill(w)[:, ~never])
     assert np.array_equal(*results)
+
+
+def test_only_pixels_that_count_are_kriged():
+    """The others keep the spline: kriging them takes several times as long."""
+    truth = oriented((48, 48), (1.0, 1.0))
+    hole = np.random.default_rng(3).random(truth.shape) < 0.2
+    whole = window(truth, hole)
+    asked = whole.hole & (np.indices(truth.shape)[1] < 24)
+    some, spline = kriging.fill(replace(whole, asked=asked)), tension.fill(whole)
+    assert np.array_equal(some[asked], kriging.fill(whole)[asked])
+    assert (some[asked] != spline[asked]).any()
+    assert np.array_equal(some[~asked], spline[~asked])
 
 
 def test_channels_do_not_mix_and_scale_passes_through():
