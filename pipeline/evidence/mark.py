@@ -68,13 +68,18 @@ def _windows(scene: Scene) -> list[Box]:
     cell = scene.states.cell
     boxes = []
     for box in Box.whole(scene.shape).tiles((_TILE, _TILE)):
-        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+        part = _cells(box, cell)
         if scene.states.hole_cells[part].any() and scene.states.kept_cells[part].any():
             boxes.append(box)
     bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
     most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands)))
     step = -(-len(boxes) // most) or 1
     return boxes[::step]
+
+
+def _cells(box: Box, cell: int) -> tuple[slice, ...]:
+    """Return the cells of the counts of an image that lie over a box."""
+    return tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
 
 
 def _tile(scene: Scene, box: Box) -> Tile:
@@ -133,14 +138,15 @@ def _marked(scene: Scene, doubt: Doubt) -> StateScan:
     for box, packed in [(box, told.of(box)) for box in boxes]:
         stop_if_asked()
         states = np.asarray(array[box.at()])
-        new = np.where(states == KEEP, np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape), KEEP)
-        if new.any():
-            states = np.where(new == KEEP, states, new)
+        if packed is not None:
+            new = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape)
+            states = np.where((states == KEEP) & (new != KEEP), new, states)
             array[box.at()] = states
-        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
-        holes[part] += block_sum((states == FILL).sum(axis=0), cell)
-        kept[part] += block_sum(evidence(states).sum(axis=0), cell)
-        hazy += int((states == HAZY).sum())
+            hazy += int((states == HAZY).sum())
+        part = _cells(box, cell)
+        for plane in states:
+            holes[part] += block_sum(plane == FILL, cell)
+            kept[part] += block_sum(evidence(plane), cell)
     n_holes, n_kept = int(holes.sum()), int(kept.sum())
     doubted = before.kept + before.holes - n_holes - n_kept
     return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted, hazy=hazy)
@@ -154,13 +160,18 @@ class _Told:
         self._state = np.uint8(FILL if scene.job.fill_doubted else DOUBT)
         self._haze = _haze_array(scene, doubt)
 
-    def of(self, box: Box) -> bytes:
-        """Return the new states of a box, KEEP where they stay, packed; what haze adds there is stored."""
+    def of(self, box: Box) -> bytes | None:
+        """Return the new states of a box, KEEP where they stay, packed; what haze adds there is stored.
+
+        None: all of them stay.
+        """
+        counts = self._scene.states
         states = np.full(box.shape, KEEP, dtype=np.uint8)
         amounts = np.zeros((1, *box.shape), dtype=np.float32)
         for part in box.tiles((_TILE, _TILE)):
             outer = part.grow(_HALO) & Box.whole(self._scene.shape)
-            if not self._scene.image.holes(outer).any():
+            # the counts of the image spare reading most of it
+            if not counts.hole_cells[_cells(outer, counts.cell)].any() or not self._scene.image.holes(outer).any():
                 continue
             tile, inner, own = _tile(self._scene, outer), part.within(outer), part.within(box)
             amount = self._doubt.hazy(tile)
@@ -171,7 +182,7 @@ class _Told:
             states[own], amounts[0][own] = new[inner], np.where(new == HAZY, amount, 0.0)[inner]
         if self._haze is not None and amounts.any():
             self._haze[box.at()] = amounts
-        return zlib.compress(states.tobytes(), level=1)
+        return zlib.compress(states.tobytes(), level=1) if states.any() else None
 
 
 def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:

@@ -153,8 +153,9 @@ class _Counts:
         self.total += np.stack([np.bincount(plane.ravel(), minlength=3)[:3] for plane in state])
         self.left += np.broadcast_to(untouched, state.shape).reshape(len(state), -1).sum(axis=1)
         part = tuple(slice(a // self.cell, -(-b // self.cell)) for a, b in zip(box.start, box.stop, strict=True))
-        self.holes[part] += block_sum((state == FILL).sum(axis=0), self.cell)
-        self.kept[part] += block_sum((state == KEEP).sum(axis=0), self.cell)
+        for plane in state:
+            self.holes[part] += block_sum(plane == FILL, self.cell)
+            self.kept[part] += block_sum(plane == KEEP, self.cell)
 
     def result(self, channels: tuple[int, ...], *, gaps_limited: bool) -> StateScan:
         """Return the counts; `gaps_limited` says that a mask leaves voids which are too wide."""
@@ -222,11 +223,12 @@ def _name(source: Source, channel: int) -> str:
     return source.channel_names[channel] if source.channel_names else str(channel + 1)
 
 
-def block_sum(counts: NDArray[np.integer], cell: int) -> NDArray[np.int64]:
+def block_sum(counts: NDArray[np.integer] | NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
     """Sum an array over cells of edge `cell`; ragged last cells are summed over what is there."""
-    result = counts.astype(np.int64)
-    for axis in range(counts.ndim):
-        result = np.add.reduceat(result, np.arange(0, result.shape[axis], cell), axis=axis)
+    result: NDArray[Any] = counts
+    # the last axis first: what lies side by side is summed before anything becomes eight bytes wide
+    for axis in reversed(range(counts.ndim)):
+        result = np.add.reduceat(result, np.arange(0, result.shape[axis], cell), axis=axis, dtype=np.int64)
     return result
 
 
