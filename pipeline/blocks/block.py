@@ -101,12 +101,15 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = 
     computed = 0
     for group in _batches(list(patches_with_holes(plan.lattice, box, hole)), plan.batch):
         windows = {index: workspace.window(index, pixels) for index in group}
-        known = {index: seams.take(index, window) for index, window in windows.items()} if seams else {}
-        made = _made(workspace, pixels, {index: windows[index] for index in group if known.get(index) is None})
+        known: dict[tuple[int, ...], Said] = {}
+        if seams is not None:
+            taken = ((index, seams.take(index, window)) for index, window in windows.items())
+            known = {index: said for index, said in taken if said is not None}
+        made = _made(workspace, pixels, {index: windows[index] for index in group if index not in known})
         computed += len(made)
         for index, window in windows.items():
-            result = made.get(index) or known[index]
-            if seams and index in made:
+            result = known[index] if index in known else made[index]
+            if seams is not None and index in made:
                 seams.leave(index, window, result)
             part = window & box
             if part.empty:

@@ -105,4 +105,4 @@ def _planes(plan: Plan, n_file_channels: int) -> dict[str, tuple[int, str]]:
 
 
 def _hash(values: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
