@@ -159,15 +159,22 @@ def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None])
     except TimeoutError:
         return failed
     for future in done:
-        block = pending.pop(future)
+        block = pending[future]
         if future.cancelled():
             raise ClusterGone(f"block {block} was cancelled: the dask scheduler is gone; run again to continue")
-        error = future.exception() if future.status == "error" else None
-        if isinstance(error, KilledWorker):
+        try:
+            result = future.result(timeout=_POLL_SECONDS) if future.status != "error" else future.exception()
+        except TimeoutError:
+            # lost with its worker before it was fetched: another one makes it again, unless there is none any more
+            continue
+        except KilledWorker as lost:
+            result = lost
+        del pending[future]
+        if isinstance(result, KilledWorker):
             failed[block] = None
-        elif error is not None:
-            failed[block] = f"block {block}: {type(error).__name__}: {error}"
-        elif isinstance(result := future.result(), str):
+        elif isinstance(result, Exception):
+            failed[block] = f"block {block}: {type(result).__name__}: {result}"
+        elif isinstance(result, str):
             failed[block] = result
         else:
             on_done(result)

@@ -113,6 +113,11 @@ def base_fill(
     # a family that is not there has share 0: what stands in for it does not count
     any_one = next(iter(means.values()))
     parts = [means.get(spec.label, any_one) for spec in recipe.fills]
+    # shares are rounded: what a fill made of pixels that it was not asked for would show in last digits
+    counted = any_one
+    for share, part in zip(place.shares, parts, strict=True):
+        counted = np.where(share > 0, part, counted)
+    parts = [np.where(share > 0, part, counted) for share, part in zip(place.shares, parts, strict=True)]
     return np.where(window.hole, blended(place.shares, parts), any_one)
 
 

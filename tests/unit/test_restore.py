@@ -276,6 +276,22 @@ def test_each_family_of_holes_has_its_own_fill():
     assert np.array_equal(base_fill(RECIPE, window, place), nearest(window))
 
 
+def test_what_no_family_asks_for_does_not_count():
+    """Not in the last digit: what fills make of pixels outside of their family may be anything."""
+    hole = np.zeros((1, 96, 96), bool)
+    hole[:, 20:60, 0:50] = hole[:, 70, 40:90] = hole[:, 61:64, 10:30] = True
+    window = Window(values=smooth((1, 96, 96), "float32"), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    place = where(window)
+    assert ((place.shares > 0) & (place.shares < 1)).all(axis=1).any()
+    specs = [FillSpec("tension", {"t": t}) for t in (0.5, 0.9, 0.1)]
+    recipe = replace(RECIPE, thin_fill=specs[0], fill=specs[1], border_fill=specs[2])
+    made = {spec.label: spec(window) for spec in specs}
+    known = base_fill(recipe, window, place, lambda spec: made[spec.label])
+    for spec, share in zip(specs, place.shares, strict=True):
+        made[spec.label] = np.where(hole & (share == 0), np.float32(-1e6), made[spec.label])
+    assert np.array_equal(base_fill(recipe, window, place, lambda spec: made[spec.label]), known)
+
+
 def test_no_step_where_a_window_sees_nothing():
     """Far from all that is observed the stated error fades into the image's own, which a blank window has, too."""
     values = smooth((2, 64, 64), "float32")
