@@ -212,7 +212,7 @@ class _Finder:
         return [self._named(path) for path in self._files(text)]
 
     def _is_name(self, text: str) -> bool:
-        """Say whether a catalog names it; a path with a folder in it at which a file lies is one, whatever they name."""
+        """Say whether a catalog names it; a path with a folder in it, to a file that is there, is no name."""
         if "/" in text and "://" not in text and kind_of(self._path(text)) == "file":
             return False
         return text in self.entries
