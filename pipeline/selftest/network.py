@@ -40,10 +40,10 @@ _PAYS_DB = NOTICEABLE_DB
 """What a mirror image must add to the gain: it takes as long again."""
 
 FEW = 2
-"""Windows that are looked at first, to see whether there is anything to gain."""
+"""Windows that are looked at first, as they are and mirrored, to see whether there is anything to gain."""
 
-_LOOKS = {1: _PAYS_DB / 2, FEW: _PAYS_DB, 4: _PAYS_DB}
-"""What mirror images must have added after so many windows to be looked at in more."""
+_FIRST_DB = _PAYS_DB / 2
+"""What mirror images must add in a first window of a raster to be looked at in more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +173,22 @@ def _mirrored(
 ) -> list[Refined] | None:
     """Return what it would have as it looks mirrored, too; None as soon as windows say that this does not pay.
 
-    Both ways of looking are compared at the weights of the plain one, in `hopeful`: weights chosen anew on a few
-    windows change by more than mirror images do.
+    In a first window both ways of looking are compared at the weights of the plain one, in `hopeful`, as one window
+    gives none. In volumes it would tell too little: mirror images change there how much of the network is safe.
     """
     order, often = apart(len(once)), dict[int, Refined]()
-    for look in (*(n for n in _LOOKS if n < len(once)), len(once)):
+    first = (1,) if once[0].trial.placement.hidden.ndim == 3 else ()
+    for look in (n for n in (*first, FEW, len(once)) if n <= len(once)):
         new = order[len(often) : look]
         often |= zip(new, refined_by(model, [once[k].trial for k in new], recipe), strict=True)
         seen = sorted(often)
-        more, less = (_gained([some[k] for k in seen], hopeful, referenced=referenced) for some in (often, once))
-        if more - less < _LOOKS.get(look, _PAYS_DB):
+        both = [often[k] for k in seen], [once[k] for k in seen]
+        if look == 1:
+            more, less = (_gained(some, hopeful, referenced=referenced) for some in both)
+            pays = more - less >= _FIRST_DB
+        else:
+            pays = _more(*both, recipe, hopeful, referenced=referenced) >= _PAYS_DB
+        if not pays:
             return None
     return [often[k] for k in range(len(once))]
 
@@ -190,6 +196,17 @@ def _mirrored(
 def _highest(recipe: Recipe, *, referenced: bool) -> float:
     curves = recipe.network_referenced if referenced else recipe.network
     return curves.highest if curves else 0.0
+
+
+def _more(
+    often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, *, referenced: bool
+) -> float:
+    """Return what mirror images add to the gain, dB, each way of looking with the weights it would get."""
+    gains = [
+        _gained(proposals, weigh_network(proposals, start, referenced=referenced), referenced=referenced)
+        for proposals, start in ((often, recipe), (once, plainly))
+    ]
+    return gains[0] - gains[1]
 
 
 def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> float:

@@ -121,7 +121,7 @@ def _looks(scene: Scene, model: Inpainter | None) -> tuple[_Looks, _Looks, _Look
     n, views = PLACEMENTS, getattr(model, "views", 1)
     if not scene.job.model.traits.weighed:
         return (_Looks(0, views),) * 3
-    tried = 1 if views > 1 else 0
+    tried = (1 if scene.ndim == 2 else FEW) if views > 1 else 0
     most = n * views
     if scene.n_guides:
         # references leave less to the network
