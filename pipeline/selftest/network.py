@@ -143,7 +143,7 @@ def _left_alone(trial: Trial) -> bool:
 def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool) -> list[Refined]:
     """Return what the network would have instead of each draft; of the first few only if nobody would notice it.
 
-    That is so where these leave no room for a gain of `_HOPEFUL_DB` in any situation.
+    That is so where these leave no room for a noticeable gain in any family of holes.
     """
     order = apart(len(trials))
     few = sorted(order[:FEW])
@@ -156,11 +156,15 @@ def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, re
 
 
 def _may_matter(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> bool:
-    """Say whether what was looked at leaves it open that the network gains something."""
+    """Say whether what was looked at leaves it open that the network gains something that is noticed."""
     limit = recipe.network_limit if referenced else step_limit(proposals)
     taken = [one.limited(limit) for one in proposals]
-    evidence = evidence_of(taken, _carried_cells if referenced else _family_cells)
-    return may_gain(evidence, 1 - 10 ** (-_HOPEFUL_DB / 10))
+
+    def families(one: Refined) -> NDArray[np.float64]:
+        counted = carried(one.trial.draft.trust) if referenced else np.float32(1)
+        return np.stack([one.trial.hidden(share * counted) for share in one.trial.place.shares]).astype(np.float64)
+
+    return may_gain(evidence_of(taken, families), 1 - 10 ** (-NOTICEABLE_DB / 10))
 
 
 def _without(_: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> Recipe:

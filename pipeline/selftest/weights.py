@@ -122,7 +122,7 @@ def compare(evidence: Evidence) -> list[Comparison | None]:
 def may_gain(evidence: Evidence, least: float) -> bool:
     """Say whether what was hidden leaves it open that the proposal lowers the squared error of a cell by `least`.
 
-    That is so where, at some weight, the mean change less the standard errors to win by does; and where nothing tells.
+    That is so where, at some weight, the mean change less its standard error does; and where nothing tells.
 
     Args:
         evidence: what was hidden.
@@ -142,8 +142,8 @@ def may_gain(evidence: Evidence, least: float) -> bool:
         if found is None:
             continue
         told = True
-        mean, error, risk = found
-        if (mean - risk * error).min() < -least:
+        mean, error, _ = found
+        if (mean - error).min() < -least:
             return True
     return not told
 
