@@ -135,11 +135,11 @@ def _hopeful(
     All of those left if what was hidden in the windows tells nothing.
     """
     some = [sites[k] for k in windows]
-    errors = {k: tried[k].over(windows) for k in left if tried[k].usable}
-    if default not in errors:
+    own = {k: tried[k].over(windows) for k in left if tried[k].usable}
+    if default not in own:
         return left
-    scale, unit = channel_scale(some, errors[default]), unit_of(some)
-    errors = {k: error / scale for k, error in errors.items()}
+    scale, unit = channel_scale(some, own[default]), unit_of(some)
+    errors = {k: error / scale for k, error in own.items()}
     lost_db = _HOPELESS_DB[min(len(windows), max(_HOPELESS_DB))]
     hopeful: set[int] = set()
     for family, share in zip(FAMILIES, shares_of(some), strict=True):
