@@ -149,6 +149,7 @@ def use_everything(patch: pytest.MonkeyPatch) -> None:
     for chapter in ("references", "network"):
         patch.setattr(f"pipeline.selftest.{chapter}.choose_weights", lambda evidence, *_: [0.6] * len(evidence.cells))
     patch.setattr("pipeline.selftest.network._worth_it", lambda _, recipe, *__, **___: recipe)
+    patch.setattr("pipeline.selftest.network._may_matter", lambda *_, **__: True)
 
 
 def tiny_weights(folder: Path, ndim: int = 2) -> Path:

@@ -66,7 +66,7 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
         SourceError: no such file, nothing matches the glob.
     """
     base = config.path.parent if config.path else Path.cwd()
-    finder = _Finder(base=base, entries=list_entries(base))
+    finder = _Finder(base=base, catalogs=base)
     given = config.input
     specs = []
     asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
@@ -94,7 +94,7 @@ def _with_guides(spec: SourceSpec, found: NamedImage, given: InputConfig, finder
         return spec
     entry = found.entry.config if found.entry else None
     ours = dataclasses.replace(finder, image=found.paths)
-    home = _Finder(base=Path(found.base), entries=finder.entries, image=found.paths)
+    home = dataclasses.replace(finder, base=Path(found.base), image=found.paths)
     try:
         references = ours.guides(given.references, spec) or home.guides(entry.references if entry else (), spec)
         auxiliary = ours.guides(given.auxiliary, spec) or home.guides(entry.auxiliary if entry else (), spec)
@@ -164,9 +164,15 @@ class _Finder:
     """Finds images seen from one folder."""
 
     base: Path
-    entries: Mapping[str, Entry]
+    catalogs: Path | None = None
+    """Folder from which catalogs are looked for; None = no names count."""
     image: tuple[str, ...] = ()
     """Files of the image that placeholders mean, if there is one."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Return what the catalogs name; these are read when it is asked for, which takes half a second."""
+        return list_entries(self.catalogs) if self.catalogs else {}
 
     def images(self, source: SourceText, *, names: bool = True, dates: bool = False) -> list[NamedImage]:
         """Return the images that a source stands for; with `dates` a flat list is no image with a file a band."""
@@ -201,9 +207,15 @@ class _Finder:
         return tuple(specs)
 
     def _one(self, text: str, *, names: bool) -> list[NamedImage]:
-        if names and text in self.entries:
+        if names and self._is_name(text):
             return _entry_images(self.entries[text])
         return [self._named(path) for path in self._files(text)]
+
+    def _is_name(self, text: str) -> bool:
+        """Say whether a catalog names it; a path with a folder in it, to a file that is there, is no name."""
+        if "/" in text and "://" not in text and kind_of(self._path(text)) == "file":
+            return False
+        return text in self.entries
 
     def _named(self, path: str) -> NamedImage:
         named = NamedImage(paths=(path,), base=str(self.base))
@@ -245,7 +257,7 @@ class _Finder:
         """True for two or more files that are single-band rasters of one grid."""
         if len(items) < 2 or not all(isinstance(item, str) for item in items):
             return False
-        if any(item in self.entries or _GLOB_SIGNS & set(item) for item in items):
+        if any(self._is_name(str(item)) or _GLOB_SIGNS & set(item) for item in items):
             return False
         if any(is_object(self._path(str(item))) for item in items):
             # whether they are bands of one image stands in files that are not here
@@ -279,7 +291,7 @@ class _Finder:
 def _entry_images(entry: Entry) -> list[NamedImage]:
     base = generated(entry) if entry.config.generator else entry.catalog.parent
     try:
-        found = _Finder(base=base, entries={}).images(entry.config.path, names=False)
+        found = _Finder(base=base).images(entry.config.path, names=False)
         for image in found:
             if image.problem:
                 raise image.problem

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -180,6 +181,11 @@ def read_card(weights: Path) -> Card:
         ConfigError: there is none, or a key is missing or wrong.
     """
     path = _card_path(weights)
+    return _read_card(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_card(path: Path, _changed_ns: int) -> Card:
     try:
         return Card.model_validate(read_yaml(path).data)
     except ValidationError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -15,35 +15,51 @@ from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import FAMILIES
 from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.scores import family_scores, psnr_of
-from pipeline.selftest.site import Site, channel_scale, shares_of, unit_of
+from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, psnr_of
+from pipeline.selftest.site import FEWEST_HIDDEN, Site, apart, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import Comparison, better_one, replaced
 from pipeline.system.threads import each
 
-_FIRST = 2
-"""Windows that all fills are tried in first."""
+_LOOKS = (1, 2, 4)
+"""Windows after which fills that cannot win any more drop out."""
 
-_HOPELESS_DB = 0.5
-"""What a fill must lose there against the best one, in every family of holes, to be tried in no other window."""
+_HOPELESS_DB = {1: 1.0, 2: 0.5}
+"""What a fill must lose against the best one in a family of holes to be hopeless there, by windows tried; in more of
+them as in the last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_MEASURED = 2
+"""Windows in which all fills are tried where the user chose one."""
+
+
+@dataclass(kw_only=True)
 class _Tried:
-    """What a fill makes of all sites."""
+    """What a fill makes of the windows that it was tried in."""
 
     spec: FillSpec
-    error: NDArray[np.float32]
-    """At the hidden pixels of all sites, `(n,)`, data units; NaN if the fill cannot be used on this image."""
-    psnr_db: float
-    usable: bool
-    seconds: float
+    errors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    """At the hidden pixels of each window, by its number, `(n,)`, data units."""
+    mse: dict[int, float] = field(default_factory=dict)
+    """Mean over channels of the mean squared error over the squared robust range, by window."""
+    seconds: float = 0.0
+    usable: bool = True
+    """False if its solver gave up in some window: all errors are NaN."""
 
     @property
     def tension(self) -> float:
         """Return the `t` of a spline, 0 of other fills."""
         return float(self.spec.options.get("t", 0.0))
+
+    def over(self, windows: Iterable[int]) -> NDArray[np.float32]:
+        """Return the errors in some windows, one after the other, `(n,)`; NaN if the fill cannot be used."""
+        error = np.concatenate([self.errors[k] for k in windows])
+        return error if self.usable else np.full_like(error, np.nan)
+
+    def psnr_over(self, windows: Iterable[int]) -> float:
+        """Return the PSNR in some windows, dB; NaN if the fill cannot be used."""
+        return psnr_of([self.mse[k] for k in windows]) if self.usable else float("nan")
 
 
 def choose_fills(
@@ -63,12 +79,8 @@ def choose_fills(
         spread: robust range of each channel, `(c,)`.
         forced: use the first candidate whatever the scores; the others are only measured, in a few windows.
     """
-    few = sites[:: -(-len(sites) // _FIRST)]
-    first = _tried(few, candidates, spread)
-    default = 0 if forced else next((k for k, one in enumerate(first) if one.usable), 0)
-    kept = sorted({default} if forced else _hopeful(few, first, default))
-    everywhere = dict(zip(kept, _tried(sites, [candidates[k] for k in kept], spread), strict=True))
-    tried = [everywhere.get(k, one) for k, one in enumerate(first)]
+    tried = [_Tried(spec=spec) for spec in candidates]
+    default = _raced(sites, tried, spread, forced=forced)
     best = (default,) * 3 if forced else _best(sites, tried, default)
     thin, deep, border = (candidates[b] for b in best)
     recipe = replace(
@@ -77,59 +89,97 @@ def choose_fills(
         thin_fill=None if thin == deep else thin,
         border_fill=None if border == deep else border,
     )
-    rows = []
-    for k, one in enumerate(tried):
-        seen, usual = (sites, tried[default]) if k in kept else (few, first[default])
-        sure = _compared(seen, usual.error, one.error) if one is not usual else (None,) * len(FAMILIES)
-        families = family_scores(seen, usual.error, one.error, [float(b == k) for b in best], sure)
-        gain = one.psnr_db - usual.psnr_db
-        rows.append(
-            Row(
-                method=one.spec.label,
-                psnr_db=tried[default].psnr_db + gain,
-                gain_db=gain,
-                weight=sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1),
-                seconds=one.seconds + (first[k].seconds if k in kept else 0.0),
-                windows=len(seen),
-                chosen=k in best,
-                families=families,
-            )
-        )
+    rows = [_row(sites, one, tried[default], [b == k for b in best]) for k, one in enumerate(tried)]
     return recipe, rows, [_started(recipe, site) for site in sites]
 
 
-def _hopeful(few: Sequence[Site], first: Sequence[_Tried], default: int) -> set[int]:
-    """Return the numbers of the fills that are worth more windows: all if these few tell nothing."""
-    gains = [
-        {f.family: f.gain_db for f in family_scores(few, first[default].error, one.error, (1.0,) * len(FAMILIES))}
-        for one in first
-    ]
-    best = {family: np.nanmax([gain.get(family, np.nan) for gain in gains]) for family in gains[default]}
-    if not best:
-        return set(range(len(first)))
-    near = {k for k, gain in enumerate(gains) if any(gain[f] > best[f] - _HOPELESS_DB for f in gain)}
-    return near | {default}
+def _raced(sites: Sequence[Site], tried: Sequence[_Tried], spread: NDArray[np.float64], *, forced: bool) -> int:
+    """Try all fills in a first window and in ever more those that may still win; returns the number of the default.
+
+    The default, the first fill that can be used, is tried in all windows: the others are measured against it.
+    """
+    order = apart(len(sites))
+    default, left, seen = 0, set(range(len(tried))), 0
+    for look in (*(n for n in _LOOKS if n < len(sites)), len(sites)):
+        _try(sites, order[seen:look], [tried[k] for k in sorted(left)], spread)
+        usable = next((k for k in sorted(left) if tried[k].usable), default)
+        default, seen = 0 if forced else usable, look
+        if look == len(sites):
+            break
+        if forced:
+            left = {default} if look >= _MEASURED else left
+        else:
+            left = {default, *_hopeful(sites, sorted(order[:look]), tried, left, default)}
+    return default
 
 
-def _tried(sites: Sequence[Site], specs: Sequence[FillSpec], spread: NDArray[np.float64]) -> list[_Tried]:
-    """Fill the sites with each fill; NaN stands for one that cannot be used on this image."""
-    tried = []
-    for spec, seconds in zip(specs, np.transpose(each(partial(_seconds, specs), sites)), strict=True):
-        usable = bool(np.isfinite(seconds).all())
-        if not usable:
-            for site in sites:
-                site.made[spec.label] = np.full_like(site.placement.truth, np.nan)
-        made = [site.fill(spec) for site in sites]
-        tried.append(
-            _Tried(
-                spec=spec,
-                error=np.concatenate([site.error_of(mean) for site, mean in zip(sites, made, strict=True)]),
-                psnr_db=psnr_of([site.normalised_mse_of(mean, spread) for site, mean in zip(sites, made, strict=True)]),
-                usable=usable,
-                seconds=float(seconds[np.isfinite(seconds)].sum()),
-            )
-        )
-    return tried
+def _try(sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried], spread: NDArray[np.float64]) -> None:
+    """Fill some windows with each fill."""
+    specs = [one.spec for one in tried]
+    for k, seconds in zip(windows, each(partial(_seconds, specs), [sites[k] for k in windows]), strict=True):
+        site = sites[k]
+        for one, took in zip(tried, seconds, strict=True):
+            if not math.isfinite(took):
+                one.usable = False
+                site.made[one.spec.label] = np.full_like(site.placement.truth, np.nan)
+            made = site.fill(one.spec)
+            one.errors[k], one.mse[k] = site.error_of(made), site.normalised_mse_of(made, spread)
+            one.seconds += took if math.isfinite(took) else 0.0
+
+
+def _hopeful(
+    sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried], left: set[int], default: int
+) -> set[int]:
+    """Return the numbers of the fills that may still be noticeably better than all others in a family of holes.
+
+    All of those left if what was hidden in the windows tells nothing.
+    """
+    some = [sites[k] for k in windows]
+    own = {k: tried[k].over(windows) for k in left if tried[k].usable}
+    if default not in own:
+        return left
+    scale, unit = channel_scale(some, own[default]), unit_of(some)
+    errors = {k: error / scale for k, error in own.items()}
+    lost_db = _HOPELESS_DB[min(len(windows), max(_HOPELESS_DB))]
+    hopeful: set[int] = set()
+    for family, share in zip(FAMILIES, shares_of(some), strict=True):
+        if share.sum() < FEWEST_HIDDEN:
+            continue
+        rivals = [k for k in errors if family != "border" or tried[k].tension <= tried[default].tension]
+        squares = {k: float((share * errors[k] ** 2).sum()) for k in rivals}
+        leader = min(squares, key=lambda k: (squares[k], k))
+        near = {k for k, square in squares.items() if square < squares[leader] * 10 ** (lost_db / 10)}
+        if len(windows) > 1:
+            near = {k for k in near if _may_win(errors[leader], errors[k], share, unit)}
+        hopeful |= {leader, *near}
+    return hopeful or left
+
+
+def _may_win(
+    best: NDArray[np.floating], error: NDArray[np.floating], share: NDArray[np.float32], unit: NDArray[np.intp]
+) -> bool:
+    """Say whether what was tried leaves it open that errors `(n,)` are noticeably smaller than the best ones so far."""
+    found = replaced(best, error, share, unit)
+    return found is None or found.change - found.error < 10 ** (-NOTICEABLE_DB / 10) - 1
+
+
+def _row(sites: Sequence[Site], one: _Tried, usual: _Tried, best: Sequence[bool]) -> Row:
+    """Return a line of the table; `best` says for each family of holes whether the fill was chosen for it."""
+    windows = sorted(one.errors)
+    seen, error, before = [sites[k] for k in windows], one.over(windows), usual.over(windows)
+    sure = _compared(seen, before, error) if one is not usual else (None,) * len(FAMILIES)
+    families = family_scores(seen, before, error, [float(b) for b in best], sure)
+    gain = one.psnr_over(windows) - usual.psnr_over(windows)
+    return Row(
+        method=one.spec.label,
+        psnr_db=usual.psnr_over(range(len(sites))) + gain,
+        gain_db=gain,
+        weight=sum(f.weight * f.pixels for f in families) / max(sum(f.pixels for f in families), 1),
+        seconds=one.seconds,
+        windows=len(windows),
+        chosen=any(best),
+        families=families,
+    )
 
 
 def _seconds(specs: Sequence[FillSpec], site: Site) -> list[float]:
@@ -152,9 +202,10 @@ def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple
     At an image edge, where there is only one side to go by, a stiffer spline than the default gained 0.2 dB at best and
     lost 0.3 at worst, and the few holes that can be hidden there do not tell which: none is used.
     """
-    scale, unit = channel_scale(sites, tried[default].error), unit_of(sites)
-    full = tried[default].error.size
-    rivals = [one.error / scale if one.usable and one.error.size == full else None for one in tried]
+    every = range(len(sites))
+    usual = tried[default].over(every)
+    scale, unit = channel_scale(sites, usual), unit_of(sites)
+    rivals = [one.over(every) / scale if one.usable and len(one.errors) == len(sites) else None for one in tried]
     slack = [r if one.tension <= tried[default].tension else None for one, r in zip(tried, rivals, strict=True)]
     thin, deep, border = shares_of(sites)
     return (

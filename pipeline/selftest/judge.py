@@ -25,7 +25,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.errorbars import calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
-from pipeline.selftest.network import judged, networked, refined_by, weigh_network
+from pipeline.selftest.network import judged, networked, over_references
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.prior import LEADING
 from pipeline.selftest.references import weigh_references
@@ -131,23 +131,21 @@ def _with_network(
     before = alone, helped
     alone, helped = rotated(alone), rotated(helped)
     recipe, own = judged(model, alone, recipe, referenced=False)
-    refined = own
+    refined, mixed = own, helped
     if any(recipe.reference_weights):
         if leading:
             # what can be hidden says nothing of holes that references lead: nothing shows that a network helps there
-            refined = refined_by(model, helped, recipe)
             recipe = replace(recipe, network_referenced=flat(0.0))
-        elif recipe.network_weight > 0:
-            refined = refined_by(model, helped, recipe)
-            recipe = weigh_network(refined, recipe, referenced=True)
-        else:
-            recipe, refined = judged(model, helped, recipe, referenced=True)
-    mixed = networked(refined, recipe)
-    row = row_of(f"network {model.name}", refined, mixed, spread)
-    row = replace(row, chosen=recipe.network_weight > 0, seconds=time.perf_counter() - started)
-    if recipe.network_weight == 0:
+        recipe, said, mixed = over_references(model, helped, recipe)
+        refined = said or own
+    elif recipe.network_weight > 0:
+        mixed = networked(own, recipe)
+    row = row_of(f"network {model.name}", refined, networked(refined, recipe), spread)
+    chosen = recipe.network_weight > 0
+    row = replace(row, windows=len(refined), chosen=chosen, seconds=time.perf_counter() - started)
+    if not chosen:
         return replace(recipe, network_views=None), row, *before
-    return recipe, row, networked(own, recipe), mixed
+    return recipe, row, networked(own, recipe) if recipe.network.highest > 0 else alone, mixed
 
 
 def _sparse(placements: Sequence[Placement]) -> bool:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.base import Inpainter
-from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, hats
+from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat, hats
 from pipeline.restore.blend import carried
 from pipeline.restore.network import asked, network_share, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed
-from pipeline.selftest.site import channel_scale
+from pipeline.selftest.site import apart, channel_scale
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
-from pipeline.selftest.weights import choose_weights, pooled
+from pipeline.selftest.weights import choose_weights, may_gain, pooled
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
@@ -40,7 +40,10 @@ _PAYS_DB = NOTICEABLE_DB
 """What a mirror image must add to the gain: it takes as long again."""
 
 FEW = 2
-"""Windows that are looked at mirrored first."""
+"""Windows that are looked at first, as they are and mirrored, to see whether there is anything to gain."""
+
+_FIRST_DB = _PAYS_DB / 2
+"""What mirror images must add in a first window of a raster to be looked at in more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +86,115 @@ def judged(
     Returns:
         The recipe with weights and number of views, and what the network proposes.
     """
-    if getattr(model, "views", 1) == 1:
-        proposals = refined_by(model, trials, recipe)
-        return weigh_network(proposals, recipe, referenced=referenced), proposals
-    plainly = replace(recipe, network_views=1)
-    once = refined_by(model, trials, plainly)
+    several = getattr(model, "views", 1) > 1
+    plainly = replace(recipe, network_views=1) if several else recipe
+    once = first_looks(model, trials, plainly, referenced=referenced)
+    if len(once) < len(trials):
+        return _without(once, recipe, referenced=referenced), once
+    if not several:
+        return weigh_network(once, recipe, referenced=referenced), once
     hopeful = weigh_network(once, plainly, referenced=referenced, least_db=_HOPEFUL_DB)
     if not _highest(hopeful, referenced=referenced):
         return replace(hopeful, network_views=recipe.network_views), once
-    # a few windows tell whether it pays to look at all
-    step = -(-len(trials) // FEW)
-    some = refined_by(model, trials[::step], recipe)
-    if _more(some, once[::step], recipe, plainly, referenced=referenced) < _PAYS_DB:
-        return weigh_network(once, plainly, referenced=referenced), once
-    looked = dict(zip(range(0, len(trials), step), some, strict=True))
-    left = [k for k in range(len(trials)) if k not in looked]
-    looked |= zip(left, refined_by(model, [trials[k] for k in left], recipe), strict=True)
-    often = [looked[k] for k in range(len(trials))]
-    if _more(often, once, recipe, plainly, referenced=referenced) < _PAYS_DB:
+    often = _mirrored(model, once, recipe, hopeful, referenced=referenced)
+    if often is None:
         return weigh_network(once, plainly, referenced=referenced), once
     return weigh_network(often, recipe, referenced=referenced), often
+
+
+def over_references(
+    model: Inpainter, trials: Sequence[Trial], recipe: Recipe
+) -> tuple[Recipe, list[Refined], list[Trial]]:
+    """Weigh the network where references carry the mean, if that is not decided; where none does it is.
+
+    Windows in which it has no part are not shown to it.
+
+    Args:
+        model: the network.
+        trials: what references have made of the hidden pixels.
+        recipe: decisions so far.
+
+    Returns:
+        The recipe with weights, what the network proposes in the windows that it saw, and the trials as a block would
+        restore them.
+    """
+    refined: list[Refined] = []
+    if recipe.network_referenced is None:
+        if recipe.network.highest > 0:
+            refined = first_looks(model, trials, recipe, referenced=True)
+            enough = len(refined) == len(trials)
+            recipe = (weigh_network if enough else _without)(refined, recipe, referenced=True)
+        else:
+            recipe, refined = judged(model, trials, recipe, referenced=True)
+    if recipe.network_weight == 0:
+        return recipe, refined, list(trials)
+    seen = {id(one.trial): one for one in refined}
+    missing = [trial for trial in trials if id(trial) not in seen and _left_alone(trial)]
+    seen |= {id(one.trial): one for one in refined_by(model, missing, recipe)}
+    mixed = [networked([seen[id(trial)]], recipe)[0] if id(trial) in seen else trial for trial in trials]
+    return recipe, refined, mixed
+
+
+def _left_alone(trial: Trial) -> bool:
+    """Say whether no reference carries the mean of some hole pixels."""
+    return bool((carried(trial.draft.trust)[trial.window.hole] < 1).any())
+
+
+def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool) -> list[Refined]:
+    """Return what the network would have instead of each draft; of the first few only if nobody would notice it.
+
+    That is so where these leave no room for a noticeable gain in any family of holes.
+    """
+    order = apart(len(trials))
+    few = sorted(order[:FEW])
+    seen = dict(zip(few, refined_by(model, [trials[k] for k in few], recipe), strict=True))
+    if not _may_matter([seen[k] for k in few], recipe, referenced=referenced):
+        return [seen[k] for k in few]
+    left = sorted(order[FEW:])
+    seen |= zip(left, refined_by(model, [trials[k] for k in left], recipe), strict=True)
+    return [seen[k] for k in range(len(trials))]
+
+
+def _may_matter(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> bool:
+    """Say whether what was looked at leaves it open that the network gains something that is noticed."""
+    limit = recipe.network_limit if referenced else step_limit(proposals)
+    taken = [one.limited(limit) for one in proposals]
+
+    def families(one: Refined) -> NDArray[np.float64]:
+        counted = carried(one.trial.draft.trust) if referenced else np.float32(1)
+        return np.stack([one.trial.hidden(share * counted) for share in one.trial.place.shares]).astype(np.float64)
+
+    return may_gain(evidence_of(taken, families), 1 - 10 ** (-NOTICEABLE_DB / 10))
+
+
+def _without(_: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> Recipe:
+    """Return the recipe without the network over the drafts: the image's own, or those with references."""
+    return replace(recipe, network_referenced=flat(0.0)) if referenced else replace(recipe, network=flat(0.0))
+
+
+def _mirrored(
+    model: Inpainter, once: Sequence[Refined], recipe: Recipe, hopeful: Recipe, *, referenced: bool
+) -> list[Refined] | None:
+    """Return what it would have as it looks mirrored, too; None as soon as windows say that this does not pay.
+
+    In a first window both ways of looking are compared at the weights of the plain one, in `hopeful`, as one window
+    gives none. In volumes it would tell too little: mirror images change there how much of the network is safe.
+    """
+    order, often = apart(len(once)), dict[int, Refined]()
+    first = (1,) if once[0].trial.placement.hidden.ndim == 3 else ()
+    for look in (n for n in (*first, FEW, len(once)) if n <= len(once)):
+        new = order[len(often) : look]
+        often |= zip(new, refined_by(model, [once[k].trial for k in new], recipe), strict=True)
+        seen = sorted(often)
+        both = [often[k] for k in seen], [once[k] for k in seen]
+        if look == 1:
+            more, less = (_gained(some, hopeful, referenced=referenced) for some in both)
+            pays = more - less >= _FIRST_DB
+        else:
+            pays = _more(*both, recipe, hopeful, referenced=referenced) >= _PAYS_DB
+        if not pays:
+            return None
+    return [often[k] for k in range(len(once))]
 
 
 def _highest(recipe: Recipe, *, referenced: bool) -> float:

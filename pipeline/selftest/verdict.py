@@ -50,7 +50,7 @@ class Row:
     seconds: float
     """Time it took."""
     windows: int | None = None
-    """Windows it was tried in: a fill that loses much in the first ones is tried in no more. None = all."""
+    """Windows it was tried in: what cannot win any more after the first ones is tried in no others. None = all."""
     chosen: bool
     """It has a part in the result."""
     families: tuple[FamilyScore, ...] = ()

@@ -119,6 +119,35 @@ def compare(evidence: Evidence) -> list[Comparison | None]:
     return found
 
 
+def may_gain(evidence: Evidence, least: float) -> bool:
+    """Say whether what was hidden leaves it open that the proposal lowers the squared error of a cell by `least`.
+
+    That is so where, at some weight, the mean change less its standard error does; and where nothing tells.
+
+    Args:
+        evidence: what was hidden.
+        least: share of the squared error.
+    """
+    n_units = int(evidence.unit.max(initial=0)) + 1
+    squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
+    told = False
+    for share in evidence.cells:
+        gain, cross, base, count = (
+            np.bincount(evidence.unit, weights=share * values, minlength=n_units).astype(np.float64)
+            for values in (*squares, np.ones(share.size))
+        )
+        if (count > 0).sum() < 2 or float(count.sum()) < _FEWEST_PIXELS:
+            continue
+        found = _on_grid(gain, cross, base, count / count.sum())
+        if found is None:
+            continue
+        told = True
+        mean, error, _ = found
+        if (mean - error).min() < -least:
+            return True
+    return not told
+
+
 def _believed(sums: Array, belief: Belief) -> Array:
     """Return the sums of pieces of image on which all is as believed, `(4, BELIEVED_PIECES)`; see `_safest`."""
     base, count = float(sums[2].sum()), float(sums[3].sum())
@@ -132,6 +161,16 @@ def _believed(sums: Array, belief: Belief) -> Array:
 
 def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> Comparison | None:
     """Return the best weight above 0 of one cell from sums over each unit: step^2, error x step, error^2."""
+    found = _on_grid(gain, cross, base, importance)
+    if found is None:
+        return None
+    mean, error, risk = found
+    best = int(np.argmin(mean + risk * error))
+    return Comparison(weight=GRID[1 + best], change=float(mean[best]), error=float(error[best]), risk=risk)
+
+
+def _on_grid(gain: Array, cross: Array, base: Array, importance: Array) -> tuple[Array, Array, float] | None:
+    """Return mean and standard error of the change at each weight above 0, and the standard errors to win by."""
     used = importance > 0
     gain, cross, base, importance = (part[used] for part in (gain, cross, base, importance))
     typical = float(base.sum()) * importance
@@ -143,9 +182,7 @@ def _safest(gain: Array, cross: Array, base: Array, importance: Array) -> Compar
     change = (gain * grid**2 + 2 * cross * grid) / denominator
     mean = (importance * change).sum(axis=1)
     spread = (importance**2 * (change - mean[:, None]) ** 2).sum(axis=1) * len(base) / (len(base) - 1)
-    error, risk = np.sqrt(spread), _risk(importance)
-    best = int(np.argmin(mean + risk * error))
-    return Comparison(weight=GRID[1 + best], change=float(mean[best]), error=float(error[best]), risk=risk)
+    return mean, np.sqrt(spread), _risk(importance)
 
 
 def _risk(importance: Array) -> float:

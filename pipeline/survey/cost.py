@@ -121,14 +121,14 @@ def _looks(scene: Scene, model: Inpainter | None) -> tuple[_Looks, _Looks, _Look
     n, views = PLACEMENTS, getattr(model, "views", 1)
     if not scene.job.model.traits.weighed:
         return (_Looks(0, views),) * 3
-    tried = FEW * views if views > 1 else 0
-    most = n * (1 + views) if views > 1 else n
+    tried = (1 if scene.ndim == 2 else FEW) if views > 1 else 0
+    most = n * views
     if scene.n_guides:
         # references leave less to the network
-        return _Looks(2 * n, 0), _Looks(2 * n + tried, 0.4), _Looks(2 * most, views)
+        return _Looks(2 * FEW, 0), _Looks(2 * n + tried, 0.4), _Looks(2 * most, views)
     # mirror images seldom pay in rasters, and in volumes about as often as not
     usual = n + tried if scene.ndim == 2 else (n + tried + most) / 2
-    return _Looks(n, 0), _Looks(usual, 1), _Looks(most, views)
+    return _Looks(FEW, 0), _Looks(usual, 1), _Looks(most, views)
 
 
 def _views(recipe: Recipe, model: Inpainter | None) -> int:

@@ -12,7 +12,7 @@ from pipeline.models.base import Prediction
 from pipeline.numerics.situation import Situation, curves_of, flat
 from pipeline.restore.network import network_share, raw_of, refine
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.network import judged, networked, weigh_network
+from pipeline.selftest.network import judged, networked, over_references, weigh_network
 from tests.support_trials import refined, trials_of
 
 SIDE = 32
@@ -151,6 +151,33 @@ def test_mirror_images_are_looked_at_where_they_pay(once, often, views, weight, 
     assert recipe.network_views == views
     assert recipe.network.highest == weight
     assert set(model.asked) == asked
+
+
+@pytest.mark.parametrize(("left", "asked"), [(0.9999, 2), (0.9, 7)])
+def test_a_network_without_hope_is_shown_two_windows_of_six(left, asked):
+    """One that may help is shown all of them, and mirrored as many as it takes to see that this does not pay."""
+    number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
+    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number)
+    model = Looking({1: left, None: left})
+    start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
+    recipe, proposals = judged(model, trials, start, referenced=False)
+    assert (len(proposals), recipe.network.highest) == ((2, 0.0) if asked == 2 else (6, 1.0))
+    assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize(("trust", "asked"), [(1.0, 2), (0.0, 6)])
+def test_where_references_carry_all_holes_a_network_that_adds_nothing_is_shown_no_more_windows(trust, asked):
+    """Drafts stay as they are there; where no reference carries the mean the own weights hold, and it is asked."""
+    number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
+    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number, trust=trust)
+    model = Looking({1: 1.0, None: 1.0})
+    rows = [[0.5] * len(curve.knots) for curve in flat(0).all]
+    start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,), network=curves_of(rows))
+    recipe, proposals, mixed = over_references(model, trials, start)
+    assert recipe.network_referenced == flat(0.0)
+    assert (len(model.asked), len(mixed)) == (asked, 6)
+    assert all(np.array_equal(a.draft.mean, b.draft.mean) for a, b in zip(mixed, trials, strict=True))
+    assert len(proposals) <= asked
 
 
 def test_patches_are_shown_only_where_the_network_is_used():

@@ -1,0 +1,62 @@
+"""Fills race: those that cannot win any more are tried in no further window, and the choice is that of a full trial."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.fills.base import FillSpec, Window
+from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Task
+from pipeline.selftest.fills import choose_fills
+from pipeline.selftest.placing import Placement
+from pipeline.selftest.site import Site, sites_of
+
+SPREAD = np.array([4.0])
+FILLS = [FillSpec("tension", {"t": 0.5}), FillSpec("nearest"), FillSpec("harmonic"), FillSpec("tension", {"t": 0.6})]
+ERRORS = {"tension t=0.5": 1.0, "nearest": 2.0, "harmonic": 0.95, "tension t=0.6": 0.9}
+"""What each is off by: one is a hopeless case, one ahead of the default by 0.4 dB, one by 0.9."""
+
+
+def _sites(errors: dict[str, float]) -> list[Site]:
+    """Return six windows side by side whose truth is 0 and in which fills are off by so much, give or take."""
+    shape = (1, 40, 40)
+    hidden = np.zeros(shape, bool)
+    hidden[:, 8:32, 8:32] = True
+    window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    placements = [
+        Placement(
+            task=Task(window=window, patch=64), truth=window.values, hidden=hidden, concerned=hidden, start=(40 * k, 0)
+        )
+        for k in range(6)
+    ]
+    sites, noise = sites_of(placements), np.random.default_rng(0)
+    for site in sites:
+        around = noise.normal(1, 0.02, shape).astype(np.float32)
+        site.made.update({label: np.where(hidden, error * around, 0) for label, error in errors.items()})
+    return sites
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_fills_that_cannot_win_drop_out(forced):
+    """A hopeless fill is tried in one window, one that is surely behind another in two, the others in all.
+
+    Families of holes of which nothing was hidden keep the default.
+    """
+    recipe = Recipe(fill=FILLS[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    chosen, rows, trials = choose_fills(_sites(ERRORS), FILLS, recipe, SPREAD, forced=forced)
+    assert [row.windows for row in rows] == ([6, 2, 2, 2] if forced else [6, 1, 2, 6])
+    assert chosen.fill == FILLS[0 if forced else 3]
+    assert [row.chosen for row in rows] == [True, False, False, not forced]
+    assert [round(row.gain_db, 1) for row in rows] == [0.0, -6.0, 0.4, 0.9]
+    assert len(trials) == 6
+
+
+def test_a_fill_that_may_still_be_better_stays():
+    """As good as the default on average, ahead in some windows: all of them are needed to tell."""
+    sites = _sites({**ERRORS, "harmonic": 2.0, "tension t=0.6": 1.0})
+    for k, site in enumerate(sites):
+        site.made["tension t=0.6"] = site.made["tension t=0.6"] * np.float32(0.9 if k % 2 else 1.08)
+    recipe = Recipe(fill=FILLS[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    chosen, rows, _ = choose_fills(sites, FILLS, recipe, SPREAD, forced=False)
+    assert (rows[3].windows, chosen.fill) == (6, FILLS[0])
