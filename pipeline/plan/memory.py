@@ -57,8 +57,9 @@ _EXACT_BYTES = 40
 """Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
-_ASSEMBLY_COPIES = 4
-"""Copies of that: as read, with the blocks laid over, as encoded, and the encoders' own."""
+_WRITING_BYTES = 104 * 2**20
+"""What writing a file adds: pieces of it with the blocks laid over, as encoded, and the encoders' own. Whole runs of sparse
+images took 285 to 357 MiB in all, more or less by which threads got memory of their own from the C library."""
 _DISPLAY_BYTES = 128 * 2**20
 """Texture of the display product: a window of it, and what is kept for the next one."""
 _DISPLAY_CHANNEL_BYTES = 2**20
@@ -86,7 +87,7 @@ def process_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) ->
     unknowns = plan.n_holes * plan.n_state // channels
     exact = pixels if cell == 1 else 0
     survey = base_bytes(plan) + _survey_bytes(channels * pixels // cell, unknowns // cell, exact)
-    assembly = base_bytes(plan) + _ASSEMBLY_COPIES * ASSEMBLY_BYTES // 2
+    assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
         assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels
     return max(worker_bytes(plan, n_file_channels), survey, assembly)

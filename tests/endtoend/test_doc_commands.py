@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import rasterio
@@ -112,11 +113,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(landsat / "LC08_T1_QA_PIXEL.TIF", quality[None])
     write_safe(folder, added=1000)
     write_safe(folder, baseline="02.14", date="20210901", cloudy=False)
+    write_safe(folder, baseline="05.00", date="20230801", cloudy=False)
     write_image(folder / "older_stack.tif", scene_values()[:4])
     head = write_demo_brain(folder / "head", shape=(20, 24, 20))
     head["image"].rename(folder / "head.nii.gz")
     head["mask"].rename(folder / "head_mask.nii.gz")
     write_data_set(folder / "heads")
+    for name, values in (("sub-01_task-rest_bold", smooth((44, 18, 12, 10))), ("lost", blobs((18, 12, 10), n=1)[None])):
+        nibabel.save(nibabel.Nifti1Image(values.T.squeeze(), np.eye(4)), folder / f"{name}.nii.gz")
     write_demo_brain(folder / "demo", shape=(12, 16, 12))
     (folder / "configs").mkdir()
     shutil.copy(ROOT / "configs" / "sentinel.yaml", folder / "configs")
