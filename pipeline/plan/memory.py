@@ -58,8 +58,8 @@ _EXACT_BYTES = 40
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _WRITING_BYTES = 104 * 2**20
-"""What writing a file adds: pieces of it with the blocks laid over, as encoded, and the encoders' own. Whole runs of sparse
-images took 285 to 357 MiB in all, more or less by which threads got memory of their own from the C library."""
+"""What writing a file adds: pieces of it with the blocks laid over, as encoded, and the encoders' own. Whole runs of
+sparse images took 285 to 357 MiB in all, more or less by which threads got memory of their own from the C library."""
 _DISPLAY_BYTES = 128 * 2**20
 """Texture of the display product: a window of it, and what is kept for the next one."""
 _DISPLAY_CHANNEL_BYTES = 2**20
