@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import pytest
 from distributed.scheduler import KilledWorker
 
 from pipeline.blocks.block import BlockResult
-from pipeline.execute import _drive
+from pipeline.errors import ClusterGone
+from pipeline.execute import _drive, local
+from pipeline.execute.base import Work
 
 _RESULT = BlockResult(block=0, patches=1, by_source={}, seconds={}, peak_rss_bytes=0)
 
@@ -53,3 +58,29 @@ def test_a_block_whose_workers_all_died_is_tried_alone(monkeypatch):
     """None says that it may not have been this block's fault; a text says what went wrong in it."""
     assert _collected(monkeypatch, KilledWorker("block", None, 3)) == ({0: None}, [], {})
     assert _collected(monkeypatch, "block 0: no") == ({0: "block 0: no"}, [], {})
+
+
+def test_workers_that_are_all_gone_are_replaced_once(monkeypatch):
+    """What they had done is not done again; if those are gone, too, or a stop is asked for, it is said."""
+    given: list[tuple[int, ...]] = []
+
+    def driven(client: None, work: Work, on_done: Any, *_: Any, **__: Any) -> dict[int, str]:
+        given.append(work.blocks)
+        on_done(replace(_RESULT, block=work.blocks[0]))
+        if len(given) in gone:
+            raise ClusterGone("all dask workers are gone")
+        return {}
+
+    monkeypatch.setattr(local, "cluster", lambda *_: nullcontext())
+    monkeypatch.setattr(local, "drive", driven)
+    work, told = Work(workdir="", digest="", blocks=(0, 1, 2)), []
+    for gone, stop, clusters in (({1}, False, 2), ({1, 2}, False, 2), ({1}, True, 1)):
+        given.clear()
+        told.clear()
+        if clusters == len(gone):
+            with pytest.raises(ClusterGone):
+                local.execute(work, told.append, lambda stop=stop: stop)
+        else:
+            assert local.execute(work, told.append, lambda stop=stop: stop) == {}
+        assert given == [(0, 1, 2), (1, 2)][:clusters]
+        assert [result.block for result in told] == [0, 1][:clusters]
