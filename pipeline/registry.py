@@ -19,9 +19,7 @@ _NOT_PARTS = {"base", "__init__"}
 
 def kinds(folder: str) -> tuple[str, ...]:
     """Return the sorted names of all parts in `pipeline/<folder>` and its entry points; imports nothing."""
-    here = Path(__file__).parent / folder
-    own = {p.stem for p in here.glob("*.py") if p.stem not in _NOT_PARTS and not p.stem.startswith("_")}
-    return tuple(sorted(own | {e.name for e in _entry_points(folder)}))
+    return tuple(sorted(_own(folder) | {e.name for e in _entry_points(folder)}))
 
 
 def load(folder: str, kind: str) -> ModuleType:
@@ -40,6 +38,12 @@ def load(folder: str, kind: str) -> ModuleType:
         hint = f" - did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"unknown kind '{kind}' in {folder}{hint} (known: {', '.join(kinds(folder))})")
     return import_module(f"pipeline.{folder}.{kind}")
+
+
+@lru_cache
+def _own(folder: str) -> frozenset[str]:
+    here = Path(__file__).parent / folder
+    return frozenset(p.stem for p in here.glob("*.py") if p.stem not in _NOT_PARTS and not p.stem.startswith("_"))
 
 
 @lru_cache

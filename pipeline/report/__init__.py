@@ -2,6 +2,6 @@
 
 Read `build` first (what stands on the page), then `gallery` (its pictures), `planes` and `places` (what they show of an
 image), `panels` and `drawing` (how they are drawn), `evidence` and `charts` (what the self-test showed), `words`,
-`judgement` and `methods` (what is said). `group` is the page of all images of a folder; `styles`, `bands` and `viewers`
-are for other programs, `evaluation` is the page of an evaluation.
+`judgement` and `methods` (what is said), `pages` (the templates). `group` is the page of all images of a folder;
+`styles`, `bands` and `viewers` are for other programs, `evaluation` is the page of an evaluation.
 """

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from ruamel.yaml import YAML
 
 from pipeline.formats.base import Source
@@ -20,6 +19,7 @@ from pipeline.report.evidence import evidence
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.judgement import judged
 from pipeline.report.methods import methods
+from pipeline.report.pages import templates
 from pipeline.report.styles import write_styles
 from pipeline.report.viewers import viewers
 from pipeline.report.words import speak, verdict
@@ -64,8 +64,7 @@ def _page(
     plan: Plan, record: Mapping[str, Any], folder: Path, source: Source | None, quality: int
 ) -> tuple[str, Gallery | None]:
     """Return the page and its pictures; neither pictures nor `source`, the image, if nothing was restored."""
-    # names of files and dtypes ("<u2") stand in the page: all of it is escaped
-    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
+    environment = templates()
     environment.filters["dtype"] = lambda name: np.dtype(name).name
     environment.filters["duration"] = lambda s: f"{s:.1f} s" if s < 120 else f"{s / 60:.1f} min"
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from numpy.typing import NDArray
 
 from pipeline.report.drawing import colour, stretch, tinted, webp
+from pipeline.report.pages import templates
 from pipeline.report.panels import Picture
 
 _QUALITY = 85
@@ -61,7 +61,7 @@ def evaluation_page(facts: Mapping[str, Any], examples: Mapping[str, Example], h
         examples: a part of the image for some families.
         heads: names of scores in `rows` and their heads in the table.
     """
-    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
+    environment = templates()
     environment.filters["score"] = score_text
     families = [
         {

@@ -129,17 +129,18 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=knows_sides(source))
     wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
+    views = tuple(show(pixels, look) for pixels in wholes)
     first = Section(
-        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
-        text="",
-        shown=tuple(show(pixels, look) for pixels in wholes),
+        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole", text="", shown=views
     )
     details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
+    close = tuple(show(pixels, look) for pixels in details)
     # guides are read whole where that is cheap, else around the largest hole
     cheap = plan.ndim == 3 or math.prod(plan.space.shape) <= _CHEAP
+    pixels, view = (wholes[planes.coarsest], views[planes.coarsest]) if cheap else (details[0], close[0])
     return Gallery(
-        sections=(first, *_details(places, details, look)),
-        made=_made(plan, record, source, wholes[planes.coarsest] if cheap else details[0], look),
+        sections=(first, *_details(places, close, look)),
+        made=_made(plan, record, source, pixels, view, look),
         axes=source.space.axis_codes if plan.ndim == 3 else "",
         thumbnail=thumbnail(wholes[planes.coarsest]),
         shades=_shades(plan, wholes[planes.coarsest], look),
@@ -164,25 +165,25 @@ def _shades(plan: Plan, pixels: Pixels, look: Look) -> Shades:
     )
 
 
-def _details(places: Places, details: Sequence[Pixels], look: Look) -> Iterator[Section]:
+def _details(places: Places, views: tuple[Shown, ...], look: Look) -> Iterator[Section]:
     n = len(places.holes)
     sizes = ", ".join(f"{place.size:,.0f}" for place in places.holes)
     near = f" Holes less than {places.cell} {look.noun} apart count as one." if places.cell > 1 else ""
     yield Section(
         heading="The largest holes" if n > 1 else "The largest hole",
         text=f"At full resolution; {sizes} {look.noun}.{near}",
-        shown=tuple(show(pixels, look) for pixels in details[:n]),
+        shown=views[:n],
     )
     if places.uncertain:
         tops = ", ".join(f"{place.size * look.sigma_scale:.3g}" for place in places.uncertain)
         yield Section(
             heading="Where the uncertainty is largest",
             text=f"At full resolution; standard errors of {tops}{' ' + look.units if look.units else ''}.",
-            shown=tuple(show(pixels, look) for pixels in details[n:]),
+            shown=views[n:],
         )
 
 
-def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, look: Look) -> Made:
+def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, view: Shown, look: Look) -> Made:
     by_source = record["holes"]["by_source"]
     total = max(1, sum(by_source.values()))
     roles = [guide.role for guide in plan.guides]
@@ -199,7 +200,7 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
         else:
             guides.append(GuideShown(**facts, pictures=pictures))
     return Made(
-        image=show(pixels, look),
+        image=view,
         origin=origin_picture(pixels, look),
         legend=tuple((css(source_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
         guides=tuple(guides),

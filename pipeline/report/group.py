@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from pipeline.errors import IntegrityError
 from pipeline.report.judgement import LEVELS, in_tenths, judged, relative_error
+from pipeline.report.pages import templates
 from pipeline.report.words import verdict
 from pipeline.system.files import read_json, replacing
 from pipeline.system.words import in_percent
@@ -131,8 +131,7 @@ def write_group(directory: Path, rows: Sequence[Row]) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
-    template = environment.get_template("group.html.j2")
+    template = templates().get_template("group.html.j2")
     html = ""
     shown = [row for row in rows if row.thumbnail]
     for size in (*_THUMBNAILS, None):
