@@ -1,10 +1,11 @@
-"""Shared fixtures: where the real data are, where processes start; one training; quiet hypothesis profiles."""
+"""Long files first; where the real data are, where processes start; one training; quiet hypothesis profiles."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,13 @@ settings.register_profile(
     "ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first: a long one that is begun last keeps one process busy and lets the others wait."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (slow[item.path], number[item.path]), reverse=True)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,8 @@ def _looks(folder: Path) -> dict[str, tuple[Path, Callable[[], object]]]:
         return lambda: command("run", config, "--quiet", "--overwrite")
 
     done = run_config(folder, tif, mask)
-    subprocess.run([sys.executable, "-m", "pipeline", "run", str(done), "--quiet"], check=True)
+    # in a fork, too: its threads are gone with it
+    assert not _in_a_child(lambda: command("run", done, "--quiet"))
     record = folder / "out" / "scene" / "record.json"
     plan = folder / "out" / "scene" / ".work" / "plan.json"
     return {

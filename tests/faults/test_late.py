@@ -23,11 +23,10 @@ LATE_S = 3.0
 NEVER_S = 1e6
 
 
-@pytest.fixture
-def expected(tmp_path):
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
     """The hash of a run that nobody disturbs."""
-    (tmp_path / "calm").mkdir()
-    return _calm(tmp_path / "calm")
+    return _calm(tmp_path_factory.mktemp("calm"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
 from pipeline.report.judgement import judged
 from pipeline.report.methods import _guides, _network
+from pipeline.report.pages import templates
 from pipeline.report.words import by_channel, network_part, unit_of, verdict
 from pipeline.restore.codes import source_name
 from pipeline.restore.recipe import Recipe
@@ -148,3 +149,15 @@ def test_what_was_not_tested_or_not_filled_is_amber() -> None:
     assert judged(record | {"holes": left}).level == "look"
     nothing = {"pixels": 0, "account": "no pixels to restore were found"}
     assert judged({"holes": nothing, "self_test": None}).level == "sound"
+
+
+def test_templates_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of the next image takes what was compiled for the first one, and has filters of its own."""
+    facts = {"rows": [], "pictures": {}, "counts": [("sound", "<sound>", 1)], "generator": "x"}
+    first = templates()
+    first.filters["length"] = lambda _: 7
+    assert "<h1>7 images</h1>" in first.get_template("group.html.j2").render(facts)
+    monkeypatch.setattr("jinja2.Environment.compile", lambda *_, **__: pytest.fail("compiled again"))
+    page = templates().get_template("group.html.j2").render(facts)
+    assert "<h1>0 images</h1>" in page
+    assert "1 &lt;sound&gt;" in page
