@@ -24,7 +24,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first: a long one that is begun last keeps one process busy and lets the others wait."""
+    """Put files with slow tests first: a long one that is begun last keeps one process busy while others wait."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     number = Counter(item.path for item in items)
     items.sort(key=lambda item: (slow[item.path], number[item.path]), reverse=True)

@@ -25,8 +25,8 @@ from pipeline.models import autoencoder
 from pipeline.models._choice import ModelChoice
 from pipeline.models._unet import ResidualUNet
 from pipeline.plan.gpu_memory import GpuMemory
-from pipeline.plan.plan import load_plan
 from pipeline.restore.network import _predicted
+from pipeline.survey.survey import outline
 from pipeline.system import gpu
 from pipeline.testing.models import random_patch
 from tests.helpers import blobs, command, layer, order_of, pixels, run_config, smooth, tiny_weights, use_everything
@@ -166,10 +166,9 @@ def test_workers_are_dealt_out_to_gpus(tmp_path, monkeypatch, workers, count, wo
     image = write(tmp_path / "image.tif", smooth((1, 48, 48)))
     mask = write(tmp_path / "mask.tif", blobs((48, 48), n=9)[None])
     config = run_config(tmp_path, image, mask, compute={"block": 8, "executor": "local", "memory_per_worker": "1 GiB"})
-    assert command("run", config).code == 0
-    order = order_of(config, "output.directory=other", f"compute.workers={workers}")
+    order = order_of(config, f"compute.workers={workers}")
+    plan = outline(order.job).plan
     order = replace(order, job=replace(order.job, model=ModelChoice(device="cuda")))
-    plan = load_plan(order_of(config).work.of(tmp_path / "out" / "image"))
     executor, work = work_of(order, plan, range(9), SimpleNamespace())
     assert (executor, work.workers, work.gpus) == ("local", working, tuple("012"[:count]))
     assert choose_executor(replace(order, executor="slurm", workers=9), plan, 9) == ("slurm", 9)
