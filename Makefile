@@ -39,8 +39,9 @@ demo: $(VENV)/.run  ## Restore a cloudy synthetic scene and say where the report
 		echo "open in a browser:"; ls "$$directory"/*/report.html
 
 # the core must be covered by the tests of its parts alone: measuring makes tests half as slow again
-COVERED := tests/cases/test_headers.py tests/contracts/test_formats.py tests/contracts/test_masks.py \
-	tests/differential/test_blend_oracle.py tests/differential/test_readers.py \
+COVERED := tests/cases/test_headers.py tests/cases/test_scenes.py tests/contracts/test_formats.py \
+	tests/contracts/test_masks.py tests/differential/test_blend_oracle.py tests/differential/test_readers.py \
+	tests/faults/test_hostile_files.py tests/faults/test_hostile_vrt.py \
 	$(addprefix tests/properties/test_,formats_identity.py identity_run.py lattice.py) \
 	$(addprefix tests/unit/test_,block_values.py box.py drive.py gpus.py input_facts.py journal_lock.py orientation.py \
 	resample.py scan_resources.py seams.py space.py survey_cost.py verify_codes.py workspace.py zarr_cube.py) \
