@@ -12,6 +12,7 @@ try:
     from typing import NoReturn
 
     from pipeline.errors import Interrupted, PipelineError, PlanRefused, Unfinished
+    from pipeline.system.heap import keep_freed
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
@@ -50,6 +51,7 @@ def program() -> None:
     """Be the whole process: `main`, with stop signals heard until the very end, when libraries shut down."""
     for number in _SIGNALS:
         signal.signal(number, _end)
+    keep_freed()
     main()
 
 
