@@ -57,9 +57,9 @@ _EXACT_BYTES = 40
 """Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
-_WRITING_BYTES = 104 * 2**20
-"""What writing a file adds: pieces of it with the blocks laid over, as encoded, and the encoders' own. Whole runs of
-sparse images took 285 to 357 MiB in all, more or less by which threads got memory of their own from the C library."""
+_WRITING_BYTES = 48 * 2**20
+"""What writing a file adds: pieces of it with the blocks laid over, as encoded, and the encoders' own (whole runs of
+sparse images took 264 to 275 MiB in all)."""
 _DISPLAY_BYTES = 128 * 2**20
 """Texture of the display product: a window of it, and what is kept for the next one."""
 _DISPLAY_CHANNEL_BYTES = 2**20
