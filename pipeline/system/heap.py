@@ -2,9 +2,9 @@
 
 Arrays of half a megabyte to some tens are made and freed all the time. By default glibc returns what lies free at the
 end of its heap beyond 128 KiB (later beyond twice the largest array), and dask asks its workers to return it beyond
-64 KiB: restoring 2048 x 2048 x 4 with the spline then took three and five million page faults, 13 and 22 s of the kernel
-beside 33 s of arithmetic. As set here it takes 0.4 million and 5 s. glibc also gives each thread memory of its own, which
-others cannot use: runs of large, nearly empty images took 314 or 336 MiB by how many threads zarr had, and take 265 so.
+64 KiB: restoring 2048 x 2048 x 4 with the spline took three and five million page faults so, 13 and 22 s of the kernel
+beside 33 s of arithmetic. As set here it takes 0.4 million and 5 s. glibc also gives each thread memory of its own that
+others cannot use: runs of large, nearly empty images took 314 or 336 MiB by how many threads zarr had, and now 265.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pipeline.system.heap import keep_freed
 
 if sys.argv[1] == "kept":
     keep_freed()
-# as the two ends of dask's workers and of long runs: the top of the heap is free again and again
+# the end of the heap is free again and again
 for _ in range(200):
     held = [np.ones(100_000) for _ in range(8)]
     del held
@@ -31,7 +31,7 @@ def _faults(how: str, trim: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_freed_arrays_are_used_again_without_the_kernel() -> None:
-    # what dask sets for its workers
+    """A process as dask starts its workers takes five times the page faults of one that keeps what is freed."""
     as_workers_are = _faults("returned", "65536")
     assert as_workers_are > 200 * 8 * 100_000 * 8 / 4096 / 2
     assert _faults("kept", "65536") < as_workers_are / 5
