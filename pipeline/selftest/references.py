@@ -278,7 +278,7 @@ class _Change:
     def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
         """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.
 
-        The scale is 0 if none is worth its harm.
+        The scale is 0 if none is worth its harm. Without beliefs the gate is the lowest that is not noticeably worse.
         """
         pieces = Pieces.of(self.trials, self.error, some)
         error, step, around = self.error[some], self.step[some], self.around[some]
@@ -301,4 +301,11 @@ class _Change:
             )
             tried |= {(scale, gate): worth(scale, opened, share) for scale in _SCALES}
         scale, gate = max(tried, key=lambda key: tried[key])
-        return (scale, gate) if tried[scale, gate] >= 0 else (0.0, gate)
+        most = tried[scale, gate]
+        if most < 0:
+            return 0.0, gate
+        if self.in_holes is None:
+            # nothing else here counts what is shut in real holes, often far more than of what is hidden
+            gate = min(g for (_, g), value in tried.items() if value >= max(most - NOTICEABLE_DB, 0.0))
+            scale = max(_SCALES, key=lambda factor: tried[factor, gate])
+        return scale, gate

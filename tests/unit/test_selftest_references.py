@@ -132,6 +132,17 @@ def test_the_gate_lies_where_regions_tell_good_from_bad(gate):
     assert careful(said, FULL) == replace(FULL, gate=gate)
 
 
+@pytest.mark.parametrize(("believed", "gate"), [(False, 0.0), (True, 0.6)])
+def test_a_gate_that_nobody_would_notice_stays_open(believed, gate):
+    """Three worse pieces of 112 do not shut a region; with beliefs the gate is what is worth most, to the last bit."""
+    after = np.full(PIECES, 0.8)
+    after[96:] = 0.99
+    after[-3:] = 1.02
+    sure = np.where(np.arange(PIECES) < 96, 0.95, 0.45)
+    said = consulted(trials_of(np.ones((7, 1, 32, 32))), _by_piece(after), _by_piece(sure))
+    assert careful(said, FULL, believed=believed) == replace(FULL, gate=gate)
+
+
 def test_weights_never_fall_where_reliability_rises():
     """The reference is right where it says so, and wrong elsewhere: none of it, up to all of it."""
     sure = np.tile(np.repeat(np.linspace(0, 1, 4), 8), (1, 32, 1))
