@@ -56,6 +56,7 @@ from pipeline.provenance.summary import (
     failed_cube,
     failed_entry,
     failure_of_run,
+    require_summary_free,
     summary_of,
     write_summary,
 )
@@ -92,6 +93,7 @@ def run(
     config = load_config(config_path, overrides)
     specs = resolve_sources(config)
     cubes = cubes_of(config, specs)
+    require_summary_free(config.folder)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop, inputs_hashed_once():
