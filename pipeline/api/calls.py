@@ -220,7 +220,9 @@ def _require_one(config: Path, kind: File) -> None:
     found = [spec.stem for spec in resolve_sources(load_config(config))]
     if len(found) > 1:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise ConfigError(f"{kind.path} stands for {len(found)} images: {', '.join(found[:3])}{more}; give one at a time")
+        raise ConfigError(
+            f"{kind.path} stands for {len(found)} images: {', '.join(found[:3])}{more}; give one at a time"
+        )
 
 
 def _guide(guide: Any, keep: Keep) -> dict[str, Any]:

@@ -70,5 +70,7 @@ def _plain(value: Any, key: str) -> Any:
     try:
         json.dumps(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{key}: a config cannot hold a {type(value).__name__}; give text, numbers or lists") from None
+        raise ConfigError(
+            f"{key}: a config cannot hold a {type(value).__name__}; give text, numbers or lists"
+        ) from None
     return value

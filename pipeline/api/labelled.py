@@ -55,8 +55,8 @@ class Labelled:
     def _require_same_place(self, holes: Any) -> None:
         if holes.dims[-2:] != self.array.dims[-2:]:
             raise SourceError(
-                f"holes have the dimensions {holes.dims}, the image {self.array.dims}; transpose the holes to the order "
-                "of the image"
+                f"holes have the dimensions {holes.dims}, the image {self.array.dims}; transpose the holes to the "
+                "order of the image"
             )
         for dim in holes.dims[-2:]:
             if dim not in holes.coords or dim not in self.array.coords or holes.sizes[dim] != self.array.sizes[dim]:
@@ -143,8 +143,6 @@ def _nodata(array: Any) -> float | int | None:
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     if limits is None or not math.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
         return None
-    if float(value) != int(value):
-        raise SourceError(f"attribute {key}: {value} has too many digits; leave it out and give input={{'nodata': ...}}")
     return int(value)
 
 
@@ -158,7 +156,9 @@ def _start_and_step(array: Any, dim: Any) -> tuple[float, float] | None:
         return None
     values = array.coords[dim].to_numpy()
     if values.dtype.kind not in "iuf":
-        raise SourceError(f"coordinate '{dim}' holds {values.dtype}, no numbers; the last two dimensions must be y and x")
+        raise SourceError(
+            f"coordinate '{dim}' holds {values.dtype}, no numbers; the last two dimensions must be y and x"
+        )
     values = values.astype(np.float64)
     step = (values[-1] - values[0]) / (len(values) - 1)
     if step == 0 or not np.abs(np.diff(values) - step).max() <= _UNEVEN * abs(step):

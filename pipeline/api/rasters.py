@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from pipeline.api.base import Keep, marked, require_shape
 from pipeline.errors import SourceError
 from pipeline.formats import open_any
+from pipeline.formats._nodata import creating
 from pipeline.geometry.box import Box
 
 
@@ -95,13 +96,10 @@ def _spare(values: Any) -> Any:
     if values.dtype.kind == "f":
         return np.nan
     seen, limits = values.compressed(), np.iinfo(values.dtype)
-    for spare in (limits.max, limits.min):
-        # the file holds it as a float
-        if float(spare) == spare and spare not in seen:
-            return spare
     wanted = int(values.fill_value)
-    if limits.min <= wanted <= limits.max and abs(wanted) < 2**53 and wanted not in seen:
-        return wanted
+    for spare in (limits.max, limits.min, wanted):
+        if limits.min <= spare <= limits.max and spare not in seen:
+            return spare
     raise SourceError(
         f"an array of {values.dtype} of which pixels are masked: no value is left to stand for them ({limits.min}, "
         f"{limits.max} and the fill value {wanted} are observed); set fill_value to one that no pixel has, or convert "
@@ -112,9 +110,10 @@ def _spare(values: Any) -> Any:
 def _geotiff(values: NDArray[Any], profile: Mapping[str, Any], path: Path) -> None:
     planes = values.reshape(-1, *values.shape[-2:])
     native = np.ascontiguousarray(planes, dtype=planes.dtype.newbyteorder("="))
-    size = dict(zip(("count", "height", "width"), native.shape, strict=True))
+    count, height, width = native.shape
+    fields = {"driver": "GTiff", "dtype": native.dtype.name, "count": count, "height": height, "width": width}
     with warnings.catch_warnings():
         # an image without a place on earth is nothing to warn of
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", dtype=native.dtype.name, **size, **profile) as file:
+        with creating(path, fields | {"crs": None, "transform": None, "nodata": None} | dict(profile)) as file:
             file.write(native)
