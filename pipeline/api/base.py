@@ -37,7 +37,7 @@ def marked(holes: Any) -> NDArray[np.bool_]:
     values = holes if isinstance(holes, np.ma.MaskedArray) else np.asarray(holes)
     if values.dtype.kind not in "biuf":
         raise SourceError(f"holes of type {values.dtype} say nothing; give True or a number other than 0 where one is")
-    known = ~np.ma.getmaskarray(values)  # type: ignore[no-untyped-call]
+    known = ~np.ma.getmaskarray(values)
     plain = np.asarray(values)
     return np.asarray(known & (plain != 0) & ~np.isnan(plain))
 

@@ -46,7 +46,7 @@ class Raster:
     def saved(self, keep: Keep, stem: str) -> str:
         """Return the path of a plain GeoTIFF."""
         values, nodata = np.asarray(self.values), self.nodata
-        unseen = np.ma.getmaskarray(self.values)  # type: ignore[no-untyped-call]
+        unseen = np.ma.getmaskarray(self.values)
         if unseen.any():
             nodata = _spare(self.values)
             values = np.where(unseen, np.asarray(nodata, dtype=values.dtype), values)
@@ -67,13 +67,15 @@ class Raster:
         """Return a layer: one plane as `(y, x)`, unless the image has an axis for its one band."""
         values = values_of(path)
         plane = values[0] if len(values) == 1 and self.values.shape[:-2] != (1,) else values
-        unseen = np.ma.getmaskarray(self.values)  # type: ignore[no-untyped-call]
-        if not (is_image(path) and unseen.any()):
+        image = self.values
+        if not (is_image(path) and isinstance(image, np.ma.MaskedArray)):
             return plane
-        spare = _spare(self.values)
-        still = unseen & (np.isnan(plane) if np.isnan(spare) else plane == spare)
-        whole = np.where(still, np.asarray(self.values), plane)
-        return np.ma.MaskedArray(whole, mask=still, fill_value=self.values.fill_value)
+        still = np.ma.getmaskarray(image)
+        if still.any():
+            spare = _spare(image)
+            still = still & (np.isnan(plane) if np.isnan(spare) else plane == spare)
+        whole = np.where(still, np.asarray(image), plane)
+        return np.ma.MaskedArray(whole, mask=still, fill_value=image.fill_value)
 
 
 def is_image(path: Path) -> bool:
