@@ -56,6 +56,7 @@ from pipeline.provenance.summary import (
     failed_cube,
     failed_entry,
     failure_of_run,
+    is_summary,
     require_summary_free,
     summary_of,
     write_summary,
@@ -115,7 +116,7 @@ def run(
     if config.address and not isinstance(failure, Unreachable):
         # what failed before is what the run ends with
         with suppress(PipelineError) if failure else nullcontext():
-            send_summary(config.address, written)
+            send_summary(config.address, written, ours=is_summary)
     if ended := failure_of_run(failure, entries, config.folder) or trouble:
         raise ended
     return summary

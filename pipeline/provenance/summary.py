@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import RunConfig, config_hash, resolved
-from pipeline.errors import BlockFailed, IntegrityError, Interrupted, OutputConflict, PipelineError
+from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order
 from pipeline.system.facts import peak_rss_bytes
-from pipeline.system.files import read_json, write_json, write_text
+from pipeline.system.files import write_json, write_text
 
 _NAME = "run.json"
 
@@ -75,12 +76,17 @@ def require_summary_free(directory: Path) -> None:
         OutputConflict: names it.
     """
     path = directory / _NAME
-    try:
-        ours = not path.exists() or {"sources", "config_sha256"} <= set(read_json(path) or ())
-    except (IntegrityError, OSError):
-        ours = False
-    if not ours:
+    if path.exists() and not (path.is_file() and is_summary(path.read_bytes())):
         raise OutputConflict(f"{path} was not written by this program, or is damaged; move it away")
+
+
+def is_summary(content: bytes) -> bool:
+    """Return True for the content of a file that `write_summary` has written."""
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(facts, dict) and {"sources", "config_sha256"} <= set(facts)
 
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
