@@ -34,7 +34,7 @@ from pipeline.output.cube import Cube, cubes_of, make_cube
 from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.display import Display
-from pipeline.output.folder import claimed
+from pipeline.output.folder import claimed, require_apart
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
 from pipeline.output.verify import quick_check
@@ -95,6 +95,7 @@ def run(
     specs = resolve_sources(config)
     cubes = cubes_of(config, specs)
     require_summary_free(config.folder)
+    require_apart(config.folder, specs)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop, inputs_hashed_once():

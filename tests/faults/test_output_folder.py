@@ -58,6 +58,24 @@ def test_a_summary_of_somebody_else_is_not_replaced(scene):
     assert [path.name for path in summary.parent.iterdir()] == ["run.json"]
 
 
+@pytest.mark.parametrize("reads", ["source", "reference", "mask"])
+def test_an_image_of_a_batch_reads_no_result_of_another(scene, reads):
+    """What it reads would depend on which comes first, and on what `--overwrite` replaces."""
+    folder, image, mask = scene
+    other = write_image(folder / "other.tif", smooth((2, *SHAPE), seed=1))
+    made = write_image(folder / "made.tif", smooth((2, *SHAPE)))
+    (folder / "out" / "image").mkdir(parents=True)
+    result = made.rename(folder / "out" / "image" / "image_restored.tif")
+    config = _constant(folder, image, result if reads == "mask" else mask)
+    content = json.loads(config.read_text())
+    content["input"] = {"source": [[str(image)], [str(result if reads == "source" else other)]]}
+    content["input"] |= {"references": [str(result)]} if reads == "reference" else {}
+    config.write_text(json.dumps(content))
+    outcome = command("run", config, "--overwrite")
+    assert (outcome.code, f"reads {result}, a result of image" in outcome.err) == (6, True), outcome.err
+    assert [path.name for path in (folder / "out").iterdir()] == ["image"]
+
+
 def test_a_glob_leaves_out_what_its_run_has_written(scene):
     """Run again it continues, and does not restore its results; where nothing else matches, that is said."""
     folder, image, mask = scene

@@ -63,6 +63,8 @@ ROWS = {
     "have a `run.json` of your own in `output.directory`, or other files where `evaluate` writes": """
         faults/test_output_folder.py::test_a_summary_of_somebody_else_is_not_replaced
         endtoend/test_evaluate.py::test_an_evaluation_is_replaced_in_one_step""",
+    "restore in one batch an image and another one that reads its results": """
+        faults/test_output_folder.py::test_an_image_of_a_batch_reads_no_result_of_another""",
     "restore by a glob that also takes the results of the same config": """
         faults/test_output_folder.py::test_a_glob_leaves_out_what_its_run_has_written""",
     "`verify` results on a read-only disk": """
