@@ -92,10 +92,7 @@ def run(
     started = time.time()
     events = events or Events()
     config = load_config(config_path, overrides)
-    specs = resolve_sources(config)
-    cubes = cubes_of(config, specs)
-    require_summary_free(config.folder)
-    require_apart(config.folder, specs)
+    specs, cubes = asked_for(config)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop, inputs_hashed_once():
@@ -121,6 +118,15 @@ def run(
     if ended := failure_of_run(failure, entries, config.folder) or trouble:
         raise ended
     return summary
+
+
+def asked_for(config: RunConfig) -> tuple[list[SourceSpec], list[Cube]]:
+    """Return the images and the cubes of a config; raises what is refused before the first image is begun."""
+    specs = resolve_sources(config)
+    cubes = cubes_of(config, specs)
+    require_summary_free(config.folder)
+    require_apart(config.folder, specs)
+    return specs, cubes
 
 
 def _tried(
