@@ -11,7 +11,7 @@ try:
     from types import FrameType
     from typing import NoReturn
 
-    from pipeline.errors import Interrupted, PipelineError, PlanRefused, Unfinished
+    from pipeline.errors import Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
     from pipeline.system.heap import keep_freed
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
@@ -20,6 +20,9 @@ except KeyboardInterrupt:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
 """What errors say, beside `MemoryError`, when a process may not take more memory."""
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What the system says where nothing can be written."""
 
 
 def main() -> None:
@@ -35,6 +38,12 @@ def main() -> None:
         sys.stderr.write(redacted(f"inpaint-pipeline: {error}\n"))
         sys.exit(error.exit_code)
     except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            sys.stderr.write(
+                f"inpaint-pipeline: {error.filename or 'a file'}: {error.strerror}; free some space, or see to the "
+                "permissions of the folder, or name another one\n"
+            )
+            sys.exit(OutputConflict.exit_code)
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
         sys.stderr.write(

@@ -116,9 +116,9 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     work = WorkFolder.running(config.compute.scratch or config.folder, spec.stem)
     spec = with_copies(spec, work.fetched)
     _require_hashes(spec)
-    _require_holes(config, spec)
     folder = config.folder / spec.stem
     source = opened(spec, config)
+    _require_holes(config, spec)
     check_fits(config, source)
     job = _job(config, spec, source, work)
     named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]

@@ -34,7 +34,7 @@ from pipeline.output.cube import Cube, cubes_of, make_cube
 from pipeline.output.dataset import add, layers, require_free
 from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.display import Display
-from pipeline.output.folder import claimed
+from pipeline.output.folder import claimed, require_apart
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
 from pipeline.output.verify import quick_check
@@ -56,6 +56,8 @@ from pipeline.provenance.summary import (
     failed_cube,
     failed_entry,
     failure_of_run,
+    is_summary,
+    require_summary_free,
     summary_of,
     write_summary,
 )
@@ -90,8 +92,7 @@ def run(
     started = time.time()
     events = events or Events()
     config = load_config(config_path, overrides)
-    specs = resolve_sources(config)
-    cubes = cubes_of(config, specs)
+    specs, cubes = asked_for(config)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop, inputs_hashed_once():
@@ -113,10 +114,19 @@ def run(
     if config.address and not isinstance(failure, Unreachable):
         # what failed before is what the run ends with
         with suppress(PipelineError) if failure else nullcontext():
-            send_summary(config.address, written)
+            send_summary(config.address, written, ours=is_summary)
     if ended := failure_of_run(failure, entries, config.folder) or trouble:
         raise ended
     return summary
+
+
+def asked_for(config: RunConfig) -> tuple[list[SourceSpec], list[Cube]]:
+    """Return the images and the cubes of a config; raises what is refused before the first image is begun."""
+    specs = resolve_sources(config)
+    cubes = cubes_of(config, specs)
+    require_summary_free(config.folder)
+    require_apart(config.folder, specs)
+    return specs, cubes
 
 
 def _tried(

@@ -17,19 +17,17 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.blocks.events import Events
 from pipeline.blocks.store import create_store, usable
-from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
 from pipeline.execute._blocks import execute
 from pipeline.orders import Order, order_of
-from pipeline.output.cube import cubes_of
 from pipeline.output.delivery import delivered_before
 from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import note_failure
-from pipeline.run import plan_of
+from pipeline.run import asked_for, plan_of
 from pipeline.system.facts import inputs_hashed_once
 from pipeline.system.signals import Stop, stoppable
 
@@ -89,8 +87,7 @@ def shard(
     """
     share, events = Share.of(text), events or Events()
     config = load_config(config_path, overrides)
-    specs = resolve_sources(config)
-    cubes_of(config, specs)
+    specs, _ = asked_for(config)
     # shares begin with different images, so that more than one is surveyed at a time
     first = (share.number - 1) * len(specs) // share.count
     entries: list[dict[str, Any]] = []

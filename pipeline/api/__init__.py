@@ -1,6 +1,7 @@
 """The pipeline from Python: arrays, xarray and nibabel images in, the same kind out, the bytes of the command line.
 
-Read `calls` first (what can be called), then `images` (how an image in memory becomes a file and comes back).
+Read `calls` first (what can be called), then `given` (arguments as values of a config), `images` and `base` (which
+kinds of images there are), and a kind each: `rasters`, `labelled`, `volumes` (how one becomes a file and comes back).
 """
 
 from pipeline.api.calls import Restored, evaluate, open_image, plan, restore

@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.api.images import Keep, Kind, kind_of
+from pipeline.api.base import Keep, Kind
+from pipeline.api.given import mask_entries, sections_of, several
+from pipeline.api.images import File, kind_of, path_of
 from pipeline.commands.evaluate import Asked, evaluate_table
 from pipeline.commands.tables import plan_table
+from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
+from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.output.results import RECORD
@@ -139,7 +143,7 @@ def evaluate(
     """
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind_of(image), folder) as config:
-        rows = evaluate_table(config, (), Asked.of(families))["evaluation"]
+        rows = evaluate_table(config, (), Asked.of(several(families)))["evaluation"]
     return [{key: value for key, value in row.items() if key != "image"} for row in rows]
 
 
@@ -169,23 +173,56 @@ class _Call:
         with tempfile.TemporaryDirectory(prefix="inpaint-pipeline-") as temporary:
             home = Path(folder or temporary).resolve()
             keep = partial(_kept, home / "inputs")
-            text = json.dumps(self._content(kind, keep) | self._output(home), indent=1, sort_keys=True)
-            yield keep("config.yaml", lambda path: path.write_text(text))
+            content = self._content(kind, keep)
+            content["output"] = _section(content, "output") | {"directory": str(home)}
+            text = json.dumps(content, indent=1, sort_keys=True)
+            path = keep("config.yaml", lambda path: path.write_text(text))
+            if isinstance(kind, File):
+                _require_one(path, kind)
+            yield path
 
     def _content(self, kind: Kind, keep: Keep) -> dict[str, Any]:
-        given = dict(self.sections)
+        content = sections_of(self.sections)
         images: dict[str, Any] = {"source": kind.saved(keep, "image")}
         for name, guides in (("references", self.references), ("auxiliary", self.auxiliary)):
-            if guides:
-                images[name] = [_guide(one, keep) for one in guides]
-        content = given | {"input": dict(given.get("input", {})) | images}
-        if given.get("mask") == "auto" and self.holes is None:
-            return content
-        mask = [*given.get("mask", ()), *_entries(kind, self.holes, keep)]
-        return content | {"mask": mask} if mask else content
+            if found := [_guide(one, keep) for one in several(guides)]:
+                images[name] = found
+        given = _section(content, "input")
+        if twice := sorted(set(given) & set(images)):
+            raise ConfigError(f"{twice[0]} are given as an argument and as input.{twice[0]}; give them once")
+        content["input"] = given | images
+        if entries := _entries(kind, self.holes, keep):
+            more = content.get("mask", [])
+            if isinstance(more, str):
+                raise ConfigError(f"mask: '{more}', and holes are given, too; leave one of them out")
+            content["mask"] = [*more, *entries]
+        return content
 
-    def _output(self, home: Path) -> dict[str, Any]:
-        return {"output": dict(self.sections.get("output", {})) | {"directory": str(home)}}
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section.
+
+    Raises:
+        ConfigError: it is no mapping.
+    """
+    section = content.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{name}: must be a dict of its keys, found {section!r}")
+    return section
+
+
+def _require_one(config: Path, kind: File) -> None:
+    """Refuse a path that stands for several images: there is one result.
+
+    Raises:
+        ConfigError: names some of them.
+    """
+    found = [spec.stem for spec in resolve_sources(load_config(config))]
+    if len(found) > 1:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ConfigError(
+            f"{kind.path} stands for {len(found)} images: {', '.join(found[:3])}{more}; give one at a time"
+        )
 
 
 def _guide(guide: Any, keep: Keep) -> dict[str, Any]:
@@ -201,18 +238,27 @@ def _entries(kind: Kind, holes: Any, keep: Keep) -> list[dict[str, Any]]:
     if holes is None:
         return []
     if isinstance(holes, str | Path):
-        return [{"kind": "raster", "path": str(Path(holes).resolve())}]
-    if isinstance(holes, Sequence) and all(isinstance(entry, Mapping) for entry in holes):
-        return [dict(entry) for entry in holes]
+        return [{"kind": "raster", "path": path_of(holes)}]
+    if isinstance(holes, Mapping) or (isinstance(holes, Sequence) and all(isinstance(e, Mapping) for e in holes)):
+        return mask_entries(holes)
     return [kind.entry(holes, keep)]
 
 
 def _kept(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
-    """Let a file be written, and keep it in a folder named after its content: nothing else is ever overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft:
-        written = Path(draft) / name
-        write(written)
-        home = folder / hashlib.sha256(written.read_bytes()).hexdigest()[:16]
-        home.mkdir(exist_ok=True)
-        return written.replace(home / name)
+    """Let a file be written, and keep it in a folder named after its content: nothing else is ever overwritten.
+
+    Raises:
+        OutputConflict: it cannot be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft:
+            written = Path(draft) / name
+            write(written)
+            home = folder / hashlib.sha256(written.read_bytes()).hexdigest()[:16]
+            home.mkdir(exist_ok=True)
+            return written.replace(home / name)
+    except PipelineError:
+        raise
+    except OSError as error:
+        raise OutputConflict(f"{folder}: cannot write ({error.strerror or error}); choose another folder=") from error

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,13 +175,13 @@ def _known(folder: Path, request: str, *, overwrite: bool) -> dict[str, Any] | N
         old.rename(folder)
     if not folder.exists():
         return None
-    others = sorted({p.name for p in folder.iterdir()} - {PAGE, TABLE, FACTS}) if folder.is_dir() else [folder.name]
-    if others:
+    held = {p.name for p in folder.iterdir()} if folder.is_dir() else {folder.name}
+    facts = None
+    with suppress(IntegrityError):
+        facts = read_json(folder / FACTS) if folder.is_dir() else None
+    # what only has the names of an evaluation's files is somebody's own
+    if others := sorted(held - {PAGE, TABLE, FACTS} or (held if "request" not in (facts or {}) else set())):
         raise OutputConflict(f"{folder} holds {others[0]}, which no evaluation wrote; move it away")
-    try:
-        facts = read_json(folder / FACTS)
-    except IntegrityError:
-        facts = None
     whole = facts is not None and facts.get("request") == request and all((folder / n).exists() for n in (PAGE, TABLE))
     if whole and not overwrite:
         return facts

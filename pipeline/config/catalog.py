@@ -17,6 +17,7 @@ from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fetched import matching
 from pipeline.config.fields import SourceText
+from pipeline.config.names import is_result
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
@@ -66,7 +67,7 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
         SourceError: no such file, nothing matches the glob.
     """
     base = config.path.parent if config.path else Path.cwd()
-    finder = _Finder(base=base, catalogs=base)
+    finder = _Finder(base=base, catalogs=base, results=config.folder)
     given = config.input
     specs = []
     asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
@@ -168,6 +169,8 @@ class _Finder:
     """Folder from which catalogs are looked for; None = no names count."""
     image: tuple[str, ...] = ()
     """Files of the image that placeholders mean, if there is one."""
+    results: Path | None = None
+    """Where the run writes: what it has written is no image to restore when it is run again."""
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -237,9 +240,10 @@ class _Finder:
             return [path]
         if _GLOB_SIGNS & set(path):
             matches = _glob(Path(path))
-            if matches:
-                return matches
-            raise SourceError(f"{path}: no file matches")
+            if left := [match for match in matches if not is_result(match, self.results)]:
+                return left
+            only = f" but results of this config in {self.results}" if matches else ""
+            raise SourceError(f"{path}: no file matches{only}")
         if "/" in text or Path(text).suffix:
             near = _near_files(Path(path))
             raise SourceError(f"{path}: no such file{near}")

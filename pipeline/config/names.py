@@ -1,4 +1,4 @@
-"""Names that follow from names: the stem of an image, its folder, the masks that lie beside it."""
+"""Names that follow from names: the stem of an image, its folder, the masks that lie beside it, its results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.system.paths import kind_of, shortened
 
 _LONGEST = 200
+_WORK = ".work"
 _SUFFIXES = (".tif", ".TIF", ".tiff", ".jp2", ".nii.gz", ".nii")
 _SHAPES = (".geojson", ".gpkg", ".shp")
 _MASK_NAMES = (
@@ -93,3 +94,11 @@ def mask_names(path: str) -> Iterator[tuple[str, str]]:
         for place in places if found else ():
             for suffix in _SHAPES if kind == "vector" else _SUFFIXES:
                 yield str(place / f"{name}{suffix}"), kind
+
+
+def is_result(path: str, results: Path | None) -> bool:
+    """Return True for what lies in the folder of an image that was restored in `results`, or in their work folder."""
+    if results is None or not Path(path).is_relative_to(results):
+        return False
+    top, *below = Path(path).relative_to(results).parts
+    return bool(below) and (top == _WORK or any((results / top / name).exists() for name in ("record.json", _WORK)))

@@ -11,11 +11,13 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from types import ModuleType
 from typing import Any
 
 import dask
@@ -45,7 +47,7 @@ def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iter
     """
     _check_locks()
     known = credentials()
-    with quiet(), dask.config.set(NO_PAGES), _private_folder() as folder:
+    with quiet(), without_main(), dask.config.set(NO_PAGES), _private_folder() as folder:
         try:
             started = _in_thread_without_signals(workers, memory_bytes, folder, known, gpus)
             client = Client(started)
@@ -165,8 +167,23 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Let processes start without the file of the program that calls.
+
+    Python would run it again in each of them, to find what is defined in it: a script that calls `restore` would begin
+    anew, with all that it does. Blocks need nothing of it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def reason(error: BaseException) -> str:
     """Return the first cause of an error in one line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -70,6 +70,10 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
         return
     file = Path(path)
     try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{path!r}: the name is not UTF-8, which most readers need; rename the file") from None
+    try:
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(file) from None

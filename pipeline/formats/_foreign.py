@@ -13,6 +13,7 @@ _LOOK = 10_000
 """Names of a folder that are looked at."""
 _HEAD = 132
 _NIFTI_GZ = "to NIfTI: e.g. `nib-convert {name} image.nii.gz` (nibabel)"
+_PICTURE = "convert it: `gdal_translate {name} image.tif`, which takes along a world file or .aux.xml beside it"
 _CONTENT: tuple[tuple[int, bytes, str, str], ...] = (
     (128, b"DICM", "a DICOM file", "convert the series: `dcm2niix -z y -o FOLDER {folder}`, then give the .nii.gz"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5 (or netCDF-4), which may point at other files and is not opened for that",
@@ -23,6 +24,10 @@ _CONTENT: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"NRRD", "NRRD", "convert it " + _NIFTI_GZ.replace("nibabel", "or 3D Slicer, SimpleITK")),
     (0, b"PK\x03\x04", "a zip archive", "unpack it and give the image in it"),
     (0, b"SIMPLE  =", "FITS", "convert it: `gdal_translate {name} image.tif`"),
+    (0, b"\x89PNG", "a PNG picture", _PICTURE),
+    (0, b"\xff\xd8\xff", "a JPEG picture", _PICTURE),
+    (0, b"GIF8", "a GIF picture", _PICTURE),
+    (8, b"WEBP", "a WebP picture", _PICTURE),
 )  # fmt: skip
 """Offset and bytes that tell a kind of file, what it is, and what to do."""
 _SUFFIXES = {

@@ -39,6 +39,7 @@ from pipeline.formats._raster_header import (
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
+from pipeline.numerics.number import exact
 from pipeline.system.meter import reads
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
@@ -203,6 +204,8 @@ def _describe(
     space = _same_space(files, datasets)
     dtype = _dtype(files, datasets, channels)
     headers = _band_headers(datasets, channels)
+    # what a header says of it is compared, so it has to read as it will from a file
+    nodata = None if nodata is None else exact(nodata)
     if datasets[0].driver == _SILENT:
         headers = [replace(band, nodata=representable(nodata, dtype)) for band in headers]
     fixed = tuple(at for at, band in enumerate(headers) if band.colorinterp == ColorInterp.alpha)

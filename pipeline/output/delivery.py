@@ -88,10 +88,23 @@ def delivered_before(order: Order, *, overwrite: bool = False) -> dict[str, Any]
     return remote.owned(overwrite=overwrite or permitted(order))
 
 
-def send_summary(address: str, path: Path) -> None:
-    """Send `run.json` to the address of the results."""
-    home = Address.of(address, _WHERE)
-    _bucket(home).write((home / path.name).key, path.read_bytes())
+def send_summary(address: str, path: Path, *, ours: Callable[[bytes], bool]) -> None:
+    """Send `run.json` to the address of the results, in the place of one that a run has written.
+
+    Args:
+        address: of the results.
+        path: of the file.
+        ours: says whether an object that has its name may be replaced, by its content.
+
+    Raises:
+        OutputConflict: it may not.
+    """
+    place = Address.of(address, _WHERE) / path.name
+    bucket = _bucket(place)
+    there = bucket.read(place.key)
+    if there is not None and not ours(there.data):
+        raise OutputConflict(f"{place} was not written by this program, or is damaged; move it away and run again")
+    bucket.write(place.key, path.read_bytes())
 
 
 def _bucket(address: Address) -> Bucket:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import IntegrityError, OutputConflict
+from pipeline.config.batch import SourceSpec
+from pipeline.errors import IntegrityError, OutputConflict, PipelineError
 from pipeline.orders import Order
 from pipeline.output.publication import finish_publication
 from pipeline.output.results import changed, output_names, own_names, read_record
@@ -205,3 +206,33 @@ def _refuse_to_replace_inputs(order: Order) -> None:
                 f"{order.folder} is where the results would go, but {path} lies there, which the run reads; "
                 "choose another output.directory"
             )
+
+
+def require_apart(folder: Path, specs: Sequence[SourceSpec]) -> None:
+    """Refuse a batch of which an image reads the results of another: what it reads would depend on their order.
+
+    Args:
+        folder: of all results.
+        specs: the images of the batch.
+
+    Raises:
+        OutputConflict: names the image and the file.
+    """
+    homes = {os.path.realpath(folder / spec.stem): spec.stem for spec in specs}
+    for spec in specs if len(specs) > 1 else ():
+        for path in _named(spec):
+            stems = {homes[str(one)] for one in Path(os.path.realpath(path)).parents if str(one) in homes}
+            if stems - {spec.stem}:
+                raise OutputConflict(
+                    f"{spec.stem} reads {path}, a result of {stems.pop()}, which the same run restores; restore one "
+                    "after the other, with a config each"
+                )
+
+
+def _named(spec: SourceSpec) -> Iterator[str]:
+    """Yield the files that an image, its guides and their masks name; what cannot be said fails in its turn."""
+    for one in (spec, *spec.references, *spec.auxiliary):
+        yield from one.paths
+        with suppress(PipelineError):
+            for entry in one.mask:
+                yield from entry.resolved(one.resolve).reads()

@@ -6,8 +6,11 @@ P3  patches computed again, cut into other blocks than the run used, give the by
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from pipeline.output.results import LOOKS, changed, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
-from pipeline.plan.workdir import fetched_from
+from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
@@ -90,12 +93,28 @@ def verify(folder: Path) -> list[Check]:
         return [*checks, Check(name="P1-P3", held=None, detail=f"{gone}: only hashes could be checked")]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
-    leftover = work.staged.exists()
-    try:
-        return checks + _checks(folder, plan, outputs, record)
-    finally:
-        if not leftover:
-            remove_made(work.staged)
+    with _writable(work) as place:
+        leftover = place.staged.exists()
+        try:
+            return checks + _checks(folder, load_plan(place), outputs, record)
+        finally:
+            if not leftover and place.staged.exists():
+                remove_made(place.staged)
+
+
+@contextmanager
+def _writable(work: WorkFolder) -> Iterator[WorkFolder]:
+    """Give the work folder of finished results; of those that nobody may write to, one of links to what it holds.
+
+    Inflated copies of compressed images need a place.
+    """
+    if os.access(work.path, os.W_OK):
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="inpaint-pipeline-") as folder:
+        for held in work.path.iterdir():
+            Path(folder, held.name).symlink_to(held.absolute())
+        yield WorkFolder(Path(folder))
 
 
 def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:

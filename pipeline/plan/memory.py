@@ -242,10 +242,11 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         yield
     except PipelineError:
         raise
-    except OSError as error:
-        # numpy says how much it could write, and no number of an error
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _free(folder) < _FULL_BYTES)
-        if not full:
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # numpy says how much it could write, and no number of an error; GDAL that a file it has written is none
+        silent = number is None and (isinstance(error, OSError) or type(error).__module__.startswith("rasterio"))
+        if not (number in (errno.ENOSPC, errno.EDQUOT) or (silent and _free(folder) < _FULL_BYTES)):
             raise
         raise OutputConflict(_full(folder)) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,10 @@ from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import write_json, write_text
 
 _NAME = "run.json"
+
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
+"""What the system says where something can no longer be written, or a disk fails."""
 
 
 def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +69,26 @@ def summary_of(
     }
 
 
+def require_summary_free(directory: Path) -> None:
+    """Refuse an output folder in which something else has the name of the summary, before anything is done.
+
+    Raises:
+        OutputConflict: names it.
+    """
+    path = directory / _NAME
+    if path.exists() and not (path.is_file() and is_summary(path.read_bytes())):
+        raise OutputConflict(f"{path} was not written by this program, or is damaged; move it away")
+
+
+def is_summary(content: bytes) -> bool:
+    """Return True for the content of a file that `write_summary` has written."""
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(facts, dict) and {"sources", "config_sha256"} <= set(facts)
+
+
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
     """Write run.json into the output folder, and return its path.
 
@@ -96,6 +122,12 @@ def explained(error: Exception, log: Path) -> PipelineError:
     """Return an error that says what happened; one that nobody foresaw leaves its traceback in the file `log`."""
     if isinstance(error, PipelineError):
         return error
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        failed = OutputConflict(
+            f"{error.filename or log.parent}: {error.strerror}; see to the folder or its disk and run again to continue"
+        )
+        failed.__cause__ = error
+        return failed
     details = "".join(traceback.format_exception(error))
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -103,4 +135,7 @@ def explained(error: Exception, log: Path) -> PipelineError:
         where = f"the details are in {log}"
     except OSError:
         where = details
-    return PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
+    found = PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
+    # who calls from Python sees it below this one, also if the file was in a temporary folder
+    found.__cause__ = error
+    return found

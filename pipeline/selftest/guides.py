@@ -225,10 +225,12 @@ def _first_look(scene: Scene) -> tuple[list[tuple[float, ...]], NDArray[np.bool_
     for box in tiles[:: -(-len(tiles) // _WINDOWS)]:
         window, guides = scene.window(box)
         known = np.asarray(window.valid.all(axis=0))
-        valid = np.stack([guide.valid.all(axis=0) for guide in guides])
-        for k, guide in enumerate(guides):
-            pairs[k].append(Pair(target=window.values, known=known, reference=guide.values, seen=valid[k]))
-        seen.append(valid.reshape(len(guides), -1))
+        # where channels have different holes, the image itself comes after the files
+        files = guides[: len(pairs)]
+        valid = np.stack([guide.valid.all(axis=0) for guide in files])
+        for pair, guide, sees in zip(pairs, files, valid, strict=True):
+            pair.append(Pair(target=window.values, known=known, reference=guide.values, seen=sees))
+        seen.append(valid.reshape(len(files), -1))
         hole.append(window.hole.any(axis=0).ravel())
     there, asked = np.concatenate(seen, axis=1), np.concatenate(hole)
     return [misregistration(some) for some in pairs], there[:, asked] if asked.any() else there

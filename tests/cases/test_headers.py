@@ -587,6 +587,8 @@ def _made(kind: str, folder: Path) -> Path:
         "HDF5": b"\x89HDF\r\n\x1a\n",
         "zip": b"PK\x03\x04",
         "NRRD": b"NRRD0004\n",
+        "PNG": b"\x89PNG\r\n\x1a\n",
+        "JPG": b"\xff\xd8\xff\xe0",
     }
     if kind == "DICOM folder":
         (folder / "series").mkdir()
@@ -612,6 +614,8 @@ def _made(kind: str, folder: Path) -> Path:
         ("HDF5", ("gdal_translate",)),
         ("zip", ("unpack",)),
         ("NRRD", ("NIfTI",)),
+        ("PNG", ("gdal_translate x.png",)),
+        ("JPG", ("gdal_translate x.jpg",)),
         ("folder", ("*.tif",)),
     ],
 )

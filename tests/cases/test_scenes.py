@@ -217,6 +217,12 @@ def test_a_step_of_a_thousand_is_told_aloud(home: Path, tmp_path: Path) -> None:
 # --- bands and grids --------------------------------------------------------------------------------------------------
 
 
+def test_one_band_of_a_scene_is_written_like_several(home: Path, tmp_path: Path) -> None:
+    """JPEG 2000 declares no nodata, so it is the scene's: one file alone is compared with what is written of it."""
+    outcome = command("plan", _config(tmp_path, str(_cloudy(home)), bands=["B04"]))
+    assert outcome.code == 0, outcome.err
+
+
 @pytest.mark.parametrize(
     ("given", "bands", "metres"),
     [

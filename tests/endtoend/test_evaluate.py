@@ -148,6 +148,13 @@ def test_an_evaluation_is_replaced_in_one_step(done: Evaluated, tmp_path: Path) 
         outcome = command("evaluate", done.config, *there, *more)
         assert (outcome.code, "notes.txt" in outcome.err) == (6, True)
     assert {path.name for path in folder.iterdir()} == NAMES | {"notes.txt"}
+    for name in ("notes.txt", "evaluate.json", "evaluate.html"):
+        (folder / name).unlink()
+    (folder / "evaluate.csv").write_text("mine")
+    for more in ((), ("--overwrite",)):
+        outcome = command("evaluate", done.config, *there, *more)
+        assert (outcome.code, "evaluate.csv" in outcome.err) == (6, True)
+    assert (folder / "evaluate.csv").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from unittest import mock
 
 import nibabel
 import numpy as np
@@ -17,7 +18,9 @@ import rasterio
 from rasterio.transform import Affine
 
 from pipeline import run
+from pipeline.errors import OutputConflict
 from pipeline.execute import base as execute
+from pipeline.plan.memory import explain_full_disk
 from pipeline.system.lock import locked
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
@@ -381,6 +384,32 @@ def test_a_full_disk(scene, monkeypatch, where):
         _fails(config, 6, "No space left")
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
+
+
+def test_what_gdal_says_of_a_full_disk(tmp_path, monkeypatch):
+    """It names no cause, so the free space tells; with space left it is what it is."""
+    unreadable = rasterio._err.CPLE_OpenFailedError(1, 4, "tiled.tif: not recognized as a supported format")
+    with pytest.raises(rasterio._err.CPLE_OpenFailedError), explain_full_disk(tmp_path):
+        raise unreadable
+    monkeypatch.setattr("pipeline.plan.memory._free", lambda _: 4096)
+    with pytest.raises(OutputConflict, match="No space left"), explain_full_disk(tmp_path):
+        raise unreadable
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_folder_that_can_no_longer_be_written(scene, monkeypatch, number):
+    """Exit 6 with file and cause, and no word of a bug; any other command says the same."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    lost = OSError(number, os.strerror(number), "/there/file")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.run.survey", mock.Mock(side_effect=lost))
+        _fails(config, 6, "/there/file", os.strerror(number), "run again to continue")
+    assert not list(folder.rglob("*.error.log"))
+    if number != errno.EIO:
+        with mock.patch("pipeline.commands.tables.verify_table", side_effect=lost):
+            outcome = command("verify", folder)
+        assert (outcome.code, "/there/file" in outcome.err) == (6, True)
 
 
 def test_blocks_that_fail_on_every_attempt(scene, monkeypatch):

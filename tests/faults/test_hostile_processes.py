@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import popen_spawn_posix
+from multiprocessing import popen_spawn_posix, spawn
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, Interrupted, PlanRefused
 from pipeline.execute._choose import choose_executor
-from pipeline.execute._processes import cluster
+from pipeline.execute._processes import cluster, without_main
 from pipeline.survey.survey import outline, survey
 from pipeline.system.signals import HEARD, NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
@@ -337,3 +337,16 @@ def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error):
     monkeypatch.setattr("pipeline.run.load_config", fails)
     outcome = command("run", tmp_path / "run.yaml")
     assert (outcome.code, "out of memory" in outcome.err) == (3, True), outcome.err
+
+
+def test_a_script_that_calls_is_not_run_again_in_its_workers():
+    """Python would begin the file of the calling program anew in each process, with all that it does."""
+
+    def file_of_main() -> set[str]:
+        return {"init_main_from_name", "init_main_from_path"} & set(spawn.get_preparation_data("worker"))
+
+    before = sys.modules["__main__"]
+    assert file_of_main()
+    with without_main():
+        assert not file_of_main()
+    assert sys.modules["__main__"] is before

@@ -20,8 +20,9 @@ from pipeline.blocks.events import Events
 from pipeline.config.fetched import copied, matching
 from pipeline.errors import ConfigError, Interrupted, OutputConflict, Unreachable
 from pipeline.orders import Order
-from pipeline.output.delivery import delivered, delivered_before
+from pipeline.output.delivery import delivered, delivered_before, send_summary
 from pipeline.output.folder import claimed
+from pipeline.provenance.summary import is_summary
 from pipeline.system import lease, objects
 from pipeline.system.lease import leased
 from pipeline.system.objects import Address, Bucket
@@ -423,10 +424,14 @@ def test_in_use_by_another_run(server, scene):
 def test_files_of_others(server, scene):
     """An object with the name of a result that no run has written is never replaced, also with --overwrite."""
     server.put("out/theirs/image/image_restored.tif", b"theirs")
+    server.put("out/theirs/run.json", b"theirs, too")
     outcome = command("run", _config(scene, "theirs"), "--overwrite")
     assert outcome.code == 6
     assert "image_restored.tif was not written by this program" in outcome.err
     assert server.objects("out/theirs/image/") == {"out/theirs/image/image_restored.tif": b"theirs"}
+    with pytest.raises(OutputConflict, match=r"out/theirs/run\.json was not written by this program"):
+        send_summary(f"s3://{BUCKET}/out/theirs", scene / "run.json", ours=is_summary)
+    assert server.objects("out/theirs/run.json") == {"out/theirs/run.json": b"theirs, too"}
 
 
 def test_an_image_where_its_results_would_go(server, scene):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -40,6 +42,71 @@ def test_what_is_read_is_never_replaced(scene, which):
         assert outcome.code == 6
         assert str(inside) in outcome.err
     assert inside.exists()
+
+
+def test_a_summary_of_somebody_else_is_not_replaced(scene):
+    """A `run.json` that no run wrote ends the run before it begins, also with `--overwrite`."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    summary = folder / "out" / "run.json"
+    summary.parent.mkdir()
+    for content in ('{"mine": 1}', "mine"):
+        summary.write_text(content)
+        for extra in ((), ("--overwrite",)):
+            outcome = command("run", config, *extra)
+            assert (outcome.code, str(summary) in outcome.err, summary.read_text()) == (6, True, content)
+    assert [path.name for path in summary.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("reads", ["source", "reference", "mask"])
+def test_an_image_of_a_batch_reads_no_result_of_another(scene, reads):
+    """What it reads would depend on which comes first, and on what `--overwrite` replaces."""
+    folder, image, mask = scene
+    other = write_image(folder / "other.tif", smooth((2, *SHAPE), seed=1))
+    made = write_image(folder / "made.tif", smooth((2, *SHAPE)))
+    (folder / "out" / "image").mkdir(parents=True)
+    result = made.rename(folder / "out" / "image" / "image_restored.tif")
+    config = _constant(folder, image, result if reads == "mask" else mask)
+    content = json.loads(config.read_text())
+    content["input"] = {"source": [[str(image)], [str(result if reads == "source" else other)]]}
+    content["input"] |= {"references": [str(result)]} if reads == "reference" else {}
+    config.write_text(json.dumps(content))
+    outcome = command("run", config, "--overwrite")
+    assert (outcome.code, f"reads {result}, a result of image" in outcome.err) == (6, True), outcome.err
+    assert [path.name for path in (folder / "out").iterdir()] == ["image"]
+
+
+def test_a_glob_leaves_out_what_its_run_has_written(scene):
+    """Run again it continues, and does not restore its results; where nothing else matches, that is said."""
+    folder, image, mask = scene
+    config = _constant(folder, f"{folder}/**/*.tif", mask)
+    given = ("--set", "input.exclude=mask.tif", "--set", f"output.directory={folder}")
+    for _ in range(2):
+        outcome = command("run", config, *given)
+        assert outcome.code == 0, outcome.err
+        assert [one["stem"] for one in json.loads((folder / "run.json").read_text())["sources"]] == [image.stem]
+    outcome = command("run", config, *given, "--set", f"input.source={folder}/image/*.tif")
+    assert (outcome.code, "but results of this config" in outcome.err) == (4, True), outcome.err
+
+
+def test_results_that_nobody_may_write_to_can_be_verified(tmp_path):
+    """What `verify` inflates lies elsewhere then; nothing is left, there or in the results."""
+    image = write_image(tmp_path / "image.nii.gz", smooth((1, 10, 12, 14)))
+    mask = write_image(tmp_path / "mask.nii.gz", blobs((10, 12, 14), n=1, radius=2.5)[None])
+    assert command("run", _constant(tmp_path, image, mask)).code == 0
+    before = sorted(tmp_path.rglob("*"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    access = os.access
+    with (
+        mock.patch("os.access", side_effect=lambda path, mode: mode != os.W_OK and access(path, mode)),
+        mock.patch("tempfile.tempdir", str(elsewhere)),
+        mock.patch("pipeline.formats.nifti.publish", side_effect=lambda made, path: made.rename(path)) as staged,
+    ):
+        outcome = command("verify", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert staged.call_args.args[1].is_relative_to(elsewhere)
+    assert sorted(set(tmp_path.rglob("*")) - {elsewhere}) == before
 
 
 def test_an_overwrite_killed_half_way(scene):

@@ -31,6 +31,8 @@ ROWS = {
         faults/test_bad_runs.py::test_what_nobody_foresaw_is_the_image_s_own
         faults/test_bad_runs.py::test_what_nobody_foresaw_in_a_single_image""",
     "the output is used by another run": "faults/test_bad_runs.py::test_an_output_in_use",
+    "a folder or disk that can no longer be written to (read-only, no permission, a failing disk)": """
+        faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written""",
     "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
     # files were damaged or changed
     "a block, the plan, the survey or its arrays in `.work` flipped, cut off or gone": """
@@ -58,6 +60,15 @@ ROWS = {
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
         faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
+    "have a `run.json` of your own in `output.directory`, or other files where `evaluate` writes": """
+        faults/test_output_folder.py::test_a_summary_of_somebody_else_is_not_replaced
+        endtoend/test_evaluate.py::test_an_evaluation_is_replaced_in_one_step""",
+    "restore in one batch an image and another one that reads its results": """
+        faults/test_output_folder.py::test_an_image_of_a_batch_reads_no_result_of_another""",
+    "restore by a glob that also takes the results of the same config": """
+        faults/test_output_folder.py::test_a_glob_leaves_out_what_its_run_has_written""",
+    "`verify` results on a read-only disk": """
+        faults/test_output_folder.py::test_results_that_nobody_may_write_to_can_be_verified""",
     "`--overwrite` a config that is refused, or whose mask cannot be read": """
         faults/test_publication.py::test_the_old_result_stays_until_the_new_one_is_complete""",
     # files and configs from others
@@ -75,6 +86,7 @@ ROWS = {
         faults/test_hostile_files.py::test_tiffs_that_claim_more_than_they_hold
         faults/test_hostile_files.py::test_nifti_headers_that_make_no_sense
         faults/test_hostile_files.py::test_zarr_metadata_that_make_no_sense""",
+    "a file whose name is not UTF-8": "unit/test_formats_files.py::test_a_name_that_is_no_text_is_said",
     "a VRT with raw bands, program code, other formats, or a local one with URLs": """
         faults/test_hostile_vrt.py::test_raw_bands_are_refused_whatever_they_are_called
         faults/test_hostile_vrt.py::test_what_a_vrt_may_not_contain

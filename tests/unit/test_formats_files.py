@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import SourceError
+from pipeline.formats import open_any
 from pipeline.formats._files import suffix_matches
 from pipeline.system.files import publish
 
@@ -44,3 +46,11 @@ def test_folder_replaces_folder(tmp_path: Path) -> None:
 def test_suffix_of_names_and_urls(path: str, expected: bool) -> None:
     """Upper case and a URL's query do not hide a suffix."""
     assert suffix_matches(path, (".tif",)) is expected
+
+
+def test_a_name_that_is_no_text_is_said(tmp_path: Path) -> None:
+    """Readers take UTF-8 only; the advice is to rename, not to look for damage."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.tif")
+    Path(path).touch()
+    with pytest.raises(SourceError, match="rename the file"):
+        open_any(path)
