@@ -21,6 +21,7 @@ from scipy import ndimage
 from pipeline.fills import tension
 from pipeline.fills._common import check
 from pipeline.fills.base import FillSpec, Window
+from pipeline.numerics.products import inner
 
 NDIM = (2, 3)
 WHOLE = True
@@ -205,8 +206,7 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
             sample = flat[part[:, None] + offsets]
             sample -= sample.mean(axis=1, keepdims=True)
             sample /= np.sqrt(variance + floor)[:, None]
-            # einsum without optimisation adds in one order, matrix products may not
-            total += np.einsum("ni,nj->ij", sample, sample)
+            total += inner(sample.T, sample.T)
     total /= len(sites.centre)
     return total[0, 1:], total[1:, 1:]
 

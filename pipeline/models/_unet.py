@@ -19,6 +19,9 @@ from pipeline.models.base import require_bounded
 IN_CHANNELS = 3
 LOG_SCALE_RANGE = (-6.0, 4.0)
 
+_ACTIVATION = ("LEAKYRELU", {"inplace": True})
+"""In place: what a convolution gave is used nowhere else, and memory is what a pass waits for beside products."""
+
 _ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -66,15 +69,15 @@ class ResidualUNet(nn.Module):
         self.multiple = 2 ** (len(widths) - 1)
         first = widths[0]
         steps = list(pairwise(widths))
-        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act="LEAKYRELU")
+        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act=_ACTIVATION)
         self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
-        self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act="LEAKYRELU") for a, b in steps)
+        self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act=_ACTIVATION) for a, b in steps)
         self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
         self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
         self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.residual_head = conv(first, 1, 1)
-        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act="LEAKYRELU"), conv(16, 1, 1))
+        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act=_ACTIVATION), conv(16, 1, 1))
         for parameter in self.residual_head.parameters():
             nn.init.zeros_(parameter)
         for module in self.modules():
@@ -92,7 +95,7 @@ class ResidualUNet(nn.Module):
             x = down(x)
         x = self.bottom(x)
         for unit, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            x = unit(up(x) + skips.pop())
+            x = unit(up(x).add_(skips.pop()))
         log_scale = self.scale_head(x.detach()).float().clamp(*LOG_SCALE_RANGE)
         return torch.cat([self.residual_head(x).float(), log_scale], dim=1)
 
@@ -105,7 +108,7 @@ class ResidualUNet(nn.Module):
 
 
 def _unit(ndim: int, width: int) -> nn.Module:
-    unit: nn.Module = ResidualUnit(ndim, width, width, subunits=2, norm=None, act="LEAKYRELU", last_conv_only=True)
+    unit: nn.Module = ResidualUnit(ndim, width, width, subunits=2, norm=None, act=_ACTIVATION, last_conv_only=True)
     return unit
 
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
-from threadpoolctl import ThreadpoolController
+
+from pipeline.numerics.products import one_thread
 
 Columns = NDArray[np.float64]
 _Rough = NDArray[np.float32]
@@ -126,7 +126,7 @@ def _groups(part: NDArray[np.integer[Any]], n_parts: int) -> Iterator[NDArray[np
 
 
 def _direct(matrix: Any, right: Columns) -> Columns:
-    with _pools().limit(limits=1):
+    with one_thread():
         try:
             factors = splu(
                 matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
@@ -135,11 +135,6 @@ def _direct(matrix: Any, right: Columns) -> Columns:
             raise ArithmeticError(f"spline equations of {len(right)} pixels: {error}") from None
         solved: Columns = factors.solve(right)
     return solved
-
-
-@lru_cache(maxsize=1)
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def solve(matrix: Any, right: Columns, start: Columns | None = None, meanwhile: _Meanwhile = _nothing) -> Columns:

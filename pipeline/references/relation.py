@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.column import column
+from pipeline.numerics.products import inner
 from pipeline.references.clusters import KINDS, Clusters, fit_clusters, odd_kinds
 from pipeline.references.context import WAVES, standardised, with_waves
 from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
@@ -233,7 +234,7 @@ def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], 
         left_out, penalty = _left_out(rest / scale, features, weight, folds, scale)
         misfit = (left_out**2).mean(axis=1)
     matrix, shift = sum(folds[1:], folds[0]).solve(penalty)
-    fitted = rest - np.einsum("nf,cf->nc", features, matrix) - shift
+    fitted = rest - inner(features, matrix) - shift
     squared = (left_out * scale) ** 2
     level = np.log(squared + _QUIET * np.maximum(np.median(squared, axis=0), 1e-30))
     log_misfit, typical = regress(level, features, np.ones(len(level)), _MISFIT_PENALTY)
@@ -264,7 +265,7 @@ def _left_out(y: Field, features: Field, weight: Field, folds: list[Moments], sc
         for k, part in enumerate(_strips(len(y))):
             others = [fold for i, fold in enumerate(folds) if i != k]
             matrix, shift = sum(others[1:], others[0]).solve(penalty)
-            error[part] = y[part] - (np.einsum("nf,cf->nc", features[part], matrix) + shift) / scale
+            error[part] = y[part] - (inner(features[part], matrix) + shift) / scale
         size = float(np.einsum("n,nc->", weight, error**2))
         if size < best:
             best, chosen = size, (error, penalty)

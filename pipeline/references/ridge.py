@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.column import column
+from pipeline.numerics.products import inner
 
 Field = NDArray[np.float64]
 
@@ -22,8 +23,6 @@ _PULL = 0.02
 """Pull of `fit_pulled` toward the reference itself, as a share of the number of pixels it is fitted on."""
 _PRIOR = 2000.0
 """The same as a number of pixels."""
-_CHUNK = 512
-"""Pixels whose products are summed at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +90,10 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     weight = cauchy(_distance(x))
     for _ in range(_PASSES):
         matrix, offset = regress(y, x, weight, ridge)
-        misfit = (((y - _apply(matrix, x) - offset) / _scale(y)) ** 2).mean(axis=1)
+        misfit = (((y - inner(x, matrix) - offset) / _scale(y)) ** 2).mean(axis=1)
         weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
     matrix, offset = regress(y, x, weight, ridge)
-    rest = np.einsum("n,nj->j", weight, (y - _apply(matrix, x) - offset) ** 2)
+    rest = np.einsum("n,nj->j", weight, (y - inner(x, matrix) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
     explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
     low, high = np.quantile(y, (0.005, 0.995), axis=0)
@@ -127,12 +126,12 @@ def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | No
         # each band follows its own; with few pixels by 1: another sensor may count otherwise, the same one does not
         slope = np.einsum("n,ni,ni->i", counts, z, y - y.mean(axis=0)) / len(z) / unit
         same = np.diag((len(z) * slope + _PRIOR) / (len(z) + _PRIOR))
-    rest = y - _apply(same, x)
+    rest = y - inner(x, same)
     gram = np.einsum("n,ni,nj->ij", counts, z, z) + (_PULL * len(z) + _PRIOR) * np.eye(z.shape[1])
     slope = np.linalg.solve(gram, np.einsum("n,ni,nj->ij", counts, z, rest - np.median(rest, axis=0))).T / unit
     matrix = same + slope
-    offset = np.median(y - _apply(matrix, x), axis=0)
-    left, around = y - _apply(matrix, x) - offset, y - y.mean(axis=0)
+    offset = np.median(y - inner(x, matrix), axis=0)
+    left, around = y - inner(x, matrix) - offset, y - y.mean(axis=0)
     explained = 1.0 - (left**2).sum(axis=0) / np.maximum((around**2).sum(axis=0), 1e-300)
     low, high = np.quantile(y, (0.005, 0.995), axis=0)
     return Ridge(
@@ -160,12 +159,6 @@ def _distance(part: Field) -> Field:
     return distance
 
 
-def _apply(matrix: Field, x: Field) -> Field:
-    """Return `x @ matrix.T` by einsum, whose order of summation no BLAS thread changes."""
-    product: Field = np.einsum("ij,nj->ni", matrix, x)
-    return product
-
-
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Weighted sums over pixels from which a ridge regression follows; those of parts add up to those of the whole.
@@ -180,13 +173,9 @@ class Moments:
 
     @classmethod
     def of(cls, y: Field, x: Field, weight: Field) -> Moments:
-        """Sum `(n, c)`, `(n, m)` and `(n,)` by einsum, whose order no BLAS thread changes."""
-        both = np.ascontiguousarray(np.concatenate([x, y, np.ones((len(x), 1))], axis=1).T)
-        squares = np.zeros((len(both), len(both)))
-        for start in range(0, len(weight), _CHUNK):
-            part = both[:, start : start + _CHUNK]
-            squares += np.einsum("in,jn->ij", part * weight[start : start + _CHUNK], part)
-        return cls(squares, x.shape[1])
+        """Sum `(n, c)`, `(n, m)` and `(n,)` over the pixels."""
+        both = np.concatenate([x, y, np.ones((len(x), 1))], axis=1).T
+        return cls(inner(both * weight, both), x.shape[1])
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.squares + other.squares, self.features)
@@ -204,17 +193,12 @@ class Moments:
 
 
 def regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
-    """Return matrix `(c, c_ref)` and offset `(c,)`; sums by einsum, whose order no BLAS thread changes."""
+    """Return matrix `(c, c_ref)` and offset `(c,)`."""
     total = weight.sum()
     mean_y, mean_x = (np.einsum("n,nj->j", weight, part) / total for part in (y, x))
     scale_y, scale_x = _scale(y), _scale(x)
-    ys, xs = (np.ascontiguousarray(part.T) for part in ((y - mean_y) / scale_y, (x - mean_x) / scale_x))
-    both = np.concatenate([xs, ys])
-    moments = np.zeros((len(xs), len(both)))
-    for start in range(0, len(weight), _CHUNK):
-        part = both[:, start : start + _CHUNK]
-        moments += np.einsum("in,jn->ij", part[: len(xs)] * weight[start : start + _CHUNK], part)
-    moments /= total
+    ys, xs = ((y - mean_y) / scale_y).T, ((x - mean_x) / scale_x).T
+    moments = inner(xs * weight, np.concatenate([xs, ys])) / total
     gram, cross = moments[:, : len(xs)] + ridge * np.eye(len(xs)), moments[:, len(xs) :]
     matrix = (np.linalg.solve(gram, cross) / scale_x[:, None] * scale_y).T
     return matrix, mean_y - np.einsum("ij,j->i", matrix, mean_x)

@@ -20,6 +20,9 @@ HAZE_COLOUR = (150, 200, 255)
 
 RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 
+_EFFORT = 2
+"""Of WebP, 0 to 6: half the time of its usual 4, for pictures of a tenth more bytes."""
+
 _GAP = 2
 _SMALL = 20_000
 """Pictures of fewer pixels are stored without loss."""
@@ -30,7 +33,7 @@ def webp(picture: NDArray[np.float64], quality: int) -> str:
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     stream = io.BytesIO()
     # thinning out colours would smear what is only a few pixels wide
-    image.save(stream, "WEBP", quality=quality, method=4, lossless=image.width * image.height < _SMALL)
+    image.save(stream, "WEBP", quality=quality, method=_EFFORT, lossless=image.width * image.height < _SMALL)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
@@ -41,7 +44,7 @@ def beside(pictures: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> by
         image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
         row.paste(image, (k * (size[0] + _GAP), 0))
     stream = io.BytesIO()
-    row.save(stream, "WEBP", quality=60, method=4)
+    row.save(stream, "WEBP", quality=60, method=_EFFORT)
     return stream.getvalue()
 
 

@@ -67,8 +67,10 @@ class Site:
         if spec.label not in self.made:
             stop_if_asked()
             placement, window = self.placement, self.window
-            part = replace(window, hole=placement.concerned)
-            mean = spec.over(window, self.fill) if spec.whole else spec(part)
+            if spec.whole:
+                mean = spec.over(replace(window, asked=placement.concerned), self.fill)
+            else:
+                mean = spec(replace(window, hole=placement.concerned))
             self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)
         return self.made[spec.label]
 
