@@ -1,8 +1,8 @@
 """Matrix products whose last digits no number of threads changes.
 
-A library of linear algebra (BLAS) adds in another order where it shares a product out to threads; `einsum` never does,
-and takes up to ten times as long. Last digits of a row may depend on how many rows there are: where each pixel must come
-out the same in any company, use `einsum`.
+A library of linear algebra (BLAS) adds in another order where it shares a product out to threads. `einsum` never does,
+but takes up to ten times as long. Last digits of a row may depend on how many rows there are: where each pixel must
+come out the same in any company, use `einsum`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -242,3 +243,24 @@ def test_the_scale_head_does_not_touch_the_mean():
     network(torch.randn(1, 3, 16, 16))[:, 1].sum().backward()
     assert not network.stem.conv.weight.grad.any()
     assert network.scale_head[1].weight.grad.any()
+
+
+def test_working_in_place_changes_neither_input_nor_gradients():
+    """What is overwritten is needed by nobody: results and gradients are those of a network that keeps everything."""
+    torch.manual_seed(2)
+    network = ResidualUNet(2, (8, 12))
+    torch.nn.init.normal_(network.residual_head.weight, std=0.3)
+    keeping = copy.deepcopy(network)
+    activations = [part for part in keeping.modules() if isinstance(part, torch.nn.LeakyReLU)]
+    assert activations
+    assert all(part.inplace for part in activations)
+    for part in activations:
+        part.inplace = False
+    x = torch.randn(1, 3, 16, 16)
+    before = x.clone()
+    for each in (network, keeping):
+        each(x).square().sum().backward()
+    assert torch.equal(x, before)
+    assert torch.equal(network(x), keeping(x))
+    for one, other in zip(network.parameters(), keeping.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)

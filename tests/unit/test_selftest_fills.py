@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.fills import kriging
 from pipeline.fills.base import FillSpec, Window
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
@@ -60,3 +61,23 @@ def test_a_fill_that_may_still_be_better_stays():
     recipe = Recipe(fill=FILLS[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
     chosen, rows, _ = choose_fills(sites, FILLS, recipe, SPREAD, forced=False)
     assert (rows[3].windows, chosen.fill) == (6, FILLS[0])
+
+
+def test_holes_that_do_not_count_are_not_kriged(monkeypatch):
+    """Kriging sees the whole window, is asked about the holes that hidden pixels lie in, and gives them the same."""
+    shape = (1, 48, 48)
+    hidden, real = np.zeros(shape, bool), np.zeros(shape, bool)
+    hidden[:, 8:16, 8:16], real[:, 30:38, 28:40] = True, True
+    truth = np.random.default_rng(0).normal(size=shape).cumsum(axis=1).cumsum(axis=2).astype(np.float32)
+    hole = hidden | real
+    window = Window(values=np.where(hole, np.float32(0), truth), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    task = Task(window=window, patch=64)
+    placement = Placement(task=task, truth=truth, hidden=hidden, concerned=hidden, start=(0, 0))
+    asked, refined = [], kriging.refined
+    monkeypatch.setattr(kriging, "refined", lambda w, *a, **o: (asked.append(w.asked), refined(w, *a, **o))[1])
+    site = sites_of([placement])[0]
+    made, begun = (site.fill(FillSpec(kind, {"t": 0.75})) for kind in ("kriging", "tension"))
+    assert np.array_equal(asked[0], hidden)
+    assert np.array_equal(made[hidden], refined(window, begun)[hidden])
+    assert not np.array_equal(made[hidden], begun[hidden])
+    assert np.array_equal(made[~hidden], truth[~hidden])
