@@ -41,8 +41,8 @@ _DIRECT = 70_000
 Iterating over one that is nearly all hole took 50 s with full tension, factorising it 1 s."""
 
 _PANEL = 2
-"""Columns that SuperLU updates at a time; its usual 20 take a quarter longer for holes of up to 30,000 pixels, and no less
-for larger ones."""
+"""Columns that SuperLU updates at a time; its usual 20 take a quarter longer for holes of up to 30,000 pixels, and no
+less for larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
