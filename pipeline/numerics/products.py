@@ -38,7 +38,8 @@ def inner(left: Field, right: Field) -> Field:
 
 def one_thread() -> AbstractContextManager[Any]:
     """Return a context in which linear algebra works in one thread."""
-    return _pools().limit(limits=1)
+    limited: AbstractContextManager[Any] = _pools().limit(limits=1)
+    return limited
 
 
 @lru_cache(maxsize=1)
