@@ -22,8 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _COLLECTED_AFTER = (100_000, 50, 50)
 """New objects, and rounds of the younger generations, after which Python looks for garbage that refers to itself.
 
-The libraries make two million objects that stay. With Python's own numbers, meant for programs that make garbage, it
-went through them nearly a thousand times."""
+The libraries make 600,000 objects that stay. With Python's own numbers it looks a thousand times while they come."""
 _NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
 """What errors say, beside `MemoryError`, when a process may not take more memory."""
 
