@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 
@@ -13,16 +12,11 @@ try:
     from typing import NoReturn
 
     from pipeline.errors import Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
-    from pipeline.system.heap import keep_freed
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_COLLECTED_AFTER = (100_000, 50, 50)
-"""New objects, and rounds of the younger generations, after which Python looks for garbage that refers to itself.
-
-The libraries make 600,000 objects that stay. With Python's own numbers it looks a thousand times while they come."""
 _NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
 """What errors say, beside `MemoryError`, when a process may not take more memory."""
 
@@ -65,8 +59,12 @@ def program() -> None:
     """Be the whole process: `main`, with stop signals heard until the very end, when libraries shut down."""
     for number in _SIGNALS:
         signal.signal(number, _end)
+    # imported here: `main`, called by itself, is not the whole process
+    from pipeline.system.garbage import collect_seldom
+    from pipeline.system.heap import keep_freed
+
     keep_freed()
-    gc.set_threshold(*_COLLECTED_AFTER)
+    collect_seldom()
     main()
 
 
