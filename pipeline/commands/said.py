@@ -44,10 +44,11 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
         lines.append(
             f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
         )
-    elif not is_address(directory) and (
-        commands := viewers([f"{directory}/{name}" for name in summary["sources"][0]["outputs"]])
-    ):
-        lines.append(f"look at it with: {commands[0]}")
+    elif not is_address(directory):
+        (entry,) = summary["sources"]
+        files, space = [f"{directory}/{name}" for name in entry["outputs"]], entry["space"]
+        for first in viewers(files, space["kind"], space["channels"])[:1]:
+            lines.append(f"look at it with: {first}")
     return "\n".join(lines)
 
 

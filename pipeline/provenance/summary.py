@@ -28,6 +28,7 @@ def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
     stem = order.stem
     entry: dict[str, Any] = {"stem": stem, "state": "done", "directory": stem}
     entry |= {key: record[key] for key in ("holes", "seconds", "patches", "peak_rss_bytes")}
+    entry["space"] = {key: record["space"][key] for key in ("kind", "shape", "channels")}
     if gpu_full := (record["model"] or {}).get("gpu_full"):
         entry["gpu_full"] = gpu_full
     # a record of an older version has none

@@ -78,7 +78,9 @@ def _page(
         verdict=verdict(record),
         judgement=judged(record),
         methods=methods(record),
-        viewers=viewers([output["path"] for output in record["outputs"]]),
+        viewers=viewers(
+            [output["path"] for output in record["outputs"]], record["space"]["kind"], record["space"]["channels"]
+        ),
         evidence=evidence(plan, record, source, quality) if source and record["self_test"] else None,
         pictures=pictures,
     )

@@ -124,8 +124,9 @@ def _heat(shades: Shades) -> ET.Element:
     # 0 was observed: nothing to see
     ET.SubElement(shader, "item", value="0", label="observed", color=_hex(RAMP[0]), alpha="0")
     for k, colour in enumerate(RAMP):
-        value = max(k / (len(RAMP) - 1), 1e-6) * shades.sigma_top
-        ET.SubElement(shader, "item", value=f"{value:.9g}", label=f"{value:.3g}", color=_hex(colour), alpha="255")
+        share = k / (len(RAMP) - 1)
+        value, said = max(share, 1e-6) * shades.sigma_top, share * shades.sigma_top
+        ET.SubElement(shader, "item", value=f"{value:.9g}", label=f"{said:.3g}", color=_hex(colour), alpha="255")
     return renderer
 
 
