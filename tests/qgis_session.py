@@ -1,4 +1,4 @@
-"""Opens rasters in QGIS, draws them, and prints what QGIS made of them as JSON: run by the Python that QGIS is built for.
+"""Opens rasters in QGIS, draws them, and prints what QGIS made of them as JSON: for the Python that QGIS comes with.
 
     python3 qgis_session.py FOLDER_FOR_PICTURES FILE...
 
@@ -15,14 +15,14 @@ from typing import Any
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
-from qgis.core import (  # noqa: E402
+from qgis.core import (
     QgsApplication,
     QgsMapRendererCustomPainterJob,
     QgsMapSettings,
     QgsRasterLayer,
 )
-from qgis.PyQt.QtCore import QSize  # noqa: E402
-from qgis.PyQt.QtGui import QColor, QImage, QPainter  # noqa: E402
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor, QImage, QPainter
 
 
 def seen(path: Path, picture: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     application.initQgis()
     pictures = Path(sys.argv[1])
     found = {name: seen(Path(name), pictures / f"{Path(name).stem}.png") for name in sys.argv[2:]}
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found))
     sys.stdout.flush()
     # its libraries may fall over one another when they are taken down
     os._exit(0)

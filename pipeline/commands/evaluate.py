@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import __version__
 from pipeline.commands.aside import aside
-from pipeline.commands.layout import aligned, counted
+from pipeline.commands.layout import aligned
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
@@ -36,6 +36,7 @@ from pipeline.survey.survey import find_model
 from pipeline.system.files import finite, publish, read_json, remove_made, write_json, write_text
 from pipeline.system.signals import Stop, stoppable
 from pipeline.system.threads import threaded
+from pipeline.system.words import counted
 
 PAGE, TABLE, FACTS = "evaluate.html", "evaluate.csv", "evaluate.json"
 """The files of an evaluation."""

@@ -41,14 +41,5 @@ def as_text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def counted(n: int, what: str) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "image"), counted(3, "image")
-    ('1 image', '3 images')
-    """
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.layout import aligned, as_text, counted
+from pipeline.commands.layout import aligned, as_text
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import said as roofline_said
 from pipeline.report.viewers import viewers
 from pipeline.system.paths import is_address
-from pipeline.system.words import in_percent
+from pipeline.system.words import counted, in_percent
 
 _LICENCE = 24
 """Letters of a licence that a table has room for; the whole of it stands in `--json`."""

@@ -45,8 +45,9 @@ _CHEAP = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Pictures under one heading."""
+    """Pictures under one heading, which links find by its anchor."""
 
+    anchor: str
     heading: str
     text: str
     shown: tuple[Shown, ...]
@@ -131,7 +132,10 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
     wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
     views = tuple(show(pixels, look) for pixels in wholes)
     first = Section(
-        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole", text="", shown=views
+        anchor="whole",
+        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
+        text="",
+        shown=views,
     )
     details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
     close = tuple(show(pixels, look) for pixels in details)
@@ -170,6 +174,7 @@ def _details(places: Places, views: tuple[Shown, ...], look: Look) -> Iterator[S
     sizes = ", ".join(f"{place.size:,.0f}" for place in places.holes)
     near = f" Holes less than {places.cell} {look.noun} apart count as one." if places.cell > 1 else ""
     yield Section(
+        anchor="largest",
         heading="The largest holes" if n > 1 else "The largest hole",
         text=f"At full resolution; {sizes} {look.noun}.{near}",
         shown=views[:n],
@@ -177,6 +182,7 @@ def _details(places: Places, views: tuple[Shown, ...], look: Look) -> Iterator[S
     if places.uncertain:
         tops = ", ".join(f"{place.size * look.sigma_scale:.3g}" for place in places.uncertain)
         yield Section(
+            anchor="unsure",
             heading="Where the uncertainty is largest",
             text=f"At full resolution; standard errors of {tops}{' ' + look.units if look.units else ''}.",
             shown=views[n:],

@@ -42,7 +42,9 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     if error is not None and error >= _VARIATION:
         poor.append(f"the error to expect, {said_of(error)}, is as large as the variation of the image itself")
     elif error is not None and error >= _NOTABLE * _VARIATION:
-        look.append(f"the error to expect is {said_of(error)}")
+        look.append(
+            f"the error to expect, {said_of(error)}, is {in_tenths(error / _VARIATION)} of what the image itself varies"
+        )
     held = test.get("coverage_90") if test else None
     if held is not None and held < _HELD_LOOK:
         (poor if held < _HELD_POOR else look).append(

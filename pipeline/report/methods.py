@@ -14,8 +14,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.report.words import unit_of
-from pipeline.system.words import in_percent
+from pipeline.report.words import channel_of, unit_of
+from pipeline.system.words import counted, in_percent
 
 _FILE = "CITATION.cff"
 _FILLS = {
@@ -80,7 +80,7 @@ def _what(record: Mapping[str, Any]) -> str:
     holes, space, version = record["holes"], record["space"], record["software"]["inpaint-pipeline"]
     return (
         f"Of the image {record['stem']} ({' x '.join(map(str, space['shape']))} {unit_of(record)}s, "
-        f"{space['channels']} channel{'' if space['channels'] == 1 else 's'}), {holes['pixels']:,} {unit_of(record)}s "
+        f"{counted(space['channels'], channel_of(record))}), {holes['pixels']:,} {unit_of(record)}s "
         f"({100 * holes['fraction']:.2f} %) were restored with inpaint-pipeline {version} [1]; observed "
         f"{unit_of(record)}s were not changed."
     )
@@ -107,10 +107,13 @@ def _guides(record: Mapping[str, Any]) -> list[str]:
     leads = {
         f"{guide['role']} {k} ({guide['label']})": by_source.get(f"{guide['role']} {k}", 0)
         for k, guide in enumerate(guides)
-    } | {"relations of several of them": by_source.get("several guides", 0), "other channels of the image": own}
+    } | {
+        "relations of several of them": by_source.get("several guides", 0),
+        f"other {channel_of(record)}s of the image": own,
+    }
     shares = [f"{name} in {_share(record, count)}" for name, count in leads.items() if count]
     given = [f"{len(guides)} co-registered image{'' if len(guides) == 1 else 's'} of the same place"] if guides else []
-    given += ["the image's other channels, where these were observed,"] if own else []
+    given += [f"the image's other {channel_of(record)}s, where these were observed,"] if own else []
     what = f"they led: {', '.join(shares)} of the restored {unit_of(record)}s" if shares else "they led nowhere"
     said = " and ".join(given)
     return [

@@ -11,8 +11,8 @@ _SUFFIXES = (".tif", ".zarr", ".nii.gz", ".nii")
 def viewers(files: Sequence[str], kind: str, channels: int) -> list[str]:
     """Return commands for some results, by the format of the restored image; none for other files.
 
-    In QGIS the last file lies on top: the restored image, under it what is known of it. Of napari's readers that of NIfTI takes
-    time for a direction of space, and none reads the bands of a raster.
+    In QGIS the last file lies on top: the restored image, under it what is known of it. Of napari's readers that of
+    NIfTI takes time for a direction of space, and none reads the bands of a raster.
 
     Args:
         files: paths of the outputs, the restored image first.

@@ -10,14 +10,16 @@ from typing import Any
 from jinja2 import Environment
 
 from pipeline.report.judgement import relative_error, said_of
-from pipeline.system.words import in_percent, whole_percents
+from pipeline.system.words import counted, in_percent, whole_percents
 
 _SHOWN = 12
 """Channels of which the page gives numbers; the record has all."""
 
 
 def speak(environment: Environment, record: Mapping[str, Any], channels: Sequence[str]) -> None:
-    """Give templates the words for a record: filters `percent` and `signed`, `unit`, `network` and `by_channel`.
+    """Give templates the words for a record.
+
+    These are the filters `percent`, `signed` and `told`, and `unit`, `channels`, `network` and `by_channel`.
 
     Args:
         environment: of the templates.
@@ -26,7 +28,9 @@ def speak(environment: Environment, record: Mapping[str, Any], channels: Sequenc
     """
     environment.filters["percent"] = in_percent
     environment.filters["signed"] = lambda v: "-" if v is None or math.isnan(v) else f"{v:+.2f}"
+    environment.filters["told"] = lambda name: source_words(record).get(name, name)
     environment.globals["unit"] = unit_of(record)
+    environment.globals["channels"] = counted(record["space"]["channels"], channel_of(record))
     environment.globals["network"] = network_part(record)
     environment.globals["by_channel"] = partial(by_channel, record, channels)
 
@@ -53,6 +57,18 @@ def unit_of(record: Mapping[str, Any]) -> str:
     return "voxel" if record["space"]["kind"] == "volume" else "pixel"
 
 
+def channel_of(record: Mapping[str, Any]) -> str:
+    """Return what a channel of the image is called: `band`, in volumes `time point`."""
+    return "time point" if record["space"]["kind"] == "volume" else "band"
+
+
+def source_words(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return by name of a source what says more to somebody who has not read the config: which reference it is."""
+    guides = enumerate(record["references"])
+    named = {f"{guide['role']} {k}": f"{guide['role']} {k} ({guide['label']})" for k, guide in guides}
+    return named | {"other channels": f"other {channel_of(record)}s of the image"}
+
+
 def verdict(record: Mapping[str, Any]) -> str:
     """Return the one-sentence summary on top of the page."""
     holes = record["holes"]
@@ -63,9 +79,9 @@ def verdict(record: Mapping[str, Any]) -> str:
     parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
     if holes.get("left"):
         parts.append(str(holes["account"]))
-    by_source = holes["by_source"]
+    by_source, said = holes["by_source"], source_words(record)
     shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
-    parts.append("from: " + ", ".join(f"{share} {name}" for name, share in shares))
+    parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares))
     error = relative_error(record)
     if error is not None:
         parts.append(f"the error to expect there is {said_of(error)} (root mean square)")

@@ -1,4 +1,4 @@
-"""Numbers as people read them: times and shares."""
+"""Numbers as people read them: times, shares, counts."""
 
 from __future__ import annotations
 
@@ -52,3 +52,12 @@ def whole_percents(counts: Sequence[int]) -> list[str]:
     for k in sorted(range(len(counts)), key=lambda k: whole[k] - exact[k])[: 100 - sum(whole)]:
         whole[k] += 1
     return ["<1 %" if count and not share else f"{share} %" for count, share in zip(counts, whole, strict=True)]
+
+
+def counted(n: int, what: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "image"), counted(3, "image")
+    ('1 image', '3 images')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

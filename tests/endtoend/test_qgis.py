@@ -1,4 +1,4 @@
-"""Results as QGIS shows them: it opens each layer, takes its style, knows the names of codes, and draws what is meant."""
+"""Results as QGIS shows them: each layer opens with its style, codes have names, and what is drawn is what is meant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _SIDE = 96
 
 
 def _require_qgis() -> None:
-    found = Path(_PYTHON).exists() and subprocess.run([_PYTHON, "-c", "import qgis.core"], capture_output=True).returncode == 0
+    found = (
+        Path(_PYTHON).exists()
+        and subprocess.run([_PYTHON, "-c", "import qgis.core"], check=False, capture_output=True).returncode == 0
+    )
     if not found and os.environ.get("INPAINT_REQUIRE_QGIS"):
         pytest.fail(f"INPAINT_REQUIRE_QGIS is set, but {_PYTHON} cannot import qgis")
     if not found:
@@ -66,11 +69,16 @@ def seen(results: Path) -> dict[str, dict[str, Any]]:
     names = [results / f"scene_{role}.tif" for role in ("restored", "uncertainty", "source", "doubt", "display")]
     pictures = results.parent / "pictures"
     pictures.mkdir()
-    done = subprocess.run([_PYTHON, _SESSION, pictures, *names], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [_PYTHON, _SESSION, pictures, *names], check=False, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     return {
-        path.stem.removeprefix("scene_"): {**found[str(path)], "drawn": np.asarray(Image.open(pictures / f"{path.stem}.png"))}
+        path.stem.removeprefix("scene_"): {
+            **found[str(path)],
+            "drawn": np.asarray(Image.open(pictures / f"{path.stem}.png")),
+        }
         for path in names
     }
 

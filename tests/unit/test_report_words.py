@@ -22,7 +22,8 @@ from pipeline.system.words import in_percent, whole_percents
 
 def _record(*, weight: float, share: float, leads: int = 0, kind: str = "raster") -> dict[str, Any]:
     return {
-        "space": {"kind": kind},
+        "space": {"kind": kind, "channels": 4},
+        "references": [],
         "model": {"name": "optical", "used": weight > 0},
         "recipe": {"network_weight": weight},
         "self_test": {"methods": [{"method": "network optical", "weight": share}], "coverage_90": 0.9},
@@ -75,6 +76,17 @@ def test_volumes_have_voxels() -> None:
     assert "pixel" not in verdict(record)
 
 
+@pytest.mark.parametrize(
+    ("kind", "own"), [("raster", "other bands of the image"), ("volume", "other time points of the image")]
+)
+def test_the_verdict_names_what_it_was_made_of(kind: str, own: str) -> None:
+    """A reference by its name, the other channels as what they are in such an image."""
+    record = _record(weight=0.0, share=0.0, kind=kind)
+    record["references"] = [{"role": "reference", "label": "S2_20240627"}, {"role": "auxiliary", "label": "radar"}]
+    record["holes"]["by_source"] = {"reference 0": 500, "auxiliary 1": 300, "other channels": 200}
+    assert f"from: 50 % reference 0 (S2_20240627), 30 % auxiliary 1 (radar), 20 % {own};" in verdict(record)
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=9).filter(any))
 def test_shares_add_up(counts: list[int]) -> None:
     """Whole per cents of any counts add up to 100, no one is off by 1, and what is there is never 0 %."""
@@ -113,8 +125,8 @@ def test_methods_name_other_channels_and_a_network_that_led_nowhere() -> None:
     record["holes"]["by_source"] = {"other channels": 3000}
     record["model"] |= {"weights": "optical.safetensors", "sha256": 64 * "0"}
     (guides,), (network,) = _guides(record), _network(record, lambda *_: "")
-    assert guides.startswith("The image's other channels, where these were observed, could contribute")
-    assert guides.endswith("they led: other channels of the image in 100 % of the restored pixels.")
+    assert guides.startswith("The image's other bands, where these were observed, could contribute")
+    assert guides.endswith("they led: other bands of the image in 100 % of the restored pixels.")
     assert network.endswith("with a weight of up to 100 %; it led in none of the restored pixels.")
 
 

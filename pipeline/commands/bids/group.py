@@ -11,12 +11,12 @@ from typing import Any
 
 from pipeline.commands.bids.images import Choice, images_of
 from pipeline.commands.bids.participant import Place, without_images
-from pipeline.commands.layout import counted
 from pipeline.config.bids import RESULTS, Derivation, read_object
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
 from pipeline.system.files import replacing, write_json
+from pipeline.system.words import counted
 
 TABLE = "group_inpainting.tsv"
 _COLUMNS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 
 from pipeline.blocks.events import Events
 from pipeline.commands.bids.images import Choice, Found, images_of, look, looked_for, participants_of
-from pipeline.commands.layout import counted
 from pipeline.config.bids import RESULTS, BidsImage
 from pipeline.config.names import stem_of
 from pipeline.config.schema import overridden
@@ -23,6 +22,7 @@ from pipeline.output.dataset import require_ours
 from pipeline.provenance.published import Publisher
 from pipeline.run import run
 from pipeline.system.files import write_json, write_text
+from pipeline.system.words import counted
 
 _DECIDED = ("input.source", "input.auxiliary", "mask", "output.directory", "output.bids")
 """Keys of a config that are found for each image."""
