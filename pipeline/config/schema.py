@@ -394,8 +394,6 @@ def _require_series_of_cube(config: RunConfig, document: yaml_files.Document) ->
     where = f"{document.origin(('output', 'cube'))}: output.cube"
     if config.output.cube and not config.input.series:
         raise ConfigError(f"{where}: a cube is made of the dates of a series; set input.series: true, too")
-    if config.output.cube and config.address:
-        raise ConfigError(f"{where}: a cube needs results in a folder of this machine; output.directory is an address")
 
 
 def _results_place(config: RunConfig, document: yaml_files.Document) -> str:

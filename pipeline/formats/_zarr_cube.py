@@ -38,6 +38,8 @@ from pipeline.system.signals import stop_if_asked
 _CHUNK = 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEAL = "inpaint_pipeline_sha256"
+METADATA = "zarr.json"
+"""File that says what a store holds: readers look at it first."""
 _LONG_NAMES = {
     "restored": "image with its holes restored",
     "uncertainty": "one standard error of restored values, 0 where observed",
@@ -221,7 +223,7 @@ def _attributes_of_codes(role: Role, dates: Sequence[CubeDate]) -> dict[str, Any
 
 
 def _seal(folder: Path) -> None:
-    path = folder / "zarr.json"
+    path = folder / METADATA
     metadata = json.loads(path.read_bytes())
     metadata["attributes"][_SEAL] = _content(folder, metadata)
     write_text(path, json.dumps(metadata, indent=2))
@@ -230,7 +232,7 @@ def _seal(folder: Path) -> None:
 def is_intact(folder: Path) -> bool:
     """Return True if a store is as `write_cube` left it: every byte of its arrays, every attribute."""
     try:
-        metadata = json.loads((folder / "zarr.json").read_bytes())
+        metadata = json.loads((folder / METADATA).read_bytes())
         return bool(metadata["attributes"].pop(_SEAL) == _content(folder, metadata))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -239,17 +241,27 @@ def is_intact(folder: Path) -> bool:
 def attributes_of(folder: Path) -> dict[str, Any] | None:
     """Return the attributes of a store that `write_cube` has made, whatever became of it since; None if it has not."""
     try:
-        attributes = json.loads((folder / "zarr.json").read_bytes())["attributes"]
-        return dict(attributes) if _SEAL in attributes else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return attributes_in(json.loads((folder / METADATA).read_bytes()))
+    except (OSError, ValueError):
         return None
+
+
+def attributes_in(metadata: Any) -> dict[str, Any] | None:
+    """Return the attributes that stand in the metadata of a store that `write_cube` has made; None if it has not."""
+    attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
+    return dict(attributes) if isinstance(attributes, dict) and _SEAL in attributes else None
+
+
+def seal_of(folder: Path) -> str:
+    """Return the hash of all that a store that `write_cube` has made holds, as it says itself."""
+    return str(json.loads((folder / METADATA).read_bytes())["attributes"][_SEAL])
 
 
 def _content(folder: Path, metadata: Mapping[str, Any]) -> str:
     """Return a hash of all files of a store, the top one as `metadata`."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / "zarr.json":
+        if path.is_file() and path != folder / METADATA:
             with path.open("rb") as file:
                 digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -29,16 +29,17 @@ from pipeline.formats._zarr_cube import CubeDate, attributes_of, is_intact, unli
 from pipeline.formats.base import Role, Source
 from pipeline.orders import opened
 from pipeline.output.assemble import DOUBT_NAMES
+from pipeline.output.cube_place import AddressPlace, FolderPlace, Place
 from pipeline.output.results import RECORD, ROLES, read_record, record_of
 from pipeline.output.verify import Check
 from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import REFERENCE, SEVERAL, names_of
-from pipeline.system.files import exchanged, remove_made, sync, sync_tree
-from pipeline.system.lock import locked
+from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 
 _KEY = "output.cube"
+_LAYERS = tuple(role for role in ROLES if role != "display")
 _MOST_SAID = 3
 
 
@@ -47,19 +48,28 @@ class Cube:
     """What is to become one cube.
 
     Attributes:
-        path: where it will lie.
+        path: where it will lie, or would on this machine if it goes to an address.
         dates: the images, in the order of time.
         moments: when each was taken.
+        address: of all results; empty if they stay on this machine.
     """
 
     path: Path
     dates: tuple[SourceSpec, ...]
     moments: tuple[datetime, ...]
+    address: str = ""
 
     @property
     def work(self) -> Path:
         """Where it is made."""
         return WorkFolder.running(self.path.parent, self.path.name).path
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        if self.address:
+            return AddressPlace(self.address, self.path.name, self.work)
+        return FolderPlace(self.path, self.work)
 
 
 def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
@@ -81,10 +91,16 @@ def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
         _require_rasters(headers, where)
         dates = _in_time(alike, where)
         name = f"cube_{metres_text(size)}.zarr" if size else "cube.zarr"
-        cube = Cube(path=config.folder / name, dates=tuple(s for _, s in dates), moments=tuple(m for m, _ in dates))
+        cube = Cube(
+            path=config.folder / name,
+            dates=tuple(s for _, s in dates),
+            moments=tuple(m for m, _ in dates),
+            address=config.address,
+        )
         _require_alike([(spec.stem, headers[spec.stem]) for spec in cube.dates if spec.stem in headers], where)
         _require_one_convention(cube.dates, where)
-        _require_ours(cube.path)
+        if not cube.address:
+            cube.place.attributes()
         cubes.append(cube)
     return cubes
 
@@ -177,13 +193,14 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
     row = {"path": cube.path.name, "dates": len(held), "missing": missing}
     if not held:
         return row | {"state": "none"}
+    place = cube.place
     try:
-        with locked(cube.work / "lock"):
-            state = _made(cube, held, missing, events, overwrite=overwrite)
+        with place.held():
+            state = _made(cube, place, held, missing, events, overwrite=overwrite)
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{cube.path}: cannot be written ({error.strerror or error}); run again") from error
+        raise OutputConflict(f"{place.name}: cannot be written ({error.strerror or error}); run again") from error
     finally:
         for folder in (cube.work, cube.work.parent):
             with suppress(OSError):
@@ -195,33 +212,38 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
 
 
 def _made(
-    cube: Cube, held: Sequence[tuple[datetime, SourceSpec]], missing: Sequence[str], events: Events, *, overwrite: bool
+    cube: Cube,
+    place: Place,
+    held: Sequence[tuple[datetime, SourceSpec]],
+    missing: Sequence[str],
+    events: Events,
+    *,
+    overwrite: bool,
 ) -> str:
-    building, aside = cube.work / "building.zarr", cube.work / "aside.zarr"
-    _put_back(cube.path, building, aside)
-    records = {spec.stem: record_of(cube.path.parent / spec.stem) for _, spec in held}
+    building = cube.work / "building.zarr"
+    remove_made(building)
+    records = {spec.stem: record_of(place.results(spec.stem)) for _, spec in held}
     attributes = _attributes([(moment, records[spec.stem]) for moment, spec in held], missing)
-    there = _require_ours(cube.path)
+    there = place.attributes()
     if there is not None:
         if set(there.get("dates", ())) & set(missing):
             return "kept"
-        _require_intact(cube.path, overwrite=overwrite)
+        _require_intact(place, overwrite=overwrite)
         if not overwrite and all(there.get(key) == value for key, value in attributes.items()):
             events.already_done(cube.path.name)
             return "done"
     events.image(cube.path.name, number=1, count=1)
     events.stage(cube.path.name, "cube")
-    dates = [_date(moment, spec, records[spec.stem], cube.path.parent / spec.stem) for moment, spec in held]
+    dates = [_date(moment, spec, records[spec.stem], place) for moment, spec in held]
     # headers of what was in object storage are seen here first
     images = {spec.stem: date.layers["restored"] for (_, spec), date in zip(held, dates, strict=True)}
     _require_rasters(images, _KEY)
     _require_alike(list(images.items()), _KEY)
     write_cube(building, dates, attributes, ASSEMBLY_BYTES)
-    sync_tree(building)
     if there is not None:
         # it may have been changed in the meantime
-        _require_intact(cube.path, overwrite=overwrite)
-    _take_the_place(building, cube.path, aside)
+        _require_intact(place, overwrite=overwrite)
+    place.put(building)
     return "done"
 
 
@@ -251,8 +273,10 @@ def _guides(record: Mapping[str, Any]) -> list[str]:
     return [str(guide.get("label", "")) for guide in record.get("references", ())]
 
 
-def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], folder: Path) -> CubeDate:
-    paths: dict[Role, str] = {o["role"]: o["path"] for o in reversed(record["outputs"]) if o["role"] in ROLES}
+def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], place: Place) -> CubeDate:
+    layers: dict[Role, Any] = {o["role"]: o for o in reversed(record["outputs"]) if o["role"] in _LAYERS}
+    place.bring(spec.stem, layers.values())
+    folder = place.results(spec.stem)
     roles = [guide["role"] for guide in record["references"]]
     codes = names_of(roles)
     # codes that this date cannot have
@@ -263,32 +287,18 @@ def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], folder:
     return CubeDate(
         moment=moment,
         layers={
-            role: open_any(str(folder / path), nodata=spec.nodata if role == "restored" else None)
-            for role, path in paths.items()
+            role: open_any(str(folder / layer["path"]), nodata=spec.nodata if role == "restored" else None)
+            for role, layer in layers.items()
         },
         guides=tuple(_guides(record)),
         codes={"source": codes, "doubt": DOUBT_NAMES},
     )
 
 
-def _require_ours(path: Path) -> dict[str, Any] | None:
-    """Return what the cube that has this name says of itself; None if there is none.
-
-    Raises:
-        OutputConflict: something else has the name.
-    """
-    if not path.exists() and not path.is_symlink():
-        return None
-    attributes = None if path.is_symlink() else attributes_of(path)
-    if attributes is None:
-        raise OutputConflict(f"{path} is no cube of this program; move it away, or choose another output.directory")
-    return attributes
-
-
-def _require_intact(path: Path, *, overwrite: bool) -> None:
-    if not overwrite and not is_intact(path):
+def _require_intact(place: Place, *, overwrite: bool) -> None:
+    if not overwrite and not place.intact():
         raise OutputConflict(
-            f"{path} is not what was written (somebody has changed it, or added to it); move it away, or use "
+            f"{place.name} is not what was written (somebody has changed it, or added to it); move it away, or use "
             "--overwrite to replace it"
         )
 
@@ -314,22 +324,3 @@ def _older(path: Path, attributes: Mapping[str, Any]) -> list[str]:
         for stem, content in zip(attributes["dates"], attributes["results_sha256"], strict=True)
         if (record := read_record(path.parent / stem)) is not None and _content(record) != content
     ]
-
-
-def _put_back(path: Path, building: Path, aside: Path) -> None:
-    """Clean up after a run that was killed: what stepped aside has its name again unless another has taken it."""
-    if aside.exists() and not path.exists():
-        aside.rename(path)
-    for left in (aside, building):
-        remove_made(left)
-
-
-def _take_the_place(building: Path, path: Path, aside: Path) -> None:
-    if not path.exists():
-        building.rename(path)
-    elif not exchanged(building, path):
-        path.rename(aside)
-        building.rename(path)
-    sync(path.parent)
-    for old in (aside, building):
-        remove_made(old)

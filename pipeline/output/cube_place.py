@@ -1,0 +1,202 @@
+"""Where a cube lies: in a folder of this machine, or at an address; who may write there, and how it takes its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import OutputConflict
+from pipeline.formats._zarr_cube import METADATA, attributes_in, attributes_of, is_intact, seal_of
+from pipeline.output.results import RECORD
+from pipeline.output.sending import LIST, WHERE, Parcel
+from pipeline.system.facts import file_facts
+from pipeline.system.files import exchanged, remove_made, sync, sync_tree, write_text
+from pipeline.system.lease import Lease, leased
+from pipeline.system.lock import locked
+from pipeline.system.objects import PARALLEL, Address
+from pipeline.system.threads import each, threaded
+
+
+class Place(Protocol):
+    """Where a cube will lie, beside the results of its dates.
+
+    Every method may raise `OutputConflict`, one that asks a server `Unreachable` and `ConfigError`, too.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def held(self) -> Any:
+        """Be the only run that makes it for the duration of the block; what a killed one began has its end first."""
+        ...
+
+    def attributes(self) -> dict[str, Any] | None:
+        """Return what the cube that is there says of itself; None if there is none.
+
+        Raises:
+            OutputConflict: something else has its name.
+        """
+        ...
+
+    def intact(self) -> bool:
+        """Return True if the cube that is there is as it was written."""
+        ...
+
+    def results(self, stem: str) -> Path:
+        """Return the folder that has the record of a date."""
+        ...
+
+    def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
+        """Have some outputs of a record in that folder."""
+        ...
+
+    def put(self, building: Path) -> None:
+        """Give a finished cube its name."""
+        ...
+
+
+def _foreign(name: str) -> OutputConflict:
+    return OutputConflict(f"{name} is no cube of this program; move it away, or choose another output.directory")
+
+
+class FolderPlace:
+    """A folder of this machine."""
+
+    def __init__(self, path: Path, work: Path) -> None:
+        self._path, self._work = path, work
+        self._aside = work / "aside.zarr"
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self._path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock, and clean up after a run that was killed."""
+        with locked(self._work / "lock"):
+            # what stepped aside has its name again unless another has taken it
+            if self._aside.exists() and not self._path.exists():
+                self._aside.rename(self._path)
+            remove_made(self._aside)
+            yield
+
+    def attributes(self) -> dict[str, Any] | None:
+        """Return what the cube that is there says of itself."""
+        if not self._path.exists() and not self._path.is_symlink():
+            return None
+        found = None if self._path.is_symlink() else attributes_of(self._path)
+        if found is None:
+            raise _foreign(self.name)
+        return found
+
+    def intact(self) -> bool:
+        """Return True if it has its own hash."""
+        return is_intact(self._path)
+
+    def results(self, stem: str) -> Path:
+        """Return the folder beside it."""
+        return self._path.parent / stem
+
+    def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
+        """Everything is here already."""
+
+    def put(self, building: Path) -> None:
+        """Exchange it with what is there in one step, or let that step aside."""
+        sync_tree(building)
+        if not self._path.exists():
+            building.rename(self._path)
+        elif not exchanged(building, self._path):
+            self._path.rename(self._aside)
+            building.rename(self._path)
+        sync(self._path.parent)
+        for old in (self._aside, building):
+            remove_made(old)
+
+
+class AddressPlace:
+    """An address in object storage: dates are fetched from there, the cube is made here and sent."""
+
+    def __init__(self, address: str, name: str, work: Path) -> None:
+        home = Address.of(address, WHERE)
+        listed = Parcel.work_of(home, name) / LIST
+        self._parcel = Parcel(home=home, name=name, head=METADATA, listed=listed)
+        self._work, self._dates, self._lease = work, work / "dates", work / "lease"
+        self._held: Lease | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self._parcel.place)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold both locks, and bring a publication that was begun to its end."""
+        parcel = self._parcel
+        with locked(self._work / "lock"), leased(parcel.bucket, parcel.work / "lock", self._lease) as self._held:
+            parcel.finish()
+            yield
+            parcel.tidy()
+        for done in (self._dates, self._lease):
+            remove_made(done)
+
+    def attributes(self) -> dict[str, Any] | None:
+        """Return what the cube that is there says of itself."""
+        if not self._parcel.found():
+            return None
+        found = attributes_in(self._parcel.json_of(self._parcel.place / METADATA))
+        if found is None:
+            raise _foreign(self.name)
+        return found
+
+    def intact(self) -> bool:
+        """Return True if its objects are those that were sent, by the server's marks."""
+        parcel = self._parcel
+        found, said = parcel.found(), parcel.json_of(parcel.listed) or {}
+        sent = said.get("objects", {})
+        if set(found) != {*sent, METADATA} or any(parcel.missing_and_changed(sent, found)):
+            return False
+        return bool(parcel.bucket.facts((parcel.place / METADATA).key) == said.get("head"))
+
+    def results(self, stem: str) -> Path:
+        """Fetch the record of a date."""
+        folder = self._dates / stem
+        folder.mkdir(parents=True, exist_ok=True)
+        if found := self._parcel.bucket.read((self._parcel.home / stem / RECORD).key):
+            write_text(folder / RECORD, found.data.decode())
+        return folder
+
+    def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
+        """Fetch outputs, and compare them with the record."""
+        image, folder, bucket = self._parcel.home / stem, self._dates / stem, self._parcel.bucket
+        for layer in layers:
+            path, facts = layer["path"], {"bytes": layer["bytes"], "sha256": layer["sha256"]}
+            if (folder / path).exists() and file_facts(folder / path) == facts:
+                continue
+            remove_made(folder / path)
+            keys = [key for key in bucket.listed((image / path).key) if _belongs(key, (image / path).key)]
+            targets = {key: folder / key.removeprefix(f"{image.key}/") for key in keys}
+            for target in targets.values():
+                target.parent.mkdir(parents=True, exist_ok=True)
+            with threaded(PARALLEL):
+                each(lambda key, to=targets: bucket.download(key, to[key]), keys)
+            if not (folder / path).exists() or file_facts(folder / path) != facts:
+                raise OutputConflict(
+                    f"{image / path} is not what its record says; run again with --overwrite to make it again"
+                )
+
+    def put(self, building: Path) -> None:
+        """Send it; what is there stays until all of it has arrived."""
+        files = {path.relative_to(building).as_posix(): path for path in building.rglob("*") if path.is_file()}
+        assert self._held is not None, "only while it is held"
+        self._parcel.publish(files, seal_of(building)[:16], self._held, replaces=self._parcel.found())
+        remove_made(building)
+
+
+def _belongs(key: str, path: str) -> bool:
+    """Return True for an output, the files in it if it is a folder, and the sidecar of a raster."""
+    return key in (path, f"{path}.aux.xml") or key.startswith(f"{path}/")

@@ -1,0 +1,176 @@
+"""The cube of a series whose results lie in object storage, by a server on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from pipeline.blocks.events import Events
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import load_config
+from pipeline.errors import OutputConflict, Unreachable
+from pipeline.output.cube import Cube, cubes_of, make_cube
+from pipeline.system import lease, objects
+from tests.helpers import blobs, command, run_config, smooth, write_image
+from tests.objects import BUCKET, SECRETS, Server, serving
+
+DATES = ("20240601", "20240611")
+STEMS = [f"S2_{date}" for date in DATES]
+OUT = "out/cube.zarr/"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server for all tests, which nobody asks often."""
+    with serving() as found, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objects, "ATTEMPTS", 2)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def config(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a series of two dates whose results and cube went to the bucket."""
+    folder = tmp_path_factory.mktemp("series")
+    values = smooth((2, 24, 26))
+    for at, stem in enumerate(STEMS):
+        hole = blobs((24, 26), seed=at, n=2, radius=3)
+        write_image(folder / f"{stem}.tif", values + np.uint16(20 * at))
+        write_image(folder / f"{stem}_mask.tif", hole[None])
+    images = {"source": [f"{stem}.tif" for stem in STEMS], "series": True}
+    path = run_config(
+        folder,
+        "",
+        None,
+        mask=[{"kind": "raster", "path": "{stem}_mask.tif"}],
+        input=images,
+        output={"directory": f"s3://{BUCKET}/out", "cube": True},
+        compute={"scratch": str(folder / "scratch")},
+    )
+    outcome = command("run", path)
+    assert outcome.code == 0, outcome.err
+    assert f"2 dates in one cube: s3://{BUCKET}/out/cube.zarr" in outcome.err
+    return path
+
+
+@pytest.fixture
+def cube(config: Path, server: Server, tmp_path: Path) -> Iterator[Cube]:
+    """That cube for a run that knows nothing of the one before; what lies in the bucket is put back afterwards."""
+    before = server.objects("out/")
+    loaded = load_config(config, [f"compute.scratch={tmp_path / 'scratch'}"])
+    (one,) = cubes_of(loaded, resolve_sources(loaded))
+    yield one
+    server.fault = lambda *_: None
+    for key in server.objects("out/").keys() - before.keys():
+        server.client.delete_object(Bucket=BUCKET, Key=key)
+    for key, data in before.items():
+        server.put(key, data)
+    # marks of the server are those of content here, so what is put back is what was sent
+    assert server.objects("out/") == before
+
+
+def _made(cube: Cube, done: list[str] = STEMS, *, overwrite: bool = False) -> str:
+    return str(make_cube(cube, done, Events(), overwrite=overwrite)["state"])
+
+
+def _fetched(server: Server, folder: Path) -> Path:
+    for key, data in server.objects("out/").items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder / "out"
+
+
+def test_it_is_that_of_a_folder(config: Path, server: Server, tmp_path: Path) -> None:
+    """The values that a run without object storage puts into a cube; nothing else is left, and no secret or folder in it."""
+    assert command("run", config, "--set", f"output.directory={tmp_path / 'local'}").code == 0
+    expected = xarray.open_zarr(tmp_path / "local" / "cube.zarr")
+    out = _fetched(server, tmp_path)
+    with xarray.open_zarr(out / "cube.zarr") as found:
+        for name in ("restored", "uncertainty", "source", "time", "x", "y"):
+            assert found[name].identical(expected[name]), name
+        assert found.attrs["records"] == [f"{stem}/record.json" for stem in STEMS]
+    work = {path.relative_to(out).as_posix() for path in (out / ".work").rglob("*") if path.is_file()}
+    assert work == {".work/cube.zarr/objects.json"}
+    (row,) = json.loads((out / "run.json").read_text())["cubes"]
+    assert row == {"path": "cube.zarr", "dates": 2, "missing": [], "state": "done"}
+    content = b"".join(server.objects(OUT).values())
+    assert not [secret for secret in (*SECRETS, str(config.parent)) if secret.encode() in content]
+    assert not (config.parent / "scratch" / "s3" / BUCKET / "out" / ".work").exists()
+    # the results in a fetched copy are those that it was made of
+    assert command("verify", out).code == 0
+
+
+def test_one_that_is_there_stays(cube: Cube, server: Server) -> None:
+    """Nothing is fetched or sent for it but records; with a date that is missing now it stays as it was."""
+    server.asked.clear()
+    assert _made(cube) == "done"
+    assert not [path for _, path in server.asked if path.endswith(".tif") or "/new/" in path]
+    assert _made(cube, STEMS[:1]) == "kept"
+    assert _made(cube, []) == "none"
+    assert not cube.work.exists()
+
+
+@pytest.mark.parametrize("key", ["zarr.json", "restored/zarr.json", "ndvi/zarr.json"])
+def test_one_that_somebody_changed_stays(cube: Cube, server: Server, key: str) -> None:
+    """An attribute, an array of ours or one of theirs: exit 6, and all of it stays; --overwrite makes it again."""
+    before = server.objects(OUT)
+    changed = json.loads(before.get(OUT + key, b'{"attributes": {}}'))
+    changed["attributes"]["mine"] = True
+    server.put(OUT + key, json.dumps(changed).encode())
+    with pytest.raises(OutputConflict, match=rf"s3://{BUCKET}/out/cube\.zarr is not what was written"):
+        _made(cube)
+    assert json.loads(server.objects(OUT)[OUT + key]) == changed
+    assert _made(cube, overwrite=True) == "done"
+    assert server.objects(OUT) == before
+
+
+def test_what_is_no_cube_is_never_replaced(cube: Cube, server: Server) -> None:
+    """Something else under its name: exit 6, with --overwrite, too."""
+    for key in server.objects(OUT):
+        server.client.delete_object(Bucket=BUCKET, Key=key)
+    server.put(OUT + "notes.txt", b"mine")
+    with pytest.raises(OutputConflict, match="is no cube of this program"):
+        _made(cube, overwrite=True)
+    assert server.objects(OUT) == {OUT + "notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("step", ["/new/", "/out/cube.zarr/source/zarr.json", "/out/cube.zarr/zarr.json"])
+def test_lost_on_the_way(cube: Cube, server: Server, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before all has arrived the old one is there; after that readers find none until a later run has ended it."""
+    before = server.objects(OUT)
+
+    def fault(method: str, path: str) -> None:
+        if method == "PUT" and step in path:
+            raise ConnectionError
+
+    server.fault = fault
+    with pytest.raises(Unreachable):
+        _made(cube, overwrite=True)
+    server.fault = lambda *_: None
+    assert (OUT + "zarr.json" in server.objects(OUT)) == (step == "/new/")
+    if step == "/new/":
+        assert server.objects(OUT) == before
+    # a lock without a sign of life, and a machine where nothing is known of the run
+    monkeypatch.setattr(lease, "DEAD_S", -1.0)
+    shutil.rmtree(cube.work)
+    elsewhere = replace(cube, path=cube.path.parent / "elsewhere" / "cube.zarr")
+    assert _made(elsewhere) == "done"
+    assert server.objects(OUT) == before
+    assert not [key for key in server.objects("out/.work/cube.zarr/") if "objects.json" not in key]
+
+
+def test_a_result_that_is_not_that_of_its_record(cube: Cube, server: Server) -> None:
+    """A layer that somebody changed gets into no cube; the cube that was there stays."""
+    before = server.objects(OUT)
+    key = f"out/{STEMS[0]}/{STEMS[0]}_restored.tif"
+    server.put(key, server.objects(key)[key] + b" ")
+    with pytest.raises(OutputConflict, match=rf"{STEMS[0]}_restored\.tif is not what its record says"):
+        _made(cube, overwrite=True)
+    assert server.objects(OUT) == before
