@@ -70,15 +70,13 @@ def source_words(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(record: Mapping[str, Any]) -> str:
-    """Return the one-sentence summary on top of the page."""
+    """Return the one-sentence summary on top of the page; what was left is a reason of the judgement below it."""
     holes = record["holes"]
     unit = unit_of(record)
     if not holes["pixels"]:
         what = f"Nothing to restore: the masks mark no {unit} that may be changed. The output equals the input."
         return f"{what} Of what was asked for: {holes['account']}." if holes.get("left") else what
     parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
-    if holes.get("left"):
-        parts.append(str(holes["account"]))
     by_source, said = holes["by_source"], source_words(record)
     shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
     parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares))

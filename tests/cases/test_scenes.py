@@ -158,6 +158,8 @@ def test_without_metadata_the_name_says_the_baseline(tmp_path: Path) -> None:
     product = _product(write_safe(tmp_path, baseline="05.09", metadata=False))
     assert {band.offset for band in product.bands} == {-1000.0}
     assert product.date == "2022-01-26"
+    own = _product(write_safe(tmp_path, baseline="99.99", metadata=False))
+    assert {band.offset for band in own.bands} == {None}
 
 
 @pytest.mark.parametrize(
@@ -532,6 +534,9 @@ def _changed(home: Path, folder: Path, kind: str) -> Path:
         metadata.write_text(metadata_of("04.00", offset=-1000).replace("-1000", "nan"))
     elif kind == "offset":
         metadata.write_text(metadata_of("04.00", offset=-1000).replace("-1000", "many"))
+    elif kind == "tiles":
+        granule = next((safe / "GRANULE").iterdir())
+        shutil.copytree(granule, granule.with_name("L2A_T33UUP_A034000_20220126T102018"))
     elif kind == "no bands":
         shutil.rmtree(safe / "GRANULE")
     elif kind == "cut archive":
@@ -561,6 +566,7 @@ def _changed(home: Path, folder: Path, kind: str) -> Path:
         ("offset", "offset or quantification"),
         ("no number", "nan is no number"),
         ("no bands", "no file of a band"),
+        ("tiles", "a product of 2 tiles"),
         ("cut archive", "no readable zip archive"),
         ("two in one", "an archive of 2 products"),
         ("box", "has a length of 2"),

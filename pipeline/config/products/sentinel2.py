@@ -36,11 +36,16 @@ SCALE = 1e-4
 OFFSET = -1000.0
 """Of all bands since baseline 04.00."""
 _FIRST_WITH_OFFSET = "04.00"
+_OLD_QUANTITY = ("L2A_BOA_QUANTIFICATION_VALUE",)
+"""Of Sen2Cor before 2.5, in products of level 2A until 2018."""
+_OWN_BASELINE = "99.99"
+"""Of products that users make themselves with Sen2Cor: it says nothing of the numbers."""
 _METADATA = re.compile(r"(?:^|/)MTD_MSI(L1C|L2A)\.xml$")
 _BAND = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
 _CLASSES = re.compile(r"_SCL(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)_")
 _DATE_IN_NAME = re.compile(r"_(\d{4})(\d\d)(\d\d)T")
+_TILE = re.compile(r"(?:^|/)GRANULE/([^/]+)/")
 _LEVEL_IN_NAME = re.compile(r"_MSI(L1C|L2A)_")
 
 
@@ -79,12 +84,12 @@ def recognised(path: str) -> Product | None:
 
 
 def baseline_offset(baseline: str) -> float | None:
-    """Return the offset of a processing baseline such as `04.00`, None for any other text.
+    """Return the offset of a processing baseline such as `04.00`, None for any other text and where none is known.
 
-    >>> baseline_offset("02.14"), baseline_offset("05.09"), baseline_offset("1.2.0")
-    (0.0, -1000.0, None)
+    >>> baseline_offset("02.14"), baseline_offset("05.09"), baseline_offset("1.2.0"), baseline_offset("99.99")
+    (0.0, -1000.0, None, None)
     """
-    if not re.fullmatch(r"\d\d\.\d\d", baseline):
+    if not re.fullmatch(r"\d\d\.\d\d", baseline) or baseline == _OWN_BASELINE:
         return None
     return OFFSET if baseline >= _FIRST_WITH_OFFSET else 0.0
 
@@ -98,6 +103,12 @@ def _top_of_folder(place: Path) -> str | None:
 
 def _product(path: str, container: Container, top: str) -> Product:
     names = [name for name in container.names if name.startswith(top)]
+    tiles = {found[1] for name in names if (found := _TILE.search(name)) and _BAND.search(name)}
+    if len(tiles) > 1:
+        raise SourceError(
+            f"{path}: a product of {len(tiles)} tiles, as they were delivered until December 2016; name the files of the "
+            "bands of one tile instead, as a list in the list of input.source"
+        )
     metadata = next((name for name in names if _METADATA.search(name) and "/" not in name[len(top) :].strip("/")), "")
     folder = (Path(top).name if top else Path(container.path).resolve().name) or Path(path).stem
     level = found[1] if (found := (_METADATA.search(metadata) or _LEVEL_IN_NAME.search(folder))) else "L2A"
@@ -162,7 +173,7 @@ def _read(container: Container, metadata: str) -> _Said:
     try:
         for element in (*found.get("BOA_ADD_OFFSET", ()), *found.get("RADIO_ADD_OFFSET", ())):
             offsets[ids[int(element.get("band_id", ""))]] = _number(element.text or "")
-        scale = 1 / _number(first("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") or f"{1 / SCALE}")
+        scale = 1 / _number(first("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE", *_OLD_QUANTITY) or f"{1 / SCALE}")
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise SourceError(
             f"{where}: offset or quantification of a band is unreadable ({error}); fetch it again"
