@@ -172,22 +172,29 @@ class AddressPlace:
 
     def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
         """Fetch outputs, and compare them with the record."""
-        image, folder, bucket = self._parcel.home / stem, self._dates / stem, self._parcel.bucket
+        folder = self._dates / stem
         for layer in layers:
             path, facts = layer["path"], {"bytes": layer["bytes"], "sha256": layer["sha256"]}
+            there = self._parcel.home / stem / path
+            # it was written elsewhere since: nothing outside of the folder is read or removed for it
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise OutputConflict(
+                    f"{self._parcel.home / stem / RECORD}: names {path}, which is outside of its folder"
+                )
             if (folder / path).exists() and file_facts(folder / path) == facts:
                 continue
             remove_made(folder / path)
-            keys = [key for key in bucket.listed((image / path).key) if _belongs(key, (image / path).key)]
-            targets = {key: folder / key.removeprefix(f"{image.key}/") for key in keys}
-            for target in targets.values():
-                target.parent.mkdir(parents=True, exist_ok=True)
             with threaded(PARALLEL):
-                each(lambda key, to=targets: bucket.download(key, to[key]), keys)
+                each(self._fetch, [key for key in self._parcel.bucket.listed(there.key) if _belongs(key, there.key)])
             if not (folder / path).exists() or file_facts(folder / path) != facts:
                 raise OutputConflict(
-                    f"{image / path} is not what its record says; run again with --overwrite to make it again"
+                    f"{there} is not what its record says; run again with --overwrite to make it again"
                 )
+
+    def _fetch(self, key: str) -> None:
+        target = self._dates / key.removeprefix(f"{self._parcel.home.key}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._parcel.bucket.download(key, target)
 
     def put(self, building: Path) -> None:
         """Send it; what is there stays until all of it has arrived."""
@@ -199,4 +206,5 @@ class AddressPlace:
 
 def _belongs(key: str, path: str) -> bool:
     """Return True for an output, the files in it if it is a folder, and the sidecar of a raster."""
-    return key in (path, f"{path}.aux.xml") or key.startswith(f"{path}/")
+    within = key.startswith(f"{path}/") and ".." not in key.split("/")
+    return within or key in (path, f"{path}.aux.xml")

@@ -60,48 +60,59 @@ def config(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def sent(config: Path, server: Server) -> dict[str, bytes]:
+    """What that run has sent."""
+    return server.objects("out/")
+
+
 @pytest.fixture
-def cube(config: Path, server: Server, tmp_path: Path) -> Iterator[Cube]:
+def cube(config: Path, server: Server, sent: dict[str, bytes], tmp_path: Path) -> Iterator[Cube]:
     """That cube for a run that knows nothing of the one before; what lies in the bucket is put back afterwards."""
-    before = server.objects("out/")
+    before = _marks(server, "out/")
     loaded = load_config(config, [f"compute.scratch={tmp_path / 'scratch'}"])
     (one,) = cubes_of(loaded, resolve_sources(loaded))
     yield one
     server.fault = lambda *_: None
-    for key in server.objects("out/").keys() - before.keys():
+    after = _marks(server, "out/")
+    for key in after.keys() - before.keys():
         server.client.delete_object(Bucket=BUCKET, Key=key)
-    # marks of this server are those of content, so what is put back is what was sent
-    after = server.objects("out/")
-    for key in before.keys() - {key for key, data in after.items() if before[key] == data}:
-        server.put(key, before[key])
+    for key in {key for key, mark in before.items() if after.get(key) != mark}:
+        server.put(key, sent[key])
+
+
+def _marks(server: Server, prefix: str = OUT) -> dict[str, str]:
+    """Return the marks of objects, by key: those of this server are hashes of the content."""
+    listed = server.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return {item["Key"]: item["ETag"] for item in listed}
 
 
 def _made(cube: Cube, done: list[str] = STEMS, *, overwrite: bool = False) -> str:
     return str(make_cube(cube, done, Events(), overwrite=overwrite)["state"])
 
 
-def _fetched(server: Server, folder: Path) -> Path:
-    for key, data in server.objects("out/").items():
+def _fetched(sent: dict[str, bytes], folder: Path) -> Path:
+    for key, data in sent.items():
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder / "out"
 
 
-def test_it_is_that_of_a_folder(config: Path, cube: Cube, server: Server, tmp_path: Path) -> None:
+def test_it_is_that_of_a_folder(config: Path, cube: Cube, sent: dict[str, bytes], tmp_path: Path) -> None:
     """The bytes of a cube that is made in a folder of the same results; nothing is left, no secret and no folder."""
-    out = _fetched(server, tmp_path)
-    sent = out / "cube.zarr"
-    assert xarray.open_zarr(sent).attrs["dates"] == STEMS
-    expected = file_facts(sent)
-    sent.rename(out / "sent.zarr")
-    assert _made(replace(cube, path=sent, address="")) == "done"
-    assert file_facts(sent) == expected
+    out = _fetched(sent, tmp_path)
+    store = out / "cube.zarr"
+    assert xarray.open_zarr(store).attrs["dates"] == STEMS
+    expected = file_facts(store)
+    store.rename(out / "sent.zarr")
+    assert _made(replace(cube, path=store, address="")) == "done"
+    assert file_facts(store) == expected
     work = {path.relative_to(out).as_posix() for path in (out / ".work").rglob("*") if path.is_file()}
     assert work == {".work/cube.zarr/objects.json"}
     (row,) = json.loads((out / "run.json").read_text())["cubes"]
     assert row == {"path": "cube.zarr", "dates": 2, "missing": [], "state": "done"}
-    content = b"".join(server.objects(OUT).values())
+    content = b"".join(data for key, data in sent.items() if key.startswith(OUT))
     assert not [secret for secret in (*SECRETS, str(config.parent)) if secret.encode() in content]
     assert not (config.parent / "scratch" / "s3" / BUCKET / "out" / ".work").exists()
 
@@ -116,25 +127,25 @@ def test_one_that_is_there_stays(cube: Cube, server: Server) -> None:
     assert not cube.work.exists()
 
 
-def test_one_that_somebody_changed_stays(cube: Cube, server: Server) -> None:
+def test_one_that_somebody_changed_stays(cube: Cube, server: Server, sent: dict[str, bytes]) -> None:
     """An attribute, an array of ours or one of theirs: exit 6, and all of it stays; --overwrite makes it again."""
-    before = server.objects(OUT)
+    before = _marks(server)
     for key in ("zarr.json", "restored/zarr.json", "ndvi/zarr.json"):
-        changed = json.loads(before.get(OUT + key, b'{"attributes": {}}'))
+        changed = json.loads(sent.get(OUT + key, b'{"attributes": {}}'))
         changed["attributes"]["mine"] = True
         server.put(OUT + key, json.dumps(changed).encode())
         with pytest.raises(OutputConflict, match=rf"s3://{BUCKET}/out/cube\.zarr is not what was written"):
             _made(cube)
-        assert json.loads(server.objects(OUT)[OUT + key]) == changed
+        assert json.loads(server.objects(OUT + key)[OUT + key]) == changed
         if key in ("zarr.json", "restored/zarr.json"):
-            server.put(OUT + key, before[OUT + key])
+            server.put(OUT + key, sent[OUT + key])
     assert _made(cube, overwrite=True) == "done"
-    assert server.objects(OUT) == before
+    assert _marks(server) == before
 
 
 def test_what_is_no_cube_is_never_replaced(cube: Cube, server: Server) -> None:
     """Something else under its name: exit 6, with --overwrite, too."""
-    for key in server.objects(OUT):
+    for key in _marks(server):
         server.client.delete_object(Bucket=BUCKET, Key=key)
     server.put(OUT + "notes.txt", b"mine")
     with pytest.raises(OutputConflict, match="is no cube of this program"):
@@ -145,7 +156,7 @@ def test_what_is_no_cube_is_never_replaced(cube: Cube, server: Server) -> None:
 @pytest.mark.parametrize("step", ["/new/", "/out/cube.zarr/zarr.json"])
 def test_lost_on_the_way(cube: Cube, server: Server, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before all has arrived the old one is there; after that readers find none until a later run has ended it."""
-    before = server.objects(OUT)
+    before = _marks(server)
 
     def fault(method: str, path: str) -> None:
         if method == "PUT" and step in path:
@@ -155,23 +166,27 @@ def test_lost_on_the_way(cube: Cube, server: Server, step: str, monkeypatch: pyt
     with pytest.raises(Unreachable):
         _made(cube, overwrite=True)
     server.fault = lambda *_: None
-    assert (OUT + "zarr.json" in server.objects(OUT)) == (step == "/new/")
+    assert (OUT + "zarr.json" in _marks(server)) == (step == "/new/")
     if step == "/new/":
-        assert server.objects(OUT) == before
+        assert _marks(server) == before
     # a lock without a sign of life, and a machine where nothing is known of the run
     monkeypatch.setattr(lease, "DEAD_S", -1.0)
     shutil.rmtree(cube.work)
     elsewhere = replace(cube, path=cube.path.parent / "elsewhere" / "cube.zarr")
     assert _made(elsewhere) == "done"
-    assert server.objects(OUT) == before
-    assert not [key for key in server.objects("out/.work/cube.zarr/") if "objects.json" not in key]
+    assert _marks(server) == before
+    assert not [key for key in _marks(server, "out/.work/cube.zarr/") if "objects.json" not in key]
 
 
-def test_a_result_that_is_not_that_of_its_record(cube: Cube, server: Server) -> None:
-    """A layer that somebody changed gets into no cube; the cube that was there stays."""
-    before = server.objects(OUT)
+def test_a_result_that_is_not_that_of_its_record(cube: Cube, server: Server, sent: dict[str, bytes]) -> None:
+    """A layer that somebody changed, or a record that names another file, gets into no cube; what was there stays."""
+    before = _marks(server)
     key = f"out/{STEMS[0]}/{STEMS[0]}_restored.tif"
-    server.put(key, server.objects(key)[key] + b" ")
+    server.put(key, sent[key] + b" ")
     with pytest.raises(OutputConflict, match=rf"{STEMS[0]}_restored\.tif is not what its record says"):
         _made(cube, overwrite=True)
-    assert server.objects(OUT) == before
+    record = f"out/{STEMS[0]}/record.json"
+    server.put(record, sent[record].replace(f'"{STEMS[0]}_restored.tif"'.encode(), b'"../../mine.tif"'))
+    with pytest.raises(OutputConflict, match="outside of its folder"):
+        _made(cube, overwrite=True)
+    assert _marks(server) == before

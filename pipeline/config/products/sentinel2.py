@@ -106,8 +106,8 @@ def _product(path: str, container: Container, top: str) -> Product:
     tiles = {found[1] for name in names if (found := _TILE.search(name)) and _BAND.search(name)}
     if len(tiles) > 1:
         raise SourceError(
-            f"{path}: a product of {len(tiles)} tiles, as they were delivered until December 2016; name the files of the "
-            "bands of one tile instead, as a list in the list of input.source"
+            f"{path}: a product of {len(tiles)} tiles, as they were delivered until December 2016; name the files of "
+            "the bands of one tile instead, as a list in the list of input.source"
         )
     metadata = next((name for name in names if _METADATA.search(name) and "/" not in name[len(top) :].strip("/")), "")
     folder = (Path(top).name if top else Path(container.path).resolve().name) or Path(path).stem
