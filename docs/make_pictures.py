@@ -31,7 +31,7 @@ from pipeline.synthetic.demo import write_demo_brain, write_demo_sentinel
 _IMAGES = Path(__file__).parent / "images"
 _GAP = 8
 _MAX_BYTES = {"demo": 300_000, "reports": 400_000}
-_CUT = {"raster": (1240, 1860), "dark": (1240, 1400), "volume": (1240, 836)}
+_CUT = {"raster": (1240, 1836), "dark": (1240, 1376), "volume": (1240, 836)}
 """Width and height of the part of a report that is shown, from the top of the page."""
 
 
