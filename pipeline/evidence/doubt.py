@@ -14,40 +14,19 @@ from scipy import ndimage
 
 from pipeline.evidence.ground import Ground
 from pipeline.evidence.haze import Haze
+from pipeline.evidence.outline import Outline
+from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
-"""Outer radius of each ring around the holes, pixels; what is beyond the last is never doubted."""
-
 SMOOTH = 1.5
 """Deviation of the Gaussian that pixels are seen through, pixels: haze is smooth, noise and texture are not."""
 
 NOTICEABLE = 0.1
 """Smallest difference that matters, as a share of the standard deviation of the bands over the image."""
-
-LARGEST = 5.0
-"""Standardised differences are clipped here: one band's glint must not decide alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """A window of the image, with what is needed to tell what was missed.
-
-    Attributes:
-        values: float32 `(c, *spatial)`.
-        seen: bool `spatial`, observed in all channels.
-        distance: float32 `spatial`, to the nearest wide hole, pixels.
-        guides: `(values, seen)` of each reference, float32 `(c_ref, *spatial)` and bool `spatial`.
-    """
-
-    values: NDArray[np.float32]
-    seen: Mask
-    distance: NDArray[np.float32]
-    guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +56,20 @@ class Doubt:
         sides: the ways to be contaminated that were found.
         rim_px: distance from the holes up to which all is doubted, pixels.
         haze: what can be taken off; `sides` are told in what is left. None = nothing.
+        outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
     """
 
     ground: Ground
     sides: tuple[Side, ...] = field(default=())
     rim_px: float = 0.0
     haze: Haze | None = None
+    outline: Outline | None = None
 
     @property
     def reach_px(self) -> float:
         """Return the distance from the holes up to which pixels are doubted or hazy, pixels; 0 if none are."""
+        if self.outline:
+            return self.outline.reach_px
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
         hazy = self.haze.reach_px(self._noticeable) if self.haze else 0.0
         return max([*told, self.rim_px, hazy, *(side.rim_px for side in self.sides)])
@@ -123,6 +106,8 @@ class Doubt:
 
     def of(self, tile: Tile) -> Mask:
         """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are."""
+        if self.outline:
+            return self.outline.of(tile)
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
         differences, told = standardised(self.ground, tile)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evidence.tile import Tile
 from pipeline.numerics.column import column
 from pipeline.references.ridge import fit_pulled
-
-if TYPE_CHECKING:
-    from pipeline.evidence.doubt import Tile
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -23,6 +20,9 @@ _MOST_PIXELS = 30_000
 
 _UNITS = 4.0
 """Ratio of the medians of two images, median over bands, from which their units are not alike."""
+
+_RIDGE = 0.05
+"""Share of the mean variance that is added to each direction before differences are whitened."""
 
 _LEAST = 0.01
 """Smallest deviation from a reference, as a share of that from the usual value: none fits better than this."""
@@ -148,3 +148,11 @@ def _spread(left: Field) -> tuple[float, ...]:
     spread = 1.4826 * np.median(np.abs(left), axis=1)
     spread = np.where(spread > 0, spread, left.std(axis=1))
     return tuple(np.maximum(spread, 1e-6).tolist())
+
+
+def whitening(differences: Field) -> Field:
+    """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
+    covariance = np.atleast_2d(np.cov(differences))
+    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    size, directions = np.linalg.eigh(covariance)
+    return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)

@@ -14,16 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import isotonic_regression
 
-if TYPE_CHECKING:
-    from pipeline.evidence.doubt import Tile
-    from pipeline.evidence.ground import Ground
+from pipeline.evidence.ground import Ground
+from pipeline.evidence.tile import Tile
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]

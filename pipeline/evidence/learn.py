@@ -21,10 +21,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.evidence.doubt import LARGEST, NOTICEABLE, RINGS, Doubt, Field, Mask, Side, Tile, standardised
-from pipeline.evidence.ground import Ground, fit_ground, fit_level
+from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
+from pipeline.evidence.ground import Ground, fit_ground, fit_level, whitening
 from pipeline.evidence.haze import fit_haze
+from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
+from pipeline.evidence.tile import LARGEST, RINGS, Tile
 
 FARTHEST = 40.0
 """Distance from the holes, pixels, from which nothing is gained by being farther."""
@@ -56,11 +58,11 @@ _RELIABLE = 3.9
 _LIKELY = 3.0
 """The same where the other side is reliable: clouds are bright and cast shadows."""
 
+_TOGETHER = 2.5
+"""The same of both sides if a reference tells the ground: of 120 clean images with one, none has 2 on both."""
+
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
-
-_RIDGE = 0.05
-"""Share of the mean variance that is added to each direction before differences are whitened."""
 
 _LITTLE = 1.0
 """Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
@@ -96,14 +98,22 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
         ground = fit_ground(tiles, calm)
     rings = _Rings.of(tiles, far, ground)
     doubt = Doubt(ground=ground, sides=rings.sides())
-    return _through_haze(doubt, rings, far) if through else doubt
+    hazy = _through_haze(doubt, rings, far)
+    if hazy.haze is None:
+        return _outlined(doubt, tiles)
+    return hazy if through else doubt
 
 
 def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
-    """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze."""
-    found, tiles = {side.name for side in doubt.sides}, rings.tiles
+    """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze.
+
+    Nor is it beside shadows: what casts them has edges.
+    """
+    tiles = rings.tiles
+    if [side.name for side in doubt.sides] != ["bright"]:
+        return doubt
     clear = [f & (t.distance > _BESIDE) & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
-    haze = fit_haze(doubt.ground, tiles, clear) if "bright" in found else None
+    haze = fit_haze(doubt.ground, tiles, clear)
     if haze is None:
         return doubt
     through = replace(doubt, haze=haze, sides=())
@@ -111,11 +121,22 @@ def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
     before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
     if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
         return doubt
-    if not {side.name for side in sides} <= found - {"bright"}:
+    if sides:
         return doubt
     # a scrap of cloud is no haze: what is still bright is doubted
     scraps = left.side("bright", 1.0, before.values)
-    return replace(through, sides=sides if scraps is None else (scraps, *sides))
+    return replace(through, sides=() if scraps is None else (scraps,))
+
+
+def _outlined(doubt: Doubt, tiles: Sequence[Tile]) -> Doubt:
+    """Tell where the patches that were found end."""
+    first = {side.name: [_pixels(doubt, side, tile) for tile in tiles] for side in doubt.sides}
+    return replace(doubt, outline=fit_outline(tiles, first)) if first else doubt
+
+
+def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
+    """Return the pixels of a tile that one side doubts by themselves, bool `spatial`."""
+    return replace(doubt, sides=(replace(side, rim_px=0.0),)).of(tile)
 
 
 def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
@@ -163,13 +184,14 @@ def _calm(ground: Ground, tile: Tile) -> Mask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rings:
-    """Windows with their differences from the ground, and which pixels of each count as far from the holes."""
+    """Windows with their differences from the ground (that a reference tells: `referred`), and which pixels are far."""
 
     tiles: Sequence[Tile]
     differences: Sequence[Field]
     told: Sequence[Mask]
     far: Sequence[Mask]
     noticeable: Field
+    referred: bool
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
@@ -180,13 +202,16 @@ class _Rings:
             told=[told for _, told in both],
             far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
             noticeable=NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
+            referred=ground.guide is not None,
         )
 
     def sides(self) -> tuple[Side, ...]:
         """Return the ways in which pixels differ near the holes, beyond chance."""
         found = {name: (sign, self.beyond(sign)) for name, sign in (("bright", 1.0), ("dark", -1.0))}
-        most = max((one.deviations for _, one in found.values() if one is not None), default=0.0)
-        least = _LIKELY if most >= _RELIABLE else _RELIABLE
+        deviations = [one.deviations if one is not None else 0.0 for _, one in found.values()]
+        least = _LIKELY if max(deviations) >= _RELIABLE else _RELIABLE
+        if self.referred and min(deviations) >= _TOGETHER:
+            least = _TOGETHER
         sides = [
             self.side(name, sign, one.values)
             for name, (sign, one) in found.items()
@@ -203,7 +228,7 @@ class _Rings:
         if more.sum() <= 0:
             # whitened bands can be lower where all are brighter
             return None
-        whiten = sign * _whitening(far)
+        whiten = sign * whitening(far)
         return excess(
             [
                 Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
@@ -215,7 +240,7 @@ class _Rings:
         """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""
         near, far = self._of_all(self._beside), self._of_all(self.far)
         direction = np.maximum(more, 0.0)
-        weights = sign * _whitening(far) @ (direction / np.sqrt((direction**2).sum()))
+        weights = sign * whitening(far) @ (direction / np.sqrt((direction**2).sum()))
         limits, rim = self._limits(weights, self._least(weights, near.mean(axis=1) - far.mean(axis=1)))
         if not rim and not np.isfinite(limits).any():
             return None
@@ -270,11 +295,3 @@ class _Rings:
                     for told, far, tile in zip(self.told, self.far, self.tiles, strict=True)
                 ]
             )
-
-
-def _whitening(differences: Field) -> Field:
-    """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
-    covariance = np.atleast_2d(np.cov(differences))
-    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    size, directions = np.linalg.eigh(covariance)
-    return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)

@@ -31,11 +31,11 @@ _MOST_VALUES = 24_000_000
 _HALO = int(FARTHEST) + 8 + BLURRED
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
-_ALONG = 0.45
-"""Share of its outline on edges of the image above which a hole may be a strip along one."""
-
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in patches."""
+
+_ALONG = 0.45
+"""Share of its outline on edges of the image above which a hole may be a strip along one."""
 
 
 def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
@@ -175,9 +175,10 @@ class _Told:
                 continue
             tile, inner, own = _tile(self._scene, outer), part.within(outer), part.within(box)
             amount = self._doubt.hazy(tile)
-            found = self._doubt.of(self._doubt.cleared(tile))
-            share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (found, tile.seen))
-            doubted = (share > 0.5 * told) & tile.seen
+            doubted = self._doubt.of(self._doubt.cleared(tile))
+            if self._doubt.outline is None:
+                share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))
+                doubted = (share > 0.5 * told) & tile.seen
             new = np.where(doubted, self._state, np.where(amount > 0, np.uint8(HAZY), np.uint8(KEEP)))
             states[own], amounts[0][own] = new[inner], np.where(new == HAZY, amount, 0.0)[inner]
         if self._haze is not None and amounts.any():

@@ -1,0 +1,209 @@
+"""Where thin cloud and shadow end: outlines of patches, once it is known that there are some.
+
+`learn` says that pixels beside the holes are contaminated, and about which ones. Patches have edges: the pixels inside
+are alike, and clear ground begins a pixel farther on. So each kind of patch is described by how far its pixels differ
+from clear ones along one direction of the bands, and how often it is met at each distance from the holes; a pixel
+belongs to what its own value and its neighbours speak for (hidden Markov random field with expectation maximisation:
+Zhang, Brady & Smith 2001, doi:10.1109/42.906424, by mean field). The ground is fitted again on what is clear, near the
+holes, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.evidence.ground import Ground, fit_ground, whitening
+from pipeline.evidence.tile import LARGEST, RINGS, Tile
+
+Field = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Shares = dict[str, list[Field]]
+
+_BLUR = 0.7
+"""Deviation of the Gaussian that pixels are seen through, pixels: it must not reach over edges."""
+
+_TOGETHER = 4.0
+"""Logarithm of the odds that neighbours speak for if they all are of one kind."""
+
+_SWEEPS = 8
+"""Times that neighbours are asked."""
+
+_ROUNDS = 4
+"""Times that ground and patches are described anew."""
+
+_MARGIN = 1
+"""Pixels around patches that are doubted, too: an edge is seldom sharper."""
+
+_CLEAR = 0.2
+"""Probability of being contaminated below which a pixel tells what the ground looks like."""
+
+_FEWEST_CLEAR, _FEWEST = 400, 50
+"""Clear pixels, and pixels of a patch or a ring, below which they tell nothing."""
+
+_LOWEST, _HIGHEST = -20.0, 50.0
+"""Bounds of the logarithm of the odds of one pixel."""
+
+_RAREST, _COMMONEST = 1e-6, 0.9
+"""Bounds of how often a kind of patch is met at a distance."""
+
+_FARTHEST_OFF = 30.0
+"""Standardised differences are clipped here before their mean tells the direction of a patch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """One kind of contaminated pixels.
+
+    Attributes:
+        name: `bright` or `dark`.
+        weights: of the differences from the ground, in its deviations, `(c,)`.
+        level: what they give for clear pixels.
+        clear: standard deviation of clear pixels around it.
+        usual: how far above the level pixels of the patch are.
+        spread: their standard deviation around that.
+        shares: how often the patch is met in each of `RINGS`, 0 to 1.
+    """
+
+    name: str
+    weights: tuple[float, ...]
+    level: float
+    clear: float
+    usual: float
+    spread: float
+    shares: tuple[float, ...]
+
+    def odds(self, differences: Field) -> Field:
+        """Return the logarithm of how much likelier differences `(c, *spatial)` are in the patch than on clear ground.
+
+        More than is usual in the patch is as likely as that: thick cloud is cloud, too.
+        """
+        off = np.einsum("c,c...->...", np.asarray(self.weights), differences) - self.level
+        inside = -0.5 * (np.minimum(off - self.usual, 0.0) / self.spread) ** 2 - np.log(self.spread)
+        outside = -0.5 * (off / self.clear) ** 2 - np.log(self.clear)
+        return np.where(off > 0, np.clip(inside - outside, _LOWEST, _HIGHEST), _LOWEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What tells patches from clear ground.
+
+    Attributes:
+        ground: what clear pixels look like.
+        patches: kinds of contaminated pixels.
+    """
+
+    ground: Ground
+    patches: tuple[Patch, ...]
+
+    @property
+    def reach_px(self) -> float:
+        """Return the distance from the holes up to which there are patches, pixels."""
+        return max(
+            (r for patch in self.patches for r, share in zip(RINGS, patch.shares, strict=True) if share > _RAREST),
+            default=0.0,
+        )
+
+    def of(self, tile: Tile) -> Mask:
+        """Return the contaminated pixels of a tile and those beside them, bool `spatial`; only observed ones are."""
+        found = sum(self.shares(tile).values()) > 0.5
+        around = ndimage.binary_dilation(found, np.ones((3,) * found.ndim), iterations=_MARGIN)
+        return np.asarray(around & tile.seen & (tile.distance > 0) & (tile.distance <= RINGS[-1]))
+
+    def shares(self, tile: Tile) -> dict[str, Field]:
+        """Return the probability of each kind of patch, 0 to 1, `spatial`."""
+        differences, told = _differences(self.ground, tile)
+        ring = np.searchsorted(RINGS, tile.distance)
+        known = np.array([[*patch.shares, 0.0] for patch in self.patches])
+        odds = np.stack([patch.odds(differences) for patch in self.patches])
+        odds += np.log(np.clip(known, _RAREST, _COMMONEST))[:, ring]
+        clear = np.log(np.clip(1.0 - known.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
+        odds = np.concatenate([clear[None], odds])
+        near = np.maximum(_around(told.astype(np.float64)), 1e-6)
+        share = np.concatenate([np.ones((1, *told.shape)), np.zeros((len(self.patches), *told.shape))])
+        for sweep in range(_SWEEPS):
+            voices = np.stack([_around(np.where(told, part, 0.0)) for part in share]) / near if sweep else 0.0
+            total = odds + _TOGETHER * voices
+            share = np.exp(total - total.max(axis=0))
+            share /= share.sum(axis=0)
+        return {p.name: np.where(told, s, 0.0) for p, s in zip(self.patches, share[1:], strict=True)}
+
+
+def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> Outline | None:
+    """Return what tells patches from clear ground; None if too little is clear, or there are no patches.
+
+    Args:
+        tiles: windows of the image.
+        first: pixels of each that are taken for one kind of patch, bool `spatial`, by the name of the kind.
+    """
+    shares: Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
+    outline = None
+    for _ in range(_ROUNDS):
+        outline = _described(tiles, shares)
+        if outline is None:
+            return None
+        every = [outline.shares(tile) for tile in tiles]
+        shares = {patch.name: [found[patch.name] for found in every] for patch in outline.patches}
+    return outline
+
+
+def _described(tiles: Sequence[Tile], shares: Shares) -> Outline | None:
+    """Describe ground and patches by pixels that belong to them with some probability."""
+    doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
+    clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
+    if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
+        return None
+    ground = fit_ground(tiles, clear)
+    both = [_differences(ground, tile) for tile in tiles]
+    told = np.concatenate([t.ravel() for _, t in both])
+    values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
+    calm = np.clip(values[:, np.concatenate([c.ravel() for c in clear])[told]], -LARGEST, LARGEST)
+    if calm.shape[1] < _FEWEST_CLEAR:
+        return None
+    ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
+    patches = [
+        _patch(name, values, calm, np.concatenate([part.ravel() for part in parts])[told], ring)
+        for name, parts in shares.items()
+    ]
+    some = tuple(patch for patch in patches if patch is not None)
+    return Outline(ground=ground, patches=some) if some else None
+
+
+def _patch(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np.intp]) -> Patch | None:
+    """Describe a patch by differences `(c, n)`, those of clear pixels, and the share and ring of each pixel `(n,)`."""
+    if share.sum() < _FEWEST:
+        return None
+    middle, whiten = np.median(calm, axis=1), whitening(calm)
+    clipped = np.clip(np.einsum("ij,jn->in", whiten, values - middle[:, None]), -_FARTHEST_OFF, _FARTHEST_OFF)
+    mean = np.einsum("cn,n->c", clipped, share) / share.sum()
+    weights = whiten @ (mean / np.linalg.norm(mean))
+    level = float(weights @ middle)
+    off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm))
+    clear = max(1.0, float(1.4826 * np.median(np.abs(rest - np.median(rest)))))
+    usual = float((share * off).sum() / share.sum())
+    spread = max(float(np.sqrt((share * (off - usual) ** 2).sum() / share.sum())), clear)
+    met = [share[ring == k].mean() if (ring == k).sum() >= _FEWEST else 0.0 for k in range(len(RINGS))]
+    return Patch(
+        name=name,
+        weights=tuple(weights.tolist()),
+        level=level,
+        clear=clear,
+        usual=usual,
+        spread=spread,
+        shares=tuple(map(float, met)),
+    )
+
+
+def _differences(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
+    """Return differences from the ground in its deviations, seen through `_BLUR`, and where they are told."""
+    scaled, told = ground.differences(tile)
+    share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BLUR), 1e-6)
+    return np.stack([ndimage.gaussian_filter(np.where(told, band, 0.0), _BLUR) / share for band in scaled]), told
+
+
+def _around(values: Field) -> Field:
+    return np.asarray(ndimage.uniform_filter(values, 3))

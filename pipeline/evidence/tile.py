@@ -1,0 +1,33 @@
+"""A window of an image as contaminated pixels are looked for in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
+"""Outer radius of each ring around the holes, pixels; what is beyond the last is never doubted."""
+
+LARGEST = 5.0
+"""Standardised differences are clipped here: one band's glint must not decide alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A window of the image, with what is needed to tell what was missed.
+
+    Attributes:
+        values: float32 `(c, *spatial)`.
+        seen: bool `spatial`, observed in all channels.
+        distance: float32 `spatial`, to the nearest wide hole, pixels.
+        guides: `(values, seen)` of each reference, float32 `(c_ref, *spatial)` and bool `spatial`.
+    """
+
+    values: NDArray[np.float32]
+    seen: Mask
+    distance: NDArray[np.float32]
+    guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
