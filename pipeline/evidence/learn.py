@@ -129,14 +129,19 @@ def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
 
 
 def _outlined(doubt: Doubt, tiles: Sequence[Tile]) -> Doubt:
-    """Tell where the patches that were found end."""
+    """Tell where the scraps that were found end; what covers most of a ring is none, and its edge is faint."""
     first = {side.name: [_pixels(doubt, side, tile) for tile in tiles] for side in doubt.sides}
-    return replace(doubt, outline=fit_outline(tiles, first)) if first else doubt
+    outline = fit_outline(tiles, first) if first else None
+    if outline is None or max(max(scrap.shares) for scrap in outline.scraps) > _MOST:
+        return doubt
+    return replace(doubt, outline=outline)
 
 
 def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
-    """Return the pixels of a tile that one side doubts by themselves, bool `spatial`."""
-    return replace(doubt, sides=(replace(side, rim_px=0.0),)).of(tile)
+    """Return the pixels of a tile that one side doubts by themselves and that are brighter (darker) in the mean."""
+    mean = standardised(doubt.ground, tile)[0].mean(axis=0)
+    alone = replace(doubt, sides=(replace(side, rim_px=0.0),))
+    return alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0)
 
 
 def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:

@@ -32,7 +32,7 @@ _HALO = int(FARTHEST) + 8 + BLURRED
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
 _SPECK = 5
-"""Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in patches."""
+"""Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
 
 _ALONG = 0.45
 """Share of its outline on edges of the image above which a hole may be a strip along one."""

@@ -1,7 +1,7 @@
-"""Where thin cloud and shadow end: outlines of patches, once it is known that there are some.
+"""Where thin cloud and shadow end: outlines of scraps, once it is known that there are some.
 
-`learn` says that pixels beside the holes are contaminated, and about which ones. Patches have edges: the pixels inside
-are alike, and clear ground begins a pixel farther on. So each kind of patch is described by how far its pixels differ
+`learn` says that pixels beside the holes are contaminated, and about which ones. Scraps have edges: the pixels inside
+are alike, and clear ground begins a pixel farther on. So each kind of scrap is described by how far its pixels differ
 from clear ones along one direction of the bands, and how often it is met at each distance from the holes; a pixel
 belongs to what its own value and its neighbours speak for (hidden Markov random field with expectation maximisation:
 Zhang, Brady & Smith 2001, doi:10.1109/42.906424, by mean field). The ground is fitted again on what is clear, near the
@@ -34,29 +34,29 @@ _SWEEPS = 8
 """Times that neighbours are asked."""
 
 _ROUNDS = 4
-"""Times that ground and patches are described anew."""
+"""Times that ground and scraps are described anew."""
 
 _MARGIN = 1
-"""Pixels around patches that are doubted, too: an edge is seldom sharper."""
+"""Pixels around scraps that are doubted, too: an edge is seldom sharper."""
 
 _CLEAR = 0.2
 """Probability of being contaminated below which a pixel tells what the ground looks like."""
 
 _FEWEST_CLEAR, _FEWEST = 400, 50
-"""Clear pixels, and pixels of a patch or a ring, below which they tell nothing."""
+"""Clear pixels, and pixels of a scrap or a ring, below which they tell nothing."""
 
 _LOWEST, _HIGHEST = -20.0, 50.0
 """Bounds of the logarithm of the odds of one pixel."""
 
 _RAREST, _COMMONEST = 1e-6, 0.9
-"""Bounds of how often a kind of patch is met at a distance."""
+"""Bounds of how often a kind of scrap is met at a distance."""
 
 _FARTHEST_OFF = 30.0
-"""Standardised differences are clipped here before their mean tells the direction of a patch."""
+"""Standardised differences are clipped here before their mean tells the direction of a scrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patch:
+class Scrap:
     """One kind of contaminated pixels.
 
     Attributes:
@@ -64,9 +64,9 @@ class Patch:
         weights: of the differences from the ground, in its deviations, `(c,)`.
         level: what they give for clear pixels.
         clear: standard deviation of clear pixels around it.
-        usual: how far above the level pixels of the patch are.
+        usual: how far above the level pixels of the scrap are.
         spread: their standard deviation around that.
-        shares: how often the patch is met in each of `RINGS`, 0 to 1.
+        shares: how often the scrap is met in each of `RINGS`, 0 to 1.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Patch:
     shares: tuple[float, ...]
 
     def odds(self, differences: Field) -> Field:
-        """Return the logarithm of how much likelier differences `(c, *spatial)` are in the patch than on clear ground.
+        """Return the logarithm of how much likelier differences `(c, *spatial)` are in the scrap than on clear ground.
 
-        More than is usual in the patch is as likely as that: thick cloud is cloud, too.
+        More than is usual in the scrap is as likely as that: thick cloud is cloud, too.
         """
         off = np.einsum("c,c...->...", np.asarray(self.weights), differences) - self.level
         inside = -0.5 * (np.minimum(off - self.usual, 0.0) / self.spread) ** 2 - np.log(self.spread)
@@ -90,21 +90,21 @@ class Patch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """What tells patches from clear ground.
+    """What tells scraps from clear ground.
 
     Attributes:
         ground: what clear pixels look like.
-        patches: kinds of contaminated pixels.
+        scraps: kinds of contaminated pixels.
     """
 
     ground: Ground
-    patches: tuple[Patch, ...]
+    scraps: tuple[Scrap, ...]
 
     @property
     def reach_px(self) -> float:
-        """Return the distance from the holes up to which there are patches, pixels."""
+        """Return the distance from the holes up to which there are scraps, pixels."""
         return max(
-            (r for patch in self.patches for r, share in zip(RINGS, patch.shares, strict=True) if share > _RAREST),
+            (r for scrap in self.scraps for r, share in zip(RINGS, scrap.shares, strict=True) if share > _RAREST),
             default=0.0,
         )
 
@@ -115,30 +115,30 @@ class Outline:
         return np.asarray(around & tile.seen & (tile.distance > 0) & (tile.distance <= RINGS[-1]))
 
     def shares(self, tile: Tile) -> dict[str, Field]:
-        """Return the probability of each kind of patch, 0 to 1, `spatial`."""
+        """Return the probability of each kind of scrap, 0 to 1, `spatial`."""
         differences, told = _differences(self.ground, tile)
         ring = np.searchsorted(RINGS, tile.distance)
-        known = np.array([[*patch.shares, 0.0] for patch in self.patches])
-        odds = np.stack([patch.odds(differences) for patch in self.patches])
+        known = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
+        odds = np.stack([scrap.odds(differences) for scrap in self.scraps])
         odds += np.log(np.clip(known, _RAREST, _COMMONEST))[:, ring]
         clear = np.log(np.clip(1.0 - known.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
         odds = np.concatenate([clear[None], odds])
         near = np.maximum(_around(told.astype(np.float64)), 1e-6)
-        share = np.concatenate([np.ones((1, *told.shape)), np.zeros((len(self.patches), *told.shape))])
+        share = np.concatenate([np.ones((1, *told.shape)), np.zeros((len(self.scraps), *told.shape))])
         for sweep in range(_SWEEPS):
             voices = np.stack([_around(np.where(told, part, 0.0)) for part in share]) / near if sweep else 0.0
             total = odds + _TOGETHER * voices
             share = np.exp(total - total.max(axis=0))
             share /= share.sum(axis=0)
-        return {p.name: np.where(told, s, 0.0) for p, s in zip(self.patches, share[1:], strict=True)}
+        return {p.name: np.where(told, s, 0.0) for p, s in zip(self.scraps, share[1:], strict=True)}
 
 
 def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> Outline | None:
-    """Return what tells patches from clear ground; None if too little is clear, or there are no patches.
+    """Return what tells scraps from clear ground; None if too little is clear, or there are no scraps.
 
     Args:
         tiles: windows of the image.
-        first: pixels of each that are taken for one kind of patch, bool `spatial`, by the name of the kind.
+        first: pixels of each that are taken for one kind of scrap, bool `spatial`, by the name of the kind.
     """
     shares: Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
     outline = None
@@ -147,12 +147,12 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
         if outline is None:
             return None
         every = [outline.shares(tile) for tile in tiles]
-        shares = {patch.name: [found[patch.name] for found in every] for patch in outline.patches}
+        shares = {scrap.name: [found[scrap.name] for found in every] for scrap in outline.scraps}
     return outline
 
 
 def _described(tiles: Sequence[Tile], shares: Shares) -> Outline | None:
-    """Describe ground and patches by pixels that belong to them with some probability."""
+    """Describe ground and scraps by pixels that belong to them with some probability."""
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
     if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
@@ -165,16 +165,16 @@ def _described(tiles: Sequence[Tile], shares: Shares) -> Outline | None:
     if calm.shape[1] < _FEWEST_CLEAR:
         return None
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
-    patches = [
-        _patch(name, values, calm, np.concatenate([part.ravel() for part in parts])[told], ring)
+    scraps = [
+        _scrap(name, values, calm, np.concatenate([part.ravel() for part in parts])[told], ring)
         for name, parts in shares.items()
     ]
-    some = tuple(patch for patch in patches if patch is not None)
-    return Outline(ground=ground, patches=some) if some else None
+    some = tuple(scrap for scrap in scraps if scrap is not None)
+    return Outline(ground=ground, scraps=some) if some else None
 
 
-def _patch(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np.intp]) -> Patch | None:
-    """Describe a patch by differences `(c, n)`, those of clear pixels, and the share and ring of each pixel `(n,)`."""
+def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
+    """Describe a scrap by differences `(c, n)`, those of clear pixels, and the share and ring of each pixel `(n,)`."""
     if share.sum() < _FEWEST:
         return None
     middle, whiten = np.median(calm, axis=1), whitening(calm)
@@ -187,7 +187,7 @@ def _patch(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np
     usual = float((share * off).sum() / share.sum())
     spread = max(float(np.sqrt((share * (off - usual) ** 2).sum() / share.sum())), clear)
     met = [share[ring == k].mean() if (ring == k).sum() >= _FEWEST else 0.0 for k in range(len(RINGS))]
-    return Patch(
+    return Scrap(
         name=name,
         weights=tuple(weights.tolist()),
         level=level,
