@@ -7,7 +7,7 @@ holes and how little they differ elsewhere (matched filter on whitened differenc
 Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
 ground that changed is not. Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as
 far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
-doi:10.1198/016214504000000089).
+doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end.
 
 Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
 most of it is contaminated: the ground is where differences from the reference are most frequent.
