@@ -141,7 +141,7 @@ def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
     """Return the pixels of a tile that one side doubts by themselves and that are brighter (darker) in the mean."""
     mean = standardised(doubt.ground, tile)[0].mean(axis=0)
     alone = replace(doubt, sides=(replace(side, rim_px=0.0),))
-    return alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0)
+    return np.asarray(alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0))
 
 
 def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:

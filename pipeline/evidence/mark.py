@@ -10,9 +10,10 @@ import zarr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.doubt import Doubt, Tile
+from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.haze import BLURRED
 from pipeline.evidence.learn import FARTHEST, find_doubt
+from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, scan_values
 from pipeline.image.scene import Scene

@@ -22,7 +22,7 @@ from pipeline.evidence.tile import LARGEST, RINGS, Tile
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Shares = dict[str, list[Field]]
+_Shares = dict[str, list[Field]]
 
 _BLUR = 0.7
 """Deviation of the Gaussian that pixels are seen through, pixels: it must not reach over edges."""
@@ -110,8 +110,8 @@ class Outline:
 
     def of(self, tile: Tile) -> Mask:
         """Return the contaminated pixels of a tile and those beside them, bool `spatial`; only observed ones are."""
-        found = sum(self.shares(tile).values()) > 0.5
-        around = ndimage.binary_dilation(found, np.ones((3,) * found.ndim), iterations=_MARGIN)
+        found = np.sum(list(self.shares(tile).values()), axis=0) > 0.5
+        around = ndimage.binary_dilation(found, np.ones((3,) * tile.seen.ndim), iterations=_MARGIN)
         return np.asarray(around & tile.seen & (tile.distance > 0) & (tile.distance <= RINGS[-1]))
 
     def shares(self, tile: Tile) -> dict[str, Field]:
@@ -140,7 +140,7 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
         tiles: windows of the image.
         first: pixels of each that are taken for one kind of scrap, bool `spatial`, by the name of the kind.
     """
-    shares: Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
+    shares: _Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
     outline = None
     for _ in range(_ROUNDS):
         outline = _described(tiles, shares)
@@ -151,7 +151,7 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
     return outline
 
 
-def _described(tiles: Sequence[Tile], shares: Shares) -> Outline | None:
+def _described(tiles: Sequence[Tile], shares: _Shares) -> Outline | None:
     """Describe ground and scraps by pixels that belong to them with some probability."""
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]

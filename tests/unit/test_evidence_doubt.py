@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.evidence.doubt import Tile
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.mark import _without_edges
+from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
 
 SHAPE = (256, 256)
