@@ -184,13 +184,7 @@ class Portable:
 
 @lru_cache(maxsize=1)
 def _opened_once(opening: str) -> Inpainter:
-    made = Opening(**json.loads(opening))
-    if made.weights:
-        import torch
-
-        # sums over threads would make the result depend on the machine
-        torch.set_num_threads(1)
-    return made.open()
+    return Opening(**json.loads(opening)).open()
 
 
 class Card(BaseModel):
