@@ -121,10 +121,11 @@ def _try(sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried],
     """Fill some windows with each fill."""
     some = _together([one.spec for one in tried])
     wanted = [(k, specs) for k in windows for specs in some]
+    done = each(_made, [(sites[k], specs) for k, specs in wanted])
     seconds: dict[tuple[int, str], float] = {}
-    for (k, _), (made, took) in zip(wanted, each(_made, [(sites[k], specs) for k, specs in wanted]), strict=True):
-        sites[k].made.update(made)
-        seconds |= {(k, label): value for label, value in took.items()}
+    for (k, _), (fills, times) in zip(wanted, done, strict=True):
+        sites[k].made.update(fills)
+        seconds |= {(k, label): value for label, value in times.items()}
     for k, one in product(windows, tried):
         site, took = sites[k], seconds[k, one.spec.label]
         if not math.isfinite(took):

@@ -125,8 +125,9 @@ def counted(name: str, seconds: float) -> None:
 def taken_over(facts: Mapping[str, Any]) -> None:
     """Count what another process has measured, as `as_facts` gives it."""
     meter = _METER.get()
-    for name, numbers in facts.items() if meter is not None else ():
-        meter.add(name, Use(*numbers))
+    if meter is not None:
+        for name, numbers in facts.items():
+            meter.add(name, Use(*numbers))
 
 
 def reads(function: Callable[P, NDArray[Any]]) -> Callable[P, NDArray[Any]]:

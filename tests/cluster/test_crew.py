@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.scheduler import KilledWorker
 
 from pipeline.errors import ClusterGone, IntegrityError, Interrupted, PlanRefused
 from pipeline.execute import cluster
@@ -161,6 +163,14 @@ def test_nobody_is_waited_for_for_ever(tmp_path):
         crew = DaskCrew(alone, Work(workdir=str(tmp_path), digest="", blocks=()), patience_s=0.01, check=lambda: None)
         with pytest.raises(ClusterGone, match="all dask workers are gone"):
             crew.each(abs, [-1])
+
+
+def test_a_window_that_ends_every_worker_is_said(crew):
+    """Not who comes next: it would end them, too."""
+    lost = KilledWorker("window", None, 3)
+    future = SimpleNamespace(done=lambda: True, status="error", exception=lambda **_: lost)
+    with pytest.raises(ClusterGone, match="ended every worker that had it"):
+        crew._result(future)
 
 
 def _shown(array: np.ndarray) -> tuple[Any, ...]:

@@ -123,6 +123,12 @@ ROWS = {
     "a job is cancelled, or its node is lost": """
         cluster/test_slurm.py::test_a_cancelled_job_is_replaced
         cluster/test_slurm.py::test_a_lost_node_costs_the_blocks_in_flight""",
+    "a worker is lost in the self-test": """
+        cluster/test_cluster.py::test_workers_of_a_running_scheduler_give_the_same_bytes
+        cluster/test_crew.py::test_a_window_that_ends_every_worker_is_said""",
+    "a plan is refused, or a stop comes, while workers do the self-test": """
+        cluster/test_crew.py::test_a_refused_plan_leaves_no_worker
+        cluster/test_crew.py::test_a_stop_ends_the_waiting""",
     "workers reach their walltime": """
         cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
     "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
