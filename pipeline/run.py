@@ -270,7 +270,7 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     with metered() as uses:
         found = looked_at(order, order.job, partial(survey, told=told, hire=workers.of_windows))
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
-    if found.verdict is not None:
+    if found.verdict is not None and found.verdict.placements:
         spent["windows_by"] = workers.account()
     save_facts(work, found.facts() | spent)
     if found.cost is not None:

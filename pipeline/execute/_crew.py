@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from distributed import Client, wait
-from distributed.client import Future, FutureCancelledError
+from distributed.client import Future
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
@@ -60,7 +61,7 @@ class DaskCrew:
         try:
             futures += [self._submitted(what, item) for item in items]
             return [self._result(future) for future in futures]
-        except (CommClosedError, FutureCancelledError, TimeoutError) as error:
+        except (CommClosedError, CancelledError, TimeoutError) as error:
             raise ClusterGone(
                 f"{self._work.workdir}: the dask scheduler does not answer; run again to continue"
             ) from error

@@ -40,7 +40,7 @@ class Workers:
         self._order, self._events, self._should_stop = order, events, should_stop
         self._stack = ExitStack()
         self._crew: Crew | None = None
-        self._outline: Plan | None = None
+        self._asked: Work | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -54,8 +54,8 @@ class Workers:
 
         `outline` is the plan as far as it is known: its blocks say how many workers are worth while.
         """
-        executor, _ = choose_executor(self._order, outline, max(1, len(outline.blocks)))
-        self._outline = outline
+        executor, work = work_of(self._order, outline, range(len(outline.blocks)), self._events)
+        self._asked = replace(work, digest="", blocks=())
         return self._windows if hasattr(load("execute", executor), "opened") else None
 
     def account(self) -> dict[str, Any]:
@@ -95,9 +95,8 @@ class Workers:
             raise Interrupted(f"{self._order.stem}: stopped with {done} of {len(plan.blocks)} blocks done")
 
     def _windows(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
-        assert self._outline is not None, "asked for by `of_windows`"
-        _, work = work_of(self._order, self._outline, range(max(1, len(self._outline.blocks))), self._events)
-        return self._opened(replace(work, digest="", blocks=())).each(function, items)
+        assert self._asked is not None, "who calls this has it from `of_windows`"
+        return self._opened(self._asked).each(function, items)
 
     def _opened(self, work: Work) -> Crew:
         """Return the workers; those that are there serve all work of the image."""

@@ -96,6 +96,7 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
         return Rim()
     looks = []
     for window in windows:
+        stop_if_asked()
         if window.hole.any():
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
             looks.append(_look(_narrow(window, some), [floor[c] for c in some], reach, rng))

@@ -21,7 +21,8 @@ from pipeline.execute import cluster
 from pipeline.execute._crew import DaskCrew, crew_of
 from pipeline.execute._parcels import Depot, packed, unpacked
 from pipeline.execute.base import Work
-from pipeline.models.base import Portable
+from pipeline.models import autoencoder
+from pipeline.models.base import Portable, reduced_to, take_fewer
 from pipeline.plan.refs import ModelRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.registry import load
@@ -165,6 +166,19 @@ def test_nobody_is_waited_for_for_ever(tmp_path):
             crew.each(abs, [-1])
 
 
+def test_a_scheduler_that_drops_windows_is_gone(crew, client, monkeypatch):
+    """As when it ends while they are computed: exit 75, a rerun begins again."""
+
+    def dropped(*_: object) -> Any:
+        future = client.submit(abs, -1, pure=False)
+        future.cancel()
+        return future
+
+    monkeypatch.setattr(crew, "_submitted", dropped)
+    with pytest.raises(ClusterGone, match="does not answer"):
+        crew.each(abs, [-1])
+
+
 def test_a_window_that_ends_every_worker_is_said(crew):
     """Not who comes next: it would end them, too."""
     lost = KilledWorker("window", None, 3)
@@ -216,8 +230,9 @@ def test_a_file_that_is_not_what_was_written_is_an_error(tmp_path, monkeypatch):
         unpacked(parcel, depot.folder)
 
 
-def test_a_network_travels_as_what_it_is_opened_by(tmp_path):
+def test_a_network_travels_as_what_it_is_opened_by(tmp_path, monkeypatch):
     """Once a process, with the weights that the plan names; a full GPU there makes passes smaller here."""
+    monkeypatch.setitem(autoencoder._PASS, "cpu", 8)
     path = tiny_weights(tmp_path)
     model = load("models", "autoencoder").open_model(path, ndim=2, device="cpu", options={})
     ref = ModelRef(kind="autoencoder", weights=str(path), sha256=model.sha256, options={})
@@ -227,5 +242,8 @@ def test_a_network_travels_as_what_it_is_opened_by(tmp_path):
     there = unpacked(parcel)
     assert there is unpacked(packed(carried))
     assert (there.sha256, there.views, there.channels_a_pass) == (model.sha256, model.views, model.channels_a_pass)
+    for said, kept in ((4, 4), (2, 2), (4, 2)):
+        take_fewer(carried, said)
+        assert reduced_to(carried) == reduced_to(model) == kept
     with pytest.raises(IntegrityError, match="the weights changed"):
         replace(ref.opening(2), sha256="0" * 64).open()

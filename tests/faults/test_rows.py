@@ -137,7 +137,9 @@ ROWS = {
         faults/test_shards.py::test_eight_shares_at_once_one_killed_and_the_same_bytes
         faults/test_shards.py::test_the_share_that_surveys_is_killed_and_another_takes_over
         faults/test_shards.py::test_what_is_left_of_the_shares_a_run_computes""",
-    "a scheduler does not answer or has no workers": """
+    "a scheduler does not answer, ends or has no workers": """
+        cluster/test_crew.py::test_a_scheduler_that_drops_windows_is_gone
+        cluster/test_crew.py::test_nobody_is_waited_for_for_ever
         cluster/test_cluster.py::test_a_scheduler_that_does_not_answer
         cluster/test_cluster.py::test_a_scheduler_without_workers""",
     "workers have other versions, or do not see the output folder": """
