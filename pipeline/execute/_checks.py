@@ -68,7 +68,7 @@ def _here(workdir: str, *, planned: bool = True, look_for_gpus: bool = False) ->
 
     Args:
         workdir: work folder.
-        planned: there is a plan to be seen in it.
+        planned: there is a plan to be seen in it; before that, the states of the pixels.
         look_for_gpus: name them.
     """
     work = WorkFolder(Path(workdir))
@@ -79,7 +79,7 @@ def _here(workdir: str, *, planned: bool = True, look_for_gpus: bool = False) ->
         except metadata.PackageNotFoundError:
             packages[name] = None
     return {
-        "plan": work.path.is_dir() and (not planned or seen_in_time(lambda: all_there(work))),
+        "plan": work.path.is_dir() and seen_in_time(lambda: all_there(work) if planned else work.state.exists()),
         "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),

@@ -49,6 +49,7 @@ def test_workers_of_a_running_scheduler_give_the_same_bytes(tmp_path):
 def _lose_a_worker(folder: Path, address: str) -> None:
     """Have a worker end in the middle of a window: another one does what it had, also what it had done."""
     work = Work(workdir=str(folder), digest="", blocks=())
+    WorkFolder(folder).state.mkdir()
     with Client(address) as client, crew_of(client, work, patience_s=300) as crew:
         given = [(np.full(20_000, k), folder / "lost" if k == 3 else None) for k in range(6)]
         assert [int(some[0]) for some in crew.each(_ends_once, given)] == list(range(0, 12, 2))

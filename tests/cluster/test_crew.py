@@ -51,7 +51,8 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def crew(client: Client, tmp_path: Path) -> Iterator[DaskCrew]:
-    """The two workers, for one image."""
+    """The two workers, for one image whose holes are known."""
+    WorkFolder(tmp_path).state.mkdir()
     with crew_of(client, Work(workdir=str(tmp_path), digest="", blocks=()), patience_s=60) as one:
         yield one
 
