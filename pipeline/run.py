@@ -248,10 +248,7 @@ def _derive(order: Order, record: Mapping[str, Any]) -> None:
 
 
 def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones.
-
-    `workers` compute the windows of the self-test, if they are not threads of this process.
-    """
+    """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
     try:
         plan, facts = load_plan(work), load_facts(work)
@@ -270,9 +267,7 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     with metered() as uses:
         found = looked_at(order, order.job, partial(survey, told=told, hire=workers.of_windows))
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
-    if found.verdict is not None and found.verdict.placements:
-        spent["windows_by"] = workers.account()
-    save_facts(work, found.facts() | spent)
+    save_facts(work, found.facts() | spent | {"windows_by": workers.account()})
     if found.cost is not None:
         told(found.plan, found.cost)
     found.plan.save()
