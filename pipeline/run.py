@@ -24,8 +24,8 @@ from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, load_config
 from pipeline.errors import IntegrityError, PipelineError, Unreachable
-from pipeline.execute._blocks import execute
 from pipeline.execute._choose import ELSEWHERE, choose_executor
+from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
 from pipeline.orders import Order, order_of
 from pipeline.output.assemble import Assembler, Written, assemble
@@ -202,10 +202,11 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     if order.bids is not None:
         require_free(order.bids)
     clock = {"start": time.perf_counter()}
-    with stoppable(should_stop):
-        plan, facts = plan_of(order, events)
-    clock["survey"] = time.perf_counter()
-    totals = compute(order, plan, events, should_stop)
+    with Workers(order, events, should_stop) as workers:
+        with stoppable(should_stop):
+            plan, facts = plan_of(order, events, workers)
+        clock["survey"] = time.perf_counter()
+        totals = compute(order, plan, events, workers, should_stop)
     clock["blocks"] = time.perf_counter()
     record = build_record(order, plan, facts, totals)
     events.stage(order.stem, "files")
@@ -246,7 +247,7 @@ def _derive(order: Order, record: Mapping[str, Any]) -> None:
         add(order.bids, made.files, told, bids.dataset_description(order), bids.ignored(order))
 
 
-def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
+def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
     try:
@@ -258,15 +259,15 @@ def plan_of(order: Order, events: Events) -> tuple[Plan, dict[str, Any]]:
         events.stage(order.stem, "continue")
         return plan, facts
     # without a plan nothing is committed, and what another survey found is not this one's
-    for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze):
+    for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze, work.parcels):
         remove_made(stale)
     events.stage(order.stem, "survey")
     told = partial(_tell_cost, order, events)
     started = time.process_time()
     with metered() as uses:
-        found = looked_at(order, order.job, partial(survey, told=told))
-    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started}
-    save_facts(work, found.facts() | spent)
+        found = looked_at(order, order.job, partial(survey, told=told, hire=workers.of_windows))
+    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
+    save_facts(work, found.facts() | spent | {"windows_by": workers.account()})
     if found.cost is not None:
         told(found.plan, found.cost)
     found.plan.save()
@@ -292,7 +293,7 @@ def looked_at(order: Order, job: Job, look: Callable[[Job], Survey]) -> Survey:
     return replace(found, notices=(*notices, *found.notices))
 
 
-def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], bool]) -> Totals:
+def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_stop: Callable[[], bool]) -> Totals:
     """Process every block that the journal does not have; returns what all say together.
 
     Raises:
@@ -310,13 +311,13 @@ def compute(order: Order, plan: Plan, events: Events, should_stop: Callable[[], 
         create_store(plan, order.n_file_channels)
     every, known = set(range(len(plan.blocks))), journal.numbers(work.journal, plan.digest)
     events.blocks(order.stem, done=len(known), total=len(plan.blocks))
-    execute(order, plan, every - known, events, should_stop)
+    workers.execute(plan, every - known)
     elsewhere = order.executor in ELSEWHERE
     with stoppable(should_stop):
         done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
-        execute(order, plan, harmed, events, should_stop)
+        workers.execute(plan, harmed)
         with stoppable(should_stop):
             done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:

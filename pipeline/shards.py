@@ -19,7 +19,7 @@ from pipeline.blocks.events import Events
 from pipeline.blocks.store import create_store, usable
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
-from pipeline.execute._blocks import execute
+from pipeline.execute._workers import Workers
 from pipeline.orders import Order, order_of
 from pipeline.output.delivery import delivered_before
 from pipeline.output.folder import shared
@@ -131,8 +131,8 @@ def _computed(
         time.sleep(_POLL_SECONDS)
 
     def prepare() -> None:
-        with stoppable(should_stop):
-            plan, _ = plan_of(order, events)
+        with stoppable(should_stop), Workers(order, events, should_stop) as workers:
+            plan, _ = plan_of(order, events, workers)
             if not usable(plan, order.n_file_channels):
                 journal.forget(order.work.journal)
                 create_store(plan, order.n_file_channels)
@@ -149,7 +149,8 @@ def _computed(
         done = journal.numbers(order.work.journal, plan.digest)
         left = [block for block in own if block not in done]
         events.blocks(order.stem, done=len(own) - len(left), total=len(own))
-        execute(order, plan, left, events, should_stop)
+        with Workers(order, events, should_stop) as workers:
+            workers.execute(plan, left)
         return {
             "image": order.stem,
             "share": str(share),

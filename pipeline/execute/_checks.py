@@ -28,8 +28,10 @@ def check_workers(client: Client, work: Work) -> None:
         PlanRefused: says which worker lacks what.
     """
     needs_gpu = work.device.startswith("cuda")
-    own = _here(work.workdir)
-    for address, found in client.run(_here, work.workdir, look_for_gpus=needs_gpu, on_error="return").items():
+    planned = bool(work.digest)
+    own = _here(work.workdir, planned=planned)
+    asked = {"planned": planned, "look_for_gpus": needs_gpu}
+    for address, found in client.run(_here, work.workdir, **asked, on_error="return").items():
         if isinstance(found, OSError):
             # lost meanwhile: as at any other time, what takes its place is made like it
             continue
@@ -61,8 +63,15 @@ def check_workers(client: Client, work: Work) -> None:
             raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
 
 
-def _here(workdir: str, *, look_for_gpus: bool = False) -> dict[str, Any]:
-    """Return what a process has; runs on the workers, too."""
+def _here(workdir: str, *, planned: bool = True, look_for_gpus: bool = False) -> dict[str, Any]:
+    """Return what a process has; runs on the workers, too.
+
+    Args:
+        workdir: work folder.
+        planned: there is a plan to be seen in it; before that, the states of the pixels.
+        look_for_gpus: name them.
+    """
+    work = WorkFolder(Path(workdir))
     packages: dict[str, str | None] = {}
     for name in _MATTER:
         try:
@@ -70,7 +79,7 @@ def _here(workdir: str, *, look_for_gpus: bool = False) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             packages[name] = None
     return {
-        "plan": Path(workdir).is_dir() and seen_in_time(lambda: all_there(WorkFolder(Path(workdir)))),
+        "plan": work.path.is_dir() and seen_in_time(lambda: all_there(work) if planned else work.state.exists()),
         "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),

@@ -34,7 +34,8 @@ from pipeline.system.late import seen_in_time
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
+"""Held by a worker while it computes: open files are not for several threads."""
 
 
 class Warm(WorkerPlugin):  # type: ignore[misc]
@@ -54,7 +55,7 @@ class Warm(WorkerPlugin):  # type: ignore[misc]
         work = WorkFolder(Path(self.workdir))
         # if something is missing in the end, opening says what
         seen_in_time(lambda: all_there(work) and created(work))
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             open_workspace(self.workdir, self.digest)
 
 
@@ -143,7 +144,7 @@ def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Futu
 
 
 def _one(work: Work, block: int) -> BlockResult | str:
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         return attempt(work, block)
 
 

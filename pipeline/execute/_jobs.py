@@ -9,19 +9,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client, Security
 
-from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
-from pipeline.execute._checks import check_workers
-from pipeline.execute._drive import drive
+from pipeline.execute._crew import crew_of
 from pipeline.execute._processes import NO_PAGES, credentials, quiet, reason
 from pipeline.execute._watch import Watch, watched
-from pipeline.execute.base import Failures, Work
+from pipeline.execute.base import Crew, Work
 from pipeline.plan.workdir import WorkFolder
 
 _OURS = ("kind", "start_timeout", "tls", "shared_temp_directory")
@@ -38,13 +37,13 @@ _LOST_WORKER = "2s"
 """How long a lost worker is waited for before its job is replaced."""
 
 
-def on_jobs(kind: str, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks on `work.workers` jobs; see `execute.base`.
+@contextmanager
+def jobs_of(kind: str, work: Work, should_stop: Callable[[], bool]) -> Iterator[Crew]:
+    """Give `work.workers` jobs, the first of which has started; none is left at the end of the block.
 
     Args:
         kind: batch system, as dask-jobqueue names it.
-        work: the blocks.
-        on_done: hears of each block.
+        work: see `execute.base`.
         should_stop: turns true when nothing new may start.
 
     Raises:
@@ -62,8 +61,10 @@ def on_jobs(kind: str, work: Work, on_done: Callable[[BlockResult], None], shoul
             cluster.adapt(minimum_jobs=work.workers, maximum_jobs=work.workers, interval="1s")
             with watched(kind, cluster, work.workers) as watch:
                 _wait_for_one(kind, client, work, should_stop, watch)
-                check_workers(client, work)
-                return drive(client, work, on_done, should_stop, patience_s=work.cluster.get("start_timeout", 3600.0))
+                logs = WorkFolder(Path(work.workdir)).jobs
+                patience_s = work.cluster.get("start_timeout", 3600.0)
+                with crew_of(client, work, patience_s=patience_s, check=partial(watch.check, logs)) as crew:
+                    yield crew
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def cluster_of(kind: str, config: Mapping[str, Any], memory_bytes: int, workdir:
         workdir: folder of the plan, which the nodes see.
 
     Raises:
-        ConfigError: as `on_jobs`.
+        ConfigError: as `jobs_of`.
     """
     cluster = _class(kind)
     folder = WorkFolder(Path(workdir)).jobs
@@ -212,7 +213,7 @@ def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[
     """Wait until a job has started, and say what the queue does.
 
     Raises:
-        ClusterGone, Interrupted: as `on_jobs`.
+        ClusterGone, Interrupted: as `jobs_of`.
     """
     started = said = time.monotonic()
     while not client.nthreads():

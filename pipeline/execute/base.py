@@ -4,6 +4,13 @@ An executor module (its file name is the `executor:` of the config) offers::
 
     def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures
 
+One whose workers take long to come may also offer::
+
+    def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManager[Crew]
+
+Then they are there from the self-test, whose windows they compute, to the last block. `work` has no digest and no
+blocks as long as there is no plan.
+
 It may repeat a block (the bytes are the same) but never invents a result; what counts as done stands in the
 journal. When `should_stop()` turns true it starts nothing new, finishes what is in flight and returns.
 """
@@ -11,9 +18,9 @@ journal. When `should_stop()` turns true it starts nothing new, finishes what is
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pipeline.blocks.block import BlockResult, process_block
 
@@ -53,6 +60,38 @@ class Work:
     gpus: tuple[str, ...] = ()
     cluster: Mapping[str, Any] = field(default_factory=dict)
     notice: Callable[[str], None] = silence
+
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Crew(Protocol):
+    """Workers that are there for a whole image.
+
+    Attributes:
+        workers: most that were seen while windows were computed.
+        cpu_s: processor seconds that they took for it.
+    """
+
+    workers: int
+    cpu_s: float
+
+    def each(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
+        """Return `[function(item) for item in items]`, bit for bit; see `system.threads.each`.
+
+        An item whose worker is lost is computed again by another one. What is counted while they work
+        (`system.meter`) counts here.
+
+        Raises:
+            Interrupted: a stop was requested; what nobody has begun is not begun any more.
+            ClusterGone: no worker is left, or none outlives an item.
+        """
+        ...
+
+    def execute(self, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
+        """Run blocks, as the function `execute` above."""
+        ...
 
 
 def attempt(work: Work, block: int) -> BlockResult | str:

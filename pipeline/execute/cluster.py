@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from distributed import Client
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone, ConfigError
-from pipeline.execute._checks import check_workers
-from pipeline.execute._drive import drive
+from pipeline.execute._crew import crew_of
 from pipeline.execute._processes import quiet, reason
-from pipeline.execute.base import Failures, Work
+from pipeline.execute.base import Crew, Failures, Work
 
 _CONNECT_S = 20
 _PATIENCE_S = 300.0
 """Seconds without any worker after which none is expected any more."""
 
 
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks on the workers of a scheduler; see `execute.base`.
+@contextmanager
+def opened(work: Work, should_stop: Callable[[], bool]) -> Iterator[Crew]:  # noqa: ARG001
+    """Give the workers of a scheduler; see `execute.base`.
 
     Credentials of a `tls://` scheduler stand in dask's own configuration (`distributed.comm.tls`).
 
@@ -50,8 +51,14 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
                 client.wait_for_workers(1, timeout=_CONNECT_S)
             except TimeoutError as error:
                 raise ClusterGone(f"{address}: the scheduler has no workers; start some (`dask worker`)") from error
-            check_workers(client, work)
             idle = max(client.nthreads().values()) - 1
             if idle:
                 work.notice(f"{idle} threads of each worker stay idle; start workers with --nthreads 1")
-            return drive(client, work, on_done, should_stop, patience_s=_PATIENCE_S)
+            with crew_of(client, work, patience_s=_PATIENCE_S) as crew:
+                yield crew
+
+
+def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
+    """Run the blocks on the workers of a scheduler; see `execute.base`."""
+    with opened(work, should_stop) as crew:
+        return crew.execute(work, on_done, should_stop)

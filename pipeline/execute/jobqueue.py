@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ConfigError
-from pipeline.execute._jobs import on_jobs
-from pipeline.execute.base import Failures, Work
+from pipeline.execute._jobs import jobs_of
+from pipeline.execute.base import Crew, Failures, Work
 
 
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks in jobs of a batch system; see `execute.base` and `_jobs.on_jobs`.
+def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManager[Crew]:
+    """Give jobs of a batch system; see `execute.base` and `_jobs.jobs_of`.
 
     Raises:
         ConfigError: no batch system is named.
@@ -19,4 +20,10 @@ def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Cal
     kind = work.cluster.get("kind")
     if not kind:
         raise ConfigError("executor jobqueue: set compute.jobqueue.kind to the batch system, e.g. pbs")
-    return on_jobs(kind, work, on_done, should_stop)
+    return jobs_of(kind, work, should_stop)
+
+
+def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
+    """Run the blocks in jobs of a batch system; see `execute.base`."""
+    with opened(work, should_stop) as crew:
+        return crew.execute(work, on_done, should_stop)

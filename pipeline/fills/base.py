@@ -83,11 +83,18 @@ class FillSpec:
         module, options = load("fills", self.kind), dict(self.options)
         if not hasattr(module, "refined"):
             return self(window)
-        begun = begin(module.begun_with(**options))
+        begun = begin(self.begun_with)
         with lap(f"fill {self.label}") as done:
             result: NDArray[np.float32] = module.refined(window, begun, **options)
             done.amount = float(np.count_nonzero(window.hole))
         return result
+
+    @property
+    def begun_with(self) -> FillSpec:
+        """Return the fill that this one refines, itself if it begins from nothing."""
+        module = load("fills", self.kind)
+        begun: FillSpec = module.begun_with(**dict(self.options)) if hasattr(module, "refined") else self
+        return begun
 
     @property
     def whole(self) -> bool:

@@ -22,7 +22,6 @@ from pipeline.masks.base import FILL
 from pipeline.models.base import Inpainter
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.workdir import WorkFolder
-from pipeline.registry import load
 from pipeline.restore.task import Task
 
 _AROUND = {2: 48, 3: 16}
@@ -128,16 +127,7 @@ def open_model(plan: Plan) -> Inpainter | None:
     """
     if plan.model is None or plan.recipe.network_weight == 0:
         return None
-    ref = plan.model
-    model: Inpainter = load("models", ref.kind).open_model(
-        Path(ref.weights) if ref.weights else None, ndim=plan.ndim, device=ref.device, options=ref.options
-    )
-    if model.sha256 != ref.sha256:
-        raise IntegrityError(
-            f"{ref.weights or ref.kind}: the weights changed since the plan was made, from {ref.sha256[:12]} to "
-            f"{model.sha256[:12]}; put the old ones back, or run again with --overwrite to start afresh"
-        )
-    return model
+    return plan.model.opening(plan.ndim).open()
 
 
 def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:

@@ -14,8 +14,9 @@ are for, how they were made and their SHA-256; weights without a card or with an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, IntegrityError
+from pipeline.registry import load
 from pipeline.system.paths import describe, kind_of, shortened
 from pipeline.system.yaml_files import nearest, read_text, read_yaml
 
@@ -109,12 +111,80 @@ def reduced_to(model: Inpainter | None) -> int | None:
     return reduced
 
 
+def take_fewer(model: Inpainter, channels: int) -> None:
+    """Have a model take no more channels a pass than the same one in another process, whose GPU was full."""
+    usual: int | None = getattr(model, "channels_a_pass", None)
+    if usual is not None and channels < usual:
+        model.channels_a_pass = channels  # type: ignore[attr-defined]
+
+
 def said_of_reduced(channels: int) -> str:
     """Return what the user should know of a network that takes only `channels` a pass."""
     return (
         f"the GPU was full: the network takes {channels} channels a pass where that happens, which is slower and may "
         "change last digits; end what else uses the GPU, or set a smaller patch.size"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What it takes to open a model again, in any process; see `open_model` above."""
+
+    kind: str
+    weights: str | None
+    """Path of the file."""
+    sha256: str
+    """What the model must have for its `sha256`."""
+    ndim: int
+    device: str
+    options: Mapping[str, Any]
+
+    def open(self) -> Inpainter:
+        """Open it.
+
+        Raises:
+            IntegrityError: the weights are others than they were.
+            ConfigError, PlanRefused: as `open_model`.
+        """
+        weights = Path(self.weights) if self.weights else None
+        model: Inpainter = load("models", self.kind).open_model(
+            weights, ndim=self.ndim, device=self.device, options=self.options
+        )
+        if model.sha256 != self.sha256:
+            raise IntegrityError(
+                f"{self.weights or self.kind}: the weights changed since the plan was made, from {self.sha256[:12]} to "
+                f"{model.sha256[:12]}; put the old ones back, or run again with --overwrite to start afresh"
+            )
+        return model
+
+
+class Portable:
+    """A model that goes to another process as its `Opening`, and is opened there once."""
+
+    def __init__(self, model: Inpainter, opening: Opening) -> None:
+        self._model, self._opening = model, opening
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has."""
+        return getattr(self._model, name)
+
+    @property
+    def channels_a_pass(self) -> int:
+        """Return what the model has under that name, which others may lower."""
+        return self._model.channels_a_pass  # type: ignore[attr-defined, no-any-return]
+
+    @channels_a_pass.setter
+    def channels_a_pass(self, channels: int) -> None:
+        self._model.channels_a_pass = channels  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> tuple[Callable[..., Inpainter], tuple[str, ...]]:
+        """Leave tensors where they are."""
+        return _opened_once, (json.dumps(asdict(self._opening), sort_keys=True),)
+
+
+@lru_cache(maxsize=1)
+def _opened_once(opening: str) -> Inpainter:
+    return Opening(**json.loads(opening)).open()
 
 
 class Card(BaseModel):

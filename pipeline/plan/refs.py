@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.models.base import Opening
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRef:
@@ -60,3 +62,8 @@ class ModelRef:
     sha256: str
     options: dict[str, Any]
     device: str = "cpu"
+
+    def opening(self, ndim: int) -> Opening:
+        """Return how it is opened for images of `ndim` dimensions."""
+        named = {name: getattr(self, name) for name in ("kind", "weights", "sha256", "options", "device")}
+        return Opening(**named, ndim=ndim)

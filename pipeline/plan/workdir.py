@@ -41,6 +41,7 @@ class WorkFolder:
         unfinished = (
             self.addresses,
             self.jobs,
+            self.parcels,
             self.staged,
             self.blocks,
             partial(self.blocks),
@@ -139,6 +140,11 @@ class WorkFolder:
     def jobs(self) -> Path:
         """Logs and credentials of jobs, for the owner only."""
         return self.path / "jobs"
+
+    @property
+    def parcels(self) -> Path:
+        """Arrays on the way to workers that compute windows of the self-test; gone before the first block."""
+        return self.path / "parcels"
 
     @property
     def publishing(self) -> Path:

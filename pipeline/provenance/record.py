@@ -67,7 +67,8 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "holes": _holes(plan, facts, totals),
         "doubt": facts.get("doubt"),
         # what errors are told relative to: from the 1st to the 99th percentile of the observed values of each channel
-        "self_test": facts["self_test"] and facts["self_test"] | {"value_range": plan.spread},
+        "self_test": facts["self_test"]
+        and facts["self_test"] | {"value_range": plan.spread, "computed_by": facts.get("windows_by")},
         "recipe": _recipe(plan),
         "patches": {
             "total": _product(plan.lattice.counts),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import FAMILIES
 from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Draft
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, psnr_of
 from pipeline.selftest.site import FEWEST_HIDDEN, Site, apart, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
@@ -90,7 +92,9 @@ def choose_fills(
         border_fill=None if border == deep else border,
     )
     rows = [_row(sites, one, tried[default], [b == k for b in best]) for k, one in enumerate(tried)]
-    return recipe, rows, [_started(recipe, site) for site in sites]
+    wanted = {spec.label for spec in recipe.fills}
+    some = [replace(site, made={k: v for k, v in site.made.items() if k in wanted}) for site in sites]
+    return recipe, rows, [Trial.of(*both) for both in zip(sites, each(partial(_drafted, recipe), some), strict=True)]
 
 
 def _raced(sites: Sequence[Site], tried: Sequence[_Tried], spread: NDArray[np.float64], *, forced: bool) -> int:
@@ -115,16 +119,29 @@ def _raced(sites: Sequence[Site], tried: Sequence[_Tried], spread: NDArray[np.fl
 
 def _try(sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried], spread: NDArray[np.float64]) -> None:
     """Fill some windows with each fill."""
-    specs = [one.spec for one in tried]
-    for k, seconds in zip(windows, each(partial(_seconds, specs), [sites[k] for k in windows]), strict=True):
-        site = sites[k]
-        for one, took in zip(tried, seconds, strict=True):
-            if not math.isfinite(took):
-                one.usable = False
-                site.made[one.spec.label] = np.full_like(site.placement.truth, np.nan)
-            made = site.fill(one.spec)
-            one.errors[k], one.mse[k] = site.error_of(made), site.normalised_mse_of(made, spread)
-            one.seconds += took if math.isfinite(took) else 0.0
+    some = _together([one.spec for one in tried])
+    wanted = [(k, specs) for k in windows for specs in some]
+    done = each(_made, [(sites[k], specs) for k, specs in wanted])
+    seconds: dict[tuple[int, str], float] = {}
+    for (k, _), (fills, times) in zip(wanted, done, strict=True):
+        sites[k].made.update(fills)
+        seconds |= {(k, label): value for label, value in times.items()}
+    for k, one in product(windows, tried):
+        site, took = sites[k], seconds[k, one.spec.label]
+        if not math.isfinite(took):
+            one.usable = False
+            site.made[one.spec.label] = np.full_like(site.placement.truth, np.nan)
+        made = site.fill(one.spec)
+        one.errors[k], one.mse[k] = site.error_of(made), site.normalised_mse_of(made, spread)
+        one.seconds += took if math.isfinite(took) else 0.0
+
+
+def _together(specs: Sequence[FillSpec]) -> list[list[FillSpec]]:
+    """Return fills in groups: those that begin alike are made together, as they share what they begin with."""
+    found: dict[str, list[FillSpec]] = {}
+    for spec in specs:
+        found.setdefault(spec.begun_with.label, []).append(spec)
+    return list(found.values())
 
 
 def _hopeful(
@@ -182,18 +199,20 @@ def _row(sites: Sequence[Site], one: _Tried, usual: _Tried, best: Sequence[bool]
     )
 
 
-def _seconds(specs: Sequence[FillSpec], site: Site) -> list[float]:
-    """Fill a site with each fill; returns the seconds that each took, infinite where a solver gave up."""
-    seconds = []
+def _made(item: tuple[Site, Sequence[FillSpec]]) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """Fill a site with some fills; returns what they make of it and their seconds, infinite where a solver gave up."""
+    site, specs = item
+    own = replace(site, made=dict(site.made))
+    seconds: dict[str, float] = {}
     for spec in specs:
         started = time.perf_counter()
         try:
-            site.fill(spec)
+            own.fill(spec)
         except ArithmeticError:
-            seconds.append(math.inf)
+            seconds[spec.label] = math.inf
         else:
-            seconds.append(time.perf_counter() - started)
-    return seconds
+            seconds[spec.label] = time.perf_counter() - started
+    return own.made, seconds
 
 
 def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple[int, int, int]:
@@ -223,7 +242,6 @@ def _compared(sites: Sequence[Site], usual: NDArray[np.float32], error: NDArray[
     ]
 
 
-def _started(recipe: Recipe, site: Site) -> Trial:
-    """Return a site with what its best fills make of it."""
-    mean = base_fill(recipe, site.window, site.place, site.fill)
-    return Trial.of(site, filled(recipe, site.window, mean, site.place))
+def _drafted(recipe: Recipe, site: Site) -> Draft:
+    """Return what its best fills make of a site."""
+    return filled(recipe, site.window, base_fill(recipe, site.window, site.place, site.fill), site.place)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.models.base import Inpainter
+from pipeline.models.base import Inpainter, reduced_to, take_fewer
 from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat, hats
 from pipeline.restore.blend import carried
 from pipeline.restore.network import asked, network_share, raw_of, refine, with_network
@@ -58,16 +59,24 @@ class Refined(Proposal):
 
 def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> list[Refined]:
     """Return what the network would have instead of each draft."""
-
-    def refined(trial: Trial) -> Refined:
-        stop_if_asked()
-        ((mean, raw),) = refine(
-            model, [trial.placement.task], [trial.draft], narrowed(recipe, trial.channels), testing=True
-        )
+    refined = []
+    for trial, (mean, raw, reduced) in zip(trials, each(partial(_said, model, recipe), trials), strict=True):
+        if reduced is not None:
+            take_fewer(model, reduced)
         where = asked(model, trial.window)
-        return Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw)
+        refined.append(Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw))
+    return refined
 
-    return each(refined, trials)
+
+def _said(
+    model: Inpainter, recipe: Recipe, trial: Trial
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int | None]:
+    """Return mean and raw error of the network, and its channels a pass if a full GPU made them fewer than usual."""
+    stop_if_asked()
+    ((mean, raw),) = refine(
+        model, [trial.placement.task], [trial.draft], narrowed(recipe, trial.channels), testing=True
+    )
+    return mean, raw, reduced_to(model)
 
 
 def judged(

@@ -95,7 +95,8 @@ def weigh_references(
             continue
         started = time.perf_counter()
         known = _known(numbers, relation, mixed)
-        consulted = each(partial(_consulted, numbers, relation, known), mixed)
+        said = each(partial(_said, numbers, relation, known), mixed)
+        consulted = [Consulted.of(trial, result) for trial, result in zip(mixed, said, strict=True)]
         reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
         code = code_of(relation, numbers)
         mixed = [
@@ -153,27 +154,28 @@ def _known(
     if isinstance(relation, Siblings):
         return {}
     tested = Counter(trial.placement.start for trial in trials)
-    known = {}
-    for trial in trials:
-        start = trial.placement.start
-        if tested[start] > 1 and start not in known:
-            stop_if_asked()
-            guide = look(trial.placement.task, relation, numbers)
-            known[start] = prediction(trial.window, guide.values, guide.valid, relation)
-    return known
+    first = {trial.placement.start: trial for trial in reversed(trials)}
+    known = {start: trial for start, trial in first.items() if tested[start] > 1}
+    return dict(zip(known, each(partial(_predicted, numbers, relation), list(known.values())), strict=True))
 
 
-def _consulted(
+def _predicted(numbers: Sequence[int], relation: Relation | Joint, trial: Trial) -> Prediction:
+    stop_if_asked()
+    guide = look(trial.placement.task, relation, numbers)
+    return prediction(trial.window, guide.values, guide.valid, relation)
+
+
+def _said(
     numbers: Sequence[int],
     relation: Relation | Siblings | Joint,
     known: Mapping[tuple[int, ...], Prediction],
     trial: Trial,
-) -> Consulted:
+) -> ReferenceFill:
+    """Return what guides say of the holes of a trial."""
     stop_if_asked()
     guide, draft = look(trial.placement.task, relation, numbers), trial.draft
     predicted = known.get(trial.placement.start)
-    result = consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability, predicted)
-    return Consulted.of(trial, result)
+    return consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability, predicted)
 
 
 def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:

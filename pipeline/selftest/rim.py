@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from pipeline.geometry.space import Space
 from pipeline.numerics.distance import around
 from pipeline.numerics.statistics import local_statistics
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 Mask = NDArray[np.bool_]
 
@@ -92,15 +94,14 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
     reach = _reach(windows, _REACH[ndim])
     if reach < 1:
         return Rim()
-    rim, clean = [], []
+    looks = []
     for window in windows:
         stop_if_asked()
         if window.hole.any():
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
-            one, two = _segments(_narrow(window, some), fill, [floor[c] for c in some], reach, rng)
-            rim += one
-            clean += two
-    return _verdict(rim, clean, reach)
+            looks.append(_look(_narrow(window, some), [floor[c] for c in some], reach, rng))
+    found = each(partial(_segments, fill, reach), [look for look in looks if look is not None])
+    return _verdict([one for rim, _ in found for one in rim], [one for _, clean in found for one in clean], reach)
 
 
 def _reach(windows: Sequence[Window], most: int) -> int:
@@ -128,10 +129,22 @@ _Segment = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Sums of residuals and numbers of pixels of each ring in one piece of rim."""
 
 
-def _segments(
-    window: Window, fill: FillSpec, floor: Sequence[float], reach: int, rng: np.random.Generator
-) -> tuple[list[_Segment], list[_Segment]]:
-    """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """A window with the rims of its mask and of the same shapes elsewhere hidden."""
+
+    window: Window
+    hidden: Mask
+    """`(*spatial)`, observed pixels that are hidden."""
+    away: NDArray[np.float64]
+    """`(*spatial)`, steps from the mask."""
+    beside: NDArray[np.float64]
+    """`(*spatial)`, steps from the same shapes elsewhere."""
+    floor: Sequence[float]
+
+
+def _look(window: Window, floor: Sequence[float], reach: int, rng: np.random.Generator) -> _Look | None:
+    """Return what is hidden of a window, None if too little would stay observed."""
     hole, seen = window.hole[0], window.valid[0]
     away = around(hole, 2 * reach)
     shape = hole
@@ -142,18 +155,26 @@ def _segments(
     elsewhere = shape & seen & (away > 2 * reach)
     beside = around(elsewhere, 2 * reach)
     hidden = seen & ((away <= reach) | (beside <= reach))
+    if (seen & ~hidden).sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
+        return None
+    return _Look(window=window, hidden=hidden, away=away, beside=beside, floor=floor)
+
+
+def _segments(fill: FillSpec, reach: int, look: _Look) -> tuple[list[_Segment], list[_Segment]]:
+    """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
+    stop_if_asked()
+    window, hidden, away, beside = look.window, look.hidden, look.away, look.beside
+    seen = window.valid[0]
     left = seen & ~hidden
-    if left.sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
-        return [], []
     tested = replace(
         window,
         values=np.where(left, window.values, np.float32(0)),
         valid=np.broadcast_to(left, window.valid.shape),
-        hole=np.broadcast_to((hole | hidden), window.hole.shape),
+        hole=np.broadcast_to((window.hole[0] | hidden), window.hole.shape),
     )
     predicted = fill(tested)
     rim, clean = [], []
-    for c, low in enumerate(floor):
+    for c, low in enumerate(look.floor):
         scale = local_statistics(tested.values[c], left, low).scale
         residual = np.where(seen, (window.values[c] - predicted[c]) / scale, 0.0)
         telling = scale > 1.5 * low

@@ -21,7 +21,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.levels import said_of_levels
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
-from pipeline.models.base import Inpainter, reduced_to, said_of_reduced
+from pipeline.models.base import Inpainter, Portable, reduced_to, said_of_reduced
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
@@ -34,7 +34,7 @@ from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import coarse_factor, coarse_fill
 from pipeline.survey.cost import forecast
 from pipeline.system.signals import stop_if_asked
-from pipeline.system.threads import threaded
+from pipeline.system.threads import Each, computed_by, threaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,11 @@ Told = Callable[[Plan, Cost], None]
 """Hears, before the self-test, what the outline of a plan and its cost are."""
 
 
-def survey(job: Job, told: Told | None = None) -> Survey:
+Hire = Callable[[Plan], Each | None]
+"""Says, from the outline of a plan, who computes the windows of the self-test; None = threads of this process."""
+
+
+def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Survey:
     """Look at the image of a job and return its plan.
 
     Raises:
@@ -117,7 +121,7 @@ def survey(job: Job, told: Told | None = None) -> Survey:
         notices += said_of_levels(scene)
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
-        verdict = self_test(scene, model)
+        verdict = _tested(scene, model, model_ref, hire(sketch) if hire else None)
         if verdict.samples is not None:
             verdict.samples.save(job.work.samples)
         clock.lap("self-test")
@@ -139,6 +143,14 @@ def survey(job: Job, told: Told | None = None) -> Survey:
         gpu=gpu,
         cost=ahead.decided(plan, model),
     )
+
+
+def _tested(scene: Scene, model: Inpainter | None, ref: ModelRef | None, others: Each | None) -> Verdict:
+    """Return what the self-test decides; its windows are computed by others, if there are any."""
+    if others is None:
+        return self_test(scene, model)
+    with computed_by(others):
+        return self_test(scene, Portable(model, ref.opening(scene.ndim)) if model is not None and ref else model)
 
 
 def outline(job: Job) -> Survey:

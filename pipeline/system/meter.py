@@ -122,6 +122,14 @@ def counted(name: str, seconds: float) -> None:
         meter.add(name, Use(seconds))
 
 
+def taken_over(facts: Mapping[str, Any]) -> None:
+    """Count what another process has measured, as `as_facts` gives it."""
+    meter = _METER.get()
+    if meter is not None:
+        for name, numbers in facts.items():
+            meter.add(name, Use(*numbers))
+
+
 def reads(function: Callable[P, NDArray[Any]]) -> Callable[P, NDArray[Any]]:
     """Count a method that returns pixels of a file as `read`, in bytes as they lie in memory."""
 

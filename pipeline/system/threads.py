@@ -1,4 +1,4 @@
-"""Several things at a time in the threads of one process, for stages whose arithmetic leaves Python's lock alone."""
+"""Several things at a time: in threads of this process, where arithmetic leaves Python's lock alone, or elsewhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-_pool: ContextVar[ThreadPoolExecutor | None] = ContextVar("pool", default=None)
+
+class Each(Protocol):
+    """Who makes `[function(item) for item in items]`, in whatever order and wherever."""
+
+    def __call__(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
+        """Return the results in the order of the items; the first exception in that order is raised."""
+        ...
+
+
+_by: ContextVar[Each | None] = ContextVar("by", default=None)
 
 
 def cores() -> int:
@@ -29,30 +39,45 @@ def threaded(threads: int) -> Iterator[None]:
     if threads < 2:
         yield
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="each") as pool:
-        token = _pool.set(pool)
-        try:
-            yield
-        finally:
-            _pool.reset(token)
+    with ThreadPoolExecutor(threads, thread_name_prefix="each") as pool, computed_by(partial(_in_threads, pool)):
+        yield
+
+
+@contextmanager
+def computed_by(others: Each) -> Iterator[None]:
+    """While in context, let `each` hand everything to others."""
+    token = _by.set(others)
+    try:
+        yield
+    finally:
+        _by.reset(token)
 
 
 def each(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
-    """Return `[function(item) for item in items]`, made in the threads of `threaded` if there are any.
+    """Return `[function(item) for item in items]`, made by those that a context around names, else one by one here.
 
-    What one of them calls has no threads of its own: those would wait for one another. The first exception is raised,
-    in the order of the items, once all that have begun have ended.
+    What one of them calls has nobody to share with: it would wait for those who wait for it. The first exception is
+    raised, in the order of the items, once all that have begun have ended.
+
+    Others may be processes of other machines: what a call is to bring about is what it returns, as it works on a copy
+    of the item then.
 
     Args:
         function: gives the same whatever else runs beside it.
         items: of the calls.
     """
-    pool = _pool.get()
-    if pool is None or len(items) < 2:
+    by = _by.get()
+    if by is None or not items:
+        return [function(item) for item in items]
+    return by(function, items)
+
+
+def _in_threads(pool: ThreadPoolExecutor, function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
+    if len(items) < 2:
         return [function(item) for item in items]
 
     def alone(item: _In) -> _Out:
-        _pool.set(None)
+        _by.set(None)
         return function(item)
 
     # what a context variable says here (whether a stop is asked for) holds there, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +54,8 @@ class Disturbed:
     """Files of the block store after `serial` did the rest."""
     calm: dict[str, bytes]
     """Files of the block store after `serial` did everything, undisturbed."""
+    windows: list[int]
+    """Squares of 0 to 6, as the executor's crew made them before the blocks; empty if it has none."""
 
 
 class ExecutorContract:
@@ -113,6 +115,11 @@ class ExecutorContract:
         assert _STOP + self.at_once <= found.n_blocks - 2, "the plan is too small for so many blocks at once"
         assert _STOP <= len(found.committed) < _STOP + self.at_once
 
+    def test_a_crew_gives_results_in_order(self, tmp_path_factory: Any) -> None:
+        """Workers that come for the self-test compute its windows, and then blocks as any others."""
+        found = self.run(tmp_path_factory)
+        assert found.windows == ([k * k for k in range(7)] if hasattr(load("execute", self.kind), "opened") else [])
+
     def test_bytes_are_those_of_serial(self, tmp_path_factory: Any) -> None:
         """Another executor can go on, and in the end all files of the store are those of an undisturbed run."""
         found = self.run(tmp_path_factory)
@@ -129,8 +136,9 @@ def disturbed_run(kind: str, folder: Path, cluster: Mapping[str, Any]) -> Distur
     faulty.plant(image, bad, _MANY)
     faulty.plant(image, shaky, 1)
     told: list[BlockResult] = []
+    windows: list[int] = []
     # the blocks that go wrong come first, so that they are through before the stop
-    failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP, cluster=cluster)
+    failures = _execute(kind, plan, told, first=(_BAD, _SHAKY), stop=_STOP, cluster=cluster, windows=windows)
     committed = journal.committed(plan.work.journal, plan.digest)
     attempts = {_BAD: _MANY - faulty.faults(image, bad), _SHAKY: 1 - faulty.faults(image, shaky)}
     faulty.plant(image, bad, 0)
@@ -143,6 +151,7 @@ def disturbed_run(kind: str, folder: Path, cluster: Mapping[str, Any]) -> Distur
         n_blocks=len(plan.blocks),
         resumed=_files(folder / "disturbed"),
         calm=_files(folder / "calm"),
+        windows=windows,
     )
 
 
@@ -177,6 +186,7 @@ def _execute(
     first: tuple[int, ...] = (),
     stop: int = 0,
     cluster: Mapping[str, Any] | None = None,
+    windows: list[int] | None = None,
 ) -> Failures:
     """Run the blocks that are left, some of them first, until `stop` of them are done (0 = all)."""
     open_workspace.cache_clear()
@@ -190,8 +200,23 @@ def _execute(
         memory_bytes=2**30,
         cluster=cluster or {},
     )
-    failures: Failures = load("execute", kind).execute(work, told.append, lambda: 0 < stop <= len(told))
+    module = load("execute", kind)
+
+    def enough() -> bool:
+        return 0 < stop <= len(told)
+
+    failures: Failures
+    if windows is None or not hasattr(module, "opened"):
+        failures = module.execute(work, told.append, enough)
+        return failures
+    with module.opened(replace(work, digest="", blocks=()), enough) as crew:
+        windows += crew.each(_squared, list(range(7)))
+        failures = crew.execute(work, told.append, enough)
     return failures
+
+
+def _squared(number: int) -> int:
+    return number * number
 
 
 def _files(workdir: Path) -> dict[str, bytes]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import dask
+import numpy as np
 import pytest
+from distributed import Client
 from distributed.comm import CommClosedError
+from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.execute import _checks, _jobs
+from pipeline.execute._crew import crew_of
 from pipeline.execute.base import Work
+from pipeline.plan.workdir import WorkFolder
 from tests.cluster.scheduler import running
 from tests.faults.test_kill import _calm, _config
 from tests.helpers import command, result_hash
@@ -24,15 +32,37 @@ def _sets(**settings: str) -> list[str]:
 
 @pytest.mark.slow
 def test_workers_of_a_running_scheduler_give_the_same_bytes(tmp_path):
-    """One hash with a run in one process; an open scheduler and idle threads are said."""
+    """One hash with a run in one process, self-test included; an open scheduler and idle threads are said."""
     (tmp_path / "calm").mkdir()
     config = _config(tmp_path)
     with running(workers=2, threads=2) as address:
         outcome = command("run", config, *_sets(executor="cluster", scheduler=address))
+        _lose_a_worker(tmp_path, address)
     assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "out" / "image" / "record.json").read_text())
+    assert record["self_test"]["computed_by"] == {"executor": "cluster", "workers": 2}
     assert "is not protected" in outcome.err
     assert "start workers with --nthreads 1" in outcome.err
     assert result_hash(tmp_path / "out" / "image") == _calm(tmp_path / "calm")
+
+
+def _lose_a_worker(folder: Path, address: str) -> None:
+    """Have a worker end in the middle of a window: another one does what it had, also what it had done."""
+    work = Work(workdir=str(folder), digest="", blocks=())
+    WorkFolder(folder).state.mkdir()
+    with Client(address) as client, crew_of(client, work, patience_s=300) as crew:
+        given = [(np.full(20_000, k), folder / "lost" if k == 3 else None) for k in range(6)]
+        assert [int(some[0]) for some in crew.each(_ends_once, given)] == list(range(0, 12, 2))
+    assert (folder / "lost").exists()
+    assert not WorkFolder(folder).parcels.exists()
+
+
+def _ends_once(given: tuple[NDArray[np.int64], Path | None]) -> NDArray[np.int64]:
+    values, mark = given
+    if mark is not None and not mark.exists():
+        mark.touch()
+        os._exit(1)
+    return 2 * values
 
 
 def test_no_scheduler_is_named(tmp_path):

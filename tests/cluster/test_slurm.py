@@ -73,6 +73,8 @@ def test_two_jobs_give_the_bytes_of_one_process(tmp_path, slurm, start, suffix):
     assert result_hash(stem) == result_hash(tmp_path / "serial" / "out" / stem.name)
     assert "Traceback" not in process.err
     assert not (tmp_path / "jobs" / "out" / ".work").exists()
+    record = json.loads((stem / "record.json").read_text())
+    assert record["self_test"]["computed_by"]["executor"] == "slurm"
     hosts = {path.name for path in (stem / ".work" / "journal").glob("*.jsonl")}
     assert len(hosts) == 2
     assert _eventually_empty(slurm)

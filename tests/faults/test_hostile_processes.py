@@ -17,6 +17,7 @@ from dataclasses import replace
 from multiprocessing import popen_spawn_posix, spawn
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -339,14 +340,16 @@ def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error):
     assert (outcome.code, "out of memory" in outcome.err) == (3, True), outcome.err
 
 
-def test_a_script_that_calls_is_not_run_again_in_its_workers():
+def test_a_script_that_calls_is_not_run_again_in_its_workers(monkeypatch):
     """Python would begin the file of the calling program anew in each process, with all that it does."""
+    script = ModuleType("__main__")
+    script.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "__main__", script)
 
     def file_of_main() -> set[str]:
         return {"init_main_from_name", "init_main_from_path"} & set(spawn.get_preparation_data("worker"))
 
-    before = sys.modules["__main__"]
     assert file_of_main()
     with without_main():
         assert not file_of_main()
-    assert sys.modules["__main__"] is before
+    assert sys.modules["__main__"] is script

@@ -123,6 +123,12 @@ ROWS = {
     "a job is cancelled, or its node is lost": """
         cluster/test_slurm.py::test_a_cancelled_job_is_replaced
         cluster/test_slurm.py::test_a_lost_node_costs_the_blocks_in_flight""",
+    "a worker is lost in the self-test": """
+        cluster/test_cluster.py::test_workers_of_a_running_scheduler_give_the_same_bytes
+        cluster/test_crew.py::test_a_window_that_ends_every_worker_is_said""",
+    "a plan is refused, or a stop comes, while workers do the self-test": """
+        cluster/test_crew.py::test_a_refused_plan_leaves_no_worker
+        cluster/test_crew.py::test_a_stop_ends_the_waiting""",
     "workers reach their walltime": """
         cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
     "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
@@ -131,7 +137,9 @@ ROWS = {
         faults/test_shards.py::test_eight_shares_at_once_one_killed_and_the_same_bytes
         faults/test_shards.py::test_the_share_that_surveys_is_killed_and_another_takes_over
         faults/test_shards.py::test_what_is_left_of_the_shares_a_run_computes""",
-    "a scheduler does not answer or has no workers": """
+    "a scheduler does not answer, ends or has no workers": """
+        cluster/test_crew.py::test_a_scheduler_that_drops_windows_is_gone
+        cluster/test_crew.py::test_nobody_is_waited_for_for_ever
         cluster/test_cluster.py::test_a_scheduler_that_does_not_answer
         cluster/test_cluster.py::test_a_scheduler_without_workers""",
     "workers have other versions, or do not see the output folder": """

@@ -17,9 +17,9 @@ import torch
 
 from pipeline.errors import PlanRefused
 from pipeline.execute import _checks
-from pipeline.execute._blocks import work_of
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster
+from pipeline.execute._workers import work_of
 from pipeline.execute.base import Work
 from pipeline.models import autoencoder
 from pipeline.models._choice import ModelChoice
