@@ -67,13 +67,11 @@ def judge(
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
     if model is not None:
-        lead = any(guide.leads for guide in guides)
         with getattr(model, "remembering", nullcontext)():
-            recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, leading=lead)
+            recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, guides)
         tools.append(row)
-    # references are calibrated on hidden pixels that one carries; those that no reference sees lie along the edges of
-    # its own mask and say little about the middle of a cloud that hides both dates. So the image's own estimate is
-    # calibrated on all hidden pixels, restored once more without references
+    # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
+    # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
     tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
     sparse = _sparse(placements)
     widths = cross_calibrated(recipe, tested, plain)
@@ -110,8 +108,7 @@ def _with_network(
     helped: list[Trial],
     recipe: Recipe,
     spread: NDArray[np.float64],
-    *,
-    leading: bool,
+    guides: Sequence[FittedGuide],
 ) -> tuple[Recipe, Row, list[Trial], list[Trial]]:
     """Weigh the network over what the image alone gives, then over the references.
 
@@ -121,7 +118,7 @@ def _with_network(
         helped: the same with references.
         recipe: decisions so far.
         spread: robust range of each channel, `(c,)`.
-        leading: references lead, whatever is tested.
+        guides: references and auxiliaries; if a reference leads, it does so whatever is tested.
 
     Returns:
         Recipe, row of the table, and the trials as a block would restore them: without references, and with. If the
@@ -133,7 +130,7 @@ def _with_network(
     recipe, own = judged(model, alone, recipe, referenced=False)
     refined, mixed = own, helped
     if any(recipe.reference_weights):
-        if leading:
+        if any(guide.leads for guide in guides):
             # what can be hidden says nothing of holes that references lead: nothing shows that a network helps there
             recipe = replace(recipe, network_referenced=flat(0.0))
         recipe, said, mixed = over_references(model, helped, recipe)
