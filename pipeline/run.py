@@ -44,7 +44,7 @@ from pipeline.plan.job import Job
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance import bids
-from pipeline.provenance.failure import forget_failure, note_failure
+from pipeline.provenance.failure import LOG, forget_failure, note_failure
 from pipeline.provenance.index import update_index
 from pipeline.provenance.published import published_summary
 from pipeline.provenance.record import build_record, tags
@@ -144,7 +144,7 @@ def _tried(
         forget_failure(config.folder, spec.stem)
         return entry_of(order, record), None
     except Exception as unexpected:
-        error = explained(unexpected, config.folder / f"{spec.stem}.error.log")
+        error = explained(unexpected, config.folder / f"{spec.stem}{LOG}")
         note_failure(config, spec, order, error)
         return failed_entry(spec.stem, error), error
 
@@ -167,7 +167,7 @@ def _put_together(
             with explain_full_disk(config.folder), stoppable(stop.requested):
                 rows.append(make_cube(cube, done, events, overwrite=overwrite))
         except Exception as unexpected:
-            failure = explained(unexpected, config.folder / f"{cube.path.name}.error.log")
+            failure = explained(unexpected, config.folder / f"{cube.path.name}{LOG}")
             rows.append(failed_cube(cube.path.name, failure))
             events.failed(cube.path.name, failure)
     return rows, failure

@@ -16,6 +16,7 @@ from pipeline.errors import OutputConflict, PipelineError, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
+from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 220 * 2**20
 """Python, GDAL with its cache, dask and zarr in one process (130 MiB before any pixel is read, 180 to 245 after)."""
@@ -202,9 +203,14 @@ def check_room(plan: Plan, n_file_channels: int, *, display: bool = False) -> No
     disk = disk_bytes(plan, n_file_channels, display=display)
     if disk > free:
         raise PlanRefused(
-            f"{plan.workdir}: the run may write {disk / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free. "
+            f"{plan.workdir}: the run may write {_said(disk)}, {_said(free)} are free. "
             "Choose another output.directory or free some space"
         )
+
+
+def _said(count: int) -> str:
+    """Return a number of bytes in a unit in which it is not 0.00."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else format_bytes(count)
 
 
 def check_survey(path: str, n_values: int, n_unknowns: int, n_exact: int, memory_bytes: int) -> None:

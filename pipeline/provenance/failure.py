@@ -23,6 +23,8 @@ from pipeline.system.facts import hardware, software
 from pipeline.system.files import finite, read_json, remove_made, replacing
 
 _SUFFIX = ".failure.json"
+LOG = ".error.log"
+"""What follows the stem in the name of the file with the traceback of an error that nobody foresaw."""
 
 
 def failure(config: RunConfig, spec: SourceSpec, order: Order | None, error: PipelineError) -> dict[str, Any]:
@@ -80,10 +82,14 @@ def note_failure(config: RunConfig, spec: SourceSpec, order: Order | None, error
 
 
 def forget_failure(directory: Path, stem: str) -> None:
-    """Remove the account of an earlier failure: the image is finished."""
-    path = directory / f"{stem}{_SUFFIX}"
-    if path.exists() and _read(path) is not None:
-        remove_made(path)
+    """Remove the account of an earlier failure, and the log that it names: the image is finished."""
+    path, log = (directory / f"{stem}{suffix}" for suffix in (_SUFFIX, LOG))
+    facts = _read(path) if path.exists() else None
+    if facts is None:
+        return
+    if log.name in str(facts["error"]):
+        remove_made(log)
+    remove_made(path)
 
 
 def failures(directory: Path) -> list[dict[str, Any]]:

@@ -435,7 +435,7 @@ def test_a_disk_too_small(scene, monkeypatch):
     folder, image, mask = scene
     full = shutil.disk_usage(folder)._replace(free=1000)
     monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
-    _fails(_constant(folder, image, mask), 3, "GiB are free", "output.directory")
+    _fails(_constant(folder, image, mask), 3, "1000 B are free", "output.directory")
 
 
 # --- odd but fine -------------------------------------------------------------------------------------------------
@@ -531,10 +531,10 @@ def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
     config = run_config(folder, image, mask, input={"source": [[str(image)], [str(other)]]})
     plain = run.survey
 
-    def odd(job, told):
+    def odd(job, **options):
         if job.source.paths == (str(image),):
             raise ZeroDivisionError("a corner nobody looked into")
-        return plain(job, told)
+        return plain(job, **options)
 
     monkeypatch.setattr(run, "survey", odd)
     outcome = command("run", config)
@@ -549,13 +549,16 @@ def test_what_nobody_foresaw_is_the_image_s_own(scene, monkeypatch):
 
 
 def test_what_nobody_foresaw_in_a_single_image(scene, monkeypatch):
-    """Exit 1 and one sentence; the traceback lies in the file that it names."""
+    """Exit 1 and one sentence; the traceback lies in the file that it names, until the image is finished."""
     folder, image, mask = scene
 
     def odd(*_, **__):
         raise ZeroDivisionError("a corner nobody looked into")
 
-    monkeypatch.setattr(run, "survey", odd)
-    log = folder / "out" / "image.error.log"
-    _fails(_constant(folder, image, mask), 1, "a bug, please report it", str(log))
+    log, config = folder / "out" / "image.error.log", _constant(folder, image, mask)
+    with monkeypatch.context() as now:
+        now.setattr(run, "survey", odd)
+        _fails(config, 1, "a bug, please report it", str(log))
     assert "ZeroDivisionError: a corner nobody looked into" in log.read_text()
+    assert command("run", config).code == 0
+    assert not log.exists()

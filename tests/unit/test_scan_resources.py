@@ -249,7 +249,7 @@ def test_a_plan_that_fills_the_disk_is_refused_with_numbers(tmp_path, monkeypatc
     """What is needed, what is free, and what to do."""
     full = shutil.disk_usage(tmp_path)._replace(free=10 * MiB)
     monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
-    with pytest.raises(PlanRefused, match=r"may write .* GiB, 0\.01 GiB are free.*output\.directory"):
+    with pytest.raises(PlanRefused, match=r"may write 1\.16 GiB, 10 MiB are free.*output\.directory"):
         check_room(replace(_large(1024), blocks=(BlockRow(index=(0, 0), holes=1, patches=1),)), 1)
 
 
