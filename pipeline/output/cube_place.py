@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pipeline.errors import OutputConflict
 from pipeline.formats._zarr_cube import METADATA, attributes_in, attributes_of, is_intact, seal_of
 from pipeline.output.results import RECORD
-from pipeline.output.sending import LIST, WHERE, Parcel
+from pipeline.output.sending import LIST, WHERE, Bundle
 from pipeline.system.facts import file_facts
 from pipeline.system.files import exchanged, remove_made, sync, sync_tree, write_text
 from pipeline.system.lease import Lease, leased
@@ -123,50 +123,50 @@ class AddressPlace:
 
     def __init__(self, address: str, name: str, work: Path) -> None:
         home = Address.of(address, WHERE)
-        listed = Parcel.work_of(home, name) / LIST
-        self._parcel = Parcel(home=home, name=name, head=METADATA, listed=listed)
+        listed = Bundle.work_of(home, name) / LIST
+        self._bundle = Bundle(home=home, name=name, head=METADATA, listed=listed)
         self._work, self._dates, self._lease = work, work / "dates", work / "lease"
         self._held: Lease | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return str(self._parcel.place)
+        return str(self._bundle.place)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold both locks, and bring a publication that was begun to its end."""
-        parcel = self._parcel
-        with locked(self._work / "lock"), leased(parcel.bucket, parcel.work / "lock", self._lease) as self._held:
-            parcel.finish()
+        bundle = self._bundle
+        with locked(self._work / "lock"), leased(bundle.bucket, bundle.work / "lock", self._lease) as self._held:
+            bundle.finish()
             yield
-            parcel.tidy()
+            bundle.tidy()
         for done in (self._dates, self._lease):
             remove_made(done)
 
     def attributes(self) -> dict[str, Any] | None:
         """Return what the cube that is there says of itself."""
-        if not self._parcel.found():
+        if not self._bundle.found():
             return None
-        found = attributes_in(self._parcel.json_of(self._parcel.place / METADATA))
+        found = attributes_in(self._bundle.json_of(self._bundle.place / METADATA))
         if found is None:
             raise _foreign(self.name)
         return found
 
     def intact(self) -> bool:
         """Return True if its objects are those that were sent, by the server's marks."""
-        parcel = self._parcel
-        found, said = parcel.found(), parcel.json_of(parcel.listed) or {}
+        bundle = self._bundle
+        found, said = bundle.found(), bundle.json_of(bundle.listed) or {}
         sent = said.get("objects", {})
-        if set(found) != {*sent, METADATA} or any(parcel.missing_and_changed(sent, found)):
+        if set(found) != {*sent, METADATA} or any(bundle.missing_and_changed(sent, found)):
             return False
-        return bool(parcel.bucket.facts((parcel.place / METADATA).key) == said.get("head"))
+        return bool(bundle.bucket.facts((bundle.place / METADATA).key) == said.get("head"))
 
     def results(self, stem: str) -> Path:
         """Fetch the record of a date."""
         folder = self._dates / stem
         folder.mkdir(parents=True, exist_ok=True)
-        if found := self._parcel.bucket.read((self._parcel.home / stem / RECORD).key):
+        if found := self._bundle.bucket.read((self._bundle.home / stem / RECORD).key):
             write_text(folder / RECORD, found.data.decode())
         return folder
 
@@ -175,32 +175,32 @@ class AddressPlace:
         folder = self._dates / stem
         for layer in layers:
             path, facts = layer["path"], {"bytes": layer["bytes"], "sha256": layer["sha256"]}
-            there = self._parcel.home / stem / path
+            there = self._bundle.home / stem / path
             # it was written elsewhere since: nothing outside of the folder is read or removed for it
             if Path(path).is_absolute() or ".." in Path(path).parts:
                 raise OutputConflict(
-                    f"{self._parcel.home / stem / RECORD}: names {path}, which is outside of its folder"
+                    f"{self._bundle.home / stem / RECORD}: names {path}, which is outside of its folder"
                 )
             if (folder / path).exists() and file_facts(folder / path) == facts:
                 continue
             remove_made(folder / path)
             with threaded(PARALLEL):
-                each(self._fetch, [key for key in self._parcel.bucket.listed(there.key) if _belongs(key, there.key)])
+                each(self._fetch, [key for key in self._bundle.bucket.listed(there.key) if _belongs(key, there.key)])
             if not (folder / path).exists() or file_facts(folder / path) != facts:
                 raise OutputConflict(
                     f"{there} is not what its record says; run again with --overwrite to make it again"
                 )
 
     def _fetch(self, key: str) -> None:
-        target = self._dates / key.removeprefix(f"{self._parcel.home.key}/")
+        target = self._dates / key.removeprefix(f"{self._bundle.home.key}/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._parcel.bucket.download(key, target)
+        self._bundle.bucket.download(key, target)
 
     def put(self, building: Path) -> None:
         """Send it; what is there stays until all of it has arrived."""
         files = {path.relative_to(building).as_posix(): path for path in building.rglob("*") if path.is_file()}
         assert self._held is not None, "only while it is held"
-        self._parcel.publish(files, seal_of(building)[:16], self._held, replaces=self._parcel.found())
+        self._bundle.publish(files, seal_of(building)[:16], self._held, replaces=self._bundle.found())
         remove_made(building)
 
 

@@ -1,6 +1,6 @@
 """The results of an image in object storage: made in a folder of this machine, complete and checked, then sent.
 
-A record is there exactly while all that it speaks of is: it is the head of the parcel that is sent (see `sending`).
+A record is there exactly while all that it speaks of is: it is the head of the bundle that is sent (see `sending`).
 What lies below an address `<directory>`::
 
     <stem>/...                  the results, as in a folder, but without what `verify` needs to compute pixels again
@@ -20,7 +20,7 @@ from pipeline.errors import OutputConflict
 from pipeline.orders import Order
 from pipeline.output.folder import permitted
 from pipeline.output.results import RECORD, output_names, own_names
-from pipeline.output.sending import LIST, WHERE, Parcel, bucket_of
+from pipeline.output.sending import LIST, WHERE, Bundle, bucket_of
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.files import remove_made
 from pipeline.system.lease import leased
@@ -46,17 +46,17 @@ def delivered(order: Order, make: Callable[[], dict[str, Any]], events: Events, 
         ConfigError: there is no such bucket, or no permission to write there.
         Unreachable: the server does not answer; run again.
     """
-    parcel = _parcel(order)
-    with leased(parcel.bucket, parcel.work / "lock", order.work.lease) as lease:
-        parcel.finish()
-        record = _owned(parcel, order, overwrite=overwrite or permitted(order))
+    bundle = _bundle(order)
+    with leased(bundle.bucket, bundle.work / "lock", order.work.lease) as lease:
+        bundle.finish()
+        record = _owned(bundle, order, overwrite=overwrite or permitted(order))
         if record is None:
             record = make()
             events.stage(order.stem, "upload")
-            parcel.publish(_files(order), order.request[:16], lease)
+            bundle.publish(_files(order), order.request[:16], lease)
         else:
             events.already_done(order.stem)
-        parcel.tidy()
+        bundle.tidy()
     for name in own_names(order.folder, order.stem):
         remove_made(order.folder / name)
     with suppress(OSError):
@@ -70,9 +70,9 @@ def delivered_before(order: Order, *, overwrite: bool = False) -> dict[str, Any]
     Raises:
         OutputConflict, ConfigError, Unreachable: as `delivered`.
     """
-    if not order.address or (parcel := _parcel(order)).begun():
+    if not order.address or (bundle := _bundle(order)).begun():
         return None
-    return _owned(parcel, order, overwrite=overwrite or permitted(order))
+    return _owned(bundle, order, overwrite=overwrite or permitted(order))
 
 
 def send_summary(address: str, path: Path, *, ours: Callable[[bytes], bool]) -> None:
@@ -94,7 +94,7 @@ def send_summary(address: str, path: Path, *, ours: Callable[[bytes], bool]) -> 
     bucket.write(place.key, path.read_bytes())
 
 
-def _parcel(order: Order) -> Parcel:
+def _bundle(order: Order) -> Bundle:
     home = Address.of(order.address, WHERE)
     place = home / order.stem
     for path in order.reads:
@@ -103,28 +103,28 @@ def _parcel(order: Order) -> Parcel:
                 f"{place} is where the results would go, but {path} lies there, which the run reads; choose "
                 "another output.directory"
             )
-    return Parcel(home=home, name=order.stem, head=RECORD, listed=place / _LISTED)
+    return Bundle(home=home, name=order.stem, head=RECORD, listed=place / _LISTED)
 
 
-def _owned(parcel: Parcel, order: Order, *, overwrite: bool) -> dict[str, Any] | None:
+def _owned(bundle: Bundle, order: Order, *, overwrite: bool) -> dict[str, Any] | None:
     """Return the record of a finished run of the same request; refuse what may not be replaced."""
-    found, sent = parcel.found(), parcel.sent()
-    record = parcel.json_of(parcel.place / RECORD)
+    found, sent = bundle.found(), bundle.sent()
+    record = bundle.json_of(bundle.place / RECORD)
     ours = {*sent, RECORD, _LISTED} if sent else set()
     others = {name for name in found if name not in ours}
     names = output_names(order) | {WorkFolder.NAME}
     if clash := sorted(name for name in others if name.split("/")[0] in names):
-        raise OutputConflict(f"{parcel.place / clash[0]} was not written by this program; move it away")
+        raise OutputConflict(f"{bundle.place / clash[0]} was not written by this program; move it away")
     same = record is not None and record.get("request") == order.request
     if found and not same and not overwrite:
         what = "results of another config or input" if ours else "files of something else"
-        raise OutputConflict(f"{parcel.place} holds {what}; use --overwrite to replace it, or another output.directory")
+        raise OutputConflict(f"{bundle.place} holds {what}; use --overwrite to replace it, or another output.directory")
     if not same or overwrite:
         return None
-    missing, changed = parcel.missing_and_changed(sent, found)
+    missing, changed = bundle.missing_and_changed(sent, found)
     if changed:
         raise OutputConflict(
-            f"{parcel.place / changed[0]} was changed since it was written; use --overwrite to make it again"
+            f"{bundle.place / changed[0]} was changed since it was written; use --overwrite to make it again"
         )
     return None if missing else record
 

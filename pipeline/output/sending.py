@@ -33,7 +33,7 @@ WHERE = "output.directory"
 LIST = "objects.json"
 """List of what was sent: sizes, hashes, and the server's marks, by which a change is seen later."""
 Objects = dict[str, dict[str, Any]]
-"""Name below the parcel -> `bytes`, `sha256`, and once it is published `etag`."""
+"""Name below the bundle -> `bytes`, `sha256`, and once it is published `etag`."""
 
 
 def bucket_of(address: Address) -> Bucket:
@@ -42,7 +42,7 @@ def bucket_of(address: Address) -> Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Bundle:
     """What is sent to an address as one.
 
     Every method raises `ConfigError` if there is no such bucket, or no permission to write there, and `Unreachable` if
@@ -50,8 +50,8 @@ class Parcel:
 
     Attributes:
         home: the address of all results.
-        name: of the parcel in it.
-        head: name in the parcel of what a reader looks at first.
+        name: of the bundle in it.
+        head: name in the bundle of what a reader looks at first.
         listed: where the list of what was sent lies.
     """
 
@@ -102,7 +102,7 @@ class Parcel:
         """Send files and give them their names.
 
         Args:
-            local: file by name in the parcel; the head is one of them.
+            local: file by name in the bundle; the head is one of them.
             mark: what they were made of: another run's objects on their way have other names.
             lease: the lock, which this run must still hold.
             replaces: names of objects that go, beside those that were sent before.
