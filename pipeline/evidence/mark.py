@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import zarr
@@ -19,6 +20,7 @@ from pipeline.image.scan import StateScan, block_sum, scan_values
 from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, evidence
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 _TILE = 256
 """Edge of the windows that are learned from, pixels."""
@@ -48,7 +50,7 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     """
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
-    tiles = [_tile(scene, box) for box in _windows(scene)]
+    tiles = each(partial(_tile, scene), _windows(scene))
     doubt = find_doubt(
         [tile for tile in tiles if np.isfinite(tile.distance).all()],
         little=scene.little_trusted,
@@ -136,7 +138,7 @@ def _marked(scene: Scene, doubt: Doubt) -> StateScan:
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
     told = _Told(scene, doubt)
-    for box, packed in [(box, told.of(box)) for box in boxes]:
+    for box, packed in zip(boxes, each(told.of, boxes), strict=True):
         stop_if_asked()
         states = np.asarray(array[box.at()])
         if packed is not None:
