@@ -16,6 +16,9 @@ from tests.processes import Nursery
 
 pytest.register_assert_rewrite("pipeline.testing")
 
+# run by the Python that has QGIS
+collect_ignore = ["qgis_session.py"]
+
 settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import dask
 from distributed import Client, Security
@@ -121,7 +123,9 @@ def _written_credentials(config: Mapping[str, Any], folder: Path) -> Iterator[Se
 
 def _class(kind: str) -> Any:
     try:
-        import dask_jobqueue
+        # the import takes Ctrl-C, to end the process at once; in threads other than the main one that makes it fail
+        with patch.object(signal, "signal"):
+            import dask_jobqueue
     except ImportError as error:
         raise ConfigError(
             f"executor {kind} needs dask-jobqueue ({error}); pip install 'inpaint-pipeline[slurm]'"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +140,20 @@ def test_what_to_install_for_jobs_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(ConfigError, match=r"inpaint-pipeline\[slurm\]"):
         _jobs._class("slurm")
+
+
+def test_what_makes_jobs_leaves_ctrl_c_to_the_run(monkeypatch):
+    """The library takes SIGINT when it is imported: a run would end at once instead of finishing what is in flight."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(_jobs._class, "slurm").result()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    again = _jobs._class("slurm")
+    assert made is not again, "imported twice: in a thread, and in the main one"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
