@@ -1,10 +1,10 @@
 """Does what is dark lie where what is bright would cast its shadow? There is one sun: all shadows are displaced alike.
 
-Ground beside holes may be bright here and dark there by chance. But only shadows repeat the pattern of the clouds, in one
-direction and, as clouds of one image are about as high, at one distance (by which masks match shadows to clouds: Zhu &
-Woodcock 2012, doi:10.1016/j.rse.2011.10.028). So the dark pattern is laid over the bright one at every displacement at
-once, by Fourier transform. How well patterns agree that have nothing to do with each other is what the mirrored bright
-one shows. Both are looked at without what is broader than scraps of cloud: fields are.
+Ground beside holes may be bright here and dark there by chance. But only shadows repeat the pattern of the clouds, in
+one direction and, as clouds of one image are about as high, at one distance (by which masks match shadows to clouds:
+Zhu & Woodcock 2012, doi:10.1016/j.rse.2011.10.028). So the dark pattern is laid over the bright one at every
+displacement at once, by Fourier transform. How well patterns agree that have nothing to do with each other is what the
+mirrored bright one shows. Both are looked at without what is broader than scraps of cloud: fields are.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NEAREST, _FARTHEST = 6.0, 48.0
 
 _REACH = int(_FARTHEST) // _STRIDE
 
-_LEAST = 1e-6
-"""Sum of squares below which patterns do not meet."""
+_MEET = 0.2
+"""Share of the largest overlap of both patterns below which they are not compared: few pixels agree by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,11 @@ def followed(windows: Sequence[Patterns]) -> float:
     0 if nothing can be compared.
 
     Args:
-        windows: of one image, of any shapes; the displacement is common to all.
+        windows: of one image; the displacement is common to all. Those below 96 px in one direction say nothing: they
+            leave few pixels to compare at most displacements.
     """
-    fine = [(_fine(w.bright, w.told), _fine(w.dark, w.told)) for w in windows]
+    large = [w for w in windows if min(w.told.shape) >= 2 * _FARTHEST]
+    fine = [(_fine(w.bright, w.told), _fine(w.dark, w.told)) for w in large]
     steps = np.arange(-_REACH, _REACH + 1) * _STRIDE
     far = np.hypot(steps[:, None], steps)
     own, *others = (
@@ -77,12 +79,13 @@ def _agreement(windows: Sequence[tuple[Field, Field]]) -> Field:
     size = 2 * _REACH + 1
     sums = np.zeros((2, size, size))
     for bright, dark in windows:
-        # zeros around keep what leaves a window on one side from entering it on the other
-        shape = [fft.next_fast_len(max(n + _REACH, size), real=True) for n in bright.shape]
+        # zeros beside a window keep what leaves it on one side from entering on the other
+        shape = [fft.next_fast_len(n + _REACH, real=True) for n in bright.shape]
         for k, power in enumerate((1, 2)):
             both = fft.rfft2(dark**power, shape) * np.conj(fft.rfft2(bright**power, shape))
             sums[k] += np.roll(fft.irfft2(both, shape), (_REACH, _REACH), axis=(0, 1))[:size, :size]
-    return np.asarray(sums[0] / np.sqrt(np.maximum(sums[1], _LEAST)))
+    least = max(_MEET * float(sums[1].max()), 1e-9)
+    return np.where(sums[1] >= least, sums[0] / np.sqrt(np.maximum(sums[1], least)), 0.0)
 
 
 def _fine(values: Field, told: Mask) -> Field:

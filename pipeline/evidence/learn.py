@@ -5,9 +5,9 @@ farthest from them, after what a reference (if there is one) says of the ground 
 brighter than far off (haze, thin cloud) and darker (shadow). In each, bands count by how much they differ near the
 holes and how little they differ elsewhere (matched filter on whitened differences), which needs no names of bands.
 Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
-ground that changed is not. Fainter differences count where the dark ones follow the bright ones as shadows do (`cast`).
-Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as
-far off, so that it is more likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
+ground that changed is not. Fainter differences count where dark ones lie as shadows do beside bright ones (`cast`).
+Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as far off, so that it is more
+likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
 doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end.
 
 Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
@@ -64,7 +64,7 @@ _FAINT = 1.0
 """The same of both sides where what is dark follows what is bright as shadows follow clouds."""
 
 _FOLLOWS = 4.2
-"""Standard deviations of mirrored patterns by which it must; TODO"""
+"""Standard deviations of mirrored patterns by which it must: of TODO clean images with a reference none does."""
 
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
