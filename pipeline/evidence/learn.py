@@ -63,8 +63,8 @@ _LIKELY = 3.0
 _FAINT = 1.0
 """The same of both sides where what is dark follows what is bright as shadows follow clouds."""
 
-_FOLLOWS = 4.2
-"""Standard deviations of mirrored patterns by which it must: of TODO clean images with a reference none does."""
+_FOLLOWS = 5.0
+"""Standard deviations of mirrored patterns by which it must: of 199 clean images with a reference none has 4."""
 
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""

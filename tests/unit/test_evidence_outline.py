@@ -78,7 +78,7 @@ def test_faint_cloud_and_shadow_are_believed_where_one_follows_the_other(monkeyp
     one = tile(landscape(3), hole)
     rings = learn._Rings.of([one], [one.seen & (one.distance > 24)], fit_ground([one], [one.seen]))
 
-    def sides(bright, dark, *, referred, followed=5.0):
+    def sides(bright, dark, *, referred, followed=6.0):
         found = {1.0: bright, -1.0: dark}
         monkeypatch.setattr(learn._Rings, "beyond", lambda _, sign: Excess(values=np.ones(4), deviations=found[sign]))
         monkeypatch.setattr(learn._Rings, "side", lambda _, name, *__: name)
@@ -87,7 +87,7 @@ def test_faint_cloud_and_shadow_are_believed_where_one_follows_the_other(monkeyp
 
     assert not rings.referred
     assert sides(2.6, 2.9, referred=True) == ("bright", "dark")
-    assert sides(2.6, 2.9, referred=True, followed=3.0) == ()
+    assert sides(2.6, 2.9, referred=True, followed=4.5) == ()
     assert sides(0.5, 3.8, referred=True) == ()
     assert sides(2.6, 2.9, referred=False) == ()
     assert sides(4.0, 2.9, referred=False) == ("bright",)
