@@ -72,24 +72,41 @@ def test_a_window_of_the_image_is_told_the_same(spoilt):
     assert np.array_equal(doubt.of(cut)[inner], doubt.of(one)[part][inner])
 
 
-def test_faint_cloud_and_shadow_are_believed_together(monkeypatch):
-    """With a reference both at 2.5 deviations are proof, one alone or both without a reference are not."""
+def test_faint_cloud_and_shadow_are_believed_where_one_follows_the_other(monkeypatch):
+    """With a reference faint sides are proof if shadows are displaced alike; one alone, or without a reference, not."""
     hole = clouds(4)
     one = tile(landscape(3), hole)
     rings = learn._Rings.of([one], [one.seen & (one.distance > 24)], fit_ground([one], [one.seen]))
 
-    def sides(bright, dark, *, referred):
+    def sides(bright, dark, *, referred, followed=6.0):
         found = {1.0: bright, -1.0: dark}
         monkeypatch.setattr(learn._Rings, "beyond", lambda _, sign: Excess(values=np.ones(4), deviations=found[sign]))
         monkeypatch.setattr(learn._Rings, "side", lambda _, name, *__: name)
+        monkeypatch.setattr(learn, "followed", lambda _: followed)
         return replace(rings, referred=referred).sides()
 
     assert not rings.referred
     assert sides(2.6, 2.9, referred=True) == ("bright", "dark")
-    assert sides(2.4, 3.8, referred=True) == ()
+    assert sides(2.6, 2.9, referred=True, followed=4.5) == ()
+    assert sides(0.5, 3.8, referred=True) == ()
     assert sides(2.6, 2.9, referred=False) == ()
     assert sides(4.0, 2.9, referred=False) == ("bright",)
+    assert sides(4.0, 2.9, referred=True) == ("bright", "dark")
     assert sides(4.0, 3.1, referred=False) == ("bright", "dark")
+
+
+@pytest.mark.parametrize(("mirror", "names"), [(1, ["bright", "dark"]), (-1, ["bright"])])
+def test_faint_shadow_is_found_where_clouds_would_cast_it(mirror, names):
+    """Ground that is 5 % darker in the shape of the clouds is shadow one step away from them, and is not elsewhere."""
+    clear, hole = landscape(7), clouds(8)
+    cloud = scraps(hole, 9)
+    beside = ~cloud & (ndimage.distance_transform_edt(~hole) < 24)
+    shadow = np.roll(cloud[::mirror], (12, 12), (0, 1)) & beside
+    values = np.where(shadow, 0.95 * clear, clear) + np.array([75.0, 50.0, 25.0, 0.0])[:, None, None] * cloud
+    guide = clear + 15 * np.random.default_rng(5).normal(size=clear.shape)
+    doubt = find_doubt([tile(values, hole, guide)])
+    assert doubt is not None
+    assert [side.name for side in doubt.sides] == names
 
 
 def test_what_covers_most_of_a_ring_has_no_outline(spoilt):

@@ -1,0 +1,96 @@
+"""Does what is dark lie where what is bright would cast its shadow? There is one sun: all shadows are displaced alike.
+
+Ground beside holes may be bright here and dark there by chance. But only shadows repeat the pattern of the clouds, in
+one direction and, as clouds of one image are about as high, at one distance (by which masks match shadows to clouds:
+Zhu & Woodcock 2012, doi:10.1016/j.rse.2011.10.028). So the dark pattern is laid over the bright one at every
+displacement at once, by Fourier transform. How well patterns agree that have nothing to do with each other is what the
+mirrored bright one shows. Both are looked at without what is broader than scraps of cloud: fields are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from pipeline.evidence.tile import LARGEST
+
+Field = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_STRIDE = 2
+"""Every so many pixels of a window are looked at; what is looked for is smooth."""
+
+_BROAD = 8.0
+"""Deviation of the Gaussian of what is taken off before patterns are compared, pixels."""
+
+_NEAREST, _FARTHEST = 6.0, 48.0
+"""Displacements that are looked at, pixels: nearer ones are the dark rims of bright fields."""
+
+_REACH = int(_FARTHEST) // _STRIDE
+
+_MEET = 0.2
+"""Share of the largest overlap of both patterns below which they are not compared: few pixels agree by chance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patterns:
+    """A window as shadows are looked for in it.
+
+    Attributes:
+        bright: how much brighter than clear ground, in its deviations, `(rows, cols)`; what is below 0 counts as 0.
+        dark: the same for what is darker.
+        told: bool `(rows, cols)`, where both are known.
+    """
+
+    bright: Field
+    dark: Field
+    told: Mask
+
+
+def followed(windows: Sequence[Patterns]) -> float:
+    """Return how well the dark pattern follows the bright one at its best displacement, beside what chance gives.
+
+    In standard deviations of the agreement with mirrored patterns, over displacements; the best of those is about 3.
+    0 if nothing can be compared.
+
+    Args:
+        windows: of one image; the displacement is common to all. Those below 96 px in one direction say nothing: they
+            leave few pixels to compare at most displacements.
+    """
+    large = [w for w in windows if min(w.told.shape) >= 2 * _FARTHEST]
+    fine = [(_fine(w.bright, w.told), _fine(w.dark, w.told)) for w in large]
+    steps = np.arange(-_REACH, _REACH + 1) * _STRIDE
+    far = np.hypot(steps[:, None], steps)
+    own, *others = (
+        _agreement([(bright[::rows, ::cols], dark) for bright, dark in fine])[(far >= _NEAREST) & (far <= _FARTHEST)]
+        for rows, cols in product((1, -1), repeat=2)
+    )
+    spread = float(np.std(others))
+    return float(own.max()) / spread if spread > 0 else 0.0
+
+
+def _agreement(windows: Sequence[tuple[Field, Field]]) -> Field:
+    """Return sums of bright times dark for all displacements up to `_REACH`, over their deviation for random signs."""
+    size = 2 * _REACH + 1
+    sums = np.zeros((2, size, size))
+    for bright, dark in windows:
+        # zeros beside a window keep what leaves it on one side from entering on the other
+        shape = [fft.next_fast_len(n + _REACH, real=True) for n in bright.shape]
+        for k, power in enumerate((1, 2)):
+            both = fft.rfft2(dark**power, shape) * np.conj(fft.rfft2(bright**power, shape))
+            sums[k] += np.roll(fft.irfft2(both, shape), (_REACH, _REACH), axis=(0, 1))[:size, :size]
+    least = max(_MEET * float(sums[1].max()), 1e-9)
+    return np.where(sums[1] >= least, sums[0] / np.sqrt(np.maximum(sums[1], least)), 0.0)
+
+
+def _fine(values: Field, told: Mask) -> Field:
+    """Return every `_STRIDE`th pixel of a pattern without what is broad, 0 where it is not told."""
+    values = np.clip(values, 0.0, LARGEST)
+    share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BROAD), 1e-3)
+    broad = ndimage.gaussian_filter(np.where(told, values, 0.0), _BROAD) / share
+    return np.where(told, values - broad, 0.0)[::_STRIDE, ::_STRIDE]
