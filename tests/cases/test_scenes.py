@@ -28,6 +28,7 @@ from pipeline.image.open import open_guide, open_source
 from pipeline.image.scene import Clock, open_scene
 from pipeline.provenance.published import Publisher
 from tests.helpers import command, layer, order_of, pixels, run_config
+from tests.support_formats import write_tiff
 from tests.support_scenes import (
     LANDSAT,
     SIZE,
@@ -500,6 +501,15 @@ def test_mask_auto(home: Path, tmp_path: Path) -> None:
                 _specs(tmp_path, str(item / source), "auto")
     shown = json.loads(command("config", "show", _config(tmp_path, str(item / "B02.tif"), "auto")).out)
     assert shown["mask"] == "auto"
+
+
+@pytest.mark.parametrize(("mask", "given"), [("auto", {}), (None, {"grid": "10m"})])
+def test_a_damaged_image_is_told_before_a_config_is_blamed(tmp_path: Path, mask: Any, given: dict[str, str]) -> None:
+    """A cut off file has no mask beside it and is no scene, but neither is what went wrong with it."""
+    image = write_tiff(tmp_path / "image.tif", scene_values())
+    image.write_bytes(image.read_bytes()[:2000])
+    with pytest.raises(SourceError, match=r"image\.tif: .*(truncated|cut off|unreadable|cannot be read)"):
+        _specs(tmp_path, str(image), mask, **given)
 
 
 @pytest.mark.parametrize("many", [False, True])
