@@ -139,8 +139,8 @@ def _with_sibling_masks(spec: SourceSpec, asked: Asked) -> SourceSpec:
     if not found and asked.like is None:
         _require_readable(spec)
         raise ConfigError(
-            f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it "
-            "that is named after it, a catalog's); name one"
+            f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL, QA_PIXEL or cloud mask, a file "
+            "beside it that is named after it, a catalog's); name one"
         )
     return dataclasses.replace(spec, mask=found)
 
