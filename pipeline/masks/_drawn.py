@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._archive import on_disk
-from pipeline.formats._files import untrusted
+from pipeline.formats._files import missing, untrusted
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -78,7 +78,7 @@ def open_drawn(
         raise SourceError(f"{path}: shapes have no place in a volume such as {source.paths[0]}; give a NIfTI mask")
     file = on_disk(path)
     if file is None:
-        raise SourceError(f"{path}: mask file not found")
+        raise missing(path, "mask file not found")
     facts = file.stat()
     mask = DrawnMask(
         path=path,

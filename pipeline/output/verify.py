@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.blocks.block import blend, one_thread
 from pipeline.blocks.composite import composite
-from pipeline.errors import IntegrityError
-from pipeline.formats import open_any
+from pipeline.errors import IntegrityError, SourceError
+from pipeline.formats import files_of, open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import same_crs
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
+from pipeline.masks.base import mask_options
 from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
 from pipeline.output.results import LOOKS, changed, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
@@ -35,6 +36,7 @@ from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.system.facts import input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
 
@@ -68,20 +70,34 @@ class Check:
     name: str
     held: bool | None
     detail: str
+    unread: bool = False
+    """It could not be checked as a file is damaged, gone, or another than the run had."""
 
 
 def verify(folder: Path) -> list[Check]:
     """Check the finished image in `folder` (it holds `record.json`).
 
     Raises:
-        SourceError: no finished run there, or an input is gone.
+        SourceError: no finished run there.
     """
     record = record_of(folder)
-    outputs = {o["role"]: o for o in reversed(record["outputs"])}
-    checks = [_hashes(folder, record)]
+    try:
+        promises = _promises(folder, record)
+    except SourceError as error:
+        promises = [_unchecked(str(error), unread=True)]
+    except IntegrityError as error:
+        promises = [Check(name="P1-P3", held=False, detail=str(error))]
+    return [_hashes(folder, record), *promises]
+
+
+def _unchecked(why: str, *, unread: bool = False) -> Check:
+    return Check(name="P1-P3", held=None, detail=f"{why}: only hashes could be checked", unread=unread)
+
+
+def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
     work = work_folder(folder, record)
     if not work.plan.exists():
-        return [*checks, Check(name="P1-P3", held=None, detail=f"{work.path} is gone: only hashes could be checked")]
+        return [_unchecked(f"{work.path} is gone")]
     plan = load_plan(work)
     inputs = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
     gone = ""
@@ -90,13 +106,15 @@ def verify(folder: Path) -> list[Check]:
     elif any(fetched_from(path) and not Path(path).exists() for path in inputs):
         gone = "an input lies in object storage, and its copy is not kept"
     if gone:
-        return [*checks, Check(name="P1-P3", held=None, detail=f"{gone}: only hashes could be checked")]
+        return [_unchecked(gone)]
+    if others := _others(plan, record):
+        return [_unchecked(f"other than the run had: {', '.join(others)}", unread=True)]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
     with _writable(work) as place:
         leftover = place.staged.exists()
         try:
-            return checks + _checks(folder, load_plan(place), outputs, record)
+            return _checks(folder, load_plan(place), record)
         finally:
             if not leftover and place.staged.exists():
                 remove_made(place.staged)
@@ -117,7 +135,25 @@ def _writable(work: WorkFolder) -> Iterator[WorkFolder]:
         yield WorkFolder(Path(folder))
 
 
-def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
+def _others(plan: Plan, record: dict[str, Any]) -> list[str]:
+    """Return the files that the run read and that are others now: of them its promises say nothing."""
+    images = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
+    masks = [path for g in plan.guides for entry in g.masks for path in mask_options(entry).reads()]
+    noted = [file for mask in record["masks"] for file in mask["files"]]
+    # masks of the image itself come first: the work folder has what they said
+    facts = [*record["inputs"][: len(images)], *noted[len(noted) - len(masks) :]]
+    now = input_facts([*images, *masks], files_of)
+    # what is gone is told where it is opened; an address has no hash
+    known = [(one, then) for one, then in zip(now, facts, strict=True) if one["sha256"] and then["sha256"]]
+    return [one["path"] for one, then in known if _hashes_of(one) != _hashes_of(then)]
+
+
+def _hashes_of(fact: Mapping[str, Any]) -> list[str]:
+    return [file["sha256"] for file in (fact, *fact.get("files", ()))]
+
+
+def _checks(folder: Path, plan: Plan, record: dict[str, Any]) -> list[Check]:
+    outputs = {o["role"]: o for o in reversed(record["outputs"])}
     layers = [open_layer(plan.source, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
     checks = [

@@ -114,6 +114,26 @@ def test_a_mask_that_marks_what_was_seen(tmp_path, name, kept):
     assert "invert" not in command("plan", _config(tmp_path, name, {"kind": "raster", "path": mask.name})).out
 
 
+def test_a_buffer_of_less_than_a_pixel(tmp_path):
+    """Widens nothing, so it is said: 60 mm may be meant as 60 m."""
+    write_image(tmp_path / "x.tif", smooth((1, 30, 40)))
+    write_image(tmp_path / "m.tif", blobs((30, 40))[None])
+    for buffer, told in (("60 mm", True), ("10 m", False), ("0 px", False)):
+        said = command("plan", _config(tmp_path, "x.tif", {"kind": "raster", "path": "m.tif", "buffer": buffer})).out
+        assert ("less than one pixel: nothing is widened" in said) == told, said
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    """As image and as mask; its own name is no better one."""
+    write_image(tmp_path / "x.tif", smooth((1, 30, 40)))
+    for name in ("y.tif", "m.tif"):
+        (tmp_path / name).symlink_to("moved/away.tif")
+    for image in ("x.tif", "y.tif"):
+        refused = command("plan", _config(tmp_path, image, {"kind": "raster", "path": "m.tif"}))
+        assert refused.code == 4
+        assert "it is a link to moved/away.tif, which is not there" in refused.err
+
+
 # --- masks that are not binary -----------------------------------------------------------------------------------
 
 

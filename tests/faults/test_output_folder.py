@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
@@ -107,6 +109,39 @@ def test_results_that_nobody_may_write_to_can_be_verified(tmp_path):
     assert outcome.code == 0, outcome.err
     assert staged.call_args.args[1].is_relative_to(elsewhere)
     assert sorted(set(tmp_path.rglob("*")) - {elsewhere}) == before
+
+
+@pytest.mark.parametrize("what", ["result", "input", "mask of a reference", "record", "gone"])
+def test_verify_goes_on_after_what_it_cannot_read(scene, what):
+    """An image of a batch is damaged, or what it was made of is another: it is named, and the others are checked."""
+    folder, image, mask = scene
+    other = write_image(folder / "other.tif", smooth((2, *SHAPE), seed=1))
+    guide = write_image(folder / "guide.tif", smooth((2, *SHAPE)) + np.uint16(20))
+    hidden = write_image(folder / "hidden.tif", blobs(SHAPE, n=1, seed=3)[None])
+    config = _constant(folder, image, mask)
+    content = json.loads(config.read_text())
+    guides = [{"path": str(guide), "mask": {"kind": "raster", "path": "{folder}/{stem/.*/}hidden.tif"}}]
+    content["input"] = {"source": [[str(image)], [str(other)]], "references": guides}
+    config.write_text(json.dumps(content))
+    assert command("run", config).code == 0
+    result = folder / "out" / "image" / "image_restored.tif"
+    if what == "result":
+        result.write_bytes(result.read_bytes()[:3000])
+    elif what == "input":
+        write_image(image, smooth((2, *SHAPE)) + np.uint16(1))
+    elif what == "mask of a reference":
+        write_image(hidden, blobs(SHAPE, n=2, seed=4)[None])
+    elif what == "record":
+        (result.parent / "record.json").write_text("{")
+    else:
+        image.unlink()
+    outcome = command("verify", folder / "out")
+    named = {"mask of a reference": hidden, "input": image, "gone": image, "record": result.parent}.get(what, result)
+    assert (outcome.code, named.name in outcome.out) == (1 if what == "result" else 4, True), outcome.out + outcome.err
+    assert "FAILED" not in outcome.out or what == "result"
+    assert re.search(r"^image: (P1-P3|record): not checked", outcome.out, re.MULTILINE)
+    checked = "not checked" if what == "mask of a reference" else "ok"
+    assert re.search(rf"^other: P[13].*: {checked} ", outcome.out, re.MULTILINE), outcome.out
 
 
 def test_an_overwrite_killed_half_way(scene):
