@@ -11,8 +11,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import pipeline.run
 from pipeline.errors import PipelineError
-from tests.helpers import blobs, command, run_config, smooth, write_image
+from tests.helpers import blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 46)
 
@@ -142,6 +143,34 @@ def test_verify_goes_on_after_what_it_cannot_read(scene, what):
     assert re.search(r"^image: (P1-P3|record): not checked", outcome.out, re.MULTILINE)
     checked = "not checked" if what == "mask of a reference" else "ok"
     assert re.search(rf"^other: P[13].*: {checked} ", outcome.out, re.MULTILINE), outcome.out
+
+
+@pytest.mark.parametrize("which", ["image", "mask", "guide"])
+@pytest.mark.parametrize("stage", ["compute", "assemble"])
+def test_an_input_that_changes_while_the_run_goes_on(scene, which, stage):
+    """Nothing of two states is published, and none is left to continue from; the old result stays."""
+    folder, image, mask = scene
+    guide = write_image(folder / "guide.tif", smooth((2, *SHAPE)) + np.uint16(20))
+    files = {"image": image, "mask": mask, "guide": guide}
+    config = _constant(folder, image, mask)
+    given = ("--set", "input.references=[guide.tif]")
+    assert command("run", config, *given, "--set", "seed=1").code == 0
+    result = folder / "out" / "image" / "image_restored.tif"
+    before, first = result.read_bytes(), files[which].read_bytes()
+    done = getattr(pipeline.run, stage)
+
+    def changes(*arguments: object, **named: object) -> object:
+        write_image(files[which], pixels(files[which])[:, ::-1])
+        return done(*arguments, **named)
+
+    with mock.patch(f"pipeline.run.{stage}", changes):
+        outcome = command("run", config, *given, "--overwrite")
+    assert (outcome.code, f"{files[which]}: was changed while the run went on" in outcome.err) == (4, True), outcome.err
+    assert result.read_bytes() == before
+    assert not (folder / "out" / ".work" / "image" / "plan.json").exists()
+    files[which].write_bytes(first)
+    assert command("run", config, *given, "--overwrite").code == 0
+    assert command("verify", folder / "out").code == 0
 
 
 def test_an_overwrite_killed_half_way(scene):
