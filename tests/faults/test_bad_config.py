@@ -51,6 +51,8 @@ OK = "input: {source: x}\n"
         ("seed: 1\n", r"input: this key is required; add it"),
         (OK + "seed: -1\n", r":2: seed: .*greater than or equal to 0, found -1"),
         (OK + "output: {refuse_above: 0}\n", r":2: output\.refuse_above: .*greater than 0, found 0"),
+        (OK + "compute: {executor: cluster}\n", r":2: compute\.executor: cluster needs compute\.scheduler"),
+        (OK + "compute: {executor: jobqueue}\n", r":2: compute\.executor: jobqueue needs compute\.jobqueue"),
         (OK + OK, r":2: found duplicate key \"input\"; keep one of them"),
         ("input: {source: x\n", r":2: not valid YAML"),
         ("input:\n\tsource: x\n", r":2: not valid YAML"),
