@@ -16,7 +16,7 @@ from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import files_of, open_any
 from pipeline.formats._repeat import repeated
 from pipeline.formats.base import Source
@@ -26,6 +26,8 @@ from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.system.facts import content_of, input_facts
+from pipeline.system.files import remove_made
+from pipeline.system.paths import is_address
 from pipeline.system.threads import cores
 
 _BATCH = {"cpu": 1, "cuda": 8}
@@ -151,6 +153,28 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         bands=source.channel_names,
         bids=_derivation(config, spec, [*inputs, *(file for mask in masks for file in mask["files"])]),
     )
+
+
+def require_unchanged(order: Order) -> None:
+    """Check that what a run has read is still what it was when the run began; costs a look at each file.
+
+    A result would be of two states of the file otherwise. What was computed is given up: some of it may be of either.
+
+    Raises:
+        SourceError: a file of this machine has other bytes; names it.
+    """
+    named = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
+    for fact in (file for one in named for file in (one, *one.get("files", ()))):
+        if fact["sha256"] is None or is_address(fact["path"]):
+            continue
+        (now,) = input_facts([fact["path"]])
+        # one that is gone was read before, or could not be read
+        if now["sha256"] not in (None, fact["sha256"]):
+            remove_made(order.work.plan)
+            raise SourceError(
+                f"{fact['path']}: was changed while the run went on, so the result would be of two states of it; "
+                "nothing was published. Run again with --overwrite when nothing writes to it any more"
+            )
 
 
 def _request(config: RunConfig, contents: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from pipeline.errors import IntegrityError, PipelineError, Unreachable
 from pipeline.execute._choose import ELSEWHERE, choose_executor
 from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
-from pipeline.orders import Order, order_of
+from pipeline.orders import Order, order_of, require_unchanged
 from pipeline.output.assemble import Assembler, Written, assemble
 from pipeline.output.computed import check_computed, kept
 from pipeline.output.cube import Cube, cubes_of, make_cube
@@ -217,6 +217,7 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
         written = assemble(
             assembler, order.stem, order.formats, tags(record), ready, display=display.image if display else None
         )
+        require_unchanged(order)
         quick_check(plan, assembler.source, written)
     if display:
         _tell_display(order, record, display, events)

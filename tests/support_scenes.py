@@ -85,12 +85,67 @@ def write_safe(
     return safe
 
 
+def write_level_1c(folder: Path, baseline: str, *, clouds: bool = True) -> Path:
+    """Write a SAFE folder of level 1C with four bands and, unless `clouds` is False, the cloud mask of its baseline.
+
+    In pixels of 60 m an opaque cloud lies at rows 2 to 3 and columns 3 to 5 but 4 (of baseline 04.00 and later without
+    that gap), cirrus at row 6 and column 1, snow, since then, at row 0 and column 0.
+    """
+    safe = folder / f"S2A_MSIL1C_20220126T102021_N{baseline.replace('.', '')}_R065_{TILE}_20220126T120000.SAFE"
+    images, quality = (safe / "GRANULE" / f"L1C_{TILE}_A034000_20220126T102018" / n for n in ("IMG_DATA", "QI_DATA"))
+    images.mkdir(parents=True)
+    quality.mkdir()
+    for band, metres in (("B02", 10), ("B04", 10), ("B10", 60), ("B11", 20)):
+        step = metres // 10
+        write_jp2(images / f"{TILE}_20220126T102021_{band}.jp2", scene_values()[0, ::step, ::step], metres)
+    write_jp2(quality / "MSK_DETFOO_B02.jp2", scene_values()[0], 10)
+    new = float(baseline) >= 4
+    (safe / "MTD_MSIL1C.xml").write_text(metadata_of(baseline, level="1C", offset=-1000 if new else None))
+    if clouds and new:
+        classified = np.zeros((3, SIZE // 6, SIZE // 6), np.uint8)
+        classified[0, 2:4, 3:6] = classified[1, 6, 1] = classified[2, 0, 0] = 1
+        write_jp2(quality / "MSK_CLASSI_B00.jp2", classified, 60)
+    elif clouds:
+        opaque = _ring(3, 2, 6, 4), _ring(4, 2, 5, 4)
+        (quality / "MSK_CLOUDS_B00.gml").write_text(clouds_gml(("OPAQUE", opaque), ("CIRRUS", (_ring(1, 6, 2, 7),))))
+    return safe
+
+
+def _ring(x0: int, y0: int, x1: int, y1: int) -> str:
+    """Return the ring around pixels of 60 m as GML lists it, with a height of 7 at every corner."""
+    corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0))
+    return " ".join(f"{500000 + 60 * x} {5000000 - 60 * y} 7" for x, y in corners)
+
+
+def clouds_gml(*features: tuple[str, tuple[str, ...]]) -> str:
+    """Return a cloud mask as products before baseline 04.00 have it; a feature is a type and its rings."""
+    members = ""
+    for at, (kind, rings) in enumerate(features):
+        edges = "".join(
+            f"<gml:{side}><gml:LinearRing><gml:posList srsDimension='3'>{ring}</gml:posList></gml:LinearRing>"
+            f"</gml:{side}>"
+            for side, ring in zip(("exterior", *["interior"] * len(rings)), rings, strict=False)
+        )
+        members += (
+            f"<eop:MaskFeature gml:id='{kind}.{at}'><eop:maskType codeSpace='urn:gs2:S2PDGS:maskType'>{kind}"
+            f"</eop:maskType><eop:extentOf><gml:Polygon gml:id='{kind}.{at}_Polygon'>{edges}</gml:Polygon>"
+            "</eop:extentOf></eop:MaskFeature>"
+        )
+    where = '<gml:boundedBy><gml:Envelope srsName="urn:ogc:def:crs:EPSG:8.7:32633"/></gml:boundedBy>' if members else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<eop:Mask xmlns:eop="http://www.opengis.net/eop/2.0" '
+        'xmlns:gml="http://www.opengis.net/gml/3.2" gml:id="S2A_OPER_MSK_CLOUDS">'
+        f"{where}<eop:maskMembers>{members}</eop:maskMembers></eop:Mask>"
+    )
+
+
 def write_jp2(path: Path, values: NDArray[Any], metres: float) -> Path:
-    """Write one band `(y, x)` without loss."""
-    height, width = values.shape
+    """Write one band `(y, x)`, or several `(band, y, x)`, without loss."""
+    bands = values[None] if values.ndim == 2 else values
+    height, width = bands.shape[1:]
     profile = {
         "driver": "JP2OpenJPEG",
-        "count": 1,
+        "count": len(bands),
         "height": height,
         "width": width,
         "dtype": values.dtype,
@@ -98,7 +153,7 @@ def write_jp2(path: Path, values: NDArray[Any], metres: float) -> Path:
     }
     transform = rasterio.Affine(metres, 0, 5e5, 0, -metres, 5e6)
     with rasterio.open(path, "w", **profile, transform=transform, QUALITY="100", REVERSIBLE="YES") as file:
-        file.write(values, 1)
+        file.write(bands)
     return path
 
 

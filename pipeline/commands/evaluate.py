@@ -8,8 +8,8 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ def _evaluated(order: Order, asked: Asked, tell: Tell) -> dict[str, Any]:
     if known is not None:
         tell(order.stem, f"was evaluated before, see {folder / PAGE}")
         return known
+    _require_writable(folder)
     with aside(order) as job:
         facts, examples = _look(order, job, asked.families, tell)
     # as read back from the file
@@ -194,9 +195,31 @@ def _known(folder: Path, request: str, *, overwrite: bool) -> dict[str, Any] | N
     return None
 
 
+def _require_writable(folder: Path) -> None:
+    """Check before the work that its files can be written; leaves nothing.
+
+    Raises:
+        OutputConflict: they cannot.
+    """
+    there = next(place for place in folder.parents if place.exists())
+    with _told(folder), tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}-") as draft:
+        write_text(Path(draft) / FACTS, "{}")
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputConflict(
+            f"{folder}: cannot write the evaluation ({error.strerror or error}); choose another output.directory"
+        ) from error
+
+
 def _publish(folder: Path, facts: Mapping[str, Any], examples: Mapping[str, Example]) -> None:
     """Write the files and let them appear in one step."""
-    try:
+    with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
             ready = Path(draft) / "new"
@@ -210,10 +233,6 @@ def _publish(folder: Path, facts: Mapping[str, Any], examples: Mapping[str, Exam
                 folder.rename(old)
             publish(ready, folder)
             remove_made(old)
-    except OSError as error:
-        raise OutputConflict(
-            f"{folder}: cannot write the evaluation ({error.strerror or error}); choose another output.directory"
-        ) from error
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ from pipeline.output.results import (
     record_of,
     work_folder,
 )
-from pipeline.output.verify import verify
+from pipeline.output.verify import Check, verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
@@ -43,7 +43,7 @@ from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.run import looked_at
 from pipeline.survey.survey import Survey, outline
-from pipeline.system.facts import output_facts, software
+from pipeline.system.facts import inputs_hashed_once, output_facts, software
 from pipeline.system.files import write_json
 from pipeline.system.lock import held
 from pipeline.system.redact import redacted
@@ -209,8 +209,17 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
     folders = finished_folders(directory)
     if not folders:
         raise SourceError(f"{directory}: no finished image here (no {RECORD})")
-    checks = {folder.name: verify(folder) for folder in folders} | check_cubes(directory)
+    with inputs_hashed_once():
+        checks = {folder.name: _verified(folder) for folder in folders} | check_cubes(directory)
     return {name: [asdict(check) for check in found] for name, found in checks.items()}
+
+
+def _verified(folder: Path) -> list[Check]:
+    """Return the checks of an image; what is wrong with its record is told as one, so that others are checked, too."""
+    try:
+        return verify(folder)
+    except SourceError as error:
+        return [Check(name="record", held=None, detail=str(error), unread=True)]
 
 
 def require_held(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -218,10 +227,14 @@ def require_held(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
     Raises:
         IntegrityError: names the images of which one is broken.
+        SourceError: none is, but files of some images are damaged, gone, or others than their runs had.
     """
     broken = [name for name, checks in results.items() if any(check["held"] is False for check in checks)]
     if broken:
         raise IntegrityError(f"promises broken in: {', '.join(broken)}")
+    unread = [f"{name}: {check['detail']}" for name, found in results.items() for check in found if check["unread"]]
+    if unread:
+        raise SourceError("not checked: " + "\n".join(unread))
 
 
 def image_table(file: str) -> dict[str, Any]:

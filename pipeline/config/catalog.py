@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceEr
 from pipeline.system import yaml_files
 from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
-from pipeline.system.paths import describe, kind_of, shortened
+from pipeline.system.paths import dangling, describe, kind_of, shortened
 
 __all__ = [
     "Check",
@@ -245,6 +245,8 @@ class _Finder:
             only = f" but results of this config in {self.results}" if matches else ""
             raise SourceError(f"{path}: no file matches{only}")
         if "/" in text or Path(text).suffix:
+            if leads := dangling(path):
+                raise SourceError(f"{path}: no such file; it is a link to {leads}, which is not there")
             near = _near_files(Path(path))
             raise SourceError(f"{path}: no such file{near}")
         hint = yaml_files.nearest(text, self.entries)

@@ -142,7 +142,22 @@ def _mask_entry(value: object) -> object:
     if isinstance(value, dict) and isinstance(value.get("kind"), str):
         return mask_options(value)
     known = ", ".join(kinds("masks"))
-    raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {shown(value)}")
+    file = f"; a file that draws holes is {{kind: raster, path: {shortened(value)}}}" if isinstance(value, str) else ""
+    raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {shown(value)}{file}")
+
+
+def _masks(value: object) -> object:
+    """Read one entry as a list of one."""
+    if not isinstance(value, str | dict | list | tuple | MaskOptions):
+        raise ValueError(f"must be a list of entries {{kind: ..., ...}} or auto, found {shown(value)}")
+    return listed(value)
+
+
+def _bands(value: object) -> object:
+    items = value if isinstance(value, list | tuple) else ()
+    if items and all((type(n) is int and n >= 1) or (isinstance(n, str) and n) for n in items):
+        return value
+    raise ValueError(f"must be a list of bands, by number from 1 or name, such as [4, B8A], found {shown(value)}")
 
 
 def known_kind(*folders: str, extra: tuple[str, ...] = ()) -> Callable[[object], str]:
@@ -249,8 +264,8 @@ DateText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value
 """A date as written; a bare year is a number in YAML."""
 
 MaskEntry = Annotated[SerializeAsAny[MaskOptions], BeforeValidator(_mask_entry)]
-Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(listed), OrAlone()]
-Bands = Annotated[tuple[Annotated[int, Field(ge=1)] | str, ...], Field(min_length=1)]
+Masks = Annotated[tuple[MaskEntry, ...], BeforeValidator(_masks), OrAlone()]
+Bands = Annotated[tuple[Annotated[int, Field(ge=1)] | str, ...], Field(min_length=1), BeforeValidator(_bands)]
 GridText = Annotated[
     str, PlainValidator(_grid), WithJsonSchema({"anyOf": [{"enum": ["auto", "each"]}, {"pattern": f"^{_GRID}$"}]})
 ]

@@ -16,7 +16,8 @@ from pipeline.system.paths import kind_of, shortened
 _LONGEST = 200
 _WORK = ".work"
 _SUFFIXES = (".tif", ".TIF", ".tiff", ".jp2", ".nii.gz", ".nii")
-_SHAPES = (".geojson", ".gpkg", ".shp")
+_ENDINGS = {"vector": (".geojson", ".gpkg", ".shp"), "l1c": (".jp2", ".gml")}
+"""Of the files of some kinds of masks; of the others `_SUFFIXES`."""
 _MASK_NAMES = (
     (r"$", "_SCL", "scl"),
     (r"$", "_scl", "scl"),
@@ -29,6 +30,8 @@ _MASK_NAMES = (
     (r"\.B[0-9A]+$", ".Fmask", "qa_pixel"),  # HLS
     (r"_(B[0-9A]{2}|TCI)(_\d0m)?$", "_SCL_20m", "scl"),  # Sentinel-2
     (r"_(B[0-9A]{2}|TCI)$", "_SCL", "scl"),
+    (r"^T\w+_(B[0-9A]{2}|TCI)$", "MSK_CLASSI_B00", "l1c"),
+    (r"^T\w+_(B[0-9A]{2}|TCI)$", "MSK_CLOUDS_B00", "l1c"),
 )
 """What of an image's stem is replaced by what to name its mask, and the kind of the mask; the first file is taken."""
 
@@ -90,9 +93,9 @@ def mask_names(path: str) -> Iterator[tuple[str, str]]:
     folder, stem = Path(path).parent, _one_stem(path)
     for pattern, ending, kind in _MASK_NAMES:
         name, found = re.subn(pattern, ending, stem, count=1)
-        places = (folder, folder.parent / "R20m") if kind == "scl" else (folder,)
+        places = {"scl": (folder, folder.parent / "R20m"), "l1c": (folder.parent / "QI_DATA",)}.get(kind, (folder,))
         for place in places if found else ():
-            for suffix in _SHAPES if kind == "vector" else _SUFFIXES:
+            for suffix in _ENDINGS.get(kind, _SUFFIXES):
                 yield str(place / f"{name}{suffix}"), kind
 
 

@@ -375,6 +375,7 @@ def _with_absolute_paths(config: RunConfig, document: yaml_files.Document, base:
             raise ConfigError(f"{where}: {value} cannot be followed ({error}); choose another") from None
 
     _require_series_of_cube(config, document)
+    _require_scheduler(config, document)
     folders: dict[str, Path | str] = {
         "directory": _results_place(config, document) or absolute(config.output.directory, "output.directory")
     }
@@ -394,6 +395,14 @@ def _require_series_of_cube(config: RunConfig, document: yaml_files.Document) ->
     where = f"{document.origin(('output', 'cube'))}: output.cube"
     if config.output.cube and not config.input.series:
         raise ConfigError(f"{where}: a cube is made of the dates of a series; set input.series: true, too")
+
+
+def _require_scheduler(config: RunConfig, document: yaml_files.Document) -> None:
+    compute, where = config.compute, f"{document.origin(('compute', 'executor'))}: compute.executor"
+    if compute.executor == "cluster" and not compute.scheduler:
+        raise ConfigError(f"{where}: cluster needs compute.scheduler, the scheduler's address or its scheduler file")
+    if compute.executor == "jobqueue" and compute.jobqueue is None:
+        raise ConfigError(f"{where}: jobqueue needs compute.jobqueue with the `kind` of the batch system, e.g. pbs")
 
 
 def _results_place(config: RunConfig, document: yaml_files.Document) -> str:

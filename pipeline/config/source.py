@@ -15,8 +15,9 @@ from pipeline.config.placeholders import resolver_of
 from pipeline.config.products import Product
 from pipeline.config.products.levels import levels_of, levels_of_files, shift_to
 from pipeline.config.products.select import Selection, select, select_like
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.masks.base import MaskOptions
+from pipeline.system.objects import is_object
 from pipeline.system.redact import redacted
 
 MasksAsked = tuple[MaskOptions, ...] | Literal["auto"] | None
@@ -60,7 +61,7 @@ class NamedImage:
             if self.product is None:
                 return [_of_files(spec, asked)]
             return [_of_selection(spec, one, asked) for one in _chosen(self.product, spec.bands, asked)]
-        except ConfigError as error:
+        except (ConfigError, SourceError) as error:
             return [dataclasses.replace(spec, problem=error)]
 
     def _spec(self, asked: Asked) -> SourceSpec:
@@ -89,6 +90,7 @@ class NamedImage:
 
 def _of_files(spec: SourceSpec, asked: Asked) -> SourceSpec:
     if asked.grid != "auto":
+        _require_readable(spec)
         raise ConfigError(f"grid: {redacted(spec.paths[0])} is no scene with bands of several sizes; leave it out")
     spec = dataclasses.replace(spec, levels=levels_of_files(spec.paths))
     return _with_sibling_masks(spec, asked)
@@ -128,17 +130,31 @@ def _with_sibling_masks(spec: SourceSpec, asked: Asked) -> SourceSpec:
 
     Raises:
         ConfigError: none is there, and the image is to be restored.
+        SourceError: the image cannot be read at all.
     """
     wanted = asked.mask == "auto" or (asked.like is not None and asked.mask is None)
     if spec.mask or not wanted:
         return spec
     found = sibling_masks(spec.paths[0])
     if not found and asked.like is None:
+        _require_readable(spec)
         raise ConfigError(
-            f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL or QA_PIXEL, a file beside it "
-            "that is named after it, a catalog's); name one"
+            f"mask: auto: {redacted(spec.paths[0])} brings no mask (a scene's SCL, QA_PIXEL or cloud mask, a file "
+            "beside it that is named after it, a catalog's); name one"
         )
     return dataclasses.replace(spec, mask=found)
+
+
+def _require_readable(spec: SourceSpec) -> None:
+    """Check that an image can be opened before a config is blamed: what is damaged looks like what it is not.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    from pipeline.formats import open_any
+
+    if not any(is_object(path) for path in spec.paths):
+        open_any(spec.paths[0], kind=spec.kind).close()
 
 
 def on_levels_of(guide: SourceSpec, image: SourceSpec, role: str) -> SourceSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
-from pipeline.system.paths import is_address
+from pipeline.system.paths import dangling, is_address
 
 
 def is_remote(path: str) -> bool:
@@ -76,7 +76,7 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
     try:
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise _missing(file) from None
+        raise missing(path) from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{path!r}: cannot be read: {error}; check the path") from error
     if not stat.S_ISREG(mode) and not (folder and stat.S_ISDIR(mode)):
@@ -96,14 +96,18 @@ def _kind(mode: int) -> str:
     return next((name for test, name in tests.items() if test(mode)), "something else")
 
 
-def _missing(file: Path) -> SourceError:
+def missing(path: str, what: str = "no such file") -> SourceError:
+    """Return the error of a file that is not there: where a link leads, or what else in its folder is called alike."""
+    file = Path(path)
+    if leads := dangling(file):
+        return SourceError(f"{file}: {what}; it is a link to {leads}, which is not there")
     if not file.parent.is_dir():
-        return SourceError(f"{file}: no such file, and no folder {file.parent}; check the path")
+        return SourceError(f"{file}: {what}, and no folder {file.parent}; check the path")
     near: list[str] = []
     with suppress(OSError):
         near = difflib.get_close_matches(file.name, sorted(p.name for p in islice(file.parent.iterdir(), 10_000)), n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "check the path"
-    return SourceError(f"{file}: no such file; {hint}")
+    return SourceError(f"{file}: {what}; {hint}")
 
 
 @contextmanager

@@ -24,9 +24,10 @@ from rasterio.windows import Window
 
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
+from pipeline.formats._archive import ZIP
 from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
 from pipeline.formats._foreign import advice
-from pipeline.formats._jp2 import ZIP, require_sound_boxes, require_sound_boxes_in_archive
+from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")

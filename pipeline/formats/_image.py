@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats.base import Layer, Pull, Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -85,6 +85,17 @@ def require_channels(path: str, count: int) -> int:
     if count > _MAX_CHANNELS:
         raise SourceError(f"{path}: the header says {count} channels or volumes, more than {_MAX_CHANNELS}; repair it")
     return count
+
+
+def require_once(path: str, bands: Sequence[int | str], chosen: Sequence[int]) -> None:
+    """Check that bands were chosen once each.
+
+    Raises:
+        ConfigError: one stands twice, perhaps by number and by name.
+    """
+    twice = [band for band, at in zip(bands, chosen, strict=True) if list(chosen).count(at) > 1]
+    if twice:
+        raise ConfigError(f"{path}: {', '.join(map(str, twice))} name one band; keep one of them")
 
 
 def require_place(path: str, space: Space) -> None:

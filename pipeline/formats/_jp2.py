@@ -5,15 +5,12 @@ Format: ISO/IEC 15444-1, annex I. A box is its length (4 bytes), its type (4 byt
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import SourceError
+from pipeline.formats._archive import opened_in_archive
 
-ZIP = "/vsizip/"
-"""Before the path of an archive, in GDAL's name of a file in it."""
 _MAGIC = b"\0\0\0\x0cjP  "
 _NESTED = (b"asoc", b"jp2h", b"res ")
 _DEPTH = 16
@@ -36,17 +33,9 @@ def require_sound_boxes_in_archive(path: str) -> None:
     Raises:
         SourceError: as `require_sound_boxes`, or the archive has no such file, or is damaged.
     """
-    inner = Path(path.removeprefix(ZIP))
-    archive = next((up for up in inner.parents if up.is_file()), None)
-    if archive is None:
-        raise SourceError(f"{path}: no such archive; check the path")
-    name = inner.relative_to(archive).as_posix()
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(name) as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                _walk(path, file, (0, opened.getinfo(name).file_size), 0)
-    except (OSError, KeyError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{path}: cannot be read from the archive ({error}); unpack it, or copy it again") from None
+    with opened_in_archive(path) as (file, length):
+        if file.read(len(_MAGIC)) == _MAGIC:
+            _walk(path, file, (0, length), 0)
 
 
 def _walk(path: str, file: IO[bytes], span: tuple[int, int], depth: int) -> None:

@@ -24,7 +24,7 @@ from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
-from pipeline.formats._image import Image, representable, require_plausible, unobserved
+from pipeline.formats._image import Image, representable, require_once, require_plausible, unobserved
 from pipeline.formats._raster_header import (
     Band,
     RasterHeader,
@@ -286,6 +286,7 @@ def _select(files: tuple[str, ...], names: list[str], bands: Sequence[int | str]
             raise ConfigError(f"{path}: no band {band!r}; use 1-{len(names)} or one of: {', '.join(names)}")
     if not chosen:
         raise SourceError(f"{path}: an empty list of bands was asked for; leave it out to use all")
+    require_once(path, bands, chosen)
     return chosen
 
 

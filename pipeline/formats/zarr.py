@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import _zarr_conventions as conventions
 from pipeline.formats._files import require_file, untrusted
-from pipeline.formats._image import Image, representable, require_channels, require_plausible, unobserved
+from pipeline.formats._image import Image, representable, require_channels, require_once, require_plausible, unobserved
 from pipeline.formats._zarr_write import write_store
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -226,7 +226,9 @@ def _select(path: str, names: tuple[str, ...], bands: Sequence[int | str] | None
     unknown = [band for band in bands if band not in known]
     if unknown or not bands:
         raise ConfigError(f"{path}: no band {unknown}; use 1-{len(names)} or one of: {', '.join(names)}")
-    return tuple(known[band] for band in bands)
+    chosen = tuple(known[band] for band in bands)
+    require_once(path, bands, chosen)
+    return chosen
 
 
 def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None:

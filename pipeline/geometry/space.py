@@ -119,7 +119,18 @@ class Space:
         """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
         origin = (self.affine[2], self.affine[5]) if self.kind == "raster" else self.affine[3::4]
         name = f"voxel axes {self.axis_codes}" if self.kind == "volume" else _crs_name(self.crs)
-        return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {name}"
+        turned = self._turned if self.kind == "raster" else ""
+        return f"shape {self.shape}, step {_short(self.spacing)} {self.units}, origin {_short(origin)}, {turned}{name}"
+
+    @property
+    def _turned(self) -> str:
+        """How a raster lies if its rows do not run south and its columns east: `rows run north, `."""
+        a, b, _, d, e, _ = self.affine
+        if not self.crs:
+            return ""
+        if b or d:
+            return f"rotated by {math.degrees(math.atan2(d, a)):.3g}°, "
+        return ("rows run north, " if e > 0 else "") + ("columns run west, " if a < 0 else "")
 
 
 def same_crs(a: str, b: str) -> bool:

@@ -196,6 +196,12 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[s
         )
     if not states.holes:
         notices.append(_nothing_to_restore(states))
+    elif states.holes > states.kept > 0:
+        share = 100 * states.holes / (states.holes + states.kept)
+        notices.append(
+            f"the masks mark {share:.3g} % of what has a value or is to get one; if that is what is to be kept, write "
+            "`invert: true` on the entry"
+        )
     return notices
 
 

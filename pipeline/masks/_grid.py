@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import is_remote, untrusted
+from pipeline.formats._files import is_remote, missing, untrusted
 from pipeline.formats._image import require_place
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -249,7 +249,7 @@ def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
     from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset, require_complete
 
     if not is_remote(path) and not Path(path).exists():
-        raise SourceError(f"{path}: mask file not found")
+        raise missing(path, "mask file not found")
     try:
         dataset = open_dataset(path, MASK_DRIVERS, inspected=inspected)
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""Read the shapes of a vector file: GeoJSON by itself, GeoPackage and Shapefile through pyogrio."""
+"""Read the shapes of a vector file: GeoJSON and masks of Sentinel-2 here, GeoPackage and Shapefile through pyogrio."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._archive import ZIP, opened_in_archive
 from pipeline.formats._files import first_bytes, is_remote, require_file, untrusted
+from pipeline.formats._xml import parsed_xml
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp")
 _WGS84 = "OGC:CRS84"
 _GEOPACKAGE, _SHAPEFILE = b"SQLite format 3\0", b"\0\0\x27\x0a"
+_EOP, _GML = "{http://www.opengis.net/eop/2.0}", "{http://www.opengis.net/gml/3.2}"
 _LONGEST_EDGE = 10_000
 """Pieces that a straight edge is cut into at most."""
 
@@ -32,24 +36,70 @@ class Shapes:
     crs: str
 
 
-def read_shapes(path: str, layer: str | None) -> Shapes:
+def read_shapes(path: str, layers: tuple[str, ...] = ()) -> Shapes:
     """Read all geometries of a local vector file; features without one are left out.
+
+    Args:
+        path: the file.
+        layers: the layer of a file of several, or the types of a mask of Sentinel-2 to read; all of these without any.
 
     Raises:
         ConfigError: what the format needs is not installed, or the file has several layers and none is named.
         SourceError: missing, no vector file, damaged, or elsewhere.
     """
+    if path.startswith(ZIP):
+        with opened_in_archive(path) as (file, _):
+            return _sentinel2(path, file.read(), layers)
     if is_remote(path):
         raise SourceError(f"{path}: a vector mask is read from a local file; copy it here first")
     require_file(path)
     start = first_bytes(path, 16)
     if start.startswith((_GEOPACKAGE, _SHAPEFILE)):
-        return _through_gdal(path, layer)
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return _through_gdal(path, layers[0] if layers else None)
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"{"):
         return _geojson(path)
+    if text.startswith(b"<"):
+        return _sentinel2(path, Path(path).read_bytes(), layers)
     raise SourceError(
         f"{path}: is no GeoJSON, GeoPackage or Shapefile (it starts with {start!r}); convert it with ogr2ogr"
     )
+
+
+def _sentinel2(path: str, text: bytes, types: tuple[str, ...] = ()) -> Shapes:
+    """Read a mask of Sentinel-2 as products before baseline 04.00 have it: GML 3.2 with features of `eop:Mask`.
+
+    Source: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), quality masks of level 1C.
+
+    Args:
+        path: for messages.
+        text: content of the file.
+        types: of features to read, e.g. OPAQUE; all without any.
+
+    Raises:
+        SourceError: it is no such mask, or damaged.
+    """
+    found = parsed_xml(path, text)
+    if "Mask" not in found:
+        raise SourceError(f"{path}: is XML, but no mask of Sentinel-2; convert it with ogr2ogr to GeoJSON")
+    polygons = []
+    with untrusted(path, "no readable mask of Sentinel-2", "fetch it again"):
+        for feature in found.get("MaskFeature", ()):
+            kind = next((e.text or "" for e in feature.iter(f"{_EOP}maskType")), "")
+            if not types or kind.strip() in types:
+                polygons += [_polygon(one) for one in feature.iter(f"{_GML}Polygon")]
+    crs = next((e.get("srsName", "") for e in found.get("Envelope", ())), "")
+    return Shapes(geometries=tuple(polygons), crs=crs)
+
+
+def _polygon(element: Element) -> dict[str, Any]:
+    """Return a polygon of GML as GeoJSON: its outer ring first, heights left out."""
+    rings = []
+    for edge in ("exterior", "interior"):
+        for listed in (e for side in element.iter(f"{_GML}{edge}") for e in side.iter(f"{_GML}posList")):
+            numbers = np.array((listed.text or "").split(), dtype=np.float64)
+            rings.append(numbers.reshape(-1, int(listed.get("srsDimension", "2")))[:, :2].tolist())
+    return {"type": "Polygon", "coordinates": rings}
 
 
 def _geojson(path: str) -> Shapes:

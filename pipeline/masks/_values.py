@@ -62,10 +62,14 @@ class Tally:
     high: float = -np.inf
     marked: bool = False
     """A hole was among them."""
+    unknown: int = 0
+    """Pixels that are NaN."""
 
     def add(self, codes: NDArray[Any], hole: NDArray[np.bool_]) -> None:
         """Count the values of some pixels, NaN left out, and note whether any of them is a hole."""
         self.marked = self.marked or bool(hole.any())
+        if codes.dtype.kind == "f":
+            self.unknown += int(np.isnan(codes).sum())
         codes = codes[np.isfinite(codes)] if codes.dtype.kind == "f" else codes.ravel()
         if not codes.size:
             return
@@ -94,10 +98,15 @@ class Tally:
 
 
 def said_of_values(path: str, tally: Tally, marks: Marks, advice: str = "") -> tuple[str, ...]:
-    """Return what the user should know of the values of a mask file: they are not binary, or none is marked.
+    """Return what the user should know of a mask file's values: not binary, none marked, or not numbers.
 
     `advice` says what to write for a file that is not binary, if more is known of it than its values.
     """
+    said = (f"{path}: is NaN in {tally.unknown} pixels, which are kept; write a number there if they are holes",)
+    return (said if tally.unknown else ()) + _said_of_numbers(path, tally, marks, advice)
+
+
+def _said_of_numbers(path: str, tally: Tally, marks: Marks, advice: str) -> tuple[str, ...]:
     if marks.chosen:
         nothing = not tally.marked and tally.counts
         return (f"{path}: {marks.chosen} marks nothing; the mask holds {tally}",) if nothing else ()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import require_file, untrusted
+from pipeline.formats._files import missing, require_file, untrusted
 from pipeline.formats._gzip import open_inflated
 from pipeline.formats._image import require_place
 from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header
@@ -142,7 +142,7 @@ def _load(path: str) -> Any:
     if is_remote(path):
         require_file(path, local=True)
     if not Path(path).exists():
-        raise SourceError(f"{path}: mask file not found")
+        raise missing(path, "mask file not found")
     require_file(path)
     try:
         # of the image's header people hear; a mask is only looked at

@@ -273,14 +273,17 @@ def open_masks(
         ConfigError: an option does not fit the image (band, slice, buffer unit), or a buffer is too wide for it.
         SourceError: a mask file cannot be read or lies on another place.
     """
-    parts = []
+    parts, said = [], []
     for entry in entries:
         mask: Mask = load("masks", entry.kind).open_mask(entry, source, resolve)
         radii = length_on(source, "buffer", entry.buffer)
         _require_bounded(entry.buffer, radii, source)
         part = MaskPart(mask=mask, invert=entry.invert, radii=radii, shape=source.space.shape, drawn=type(entry).drawn)
         parts.append(part)
-    notices = tuple(note for part in parts for note in part.mask.notices)
+        if any(radii) and not any(reach_of(radii, source.space.shape)):
+            unit = source.space.unit
+            said.append(f"{source.paths[0]}: a buffer of {entry.buffer} is less than one {unit}: nothing is widened")
+    notices = (*(note for part in parts for note in part.mask.notices), *said)
     return ComposedMask(parts=tuple(parts), source=source, fill_nodata=fill_nodata, notices=notices)
 
 

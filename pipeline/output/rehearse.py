@@ -17,8 +17,9 @@ from pipeline.formats.base import WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_source
 from pipeline.output.assemble import restored_layer
+from pipeline.output.header import lost_tags
 from pipeline.output.results import output_suffix
-from pipeline.output.verify import header, lost_tags, open_layer
+from pipeline.output.verify import header, open_layer
 from pipeline.plan.refs import SourceRef
 from pipeline.registry import load
 
@@ -71,5 +72,5 @@ def _tried(corner: Any, ref: SourceRef, wanted: str, folder: Path) -> list[str]:
             f"{ref.paths[0]}: {kind} cannot hold what its header says ({check.detail}); convert the image first (e.g. "
             "gdal_translate), or write another output.format"
         )
-    lost = lost_tags(corner, written) if corner.kind == written.kind and len(ref.paths) == 1 else []
+    lost = lost_tags(corner, written)
     return [f"{ref.paths[0]}: tags that {kind} does not keep as they are: {', '.join(lost)}"] if lost else []

@@ -7,9 +7,8 @@ P3  patches computed again, cut into other blocks than the run used, give the by
 from __future__ import annotations
 
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,20 +20,22 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.blocks.block import blend, one_thread
 from pipeline.blocks.composite import composite
-from pipeline.errors import IntegrityError
-from pipeline.formats import open_any
+from pipeline.errors import IntegrityError, SourceError
+from pipeline.formats import files_of, open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import same_crs
 from pipeline.image.open import open_source
 from pipeline.image.workspace import Workspace, open_workspace
+from pipeline.masks.base import mask_options
 from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
+from pipeline.output.header import differences, lost_tags
 from pipeline.output.results import LOOKS, changed, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
+from pipeline.system.facts import input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
 
@@ -42,23 +43,6 @@ IMAGES = ("restored", "display")
 """Roles of layers whose observed pixels and header are those of the input."""
 _WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
 _RECOMPUTED = 3
-_HEADER = ("dtype", "channel_names", "nodata", "scale_offset")
-_HEADER_ATTRIBUTES = (
-    "colorinterp",
-    "units",
-    "nodata_declared",
-    "gcps",
-    "rpcs",
-    "pixdim",
-    "xyzt_units",
-    "qform_code",
-    "sform_code",
-)
-
-_NOT_COMPARED = ("INPAINT_", "PROCESSING_SOFTWARE", "PROCESSING_VERSION", "STATISTICS_")
-"""Tags of the default domain that are of this run, or no longer hold."""
-_GENERATED_NAME = re.compile(r"(band|volume)(_\d+)?")
-"""Names that readers give to channels without one; they count positions, which a selection of bands changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +52,34 @@ class Check:
     name: str
     held: bool | None
     detail: str
+    unread: bool = False
+    """It could not be checked as a file is damaged, gone, or another than the run had."""
 
 
 def verify(folder: Path) -> list[Check]:
     """Check the finished image in `folder` (it holds `record.json`).
 
     Raises:
-        SourceError: no finished run there, or an input is gone.
+        SourceError: no finished run there.
     """
     record = record_of(folder)
-    outputs = {o["role"]: o for o in reversed(record["outputs"])}
-    checks = [_hashes(folder, record)]
+    try:
+        promises = _promises(folder, record)
+    except SourceError as error:
+        promises = [_unchecked(str(error), unread=True)]
+    except IntegrityError as error:
+        promises = [Check(name="P1-P3", held=False, detail=str(error))]
+    return [_hashes(folder, record), *promises]
+
+
+def _unchecked(why: str, *, unread: bool = False) -> Check:
+    return Check(name="P1-P3", held=None, detail=f"{why}: only hashes could be checked", unread=unread)
+
+
+def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
     work = work_folder(folder, record)
     if not work.plan.exists():
-        return [*checks, Check(name="P1-P3", held=None, detail=f"{work.path} is gone: only hashes could be checked")]
+        return [_unchecked(f"{work.path} is gone")]
     plan = load_plan(work)
     inputs = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
     gone = ""
@@ -90,13 +88,15 @@ def verify(folder: Path) -> list[Check]:
     elif any(fetched_from(path) and not Path(path).exists() for path in inputs):
         gone = "an input lies in object storage, and its copy is not kept"
     if gone:
-        return [*checks, Check(name="P1-P3", held=None, detail=f"{gone}: only hashes could be checked")]
+        return [_unchecked(gone)]
+    if others := _others(plan, record):
+        return [_unchecked(f"other than the run had: {', '.join(others)}", unread=True)]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
     with _writable(work) as place:
         leftover = place.staged.exists()
         try:
-            return checks + _checks(folder, load_plan(place), outputs, record)
+            return _checks(folder, load_plan(place), record)
         finally:
             if not leftover and place.staged.exists():
                 remove_made(place.staged)
@@ -117,7 +117,25 @@ def _writable(work: WorkFolder) -> Iterator[WorkFolder]:
         yield WorkFolder(Path(folder))
 
 
-def _checks(folder: Path, plan: Plan, outputs: dict[str, Any], record: dict[str, Any]) -> list[Check]:
+def _others(plan: Plan, record: dict[str, Any]) -> list[str]:
+    """Return the files that the run read and that are others now: of them its promises say nothing."""
+    images = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
+    masks = [path for g in plan.guides for entry in g.masks for path in mask_options(entry).reads()]
+    noted = [file for mask in record["masks"] for file in mask["files"]]
+    # masks of the image itself come first: the work folder has what they said
+    facts = [*record["inputs"][: len(images)], *noted[len(noted) - len(masks) :]]
+    now = input_facts([*images, *masks], files_of)
+    # what is gone is told where it is opened; an address has no hash
+    known = [(one, then) for one, then in zip(now, facts, strict=True) if one["sha256"] and then["sha256"]]
+    return [one["path"] for one, then in known if _hashes_of(one) != _hashes_of(then)]
+
+
+def _hashes_of(fact: Mapping[str, Any]) -> list[str]:
+    return [file["sha256"] for file in (fact, *fact.get("files", ()))]
+
+
+def _checks(folder: Path, plan: Plan, record: dict[str, Any]) -> list[Check]:
+    outputs = {o["role"]: o for o in reversed(record["outputs"])}
     layers = [open_layer(plan.source, folder / outputs[r]["path"], r) for r in ("restored", "uncertainty", "source")]
     source = open_source(plan.source)
     checks = [
@@ -190,55 +208,10 @@ def _unlike_validity(plan: Plan, before: NDArray[np.bool_], after: NDArray[np.bo
 
 
 def header(source: Source, restored: Source, *, selected: bool = False) -> Check:
-    """Compare grid, dtype, nodata, scale, names and the format's own fields with the input.
-
-    `selected` leaves out colours: what TIFF can say about those depends on how many bands stand beside each other.
-    """
-    wrong = [
-        f"{name}: {_given(source, name)} -> {_given(restored, name)}"
-        for name in _HEADER
-        if not _same(_given(source, name), _given(restored, name))
-    ]
-    grid, given = source.space, restored.space
-    # one reference system may be written in many words
-    if replace(grid, crs=given.crs) != given or not same_crs(grid.crs, given.crs):
-        wrong.append(f"grid: {grid.mismatch(given) or 'reference system or units'}")
-    # attributes are those of the format and of the first file: nothing to compare across formats or a file a band
-    comparable = source.kind == restored.kind and len(source.paths) == 1
-    for name in _HEADER_ATTRIBUTES if comparable else ():
-        before, after = source.attributes.get(name), restored.attributes.get(name)
-        if name == "colorinterp":
-            before, after = (None, None) if selected else (_roles(before), _roles(after))
-        if name == "units" and before and after:
-            # GDAL makes one up where a reference system has a unit of heights
-            after = [new if old else old for old, new in zip(before, after, strict=True)]
-        if name in source.attributes and not _same(before, after):
-            wrong.append(f"{name}: {before} -> {after}")
-    lost = lost_tags(source, restored) if comparable else []
+    """Compare the header of a restored image with the input's; `selected`: some of its bands were asked for."""
+    wrong, lost = differences(source, restored, selected=selected), lost_tags(source, restored)
     detail = "; ".join(wrong) or ("all fields equal" if not lost else f"equal but for tags: {', '.join(lost)}")
     return Check(name="P1 header", held=not wrong, detail=detail)
-
-
-def _roles(colours: Any) -> Any:
-    """Return colour roles as far as TIFF holds them: its first band without a role is gray, others are undefined."""
-    return None if colours is None else ["undefined" if name == "gray" else name for name in colours]
-
-
-def lost_tags(source: Source, restored: Source) -> list[str]:
-    """Return the tags of a raster (dataset and bands, all domains) that its restored image does not have."""
-    before, after = dict(_tags(source)), dict(_tags(restored))
-    return [" ".join(filter(None, name)) for name, value in before.items() if after.get(name) != value]
-
-
-def _tags(source: Source) -> Iterator[tuple[tuple[str, str, str], str]]:
-    attributes = source.attributes
-    named = [("", {"": attributes.get("tags", {}), **attributes.get("domains", {})})]
-    named += [(f"band {at}", found) for at, found in enumerate(attributes.get("band_tags", ()), start=1)]
-    for where, domains in named:
-        for domain, tags in domains.items():
-            for key, value in tags.items():
-                if domain or not key.startswith(_NOT_COMPARED):
-                    yield (where, domain, key), value
 
 
 def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
@@ -320,20 +293,3 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     """Values as unsigned integers of the same width, so that NaN payloads and negative zeros count."""
     native = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
     return native.view(f"u{native.dtype.itemsize}")
-
-
-def _given(source: Source, name: str) -> Any:
-    """A header field of a source, without what its reader made up."""
-    if name == "channel_names":
-        return tuple("" if _GENERATED_NAME.fullmatch(n) else n for n in source.channel_names)
-    return getattr(source, name)
-
-
-def _same(before: Any, after: Any) -> bool:
-    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
-        return len(before) == len(after) and all(_same(a, b) for a, b in zip(before, after, strict=True))
-    if isinstance(before, float) and isinstance(after, float) and np.isnan(before) and np.isnan(after):
-        return True
-    if isinstance(before, np.dtype) and isinstance(after, np.dtype):
-        return bool(before.newbyteorder("=") == after.newbyteorder("="))
-    return bool(before == after)

@@ -81,7 +81,8 @@ def colour(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.floa
 
 
 def ramp(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return shares of 0 to 1 in the colours of `RAMP`, black at 0."""
+    """Return shares of 0 to 1 in the colours of `RAMP`, black at 0 and where there is none (NaN)."""
+    share = np.nan_to_num(share, nan=0.0)
     position = np.clip(share, 0, 1) * (len(RAMP) - 1)
     low = np.minimum(position.astype(int), len(RAMP) - 2)
     part = (position - low)[..., None]

@@ -64,7 +64,7 @@ def file_facts(path: Path) -> dict[str, Any]:
         files = sorted(p for p in path.rglob("*") if p.is_file())
         digest = hashlib.sha256()
         for file in files:
-            digest.update(f"{file.relative_to(path).as_posix()}\0{_sha256(file)}\n".encode())
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of_input(file)}\n".encode())
         return {"bytes": sum(f.stat().st_size for f in files), "sha256": digest.hexdigest()}
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 

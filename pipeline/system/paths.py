@@ -31,6 +31,18 @@ def kind_of(path: str | Path) -> Kind:
     return "folder" if stat.S_ISDIR(mode) else "special"
 
 
+def dangling(path: str | Path) -> str:
+    """Return where a link leads if nothing is there, else an empty text.
+
+    >>> dangling("/dev/null")
+    ''
+    """
+    try:
+        return os.readlink(path) if os.path.islink(path) and not os.path.exists(path) else ""  # noqa: PTH110, PTH114, PTH115
+    except (OSError, ValueError):
+        return ""
+
+
 def describe(path: str | Path) -> str:
     """Return what lies at a path in words, for a message that says why it is no file.
 

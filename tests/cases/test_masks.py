@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,54 @@ def test_longitudes_from_0_to_360_meet_those_from_180(tmp_path, mask_from):
     codes, notices = _run(_config(tmp_path, "x.tif", {"kind": "raster", "path": "m.tif"}))
     assert np.array_equal(codes == 1, drawn[0] == 1)
     assert not any("does not cover" in note for note in notices)
+
+
+def test_two_grids_that_differ_in_direction_alone(tmp_path):
+    """Origin, step and shape are the same, so the message has to say which way each of them runs."""
+    write_image(tmp_path / "x.tif", smooth((1, 30, 40)), transform=rasterio.Affine(10, 0, 5e5, 0, 10, 5e6))
+    write_image(tmp_path / "m.tif", blobs((30, 40))[None])
+    refused = command("plan", _config(tmp_path, "x.tif", {"kind": "raster", "path": "m.tif"}))
+    assert refused.code == 4
+    assert re.search(r"mask: .*5e\+06\), WGS.*\n.*image: .*5e\+06\), rows run north, WGS", refused.err)
+
+
+# --- masks that mark what is to be kept --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.nii"])
+@pytest.mark.parametrize("kept", [1, np.nan])
+def test_a_mask_that_marks_what_was_seen(tmp_path, name, kept):
+    """A mask of what is good marks nearly all, one of 1 and NaN besides says nothing of the rest; both is told."""
+    shape = (12, 14) if name == "x.tif" else (5, 12, 14)
+    image = write_image(tmp_path / name, smooth((1, *shape)))
+    mask = image.with_stem("m")
+    bad = blobs(shape, n=1, radius=2)
+    write_image(mask, np.where(bad, 0 if kept == 1 else np.nan, 1).astype(np.float32)[None])
+    said = command("plan", _config(tmp_path, name, {"kind": "raster", "path": mask.name})).out
+    assert f"the masks mark {100 * (1 - bad.mean()):.3g} % of what has a value" in said
+    assert (f"{mask.name}: is NaN in {bad.sum()} pixels, which are kept" in said) == (kept != 1)
+    write_image(mask, bad[None])
+    assert "invert" not in command("plan", _config(tmp_path, name, {"kind": "raster", "path": mask.name})).out
+
+
+def test_a_buffer_of_less_than_a_pixel(tmp_path):
+    """Widens nothing, so it is said: 60 mm may be meant as 60 m."""
+    write_image(tmp_path / "x.tif", smooth((1, 30, 40)))
+    write_image(tmp_path / "m.tif", blobs((30, 40))[None])
+    for buffer, told in (("60 mm", True), ("10 m", False), ("0 px", False)):
+        said = command("plan", _config(tmp_path, "x.tif", {"kind": "raster", "path": "m.tif", "buffer": buffer})).out
+        assert ("less than one pixel: nothing is widened" in said) == told, said
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    """As image and as mask; its own name is no better one."""
+    write_image(tmp_path / "x.tif", smooth((1, 30, 40)))
+    for name in ("y.tif", "m.tif"):
+        (tmp_path / name).symlink_to("moved/away.tif")
+    for image in ("x.tif", "y.tif"):
+        refused = command("plan", _config(tmp_path, image, {"kind": "raster", "path": "m.tif"}))
+        assert refused.code == 4
+        assert "it is a link to moved/away.tif, which is not there" in refused.err
 
 
 # --- masks that are not binary -----------------------------------------------------------------------------------

@@ -26,16 +26,21 @@ from pipeline.geometry.box import Box
 from pipeline.image.levels import said_of_levels
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.scene import Clock, open_scene
+from pipeline.masks._dilate import dilate
+from pipeline.masks.base import FILL, KEEP
 from pipeline.provenance.published import Publisher
 from tests.helpers import command, layer, order_of, pixels, run_config
+from tests.support_formats import write_tiff
 from tests.support_scenes import (
     LANDSAT,
     SIZE,
+    clouds_gml,
     metadata_of,
     scene_values,
     write_item,
     write_jp2,
     write_landsat,
+    write_level_1c,
     write_safe,
 )
 
@@ -372,20 +377,9 @@ def test_several_landsat_scenes_in_one_folder(tmp_path: Path) -> None:
     assert all(len(spec.paths) == 4 for spec in specs)
 
 
-def test_level_1c_is_read_with_what_it_has(home: Path, tmp_path: Path) -> None:
-    """Bands at the sizes of the sensor, the offset of its own list; no classes, so a mask has to be named."""
-    images = (
-        tmp_path / "S2A_MSIL1C_20220126T102021_N0400_R065_T33UVP_20220126T120000.SAFE" / "GRANULE" / "L1C" / "IMG_DATA"
-    )
-    (images.parent / "QI_DATA").mkdir(parents=True)
-    images.mkdir()
-    for band, metres in (("B02", 10), ("B04", 10), ("B10", 60), ("B11", 20)):
-        write_jp2(
-            images / f"T33UVP_20220126T102021_{band}.jp2", scene_values()[0, :: metres // 10, :: metres // 10], metres
-        )
-    shutil.copy(images / "T33UVP_20220126T102021_B02.jp2", images.parent / "QI_DATA" / "MSK_DETFOO_B02.jp2")
-    safe = images.parents[2]
-    (safe / "MTD_MSIL1C.xml").write_text(metadata_of("04.00", level="1C", offset=-1000))
+def test_level_1c_is_read_with_what_it_has(tmp_path: Path) -> None:
+    """Bands at the sizes of the sensor, the offset of its own list; without its cloud mask one has to be named."""
+    safe = write_level_1c(tmp_path, "04.00", clouds=False)
     product = _product(safe / "MTD_MSIL1C.xml")
     assert [(band.name, band.metres, band.offset) for band in product.bands] == [
         ("B02", 10, -1000), ("B04", 10, -1000), ("B10", 60, -1000), ("B11", 20, -1000),
@@ -394,6 +388,43 @@ def test_level_1c_is_read_with_what_it_has(home: Path, tmp_path: Path) -> None:
     assert "Sentinel-2 L1C" in product.what
     with pytest.raises(ConfigError, match="brings no mask"):
         _specs(tmp_path, str(safe), "auto")
+
+
+@pytest.mark.parametrize("baseline", ["04.00", "02.09"])
+@pytest.mark.parametrize("how", ["folder", "zip", "band"])
+def test_level_1c_brings_its_cloud_mask(tmp_path: Path, baseline: str, how: str) -> None:
+    """Opaque clouds and cirrus are holes, snow is none; as raster or polygons, in a folder, a zip, beside one band."""
+    safe = write_level_1c(tmp_path / "in", baseline)
+    source = {"folder": safe, "zip": safe.with_suffix(".zip"), "band": next(safe.rglob("T*_B02.jp2"))}[how]
+    if how == "zip":
+        shutil.make_archive(str(safe.with_suffix("")), "zip", safe.parent, safe.name)
+        shutil.rmtree(safe)
+    expected = np.zeros((8, 8), np.uint8)
+    expected[2:4, 3:6] = expected[6, 1] = FILL
+    if baseline < "04.00":
+        expected[2:4, 4] = KEEP
+    job = order_of(_config(tmp_path, str(source), "auto")).job
+    mask = job.open_mask(open_source(job.source))
+    rim = dilate(np.kron(expected, np.ones((6, 6), bool))[None], (6.0, 6.0)) if how != "band" else None
+    whole = np.kron(expected, np.ones((6, 6), np.uint8))
+    assert np.array_equal(mask.read(WHOLE)[0] == FILL, whole == FILL if rim is None else rim[0])
+
+
+def test_a_cloud_mask_without_clouds_or_of_other_xml(tmp_path: Path) -> None:
+    """Without a feature a mask says no reference system and marks no hole; other XML and snow of GML are refused."""
+    safe = write_level_1c(tmp_path / "in", "02.09")
+    (gml,) = safe.rglob("*.gml")
+    entry = {"kind": "l1c", "path": str(gml)}
+    job = order_of(_config(tmp_path, str(safe), [entry])).job
+    gml.write_text(clouds_gml())
+    mask = job.open_mask(open_source(job.source))
+    assert not mask.read(WHOLE).any()
+    assert any("holds no shape" in said for said in mask.notices)
+    with pytest.raises(ConfigError, match="none of snow"):
+        order_of(_config(tmp_path, str(safe), [{**entry, "classes": ["snow"]}])).job.open_mask(open_source(job.source))
+    gml.write_text("<gml><a/></gml>")
+    with pytest.raises(SourceError, match="no mask of Sentinel-2"):
+        job.open_mask(open_source(job.source))
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -500,6 +531,15 @@ def test_mask_auto(home: Path, tmp_path: Path) -> None:
                 _specs(tmp_path, str(item / source), "auto")
     shown = json.loads(command("config", "show", _config(tmp_path, str(item / "B02.tif"), "auto")).out)
     assert shown["mask"] == "auto"
+
+
+@pytest.mark.parametrize(("mask", "given"), [("auto", {}), (None, {"grid": "10m"})])
+def test_a_damaged_image_is_told_before_a_config_is_blamed(tmp_path: Path, mask: Any, given: dict[str, str]) -> None:
+    """A cut off file has no mask beside it and is no scene, but neither is what went wrong with it."""
+    image = write_tiff(tmp_path / "image.tif", scene_values())
+    image.write_bytes(image.read_bytes()[:2000])
+    with pytest.raises(SourceError, match=r"image\.tif: .*(truncated|cut off|unreadable|cannot be read)"):
+        _specs(tmp_path, str(image), mask, **given)
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -27,6 +27,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "nodata": {"max_gap": "5 px"},
     "raster": {"path": "codes.tif", "values": [8, 3]},
     "scl": {"path": "codes.tif"},
+    "l1c": {"path": "codes.tif", "classes": ["opaque"]},
     "qa_pixel": {"path": "codes.tif", "fill_gaps": "3 px"},
     "threshold": {"above": 900},
     "slices": {"slices": [3, 40], "axis": "i"},

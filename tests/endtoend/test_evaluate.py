@@ -171,6 +171,19 @@ def test_what_cannot_be_evaluated_is_refused(done: Evaluated, tmp_path: Path, ar
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["/proc", "taken"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(
+    done: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Where no file can be made, or a file is in the way of the folder; nothing of the image is looked at."""
+    monkeypatch.setattr("pipeline.commands.evaluate.open_scene", None)
+    (tmp_path / "taken").write_text("mine")
+    outcome = command("evaluate", done.config, "--set", f"output.directory={tmp_path / place}/out")
+    assert outcome.code == 6, outcome.err
+    assert "cannot write the evaluation" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_a_batch_goes_on_after_a_failure(tmp_path: Path) -> None:
     """One is damaged, one has no hole: the first is named, the second is told."""
     (tmp_path / "a.tif").write_bytes(b"no image")

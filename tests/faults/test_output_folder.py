@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
+import pipeline.run
 from pipeline.errors import PipelineError
-from tests.helpers import blobs, command, run_config, smooth, write_image
+from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 46)
 
@@ -107,6 +110,67 @@ def test_results_that_nobody_may_write_to_can_be_verified(tmp_path):
     assert outcome.code == 0, outcome.err
     assert staged.call_args.args[1].is_relative_to(elsewhere)
     assert sorted(set(tmp_path.rglob("*")) - {elsewhere}) == before
+
+
+def test_verify_goes_on_after_what_it_cannot_read(scene):
+    """An image of a batch is damaged, or what it was made of is another: it is named, and the others are checked."""
+    folder, image, mask = scene
+    other = write_image(folder / "other.tif", smooth((2, *SHAPE), seed=1))
+    guide = write_image(folder / "guide.tif", smooth((2, *SHAPE)) + np.uint16(20))
+    hidden = write_image(folder / "hidden.tif", blobs(SHAPE, n=1, seed=3)[None])
+    config = _constant(folder, image, mask)
+    content = json.loads(config.read_text())
+    guides = [{"path": str(guide), "mask": {"kind": "raster", "path": str(hidden)}}]
+    content["input"] = {"source": [[str(image)], [str(other)]], "references": guides}
+    config.write_text(json.dumps(content))
+    assert command("run", config).code == 0
+    result = folder / "out" / "image" / "image_restored.tif"
+
+    def verified(path: Path, content: bytes | None) -> Outcome:
+        before = path.read_bytes()
+        path.write_bytes(content) if content is not None else path.unlink()
+        outcome = command("verify", folder / "out")
+        path.write_bytes(before)
+        assert re.search(r"^image: (P1-P3|record): not checked", outcome.out, re.MULTILINE), outcome.out
+        checked = "not checked" if path == hidden else "ok"
+        assert re.search(rf"^other: P[13].*: {checked} ", outcome.out, re.MULTILINE), outcome.out
+        return outcome
+
+    outcome = verified(result, result.read_bytes()[:3000])
+    assert (outcome.code, f"{result.name} was changed" in outcome.out) == (1, True)
+    for path, content in ((image, other.read_bytes()), (hidden, mask.read_bytes()), (image, None)):
+        outcome = verified(path, content)
+        assert (outcome.code, str(path) in outcome.err, "FAILED" in outcome.out) == (4, True, False), outcome.err
+    outcome = verified(result.parent / "record.json", b"{")
+    assert (outcome.code, "record.json: is damaged" in outcome.err) == (4, True)
+    assert command("verify", folder / "out").code == 0
+
+
+@pytest.mark.parametrize(("which", "stage"), [("image", "assemble"), ("mask", "compute"), ("guide", "compute")])
+def test_an_input_that_changes_while_the_run_goes_on(scene, which, stage):
+    """Nothing of two states is published, and none is left to continue from; the old result stays."""
+    folder, image, mask = scene
+    guide = write_image(folder / "guide.tif", smooth((2, *SHAPE)) + np.uint16(20))
+    files = {"image": image, "mask": mask, "guide": guide}
+    config = _constant(folder, image, mask)
+    given = ("--set", "input.references=[guide.tif]")
+    assert command("run", config, *given, "--set", "seed=1").code == 0
+    result = folder / "out" / "image" / "image_restored.tif"
+    before, first = result.read_bytes(), files[which].read_bytes()
+    done = getattr(pipeline.run, stage)
+
+    def changes(*arguments: object, **named: object) -> object:
+        write_image(files[which], pixels(files[which])[:, ::-1])
+        return done(*arguments, **named)
+
+    with mock.patch(f"pipeline.run.{stage}", changes):
+        outcome = command("run", config, *given, "--overwrite")
+    assert (outcome.code, f"{files[which]}: was changed while the run went on" in outcome.err) == (4, True), outcome.err
+    assert result.read_bytes() == before
+    assert not (folder / "out" / ".work" / "image" / "plan.json").exists()
+    files[which].write_bytes(first)
+    assert command("run", config, *given, "--overwrite").code == 0
+    assert command("verify", folder / "out").code == 0
 
 
 def test_an_overwrite_killed_half_way(scene):

@@ -43,6 +43,10 @@ ROWS = {
     "a published file changed after the run": "faults/test_publication.py::test_a_changed_result_is_no_finished_one",
     "a published file is missing": "faults/test_publication.py::test_a_missing_result_is_no_finished_one",
     "`record.json` damaged": "faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one",
+    "an input of results, or the mask of a reference, changed or is gone": """
+        faults/test_output_folder.py::test_verify_goes_on_after_what_it_cannot_read""",
+    "an input changes while the run goes on": """
+        faults/test_output_folder.py::test_an_input_that_changes_while_the_run_goes_on""",
     "an input changed between interruption and rerun": """
         faults/test_output_folder.py::test_an_input_that_changed_after_an_interruption""",
     # your files

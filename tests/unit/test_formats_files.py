@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
 from pipeline.formats._files import suffix_matches
 from pipeline.system.files import publish
+from tests.helpers import smooth, write_image
 
 
 def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +55,13 @@ def test_a_name_that_is_no_text_is_said(tmp_path: Path) -> None:
     Path(path).touch()
     with pytest.raises(SourceError, match="rename the file"):
         open_any(path)
+
+
+@pytest.mark.parametrize("name", ["image.tif", "image.zarr"])
+def test_a_band_is_taken_once(tmp_path: Path, name: str) -> None:
+    """By number and by name it is still one band: what stands twice is said."""
+    image = write_image(tmp_path / name, smooth((2, 12, 14)))
+    first = open_any(str(image)).channel_names[0]
+    assert open_any(str(image), bands=[2, first]).n_channels == 2
+    with pytest.raises(ConfigError, match=f"1, {first} name one band"):
+        open_any(str(image), bands=[1, 2, first])

@@ -15,7 +15,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
-from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, colour, number, stretch, webp
+from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, number, ramp, stretch, webp
 from pipeline.report.panels import Look, Pixels, show
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
@@ -256,3 +256,9 @@ def test_wavelengths_as_files_have_them():
     )
     assert wavelengths(source) == [0.665, pytest.approx(0.56), 0.49, pytest.approx(0.842), None, None, None]
     assert wavelengths(SimpleNamespace(n_channels=2, attributes={})) == [None, None]
+
+
+def test_a_share_that_is_no_number_is_black() -> None:
+    """A value near the largest of its type makes errors that overflow; the page is made all the same."""
+    picture = ramp(np.array([[np.nan, 0.0, 1.0]]))
+    assert np.array_equal(picture, [[[0, 0, 0], [0, 0, 0], RAMP[-1]]])

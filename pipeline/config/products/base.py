@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from xml.etree import ElementTree
 
 from pipeline.errors import SourceError
 from pipeline.masks.base import MaskOptions, mask_options
@@ -161,25 +160,6 @@ class Container:
         if len(content) > _MOST_BYTES:
             raise SourceError(f"{self.path}: {name} has more than {_MOST_BYTES} bytes, too many for metadata")
         return content
-
-
-def parsed_xml(where: str, text: bytes) -> dict[str, list[ElementTree.Element]]:
-    """Return the elements of an XML file by name, namespaces left out.
-
-    Raises:
-        SourceError: it is no XML, or has a document type, which no agency writes.
-    """
-    if b"<!DOCTYPE" in text.upper():
-        raise SourceError(f"{where}: XML with a document type, which no agency writes; fetch the product again")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise SourceError(f"{where}: no readable XML ({error}); fetch the product again") from None
-    found: dict[str, list[ElementTree.Element]] = {}
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            found.setdefault(element.tag.rpartition("}")[2], []).append(element)
-    return found
 
 
 def require_bands(path: str, what: str, bands: Sequence[ProductBand]) -> tuple[ProductBand, ...]:

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.products.base import Container, Product, ProductBand, cloud_mask, parsed_xml, require_bands
+from pipeline.config.products.base import Container, Product, ProductBand, cloud_mask, require_bands
 from pipeline.errors import SourceError
+from pipeline.formats._xml import parsed_xml
+from pipeline.masks.base import MaskOptions
 
 FAMILY = "sentinel-2"
 COMMON: dict[str, tuple[float, tuple[str, ...]]] = {
@@ -43,6 +45,7 @@ _OWN_BASELINE = "99.99"
 _METADATA = re.compile(r"(?:^|/)MTD_MSI(L1C|L2A)\.xml$")
 _BAND = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
 _CLASSES = re.compile(r"_SCL(?:_(\d\d)m)?\.(?:jp2|tiff?)$", re.IGNORECASE)
+_CLOUDS = re.compile(r"(?:^|[/_])MSK_(?:CLASSI_B00\.jp2|CLOUDS_(?:\w+_)?B00(?:_MSIL1C)?\.gml)$", re.IGNORECASE)
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)_")
 _DATE_IN_NAME = re.compile(r"_(\d{4})(\d\d)(\d\d)T")
 _TILE = re.compile(r"(?:^|/)GRANULE/([^/]+)/")
@@ -113,9 +116,6 @@ def _product(path: str, container: Container, top: str) -> Product:
     folder = (Path(top).name if top else Path(container.path).resolve().name) or Path(path).stem
     level = found[1] if (found := (_METADATA.search(metadata) or _LEVEL_IN_NAME.search(folder))) else "L2A"
     said = _read(container, metadata) if metadata else _Said(baseline=_baseline_of_name(folder))
-    classes = sorted(
-        (found[1] or "", name) for name in names if (found := _CLASSES.search(name)) and "QI_DATA" not in name
-    )
     what = f"Sentinel-2 {level}" + (f", processing baseline {said.baseline}" if said.baseline else "")
     date = said.date or ("-".join(found.groups()) if (found := _DATE_IN_NAME.search(folder)) else None)
     return Product(
@@ -125,10 +125,21 @@ def _product(path: str, container: Container, top: str) -> Product:
         family=FAMILY,
         bands=require_bands(path, what, _bands(container, names, said)),
         files=(container.path,) if container.is_archive else (container.full(metadata),) if metadata else (),
-        mask=cloud_mask("scl", container.full(classes[0][1])) if classes else (),
+        mask=_mask(container, names),
         date=date,
         nodata=0,
     )
+
+
+def _mask(container: Container, names: Sequence[str]) -> tuple[MaskOptions, ...]:
+    """Return the scene classes of level 2A, else the cloud mask of level 1C."""
+    classes = sorted(
+        (found[1] or "", name) for name in names if (found := _CLASSES.search(name)) and "QI_DATA" not in name
+    )
+    if classes:
+        return cloud_mask("scl", container.full(classes[0][1]))
+    clouds = next((name for name in names if _CLOUDS.search(name)), None)
+    return cloud_mask("l1c", container.full(clouds)) if clouds else ()
 
 
 def _bands(container: Container, names: Sequence[str], said: _Said) -> list[ProductBand]:
