@@ -31,7 +31,7 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
 
     Args:
         states: `(n_state, *box.shape)`.
-        haze: amount `(1, *spatial)` with the attribute `left`, see `WorkFolder.haze`; None = there is none.
+        haze: amounts `(k, *spatial)` with the attribute `left`, see `WorkFolder.haze`; None = there is none.
         box: where.
 
     Returns:
@@ -40,12 +40,14 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
     hazy, doubted = (np.asarray((states == state).any(axis=0)) for state in (HAZY, DOUBT))
     if not (hazy | doubted).any():
         return None
-    amount, errors = np.zeros(box.shape), np.zeros(1)
+    amounts, errors = np.zeros((1, *box.shape)), np.zeros((1, 1))
     if haze is not None:
-        amount, errors = np.where(hazy, np.asarray(haze[box.at()])[0], 0.0), np.asarray(haze.attrs["left"])
+        amounts, errors = np.where(hazy, np.asarray(haze[box.at()]), 0.0), np.atleast_2d(haze.attrs["left"])
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL
-    left = column(errors, box.ndim) * _mean_around(amount, seen)
+    # what is wrong with one spectrum says nothing of another
+    parts = [column(own, box.ndim) * _mean_around(part, seen) for own, part in zip(errors, amounts, strict=True)]
+    left = np.sqrt(np.sum(np.square(parts), axis=0))
     factor = 1.0 + (_DOUBTED - 1.0) * _mean_around(doubted, seen | doubted)
     return Contamination(
         left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)

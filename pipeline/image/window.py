@@ -37,7 +37,7 @@ class OpenImage:
     spacing: tuple[float, ...]
     """Step per axis for fills and distances (1 for rasters, mm for volumes)."""
     haze: zarr.Array | None = None
-    """Amount of haze `(1, *spatial)`, 0 where none is taken off; attribute `spectrum`. None = nowhere."""
+    """Amounts `(k, *spatial)` of what is taken off hazy pixels, see `WorkFolder.haze`. None = nothing is."""
     sees_stored: bool = False
     """Holes keep what the file stores there, for a model that must change nothing."""
 
