@@ -214,12 +214,9 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = max(states.doubted + states.kept, 1)
+    over = looks if doubt.veils else "haze"
     kinds = (
-        (
-            states.hazy,
-            looks if doubt.veils else "haze",
-            "what is restored from them is restored from what they show without it",
-        ),
+        (states.hazy, over, "what is restored from them is restored from what they show without it"),
         (states.doubted, looks, "nothing is restored from them"),
     )
     said = [

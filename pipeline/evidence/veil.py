@@ -193,7 +193,7 @@ def _spectrum(values: Field, share: Field, spread: Field, veil: Veil | None) -> 
     if veil is None:
         clipped = np.clip(values, -_FARTHEST_OFF, _FARTHEST_OFF)
         return np.asarray(np.einsum("cn,n->c", clipped, share) / share.sum())
-    inverse = np.linalg.inv(spread)
+    inverse: Field = np.linalg.inv(spread)
     amount = veil.amount(values, inverse)
     squares = amount**2 + veil.error(inverse)
     return np.asarray(np.einsum("cn,n->c", values, share * amount) / (share * squares).sum())
