@@ -13,8 +13,7 @@ pixels; what lies below others, or below two, stays doubted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +52,8 @@ _LOWEST = -20.0
 _EVEN = 0.05
 """Lower bound of the variance of the amount, as a share of its squared mean."""
 
-_FARTHEST_OFF = 30.0
-"""Differences are clipped here before their mean is the first guess of a spectrum, deviations of the ground."""
+_LIKELY = 0.5
+"""Probability by the outline from which a pixel tells the first guess of a veil."""
 
 _SURE = 0.8
 """Probability from which a pixel lies below one veil alone."""
@@ -168,16 +167,19 @@ def fit_veils(outline: Outline, tiles: Sequence[Tile]) -> Veils | None:
     inside = [some for _, some in both]
     values = _pooled([d for d, _ in both], inside)
     kinds = _pooled([_first(outline, tile) for tile in tiles], inside)
-    veils: tuple[Veil, ...] = ()
+    count = len(outline.scraps)
+    first = [_guess(values[:, share > _LIKELY], spread) for share in kinds[1 : count + 1]]
+    veils = tuple(veil for veil in first if veil is not None)
+    if len(veils) < count:
+        return None
     for _ in range(_ROUNDS):
-        mine = kinds[1 : len(outline.scraps) + 1]
-        if (mine.sum(axis=1) < _FEWEST).any():
-            return None
-        spectra = [_spectrum(values, share, spread, veil) for share, veil in zip_longest(mine, veils)]
-        veils = tuple(_veil(s, values, share, spread) for s, share in zip(spectra, mine, strict=True))
         shares = tuple(kinds.mean(axis=1).tolist())
         found = Veils(level=level, covariance=tuple(map(tuple, spread.tolist())), veils=veils, shares=shares)
         kinds = _pooled([found.kinds(d, some) for d, some in both], inside)
+        if (kinds[1 : count + 1].sum(axis=1) < _FEWEST).any():
+            return None
+        veils = tuple(_veil(v, values, share, spread) for v, share in zip(veils, kinds[1:], strict=False))
+    found = replace(found, veils=veils)
     return found if any(found.thin) else None
 
 
@@ -188,25 +190,33 @@ def _first(outline: Outline, tile: Tile) -> Field:
     return np.stack([1.0 - np.sum(scraps, axis=0), *scraps, *two])
 
 
-def _spectrum(values: Field, share: Field, spread: Field, veil: Veil | None) -> Field:
-    """Return what a veil adds to differences `(c, n)`, `(c,)`, by the share of it in each pixel and its last guess."""
-    if veil is None:
-        clipped = np.clip(values, -_FARTHEST_OFF, _FARTHEST_OFF)
-        return np.asarray(np.einsum("cn,n->c", clipped, share) / share.sum())
-    inverse: Field = np.linalg.inv(spread)
+def _guess(values: Field, spread: Field) -> Veil | None:
+    """Describe a veil by differences `(c, n)` of which most are below it alone; None if there are too few."""
+    if values.shape[1] < _FEWEST:
+        return None
+    # some are below two veils: medians do not see them
+    spectrum = np.median(values, axis=1)
+    weights = np.linalg.solve(spread, spectrum)
+    amount = np.einsum("c,cn->n", weights, values) / float(weights @ spectrum)
+    return _described(spectrum, (1.4826 * float(np.median(np.abs(amount - 1.0)))) ** 2, 1.0, spread)
+
+
+def _veil(veil: Veil, values: Field, share: Field, spread: Field) -> Veil:
+    """Describe a veil anew by differences `(c, n)` and the share of it in each pixel `(n,)`."""
+    inverse = np.asarray(np.linalg.inv(spread), dtype=np.float64)
     amount = veil.amount(values, inverse)
     squares = amount**2 + veil.error(inverse)
-    return np.asarray(np.einsum("cn,n->c", values, share * amount) / (share * squares).sum())
+    spectrum = np.einsum("cn,n->c", values, share * amount) / (share * squares).sum()
+    weights = inverse @ spectrum
+    told = np.einsum("c,cn->n", weights, values) / float(weights @ spectrum)
+    usual = float((share * told).sum() / share.sum())
+    return _described(spectrum, float((share * (told - usual) ** 2).sum() / share.sum()), usual, spread)
 
 
-def _veil(spectrum: Field, values: Field, share: Field, spread: Field) -> Veil:
-    """Describe the amounts of a veil by the share of it in each pixel."""
-    weights = np.linalg.solve(spread, spectrum)
-    sharpness = float(weights @ spectrum)
-    amount = np.einsum("c,cn->n", weights, values) / sharpness
-    usual = float((share * amount).sum() / share.sum())
-    variance = float((share * (amount - usual) ** 2).sum() / share.sum()) - 1.0 / sharpness
-    return Veil(spectrum=tuple(spectrum.tolist()), usual=usual, variance=max(variance, _EVEN * usual**2))
+def _described(spectrum: Field, variance: float, usual: float, spread: Field) -> Veil:
+    """Return a veil of which the amounts told vary so much; some of that is what the ground varies."""
+    ground = 1.0 / float(spectrum @ np.linalg.solve(spread, spectrum))
+    return Veil(spectrum=tuple(spectrum.tolist()), usual=usual, variance=max(variance - ground, _EVEN * usual**2))
 
 
 def _likelihood(differences: Field, mean: Field, spread: Field) -> Field:
