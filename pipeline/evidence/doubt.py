@@ -123,8 +123,9 @@ class Doubt:
     def told(self, tile: Tile) -> tuple[Field, Mask]:
         """Return the amount of each thing that is taken off, `(k, *spatial)`, and the pixels that are doubted."""
         if self.outline and self.veils:
-            amounts = self.veils.amounts(self.outline, tile)
-            return amounts, self.outline.of(tile) & ~amounts.any(axis=0)
+            found = self.outline.of(tile)
+            amounts = self.veils.amounts(self.outline.ground, tile, found)
+            return amounts, found & ~amounts.any(axis=0)
         amounts = self.hazy(tile)[None] if self.haze else np.zeros((0, *tile.seen.shape))
         return amounts, self.of(self.cleared(tile))
 

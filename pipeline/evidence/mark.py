@@ -199,7 +199,7 @@ def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
         chunks=(1, *scene.image.state.chunks[1:]),
         dtype="float32",
         fill_value=0,
-        attributes={"spectrum": spectra.tolist(), "left": left.tolist()},
+        attributes={"spectrum": spectra.tolist(), "left": left.tolist(), "scraps": doubt.veils is not None},
         overwrite=True,
     )
 

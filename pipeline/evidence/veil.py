@@ -110,14 +110,20 @@ class Veils:
         inverse, most = np.linalg.inv(spread), _MOST_LEFT * np.diagonal(spread)
         return tuple(bool((v.error(inverse) * np.square(v.spectrum) < most).all()) for v in self.veils)
 
-    def amounts(self, outline: Outline, tile: Tile) -> Field:
-        """Return the amount of each veil at the pixels of a tile, `(k, *spatial)`; 0 where none is taken off."""
-        found, inside = _from_around(outline, tile, self.level)
+    def amounts(self, ground: Ground, tile: Tile, found: Mask) -> Field:
+        """Return the amount of each veil, `(k, *spatial)`; 0 where none is taken off.
+
+        Args:
+            ground: of the outline.
+            tile: a window.
+            found: bool `spatial`, its pixels that the outline found.
+        """
+        differences, inside = _from_around(ground, tile, found, self.level)
         inverse = np.linalg.inv(np.asarray(self.covariance))
-        kinds = self.kinds(found, inside)[1:]
+        kinds = self.kinds(differences, inside)[1:]
         return np.stack(
             [
-                np.where(inside & (kind > _SURE) & thin, np.maximum(veil.amount(found, inverse), 0.0), 0.0)
+                np.where(inside & (kind > _SURE) & thin, np.maximum(veil.amount(differences, inverse), 0.0), 0.0)
                 for veil, thin, kind in zip(self.veils, self.thin, kinds, strict=False)
             ]
         )
@@ -158,13 +164,16 @@ def fit_veils(outline: Outline, tiles: Sequence[Tile]) -> Veils | None:
         outline: tells where they are.
         tiles: windows of the image.
     """
-    level = _usual_level(outline, tiles)
+    ground, masks = outline.ground, [outline.of(tile) for tile in tiles]
+    level = _usual_level(ground, tiles, masks)
     if level is None:
         return None
-    both = [_from_around(outline, tile, level) for tile in tiles]
-    clear = [_near(outline, tile) for tile in tiles]
-    spread = covariance(np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST))
-    inside = [some for _, some in both]
+    both = [_from_around(ground, tile, mask, level) for tile, mask in zip(tiles, masks, strict=True)]
+    clear = [_near(ground, tile, mask) for tile, mask in zip(tiles, masks, strict=True)]
+    calm = np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
+    if calm.shape[1] < _FEWEST_CLEAR:
+        return None
+    spread, inside = covariance(calm), [some for _, some in both]
     values = _pooled([d for d, _ in both], inside)
     kinds = _pooled([_first(outline, tile) for tile in tiles], inside)
     count = len(outline.scraps)
@@ -226,23 +235,22 @@ def _likelihood(differences: Field, mean: Field, spread: Field) -> Field:
     return np.asarray(-0.5 * (squares + np.linalg.slogdet(spread)[1]))
 
 
-def _usual_level(outline: Outline, tiles: Sequence[Tile]) -> tuple[float, ...] | None:
+def _usual_level(ground: Ground, tiles: Sequence[Tile], found: Sequence[Mask]) -> tuple[float, ...] | None:
     """Return the median difference of clear pixels, `(c,)`; None if there are too few."""
-    both = [outline.ground.differences(tile) for tile in tiles]
-    clear = [told & ~outline.of(tile) for (_, told), tile in zip(both, tiles, strict=True)]
+    both = [ground.differences(tile) for tile in tiles]
+    clear = [told & ~mask for (_, told), mask in zip(both, found, strict=True)]
     values = np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
     return tuple(np.median(values, axis=1).tolist()) if values.shape[1] >= _FEWEST_CLEAR else None
 
 
-def _from_around(outline: Outline, tile: Tile, level: Sequence[float]) -> tuple[Field, Mask]:
-    """Return differences from what is clear around, `(c, *spatial)`, and where there is a veil, bool `spatial`."""
-    found, told = outline.ground.differences(tile)
-    inside = outline.of(tile)
-    clear = told & ~inside
+def _from_around(ground: Ground, tile: Tile, found: Mask, level: Sequence[float]) -> tuple[Field, Mask]:
+    """Return differences from what is clear around, `(c, *spatial)`, and where these tell a veil, bool `spatial`."""
+    differences, told = ground.differences(tile)
+    clear = told & ~found
     number = _sum_around(clear.astype(np.float64)) + _USUALLY
-    calm = np.where(clear, np.clip(found, -LARGEST, LARGEST), 0.0)
+    calm = np.where(clear, np.clip(differences, -LARGEST, LARGEST), 0.0)
     around = np.stack([_sum_around(band) + _USUALLY * usual for band, usual in zip(calm, level, strict=True)])
-    return found - around / number, told & inside
+    return differences - around / number, told & found
 
 
 def _sum_around(values: Field) -> Field:
@@ -253,11 +261,11 @@ def _sum_around(values: Field) -> Field:
     return np.asarray(outer - inner)
 
 
-def _near(outline: Outline, tile: Tile) -> Mask:
+def _near(ground: Ground, tile: Tile, found: Mask) -> Mask:
     """Return the clear pixels near scraps, bool `spatial`."""
-    inside, told = outline.of(tile), outline.ground.differences(tile)[1]
-    near = ndimage.distance_transform_edt(~inside) < _NEAR if inside.any() else inside
-    return np.asarray(told & ~inside & near)
+    told = ground.differences(tile)[1]
+    near = ndimage.distance_transform_edt(~found) < _NEAR if found.any() else found
+    return np.asarray(told & ~found & near)
 
 
 def _pooled(values: Sequence[Field], some: Sequence[Mask]) -> Field:

@@ -1,8 +1,8 @@
 """What contaminated pixels around holes add to error bars: pixels hidden elsewhere do not show it.
 
 What is wrongly taken off as haze, or left, is much the same all along a rim and goes into the hole as it is. Where
-pixels are doubted, some that are contaminated still pass for ground, and what was hidden for the self-test lies farther
-from clouds than the holes do.
+pixels are doubted, or scraps of cloud and shadow were taken off them, some that are contaminated still pass for ground,
+and what was hidden for the self-test lies farther from clouds than the holes do.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ _AROUND = 6.0
 """Deviation of the Gaussian by which pixels around a hole pixel count, pixels."""
 
 _DOUBTED = 1.3
-"""Factor of the standard error where all pixels around are doubted: ten synthetic clouds needed 0.9 to 2.2."""
+"""Factor of the standard error where all pixels around are doubted, or scraps were taken off them: ten synthetic clouds
+needed 0.9 to 2.2."""
 
 
 def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) -> Contamination | None:
     """Return what contaminated pixels around them add to the error bars of hole pixels.
 
-    It follows the pixels around, the nearest ones first: their mean amount of haze, and the share of doubted ones.
+    It follows the pixels around, the nearest ones first: their mean amount of haze, and the share of doubted ones and
+    of scraps that were taken off.
 
     Args:
         states: `(n_state, *box.shape)`.
-        haze: amounts `(k, *spatial)` with the attribute `left`, see `WorkFolder.haze`; None = there is none.
+        haze: amounts `(k, *spatial)` with the attributes `left` and `scraps`, see `WorkFolder.haze`; None = there is none.
         box: where.
 
     Returns:
@@ -42,6 +44,8 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
         return None
     amounts, errors = np.zeros((1, *box.shape)), np.zeros((1, 1))
     if haze is not None:
+        # beside scraps others are missed, whether what lies below them is used or not
+        doubted |= hazy & bool(haze.attrs.get("scraps"))
         amounts, errors = np.where(hazy, np.asarray(haze[box.at()]), 0.0), np.atleast_2d(haze.attrs["left"])
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL

@@ -106,7 +106,8 @@ class WorkFolder:
     def haze(self) -> Path:
         """Zarr array float32 `(k, *spatial)`: amounts of what is taken off hazy pixels, one of haze or of each scrap.
 
-        Attribute `spectrum`: what amounts of 1 add to the bands, `(k, c)`; `left`: standard errors that they leave.
+        Attribute `spectrum`: what amounts of 1 add to the bands, `(k, c)`; `left`: standard errors that they leave;
+        `scraps`: they are scraps of cloud and shadow.
         It is there only if pixels are HAZY.
         """
         return self.path / "haze.zarr"
