@@ -33,7 +33,7 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
 
     Args:
         states: `(n_state, *box.shape)`.
-        haze: amounts `(k, *spatial)` with the attributes `left` and `scraps`, see `WorkFolder.haze`; None = there is none.
+        haze: amounts `(k, *spatial)`, attributes `left` and `scraps`, see `WorkFolder.haze`; None = there is none.
         box: where.
 
     Returns:

@@ -13,6 +13,7 @@ from tests.unit.test_evidence_doubt import SHAPE, clouds, tile
 from tests.unit.test_evidence_outline import scraps
 
 CLOUD = np.array([400.0, 300.0, 120.0, 0.0])
+PLANTS = np.array([-20.0, -30.0, 60.0, 30.0])
 
 
 def spoiled(clear: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,7 +36,7 @@ def varied(*kinds: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def veiled():
     """Return the clear image, the window, its clouds and shadows, and what is found where only plants differ."""
-    clear, hole = varied(np.array([-20.0, -30.0, 60.0, 30.0])), clouds(8)
+    clear, hole = varied(PLANTS), clouds(8)
     values, cloud, shadow = spoiled(clear, hole)
     one = tile(values, hole)
     doubt = find_doubt([one])

@@ -1,4 +1,4 @@
-"""What hazy pixels tell: their values without what lies over them, each kind by its own spectrum; others as they are."""
+"""What hazy pixels tell: values without what lies over them, each kind by its spectrum; others as they are."""
 
 from types import SimpleNamespace
 
