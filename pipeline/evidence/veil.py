@@ -255,10 +255,15 @@ def _from_around(ground: Ground, tile: Tile, found: Mask, level: Sequence[float]
 
 def _sum_around(values: Field) -> Field:
     """Return sums over the square around each pixel, without its middle."""
-    outer, inner = (
-        ndimage.uniform_filter(values, edge, mode="constant") * edge**values.ndim for edge in (_OUTER, _INNER)
-    )
-    return np.asarray(outer - inner)
+
+    def total(edge: int) -> Field:
+        found = values
+        for axis in range(values.ndim):
+            # running sums would depend on where the window begins
+            found = ndimage.correlate1d(found, np.ones(edge), axis, mode="constant")
+        return found
+
+    return total(_OUTER) - total(_INNER)
 
 
 def _near(ground: Ground, tile: Tile, found: Mask) -> Mask:
