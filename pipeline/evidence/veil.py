@@ -43,6 +43,9 @@ _NEAR = 15.0
 _FEWEST_CLEAR, _FEWEST = 400, 50
 """Clear pixels, and pixels below a veil, below which they tell nothing."""
 
+_FEWEST_BANDS = 3
+"""Bands below which nothing is taken off: little lies across a spectrum, and fewer were not tried."""
+
 _RAREST, _BOTH = 0.02, 0.1
 """Lower bound of how often a kind of pixel is met; the same below two veils before it is told."""
 
@@ -166,12 +169,12 @@ def fit_veils(outline: Outline, tiles: Sequence[Tile]) -> Veils | None:
     """
     ground, masks = outline.ground, [outline.of(tile) for tile in tiles]
     level = _usual_level(ground, tiles, masks)
-    if level is None:
+    if level is None or len(level) < _FEWEST_BANDS:
         return None
     both = [_from_around(ground, tile, mask, level) for tile, mask in zip(tiles, masks, strict=True)]
     clear = [_near(ground, tile, mask) for tile, mask in zip(tiles, masks, strict=True)]
     calm = np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
-    if calm.shape[1] < _FEWEST_CLEAR:
+    if calm.shape[1] < _FEWEST_CLEAR or not calm.var(axis=1).any():
         return None
     spread, inside = covariance(calm), [some for _, some in both]
     values = _pooled([d for d, _ in both], inside)
@@ -205,6 +208,8 @@ def _guess(values: Field, spread: Field) -> Veil | None:
         return None
     # some are below two veils: medians do not see them
     spectrum = np.median(values, axis=1)
+    if not spectrum.any():
+        return None
     weights = np.linalg.solve(spread, spectrum)
     amount = np.einsum("c,cn->n", weights, values) / float(weights @ spectrum)
     return _described(spectrum, (1.4826 * float(np.median(np.abs(amount - 1.0)))) ** 2, 1.0, spread)

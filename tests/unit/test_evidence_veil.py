@@ -1,13 +1,16 @@
 """Thin cloud and shadow are taken off where bands tell the ground below: one veil alone, and only if it is thin."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from pipeline.evidence.learn import find_doubt
+from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.tile import Tile
+from pipeline.evidence.veil import fit_veils
 from pipeline.geometry.space import Space
 from tests.unit.test_evidence_doubt import SHAPE, clouds, tile
 from tests.unit.test_evidence_outline import scraps
@@ -90,6 +93,16 @@ def test_ground_that_bands_do_not_tell_stays_doubted():
     amounts, doubted = doubt.told(one)
     assert amounts.shape == (0, *SHAPE)
     assert np.array_equal(doubted, doubt.outline.of(one))
+
+
+@pytest.mark.parametrize(("bands", "varies"), [(4, True), (2, True), (4, False)])
+def test_nothing_is_taken_off_with_few_bands_or_on_flat_ground(veiled, bands, varies):
+    """Two bands leave nothing across a spectrum, and ground without variance has none to be seen."""
+    _, one, cloud, shadow, _ = veiled
+    values = one.values[:bands] if varies else np.where(cloud ^ shadow, one.values, np.float32(1000))
+    outline = fit_outline([replace(one, values=values)], {"bright": [cloud & ~shadow], "dark": [shadow & ~cloud]})
+    assert outline is not None
+    assert (fit_veils(outline, [replace(one, values=values)]) is None) == (bands < 4 or not varies)
 
 
 def test_what_is_to_be_restored_is_not_taken_off(veiled):
