@@ -145,7 +145,7 @@ def test_a_gate_that_nobody_would_notice_stays_open(believed, gate):
 
 @pytest.mark.parametrize(("believed", "scale"), [(False, 1.0), (True, 0.8)])
 def test_a_scale_that_nobody_would_notice_is_the_largest(believed, scale):
-    """0.8 of a step that goes too far is better by 0.04 dB on what is hidden, which lies nearer to the rim than holes."""
+    """0.8 of a step that goes too far is better by 0.04 dB on what is hidden, nearer to the rim than real holes."""
     said = consulted(trials_of(np.ones((7, 1, 32, 32))), _by_piece(np.full(PIECES, -0.1125)), 0.95)
     assert careful(said, FULL, believed=believed).near == (scale,) * 5
 
