@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pipeline.models.base import Inpainter, reduced_to, take_fewer
 from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat, hats
 from pipeline.restore.blend import carried
-from pipeline.restore.network import asked, network_share, raw_of, refine, with_network
+from pipeline.restore.network import asked, raw_of, refine, share_at, with_network
 from pipeline.restore.recipe import Recipe, narrowed
-from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed
+from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
 from pipeline.selftest.site import apart, channel_scale
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.weights import choose_weights, may_gain, pooled
@@ -289,10 +289,10 @@ def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], *, refere
     With `referenced` only what is done to pixels that references carry counts: the other weights are decided already.
     """
     trials = [one.trial for one in proposals]
-    before = np.concatenate([trial.error for trial in trials])
+    before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
 
     def harm(recipe: Recipe) -> float:
-        return harmed(trials, before, before + _added(proposals, recipe, referenced=referenced))
+        return harmed(holes, before, before + _added(proposals, recipe, referenced=referenced))
 
     return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
 
@@ -321,10 +321,9 @@ def _added(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) ->
     """Return what the network adds at the hidden pixels of all trials, `(n,)`; see `_cautious`."""
     parts = []
     for one in proposals:
-        draft = one.trial.draft
-        share = network_share(recipe, draft)
-        share = carried(draft.trust) * share if referenced else share
-        parts.append(one.trial.hidden(share * (one.mean - draft.mean)))
+        trust = one.trial.hidden(one.trial.draft.trust)
+        share = share_at(recipe, one.trial.place.of(one.trial.placement.hidden), trust)
+        parts.append((carried(trust) * share if referenced else share) * one.step)
     return np.concatenate(parts)
 
 
