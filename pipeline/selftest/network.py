@@ -170,8 +170,8 @@ def _may_matter(proposals: Sequence[Refined], recipe: Recipe, *, referenced: boo
     taken = [one.limited(limit) for one in proposals]
 
     def families(one: Refined) -> NDArray[np.float64]:
-        counted = carried(one.trial.draft.trust) if referenced else np.float32(1)
-        return np.stack([one.trial.hidden(share * counted) for share in one.trial.place.shares]).astype(np.float64)
+        counted = carried(one.trial.hidden(one.trial.draft.trust)) if referenced else np.float32(1)
+        return (one.trial.hidden_place.shares * counted).astype(np.float64)
 
     return may_gain(evidence_of(taken, families), 1 - 10 ** (-NOTICEABLE_DB / 10))
 
@@ -322,22 +322,21 @@ def _added(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) ->
     parts = []
     for one in proposals:
         trust = one.trial.hidden(one.trial.draft.trust)
-        share = share_at(recipe, one.trial.place.of(one.trial.placement.hidden), trust)
+        share = share_at(recipe, one.trial.hidden_place, trust)
         parts.append((carried(trust) * share if referenced else share) * one.step)
     return np.concatenate(parts)
 
 
 def _family_cells(proposal: Refined) -> NDArray[np.float64]:
     """Return the share of each knot of each family in the hidden pixels; knots see part of their neighbours' pixels."""
-    trial = proposal.trial
-    distance = trial.hidden(trial.place.distance)
+    place = proposal.trial.hidden_place
     cells = []
-    for share, knots in zip(trial.place.shares, KNOTS, strict=True):
-        hat = hats(distance, knots)
+    for share, knots in zip(place.shares, KNOTS, strict=True):
+        hat = hats(place.distance, knots)
         wide = hat.copy()
         wide[1:] += 0.5 * hat[:-1]
         wide[:-1] += 0.5 * hat[1:]
-        cells.append(wide * trial.hidden(share))
+        cells.append(wide * share)
     return np.concatenate(cells)
 
 

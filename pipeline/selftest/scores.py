@@ -142,7 +142,7 @@ def row_of(method: str, proposals: Sequence[Proposal], mixed: Sequence[Trial], s
 
 def _shares(proposal: Proposal) -> NDArray[np.float64]:
     """Return the family shares of the hidden pixels of a proposal's trial, `(3, n)`."""
-    return proposal.trial.shares.astype(np.float64)
+    return proposal.trial.hidden_place.shares.astype(np.float64)
 
 
 def _drafted(trials: Sequence[Trial]) -> NDArray[np.float32]:

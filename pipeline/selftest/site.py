@@ -48,9 +48,9 @@ class Site:
         return np.asarray(self.channels)[np.nonzero(self.placement.hidden)[0]]
 
     @cached_property
-    def shares(self) -> NDArray[np.float32]:
-        """Return the family shares of the hidden pixels, `(3, n)`."""
-        return self.place.of(self.placement.hidden).shares
+    def hidden_place(self) -> Situation:
+        """Return distance and family of the hidden pixels, `(n,)` and `(3, n)`."""
+        return self.place.of(self.placement.hidden)
 
     def hidden(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the values `(c, *spatial)` of the hidden pixels, `(n,)`."""
@@ -122,7 +122,7 @@ def apart(n: int) -> list[int]:
 
 def shares_of(sites: Sequence[Site]) -> NDArray[np.float32]:
     """Return the family shares of the hidden pixels of all sites, `(3, n)`."""
-    return np.concatenate([s.shares for s in sites], axis=1)
+    return np.concatenate([s.hidden_place.shares for s in sites], axis=1)
 
 
 def unit_of(sites: Sequence[Site]) -> NDArray[np.intp]:
