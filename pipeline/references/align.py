@@ -95,7 +95,7 @@ def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
     return best[1] if believed and _explains_more(usable, best[1]) else none
 
 
-def _settled(offset: Field, moved: Field) -> bool:
+def _settled(offset: Field, moved: NDArray[np.floating]) -> bool:
     """Say whether steps have become so small that an offset too small to be believed will remain one."""
     return bool(np.abs(offset).max() < _SMALLEST / 2 and np.abs(moved).max() < _SMALLEST / 10)
 
