@@ -113,7 +113,7 @@ def _unpark_tags(path: Path, count: int) -> None:
 
 
 def _copy_cog(tiled: Path, finished: Path, resampling: str, *, apart: bool) -> None:
-    # GDAL makes overviews in a file of its own first, at level 9 if nobody names another: half of all time here
+    # overviews go to a file of GDAL's own first, at level 9 if none is named, which took more than all the rest
     with rasterio.Env(ZSTD_LEVEL_OVERVIEW=_ZSTD_LEVEL):
         rasterio.shutil.copy(
             tiled,
