@@ -13,13 +13,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from pipeline.blocks import journal
 from pipeline.blocks.composite import Blended, composite
@@ -59,7 +61,7 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     workspace = open_workspace(workdir, digest)
     plan, image = workspace.plan, workspace.image
     box = plan.block_box(block)
-    with threadpool_limits(limits=1), metered() as uses:
+    with _thread_pools(len(sys.modules)).limit(limits=1), metered() as uses:
         one_thread(plan)
         pixels = image.read(plan.read_box(box))
         read_done = time.perf_counter()
@@ -85,6 +87,12 @@ def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     facts = {key: value for key, value in asdict(result).items() if value is not None} | {"sha256": hashes}
     journal.commit(plan.work.journal, digest, block, facts)
     return result
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:  # noqa: ARG001
+    """Return the thread pools of the libraries that are loaded; a new library comes with a new module."""
+    return ThreadpoolController()
 
 
 def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = None) -> Blended:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,14 +56,19 @@ def store(plan: Plan, block: int, layers: dict[str, NDArray[Any]]) -> dict[str, 
     paths, hashes = [], {}
     for name in LAYERS:
         root = plan.work.layer(name)
-        # opening takes this from the configuration only, whatever the array was created with
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            array = zarr.open_array(root, mode="r+")
-        array[box.at()] = layers[name]
+        _opened(root, plan.digest)[box.at()] = layers[name]
         paths.append(root / "c" / "0" / key)
         hashes[name] = _hash(layers[name])
     sync_files(paths)
     return hashes
+
+
+@lru_cache(maxsize=2 * len(LAYERS))
+def _opened(root: Path, digest: str) -> zarr.Array:  # noqa: ARG001
+    """Open a layer for writing, once a process: arrays of one plan are alike, also when they were made again."""
+    # opening takes this from the configuration only, whatever the array was created with
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(root, mode="r+")
 
 
 def usable(plan: Plan, n_file_channels: int) -> bool:

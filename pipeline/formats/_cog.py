@@ -113,16 +113,18 @@ def _unpark_tags(path: Path, count: int) -> None:
 
 
 def _copy_cog(tiled: Path, finished: Path, resampling: str, *, apart: bool) -> None:
-    rasterio.shutil.copy(
-        tiled,
-        finished,
-        driver="COG",
-        blocksize=_TILE,
-        compress="ZSTD",
-        level=_ZSTD_LEVEL,
-        predictor="YES",
-        bigtiff="IF_SAFER",
-        overview_resampling=resampling,
-        num_threads="ALL_CPUS",
-        copy_src_mdd="YES" if apart else "AUTO",
-    )
+    # overviews go to a file of GDAL's own first, at level 9 if none is named, which took more than all the rest
+    with rasterio.Env(ZSTD_LEVEL_OVERVIEW=_ZSTD_LEVEL):
+        rasterio.shutil.copy(
+            tiled,
+            finished,
+            driver="COG",
+            blocksize=_TILE,
+            compress="ZSTD",
+            level=_ZSTD_LEVEL,
+            predictor="YES",
+            bigtiff="IF_SAFER",
+            overview_resampling=resampling,
+            num_threads="ALL_CPUS",
+            copy_src_mdd="YES" if apart else "AUTO",
+        )

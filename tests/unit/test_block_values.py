@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.blocks.block import process_block
 from pipeline.blocks.composite import Blended, composite, to_stored
@@ -129,6 +130,17 @@ def test_blocks_own_their_objects(tmp_path):
     assert {p: p.read_bytes() for p in names} == names
     assert len(list(tmp_path.rglob("c/0/0/*"))) == 6
     assert first["restored"] != second["restored"]
+
+
+def test_blocks_go_to_a_store_that_was_made_again(tmp_path):
+    """Layers are opened once a process; what is opened serves a store of the same plan that takes the place of one."""
+    plan = _plan(str(tmp_path))
+    create_store(plan, 1)
+    store(plan, 0, _layers((2, 2), 7))
+    create_store(plan, 1)
+    store(plan, 1, _layers((2, 1), 5))
+    found = zarr.open_array(plan.work.layer("restored"), mode="r")[0, :2]
+    assert found.tolist() == [[0, 0, 5], [0, 0, 5]]
 
 
 def _layers(shape: tuple[int, int], value: int) -> dict[str, np.ndarray]:

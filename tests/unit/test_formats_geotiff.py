@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rio_cogeo import cog_validate
 
 from pipeline.errors import OutputConflict, SourceError
-from pipeline.formats import geotiff
+from pipeline.formats import _cog, geotiff
 from pipeline.geometry.box import Box
 from tests.support_formats import (
     digest,
@@ -75,6 +75,21 @@ def _is_valid_cog(path: Path) -> bool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         valid, errors, _ = cog_validate(path, strict=False, quiet=True)
     return bool(valid) and not errors
+
+
+def test_the_level_of_scratch_overviews_is_not_seen_in_the_file(tmp_path, monkeypatch):
+    """Overviews are packed at the level of the file, whatever GDAL takes for the file that it makes them in."""
+    values = np.random.default_rng(0).poisson(20, (2, 1100, 700)).astype("uint16")
+    path, made, env = write_tiff(tmp_path / "image.tif", values), [], rasterio.Env
+    for named in (True, False):
+        with monkeypatch.context() as patched:
+            if not named:
+                patched.setattr(_cog.rasterio, "Env", lambda **_: env())
+            _cog._copy_cog(path, tmp_path / "cog.tif", "AVERAGE", apart=False)
+        made.append((tmp_path / "cog.tif").read_bytes())
+    assert made[0] == made[1]
+    with rasterio.open(tmp_path / "cog.tif") as dataset:
+        assert dataset.overviews(1)
 
 
 def _describe_bands(dataset: Any) -> None:
