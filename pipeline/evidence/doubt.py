@@ -16,6 +16,7 @@ from pipeline.evidence.ground import Ground
 from pipeline.evidence.haze import Haze
 from pipeline.evidence.outline import Outline
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
+from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
@@ -57,6 +58,7 @@ class Doubt:
         rim_px: distance from the holes up to which all is doubted, pixels.
         haze: what can be taken off; `sides` are told in what is left. None = nothing.
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
+        places: parts of the image whose holes alone count, all others are clean; () = all holes count.
     """
 
     ground: Ground
@@ -64,6 +66,7 @@ class Doubt:
     rim_px: float = 0.0
     haze: Haze | None = None
     outline: Outline | None = None
+    places: tuple[Box, ...] = ()
 
     @property
     def reach_px(self) -> float:

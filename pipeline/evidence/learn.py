@@ -9,6 +9,7 @@ ground that changed is not. Fainter differences count where dark ones lie as sha
 Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as far off, so that it is more
 likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
 doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end.
+Where all holes together show nothing, one that stands out by itself (`single`) is looked at as if it were the only one.
 
 Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
 most of it is contaminated: the ground is where differences from the reference are most frequent.
@@ -28,6 +29,7 @@ from pipeline.evidence.ground import Ground, fit_ground, fit_level, whitening
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
+from pipeline.evidence.single import as_if_only, nearest_hole, places_of, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 
 FARTHEST = 40.0
@@ -91,33 +93,45 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
         return None
     if little:
         return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
-    count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
-    limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
-    far = [t.seen & (t.distance >= limit) for t in tiles]
-    ground = fit_ground(tiles, far)
-    for _ in range(_ROUNDS - 1):
-        # what was missed far from all holes must not pass for ground either
-        calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
-        if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
-            break
-        ground = fit_ground(tiles, calm)
-    rings = _Rings.of(tiles, far, ground)
-    doubt = Doubt(ground=ground, sides=rings.sides())
-    hazy = _through_haze(doubt, rings, far)
+    rings = _Rings.around(tiles)
+    doubt = _told(rings, through=through)
+    if doubt.sides or doubt.haze:
+        return doubt
+    only = _single(rings)
+    return replace(_told(_Rings.around(only), through=through), places=places_of(only)) if only else doubt
+
+
+def _told(rings: _Rings, *, through: bool) -> Doubt:
+    """Return what is contaminated beside the holes of some windows."""
+    doubt = Doubt(ground=rings.ground, sides=rings.sides())
+    hazy = _through_haze(doubt, rings)
     if hazy.haze is None:
-        return _outlined(doubt, tiles)
+        return _outlined(doubt, rings.tiles)
     return hazy if through else doubt
 
 
-def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
+def _single(rings: _Rings) -> Sequence[Tile]:
+    """Return the windows as if they had no holes but those that are contaminated by themselves; none if none is."""
+    if sum(int(f.sum()) for f in rings.far) < _FEWEST_FAR:
+        return ()
+    tiles = rings.tiles
+    nearest = [nearest_hole(tile) for tile in tiles]
+    holes = standing_out(rings.surroundings(1.0), nearest)
+    if holes and rings.referred:
+        bare = _Rings.around([replace(tile, guides=()) for tile in tiles])
+        holes = standing_out(bare.surroundings(1.0), nearest, among=holes)
+    return as_if_only(tiles, nearest, holes) if holes else ()
+
+
+def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze.
 
     Nor is it beside shadows: what casts them has edges.
     """
-    tiles = rings.tiles
+    tiles, far = rings.tiles, rings.far
     if [side.name for side in doubt.sides] != ["bright"]:
         return doubt
-    clear = [f & (t.distance > _BESIDE) & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
+    clear = [f & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
     haze = fit_haze(doubt.ground, tiles, clear)
     if haze is None:
         return doubt
@@ -197,6 +211,7 @@ class _Rings:
     """Windows with their differences from the ground (that a reference tells: `referred`), and which pixels are far."""
 
     tiles: Sequence[Tile]
+    ground: Ground
     differences: Sequence[Field]
     told: Sequence[Mask]
     far: Sequence[Mask]
@@ -204,10 +219,27 @@ class _Rings:
     referred: bool
 
     @classmethod
+    def around(cls, tiles: Sequence[Tile]) -> _Rings:
+        """Fit the ground on what is farthest from the holes."""
+        distance = np.concatenate([t.distance[t.seen] for t in tiles])
+        count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
+        limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
+        far = [t.seen & (t.distance >= limit) for t in tiles]
+        ground = fit_ground(tiles, far)
+        for _ in range(_ROUNDS - 1):
+            # what was missed far from all holes must not pass for ground either
+            calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
+            if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
+                break
+            ground = fit_ground(tiles, calm)
+        return cls.of(tiles, far, ground)
+
+    @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
         both = [standardised(ground, tile) for tile in tiles]
         return cls(
             tiles=tiles,
+            ground=ground,
             differences=[differences for differences, _ in both],
             told=[told for _, told in both],
             far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
@@ -238,13 +270,15 @@ class _Rings:
         if more.sum() <= 0:
             # whitened bands can be lower where all are brighter
             return None
-        whiten = sign * whitening(far)
-        return excess(
-            [
-                Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
-                for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
-            ]
-        )
+        return excess(self.surroundings(sign))
+
+    def surroundings(self, sign: float) -> list[Surroundings]:
+        """Return the windows with their whitened bands, high ones on one side."""
+        whiten = sign * whitening(self._of_all(self.far))
+        return [
+            Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
+            for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
+        ]
 
     def side(self, name: str, sign: float, more: Field) -> Side | None:
         """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -85,14 +86,23 @@ def _cells(box: Box, cell: int) -> tuple[slice, ...]:
     return tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
 
 
-def _tile(scene: Scene, box: Box) -> Tile:
-    """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels."""
+def _tile(scene: Scene, box: Box, places: Sequence[Box] = ()) -> Tile:
+    """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels.
+
+    With `places` only holes in these parts of the image count.
+    """
     stop_if_asked()
     image = scene.image
     states = image.states(box)
     values = image.values(box, states)
     hole = np.asarray((states == FILL).all(axis=0))
     wide = _without_edges(ndimage.binary_opening(hole, np.ones((3, 3))), box, scene.shape)
+    if places:
+        inside = np.zeros_like(wide)
+        for part in (place & box for place in places):
+            if not part.empty:
+                inside[part.within(box)] = True
+        wide &= inside
     distance = ndimage.distance_transform_edt(~wide) if wide.any() else np.full(box.shape, np.inf)
     guides = []
     for guide, ref in zip(image.guides, scene.job.guides, strict=True):
@@ -104,6 +114,7 @@ def _tile(scene: Scene, box: Box) -> Tile:
         seen=np.asarray((states == KEEP).all(axis=0)),
         distance=np.asarray(distance, dtype=np.float32),
         guides=tuple(guides),
+        corner=box.start,
     )
 
 
@@ -176,7 +187,10 @@ class _Told:
             # the counts of the image spare reading most of it
             if not counts.hole_cells[_cells(outer, counts.cell)].any() or not self._scene.image.holes(outer).any():
                 continue
-            tile, inner, own = _tile(self._scene, outer), part.within(outer), part.within(box)
+            places = self._doubt.places
+            if places and all((place & outer).empty for place in places):
+                continue
+            tile, inner, own = _tile(self._scene, outer, places), part.within(outer), part.within(box)
             amount = self._doubt.hazy(tile)
             doubted = self._doubt.of(self._doubt.cleared(tile))
             if self._doubt.outline is None:
