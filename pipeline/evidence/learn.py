@@ -11,8 +11,7 @@ likely contaminated than not (two-groups model and local false discovery rate: E
 doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end.
 Where all holes together show nothing, one that stands out by itself (`single`) is looked at as if it were the only one.
 
-Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
-most of it is contaminated: the ground is where differences from the reference are most frequent.
+Where nearly all is hidden there is no far off (`few`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed
 from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
-from pipeline.evidence.ground import Ground, fit_ground, fit_level, whitening
+from pipeline.evidence.few import doubt_among_few
+from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
@@ -71,12 +71,6 @@ _FOLLOWS = 5.0
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
-_LITTLE = 1.0
-"""Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
-
-_NARROWEST = 0.1
-"""Smallest deviation below the most frequent difference, as a share of that of all differences."""
-
 _ROUNDS = 3
 
 
@@ -92,7 +86,7 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     if distance.size < _FEWEST_FAR:
         return None
     if little:
-        return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
+        return doubt_among_few(tiles, _FEWEST_FAR)
     rings = _Rings.around(tiles)
     doubt = _told(rings, through=through)
     if doubt.sides or doubt.haze:
@@ -161,44 +155,6 @@ def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
     mean = standardised(doubt.ground, tile)[0].mean(axis=0)
     alone = replace(doubt, sides=(replace(side, rim_px=0.0),))
     return np.asarray(alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0))
-
-
-def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
-    """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
-    inside = [tile.seen & (tile.distance > rim) for tile in tiles]
-    ground = fit_level(tiles, inside)
-    found = _inside(tiles, ground, inside) if ground else None
-    if ground is None or found is None or found.shape[1] < _FEWEST_FAR:
-        return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
-    modes = np.asarray([_most_frequent(band) for band in found])
-    # what haze adds is above: the deviation is that below
-    below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
-    spread = np.asarray([1.4826 * np.median(part) if part.size else 0.0 for part in below])
-    ground = replace(
-        ground,
-        offset=tuple((np.asarray(ground.offset) + modes * np.asarray(ground.scale)).tolist()),
-        scale=tuple((np.asarray(ground.scale) * np.maximum(spread, _NARROWEST)).tolist()),
-    )
-    farthest = max(float(tile.distance[tile.seen].max(initial=0.0)) for tile in tiles)
-    limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
-    side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
-    return Doubt(ground=ground, sides=(side,), rim_px=rim)
-
-
-def _inside(tiles: Sequence[Tile], ground: Ground, some: Sequence[Mask]) -> Field:
-    """Return the differences of some pixels of all windows from the ground, `(c, n)`."""
-    both = [standardised(ground, tile) for tile in tiles]
-    return np.concatenate([d[:, told & part] for (d, told), part in zip(both, some, strict=True)], axis=1)
-
-
-def _most_frequent(values: Field) -> float:
-    """Return the half-sample mode (Robertson & Cryer 1974, doi:10.1080/01621459.1974.10480246)."""
-    values = np.sort(values)
-    while values.size > 3:
-        half = values.size // 2
-        first = int(np.argmin(values[half:] - values[: values.size - half]))
-        values = values[first : first + half]
-    return float(values.mean())
 
 
 def _calm(ground: Ground, tile: Tile) -> Mask:
