@@ -92,7 +92,8 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     if doubt.sides or doubt.haze:
         return doubt
     only = _single(rings)
-    return replace(_told(_Rings.around(only), through=through), places=places_of(only)) if only else doubt
+    found = _told(_Rings.around(only), through=through) if only else doubt
+    return replace(found, places=places_of(only)) if found.reach_px else doubt
 
 
 def _told(rings: _Rings, *, through: bool) -> Doubt:
