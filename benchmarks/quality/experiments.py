@@ -210,7 +210,7 @@ def _with_truth(image: Any, hole: NDArray[np.bool_]) -> float:
         pixels = np.flatnonzero(use)[::step]
         x = looks.reshape(len(looks), -1)[:, pixels].T
         y = image.values.reshape(len(image.values), -1)[:, pixels].T.astype(np.float32)
-        relation = fit_relation(y, x, len(reference))
+        relation = fit_relation(y, x, len(reference), robust=not guide.auxiliary)
         said = reference_fill(window, reference, seen[None], relation, base).values
         scores.append(psnr(channel_mse(said, image.values, frame.scored), span))
     return scores[1] - scores[0]

@@ -117,7 +117,7 @@ class InputConfig(Section):
         default=4, ge=1, le=64, description="With series: how many dates help each one, nearest in time first."
     )
     auxiliary: References = Field(
-        default=(), description="Co-registered guides of another kind: SAR, another MR contrast."
+        default=(), description="Co-registered guides of another kind, without clouds: SAR, another MR contrast."
     )
 
 

@@ -2,5 +2,5 @@
 
 Read `learn` first (how contaminated pixels are told), then `doubt` (what is known of them), `ground` (what the ground
 should look like), `shifts` and `cast` (what is proof), `haze` (what can be taken off), `outline` (where scraps of cloud
-and shadow end) and `mark` (the passes over an image).
+and shadow end), `veil` (what can be taken off these) and `mark` (the passes over an image).
 """

@@ -17,6 +17,7 @@ from pipeline.evidence.haze import Haze
 from pipeline.evidence.outline import Outline
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.geometry.box import Box
+from pipeline.evidence.veil import Veils
 from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
@@ -59,6 +60,7 @@ class Doubt:
         haze: what can be taken off; `sides` are told in what is left. None = nothing.
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
         places: parts of the image whose holes alone count, all others are clean; () = all holes count.
+        veils: what can be taken off these, so that they need no doubt. None = nothing.
     """
 
     ground: Ground
@@ -67,6 +69,7 @@ class Doubt:
     haze: Haze | None = None
     outline: Outline | None = None
     places: tuple[Box, ...] = ()
+    veils: Veils | None = None
 
     @property
     def reach_px(self) -> float:
@@ -80,6 +83,19 @@ class Doubt:
     @property
     def _noticeable(self) -> Field:
         return np.asarray(NOTICEABLE * np.asarray(self.ground.usual))
+
+    @property
+    def taken_off(self) -> tuple[Field, Field]:
+        """Return what amounts of 1 of all that is taken off add, `(k, c)`, and the standard errors that they leave.
+
+        Both are in data units; k is 0 if nothing is.
+        """
+        if self.outline and self.veils:
+            return self.veils.taken_off(self.outline.ground)
+        if self.haze:
+            return np.asarray([self.haze.spectrum]), np.asarray([self.haze.left])
+        none = np.zeros((0, len(self.ground.offset)))
+        return none, none
 
     def facts(self, space: Space) -> dict[str, Any]:
         """Return what the record says, as JSON values; a limit that is never reached is None.
@@ -106,6 +122,15 @@ class Doubt:
             return tile
         added = self.hazy(tile) * column(self.haze.spectrum, tile.seen.ndim)
         return replace(tile, values=(tile.values - added).astype(np.float32))
+
+    def told(self, tile: Tile) -> tuple[Field, Mask]:
+        """Return the amount of each thing that is taken off, `(k, *spatial)`, and the pixels that are doubted."""
+        if self.outline and self.veils:
+            found = self.outline.of(tile)
+            amounts = self.veils.amounts(self.outline.ground, tile, found)
+            return amounts, found & ~amounts.any(axis=0)
+        amounts = self.hazy(tile)[None] if self.haze else np.zeros((0, *tile.seen.shape))
+        return amounts, self.of(self.cleared(tile))
 
     def of(self, tile: Tile) -> Mask:
         """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are."""

@@ -22,7 +22,7 @@ _UNITS = 4.0
 """Ratio of the medians of two images, median over bands, from which their units are not alike."""
 
 _RIDGE = 0.05
-"""Share of the mean variance that is added to each direction before differences are whitened."""
+"""Share of the mean variance that is added to each direction of the covariance of differences."""
 
 _LEAST = 0.01
 """Smallest deviation from a reference, as a share of that from the usual value: none fits better than this."""
@@ -150,9 +150,13 @@ def _spread(left: Field) -> tuple[float, ...]:
     return tuple(np.maximum(spread, 1e-6).tolist())
 
 
+def covariance(differences: Field) -> Field:
+    """Return the covariance `(c, c)` of differences `(c, n)`, with some variance more in each direction."""
+    found = np.atleast_2d(np.cov(differences))
+    return np.asarray(found + _RIDGE * np.trace(found) / len(found) * np.eye(len(found)))
+
+
 def whitening(differences: Field) -> Field:
     """Return the symmetric matrix that makes differences `(c, n)` alike in all directions, `(c, c)`."""
-    covariance = np.atleast_2d(np.cov(differences))
-    covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    size, directions = np.linalg.eigh(covariance)
+    size, directions = np.linalg.eigh(covariance(differences))
     return np.asarray((directions / np.sqrt(np.maximum(size, 1e-9))) @ directions.T)

@@ -125,16 +125,20 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
     weights /= weights @ spectrum
     level = float(np.median(weights @ off))
     falling = isotonic_regression(rings.medians @ weights - level, weights=rings.counts, increasing=False).x
-    askew = _ASKEW * np.sqrt((spectrum**2).mean())
     haze = Haze(
         spectrum=tuple((spectrum * np.asarray(ground.scale)).tolist()),
         weights=tuple(weights.tolist()),
         level=level,
         knots=(*rings.distances.tolist(), _EDGES[-1]),
         profile=(*np.maximum(falling, 0.0).tolist(), 0.0),
-        left=tuple((_LEFT * np.hypot(spectrum, askew) * np.asarray(ground.scale)).tolist()),
+        left=tuple((left_of(spectrum) * np.asarray(ground.scale)).tolist()),
     )
     return replace(haze, gains=_gains(haze, ground, tiles, clear))
+
+
+def left_of(spectrum: Field) -> Field:
+    """Return the standard error of bands from which an amount of 1 was taken off, `(c,)`, in units of the spectrum."""
+    return np.asarray(_LEFT * np.hypot(spectrum, _ASKEW * np.sqrt((spectrum**2).mean())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

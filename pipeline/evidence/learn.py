@@ -8,8 +8,9 @@ Nothing is doubted unless the holes, laid over other places of the image, find f
 ground that changed is not. Fainter differences count where dark ones lie as shadows do beside bright ones (`cast`).
 Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as far off, so that it is more
 likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
-doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end.
-Where all holes together show nothing, one that stands out by itself (`single`) is looked at as if it were the only one.
+doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end,
+and `veil` what they add to the ground. Where all holes together show nothing, one that stands out by itself (`single`)
+is looked at as if it were the only one.
 
 Where nearly all is hidden there is no far off (`few`).
 """
@@ -31,6 +32,7 @@ from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
 from pipeline.evidence.single import as_if_only, nearest_hole, places_of, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
+from pipeline.evidence.veil import fit_veils
 
 FARTHEST = 40.0
 """Distance from the holes, pixels, from which nothing is gained by being farther."""
@@ -80,7 +82,7 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     Args:
         tiles: the windows.
         little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
-        through: look for haze that can be taken off, so that the pixels below it need no doubt.
+        through: look for what can be taken off, so that the pixels below it need no doubt.
     """
     distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
     if distance.size < _FEWEST_FAR:
@@ -101,7 +103,7 @@ def _told(rings: _Rings, *, through: bool) -> Doubt:
     doubt = Doubt(ground=rings.ground, sides=rings.sides())
     hazy = _through_haze(doubt, rings)
     if hazy.haze is None:
-        return _outlined(doubt, rings.tiles)
+        return _outlined(doubt, rings.tiles, through=through)
     return hazy if through else doubt
 
 
@@ -142,13 +144,13 @@ def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     return replace(through, sides=() if scraps is None else (scraps,))
 
 
-def _outlined(doubt: Doubt, tiles: Sequence[Tile]) -> Doubt:
+def _outlined(doubt: Doubt, tiles: Sequence[Tile], *, through: bool = True) -> Doubt:
     """Tell where the scraps that were found end; what covers most of a ring is none, and its edge is faint."""
     first = {side.name: [_pixels(doubt, side, tile) for tile in tiles] for side in doubt.sides}
     outline = fit_outline(tiles, first) if first else None
     if outline is None or max(max(scrap.shares) for scrap in outline.scraps) > _MOST:
         return doubt
-    return replace(doubt, outline=outline)
+    return replace(doubt, outline=outline, veils=fit_veils(outline, tiles) if through else None)
 
 
 def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:

@@ -193,7 +193,7 @@ class _Told:
         """
         counts = self._scene.states
         states = np.full(box.shape, KEEP, dtype=np.uint8)
-        amounts = np.zeros((1, *box.shape), dtype=np.float32)
+        amounts = np.zeros((len(self._doubt.taken_off[0]), *box.shape), dtype=np.float32)
         for part in box.tiles((_TILE, _TILE)):
             outer = part.grow(_HALO) & Box.whole(self._scene.shape)
             # the counts of the image spare reading most of it
@@ -203,29 +203,29 @@ class _Told:
             if places and all((place & outer).empty for place in places):
                 continue
             tile, inner, own = _tile(self._scene, outer, places, gaps=self._gaps), part.within(outer), part.within(box)
-            amount = self._doubt.hazy(tile)
-            doubted = self._doubt.of(self._doubt.cleared(tile))
+            amount, doubted = self._doubt.told(tile)
             if self._doubt.outline is None:
                 share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))
                 doubted = (share > 0.5 * told) & tile.seen
-            new = np.where(doubted, self._state, np.where(amount > 0, np.uint8(HAZY), np.uint8(KEEP)))
-            states[own], amounts[0][own] = new[inner], np.where(new == HAZY, amount, 0.0)[inner]
+            new = np.where(doubted, self._state, np.where(amount.any(axis=0), np.uint8(HAZY), np.uint8(KEEP)))
+            states[own], amounts[:, *own] = new[inner], np.where(new == HAZY, amount, 0.0)[:, *inner]
         if self._haze is not None and amounts.any():
             self._haze[box.at()] = amounts
         return zlib.compress(states.tobytes(), level=1) if states.any() else None
 
 
 def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
-    """Make the array of the amounts of haze, in the chunks of the states; None without haze."""
-    if doubt.haze is None:
+    """Make the array of the amounts that are taken off, in the chunks of the states; None if nothing is."""
+    spectra, left = doubt.taken_off
+    if not len(spectra):
         return None
     return zarr.create_array(
         scene.job.work.haze,
-        shape=(1, *scene.shape),
+        shape=(len(spectra), *scene.shape),
         chunks=(1, *scene.image.state.chunks[1:]),
         dtype="float32",
         fill_value=0,
-        attributes={"spectrum": list(doubt.haze.spectrum), "left": list(doubt.haze.left)},
+        attributes={"spectrum": spectra.tolist(), "left": left.tolist(), "scraps": doubt.veils is not None},
         overwrite=True,
     )
 
@@ -240,8 +240,9 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = max(states.doubted + states.kept, 1)
+    over = looks if doubt.veils else "haze"
     kinds = (
-        (states.hazy, "haze", "what is restored from them is restored from what they show without it"),
+        (states.hazy, over, "what is restored from them is restored from what they show without it"),
         (states.doubted, looks, "nothing is restored from them"),
     )
     said = [

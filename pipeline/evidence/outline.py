@@ -122,15 +122,25 @@ class Outline:
         odds = np.stack([scrap.odds(differences) for scrap in self.scraps])
         odds += np.log(np.clip(known, _RAREST, _COMMONEST))[:, ring]
         clear = np.log(np.clip(1.0 - known.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
-        odds = np.concatenate([clear[None], odds])
-        near = np.maximum(_around(told.astype(np.float64)), 1e-6)
-        share = np.concatenate([np.ones((1, *told.shape)), np.zeros((len(self.scraps), *told.shape))])
-        for sweep in range(_SWEEPS):
-            voices = np.stack([_around(np.where(told, part, 0.0)) for part in share]) / near if sweep else 0.0
-            total = odds + _TOGETHER * voices
-            share = np.exp(total - total.max(axis=0))
-            share /= share.sum(axis=0)
-        return {p.name: np.where(told, s, 0.0) for p, s in zip(self.scraps, share[1:], strict=True)}
+        share = by_neighbours(np.concatenate([clear[None], odds]), told)[1:]
+        return {p.name: np.where(told, s, 0.0) for p, s in zip(self.scraps, share, strict=True)}
+
+
+def by_neighbours(odds: Field, told: Mask) -> Field:
+    """Return the probability of each kind, 0 to 1, `(kinds, *spatial)`: pixels and those around should be of one kind.
+
+    Args:
+        odds: logarithm of how likely each kind is by the pixel alone, `(kinds, *spatial)`.
+        told: bool `spatial`, pixels that have a say.
+    """
+    near = np.maximum(_around(told.astype(np.float64)), 1e-6)
+    share = odds
+    for sweep in range(_SWEEPS):
+        voices = np.stack([_around(np.where(told, part, 0.0)) for part in share]) / near if sweep else 0.0
+        total = odds + _TOGETHER * voices
+        share = np.exp(total - total.max(axis=0))
+        share /= share.sum(axis=0)
+    return share
 
 
 def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> Outline | None:

@@ -1,8 +1,8 @@
 """What contaminated pixels around holes add to error bars: pixels hidden elsewhere do not show it.
 
 What is wrongly taken off as haze, or left, is much the same all along a rim and goes into the hole as it is. Where
-pixels are doubted, some that are contaminated still pass for ground, and what was hidden for the self-test lies farther
-from clouds than the holes do.
+pixels are doubted, or scraps of cloud and shadow were taken off them, some that are contaminated still pass for ground,
+and what was hidden for the self-test lies farther from clouds than the holes do.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ _AROUND = 6.0
 """Deviation of the Gaussian by which pixels around a hole pixel count, pixels."""
 
 _DOUBTED = 1.3
-"""Factor of the standard error where all pixels around are doubted: ten synthetic clouds needed 0.9 to 2.2."""
+"""Factor of the standard error where all pixels around are doubted, or scraps were taken off them: ten synthetic clouds
+needed 0.9 to 2.2."""
 
 
 def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) -> Contamination | None:
     """Return what contaminated pixels around them add to the error bars of hole pixels.
 
-    It follows the pixels around, the nearest ones first: their mean amount of haze, and the share of doubted ones.
+    It follows the pixels around, the nearest ones first: their mean amount of haze, and the share of doubted ones and
+    of scraps that were taken off.
 
     Args:
         states: `(n_state, *box.shape)`.
-        haze: amount `(1, *spatial)` with the attribute `left`, see `WorkFolder.haze`; None = there is none.
+        haze: amounts `(k, *spatial)`, attributes `left` and `scraps`, see `WorkFolder.haze`; None = there is none.
         box: where.
 
     Returns:
@@ -40,12 +42,16 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
     hazy, doubted = (np.asarray((states == state).any(axis=0)) for state in (HAZY, DOUBT))
     if not (hazy | doubted).any():
         return None
-    amount, errors = np.zeros(box.shape), np.zeros(1)
+    amounts, errors = np.zeros((1, *box.shape)), np.zeros((1, 1))
     if haze is not None:
-        amount, errors = np.where(hazy, np.asarray(haze[box.at()])[0], 0.0), np.asarray(haze.attrs["left"])
+        # beside scraps others are missed, whether what lies below them is used or not
+        doubted |= hazy & bool(haze.attrs.get("scraps"))
+        amounts, errors = np.where(hazy, np.asarray(haze[box.at()]), 0.0), np.atleast_2d(haze.attrs["left"])
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL
-    left = column(errors, box.ndim) * _mean_around(amount, seen)
+    # what is wrong with one spectrum says nothing of another
+    parts = [column(own, box.ndim) * _mean_around(part, seen) for own, part in zip(errors, amounts, strict=True)]
+    left = np.sqrt(np.sum(np.square(parts), axis=0))
     factor = 1.0 + (_DOUBTED - 1.0) * _mean_around(doubted, seen | doubted)
     return Contamination(
         left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)

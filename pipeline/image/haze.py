@@ -1,4 +1,4 @@
-"""The evidence of hazy pixels: what they show without the haze over them, as the survey found it."""
+"""The evidence of hazy pixels: what they show without the haze, thin cloud or shadow over them, as the survey found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
 from pipeline.masks.base import HAZY
-from pipeline.numerics.column import column
 
 
 def without_haze(values: NDArray[Any], states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) -> NDArray[Any]:
@@ -19,11 +18,12 @@ def without_haze(values: NDArray[Any], states: NDArray[np.uint8], haze: zarr.Arr
     Args:
         values: `(c, *box.shape)`, in data units, less a constant or not.
         states: `(n_state, *box.shape)`.
-        haze: amount `(1, *spatial)` with the attribute `spectrum`, see `WorkFolder.haze`; None = there is none.
+        haze: amounts `(k, *spatial)` with the attribute `spectrum`, see `WorkFolder.haze`; None = there is none.
         box: where.
     """
     hazy = states == HAZY
     if haze is None or not hazy.any():
         return values
-    added = np.asarray(haze[box.at()]) * column(haze.attrs["spectrum"], box.ndim, np.float32)
+    spectra = np.atleast_2d(np.asarray(haze.attrs["spectrum"], dtype=np.float32))
+    added = np.einsum("kc,k...->c...", spectra, np.asarray(haze[box.at()]))
     return np.where(hazy, values - added, values)

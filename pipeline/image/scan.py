@@ -58,7 +58,7 @@ class StateScan:
     doubted: int = 0
     """Observed pixels that are no evidence; `kept` and `kept_cells` are without them."""
     hazy: int = 0
-    """Those of `kept` that are evidence without the haze over them."""
+    """Those of `kept` that are evidence without the haze or shadow over them."""
     left: int = 0
     """Pixels that a mask marks and that are never touched all the same, as they have no value."""
     wide: int = 0

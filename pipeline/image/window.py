@@ -37,7 +37,7 @@ class OpenImage:
     spacing: tuple[float, ...]
     """Step per axis for fills and distances (1 for rasters, mm for volumes)."""
     haze: zarr.Array | None = None
-    """Amount of haze `(1, *spatial)`, 0 where none is taken off; attribute `spectrum`. None = nowhere."""
+    """Amounts `(k, *spatial)` of what is taken off hazy pixels, see `WorkFolder.haze`. None = nothing is."""
     sees_stored: bool = False
     """Holes keep what the file stores there, for a model that must change nothing."""
 
@@ -72,7 +72,7 @@ class OpenImage:
         return np.stack([np.isin(part, np.unique(part[hole])) for part, hole in zip(parts, holes, strict=True)])
 
     def values(self, box: Box, states: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return centred values of the restored channels without haze, float32 `(c, *box.shape)`; 0: no evidence."""
+        """Return centred values of the restored channels, without haze, float32 `(c, *box.shape)`; 0: no evidence."""
         stored = self.source.read(box)[list(self.channels)]
         valid = np.isfinite(stored) if self.sees_stored else np.broadcast_to(evidence(states), stored.shape)
         return without_haze(centred(stored, self.centre, valid), states, self.haze, box)

@@ -35,11 +35,11 @@ DOUBT = 3
 """Observed and kept, but no evidence: it looks like thin cloud, haze or shadow. No mask says so, the survey does."""
 
 HAZY = 4
-"""Observed and kept; evidence once the haze over it is taken off. The survey says so, too."""
+"""Observed and kept; evidence once the haze, thin cloud or shadow over it is taken off. The survey says so, too."""
 
 
 def evidence(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the pixels that others may be restored from: trusted ones, and hazy ones without their haze."""
+    """Return the pixels that others may be restored from: trusted ones, and hazy ones without what lies over them."""
     return np.asarray((states == KEEP) | (states == HAZY))
 
 

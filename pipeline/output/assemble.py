@@ -29,7 +29,7 @@ from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED, source_name
 from pipeline.system.files import remove_made
 
-DOUBT_NAMES = {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze over it"}
+DOUBT_NAMES = {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze or shadow over it"}
 """Names of the codes of the layer `doubt`."""
 
 

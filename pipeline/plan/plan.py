@@ -71,7 +71,7 @@ class Plan:
         empty: channels without any observed pixel; the published layers say of them that they were never touched.
         n_state: 1 if holes are the same in all of `channels`, else their number.
         doubted: observed pixels that are kept, but no evidence, over the `n_state` planes.
-        hazy: observed pixels that are evidence once the haze over them is taken off, likewise.
+        hazy: observed pixels that are evidence once the haze or shadow over them is taken off, likewise.
         dtype: stored dtype of the image.
         nodata: value never written as an estimate, per restored channel.
         refused: value written where the uncertainty is above `refuse_above`, per restored channel.

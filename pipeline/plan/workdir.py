@@ -104,9 +104,10 @@ class WorkFolder:
 
     @property
     def haze(self) -> Path:
-        """Zarr array float32 `(1, *spatial)`: amount of haze.
+        """Zarr array float32 `(k, *spatial)`: amounts of what is taken off hazy pixels, one of haze or of each scrap.
 
-        Attribute `spectrum`: what an amount of 1 adds to a band; `left`: standard error of a band after taking it off.
+        Attribute `spectrum`: what amounts of 1 add to the bands, `(k, c)`; `left`: standard errors that they leave;
+        `scraps`: they are scraps of cloud and shadow.
         It is there only if pixels are HAZY.
         """
         return self.path / "haze.zarr"

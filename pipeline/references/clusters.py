@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.references.ridge import Field, cauchy
+from pipeline.references.ridge import OUTLIER, Field, cauchy
 
 KINDS = 8
 """Clusters."""
@@ -56,13 +56,14 @@ class Clusters:
         return result
 
 
-def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field) -> Clusters | None:
+def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field, outlier: float = OUTLIER) -> Clusters | None:
     """Find kinds of cover and fit their maps; None if there are too few pixels or the bands do not vary.
 
     Args:
         y: `(n, c)` values of the image.
         z: `(b, n)` standardised bands of the reference at the same pixels.
         misfit: `(n,)` squared misfits of another map, by which outliers lose weight but in odd kinds.
+        outlier: robust standard errors beyond which they do.
     """
     if z.shape[1] < KINDS * _PIXELS_PER_KIND or not z.std(axis=1).any():
         return None
@@ -78,9 +79,9 @@ def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field) -> Clusters | 
     terms = np.concatenate([z.astype(np.float64), np.ones((1, z.shape[1]))])
     own = np.eye(len(terms))
     kind = _nearest(centres, z)
-    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
     general = _ridge(terms, y, weight, _PENALTY * z.shape[1] * own)
-    weight = np.where(odd_kinds(misfit, kind)[kind], 1.0, weight)
+    weight = np.where(odd_kinds(misfit, kind, outlier)[kind], 1.0, weight)
     maps = []
     for k in range(KINDS):
         part = np.ascontiguousarray(terms[:, kind == k])
@@ -92,14 +93,14 @@ def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field) -> Clusters | 
     )
 
 
-def odd_kinds(misfit: Field, kind: NDArray[np.intp]) -> NDArray[np.bool_]:
+def odd_kinds(misfit: Field, kind: NDArray[np.intp], outlier: float = OUTLIER) -> NDArray[np.bool_]:
     """Return which kinds, `(KINDS,)`, are missed by a map of all pixels, from squared misfits `(n,)`.
 
     Half of their pixels pass for outliers. A bright tissue or a wetland is none: it needs a map of its own.
     """
     usual = max(float(np.median(misfit)), 1e-12)
     own = [np.median(misfit[kind == k]) if (kind == k).any() else 0.0 for k in range(KINDS)]
-    return np.asarray(cauchy(np.asarray(own) / usual) < 0.5)
+    return np.asarray(cauchy(np.asarray(own) / usual, outlier) < 0.5)
 
 
 def _ridge(terms: Field, y: Field, weight: Field, penalty: Field) -> Field:

@@ -155,7 +155,8 @@ def _channel_estimates(
             reliability[channels] = _reliability(misfit[channels] / spread, hole, scales)
             continue
         observed = window.values[channels].astype(np.float64)
-        fit = local_fit(observed, (said[channels], misfit[channels]), guide, common, scales)
+        predictions = said[channels], misfit[channels]
+        fit = local_fit(observed, predictions, guide, common, scales, robust=relation.robust)
         few = relation.clusters is None
         values = said[channels] if few else fit.values
         estimate[channels] = values

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.numerics.column import column
+from pipeline.references.ridge import cauchy
 
 Field = NDArray[np.float64]
 
@@ -42,11 +43,14 @@ def local_fit(
     guide: NDArray[np.float32],
     common: NDArray[np.bool_],
     scales: Sequence[float],
+    *,
+    robust: bool = True,
 ) -> LocalFit:
     """Correct a prediction by a regression of its error on all components of the guide around each pixel.
 
-    One robust weighting keeps pixels of undetected clouds or change from bending it. The slope is that of the
-    details: all are freed of their own local mean first, so a gradient of haze or bias does not pass for a relation.
+    One robust weighting, where there is one, keeps pixels of undetected clouds or change from bending it. The slope is
+    that of the details: all are freed of their own local mean first, so a gradient of haze or bias does not pass for a
+    relation.
 
     Args:
         observed: `(c, *spatial)`, anything outside `common`.
@@ -54,12 +58,14 @@ def local_fit(
         guide: `(q, *spatial)`, zero mean, variance about 1.
         common: bool `spatial`, pixels to learn from; at least one.
         scales: width of the window per axis, pixels.
+        robust: as in `fit_relation`.
     """
     prediction, expected = said
     error = np.where(common, observed - prediction, 0.0)
     unit = column(np.maximum(error[:, common].std(axis=1), 1e-30), common.ndim)
     misfit = ((error / unit) ** 2).mean(axis=0)
-    weight = common / (1.0 + misfit / (_OUTLIER**2 * max(float(np.median(misfit[common])), 1e-12)))
+    usual = max(float(np.median(misfit[common])), 1e-12)
+    weight = common * cauchy(misfit / usual, _OUTLIER if robust else np.inf)
     values = prediction + unit * _ridge(error / unit, guide.astype(np.float64), weight, scales)
     level = observed[:, common].mean(axis=1).reshape(unit.shape)
     values_off = np.where(common, observed - level, 0.0)

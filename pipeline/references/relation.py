@@ -13,7 +13,7 @@ from pipeline.numerics.column import column
 from pipeline.numerics.products import inner
 from pipeline.references.clusters import KINDS, Clusters, fit_clusters, odd_kinds
 from pipeline.references.context import WAVES, standardised, with_waves
-from pipeline.references.ridge import Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
+from pipeline.references.ridge import OUTLIER, Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
 
 _PIXELS_PER_BAND = 400
 """Pixels for each band of the reference below which its surroundings are left out of the map, and it is pulled."""
@@ -63,6 +63,7 @@ class Relation:
         mildest: per band, smallest predicted `log_misfit` that is believed, smaller ones count as this.
         worst: per band, largest one that is believed.
         overfit_ratio: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
+        robust: pixels that do not fit count less, here and in the regression around a pixel.
     """
 
     ridge: Ridge
@@ -81,6 +82,12 @@ class Relation:
     mildest: tuple[float, ...]
     worst: tuple[float, ...]
     overfit_ratio: tuple[float, ...]
+    robust: bool = True
+
+    @property
+    def outlier(self) -> float:
+        """Return the robust standard errors beyond which pixels lose weight."""
+        return OUTLIER if self.robust else np.inf
 
     def predict(self, context: NDArray[np.float32]) -> tuple[Field, Field]:
         """Return the predicted image and the expected squared misfit, float64 `(c, *spatial)` each."""
@@ -137,7 +144,9 @@ class _Heads(NamedTuple):
     overfit_ratio: tuple[float, ...]
 
 
-def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int, *, few: bool = False) -> Relation:
+def fit_relation(
+    target: NDArray[Any], context: NDArray[Any], bands: int, *, few: bool = False, robust: bool = True
+) -> Relation:
     """Relate the image to a reference on pixels observed in both.
 
     Args:
@@ -145,36 +154,38 @@ def fit_relation(target: NDArray[Any], context: NDArray[Any], bands: int, *, few
         context: `(n, m)` values of `references.context` at the same pixels; rows with non-finite values are left out.
         bands: number of bands of the reference, the first columns of `context`.
         few: count the pixels as few however many there are: the map is pulled toward the reference itself.
+        robust: pixels that do not fit count less: they may be clouds or change. In an image of another kind they are
+            kinds of cover or tissue to be learned.
 
     Raises:
         ValueError: the arrays are not 2-D or differ in length.
     """
     finite = np.isfinite(target).all(axis=1) & np.isfinite(context).all(axis=1)
+    outlier = OUTLIER if robust else np.inf
     few = finite.any() and (few or finite.sum() < _PIXELS_PER_BAND * bands)
-    ridge = _pulled(target[finite], context[finite], bands) if few else fit_ridge(target, context)
+    ridge = _pulled(target[finite], context[finite], bands) if few else fit_ridge(target, context, outlier=outlier)
     step = -(-int(finite.sum()) // _MOST_PIXELS) or 1
     y, x = target[finite][::step].astype(np.float64), context[finite][::step].astype(np.float32)
     none = (0.0,) * target.shape[1]
     one = (1.0,) * target.shape[1]
     if ridge.samples == 0:
-        return _relation(ridge, x, bands, _Heads((), none, (), none, none, none, one))
+        return _relation(ridge, x, bands, _Heads((), none, (), none, none, none, one), robust)
     rest = y - ridge(x.T).T
     typical = np.log(np.maximum(np.median(rest**2, axis=0), 1e-30))
     waves = 0 if few else min(WAVES, len(y) // _PIXELS_PER_WAVE - x.shape[1])
     if waves <= 0:
-        return _relation(
-            ridge, x, bands, _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)
-        )
-    return _with_others(_relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves)), y, x)
+        heads = _Heads((), none, (), _floats(typical), _floats(typical), _floats(typical), one)
+        return _relation(ridge, x, bands, heads, robust)
+    return _with_others(_relation(ridge, x, bands, _nonlinear(rest, _standard(x), waves, outlier), robust), y, x)
 
 
 def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relation:
     """Add the two other maps of the bands, and the shares of the three."""
-    bands, z = len(relation.axes[0]), _standard(x)[0]
+    bands, z, outlier = len(relation.axes[0]), _standard(x)[0], relation.outlier
     left = y - relation.predict(x.T)[0].T
     misfit = (left**2 / np.maximum(np.median(left**2, axis=0), 1e-30)).mean(axis=1)
-    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
-    pulled, clusters = fit_pulled(y, x[:, :bands], weight), fit_clusters(y, z[:bands], misfit)
+    weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
+    pulled, clusters = fit_pulled(y, x[:, :bands], weight), fit_clusters(y, z[:bands], misfit, outlier)
     if clusters is None:
         return relation
     kind = clusters.kind(z[:bands])
@@ -190,7 +201,7 @@ def _with_others(relation: Relation, y: Field, x: NDArray[np.float32]) -> Relati
         return np.asarray(worth / worth.sum())
 
     general, every = shares(slice(None), weight), np.ones(len(y))
-    own = [shares(kind == k, every) if odd else general for k, odd in enumerate(odd_kinds(misfit, kind))]
+    own = [shares(kind == k, every) if odd else general for k, odd in enumerate(odd_kinds(misfit, kind, outlier))]
     return replace(relation, pulled=pulled, clusters=clusters, shares=_rows(np.stack(own)))
 
 
@@ -219,7 +230,7 @@ def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], Field, Field
     return standardised(x.T, centre.tolist(), scale.tolist()), centre, scale
 
 
-def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int) -> _Heads:
+def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], waves: int, outlier: float) -> _Heads:
     """Fit the correction and the expected misfit to what the linear map left over, `(n, c)`.
 
     The penalty is the one with the smallest error on strips of the image that were left out; the misfit is learned
@@ -229,7 +240,7 @@ def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], 
     scale = np.maximum(rest.std(axis=0), 1e-30)
     misfit = ((rest / scale) ** 2).mean(axis=1)
     for _ in range(_PASSES):
-        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
         folds = [Moments.of(rest[part], features[part], weight[part]) for part in _strips(len(rest))]
         left_out, penalty = _left_out(rest / scale, features, weight, folds, scale)
         misfit = (left_out**2).mean(axis=1)
@@ -272,7 +283,7 @@ def _left_out(y: Field, features: Field, weight: Field, folds: list[Moments], sc
     return chosen
 
 
-def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: _Heads) -> Relation:
+def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: _Heads, robust: bool) -> Relation:
     """Put a relation together; principal axes from the correlations of the bands."""
     z, centre, scale = _standard(x) if len(x) else (x.T, np.zeros(x.shape[1]), np.ones(x.shape[1]))
     few = z[:bands].astype(np.float64)
@@ -283,6 +294,7 @@ def _relation(ridge: Ridge, x: NDArray[np.float32], bands: int, heads: _Heads) -
         centre=tuple(centre.tolist()),
         scale=tuple(scale.tolist()),
         axes=_rows(axes),
+        robust=robust,
         **heads._asdict(),
     )
 

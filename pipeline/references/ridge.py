@@ -16,8 +16,8 @@ Field = NDArray[np.float64]
 
 _ENOUGH = 32
 """Fewest common pixels per reference band on which a map is worth fitting."""
-_OUTLIER = 3.0
-"""Pixels beyond this many robust standard errors lose weight."""
+OUTLIER = 3.0
+"""Pixels beyond this many robust standard errors lose weight, where any do."""
 _PASSES = 3
 _PULL = 0.02
 """Pull of `fit_pulled` toward the reference itself, as a share of the number of pixels it is fitted on."""
@@ -63,7 +63,7 @@ class Ridge:
         return cls(matrix=tuple(map(tuple, raw["matrix"])), samples=raw["samples"], **lists)
 
 
-def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3) -> Ridge:
+def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3, *, outlier: float = OUTLIER) -> Ridge:
     """Fit the global multi-band linear map by robust ridge regression.
 
     Bands are standardised first, so `ridge` has no units; constant bands get no weight. Pixels are weighted by
@@ -75,6 +75,7 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
         reference: `(n, c_ref)` values of the reference at the same pixels. Rows
             with non-finite values are left out.
         ridge: penalty as a share of the variance of one standardised band.
+        outlier: robust standard errors beyond which pixels lose weight; infinite = none does.
 
     Raises:
         ValueError: the arrays are not 2-D or differ in length.
@@ -87,11 +88,11 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     if len(y) < _ENOUGH * (n_ref + 1):
         zeros = (0.0,) * bands
         return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
-    weight = cauchy(_distance(x))
+    weight = cauchy(_distance(x), outlier)
     for _ in range(_PASSES):
         matrix, offset = regress(y, x, weight, ridge)
         misfit = (((y - inner(x, matrix) - offset) / _scale(y)) ** 2).mean(axis=1)
-        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12))
+        weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
     matrix, offset = regress(y, x, weight, ridge)
     rest = np.einsum("n,nj->j", weight, (y - inner(x, matrix) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
@@ -144,9 +145,9 @@ def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | No
     )
 
 
-def cauchy(squared: Field) -> Field:
-    """Return the weight of a squared, scaled distance."""
-    weight: Field = 1.0 / (1.0 + squared / _OUTLIER**2)
+def cauchy(squared: Field, outlier: float = OUTLIER) -> Field:
+    """Return the weight of a squared, scaled distance: half at `outlier`, 1 everywhere where that is infinite."""
+    weight: Field = 1.0 / (1.0 + squared / outlier**2)
     return weight
 
 

@@ -16,7 +16,7 @@ DOUBT_COLOUR = (60, 120, 255)
 """Observed pixels that are no evidence."""
 
 HAZE_COLOUR = (150, 200, 255)
-"""Observed pixels that are evidence without the haze over them."""
+"""Observed pixels that are evidence without the haze or shadow over them."""
 
 RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
 

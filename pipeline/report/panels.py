@@ -163,7 +163,7 @@ def show(pixels: Pixels, look: Look) -> Shown:
         marked = tinted(marked, pixels.states == HAZY, HAZE_COLOUR, 0.5)
         said = (
             f"{look.noun.capitalize()} to restore in red; observed ones that look like cloud or shadow, kept but not "
-            "used, in blue; those used without the haze over them in light blue."
+            "used, in blue; those used without the haze or shadow over them in light blue."
         )
     marked[never] = _NEVER_GREY
     heat = ramp(np.where(pixels.hole, pixels.sigma / max(look.sigma_top, 1e-30), 0.0))

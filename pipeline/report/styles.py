@@ -53,7 +53,7 @@ def write_styles(plan: Plan, record: Mapping[str, Any], folder: Path, shades: Sh
             [
                 (0, "not doubted", (0, 0, 0), 0),
                 (1, "observed, but not used", DOUBT_COLOUR, 255),
-                (2, "observed, used without the haze over it", HAZE_COLOUR, 255),
+                (2, "observed, used without the haze or shadow over it", HAZE_COLOUR, 255),
             ]
         ),
     }

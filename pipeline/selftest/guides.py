@@ -97,6 +97,8 @@ class _Samples:
 
     target: list[NDArray[np.float32]] = field(default_factory=list)
     around: list[NDArray[np.float32]] = field(default_factory=list)
+    robust: bool = True
+    """Pixels that do not fit may be clouds or change: one of the guides is a reference, or a channel of the image."""
 
     def add(self, values: _Field, looks: _Field, both: NDArray[np.bool_], grid: tuple[slice, ...]) -> None:
         """Take the pixels of a grid that are in `both`, of the image and of the context of the guides."""
@@ -109,7 +111,7 @@ class _Samples:
         target, around = np.concatenate(self.target), np.concatenate(self.around)
         some = without_background(np.concatenate([target, around[:, :bands]], axis=1))
         enough = int(some.sum()) >= 10 * (bands + 1)
-        return fit_relation(target[some], around[some], bands, few=few) if enough else None
+        return fit_relation(target[some], around[some], bands, few=few, robust=self.robust) if enough else None
 
     def alone(self, bands: int, offset: tuple[float, ...], *, few: bool) -> Relation | None:
         """Return the relation of one guide."""
@@ -170,7 +172,8 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
     bands = [guide.source.n_channels for guide in scene.guides]
     joint_sets = [] if little else common_sets(seen, bands)
     groups = [*joint_sets, *((k,) for k in range(len(bands)))]
-    samples = [_Samples() for _ in groups]
+    dates = [[scene.job.guides[k].role == "reference" for k in group] for group in groups]
+    samples = [_Samples(robust=any(some)) for some in dates]
     for window, guides, grid in _tiles(scene, _SAMPLES):
         valid = np.asarray(window.valid.all(axis=0))
         for group, sample in zip(groups, samples, strict=True):
@@ -178,14 +181,14 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
             values, (there,) = stacked(looks, [offsets[k] for k in group])
             sample.add(window.values, context(values, there, window.spacing), valid & there, grid)
     result = []
-    for group, sample in zip(groups, samples, strict=True):
+    for group, sample, date in zip(groups, samples, dates, strict=True):
         stop_if_asked()
         label = " + ".join(labels[k] for k in group)
-        dates = all(scene.job.guides[k].role == "reference" for k in group)
+        only_dates = all(date)
         if len(group) == 1:
             (k,) = group
             alone = partial(sample.alone, bands[k], offsets[k], few=little)
-            result.append(FittedGuide(label=label, later=alone, is_reference=dates, leads=little and dates))
+            result.append(FittedGuide(label=label, later=alone, is_reference=only_dates, leads=little and only_dates))
             continue
         relation = sample.related(sum(bands[k] for k in group))
         if relation is None:
@@ -193,7 +196,7 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
         ends = np.cumsum([bands[k] for k in group])
         leader = sample.leader([range(end - bands[k], end) for end, k in zip(ends, group, strict=True)], group)
         joint = Joint(guides=group, offsets=tuple(offsets[k] for k in group), relation=relation, leader=leader)
-        result.append(FittedGuide(label=label, relation=joint, is_reference=dates))
+        result.append(FittedGuide(label=label, relation=joint, is_reference=only_dates))
     return result
 
 

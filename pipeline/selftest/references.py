@@ -26,7 +26,7 @@ from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
 from pipeline.selftest.site import shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
-from pipeline.selftest.weights import BELIEVED_PIECES, Belief, Evidence, choose_weights, pooled, rising
+from pipeline.selftest.weights import BELIEVED_PIECES, Belief, Evidence, between, choose_weights, rising
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
@@ -43,8 +43,8 @@ _TOLERATED = 0.02
 """Share of the pieces of image that may become noticeably worse by chance: up to it nothing is deducted."""
 
 _CLEARLY_WRONG = 2.0
-"""Squared error of a reference's longest steps over that of shortened ones from which they are shortened: what another
-date shows far from the holes tested may well be there, but a cloud of its own is wrong by more."""
+"""Squared error of a guide's longest steps over that of shortened ones from which they are shortened: what another
+image shows far from the holes tested may well be there, but a cloud of its own is wrong by more."""
 
 _PRICE_DB = 5.0
 """Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
@@ -180,7 +180,7 @@ def _said(
 
 def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:
     """Return how much of a reference is blended in; `beliefs` is what is known of references, see `choose_weights`."""
-    limit = step_limit(consulted, _CLEARLY_WRONG) if beliefs else step_limit(consulted)
+    limit = step_limit(consulted, _CLEARLY_WRONG)
     taken = [one.limited(limit) for one in consulted]
     return careful(taken, reliance_of(evidence_of(taken, reliance_cells), limit, beliefs), believed=bool(beliefs))
 
@@ -211,8 +211,9 @@ def reliance_of(evidence: Evidence, limit: float | None, beliefs: Sequence[Belie
     n = len(RELIABILITY)
     rows = []
     for part in (slice(0, n), slice(n, 2 * n), slice(2 * n, 3 * n)):
+        # too little hidden to tell is no reason to leave a pixel to the fill, which errs more the deeper it lies
         known = [0.0 if w is None and k == 0 else w for k, w in enumerate(weights[part])]
-        rows.append(rising(pooled(known), counts[part]) if any(w is not None for w in weights[part]) else None)
+        rows.append(rising(between(known), counts[part]) if any(w is not None for w in weights[part]) else None)
     thin, near, far = rows
     near, far = near or far or thin, far or near or thin
     if near is None or far is None:
@@ -280,7 +281,8 @@ class _Change:
     def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
         """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.
 
-        The scale is 0 if none is worth its harm. Without beliefs the gate is the lowest that is not noticeably worse.
+        The scale is 0 if none is worth its harm. Without beliefs the gate is the lowest that is not noticeably worse,
+        and the scale the largest.
         """
         pieces = Pieces.of(self.trials, self.error, some)
         error, step, around = self.error[some], self.step[some], self.around[some]
@@ -307,7 +309,7 @@ class _Change:
         if most < 0:
             return 0.0, gate
         if self.in_holes is None:
-            # nothing else here counts what is shut in real holes, often far more than of what is hidden
-            gate = min(g for (_, g), value in tried.items() if value >= max(most - NOTICEABLE_DB, 0.0))
-            scale = max(_SCALES, key=lambda factor: tried[factor, gate])
+            # nothing else here counts what is lost in real holes, which are deeper and far more often behind a gate
+            alike = [key for key, value in tried.items() if value >= max(most - NOTICEABLE_DB, 0.0)]
+            scale, gate = min(alike, key=lambda key: (key[1], -key[0]))
         return scale, gate

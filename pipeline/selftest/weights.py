@@ -247,6 +247,15 @@ def pooled(weights: list[float | None], default: float = 0.0) -> list[float]:
     return result
 
 
+def between(weights: list[float | None], default: float = 0.0) -> list[float]:
+    """Fill the cells that could not be decided on the line between the nearest ones that were, else with `default`."""
+    known = [k for k, weight in enumerate(weights) if weight is not None]
+    if not known:
+        return [default] * len(weights)
+    filled = np.interp(np.arange(len(weights)), known, [weight for weight in weights if weight is not None])
+    return [float(weight) for weight in filled]
+
+
 def rising(weights: list[float], counts: Array) -> list[float]:
     """Return the nearest non-decreasing weights (pool adjacent violators: Ayer et al. 1955), rounded to the grid."""
     blocks: list[list[float]] = []

@@ -118,7 +118,7 @@ def test_codes_have_names_and_colours(results: Path, seen: dict[str, dict[str, A
         assert (drawn[codes == code] == colour).all()
     assert [row[0] for row in seen["doubt"]["classes"].values()][1:] == [
         "observed, but not used",
-        "observed, used without the haze over it",
+        "observed, used without the haze or shadow over it",
     ]
     hazy = pixels(results / "scene_doubt.tif")[0] == 2
     assert (_drawn(seen, "doubt")[hazy] == HAZE_COLOUR).all()

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from tests.helpers import command, pixels, run_config, write_image
 from tests.unit.test_evidence_doubt import SHAPE, clouds, ground, ring
+from tests.unit.test_evidence_veil import PLANTS, spoiled, varied
 
 HAZE = np.array([500, 400, 300, 50])[:, None, None]
 
@@ -53,7 +54,7 @@ def test_haze_is_kept_and_the_holes_are_restored_without_it(hazy, with_date):
     assert record["holes"]["doubted"] == (codes == 1).sum()
     assert record["holes"]["hazy"] == (codes == 2).sum() > 0.9 * doubted.sum()
     assert "look like haze: they stay as they are, but what is restored from them" in said
-    assert f"{(codes == 2).sum():,} observed pixels were used without the haze over them" in said
+    assert f"{(codes == 2).sum():,} observed pixels were used without the haze or shadow over them" in said
     assert not (doubted & hole).any()
     assert haze[doubted].mean() > 5 * haze[~doubted & ~hole].mean()
     image = pixels(results / "image_restored.tif").astype(float)
@@ -64,6 +65,27 @@ def test_haze_is_kept_and_the_holes_are_restored_without_it(hazy, with_date):
     assert (np.abs(image - ground(1)) <= 1.645 * bars)[:, hole].mean() > 0.85
     excess = (image - ground(1))[0][hole].mean()
     assert excess < (60 if with_date else 130)
+
+
+def test_thin_cloud_and_shadow_are_kept_and_the_holes_are_restored_without_them(tmp_path):
+    """Pixels below one of them are evidence, those below both are doubted; all come back bit for bit."""
+    clear, hole = varied(PLANTS), clouds(8)
+    values, cloud, shadow = spoiled(clear, hole)
+    scene = np.rint(values).astype(np.uint16)
+    write_image(tmp_path / "image.tif", np.where(hole, 4000, scene).astype(np.uint16))
+    write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    results, record, said = restored(tmp_path, "mask.tif", model={"kind": "tension"})
+    codes = pixels(results / "image_doubt.tif")[0]
+    assert (codes[cloud ^ shadow] == 2).mean() > 0.8
+    assert (codes[ndimage.binary_erosion(cloud & shadow)] == 1).mean() > 0.9
+    assert record["holes"]["hazy"] == (codes == 2).sum()
+    assert "look like haze or thin cloud and shadow: they stay as they are, but what is restored from them" in said
+    image = pixels(results / "image_restored.tif").astype(float)
+    assert np.array_equal(image[:, ~hole], scene[:, ~hole])
+    error = (image - clear)[:, hole]
+    assert np.sqrt((error**2).mean()) < 50
+    bars = pixels(results / "image_uncertainty.tif")
+    assert (np.abs(error) <= 1.645 * bars[:, hole]).mean() > 0.85
 
 
 def test_doubted_pixels_are_restored_on_request(hazy):

@@ -43,6 +43,29 @@ def test_the_error_in_a_hole_is_that_of_the_haze_beside_it(rims):
     np.testing.assert_allclose(left[1], 0.05 * left[0], rtol=1e-5)
 
 
+def test_bars_are_wider_beside_scraps_that_were_taken_off(rims):
+    """As beside doubted pixels: where there are scraps, some were missed. Haze is smooth: there is none to miss."""
+    states, haze = rims
+    beside = contamination(states, haze, Box.whole(SHAPE)).factor
+    assert beside[0, 32, 22] == 1.0
+    haze.attrs["scraps"] = True
+    wider = contamination(states, haze, Box.whole(SHAPE)).factor
+    assert wider[0, 32, 22] == pytest.approx(1.3, abs=0.03)
+    assert wider[0, 30, 180] == pytest.approx(1.0, abs=0.01)
+
+
+def test_errors_of_two_spectra_add_up_as_those_of_strangers(rims):
+    """Cloud and shadow were taken off, each with its own error: they add in quadrature."""
+    states, haze = rims
+    cloud, shadow = haze.amount.copy(), np.where(states == HAZY, np.float32(2), np.float32(0))
+    alone = [
+        contamination(states, _Haze(amount=amount, attrs={"left": [left]}), Box.whole(SHAPE)).left
+        for amount, left in ((cloud, [10.0, 0.5]), (shadow, [4.0, 6.0]))
+    ]
+    both = _Haze(amount=np.concatenate([cloud, shadow]), attrs={"left": [[10.0, 0.5], [4.0, 6.0]]})
+    np.testing.assert_allclose(contamination(states, both, Box.whole(SHAPE)).left, np.hypot(*alone), rtol=1e-5)
+
+
 def test_nothing_is_left_where_no_haze_is(rims):
     """Neither on observed pixels, nor in a hole in clear ground; None without any haze."""
     states, haze = rims

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.references.clusters import KINDS, fit_clusters
+from pipeline.references.local import local_fit
 from pipeline.references.relation import fit_relation
 from pipeline.references.ridge import fit_pulled
 
@@ -81,6 +82,38 @@ def test_a_kind_that_differs_from_most_is_learned_as_it_is():
     relation = fit_relation(target + 0.1 * rng.normal(size=target.shape), context, 2)
     error = (relation.predict(context.T.astype(np.float32))[0][0] - target[:, 0])[rare]
     assert np.sqrt((error**2).mean()) < 0.7 * target[rare].std()
+
+
+def test_in_an_image_of_another_kind_nothing_passes_for_an_outlier():
+    """Fluid is a twentieth of the pixels and five times as bright: a cloud of a date, a tissue of another contrast."""
+    rng = np.random.default_rng(8)
+    fluid = np.arange(12_000) % 20 == 0
+    bands = np.where(fluid, 3.0, rng.uniform(-1, 1, fluid.size))[:, None] + rng.normal(0, 0.3, (fluid.size, 2))
+    target = np.where(fluid, 10.0, bands.mean(axis=1))[:, None] + rng.normal(0, 0.1, (fluid.size, 1))
+    context = np.concatenate([bands, bands, bands], axis=1)
+    missed = []
+    for robust in (True, False):
+        relation = fit_relation(target, context, 2, robust=robust)
+        assert relation.robust is robust
+        ridge, clusters = relation.ridge, relation.clusters
+        assert clusters is not None
+        missed.append(abs(float((ridge(context.T.astype(np.float32)) - target.T)[0, fluid].mean())))
+    assert missed[1] < 0.8 * missed[0]
+
+
+def test_the_regression_around_a_pixel_may_weigh_all_pixels_alike():
+    """A patch that the map misses by 10 is an outlier among robust weights, and part of the surroundings without."""
+    observed, common = np.zeros((1, 48, 48)), np.ones((48, 48), bool)
+    observed[:, :, 30:] = 10.0
+    common[20:28, 34:42] = False
+    guide = np.zeros((1, 48, 48), np.float32)
+    said = np.zeros_like(observed), np.ones_like(observed)
+    inside = [
+        float(local_fit(observed, said, guide, common, (4.0, 4.0), robust=robust).values[0, 24, 38])
+        for robust in (True, False)
+    ]
+    assert inside[1] > 9
+    assert inside[0] < inside[1] - 0.2
 
 
 def test_few_pixels_have_the_pulled_map_alone():

@@ -134,7 +134,7 @@ def test_hazy_and_doubted_pixels_have_colours_of_their_own(monkeypatch: pytest.M
     )  # fmt: skip
     pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, states=states)
     marked = show(pixels, look).holes
-    assert "kept but not used, in blue; those used without the haze over them in light blue" in marked.caption
+    assert "kept but not used, in blue; those used without the haze or shadow over them in light blue" in marked.caption
     plain = colour(values, *pixels.stretch)[1].astype(int)
     some = shown[int(marked.uri)][1].astype(int)
     assert np.abs(some[0] - (plain[0] + DOUBT_COLOUR) / 2).max() <= 1

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
+from pipeline.references.relation import fit_relation
 from pipeline.selftest import guides
 from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings, sibling_sets
 
@@ -196,3 +197,39 @@ def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples
     monkeypatch.setattr(guides, "fit_relation", lambda *_, **__: unrelated)
     assert _siblings(image) is None
     assert wanted == [30_000, samples]
+
+
+@pytest.mark.parametrize(
+    ("roles", "robust"),
+    [
+        (("auxiliary", "auxiliary"), [False, False, False]),
+        (("reference", "auxiliary"), [True, True, False]),
+        (("reference", "reference"), [True, True, True]),
+    ],
+)
+def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, monkeypatch):
+    """Dates have clouds and change, alone and together with a contrast; contrasts have kinds of tissue."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 1, (3, 1, 64, 64)).astype(np.float32)
+    seen, hole = np.ones((1, 64, 64), bool), np.zeros((1, 64, 64), bool)
+    hole[:, 20:30, 20:30] = True
+    window = Window(values=values[0], valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    looks = tuple(SimpleNamespace(values=part, valid=seen) for part in values[1:])
+    source = SimpleNamespace(space=SimpleNamespace(shape=(64, 64), ndim=2), n_channels=1)
+    scene = SimpleNamespace(
+        source=source,
+        guides=(SimpleNamespace(source=source),) * 2,
+        job=SimpleNamespace(guides=[SimpleNamespace(role=role) for role in roles]),
+        has_siblings=False,
+        window=lambda _: (window, looks),
+    )
+    fitted = []
+
+    def fit(*given: Any, robust: bool, **options: Any) -> Any:
+        fitted.append(robust)
+        return fit_relation(*given, robust=robust, **options)
+
+    monkeypatch.setattr(guides, "fit_relation", fit)
+    related = [guide.related() for guide in guides.fitted_guides(scene, ["first", "second"])]
+    assert len(related) == 3
+    assert fitted == robust

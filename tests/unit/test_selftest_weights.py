@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.selftest.weights import Belief, Evidence, better_one, choose_weights, pooled, rising
+from pipeline.selftest.weights import Belief, Evidence, better_one, between, choose_weights, pooled, rising
 
 
 def _evidence(error: np.ndarray, step: np.ndarray, unit: np.ndarray) -> Evidence:
@@ -49,6 +49,12 @@ def test_cells_are_decided_apart():
     assert pooled(weights) == [1.0, 0.0, 0.0]
     assert pooled([None, 0.4, None]) == [0.4, 0.4, 0.4]
     assert pooled([None, None]) == [0.0, 0.0]
+
+
+def test_a_cell_that_was_not_tested_lies_between_those_that_were():
+    """Beyond the outermost tested ones these hold; without any the default does."""
+    assert between([None, 0.0, None, None, 0.9, None]) == pytest.approx([0, 0, 0.3, 0.6, 0.9, 0.9])
+    assert between([None, None], 0.4) == [0.4, 0.4]
 
 
 def test_weights_rise_with_reliability():
