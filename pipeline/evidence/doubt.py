@@ -16,8 +16,8 @@ from pipeline.evidence.ground import Ground
 from pipeline.evidence.haze import Haze
 from pipeline.evidence.outline import Outline
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
-from pipeline.geometry.box import Box
 from pipeline.evidence.veil import Veils
+from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
