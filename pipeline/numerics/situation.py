@@ -46,6 +46,10 @@ class Situation:
     distance: Field
     shares: Field
 
+    def of(self, some: Mask) -> Situation:
+        """Return the situation of some pixels `(c, *spatial)`, of which there are n: `(n,)` and `(3, n)`."""
+        return Situation(distance=self.distance[some], shares=self.shares[:, some])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:

@@ -79,18 +79,25 @@ def misregistration(pairs: Sequence[Pair]) -> tuple[float, ...]:
     ridge = fit_ridge(y[::step], x[::step])
     if ridge.samples == 0:
         return none
-    unit = np.maximum(y.std(axis=0, dtype=np.float64), 1e-30)
+    width = column(np.maximum(y.std(axis=0, dtype=np.float64), 1e-30), len(none))
+    details = [_details(pair.target.astype(np.float64) / width, pair.known) for pair in usable]
     offset, first, best = np.zeros(len(none)), 0.0, (np.inf, none)
     for k in range(_STEPS + 1):
-        normal, right, misfit = _equations(usable, ridge, unit, offset)
+        normal, right, misfit = _equations(usable, details, ridge, width, offset)
         first = misfit if k == 0 else first
         if misfit < best[0]:
             best = misfit, tuple(offset.tolist())
-        offset = offset + np.linalg.solve(normal + 1e-9 * np.eye(len(none)), right)
-        if np.abs(offset).max() > _LARGEST:
+        moved = np.linalg.solve(normal + 1e-9 * np.eye(len(none)), right)
+        offset = offset + moved
+        if np.abs(offset).max() > _LARGEST or _settled(offset, moved):
             break
     believed = best[0] < (1 - _GAIN) * first and np.abs(best[1]).max() >= _SMALLEST
     return best[1] if believed and _explains_more(usable, best[1]) else none
+
+
+def _settled(offset: Field, moved: NDArray[np.floating]) -> bool:
+    """Say whether steps have become so small that an offset too small to be believed will remain one."""
+    return bool(np.abs(offset).max() < _SMALLEST / 2 and np.abs(moved).max() < _SMALLEST / 10)
 
 
 def _explains_more(pairs: Sequence[Pair], offset: tuple[float, ...]) -> bool:
@@ -113,18 +120,21 @@ def _explains_more(pairs: Sequence[Pair], offset: tuple[float, ...]) -> bool:
     return bool(1 - np.mean(after) < (1 - _GAIN) * (1 - np.mean(before)))
 
 
-def _equations(pairs: Sequence[Pair], ridge: Ridge, unit: Field, offset: Field) -> tuple[Field, Field, float]:
-    """Return normal matrix, right side and mean squared misfit of one step at `offset`."""
+def _equations(
+    pairs: Sequence[Pair], details: Sequence[Field], ridge: Ridge, width: Field, offset: Field
+) -> tuple[Field, Field, float]:
+    """Return normal matrix, right side and mean squared misfit of one step at `offset`.
+
+    `details` are those of the targets in units of `width`, which do not move.
+    """
     ndim = len(offset)
     normal, right, total, count = np.zeros((ndim, ndim)), np.zeros(ndim), 0.0, 1e-30
-    width = column(unit, ndim)
-    for pair in pairs:
+    for pair, observed in zip(pairs, details, strict=True):
         reference, seen = aligned(pair.reference, pair.seen, offset.tolist())
         use = ndimage.binary_erosion(pair.known & seen, iterations=_RINGING)
         if not use.any():
             continue
         predicted = _details(ridge(reference) / width, seen)
-        observed = _details(pair.target.astype(np.float64) / width, pair.known)
         error = (observed - predicted)[:, use]
         squared = (error**2).mean(axis=0)
         weight = cauchy(squared / max(float(np.median(squared)), 1e-30))

@@ -239,10 +239,11 @@ def _nonlinear(rest: Field, standard: tuple[NDArray[np.float32], Field, Field], 
     features = with_waves(standard[0], waves).T.astype(np.float64)
     scale = np.maximum(rest.std(axis=0), 1e-30)
     misfit = ((rest / scale) ** 2).mean(axis=1)
+    parts = [(part, features[part]) for part in _strips(len(rest))]
     for _ in range(_PASSES):
         weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
-        folds = [Moments.of(rest[part], features[part], weight[part]) for part in _strips(len(rest))]
-        left_out, penalty = _left_out(rest / scale, features, weight, folds, scale)
+        folds = [Moments.of(rest[part], own, weight[part]) for part, own in parts]
+        left_out, penalty = _left_out(rest / scale, parts, weight, folds, scale)
         misfit = (left_out**2).mean(axis=1)
     matrix, shift = sum(folds[1:], folds[0]).solve(penalty)
     fitted = rest - inner(features, matrix) - shift
@@ -268,15 +269,25 @@ def _strips(n: int) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(strip == k) for k in range(_FOLDS)]
 
 
-def _left_out(y: Field, features: Field, weight: Field, folds: list[Moments], scale: Field) -> tuple[Field, float]:
-    """Return errors of pixels left out in turn, in units of `scale`, at the penalty where they are smallest."""
+def _left_out(
+    y: Field, parts: list[tuple[NDArray[np.intp], Field]], weight: Field, folds: list[Moments], scale: Field
+) -> tuple[Field, float]:
+    """Return errors of pixels left out in turn, in units of `scale`, at the penalty where they are smallest.
+
+    Args:
+        y: `(n, c)`, what is to be explained, in units of `scale`.
+        parts: for each strip the numbers of its pixels and their features.
+        weight: `(n,)`.
+        folds: moments of each strip.
+        scale: `(c,)`.
+    """
     best, chosen = np.inf, (y, _PENALTIES[-1])
     for penalty in _PENALTIES:
         error = np.empty_like(y)
-        for k, part in enumerate(_strips(len(y))):
+        for k, (part, features) in enumerate(parts):
             others = [fold for i, fold in enumerate(folds) if i != k]
             matrix, shift = sum(others[1:], others[0]).solve(penalty)
-            error[part] = y[part] - (inner(features[part], matrix) + shift) / scale
+            error[part] = y[part] - (inner(features, matrix) + shift) / scale
         size = float(np.einsum("n,nc->", weight, error**2))
         if size < best:
             best, chosen = size, (error, penalty)

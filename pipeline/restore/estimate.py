@@ -183,8 +183,7 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     raw = _faded(recipe, task, place, raw)
     sigma, hole = np.zeros_like(raw), window.hole
-    inside = Situation(distance=place.distance[hole], shares=place.shares[:, hole])
-    sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], inside)
+    sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
     if task.around is not None:
         sigma = np.hypot(task.around.factor * sigma, task.around.left)
     return Estimate(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.models.base import Inpainter, Patch, Prediction
-from pipeline.numerics.situation import Curves, blended
+from pipeline.numerics.situation import Curves, Situation, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
 from pipeline.restore.recipe import Recipe
@@ -39,10 +39,15 @@ def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.
 
 def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
     """Return the weight of the network at each pixel: another one where references carry the mean."""
-    own = recipe.network.at(draft.place)
-    if recipe.network_referenced is None or not draft.trust.any():
+    return share_at(recipe, draft.place, draft.trust)
+
+
+def share_at(recipe: Recipe, place: Situation, trust: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the same for any pixels; `place` and `trust` are theirs, `(3, ...)` and `(...)`."""
+    own = recipe.network.at(place)
+    if recipe.network_referenced is None or not trust.any():
         return own
-    weight = own + carried(draft.trust) * (recipe.network_referenced.at(draft.place) - own)
+    weight = own + carried(trust) * (recipe.network_referenced.at(place) - own)
     return np.asarray(weight, dtype=np.float32)
 
 

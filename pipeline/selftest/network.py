@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pipeline.models.base import Inpainter, reduced_to, take_fewer
 from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat, hats
 from pipeline.restore.blend import carried
-from pipeline.restore.network import asked, network_share, raw_of, refine, with_network
+from pipeline.restore.network import asked, raw_of, refine, share_at, with_network
 from pipeline.restore.recipe import Recipe, narrowed
-from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed
+from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
 from pipeline.selftest.site import apart, channel_scale
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.weights import choose_weights, may_gain, pooled
@@ -170,8 +170,8 @@ def _may_matter(proposals: Sequence[Refined], recipe: Recipe, *, referenced: boo
     taken = [one.limited(limit) for one in proposals]
 
     def families(one: Refined) -> NDArray[np.float64]:
-        counted = carried(one.trial.draft.trust) if referenced else np.float32(1)
-        return np.stack([one.trial.hidden(share * counted) for share in one.trial.place.shares]).astype(np.float64)
+        counted = carried(one.trial.hidden(one.trial.draft.trust)) if referenced else np.float32(1)
+        return (one.trial.hidden_place.shares * counted).astype(np.float64)
 
     return may_gain(evidence_of(taken, families), 1 - 10 ** (-NOTICEABLE_DB / 10))
 
@@ -289,10 +289,10 @@ def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], *, refere
     With `referenced` only what is done to pixels that references carry counts: the other weights are decided already.
     """
     trials = [one.trial for one in proposals]
-    before = np.concatenate([trial.error for trial in trials])
+    before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
 
     def harm(recipe: Recipe) -> float:
-        return harmed(trials, before, before + _added(proposals, recipe, referenced=referenced))
+        return harmed(holes, before, before + _added(proposals, recipe, referenced=referenced))
 
     return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
 
@@ -321,24 +321,22 @@ def _added(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) ->
     """Return what the network adds at the hidden pixels of all trials, `(n,)`; see `_cautious`."""
     parts = []
     for one in proposals:
-        draft = one.trial.draft
-        share = network_share(recipe, draft)
-        share = carried(draft.trust) * share if referenced else share
-        parts.append(one.trial.hidden(share * (one.mean - draft.mean)))
+        trust = one.trial.hidden(one.trial.draft.trust)
+        share = share_at(recipe, one.trial.hidden_place, trust)
+        parts.append((carried(trust) * share if referenced else share) * one.step)
     return np.concatenate(parts)
 
 
 def _family_cells(proposal: Refined) -> NDArray[np.float64]:
     """Return the share of each knot of each family in the hidden pixels; knots see part of their neighbours' pixels."""
-    trial = proposal.trial
-    distance = trial.hidden(trial.place.distance)
+    place = proposal.trial.hidden_place
     cells = []
-    for share, knots in zip(trial.place.shares, KNOTS, strict=True):
-        hat = hats(distance, knots)
+    for share, knots in zip(place.shares, KNOTS, strict=True):
+        hat = hats(place.distance, knots)
         wide = hat.copy()
         wide[1:] += 0.5 * hat[:-1]
         wide[:-1] += 0.5 * hat[1:]
-        cells.append(wide * trial.hidden(share))
+        cells.append(wide * share)
     return np.concatenate(cells)
 
 

@@ -247,7 +247,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
-    apart_from = _chessboard(taken)
+    apart_from: NDArray[np.integer] | None = None
     reaches, passed = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
@@ -258,7 +258,10 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         reach = (*reaches, 0)[min(passed // _TRIES, len(reaches))]
         order = rng.permutation(count)
-        clear = order[(size[order] < _LARGE) | (_clearance(labels, apart_from)[order] > reach)]
+        clear, large = order, size >= _LARGE
+        if large.any():
+            apart_from = _chessboard(taken) if apart_from is None else apart_from
+            clear = order[~large[order] | (_clearance(labels, apart_from, large)[order] > reach)]
         if not clear.size and reach:
             passed += 1
             if passed % _TRIES == 0 and len(reaches) > 1 and result.sum() >= _MIN_HIDDEN:
@@ -272,8 +275,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
         added = layer & keep[labels]
         result |= added
-        taken |= added.any(axis=0)
-        apart_from = _chessboard(taken)
+        taken, apart_from = taken | added.any(axis=0), None
         if result.sum() >= (0.5 * goal if attempt < _TRIES + passed else _MIN_HIDDEN):
             break
     chance = result.sum() / max(int(offered.sum()), 1)
@@ -288,20 +290,23 @@ def _chessboard(taken: Mask) -> NDArray[np.integer]:
     return np.asarray(distance_transform_cdt(~taken, "chessboard"))
 
 
-def _clearance(labels: NDArray[np.integer], apart: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return how many steps each piece of `labels` keeps from what is taken (`_chessboard`) and from the ends.
+def _clearance(labels: NDArray[np.integer], apart: NDArray[np.integer], some: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many steps some pieces of `labels` keep from what is taken (`_chessboard`) and from the ends.
+
+    It is 0 for the others.
 
     An end counts as taken where a piece lies along it; lines and slices that reach from end to end cross it.
     """
-    steps = []
-    for k, box in enumerate(find_objects(labels), start=1):
+    steps, boxes = np.zeros(len(some), dtype=np.int64), find_objects(labels)
+    for k in np.flatnonzero(some):
+        box = boxes[k]
         inside = [
             min(part.start, n - part.stop) + 1
             for part, n in zip(box, labels.shape, strict=True)
             if 2 * (part.stop - part.start) < n
         ]
-        steps.append(min([int(apart[box][labels[box] == k].min()), *inside]))
-    return np.asarray(steps, dtype=np.int64)
+        steps[k] = min([int(apart[box][labels[box] == k + 1].min()), *inside])
+    return steps
 
 
 def _mean_distance(window: Window, hidden: Mask) -> float:

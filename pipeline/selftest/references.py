@@ -194,7 +194,7 @@ def reliance_cells(consulted: Consulted) -> NDArray[np.float64]:
     position = np.interp(trial.hidden(result.reliability), RELIABILITY, np.arange(len(RELIABILITY)))
     level = np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(RELIABILITY))[:, None]))
     level = level * trial.hidden(result.usable)
-    thin, reach = trial.hidden(trial.place.shares[0]), hats(trial.hidden(trial.place.distance), REACH)
+    thin, reach = trial.hidden_place.shares[0], hats(trial.hidden_place.distance, REACH)
     return np.concatenate([level * thin, level * (1 - thin) * reach[0], level * (1 - thin) * reach[1]])
 
 
@@ -263,12 +263,12 @@ class _Change:
         """Return what weights without a gate do."""
         around, steps, in_holes = [], [], []
         for one in consulted:
-            trial, draft, said = one.trial, one.trial.draft, one.result
+            trial, place, said = one.trial, one.trial.hidden_place, one.result
             level = region(said.reliability, said.usable, one.spacing)
             around.append(trial.hidden(level))
             in_holes.append(level[trial.window.hole & ~trial.placement.hidden & said.usable])
-            weight = reliance.at(said.reliability, draft.place.distance, draft.place.shares[0])
-            steps.append(trial.hidden(said.usable * weight * (one.mean - draft.mean)))
+            weight = reliance.at(trial.hidden(said.reliability), place.distance, place.shares[0])
+            steps.append(trial.hidden(said.usable) * weight * one.step)
         trials = [one.trial for one in consulted]
         return cls(
             trials=trials,

@@ -28,18 +28,12 @@ _STEADY = 0.05
 """Share of the typical squared error of a channel that is added to a piece's own."""
 
 
-def harmed(sites: Sequence[Site], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
-    """Return the share of wide pseudo-holes of at least 16 pixels that are made worse by more than 0.05 dB.
+def wide_holes(sites: Sequence[Site]) -> NDArray[np.intp]:
+    """Return the number of the wide pseudo-hole that each hidden pixel of all sites lies in, `(n,)`.
 
-    What is hidden in thin holes is none of these. NaN without any.
-
-    Args:
-        sites: what is hidden, `n` pixels in all.
-        before: errors `(n,)`, data units.
-        after: the same.
+    Each channel counts as a hole of its own; numbers begin at 1. What is hidden in thin holes has 0.
     """
     numbers: list[NDArray[np.intp]] = []
-    """Of the wide hole of each hidden pixel, from 1; 0 in thin ones."""
     known = 0
     for site in sites:
         labels = np.zeros(site.placement.hidden.shape, dtype=np.intp)
@@ -48,9 +42,21 @@ def harmed(sites: Sequence[Site], before: NDArray[np.floating], after: NDArray[n
             labels[c] = np.where(wide, found + known, 0)
             known += count
         numbers.append(site.hidden(labels))
-    number = np.concatenate(numbers)
-    large = 1 + np.flatnonzero(np.bincount(number)[1:] >= _HOLE)
-    old, new = (np.bincount(number, weights=error**2)[large] for error in (before, after))
+    return np.concatenate(numbers)
+
+
+def harmed(holes: NDArray[np.intp], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
+    """Return the share of wide pseudo-holes of at least 16 pixels that are made worse by more than 0.05 dB.
+
+    NaN without any.
+
+    Args:
+        holes: see `wide_holes`, `(n,)`.
+        before: errors `(n,)`, data units.
+        after: the same.
+    """
+    large = 1 + np.flatnonzero(np.bincount(holes)[1:] >= _HOLE)
+    old, new = (np.bincount(holes, weights=error**2)[large] for error in (before, after))
     worse = new / np.maximum(old, 1e-30) > 10 ** (NOTICEABLE_DB / 10)
     return float(worse.sum()) / large.size if large.size else float("nan")
 
@@ -136,7 +142,7 @@ def row_of(method: str, proposals: Sequence[Proposal], mixed: Sequence[Trial], s
 
 def _shares(proposal: Proposal) -> NDArray[np.float64]:
     """Return the family shares of the hidden pixels of a proposal's trial, `(3, n)`."""
-    return proposal.trial.place.shares[:, proposal.trial.placement.hidden].astype(np.float64)
+    return proposal.trial.hidden_place.shares.astype(np.float64)
 
 
 def _drafted(trials: Sequence[Trial]) -> NDArray[np.float32]:

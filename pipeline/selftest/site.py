@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ FEWEST_HIDDEN = 64
 """Hidden pixels below which nothing is said about a family of holes or about the size of steps."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """A placement with what is known about its pixels."""
 
@@ -41,10 +42,15 @@ class Site:
         """Return the window as a block would see it, pseudo-holes marked as holes."""
         return self.placement.task.window
 
-    @property
+    @cached_property
     def channel(self) -> NDArray[np.intp]:
         """Return the channel of each hidden pixel, counted in the image, `(n,)`."""
         return np.asarray(self.channels)[np.nonzero(self.placement.hidden)[0]]
+
+    @cached_property
+    def hidden_place(self) -> Situation:
+        """Return distance and family of the hidden pixels, `(n,)` and `(3, n)`."""
+        return self.place.of(self.placement.hidden)
 
     def hidden(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the values `(c, *spatial)` of the hidden pixels, `(n,)`."""
@@ -116,7 +122,7 @@ def apart(n: int) -> list[int]:
 
 def shares_of(sites: Sequence[Site]) -> NDArray[np.float32]:
     """Return the family shares of the hidden pixels of all sites, `(3, n)`."""
-    return np.concatenate([s.place.shares[:, s.placement.hidden] for s in sites], axis=1)
+    return np.concatenate([s.hidden_place.shares for s in sites], axis=1)
 
 
 def unit_of(sites: Sequence[Site]) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ import rasterio
 from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
+from pipeline.references import align
 from pipeline.references.align import Pair, aligned, misregistration
 from pipeline.references.consult import compared, consult
 from pipeline.references.context import context
@@ -340,6 +341,18 @@ def test_what_is_registered_or_unrelated_is_not_shifted():
     for reference in (truth * 2, other):
         assert not any(misregistration([Pair(target=truth, known=everything, reference=reference, seen=everything)]))
     assert aligned(truth, everything, ())[0] is truth
+
+
+def test_a_shift_is_not_looked_for_any_longer_where_there_is_none(monkeypatch):
+    """One step shows that a copy stays where it is; with a shift all five are taken."""
+    truth, taken = texture(2, (96, 96), 28), []
+    shifted = np.stack([ndimage.shift(band, (0.6, -1.3), order=3, mode="nearest") for band in truth])
+    plain, everything = align._equations, np.ones((96, 96), bool)
+    monkeypatch.setattr(align, "_equations", lambda *given: taken.append(given) or plain(*given))
+    for reference, steps in ((truth * 2, 1), (shifted, 5)):
+        taken.clear()
+        misregistration([Pair(target=truth, known=everything, reference=reference, seen=everything)])
+        assert len(taken) == steps
 
 
 def test_pixels_left_out_tell_how_far_a_relation_can_be_trusted():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.numerics.situation import Situation
-from pipeline.selftest.scores import Pieces, harmed, row_of
+from pipeline.selftest.scores import Pieces, harmed, row_of, wide_holes
 from pipeline.selftest.trial import Proposal
 from tests.support_trials import trials_of, wide
 
@@ -26,7 +26,7 @@ def test_a_hole_is_worse_from_a_twentieth_of_a_decibel(loss, share):
     trials = trials_of(np.ones((1, 1, 20, 9)), hidden=hidden)
     before = trials[0].error
     after = before * np.repeat([_decibel(loss), 0.5], 36)
-    assert harmed(trials, before, after) == share
+    assert harmed(wide_holes(trials), before, after) == share
 
 
 @pytest.mark.parametrize(("pixels", "counts"), [(15, False), (16, True)])
@@ -35,7 +35,7 @@ def test_small_holes_are_not_looked_at(pixels, counts):
     hidden = np.zeros((1, 5, 20), bool)
     hidden[0, 2, :pixels] = True
     trials = trials_of(np.ones((1, 1, 5, 20)), hidden=hidden)
-    share = harmed(trials, trials[0].error, 2 * trials[0].error)
+    share = harmed(wide_holes(trials), trials[0].error, 2 * trials[0].error)
     assert share == 1 if counts else math.isnan(share)
 
 
@@ -47,7 +47,7 @@ def test_holes_are_told_apart_by_place_channel_and_window():
     before = np.concatenate([t.error for t in trials])
     after = before.copy()
     after[-36:] *= 2
-    assert harmed(trials, before, after) == 1 / 8
+    assert harmed(wide_holes(trials), before, after) == 1 / 8
 
 
 def test_thin_holes_are_no_wide_hole():
@@ -59,9 +59,9 @@ def test_thin_holes_are_no_wide_hole():
     trials = trials_of(np.ones((1, 1, 20, 20)), hidden=hidden, place=place)
     line = np.nonzero(hidden)[2] == 15
     before = trials[0].error
-    assert harmed(trials, before, np.where(line, 2 * before, before)) == 0
+    assert harmed(wide_holes(trials), before, np.where(line, 2 * before, before)) == 0
     first = np.arange(before.size) < 6
-    assert harmed(trials, before, np.where(line | first, 2 * before, before)) == 1 / 2
+    assert harmed(wide_holes(trials), before, np.where(line | first, 2 * before, before)) == 1 / 2
 
 
 def test_a_piece_is_scored_by_its_mean_over_channels():
