@@ -17,6 +17,7 @@ from pipeline.evidence.haze import Haze
 from pipeline.evidence.outline import Outline
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.evidence.veil import Veils
+from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.numerics.column import column
 
@@ -58,6 +59,7 @@ class Doubt:
         rim_px: distance from the holes up to which all is doubted, pixels.
         haze: what can be taken off; `sides` are told in what is left. None = nothing.
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
+        places: parts of the image whose holes alone count, all others are clean; () = all holes count.
         veils: what can be taken off these, so that they need no doubt. None = nothing.
     """
 
@@ -66,6 +68,7 @@ class Doubt:
     rim_px: float = 0.0
     haze: Haze | None = None
     outline: Outline | None = None
+    places: tuple[Box, ...] = ()
     veils: Veils | None = None
 
     @property

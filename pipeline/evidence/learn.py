@@ -9,10 +9,10 @@ ground that changed is not. Fainter differences count where dark ones lie as sha
 Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as far off, so that it is more
 likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
 doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end,
-and `veil` what they add to the ground.
+and `veil` what they add to the ground. Where all holes together show nothing, one that stands out by itself (`single`)
+is looked at as if it were the only one.
 
-Where nearly all is hidden there is no far off. If what is left varies around a reference more than that varies itself,
-most of it is contaminated: the ground is where differences from the reference are most frequent.
+Where nearly all is hidden there is no far off (`few`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed
 from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
-from pipeline.evidence.ground import Ground, fit_ground, fit_level, whitening
+from pipeline.evidence.few import doubt_among_few
+from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
+from pipeline.evidence.single import as_if_only, nearest_hole, places_of, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.evidence.veil import fit_veils
 
@@ -71,12 +73,6 @@ _FOLLOWS = 5.0
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
-_LITTLE = 1.0
-"""Standard deviations above the most frequent difference from which a pixel is doubted where little is observed."""
-
-_NARROWEST = 0.1
-"""Smallest deviation below the most frequent difference, as a share of that of all differences."""
-
 _ROUNDS = 3
 
 
@@ -92,34 +88,47 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     if distance.size < _FEWEST_FAR:
         return None
     if little:
-        return _among_few(tiles, RINGS[0] if (distance > RINGS[0]).sum() >= _FEWEST_FAR else 0.0)
-    count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
-    limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
-    far = [t.seen & (t.distance >= limit) for t in tiles]
-    ground = fit_ground(tiles, far)
-    for _ in range(_ROUNDS - 1):
-        # what was missed far from all holes must not pass for ground either
-        calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
-        if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
-            break
-        ground = fit_ground(tiles, calm)
-    rings = _Rings.of(tiles, far, ground)
-    doubt = Doubt(ground=ground, sides=rings.sides())
-    hazy = _through_haze(doubt, rings, far)
+        return doubt_among_few(tiles, _FEWEST_FAR)
+    rings = _Rings.around(tiles)
+    doubt = _told(rings, through=through)
+    if doubt.sides or doubt.haze:
+        return doubt
+    only = _single(rings)
+    found = _told(_Rings.around(only), through=through) if only else doubt
+    return replace(found, places=places_of(only)) if found.reach_px else doubt
+
+
+def _told(rings: _Rings, *, through: bool) -> Doubt:
+    """Return what is contaminated beside the holes of some windows."""
+    doubt = Doubt(ground=rings.ground, sides=rings.sides())
+    hazy = _through_haze(doubt, rings)
     if hazy.haze is None:
-        return _outlined(doubt, tiles, through=through)
+        return _outlined(doubt, rings.tiles, through=through)
     return hazy if through else doubt
 
 
-def _through_haze(doubt: Doubt, rings: _Rings, far: Sequence[Mask]) -> Doubt:
+def _single(rings: _Rings) -> Sequence[Tile]:
+    """Return the windows as if they had no holes but those that are contaminated by themselves; none if none is."""
+    if sum(int(f.sum()) for f in rings.far) < _FEWEST_FAR:
+        return ()
+    tiles = rings.tiles
+    nearest = [nearest_hole(tile) for tile in tiles]
+    holes = standing_out(rings.surroundings(1.0), nearest)
+    if holes and rings.referred:
+        bare = _Rings.around([replace(tile, guides=()) for tile in tiles])
+        holes = standing_out(bare.surroundings(1.0), nearest, among=holes)
+    return as_if_only(tiles, nearest, holes) if holes else ()
+
+
+def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     """Take haze off what is bright beside the holes; where that leaves it bright, or darkens, it was no haze.
 
     Nor is it beside shadows: what casts them has edges.
     """
-    tiles = rings.tiles
+    tiles, far = rings.tiles, rings.far
     if [side.name for side in doubt.sides] != ["bright"]:
         return doubt
-    clear = [f & (t.distance > _BESIDE) & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
+    clear = [f & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
     haze = fit_haze(doubt.ground, tiles, clear)
     if haze is None:
         return doubt
@@ -151,44 +160,6 @@ def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
     return np.asarray(alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0))
 
 
-def _among_few(tiles: Sequence[Tile], rim: float) -> Doubt:
-    """Doubt the rim, and what is brighter than the most frequent difference from a reference that explains little."""
-    inside = [tile.seen & (tile.distance > rim) for tile in tiles]
-    ground = fit_level(tiles, inside)
-    found = _inside(tiles, ground, inside) if ground else None
-    if ground is None or found is None or found.shape[1] < _FEWEST_FAR:
-        return Doubt(ground=fit_ground(tiles, inside), rim_px=rim)
-    modes = np.asarray([_most_frequent(band) for band in found])
-    # what haze adds is above: the deviation is that below
-    below = [modes[k] - band[band < modes[k]] for k, band in enumerate(found)]
-    spread = np.asarray([1.4826 * np.median(part) if part.size else 0.0 for part in below])
-    ground = replace(
-        ground,
-        offset=tuple((np.asarray(ground.offset) + modes * np.asarray(ground.scale)).tolist()),
-        scale=tuple((np.asarray(ground.scale) * np.maximum(spread, _NARROWEST)).tolist()),
-    )
-    farthest = max(float(tile.distance[tile.seen].max(initial=0.0)) for tile in tiles)
-    limits = tuple(_LITTLE if inner < farthest else np.inf for inner in (0.0, *RINGS[:-1]))
-    side = Side(name="bright", weights=(1 / len(modes),) * len(modes), limits=limits)
-    return Doubt(ground=ground, sides=(side,), rim_px=rim)
-
-
-def _inside(tiles: Sequence[Tile], ground: Ground, some: Sequence[Mask]) -> Field:
-    """Return the differences of some pixels of all windows from the ground, `(c, n)`."""
-    both = [standardised(ground, tile) for tile in tiles]
-    return np.concatenate([d[:, told & part] for (d, told), part in zip(both, some, strict=True)], axis=1)
-
-
-def _most_frequent(values: Field) -> float:
-    """Return the half-sample mode (Robertson & Cryer 1974, doi:10.1080/01621459.1974.10480246)."""
-    values = np.sort(values)
-    while values.size > 3:
-        half = values.size // 2
-        first = int(np.argmin(values[half:] - values[: values.size - half]))
-        values = values[first : first + half]
-    return float(values.mean())
-
-
 def _calm(ground: Ground, tile: Tile) -> Mask:
     differences, told = standardised(ground, tile)
     return np.asarray(told & (np.abs(differences.mean(axis=0)) < 1.0))
@@ -199,6 +170,7 @@ class _Rings:
     """Windows with their differences from the ground (that a reference tells: `referred`), and which pixels are far."""
 
     tiles: Sequence[Tile]
+    ground: Ground
     differences: Sequence[Field]
     told: Sequence[Mask]
     far: Sequence[Mask]
@@ -206,10 +178,27 @@ class _Rings:
     referred: bool
 
     @classmethod
+    def around(cls, tiles: Sequence[Tile]) -> _Rings:
+        """Fit the ground on what is farthest from the holes."""
+        distance = np.concatenate([t.distance[t.seen] for t in tiles])
+        count = max(_FEWEST_FAR, int(_FAR_SHARE * distance.size))
+        limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
+        far = [t.seen & (t.distance >= limit) for t in tiles]
+        ground = fit_ground(tiles, far)
+        for _ in range(_ROUNDS - 1):
+            # what was missed far from all holes must not pass for ground either
+            calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
+            if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
+                break
+            ground = fit_ground(tiles, calm)
+        return cls.of(tiles, far, ground)
+
+    @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
         both = [standardised(ground, tile) for tile in tiles]
         return cls(
             tiles=tiles,
+            ground=ground,
             differences=[differences for differences, _ in both],
             told=[told for _, told in both],
             far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
@@ -240,13 +229,15 @@ class _Rings:
         if more.sum() <= 0:
             # whitened bands can be lower where all are brighter
             return None
-        whiten = sign * whitening(far)
-        return excess(
-            [
-                Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
-                for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
-            ]
-        )
+        return excess(self.surroundings(sign))
+
+    def surroundings(self, sign: float) -> list[Surroundings]:
+        """Return the windows with their whitened bands, high ones on one side."""
+        whiten = sign * whitening(self._of_all(self.far))
+        return [
+            Surroundings(values=np.clip(np.einsum("ij,j...->i...", whiten, d), 0.0, LARGEST), told=t, near=b, far=f)
+            for d, t, b, f in zip(self.differences, self.told, self._beside, self.far, strict=True)
+        ]
 
     def side(self, name: str, sign: float, more: Field) -> Side | None:
         """Return what is doubted on a side whose whitened bands are higher by so much near the holes, `(c,)`."""

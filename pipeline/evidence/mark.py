@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -50,20 +51,28 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     """
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
-    tiles = each(partial(_tile, scene), _windows(scene))
+    gaps, tiles = False, _with_holes(scene, gaps=False)
+    if not tiles:
+        gaps, tiles = True, _with_holes(scene, gaps=True)
     doubt = find_doubt(
-        [tile for tile in tiles if np.isfinite(tile.distance).all()],
+        tiles,
         little=scene.little_trusted,
         # what is to be restored is no evidence
         through=not scene.job.fill_doubted,
     )
     if doubt is None or not doubt.reach_px:
         return scene, doubt
-    states = _marked(scene, doubt)
+    states = _marked(scene, doubt, gaps=gaps)
     haze = zarr.open_array(scene.job.work.haze, mode="r") if states.hazy else None
     image = replace(scene.image, haze=haze)
     values = replace(scan_values(image.source, image.state, image.channels, haze), centre=scene.values.centre)
     return replace(scene, states=states, values=values, image=image), doubt
+
+
+def _with_holes(scene: Scene, *, gaps: bool) -> list[Tile]:
+    """Read the windows that are learned from, those that have holes which count."""
+    tiles = each(partial(_tile, scene, gaps=gaps), _windows(scene))
+    return [tile for tile in tiles if np.isfinite(tile.distance).all()]
 
 
 def _windows(scene: Scene) -> list[Box]:
@@ -85,14 +94,27 @@ def _cells(box: Box, cell: int) -> tuple[slice, ...]:
     return tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
 
 
-def _tile(scene: Scene, box: Box) -> Tile:
-    """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels."""
+def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool) -> Tile:
+    """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels.
+
+    With `places` only holes in these parts of the image count, and without `gaps` only those of pixels with a value:
+    stripes that a sensor did not see contaminate nothing, and where they are dense no pixel would be far from a hole.
+    """
     stop_if_asked()
     image = scene.image
     states = image.states(box)
     values = image.values(box, states)
     hole = np.asarray((states == FILL).all(axis=0))
+    if hole.any() and not gaps:
+        void = image.source.never(box)
+        hole &= ~(void[list(image.channels)] if len(void) > 1 else void).any(axis=0)
     wide = _without_edges(ndimage.binary_opening(hole, np.ones((3, 3))), box, scene.shape)
+    if places:
+        inside = np.zeros_like(wide)
+        for part in (place & box for place in places):
+            if not part.empty:
+                inside[part.within(box)] = True
+        wide &= inside
     distance = ndimage.distance_transform_edt(~wide) if wide.any() else np.full(box.shape, np.inf)
     guides = []
     for guide, ref in zip(image.guides, scene.job.guides, strict=True):
@@ -104,6 +126,7 @@ def _tile(scene: Scene, box: Box) -> Tile:
         seen=np.asarray((states == KEEP).all(axis=0)),
         distance=np.asarray(distance, dtype=np.float32),
         guides=tuple(guides),
+        corner=box.start,
     )
 
 
@@ -127,7 +150,7 @@ def _without_edges(wide: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) ->
     return np.asarray(kept[labels])
 
 
-def _marked(scene: Scene, doubt: Doubt) -> StateScan:
+def _marked(scene: Scene, doubt: Doubt, *, gaps: bool) -> StateScan:
     """Mark doubted pixels in the states of the whole image, as holes if the job says so, and hazy ones.
 
     Returns the new counts.
@@ -137,7 +160,7 @@ def _marked(scene: Scene, doubt: Doubt) -> StateScan:
     array = zarr.open_array(scene.job.work.state, mode="r+")
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
-    told = _Told(scene, doubt)
+    told = _Told(scene, doubt, gaps=gaps)
     for box, packed in zip(boxes, each(told.of, boxes), strict=True):
         stop_if_asked()
         states = np.asarray(array[box.at()])
@@ -158,8 +181,8 @@ def _marked(scene: Scene, doubt: Doubt) -> StateScan:
 class _Told:
     """What is told of the pixels of an image, window by window: memory does not grow with the box."""
 
-    def __init__(self, scene: Scene, doubt: Doubt) -> None:
-        self._scene, self._doubt = scene, doubt
+    def __init__(self, scene: Scene, doubt: Doubt, *, gaps: bool) -> None:
+        self._scene, self._doubt, self._gaps = scene, doubt, gaps
         self._state = np.uint8(FILL if scene.job.fill_doubted else DOUBT)
         self._haze = _haze_array(scene, doubt)
 
@@ -176,7 +199,10 @@ class _Told:
             # the counts of the image spare reading most of it
             if not counts.hole_cells[_cells(outer, counts.cell)].any() or not self._scene.image.holes(outer).any():
                 continue
-            tile, inner, own = _tile(self._scene, outer), part.within(outer), part.within(box)
+            places = self._doubt.places
+            if places and all((place & outer).empty for place in places):
+                continue
+            tile, inner, own = _tile(self._scene, outer, places, gaps=self._gaps), part.within(outer), part.within(box)
             amount, doubted = self._doubt.told(tile)
             if self._doubt.outline is None:
                 share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))

@@ -25,9 +25,11 @@ class Tile:
         seen: bool `spatial`, observed in all channels.
         distance: float32 `spatial`, to the nearest wide hole, pixels.
         guides: `(values, seen)` of each reference, float32 `(c_ref, *spatial)` and bool `spatial`.
+        corner: first pixel of the window in the image.
     """
 
     values: NDArray[np.float32]
     seen: Mask
     distance: NDArray[np.float32]
     guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
+    corner: tuple[int, ...] = (0, 0)

@@ -137,3 +137,44 @@ def test_scattered_holes_are_no_clouds_however_many(tmp_path):
     error = (pixels(results / "image_restored.tif").astype(float) - scene)[:, hole]
     # coarse structure of 57 is restored, the noise of 30 cannot be
     assert np.sqrt((error**2).mean()) < 45
+
+
+def test_haze_of_one_cloud_is_doubted_whatever_the_blocks(tmp_path):
+    """Only pixels beside it, the same ones however the image is cut; its holes are not filled with haze."""
+    hole = clouds(2)
+    some = ndimage.label(hole)[0]
+    some = some == np.argmax(np.bincount(some.ravel())[1:]) + 1
+    haze = np.exp(-((ndimage.distance_transform_edt(~some) / 10) ** 2))
+    scene = np.rint(ground(1) + 0.3 * HAZE * haze).astype(np.uint16)
+    write_image(tmp_path / "image.tif", np.where(hole, 4000, scene).astype(np.uint16))
+    write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    found = []
+    for size in (64, 256):
+        results, record, _ = restored(
+            tmp_path, "mask.tif", model={"kind": "tension"}, patch={"size": size, "overlap": 16}
+        )
+        assert len(record["doubt"]["places"]) == 1
+        found.append([pixels(results / f"image_{layer}.tif") for layer in ("doubt", "restored")])
+    (doubt, image), (same_doubt, same_image) = found
+    assert np.array_equal(doubt, same_doubt)
+    assert np.array_equal(image, same_image)
+    assert (doubt[0] > 0)[~hole & (haze > 0.5)].mean() > 0.8
+    assert not (doubt[0] > 0)[ndimage.distance_transform_edt(~some) > 40].any()
+
+
+def test_stripes_that_no_sensor_saw_do_not_hide_what_a_cloud_leaves_beside_it(tmp_path):
+    """With a stripe every 24 pixels nothing is far from a hole, but haze around the clouds is far from all stripes."""
+    hole, stripes = clouds(2), np.zeros(SHAPE, dtype=bool)
+    for row in range(14):
+        stripes[row::24] = True
+    scene = np.rint(ground(1) + HAZE * ring(hole, 4.0)).astype(np.uint16)
+    write_image(tmp_path / "image.tif", np.where(stripes, 0, np.where(hole, 4000, scene)).astype(np.uint16), nodata=0)
+    write_image(tmp_path / "mask.tif", (hole & ~stripes)[None].astype(np.uint8))
+    masks = [{"kind": "nodata", "max_gap": "20 px"}, {"kind": "raster", "path": "mask.tif"}]
+    results, record, _ = restored(tmp_path, "mask.tif", mask=masks, model={"kind": "tension"})
+    told = pixels(results / "image_doubt.tif")[0] > 0
+    seen = ~hole & ~stripes
+    assert record["holes"]["doubted"] + record["holes"]["hazy"] == told.sum()
+    near, far = (ndimage.distance_transform_edt(~hole) < limit for limit in (5, 24))
+    assert told[seen & near].mean() > 0.8
+    assert told[seen & ~far].mean() < 0.1
