@@ -60,11 +60,9 @@ def program() -> None:
     for number in _SIGNALS:
         signal.signal(number, _end)
     # imported here: `main`, called by itself, is not the whole process
-    from pipeline.system.garbage import collect_seldom
-    from pipeline.system.heap import keep_freed
+    from pipeline.system.process import settle
 
-    keep_freed()
-    collect_seldom()
+    settle()
     main()
 
 

@@ -28,9 +28,8 @@ from pipeline.execute.base import Failures, Work, attempt, silence
 from pipeline.image.workspace import open_workspace
 from pipeline.plan.facts import all_there
 from pipeline.plan.workdir import WorkFolder
-from pipeline.system.garbage import collect_seldom
-from pipeline.system.heap import keep_freed
 from pipeline.system.late import seen_in_time
+from pipeline.system.process import settle
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
@@ -46,8 +45,7 @@ class Warm(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Be called by a worker that starts."""
-        keep_freed()
-        collect_seldom()
+        settle()
         if self.silent:
             # what fails comes back as a future; what libraries say when a process is ended is not for our user
             with Path(os.devnull).open("w") as nowhere:

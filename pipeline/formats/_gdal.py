@@ -54,10 +54,6 @@ _MAX_READS = 1_000_000
 _MAX_DEPTH = 16
 MAX_BLOCK_BYTES = 2**30
 """A tile or strip is decoded whole, whatever the window."""
-_CACHE_BYTES = 128
-"""rasterio takes a number as bytes, so GDAL keeps no decoded block: windows are whole tiles and are read once. 16 MiB
-would save a seventh of what writing four bands takes, for 45 MiB of each process. One value, always: where it changes
-while another thread writes, GDAL loses pixels."""
 _filters = threading.RLock()
 
 
@@ -65,7 +61,8 @@ def gdal_env(*, remote: bool = False, writing: bool = False) -> Any:
     """Return the GDAL environment for one call.
 
     Locally the folder is listed, because masks and RPCs may lie in sidecar files; over HTTP a listing costs
-    one request a file and is switched off.
+    one request a file and is switched off. The size of GDAL's cache is not touched: where one thread sets it, tiles
+    that another has not written yet are lost. `system.process` sets it, once.
 
     Args:
         remote: what is read lies elsewhere; if not, reading it does not reach the network.
@@ -82,9 +79,7 @@ def gdal_env(*, remote: bool = False, writing: bool = False) -> Any:
             "GDAL_HTTP_RETRY_DELAY": 1,
             "VSI_CACHE": True,
         }
-    return rasterio.Env(
-        GDAL_CACHEMAX=_CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True, GDAL_VRT_ENABLE_PYTHON="NO", **options
-    )
+    return rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_VRT_ENABLE_PYTHON="NO", **options)
 
 
 @contextmanager

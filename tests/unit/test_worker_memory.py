@@ -34,14 +34,14 @@ from pipeline.blocks.block import one_thread, process_block
 from pipeline.image.workspace import open_workspace
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
-from pipeline.system.heap import keep_freed
+from pipeline.system.process import settle
 
 def peak():
     # not getrusage: its peak includes that of the process which started this one
     status = Path("/proc/self/status").read_text().split()
     return int(status[status.index("VmHWM:") + 1]) * 1024
 
-keep_freed()
+settle()
 plan = load_plan(WorkFolder(Path(sys.argv[1])))
 open_workspace(plan.workdir, plan.digest)
 one_thread(plan)
@@ -121,9 +121,9 @@ _WHOLE_RUN = """
 import sys
 from pathlib import Path
 from pipeline.run import run
-from pipeline.system.heap import keep_freed
+from pipeline.system.process import settle
 
-keep_freed()
+settle()
 run(Path(sys.argv[1]))
 status = Path("/proc/self/status").read_text().split()
 print(int(status[status.index("VmHWM:") + 1]) * 1024)
