@@ -87,7 +87,7 @@ def _config(folder: Path, **sections: Any) -> Path:
 
 def test_workers_come_to_the_verdict_of_one_process(tmp_path, calls):
     """The same plan and bytes; the record says who computed, what they counted is there, and no file is left."""
-    config = _config(tmp_path)
+    config = _config(tmp_path, compute={"scheduler": "tcp://127.0.0.1:1"})
     found = []
     for executor in ("serial", "cluster"):
         folder = tmp_path / executor
@@ -106,7 +106,7 @@ def test_workers_come_to_the_verdict_of_one_process(tmp_path, calls):
 
 def test_a_refused_plan_leaves_no_worker(tmp_path, calls, monkeypatch):
     """Exit 3: what is known before windows are computed asks for nobody, what shows later sends all away."""
-    config = _config(tmp_path, compute={"executor": "cluster"})
+    config = _config(tmp_path, compute={"executor": "cluster", "scheduler": "tcp://127.0.0.1:1"})
     assert command("run", config, "--set", "compute.memory_per_worker=40MiB").code == 3
     assert calls == []
 
