@@ -83,6 +83,7 @@ def weigh_references(
         The recipe with the weights, a row of the table for each guide, and the trials with guides blended in.
     """
     rows, mixed = [], list(trials)
+    once, same = _distinct(trials)
     used: list[tuple[int, ...]] = []
     about = guides_of([guide.relation for guide in guides])
     for k, (guide, numbers) in enumerate(zip(guides, about, strict=True)):
@@ -95,9 +96,10 @@ def weigh_references(
             continue
         started = time.perf_counter()
         known = _known(numbers, relation, mixed)
-        said = each(partial(_said, numbers, relation, known), mixed)
-        consulted = [Consulted.of(trial, result) for trial, result in zip(mixed, said, strict=True)]
-        reliance = LEADING if guide.leads else _weighed(consulted, BELIEFS if guide.is_reference else ())
+        said = each(partial(_said, numbers, relation, known), [mixed[i] for i in once])
+        consulted = [Consulted.of(trial, said[i]) for trial, i in zip(mixed, same, strict=True)]
+        tested = [consulted[i] for i in once]
+        reliance = LEADING if guide.leads else _weighed(tested, BELIEFS if guide.is_reference else ())
         code = code_of(relation, numbers)
         mixed = [
             one.trial.with_draft(with_reference(one.trial.draft, one.result, code, reliance, one.spacing))
@@ -113,6 +115,23 @@ def weigh_references(
         row = row_of(guide.label, consulted, mixed, spread)
         rows.append(replace(row, chosen=reliance.highest > 0, seconds=time.perf_counter() - started))
     return recipe, rows, mixed
+
+
+def _distinct(trials: Sequence[Trial]) -> tuple[list[int], list[int]]:
+    """Return which trials differ, and for each trial the number of the one among these that it is the same as.
+
+    Where few places are left the same ones come up again and again, and would count for more than they tell.
+    """
+    numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
+    once: list[int] = []
+    same = []
+    for i, trial in enumerate(trials):
+        key = trial.placement.start, np.packbits(trial.placement.hidden).tobytes()
+        if key not in numbers:
+            numbers[key] = len(once)
+            once.append(i)
+        same.append(numbers[key])
+    return once, same
 
 
 def _asked(trials: Sequence[Trial], numbers: tuple[int, ...], used: Sequence[tuple[int, ...]]) -> bool:

@@ -16,6 +16,7 @@ from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.estimate import classical, code_of, look
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Guide, Task
+from pipeline.selftest import references
 from pipeline.selftest.guides import FittedGuide, without_background
 from pipeline.selftest.references import weigh_references
 from tests.support_trials import trials_of
@@ -142,8 +143,14 @@ def test_a_relation_has_48_bands_at_most():
     assert common_sets(np.ones((13, 5), bool), [4] * 13) == [tuple(range(12))]
 
 
-def _weighed(first: np.ndarray, second_sees: float = 1.0) -> tuple[Recipe, list]:
-    """Weigh two guides that show the truth of 0 times what is said, together and alone, over drafts that are 50 off."""
+def _weighed(first: np.ndarray, second_sees: float = 1.0, *, times: int = 1) -> tuple[Recipe, list]:
+    """Weigh two guides, together and alone: one shows `first`, the other the truth; drafts are 0.
+
+    Args:
+        first: `(1, 64, 64)`.
+        second_sees: share of the columns that the other one sees.
+        times: how often each of six windows is tested with the same pixels hidden.
+    """
     rng = np.random.default_rng(4)
     truth = rng.normal(0, 10, (1, 64, 64)).astype(np.float32)
     hidden = np.zeros((1, 64, 64), bool)
@@ -162,8 +169,21 @@ def _weighed(first: np.ndarray, second_sees: float = 1.0) -> tuple[Recipe, list]
     alone = [_related(window, guides, (k,)).relation for k in (0, 1)]
     fitted = [FittedGuide(label=str(k), relation=r) for k, r in enumerate((both, *alone))]
     recipe = _recipe(tuple(g.relation for g in fitted), (UNUSED,) * 3)
-    recipe, rows, _ = weigh_references(trials, fitted, recipe, np.array([40.0]))
+    recipe, rows, _ = weigh_references(trials * times, fitted, recipe, np.array([40.0]))
     return recipe, rows
+
+
+def test_what_is_hidden_again_at_the_same_place_counts_once(monkeypatch):
+    """Where few places are left, holes are hidden where they were before, and that tells no more than once."""
+    poor = np.random.default_rng(5).normal(0, 1, (1, 64, 64)).astype(np.float32)
+    once = _weighed(poor)[0].references
+    judged = []
+    weigh = references.careful
+    monkeypatch.setattr(
+        references, "careful", lambda said, *rest, **more: judged.append(said) or weigh(said, *rest, **more)
+    )
+    assert _weighed(poor, times=3)[0].references == once
+    assert [len(said) for said in judged] == [6]
 
 
 def test_a_guide_that_was_heard_with_others_is_not_asked_again():
