@@ -15,8 +15,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Numbers of the parameters in `malloc.h` of glibc; see `man mallopt`."""
 _KEPT_BYTES = 64 * 2**20
 """What may lie free at the end of the heap."""
-_OWN_PAGES_BYTES = 32 * 2**20
-"""Arrays from here on get pages of their own and give them back when they are freed; glibc allows no more than this."""
+_OWN_PAGES_BYTES = 4 * 2**20
+"""Arrays from here on get pages of their own, large ones where the kernel has them (numpy asks for that from 4 MiB on),
+and give them back when they are freed."""
 
 
 def keep_freed() -> None:
