@@ -47,13 +47,16 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
 
     Returns:
         The scene, and how contaminated pixels are told; None where this could not be looked at: volumes, images whose
-        channels have no hole in common, or too little observed.
+        channels have no hole in common, one channel whose holes have no value (a field that its producer has screened,
+        such as a sea surface temperature: one quantity has no spectrum to tell haze by), or too little observed.
     """
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
     gaps, tiles = False, _with_holes(scene, gaps=False)
-    if not tiles:
+    if not tiles and len(scene.image.channels) > 1:
         gaps, tiles = True, _with_holes(scene, gaps=True)
+    if not tiles:
+        return scene, None
     doubt = find_doubt(
         tiles,
         little=scene.little_trusted,

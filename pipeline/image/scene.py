@@ -186,8 +186,8 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[s
         )
     if states.empty:
         notices.append(
-            f"{_names(source, states.empty)} without any observed value: left as stored (never touched), the others "
-            "are restored"
+            f"{_names(source, states.empty)} without any observed value (all hidden, or nodata): left as stored (never "
+            "touched), the others are restored"
         )
     if states.wide:
         notices.append(
@@ -249,6 +249,8 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
 
 
 def _nothing_to_restore(states: StateScan) -> str:
+    if states.marked_empty:
+        return "nothing to restore: the masks mark no pixel of the channels that have an observed value"
     if not states.never:
         return "nothing to restore: the masks mark no pixel"
     return (

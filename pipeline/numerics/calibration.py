@@ -19,6 +19,8 @@ Z90 = 1.645
 """Half width of a two-sided 90 % normal interval in standard errors: the meaning of our uncertainty layer."""
 
 _GROWTH_EXPONENT = 0.25
+_UNKNOWN = 4.0
+"""How many times as far as was tested own factors count no more, where holes are that deep."""
 FEWEST_PIXELS = 200
 """Held-back pixels below which nothing is fitted."""
 
@@ -52,20 +54,35 @@ class Calibration:
 
     def factor(self, place: Situation) -> Field:
         """Return the factor at each pixel, `(c, *spatial)`."""
-        distance = place.distance.astype(np.float64)
-        grown = [
-            curve(distance) * np.maximum(distance / limit, 1.0) ** _GROWTH_EXPONENT
-            for curve, limit in zip(self.factors.all, self.tested_to, strict=True)
-        ]
-        return blended(place.shares, grown)
+        return blended(place.shares, self._grown([place.distance.astype(np.float64)] * len(FAMILIES)))
 
-    def at_least_stored(self) -> Calibration:
-        """Return the same with no factor below the stored default's."""
-        rows = [
-            [max(a, b) for a, b in zip(own.values, stored.values, strict=True)]
-            for own, stored in zip(self.factors.all, _stored().all, strict=True)
+    def at_least_stored(self, *, where_tested: bool = True) -> Calibration:
+        """Return one whose factors are those of this one or the stored default's, whichever are larger at a distance.
+
+        Both are compared as they have grown there, so that the stored ones, which rise with distance by themselves, do
+        not grow once more because little could be tested here.
+
+        Args:
+            where_tested: False: as far as was tested, own factors stay, and at four times that distance the rule holds.
+        """
+        rows = []
+        every = zip(KNOTS, self.tested_to, self._at_knots(), Calibration()._at_knots(), strict=True)
+        for knots, limit, own, stored in every:
+            share = 1.0 if where_tested else np.clip(np.log(np.asarray(knots) / limit) / np.log(_UNKNOWN), 0.0, 1.0)
+            rows.append((own + share * (np.maximum(own, stored) - own)).tolist())
+        farthest = tuple(max(limit, row[-1]) for limit, row in zip(self.tested_to, KNOTS, strict=True))
+        return replace(self, factors=curves_of(rows), tested_to=farthest)
+
+    def _at_knots(self) -> list[NDArray[np.float64]]:
+        """Return the factors at the knots of each family, as they have grown there."""
+        return self._grown([np.asarray(knots) for knots in KNOTS])
+
+    def _grown(self, distances: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Return the factor of each family at distances of its own."""
+        return [
+            curve(distance) * np.maximum(distance / limit, 1.0) ** _GROWTH_EXPONENT
+            for curve, distance, limit in zip(self.factors.all, distances, self.tested_to, strict=True)
         ]
-        return replace(self, factors=curves_of(rows))
 
 
 def fit(

@@ -92,7 +92,9 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     )
 
 
-def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool) -> Recipe:
+def calibrated(
+    recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool = False, shallow: bool = False
+) -> Recipe:
     """Return the recipe with both calibrations, that of pixels that a reference carries and that of all others.
 
     Args:
@@ -100,14 +102,15 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
         tested: hidden pixels as a block would restore them; those that a reference carries calibrate references.
         plain: the same pixels restored without references; all of them calibrate the image's own estimate.
         sparse: no factor is to be below the stored default's.
+        shallow: none is to be far beyond the distances that were tested.
     """
     single = _fit(plain, cautious=False)
     # weights and gates of references were chosen on these pixels: their errors flatter
     referenced = _fit([t.only(t.trust >= CARRIED) for t in tested], cautious=True)
     if not referenced.pixels or not any(recipe.reference_weights):
         referenced = single
-    if sparse:
-        single, referenced = single.at_least_stored(), referenced.at_least_stored()
+    if sparse or shallow:
+        single, referenced = (some.at_least_stored(where_tested=sparse) for some in (single, referenced))
     return replace(recipe, single=single, referenced=referenced)
 
 
@@ -141,7 +144,7 @@ def cross_calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[T
     """
     widths = {}
     for half in (0, 1):
-        other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2], sparse=False)
+        other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2])
         for k in range(half, len(tested), 2):
             t = tested[k]
             widths[k] = Z90 * t.raw * error_factor(other, t.trust, t.place)

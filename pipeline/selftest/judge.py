@@ -22,7 +22,7 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.errorbars import calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
+from pipeline.selftest.errorbars import Tested, calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
@@ -38,6 +38,12 @@ from pipeline.system.threads import each
 
 _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
+
+_FARTHER = 4.0
+"""How many times as far from observed pixels as nearly all hidden ones the typical hole pixel must lie for the error
+bars to be no narrower than the stored ones out there."""
+
+_NEARLY_ALL = 0.95
 
 
 def judge(
@@ -73,10 +79,10 @@ def judge(
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
     tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
-    sparse = _sparse(placements)
+    sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
-    recipe = calibrated(recipe, tested, plain, sparse=sparse)
+    recipe = calibrated(recipe, tested, plain, sparse=sparse, shallow=shallow)
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
@@ -87,7 +93,7 @@ def judge(
         predicted_rmse=expected_rmse(tested, spread),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
-        note=_note(recipe, sparse=sparse),
+        note=_note(recipe, sparse=sparse, shallow=shallow),
         samples=samples_of(helped, tested, widths, recipe, spread),
     )
 
@@ -146,11 +152,25 @@ def _with_network(
 
 
 def _sparse(placements: Sequence[Placement]) -> bool:
-    observed = [p.task.window.valid.mean() + p.hidden.mean() for p in placements]
-    return bool(np.mean(observed) < _SPARSE)
+    """Say whether little of what has a value or is to get one is observed; land beside a sea is neither."""
+    windows = [(p.task.window.valid | p.hidden, p.task.window.valid | p.task.window.hole) for p in placements]
+    return bool(np.mean([observed.sum() / max(content.sum(), 1) for observed, content in windows]) < _SPARSE)
 
 
-def _note(recipe: Recipe, *, sparse: bool) -> str:
+def _shallow(tested: Sequence[Tested]) -> bool:
+    """Say whether what could be hidden lies so near to observed pixels that it says little of the holes' depth."""
+    hidden, holes = (np.concatenate([part.place.distance for part in of]) for of in (tested, [t.holes for t in tested]))
+    return bool(holes.size and np.median(holes) > _FARTHER * np.quantile(hidden, _NEARLY_ALL))
+
+
+def _note(recipe: Recipe, *, sparse: bool, shallow: bool) -> str:
     if not recipe.single.pixels:
         return "too few hidden pixels to calibrate on: the stored calibration is used"
-    return "few observed pixels: the uncertainty is at least that of the stored calibration" if sparse else ""
+    if sparse:
+        return "few observed pixels: the uncertainty is at least that of the stored calibration"
+    if shallow:
+        return (
+            "the holes reach much farther from observed pixels than anything that could be hidden: "
+            "there the uncertainty is at least that of the stored calibration"
+        )
+    return ""

@@ -72,9 +72,10 @@ class Rim:
         if not self.wider_px:
             return ""
         more = " or more" if self.wider_px == self.tested_px else ""
+        perhaps = "partial volume, halo, streaks" if space.kind == "volume" else "thin cloud, haze, shadow"
         return (
             f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them "
-            f"(thin cloud, halo, partial volume?): consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"({perhaps}?): consider widening the mask by {self.wider_px} px (`buffer`)"
         )
 
 

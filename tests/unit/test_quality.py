@@ -100,7 +100,28 @@ def test_too_little_evidence_keeps_the_stored_default():
     assert fit(error, raw, distance, _deep(199)) == Calibration()
     assert math.isnan(coverage(np.empty(0), np.empty(0)))
     low = replace(Calibration(), factors=flat(0.01), pixels=500)
-    assert low.at_least_stored().factors == Calibration().factors
+    far = _place(np.array([1.0, 1.5, 4.0, 32.0, 64.0, 500.0]))
+    assert low.at_least_stored().factor(far) == pytest.approx(Calibration().factor(far), rel=1e-6)
+
+
+def test_bars_that_were_hardly_tested_do_not_grow_twice():
+    """Tested to one pixel only: at 32 px the larger of what was fitted and the stored factor, each as grown there."""
+    far = _place(np.array([32.0, 128.0]))
+    stored = Calibration().factor(far)
+    low, high = (replace(Calibration(), factors=flat(v), tested_to=(1.5, 1.0, 1.0), pixels=500) for v in (0.01, 4.0))
+    assert low.at_least_stored().factor(far) == pytest.approx(stored, rel=1e-6)
+    assert high.at_least_stored().factor(far) == pytest.approx(high.factor(far), rel=1e-6)
+    assert (high.factor(far) > stored).all()
+
+
+def test_where_holes_are_deep_bars_are_widened_beyond_what_was_tested():
+    """As fitted up to 4 px, no narrower than the stored ones from 16 px on, between them at 8 px."""
+    low = replace(Calibration(), factors=flat(0.01), tested_to=(1.5, 4.0, 4.0), pixels=500)
+    place = _place(np.array([1.0, 4.0, 8.0, 16.0, 100.0]))
+    own, stored, wider = (c.factor(place) for c in (low, Calibration(), low.at_least_stored(where_tested=False)))
+    assert wider[:2] == pytest.approx(own[:2], rel=1e-6)
+    assert wider[2] == pytest.approx((own[2] + stored[2]) / 2, rel=1e-6)
+    assert wider[3:] == pytest.approx(stored[3:], rel=1e-6)
 
 
 def test_perfect_methods_still_state_an_error():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.numerics.calibration import Calibration
+from pipeline.numerics.situation import Situation
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
 from pipeline.selftest.judge import judge
@@ -17,8 +20,11 @@ FILL = FillSpec("nearest")
 RECIPE = Recipe(fill=FILL, floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
 
 
-def _placements(observed: float) -> list[Placement]:
-    """Return two windows of 100 x 100 pixels of which so many are observed, before 400 of them are hidden."""
+def _placements(observed: float, *, land: bool = False) -> list[Placement]:
+    """Return two windows of 100 x 100 pixels of which so many are observed, before 400 of them are hidden.
+
+    The others are holes, or land that is never restored.
+    """
     shape = (1, 100, 100)
     order = np.random.default_rng(0).permutation(10_000)
     known = np.zeros(10_000, bool)
@@ -28,19 +34,49 @@ def _placements(observed: float) -> list[Placement]:
     known, hidden = known.reshape(shape), hidden.reshape(shape)
     truth = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
     valid = known & ~hidden
-    window = Window(values=np.where(valid, truth, 0), valid=valid, hole=hidden, spacing=(1.0, 1.0))
+    hole = hidden if land else ~valid
+    window = Window(values=np.where(valid, truth, 0), valid=valid, hole=hole, spacing=(1.0, 1.0))
     task = Task(window=window, patch=64)
     return [Placement(task=task, truth=truth, hidden=hidden, concerned=hidden, start=(100 * k, 0)) for k in range(2)]
 
 
-@pytest.mark.parametrize(("observed", "sparse"), [(0.095, True), (0.105, False)])
-def test_an_image_of_which_less_than_a_tenth_is_observed_is_sparse(observed, sparse):
-    """Its error bars are never narrower than the stored ones, and the note says so; hidden pixels were observed."""
-    verdict = judge(_placements(observed), [FILL], [], None, RECIPE, np.array([4.0]))
+@pytest.mark.parametrize(
+    ("observed", "land", "sparse"), [(0.095, False, True), (0.105, False, False), (0.095, True, False)]
+)
+def test_an_image_of_which_less_than_a_tenth_is_observed_is_sparse(observed, land, sparse):
+    """Its error bars are never narrower than the stored ones, and the note says so; hidden pixels were observed.
+
+    Land around a narrow sea is nothing that could be observed.
+    """
+    verdict = judge(_placements(observed, land=land), [FILL], [], None, RECIPE, np.array([4.0]))
     assert ("few observed pixels" in verdict.note) == sparse
     stored = Calibration().factors
     own = [min(curve.values) for curve in verdict.recipe.single.factors.all]
     assert all(a >= min(b.values) for a, b in zip(own, stored.all, strict=True)) or not sparse
+
+
+@pytest.mark.parametrize(("columns", "deep"), [(40, True), (95, False)])
+def test_holes_far_deeper_than_what_could_be_hidden_get_bars_of_the_stored_calibration(columns, deep):
+    """Dead pixels beside a cloud that reaches 60 px deep say nothing of its middle, but all of pixels like them."""
+    near = np.zeros((1, 100, 100), bool)
+    near[..., :columns] = True
+    placements = []
+    for placement in _placements(1.0):
+        hidden, valid = placement.hidden & near, placement.task.window.valid & near
+        slope = np.broadcast_to(0.1 * np.arange(-50, 50, dtype=np.float32)[:, None], valid.shape)
+        window = replace(placement.task.window, values=np.where(valid, slope, 0), valid=valid, hole=~valid)
+        task = replace(placement.task, window=window)
+        placements.append(replace(placement, task=task, truth=slope, hidden=hidden, concerned=~valid))
+    verdict = judge(placements, [FILL], [], None, RECIPE, np.array([4.0]))
+    assert ("reach much farther" in verdict.note) == deep
+    (one, far), (_, stored) = (c.factor(_deep(1.0, 60.0)) for c in (verdict.recipe.single, Calibration()))
+    assert one < 0.6
+    assert (far >= stored - 1e-6) == deep
+
+
+def _deep(*distances: float) -> Situation:
+    share = np.ones(len(distances), np.float32)
+    return Situation(distance=np.asarray(distances, np.float32), shares=np.stack([0 * share, share, 0 * share]))
 
 
 def _score(family: str, weight: float) -> FamilyScore:
