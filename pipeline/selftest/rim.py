@@ -48,6 +48,11 @@ _EXCESS = 2.5
 _RELIABLE = 4.0
 """Standard errors by which it must lie above the clean places'."""
 
+_SHIFT = 0.1
+"""Difference between the mean residuals of both, in local standard deviations, from which a ring of a volume counts as
+contaminated however small its squares are: partial volume shifts a whole rim by little, and a spline carries that into
+the hole, where it grows."""
+
 _STEADY = 0.05
 """Share of the clean places' squared residual that is added before logarithms are taken."""
 
@@ -102,7 +107,8 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
             looks.append(_look(_narrow(window, some), [floor[c] for c in some], reach, rng))
     found = each(partial(_segments, fill, reach), [look for look in looks if look is not None])
-    return _verdict([one for rim, _ in found for one in rim], [one for _, clean in found for one in clean], reach)
+    rim, clean = [one for part, _ in found for one in part], [one for _, part in found for one in part]
+    return _verdict(rim, clean, reach, shifts=ndim == 3)
 
 
 def _reach(windows: Sequence[Window], most: int) -> int:
@@ -199,16 +205,18 @@ def _cut(residual: NDArray[np.float64], wanted: Mask, distance: NDArray[np.float
     return list(zip(sums, counts.astype(np.float64), strict=True))
 
 
-def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int) -> Rim:
+def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int, *, shifts: bool = False) -> Rim:
     excess, flagged = [], []
     for ring in range(reach):
-        found, usual = (_squares(part, ring) for part in (rim, clean))
-        if min(len(found), len(usual)) < _FEWEST_SEGMENTS:
+        means = [_means(part, ring) for part in (rim, clean)]
+        if min(len(part) for part in means) < _FEWEST_SEGMENTS:
             return Rim()
+        found, usual = (part**2 for part in means)
         ratio = float(found.mean() / max(usual.mean(), 1e-12))
         error = float(np.hypot(_error(found), _error(usual) * ratio))
         excess.append(round(ratio, 2))
-        flagged.append((ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error) or _mostly(found, usual))
+        larger = (ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error) or _mostly(found, usual)
+        flagged.append(larger or (shifts and _shifted(*means)))
     wider = flagged.index(False) if False in flagged else reach
     return Rim(tested_px=reach, wider_px=wider, excess=tuple(excess))
 
@@ -221,11 +229,17 @@ def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
     return bool(difference > max(np.log(_EXCESS), _RELIABLE * np.hypot(_error(one), _error(two))))
 
 
-def _squares(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
-    """Return the squared mean residual of each piece that has pixels enough in a ring."""
+def _shifted(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
+    """Compare the means with their signs."""
+    difference = abs(float(found.mean() - usual.mean()))
+    return bool(difference > max(_SHIFT, _RELIABLE * float(np.hypot(_error(found), _error(usual)))))
+
+
+def _means(segments: list[_Segment], ring: int) -> NDArray[np.float64]:
+    """Return the mean residual of each piece that has pixels enough in a ring."""
     pairs = np.asarray([(total[ring], count[ring]) for total, count in segments]).reshape(-1, 2)
     pairs = pairs[pairs[:, 1] >= _FEWEST_PIXELS]
-    return np.asarray((pairs[:, 0] / pairs[:, 1]) ** 2)
+    return np.asarray(pairs[:, 0] / pairs[:, 1])
 
 
 def _error(values: NDArray[np.float64]) -> float:

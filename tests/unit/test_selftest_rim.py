@@ -164,3 +164,14 @@ def test_places_without_any_residual_do_not_decide(found, wider):
     """Half of the clean pieces fit exactly: a twentieth of the mean is added before logarithms are compared."""
     usual = np.tile([0.0, 2.0], 500)
     assert _verdict(_pieces(np.full(1000, found)), _pieces(usual), 1).wider_px == wider
+
+
+@pytest.mark.parametrize(
+    ("shift", "pieces", "wider"), [(0.15, 2000, 1), (-0.15, 2000, 1), (0.08, 20_000, 0), (0.15, 400, 0)]
+)
+def test_a_rim_of_a_volume_that_is_shifted_as_a_whole_is_found(shift, pieces, wider):
+    """By a tenth of the local deviation and more, and certainly; its squares are no larger than at clean places."""
+    usual = np.tile([-1.0, 1.0], pieces // 2)
+    rim, clean = ([(np.array([4 * v]), np.array([4.0])) for v in values] for values in (usual + shift, usual))
+    assert _verdict(rim, clean, 1, shifts=True).wider_px == wider
+    assert _verdict(rim, clean, 1).wider_px == 0
