@@ -65,8 +65,9 @@ from pipeline.report.build import write_report
 from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made
-from pipeline.system.meter import as_facts, metered
+from pipeline.system.meter import Uses, as_facts, metered
 from pipeline.system.signals import Stop, stoppable
+from pipeline.system.threads import computed_by
 
 
 def run(
@@ -207,28 +208,43 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
             plan, facts = plan_of(order, events, workers)
         clock["survey"] = time.perf_counter()
         totals = compute(order, plan, events, workers, should_stop)
-    clock["blocks"] = time.perf_counter()
-    record = build_record(order, plan, facts, totals)
-    events.stage(order.stem, "files")
-    assembler = Assembler(plan)
-    ready = order.beside.ready
-    with metered() as uses:
-        display = Display(assembler) if order.job.display else None
-        written = assemble(
-            assembler, order.stem, order.formats, tags(record), ready, display=display.image if display else None
-        )
-        require_unchanged(order)
-        quick_check(plan, assembler.source, written)
+        clock["blocks"] = time.perf_counter()
+        record = build_record(order, plan, facts, totals)
+        events.stage(order.stem, "files")
+        written, display, uses = _write_files(order, plan, record, workers)
     if display:
         _tell_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
     _time(record, clock)
     spent = measured(facts, totals, uses, record["seconds"])
     record["roofline"] = roofline(plan, record["patches"], spent).facts()
-    _complete(record, plan, written, ready, clock["start"])
+    _complete(record, plan, written, order.beside.ready, clock["start"])
     publish(order, record)
     _derive(order, record)
     return record
+
+
+def _write_files(
+    order: Order, plan: Plan, record: Mapping[str, Any], workers: Workers
+) -> tuple[list[Written], Display | None, Uses]:
+    """Write and check the files of all layers; also returns the display product and what was counted."""
+    with metered() as uses:
+        assembler = Assembler(plan)
+        display = Display(assembler) if order.job.display else None
+        with computed_by(workers.of_files()):
+            written = assemble(
+                assembler,
+                order.stem,
+                order.formats,
+                tags(record),
+                order.beside.ready,
+                display=display.image if display else None,
+            )
+        # whoever was given up for lost writes nothing from here on
+        workers.dismiss()
+        require_unchanged(order)
+        quick_check(plan, assembler.source, written)
+    return written, display, uses
 
 
 def _tell_display(order: Order, record: dict[str, Any], display: Display, events: Events) -> None:

@@ -19,6 +19,7 @@ from scipy import ndimage
 from pipeline.evidence.shifts import Surroundings, excess
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
+from pipeline.system.threads import each
 
 Labels = NDArray[np.intp]
 Hole = tuple[int, int]
@@ -60,13 +61,16 @@ def standing_out(
     """
     large = [(k, label) for k, window in enumerate(windows) for label in _largest(window, nearest[k])]
     least = _RELIABLE + _TAIL * max(0.0, np.log(max(len(large), 1) / _LARGEST))
-    found = []
-    for k, label in large:
-        if among is None or (k, label) in among:
-            told = excess([replace(windows[k], near=windows[k].near & (nearest[k] == label))])
-            if told is not None and told.deviations >= least:
-                found.append((k, label))
-    return found
+    asked = [hole for hole in large if among is None or hole in among]
+    told = each(_stands_out_by, [(windows[k], nearest[k], label) for k, label in asked])
+    return [hole for hole, deviations in zip(asked, told, strict=True) if deviations >= least]
+
+
+def _stands_out_by(hole: tuple[Surroundings, Labels, int]) -> float:
+    """Return the deviations of what is beside one hole of a window, the label given; -inf if that cannot be told."""
+    window, nearest, label = hole
+    told = excess([replace(window, near=window.near & (nearest == label))])
+    return -np.inf if told is None else told.deviations
 
 
 def _largest(window: Surroundings, nearest: Labels) -> list[int]:

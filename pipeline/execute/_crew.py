@@ -46,10 +46,14 @@ class _Done:
     cpu_s: float
 
 
+def _nothing() -> None:
+    """Have nothing to check."""
+
+
 class DaskCrew:
     """Workers of a client; see `execute.base.Crew`."""
 
-    def __init__(self, client: Client, work: Work, *, patience_s: float, check: Callable[[], None]) -> None:
+    def __init__(self, client: Client, work: Work, *, patience_s: float, check: Callable[[], None] = _nothing) -> None:
         self._client, self._work, self._patience_s, self._check = client, work, patience_s, check
         self._depot = Depot(WorkFolder(Path(work.workdir)).parcels)
         self._lonely_since: float | None = None
@@ -121,10 +125,6 @@ class DaskCrew:
                 raise ClusterGone(f"{self._work.workdir}: all dask workers are gone; run again to continue")
             with suppress(TimeoutError):
                 wait([future], timeout=_POLL_S)
-
-
-def _nothing() -> None:
-    """Have nothing to check."""
 
 
 @contextmanager

@@ -38,7 +38,10 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 class Warm(WorkerPlugin):  # type: ignore[misc]
-    """Open the plan's files and model when a worker starts, so that no task pays for it."""
+    """Open the plan's files and model when a worker starts, so that no task pays for it.
+
+    As long as there is no plan (`digest` is empty), the worker only imports what it will need.
+    """
 
     def __init__(self, workdir: str, digest: str, *, silent: bool) -> None:
         self.workdir, self.digest, self.silent = workdir, digest, silent
@@ -50,6 +53,8 @@ class Warm(WorkerPlugin):  # type: ignore[misc]
             # what fails comes back as a future; what libraries say when a process is ended is not for our user
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
+        if not self.digest:
+            return
         work = WorkFolder(Path(self.workdir))
         # if something is missing in the end, opening says what
         seen_in_time(lambda: all_there(work) and created(work))

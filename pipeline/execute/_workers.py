@@ -28,7 +28,8 @@ class Workers:
     """Workers of an image. They come when there is something to compute, and are gone at the end of the context.
 
     Those of other machines come for the windows of the self-test and stay for the blocks; before the outline of a plan
-    is known nobody is asked for. Processes of this machine come for blocks: its threads do the windows.
+    is known nobody is asked for. Processes of this machine come for blocks and files; while its threads do the windows
+    they start.
 
     Args:
         order: the image.
@@ -41,6 +42,7 @@ class Workers:
         self._stack = ExitStack()
         self._crew: Crew | None = None
         self._asked: Work | None = None
+        self._here, self._n = False, 0
 
     def __enter__(self) -> Workers:
         return self
@@ -55,12 +57,32 @@ class Workers:
         `outline` is the plan as far as it is known: its blocks say how many workers are worth while.
         """
         executor, work = work_of(self._order, outline, range(len(outline.blocks)), self._events)
-        self._asked = replace(work, digest="", blocks=())
-        return self._windows if hasattr(load("execute", executor), "opened") else None
+        module, work = load("execute", executor), replace(work, digest="", blocks=())
+        if getattr(module, "HERE", False):
+            self._opened(executor, work)
+        elif hasattr(module, "opened"):
+            self._asked = work
+            return self._windows
+        return None
+
+    def of_files(self) -> Each | None:
+        """Return who writes the files, one each: the processes of this machine if there are several; None = this one.
+
+        All others are sent home.
+        """
+        if self._crew is not None and self._here and self._n > 1:
+            return self._crew.each
+        self.dismiss()
+        return None
+
+    def dismiss(self) -> None:
+        """Send the workers home."""
+        self._crew = None
+        self._stack.close()
 
     def account(self) -> dict[str, Any]:
         """Return who computed the windows: `executor` and `workers`, or `threads` of this process."""
-        if self._crew is None:
+        if self._crew is None or self._here:
             return {"executor": "here", "threads": self._order.job.threads}
         return {"executor": self._order.executor, "workers": self._crew.workers}
 
@@ -81,7 +103,7 @@ class Workers:
         executor, work = work_of(self._order, plan, blocks, self._events)
         told = _Told(self._order.stem, self._events)
         module = load("execute", executor)
-        run = self._opened(work).execute if hasattr(module, "opened") else module.execute
+        run = self._opened(executor, work).execute if hasattr(module, "opened") else module.execute
         failures: Failures = run(work, told.done, self._should_stop)
         if failures:
             check_disk(plan.workdir, failures.values())
@@ -96,12 +118,14 @@ class Workers:
 
     def _windows(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
         assert self._asked is not None, "who calls this has it from `of_windows`"
-        return self._opened(self._asked).each(function, items)
+        return self._opened(self._order.executor, self._asked).each(function, items)
 
-    def _opened(self, work: Work) -> Crew:
+    def _opened(self, executor: str, work: Work) -> Crew:
         """Return the workers; those that are there serve all work of the image."""
+        self._n = work.workers
         if self._crew is None:
-            module = load("execute", self._order.executor)
+            module = load("execute", executor)
+            self._here = getattr(module, "HERE", False)
             self._crew = self._stack.enter_context(module.opened(work, self._should_stop))
         return self._crew
 
