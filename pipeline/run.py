@@ -212,6 +212,7 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
         record = build_record(order, plan, facts, totals)
         events.stage(order.stem, "files")
         written, display, uses = _write_files(order, plan, record, workers)
+    # whoever was given up for lost writes nothing from here on
     if display:
         _tell_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
@@ -240,7 +241,6 @@ def _write_files(
                 order.beside.ready,
                 display=display.image if display else None,
             )
-        # whoever was given up for lost writes nothing from here on
         workers.dismiss()
         require_unchanged(order)
         quick_check(plan, assembler.source, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -76,9 +77,15 @@ class Workers:
         return None
 
     def dismiss(self) -> None:
-        """Send the workers home."""
-        self._crew = None
-        self._stack.close()
+        """Send the workers home; processes of this machine leave meanwhile, and are gone at the end of the context."""
+        self._crew, stack = None, self._stack.pop_all()
+        if self._here:
+            # they take their time, and nothing of ours
+            leaving = ThreadPoolExecutor(1, thread_name_prefix="leaving")
+            self._stack.callback(leaving.submit(stack.close).result)
+            leaving.shutdown(wait=False)
+        else:
+            stack.close()
 
     def account(self) -> dict[str, Any]:
         """Return who computed the windows: `executor` and `workers`, or `threads` of this process."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from distributed import Client
+from distributed.comm import CommClosedError
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone
@@ -73,9 +74,9 @@ class _Processes:
         for attempt in range(_CLUSTERS):
             if attempt:
                 self._begin(work)
-            some = replace(work, blocks=tuple(left))
+            client, some = self._started(), replace(work, blocks=tuple(left))
             try:
-                return drive(self._started(), some, finished, should_stop, patience_s=_PATIENCE_S, silent=True)
+                return drive(client, some, finished, should_stop, patience_s=_PATIENCE_S, silent=True)
             except ClusterGone as error:
                 gone = error
                 self.close()
@@ -99,7 +100,8 @@ class _Processes:
     def _start(self, work: Work) -> Client:
         client = self._stack.enter_context(cluster(work.workers, int(work.memory_bytes * 1.25), work.gpus))
         # what a worker imports for it takes most of its start
-        client.register_plugin(Warm(work.workdir, "", silent=True))
+        with suppress(CommClosedError):
+            client.register_plugin(Warm(work.workdir, "", silent=True))
         return client
 
     def _started(self) -> Client:

@@ -159,3 +159,25 @@ def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
     assert result_hash(tmp_path / "out" / "image") == expected
     workers = {path.stem for path in WorkFolder(tmp_path / "out" / "image" / ".work").journal.glob("*.jsonl")}
     assert len(workers) >= 2
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_files_are_written(tmp_path, expected, nursery):
+    """Others write what it had begun; the bytes are the same, and what it left behind is not published."""
+    config = _config(tmp_path)
+    workdir = tmp_path / "out" / ".work" / "image"
+    # one file is with a worker, the others are not given out yet
+    hold = Hold(function="pipeline.execute._crew.uuid4", call=2)
+    setting = "compute.executor=local"
+    process = nursery.start("run", config, "--set", setting, "--quiet", errors=tmp_path / "err", hold=hold)
+    assert process.wait_for(lambda: process.held), process.err
+    scratch = workdir / "ready" / ".writing-lost"
+    scratch.mkdir()
+    (scratch / "tiled.tif").write_bytes(b"begun")
+    workers = [int(path.stem.rsplit("-", 1)[1]) for path in WorkFolder(workdir).journal.glob("*.jsonl")]
+    os.kill(workers[0], signal.SIGKILL)
+    process.release()
+    assert process.end() == 0, process.err
+    folder = tmp_path / "out" / "image"
+    assert result_hash(folder) == expected
+    assert not list(folder.rglob(".writing-*"))

@@ -64,14 +64,14 @@ def test_workers_that_are_all_gone_are_replaced_once(monkeypatch):
     """What they had done is not done again; if those are gone, too, or a stop is asked for, it is said."""
     given: list[tuple[int, ...]] = []
 
-    def driven(client: None, work: Work, on_done: Any, *_: Any, **__: Any) -> dict[int, str]:
+    def driven(client: object, work: Work, on_done: Any, *_: Any, **__: Any) -> dict[int, str]:
         given.append(work.blocks)
         on_done(replace(_RESULT, block=work.blocks[0]))
         if len(given) in gone:
             raise ClusterGone("all dask workers are gone")
         return {}
 
-    monkeypatch.setattr(local, "cluster", lambda *_: nullcontext())
+    monkeypatch.setattr(local, "cluster", lambda *_: nullcontext(mock.Mock()))
     monkeypatch.setattr(local, "drive", driven)
     work, told = Work(workdir="", digest="", blocks=(0, 1, 2)), []
     for gone, stop, clusters in (({1}, False, 2), ({1, 2}, False, 2), ({1}, True, 1)):
