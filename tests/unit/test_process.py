@@ -35,7 +35,11 @@ def _cache(whose: str, **set_by_user: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("whose", "set_by_user", "expected"),
-    [("ours", {}, 0), ("ours", {"GDAL_CACHEMAX": "8"}, 8 * 2**20), ("theirs", {"GDAL_CACHEMAX": "8"}, 8 * 2**20)],
+    [
+        ("ours", {}, 16 * 2**20),
+        ("ours", {"GDAL_CACHEMAX": "8"}, 8 * 2**20),
+        ("theirs", {"GDAL_CACHEMAX": "8"}, 8 * 2**20),
+    ],
 )
 def test_the_cache_of_gdal_has_one_size(whose: str, set_by_user: dict[str, str], expected: int) -> None:
     """GDAL loses what one thread has not written yet when another sets the size, so no call does."""
