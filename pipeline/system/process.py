@@ -7,17 +7,16 @@ import os
 from pipeline.system.garbage import collect_seldom
 from pipeline.system.heap import keep_freed
 
-
 _CACHE_MB = 16
 """What GDAL may keep of tiles. Stages read a pixel once, but overviews of several bands are made band by band in tiles
-that hold all of them: without any, each tile is packed anew for every band, which took half the time of an assembly."""
+that hold all of them: without any, each tile is packed anew for every band, which took a quarter of the time of an assembly."""
 
 
 def settle() -> None:
     """Set how this process deals with memory; to be called before GDAL is used.
 
-    GDAL keeps few tiles, unless the user's environment says how many. The size is set once, as GDAL loses tiles that a thread has not written yet when another thread sets it: 7 of 10 files of
-    2048 x 2048 x 4 had lost some.
+    GDAL keeps few tiles, unless the user's environment says how many. The size is set once, as GDAL loses tiles that a
+    thread has not written yet when another thread sets it: 7 of 10 files of 2048 x 2048 x 4 had lost some.
     """
     keep_freed()
     collect_seldom()
