@@ -130,8 +130,10 @@ def _computed(
             said = True
         time.sleep(_POLL_SECONDS)
 
+    workers = Workers(order, events, should_stop)
+
     def prepare() -> None:
-        with stoppable(should_stop), Workers(order, events, should_stop) as workers:
+        with stoppable(should_stop):
             plan, _ = plan_of(order, events, workers)
             if not usable(plan, order.n_file_channels):
                 journal.forget(order.work.journal)
@@ -141,7 +143,7 @@ def _computed(
         there = delivered_before(order, overwrite=overwrite)
     if there is not None:
         return _finished(order, share, events)
-    with shared(order, prepare, lambda: _prepared(order), wait, overwrite=overwrite) as finished:
+    with workers, shared(order, prepare, lambda: _prepared(order), wait, overwrite=overwrite) as finished:
         if finished is not None:
             return _finished(order, share, events)
         plan = load_plan(order.work)
@@ -149,8 +151,7 @@ def _computed(
         done = journal.numbers(order.work.journal, plan.digest)
         left = [block for block in own if block not in done]
         events.blocks(order.stem, done=len(own) - len(left), total=len(own))
-        with Workers(order, events, should_stop) as workers:
-            workers.execute(plan, left)
+        workers.execute(plan, left)
         return {
             "image": order.stem,
             "share": str(share),

@@ -9,7 +9,7 @@ from pipeline.system.heap import keep_freed
 
 _CACHE_MB = 16
 """What GDAL may keep of tiles. Stages read a pixel once, but overviews of several bands are made band by band in tiles
-that hold all of them: without any, each tile is packed anew for every band, which took a quarter of the time of an assembly."""
+that hold all of them: without any, each was packed anew for every band, which took a quarter of an assembly."""
 
 
 def settle() -> None:
