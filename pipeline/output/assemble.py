@@ -152,7 +152,7 @@ def assemble(
     # scratch files of a run that was killed must not be published
     remove_made(ready)
     ready.mkdir(parents=True, exist_ok=True)
-    files = [(wanted, role) for wanted in formats for role in roles if role != "display"]
+    files: list[tuple[str, Role]] = [(wanted, role) for wanted in formats for role in roles if role != "display"]
     written = dict(zip(files, each(partial(_write, assembler, stem, tags, ready), files), strict=True))
     for wanted in formats if display is not None else ():
         written[wanted, "display"] = _write(assembler, stem, tags, ready, (wanted, "display"), display)
