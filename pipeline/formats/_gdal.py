@@ -244,8 +244,9 @@ def _open_with(path: str, driver: str) -> Any:
         sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
+    remedy = "check the address, and that this machine reaches it" if is_remote(path) else "check that the copy is complete"
     with (
-        untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", "check that the copy is complete"),
+        untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", remedy),
         quiet(),
         gdal_env(remote=is_remote(path)),
     ):
@@ -302,6 +303,8 @@ def reading(path: str, box: Box) -> Iterator[None]:
     rows, cols = zip(box.start, box.stop, strict=True)
     window = f"rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]}"
     remedy = "the file is truncated or damaged, copy it again"
+    if is_remote(path):
+        remedy = "run again when the server is there, or fetch the file first"
     with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_remote(path)):
         yield
 
