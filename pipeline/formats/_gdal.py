@@ -244,7 +244,9 @@ def _open_with(path: str, driver: str) -> Any:
         sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
-    remedy = "check the address, and that this machine reaches it" if is_remote(path) else "check that the copy is complete"
+    remedy = (
+        "check the address, and that this machine reaches it" if is_remote(path) else "check that the copy is complete"
+    )
     with (
         untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", remedy),
         quiet(),
