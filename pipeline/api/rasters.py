@@ -42,8 +42,8 @@ class Raster:
             )
         if self.values.dtype.kind not in "iuf" or not rasterio.dtypes.check_dtype(self.values.dtype.name):
             raise SourceError(
-                f"an array of {self.values.dtype} cannot be restored; convert it to integers of 8 to 64 bits, to float32 "
-                "or float64"
+                f"an array of {self.values.dtype} cannot be restored; convert it to integers of 8 to 64 bits, to "
+                "float32 or float64"
             )
 
     def saved(self, keep: Keep, stem: str) -> str:

@@ -350,8 +350,8 @@ def _glob(pattern: Path) -> list[str]:
 def _in_gdals_words(text: str) -> str:
     """Say what to do with GDAL's name of a part of a file, such as `NETCDF:"sst.nc":sst`; empty for other texts.
 
-    >>> _in_gdals_words('NETCDF:"sst.nc":sst')
-    "; this is GDAL's name of a part of a file: write it to one, `gdal_translate 'NETCDF:\"sst.nc\":sst' part.tif`"
+    >>> _in_gdals_words("NETCDF:sst.nc:sst")
+    "; this is GDAL's name of a part of a file: write it to one, `gdal_translate 'NETCDF:sst.nc:sst' part.tif`"
     """
     if not re.match(r"[A-Z][A-Z0-9_]+:.", text):
         return ""

@@ -79,9 +79,7 @@ def require_summary_free(directory: Path) -> None:
     """
     path = directory / _NAME
     if not (there := existing(directory)).is_dir():
-        raise OutputConflict(
-            f"{there} is {describe(there)}, so no results can lie in it; choose another output.directory"
-        )
+        raise OutputConflict(f"{there} is {describe(there)}, no folder for results; choose another output.directory")
     if why := unreplaceable(path):
         raise OutputConflict(f"{path}: {why}; choose another output.directory")
     if path.exists() and not (path.is_file() and is_summary(path.read_bytes())):
