@@ -47,6 +47,12 @@ def first_bytes(path: str, count: int = 16) -> bytes:
         return b""
 
 
+def how_it_starts(path: str) -> str:
+    """Say with which bytes a local file begins, for a message on a file of another kind."""
+    start = first_bytes(path, 12)
+    return f"it starts with {start!r}" if start else "it is empty"
+
+
 def require_file(path: str, *, folder: bool = False, local: bool = False) -> None:
     """Check that a local input is there and is a file.
 

@@ -25,7 +25,15 @@ from rasterio.windows import Window
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._archive import ZIP
-from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
+from pipeline.formats._files import (
+    first_bytes,
+    how_it_starts,
+    is_file,
+    is_remote,
+    require_file,
+    suffix_matches,
+    untrusted,
+)
 from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
@@ -277,7 +285,7 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
         raise SourceError(f"{path}: this is {driver}, not {known}; convert it with gdal_translate")
     raise SourceError(
         advice(path)
-        or f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
+        or f"{path}: not a readable {known} ({how_it_starts(path)}); check that the copy is complete, "
         "or convert it with gdal_translate"
     )
 
