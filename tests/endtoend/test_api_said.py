@@ -37,7 +37,7 @@ def test_results_of_another_call_are_replaced_where_that_is_said(tmp_path):
     [
         ({"holes": None}, ConfigError, r"^the image: nothing says which pixels to restore; give `holes`"),
         ({"holes": np.ones(SHAPE[1:])}, PlanRefused, "^the image: the masks cover everything"),
-        ({"modle": {}}, ConfigError, "^modle: unknown key"),
+        ({"colour": {}}, ConfigError, "^colour: unknown key"),
         ({"model": "tension"}, ConfigError, "^model: must be a section with keys of its own"),
         ({"references": [smooth((1, 9, 9))]}, ConfigError, "^reference in memory lies on another grid"),
     ],
