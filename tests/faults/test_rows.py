@@ -128,6 +128,8 @@ ROWS = {
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
     "Python forks a process after a call of `pipeline.api`, which calls it, too": """
         endtoend/test_api_said.py::test_a_process_that_was_forked_after_a_call_is_refused""",
+    "a worker of `multiprocessing.Pool` or of a dask cluster of yours restores an image": """
+        faults/test_hostile_processes.py::test_a_worker_of_a_pool_starts_no_workers""",
     "another user of the machine connects to the cluster of a run": """
         faults/test_hostile_processes.py::test_nobody_else_can_use_a_local_cluster""",
     # clusters
