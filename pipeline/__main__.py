@@ -60,8 +60,9 @@ def program() -> None:
     for number in _SIGNALS:
         signal.signal(number, _end)
     # imported here: `main`, called by itself, is not the whole process
-    from pipeline.system.process import settle
+    from pipeline.system.process import mind_streams, settle
 
+    mind_streams()
     settle()
     main()
 

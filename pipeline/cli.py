@@ -134,7 +134,7 @@ def shard(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute one of N shares of the blocks, e.g. in a job array; `assemble` then makes the files.
+    """Compute one of N shares of the blocks, for job arrays; `assemble` then makes the files.
 
     Example: inpaint-pipeline shard $SLURM_ARRAY_TASK_ID/8 configs/sentinel.yaml
     """

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.api.base import Keep, Kind
 from pipeline.api.given import mask_entries, sections_of, several
 from pipeline.api.images import File, kind_of, path_of
+from pipeline.api.said import Logged, in_words_of_calls, require_own_process
 from pipeline.commands.evaluate import Asked, evaluate_table
 from pipeline.commands.tables import plan_table
 from pipeline.config.catalog import resolve_sources
@@ -58,6 +59,7 @@ def restore(
     references: Sequence[Any] = (),
     auxiliary: Sequence[Any] = (),
     folder: str | Path | None = None,
+    overwrite: bool = False,
     **sections: Any,
 ) -> Restored:
     """Restore what is hidden in one image, as `inpaint-pipeline run` does, to the same bytes.
@@ -72,6 +74,7 @@ def restore(
         auxiliary: co-registered images of another kind, likewise.
         folder: where results are kept, with report and record, and images that were given in memory; None: nowhere.
             Calling again with the same arguments gives the results that are there.
+        overwrite: results of another call in that folder may be replaced.
         sections: sections of a config as values, e.g. `model={"kind": "tension"}`, `compute={"device": "cuda"}`.
 
     Raises:
@@ -81,7 +84,7 @@ def restore(
     kind = kind_of(image)
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind, folder) as config:
-        (entry,) = run(config)["sources"]
+        (entry,) = run(config, overwrite=overwrite, events=Logged())["sources"]
         results = load_config(config).folder / entry["directory"]
         record = json.loads((results / RECORD).read_text())
         layers = {output["role"]: results / output["path"] for output in record["outputs"]}
@@ -121,6 +124,7 @@ def evaluate(
     auxiliary: Sequence[Any] = (),
     families: Sequence[str] = (),
     folder: str | Path | None = None,
+    overwrite: bool = False,
     **sections: Any,
 ) -> list[dict[str, Any]]:
     """Hide observed pixels, restore them, and return a row for each family of holes and method.
@@ -135,6 +139,7 @@ def evaluate(
         families: kinds of holes to hide: own, points, stripes, clouds, region; in volumes own, slices, blobs, region.
             All of them without any.
         folder: where the page, the table and images that were given in memory are kept; None: nowhere.
+        overwrite: an evaluation of another call in that folder may be replaced.
         sections: as in `restore`.
 
     Raises:
@@ -143,7 +148,7 @@ def evaluate(
     """
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind_of(image), folder) as config:
-        rows = evaluate_table(config, (), Asked.of(several(families)))["evaluation"]
+        rows = evaluate_table(config, (), Asked.of(several(families), overwrite=overwrite))["evaluation"]
     return [{key: value for key, value in row.items() if key != "image"} for row in rows]
 
 
@@ -170,6 +175,7 @@ class _Call:
     @contextmanager
     def config(self, kind: Kind, folder: str | Path | None = None) -> Iterator[Path]:
         """Write the config and give its path; without a folder all of it is gone at the end."""
+        require_own_process()
         with tempfile.TemporaryDirectory(prefix="inpaint-pipeline-") as temporary:
             home = Path(folder or temporary).resolve()
             keep = partial(_kept, home / "inputs")
@@ -177,9 +183,10 @@ class _Call:
             content["output"] = _section(content, "output") | {"directory": str(home)}
             text = json.dumps(content, indent=1, sort_keys=True)
             path = keep("config.yaml", lambda path: path.write_text(text))
-            if isinstance(kind, File):
-                _require_one(path, kind)
-            yield path
+            with in_words_of_calls(home / "inputs", kept=folder is not None):
+                if isinstance(kind, File):
+                    _require_one(path, kind)
+                yield path
 
     def _content(self, kind: Kind, keep: Keep) -> dict[str, Any]:
         content = sections_of(self.sections)

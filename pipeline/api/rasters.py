@@ -41,7 +41,10 @@ class Raster:
                 "nibabel images"
             )
         if self.values.dtype.kind not in "iuf" or not rasterio.dtypes.check_dtype(self.values.dtype.name):
-            raise SourceError(f"an array of {self.values.dtype} cannot be restored; convert it to integers or floats")
+            raise SourceError(
+                f"an array of {self.values.dtype} cannot be restored; convert it to integers of 8 to 64 bits, to "
+                "float32 or float64"
+            )
 
     def saved(self, keep: Keep, stem: str) -> str:
         """Return the path of a plain GeoTIFF."""

@@ -29,6 +29,7 @@ from pipeline.output.results import (
     changed,
     finished_folders,
     folders_of_runs,
+    nothing_in,
     read_record,
     record_of,
     work_folder,
@@ -131,7 +132,7 @@ def status_table(directory: Path) -> dict[str, Any]:
     for failure in failures(directory):
         _failed(rows, failure)
     if not rows:
-        raise SourceError(f"{directory}: no run was started here")
+        raise nothing_in(directory, "no run was started here")
     return {"images": sorted(rows, key=lambda row: str(row["image"]))}
 
 
@@ -208,7 +209,7 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
     """
     folders = finished_folders(directory)
     if not folders:
-        raise SourceError(f"{directory}: no finished image here (no {RECORD})")
+        raise nothing_in(directory, f"no finished image here (no {RECORD})")
     with inputs_hashed_once():
         checks = {folder.name: _verified(folder) for folder in folders} | check_cubes(directory)
     return {name: [asdict(check) for check in found] for name, found in checks.items()}
@@ -303,7 +304,7 @@ def rebuild_reports(directory: Path) -> list[Path]:
     """
     folders = finished_folders(directory)
     if not folders:
-        raise SourceError(f"{directory}: no finished image here (no record.json)")
+        raise nothing_in(directory, f"no finished image here (no {RECORD})")
     written = []
     for folder in folders:
         record = record_of(folder)

@@ -7,6 +7,7 @@ them. Names are looked up in the catalog beside the config or in its parents, th
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -27,7 +28,7 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceEr
 from pipeline.system import yaml_files
 from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
-from pipeline.system.paths import dangling, describe, kind_of, shortened
+from pipeline.system.paths import dangling, describe, is_address, kind_of, shortened
 
 __all__ = [
     "Check",
@@ -233,7 +234,7 @@ class _Finder:
             if matches := matching(path):
                 return matches
             raise SourceError(f"{path}: no object matches")
-        what = "file" if "://" in path else kind_of(path)
+        what = "file" if is_address(path) else kind_of(path)
         if what == "special":
             raise SourceError(f"{path}: is {describe(path)}; give a file")
         if what:
@@ -247,7 +248,7 @@ class _Finder:
         if "/" in text or Path(text).suffix:
             if leads := dangling(path):
                 raise SourceError(f"{path}: no such file; it is a link to {leads}, which is not there")
-            near = _near_files(Path(path))
+            near = _in_gdals_words(text) or _near_files(Path(path))
             raise SourceError(f"{path}: no such file{near}")
         hint = yaml_files.nearest(text, self.entries)
         raise ConfigError(
@@ -344,6 +345,17 @@ def _glob(pattern: Path) -> list[str]:
         return sorted(str(p) for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{pattern}: is no glob ({error}); write it like 'folder/*.tif'") from None
+
+
+def _in_gdals_words(text: str) -> str:
+    """Say what to do with GDAL's name of a part of a file, such as `NETCDF:"sst.nc":sst`; empty for other texts.
+
+    >>> _in_gdals_words("NETCDF:sst.nc:sst")
+    "; this is GDAL's name of a part of a file: write it to one, `gdal_translate 'NETCDF:sst.nc:sst' part.tif`"
+    """
+    if not re.match(r"[A-Z][A-Z0-9_]+:.", text):
+        return ""
+    return f"; this is GDAL's name of a part of a file: write it to one, `gdal_translate '{text}' part.tif`"
 
 
 def _near_files(path: Path) -> str:

@@ -43,6 +43,8 @@ _MOST_PATCH, _MOST_BLOCK, _MOST_COUNT = 2**16, 2**31 - 1, 2**16
 """A patch is held in memory many times over, a block may be an image; workers and batches are far fewer."""
 _MOST_AXES = 3
 _GRID = r"[1-9]\d{0,3}(\.\d+)?m"
+_LEAST_BYTES = 2**20
+"""Less memory or disk is a number that lacks its unit."""
 _NO_FLOAT = 2**1023
 """Whole numbers as large are values of no pixel, and soon of no float."""
 
@@ -91,7 +93,9 @@ def _json(value: object) -> object:
 
 def _bytes(value: object) -> int:
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return parse_bytes(value)
+        if (size := parse_bytes(value)) < _LEAST_BYTES:
+            raise ValueError(f"{shown(value)} means {size} bytes; write it with its unit, such as '4 GiB'")
+        return size
     raise ValueError(f"must be a size such as '4 GiB', found {shown(value)}")
 
 
@@ -103,6 +107,7 @@ def _grid(value: object) -> str:
 
 
 def _nodata(value: object) -> Literal["auto"] | float | None:
+    value = value.lower() if isinstance(value, str) else value
     if value == "auto":
         return "auto"
     if value is None or value == "none":

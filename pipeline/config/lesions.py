@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config.bids import DESCRIPTION, PROGRAM, BidsName, Dataset, bids_name
 from pipeline.errors import SourceError
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import dangling, kind_of
 
 LESION_NAMES = ("*_roi.nii.gz", "*lesion*_mask.nii.gz", "*lesion*_dseg.nii.gz")
 """Names of lesion masks in words, for messages; `.nii` is found, too."""
@@ -66,7 +66,9 @@ def masks_in(place: Sequence[Path], image: BidsName, patterns: Sequence[str] = (
         patterns: file names with wildcards that are masks; without one the names of lesion masks.
     """
     files = [one for folder in place if kind_of(folder) == "folder" for one in sorted(folder.iterdir())]
-    return [one for one in files if _is_mask(one.name, image, patterns) and kind_of(one) == "file"]
+    masks = [one for one in files if _is_mask(one.name, image, patterns)]
+    # a link to what was not fetched (git-annex) is a mask that is missing, which whoever opens it says
+    return [one for one in masks if kind_of(one) == "file" or dangling(one)]
 
 
 def _of_session(root: Path, image: BidsName) -> tuple[Path, ...]:
@@ -85,7 +87,7 @@ def _is_mask(name: str, image: BidsName, patterns: Sequence[str]) -> bool:
     ours = image.entities
     said = dict(part.split("-", 1) for part in parts if "-" in part)
     # a contrast within the name: sub-01_FLAIR_roi, sub-01_T1w_label-lesion_roi
-    contrasts = {part for part in parts if "-" not in part}
+    contrasts = {part for part in parts if "-" not in part and "lesion" not in part.lower()}
     if plain == name or said.get("sub") != ours.get("sub") or said.get("ses", "") != ours.get("ses", ""):
         return False
     if not contrasts <= {image.suffix} or any(

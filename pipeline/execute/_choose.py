@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 
-from pipeline.errors import PlanRefused
+from pipeline.errors import ConfigError, PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.system.gpu import gpus
@@ -40,6 +41,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
 
     Raises:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
+        ConfigError: workers are asked for in a process that may start none.
     """
     if order.executor in ELSEWHERE:
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
@@ -54,8 +56,17 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
             f"compute.workers: {order.workers} are more than this machine can start; ask for at most as many as it has "
             f"cores ({n_cores}), or say auto"
         )
+    # workers of multiprocessing.Pool and of dask
+    childless = multiprocessing.current_process().daemon
+    if childless and order.executor == "local":
+        raise ConfigError(
+            "compute.executor: local: this process is a worker of a pool, which may start no processes; set it to "
+            "serial, or call it from a process of concurrent.futures"
+        )
     if order.executor != "auto":
         return order.executor, workers
+    if childless:
+        return "serial", workers
     seconds = estimated_seconds(plan) * n_todo / max(1, len(plan.blocks))
     saved = seconds * (1 - 1 / max(1, workers))
     return ("local" if saved > _CLUSTER_START_SECONDS else "serial"), workers

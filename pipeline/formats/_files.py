@@ -47,6 +47,12 @@ def first_bytes(path: str, count: int = 16) -> bytes:
         return b""
 
 
+def how_it_starts(path: str) -> str:
+    """Say with which bytes a local file begins, for a message on a file of another kind."""
+    start = first_bytes(path, 12)
+    return f"it starts with {start!r}" if start else "it is empty"
+
+
 def require_file(path: str, *, folder: bool = False, local: bool = False) -> None:
     """Check that a local input is there and is a file.
 
@@ -80,6 +86,11 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
     except (OSError, ValueError) as error:
         raise SourceError(f"{path!r}: cannot be read: {error}; check the path") from error
     if not stat.S_ISREG(mode) and not (folder and stat.S_ISDIR(mode)):
+        if file.name.lower().endswith(".zarr"):
+            raise SourceError(
+                f"{path}: is zarr, and a file is asked for here: write a raster as GeoTIFF (rioxarray: "
+                "`array.rio.to_raster('image.tif')`), a volume as NIfTI"
+            )
         raise SourceError(f"{path}: is {_kind(mode)}, not a file; give the file that holds the image")
     if not os.access(file, os.R_OK):
         raise SourceError(f"{path}: no permission to read it; change its mode or owner")

@@ -35,6 +35,7 @@ _SUFFIXES = {
     (".mnc",): ("a MINC volume", "convert it " + _NIFTI_GZ),
     (".hdr", ".img"): ("one of a pair of files (NIfTI pair, Analyze or ENVI)",
                        "convert NIfTI and Analyze with `fslchfiletype NIFTI_GZ {name}`, ENVI with `gdal_translate`"),
+    (".nii", ".nii.gz"): ("a NIfTI volume", "a raster is asked for here, such as GeoTIFF"),
     (".gii",): ("GIFTI, a surface", "only volumes can be restored"),
 }  # fmt: skip
 _DICOM = (

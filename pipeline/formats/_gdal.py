@@ -25,7 +25,15 @@ from rasterio.windows import Window
 from pipeline.errors import SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._archive import ZIP
-from pipeline.formats._files import first_bytes, is_file, is_remote, require_file, suffix_matches, untrusted
+from pipeline.formats._files import (
+    first_bytes,
+    how_it_starts,
+    is_file,
+    is_remote,
+    require_file,
+    suffix_matches,
+    untrusted,
+)
 from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
@@ -244,8 +252,11 @@ def _open_with(path: str, driver: str) -> Any:
         sys.excepthook = _Unraised()
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
+    remedy = (
+        "check the address, and that this machine reaches it" if is_remote(path) else "check that the copy is complete"
+    )
     with (
-        untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", "check that the copy is complete"),
+        untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", remedy),
         quiet(),
         gdal_env(remote=is_remote(path)),
     ):
@@ -274,7 +285,7 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
         raise SourceError(f"{path}: this is {driver}, not {known}; convert it with gdal_translate")
     raise SourceError(
         advice(path)
-        or f"{path}: not a readable {known} (it starts with {start!r}); check that the copy is complete, "
+        or f"{path}: not a readable {known} ({how_it_starts(path)}); check that the copy is complete, "
         "or convert it with gdal_translate"
     )
 
@@ -302,6 +313,8 @@ def reading(path: str, box: Box) -> Iterator[None]:
     rows, cols = zip(box.start, box.stop, strict=True)
     window = f"rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]}"
     remedy = "the file is truncated or damaged, copy it again"
+    if is_remote(path):
+        remedy = "run again when the server is there, or fetch the file first"
     with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_remote(path)):
         yield
 

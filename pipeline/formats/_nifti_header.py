@@ -18,7 +18,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import first_bytes, untrusted
+from pipeline.formats._files import how_it_starts, untrusted
 from pipeline.formats._gzip import open_inflated
 from pipeline.geometry.space import Space
 
@@ -70,7 +70,7 @@ def read_header(path: str) -> Any:
     Raises:
         SourceError: no single-file NIfTI, or its header is damaged.
     """
-    problem = f"not a readable NIfTI file (it starts with {first_bytes(path, 12)!r})"
+    problem = f"not a readable NIfTI file ({how_it_starts(path)})"
     remedy = "convert it to .nii.gz, or check that the copy is complete"
     # nibabel warns of what it then refuses, or of habits of other programs
     with untrusted(path, problem, remedy), _quiet, warnings.catch_warnings(), open_inflated(path) as file:

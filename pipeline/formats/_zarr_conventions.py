@@ -216,10 +216,19 @@ def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> t
     return space, turn
 
 
-def foreign_raster_space(path: str, shape: tuple[int, int], group: Any, attributes: Any) -> Space:
+_STEPS = {"days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1000, "milliseconds": 1}
+"""Units of time in which CF counts, in milliseconds."""
+PLANES = {("y", "x"), ("lat", "lon"), ("latitude", "longitude")}
+"""Names that the two dimensions of a raster have."""
+
+
+def foreign_raster_space(
+    path: str, shape: tuple[int, int], plane: tuple[str, str], group: Any, attributes: Any
+) -> Space:
     """Find the grid of a raster array that this project did not write.
 
-    Looks at `spatial:transform`, then the CF `spatial_ref` variable, then `x`/`y` pixel centres.
+    Looks at `spatial:transform`, then the CF `spatial_ref` variable, then pixel centres in the coordinates of the
+    `plane`, one of `PLANES`.
     """
     name = attributes.get("grid_mapping", "spatial_ref")
     mapping = dict(group[name].attrs) if _has(group, name) else {}
@@ -231,10 +240,28 @@ def foreign_raster_space(path: str, shape: tuple[int, int], group: Any, attribut
     elif "GeoTransform" in mapping:
         c, a, b, f, d, e = (float(v) for v in str(mapping["GeoTransform"]).split())
         affine = (a, b, c, d, e, f)
-    elif _has(group, "x") and _has(group, "y"):
-        affine = _affine_of_centres(path, group["x"][:], group["y"][:])
+    elif all(_has(group, name) for name in plane):
+        y, x = plane
+        affine = _affine_of_centres(path, group[x][:], group[y][:])
     wkt = parsed.to_wkt() if parsed else ""
     return Space(kind="raster", shape=shape, affine=affine, crs=wkt, units=crs_units(parsed))
+
+
+def foreign_names(array: Any, group: Any, ndim: int, count: int) -> tuple[str, ...]:
+    """Return names of the channels of an array that this project did not write: labels or dates of their coordinate."""
+    numbered = tuple(f"band_{i + 1}" for i in range(count))
+    name = (array.metadata.dimension_names or ("",))[0]
+    if array.ndim == ndim or not name or not _has(group, name) or group[name].shape != (count,):
+        return numbered
+    values, (step, since, start) = group[name][:], f"{group[name].attrs.get('units', '')}  ".split(" ", 2)
+    if since == "since" and values.dtype.kind in "iuf" and step in _STEPS:
+        times = np.datetime64(start.strip().replace(" ", "T")) + np.rint(values * _STEPS[step]).astype("m8[ms]")
+        days = times.astype("M8[D]")
+        values = days if (days == times).all() else times.astype("M8[s]")
+    elif values.dtype.kind not in "UTO":
+        return numbered
+    names = tuple(map(str, values))
+    return names if len(set(names)) == count else numbered
 
 
 def _affine_of_centres(path: str, x: Any, y: Any) -> tuple[float, ...]:

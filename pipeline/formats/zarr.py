@@ -33,6 +33,8 @@ from pipeline.system.meter import reads
 SUFFIXES = (".ome.zarr", ".zarr")
 SPACE_KINDS = ("raster", "volume")
 _MAX_CHUNK_BYTES = 2**30
+_SHOWN = 5
+"""Arrays that a message names."""
 
 
 def sniff(path: str) -> bool:
@@ -116,7 +118,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
     space, turn = _space(path, array, parent, multiscale, own)
     count = require_channels(path, math.prod(array.shape[: array.ndim - space.ndim]))
-    names = tuple(map(str, own.get("channel_names", ()))) or tuple(f"band_{i + 1}" for i in range(count))
+    names = tuple(map(str, own.get("channel_names", ()))) or conventions.foreign_names(array, parent, space.ndim, count)
     if len(names) != count:
         raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
     chosen = _select(path, names, bands)
@@ -129,7 +131,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     values = [declared[c] if nodata is None else nodata for c in chosen]
     facts = {
         "zarr_format": 3,
-        "units": list(map(str, own.get("units", []))),
+        "units": list(map(str, own.get("units", [array.attrs["units"]] * count if "units" in array.attrs else []))),
         "tags": own.get("tags", {}),
         "domains": own.get("domains", {}),
         "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
@@ -194,9 +196,20 @@ def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:
         inner = node["restored"]
         return (inner, node, None) if isinstance(inner, zarr.Array) else _image_array(path, inner)
     images = [name for name, array in node.arrays() if array.ndim >= 2]
+    if not images:
+        raise SourceError(f"{path}: a group without an image; {_below(path, node)}")
     if len(images) != 1:
         raise SourceError(f"{path}: {len(images)} image arrays ({', '.join(images)}); name one: {path}/NAME")
     return node[images[0]], node, None
+
+
+def _below(path: str, group: Any) -> str:
+    """Say which arrays lie deeper in a group, as their paths are given."""
+    deeper = sorted(name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array))
+    if not deeper:
+        return "there is no array in it"
+    shown = ", ".join(f"{path}/{name}" for name in deeper[:_SHOWN])
+    return f"give one of its arrays: {shown}" + (f" and {len(deeper) - _SHOWN} more" if deeper[_SHOWN:] else "")
 
 
 def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str, Any]) -> tuple[Space, Orientation]:
@@ -209,12 +222,17 @@ def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str
     if dims[-3:] == ("z", "y", "x") and array.ndim <= 4:
         space = conventions.ome_space(array.shape[-3:], multiscale or {"datasets": [{}], "axes": []})
         return space, Orientation.none(3)
-    if dims[-2:] == ("y", "x") and array.ndim <= 3:
-        space = conventions.foreign_raster_space(path, array.shape[-2:], parent, dict(array.attrs))
+    if dims[-2:] in conventions.PLANES and array.ndim <= 3:
+        space = conventions.foreign_raster_space(path, array.shape[-2:], dims[-2:], parent, dict(array.attrs))
         return space, Orientation.none(2)
+    if not any(dims):
+        raise SourceError(
+            f"{path}: the dimensions of shape {array.shape} have no names, so it is not known which of them are space; "
+            "write it with xarray, or with `dimension_names`: (y, x), (band, y, x), (z, y, x) or (t, z, y, x)"
+        )
     raise SourceError(
-        f"{path}: dimensions {dims or array.shape} are not those of an image; "
-        "name them (y, x), (band, y, x), (z, y, x) or (t, z, y, x)"
+        f"{path}: dimensions {dims} are not those of an image; name and order them (y, x), (band, y, x), (z, y, x) or "
+        "(t, z, y, x); (lat, lon) and (latitude, longitude) do for (y, x)"
     )
 
 

@@ -85,8 +85,16 @@ class Space:
         if self.kind == "raster":
             worst = self._corner_shift(other)
         if worst > tolerance * (step or 1.0):
-            return f"affine {_short(self.affine)} against {_short(other.affine)}"
+            return self._apart(other)
         return ""
+
+    def _apart(self, other: Space) -> str:
+        width = len(self.affine) // self.ndim
+        ours, theirs = (np.reshape(space.affine, (self.ndim, width)) for space in (self, other))
+        if np.allclose(ours[:, :-1], theirs[:, :-1], rtol=1e-9, atol=0):
+            distance = math.hypot(*(ours - theirs)[:, -1])
+            return f"origins {distance:.3g}{'' if self.units == 'unknown' else ' ' + self.units} apart"
+        return f"affine {_short(self.affine)} against {_short(other.affine)}"
 
     def _corner_shift(self, other: Space) -> float:
         rows, cols = self.shape

@@ -39,6 +39,7 @@ class RasterCodes:
         target: grid of the image.
         own: grid of the mask.
         aligned: both grids are one, so windows are read as they are.
+        count: how many bands the file has.
         notices: what the user should know.
 
     The file is opened for every read: block reads are few and large, and so no handle crosses a thread.
@@ -51,6 +52,7 @@ class RasterCodes:
     target: Space
     own: Space
     aligned: bool
+    count: int = 1
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -160,6 +162,7 @@ def open_codes(
         target=target,
         own=own,
         aligned=aligned,
+        count=count,
     )
     return replace(codes, notices=(*notice, *_said_of_cover(codes, outside)))
 

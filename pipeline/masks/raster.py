@@ -127,4 +127,6 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> Mask:
     bands = None if options.band == "all" else (options.band,)
     codes = open_codes(path, source, bands, options.outside)
     options.marks.require_fits(path, codes.dtype)
-    return RasterMask(codes=codes, marks=options.marks, notices=codes.notices)
+    unsaid = codes.count > 1 and "band" not in options.model_fields_set
+    said = f"{path}: has {codes.count} bands, the first is the mask; `band: 2` takes another, `band: all` one a band"
+    return RasterMask(codes=codes, marks=options.marks, notices=(*codes.notices, *([said] if unsaid else [])))

@@ -142,7 +142,15 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
 
 
 def _begin(order: Order, *, overwrite: bool) -> None:
-    """Make the work folder that of this request; what another one left there is removed."""
+    """Make the work folder that of this request; what another one left there is removed.
+
+    Raises:
+        OutputConflict: it, or the folder that the results will replace, cannot be written.
+    """
+    if order.folder.is_dir() and not os.access(order.folder, os.W_OK | os.X_OK):
+        raise OutputConflict(
+            f"{order.folder}: no permission to replace what is in it; ask its owner, or choose another output.directory"
+        )
     known, permitted = _request(order.work)
     if overwrite or known != order.request:
         _clear(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,15 @@ def finished_folders(folder: Path) -> list[Path]:
     if (folder / RECORD).exists():
         return [folder]
     return sorted(p.parent for within in folders_of_runs(folder) for p in within.glob(f"*/{RECORD}"))
+
+
+def nothing_in(folder: Path, what: str) -> SourceError:
+    """Return the error of a folder in which nothing is found: one of somebody else's may keep it from being seen."""
+    inside = [folder, *(sorted(folder.iterdir()) if os.access(folder, os.R_OK) and folder.is_dir() else ())]
+    closed = next((one for one in inside if one.is_dir() and not os.access(one, os.R_OK | os.X_OK)), None)
+    if closed is None:
+        return SourceError(f"{folder}: {what}")
+    return SourceError(f"{closed}: no permission to look into it; ask its owner, or see to its mode")
 
 
 def folders_of_runs(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from pipeline.errors import OutputConflict, PipelineError, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
+from pipeline.system.paths import existing
 from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
@@ -72,6 +73,12 @@ _OVERVIEWS = 4 / 3
 _OUTLINE_BYTES = 1 / 16
 """Outside of blocks, per pixel and plane: outlines of what is never touched, compressed (clouds took up to 1/20)."""
 _FULL_BYTES = 2**20
+_NO_ROOM = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "see to what limits the size of files (ulimit -f, the limits of a job, the file system)",
+}
+"""What the system says where no more can be written, and what to do."""
 """Free bytes below which a disk counts as full."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
@@ -233,8 +240,10 @@ def check_disk(folder: str, reasons: Iterable[str]) -> None:
     Raises:
         OutputConflict: the disk is full.
     """
-    if _free(folder) < _FULL_BYTES or any(os.strerror(errno.ENOSPC) in reason for reason in reasons):
-        raise OutputConflict(_full(folder))
+    told = list(reasons)
+    found = next((number for number in _NO_ROOM if any(os.strerror(number) in reason for reason in told)), None)
+    if found or _free(folder) < _FULL_BYTES:
+        raise OutputConflict(_full(folder, found or errno.ENOSPC))
 
 
 @contextmanager
@@ -242,7 +251,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
     """Turn "no space left" of any write inside the block into an error with exit code 6.
 
     Raises:
-        OutputConflict: the disk is full.
+        OutputConflict: the disk or a quota is full, or a file as large as it may be.
     """
     try:
         yield
@@ -252,25 +261,21 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else None
         # numpy says how much it could write, and no number of an error; GDAL that a file it has written is none
         silent = number is None and (isinstance(error, OSError) or type(error).__module__.startswith("rasterio"))
-        if not (number in (errno.ENOSPC, errno.EDQUOT) or (silent and _free(folder) < _FULL_BYTES)):
+        if silent and _free(folder) < _FULL_BYTES:
+            number = errno.ENOSPC
+        if number not in _NO_ROOM:
             raise
-        raise OutputConflict(_full(folder)) from error
+        raise OutputConflict(_full(folder, number)) from error
 
 
 def _free(folder: str | Path) -> int:
-    return shutil.disk_usage(_existing(Path(folder))).free
+    return shutil.disk_usage(existing(Path(folder))).free
 
 
-def _full(folder: str | Path) -> str:
-    return f"{folder}: {os.strerror(errno.ENOSPC)}; free some space and run again to continue"
+def _full(folder: str | Path, number: int) -> str:
+    return f"{folder}: {os.strerror(number)}; {_NO_ROOM[number]} and run again to continue"
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:
     """Origin of a block in the middle of the image, where its read box is widest."""
     return tuple(max(0, (n - b) // 2) for n, b in zip(plan.space.shape, plan.block, strict=True))
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

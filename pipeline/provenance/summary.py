@@ -14,7 +14,8 @@ from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order
 from pipeline.system.facts import peak_rss_bytes
-from pipeline.system.files import write_json, write_text
+from pipeline.system.files import unreplaceable, write_json, write_text
+from pipeline.system.paths import describe, existing
 
 _NAME = "run.json"
 
@@ -71,12 +72,16 @@ def summary_of(
 
 
 def require_summary_free(directory: Path) -> None:
-    """Refuse an output folder in which something else has the name of the summary, before anything is done.
+    """Refuse an output folder in which the summary cannot be written, or is something else, before anything is done.
 
     Raises:
         OutputConflict: names it.
     """
     path = directory / _NAME
+    if not (there := existing(directory)).is_dir():
+        raise OutputConflict(f"{there} is {describe(there)}, no folder for results; choose another output.directory")
+    if why := unreplaceable(path):
+        raise OutputConflict(f"{path}: {why}; choose another output.directory")
     if path.exists() and not (path.is_file() and is_summary(path.read_bytes())):
         raise OutputConflict(f"{path} was not written by this program, or is damaged; move it away")
 

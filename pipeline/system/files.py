@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,21 @@ def publish(finished: Path, path: Path) -> None:
         sync(finished)
         finished.replace(path)
     sync(path.parent)
+
+
+def unreplaceable(path: Path) -> str:
+    """Say why this user may not read or replace a file; empty if nothing speaks against it, or it is not there."""
+    try:
+        file, folder = path.stat(), path.parent.stat()
+    except OSError:
+        return ""
+    if not os.access(path, os.R_OK):
+        return "no permission to read it"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return "no permission to write to its folder"
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, file.st_uid, folder.st_uid):
+        return f"belongs to user {file.st_uid}, and in this folder (sticky) only the owner of a file may replace it"
+    return ""
 
 
 def sync_files(paths: Iterable[Path]) -> None:

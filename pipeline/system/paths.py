@@ -31,6 +31,13 @@ def kind_of(path: str | Path) -> Kind:
     return "folder" if stat.S_ISDIR(mode) else "special"
 
 
+def existing(path: Path) -> Path:
+    """Return a path if something is there, else the nearest folder above it that is."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
 def dangling(path: str | Path) -> str:
     """Return where a link leads if nothing is there, else an empty text.
 

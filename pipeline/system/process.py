@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 from pipeline.system.garbage import collect_seldom
 from pipeline.system.heap import keep_freed
@@ -21,3 +24,42 @@ def settle() -> None:
     keep_freed()
     collect_seldom()
     os.environ.setdefault("GDAL_CACHEMAX", str(_CACHE_MB))
+
+
+def mind_streams() -> None:
+    """See to it that nothing depends on what becomes of stderr, and that no file takes the number of a closed stream.
+
+    A log on a full disk or a terminal that is gone must not end a run, and what libraries say must not land in a file
+    that was opened in the place of stderr.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
+    # Python has None for a stream that was closed when it began
+    sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    sys.stderr = cast("TextIO", Remarks(sys.stderr or os.fdopen(os.dup(2), "w")))
+
+
+class Remarks:
+    """A text stream for what people may read: where it can no longer be written to, nothing is said.
+
+    Whatever else is asked of it is asked of the stream behind it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text if that is possible; returns its length."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if that is possible."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)

@@ -118,6 +118,23 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
     return Document(path=document.path, data=data, origins=origins)
 
 
+_PLAINLY = {
+    "model_type": "must be a section with keys of its own, such as {key: value}",
+    "dict_type": "must be a section with keys of its own, such as {key: value}",
+    "tuple_type": "must be a list, such as [1, 2]",
+    "list_type": "must be a list, such as [1, 2]",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+}
+"""What pydantic says of types of values, in the words of YAML."""
+
+
 def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc, Iterable[str]]) -> str:
     """Turn a validation error into lines `file:line: dotted.path: what is wrong, what to do`.
 
@@ -128,6 +145,9 @@ def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc,
     """
     lines = []
     problems = error.errors(include_url=False)
+    wrong = {tuple(item["loc"][:-1]) for item in problems}
+    # a list that is empty because its items are wrong has one error too many
+    problems = [item for item in problems if item["type"] != "too_short" or tuple(item["loc"]) not in wrong]
     for item in problems[:_MOST_LINES]:
         loc: Loc = tuple(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
@@ -139,6 +159,7 @@ def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc,
             message = "this key is required; add it"
         elif item["type"] != "value_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
+            message = _PLAINLY.get(item["type"]) or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         dotted = shortened(".".join(map(str, loc))) or "top level"
         lines.append(shortened(f"{document.origin(loc)}: {dotted}: {message}", _LONGEST_LINE))

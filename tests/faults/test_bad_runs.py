@@ -154,7 +154,7 @@ def test_a_mask_with_another_affine(tmp_path):
     affine[0, 3] += 1.0
     mask = tmp_path / "mask.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.asarray(right.dataobj), affine), mask)
-    _fails(_constant(tmp_path, image, mask), 4, "mask.nii.gz", "affine")
+    _fails(_constant(tmp_path, image, mask), 4, "mask.nii.gz", "origins 1 mm apart")
 
 
 def test_an_empty_mask_is_no_error(scene):

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from distributed import Client, Security
 
-from pipeline.errors import ClusterGone, Interrupted, PlanRefused
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster, without_main
 from pipeline.survey.survey import outline, survey
@@ -309,6 +309,19 @@ def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch, name, error
     outcome = command("run", _config(tmp_path, executor="local", workers=1), "--quiet")
     assert (outcome.code, "Traceback" in outcome.err) == (code, False), outcome.err
     assert re.search(words, outcome.err)
+
+
+def test_a_worker_of_a_pool_starts_no_workers(tmp_path, monkeypatch):
+    """It may not: `auto` restores in the process itself, however large the image, and `local` says what to set."""
+    order = order_of(_config(tmp_path, executor="local"))
+    plan = outline(order.job).plan
+    automatic = replace(order, executor="auto", workers=2)
+    monkeypatch.setattr("pipeline.execute._choose.estimated_seconds", lambda _: 1e6)
+    assert choose_executor(automatic, plan, 8)[0] == "local"
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert choose_executor(automatic, plan, 8)[0] == "serial"
+    with pytest.raises(ConfigError, match="set it to serial"):
+        choose_executor(order, plan, 8)
 
 
 def test_more_workers_than_a_machine_can_start_are_refused(tmp_path):

@@ -22,6 +22,11 @@ ROWS = {
         faults/test_hostile_processes.py::test_ctrl_c_in_the_survey_ends_the_run_at_once
         faults/test_hostile_processes.py::test_more_signals_end_a_run_at_once""",
     "disk full": "faults/test_bad_runs.py::test_a_full_disk",
+    "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
+        faults/test_surroundings.py::test_each_limit_of_what_may_be_written_is_named""",
+    "the log or terminal can no longer be written to (a full disk, a lost connection, closed streams)": """
+        faults/test_surroundings.py::test_a_log_on_a_full_disk_ends_no_run
+        faults/test_surroundings.py::test_no_file_takes_the_place_of_a_closed_stream""",
     "some blocks fail on every attempt": "faults/test_bad_runs.py::test_blocks_that_fail_on_every_attempt",
     "an image of a batch fails": "faults/test_bad_runs.py::test_one_bad_image_does_not_stop_the_batch",
     "an image fails, after its plan or before": """
@@ -71,6 +76,10 @@ ROWS = {
         faults/test_output_folder.py::test_an_image_of_a_batch_reads_no_result_of_another""",
     "restore by a glob that also takes the results of the same config": """
         faults/test_output_folder.py::test_a_glob_leaves_out_what_its_run_has_written""",
+    "share a folder of results with other users": """
+        faults/test_surroundings.py::test_a_summary_that_only_another_user_may_replace
+        faults/test_surroundings.py::test_results_of_another_user_are_not_made_again_for_nothing""",
+    "name a folder of results below a file": "faults/test_surroundings.py::test_results_below_a_file",
     "`verify` results on a read-only disk": """
         faults/test_output_folder.py::test_results_that_nobody_may_write_to_can_be_verified""",
     "`--overwrite` a config that is refused, or whose mask cannot be read": """
@@ -118,6 +127,10 @@ ROWS = {
     "a process of a training is killed": """
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
+    "Python forks a process after a call of `pipeline.api`, which calls it, too": """
+        endtoend/test_api_said.py::test_a_process_that_was_forked_after_a_call_is_refused""",
+    "a worker of `multiprocessing.Pool` or of a dask cluster of yours restores an image": """
+        faults/test_hostile_processes.py::test_a_worker_of_a_pool_starts_no_workers""",
     "another user of the machine connects to the cluster of a run": """
         faults/test_hostile_processes.py::test_nobody_else_can_use_a_local_cluster""",
     # clusters

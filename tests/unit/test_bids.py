@@ -121,6 +121,9 @@ def test_the_nearest_data_set_is_the_one_of_a_file(tmp_path):
         ("sub-01_ses-1_acq-x_FLAIR_roi.nii.gz", True),
         ("sub-01_ses-1_label-lesion_dseg.nii", True),
         ("sub-01_ses-1_desc-wmlesion_mask.nii.gz", True),
+        ("sub-01_ses-1_lesion_mask.nii.gz", True),
+        ("sub-01_ses-1_FLAIR_Lesion_mask.nii.gz", True),
+        ("sub-01_ses-1_T1w_lesion_mask.nii.gz", False),
         ("sub-01_ses-1_desc-brain_mask.nii.gz", False),
         ("sub-01_ses-1_label-hippocampus_roi.nii.gz", False),
         ("sub-01_ses-1_T1w_roi.nii.gz", False),
@@ -134,6 +137,13 @@ def test_masks_of_lesions_are_told_by_name(tmp_path, mask, belongs):
     _files(tmp_path, mask)
     image = bids_name("sub-01_ses-1_acq-x_FLAIR.nii.gz")
     assert [path.name for path in masks_in([tmp_path], image)] == ([mask] if belongs else [])
+
+
+def test_a_mask_that_was_not_fetched_is_a_mask(tmp_path):
+    """A link of git-annex that leads nowhere: whoever opens it says so, instead of finding no mask."""
+    mask = tmp_path / "sub-01_ses-1_desc-lesion_mask.nii.gz"
+    mask.symlink_to("../.git/annex/objects/gone")
+    assert masks_in([tmp_path], bids_name("sub-01_ses-1_FLAIR.nii.gz")) == [mask]
 
 
 def test_masks_lie_where_the_user_says_before_all_others(tmp_path):

@@ -219,3 +219,52 @@ def test_which_gdal_opens_it(tmp_path: Path) -> None:
         with rasterio.open(address) as dataset:
             assert dataset.crs.to_epsg() == 32633
             assert dataset.transform.to_gdal() == (500000, 10, 0, 5000000, 0, -10)
+
+
+def _series(path: Path, dims: tuple[str, str, str], **coords: Any) -> Path:
+    """Write an array of three channels as xarray does, without a grid mapping."""
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    named = {dims[1]: 45 + 0.5 * np.arange(4), dims[2]: 15 + 0.5 * np.arange(5), **coords}
+    array = xarray.DataArray(values, dims=dims, coords=named, name="sst", attrs={"units": "K"})
+    with warnings.catch_warnings():
+        # texts have no place in zarr's specification yet
+        warnings.simplefilter("ignore")
+        array.to_zarr(path, zarr_format=3, consolidated=False)
+    return path
+
+
+@pytest.mark.parametrize("plane", [("lat", "lon"), ("latitude", "longitude"), ("y", "x")])
+def test_the_names_that_climate_data_give_to_space(tmp_path, plane):
+    """Rows that run north, too; the unit of the values is kept."""
+    image = open_any(str(_series(tmp_path / "image.zarr", ("band", *plane))))
+    assert image.space.affine == (0.5, 0.0, 14.75, 0.0, 0.5, 44.75)
+    assert image.attributes["units"] == ["K"] * 3
+
+
+DAYS = ("2024-06-12", "2024-06-27", "2024-07-12")
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "found"),
+    [
+        ("time", np.array(DAYS, "M8[ns]"), DAYS),
+        ("time", np.array([f"{day}T10:20" for day in DAYS], "M8[ns]"), tuple(f"{day}T10:20:00" for day in DAYS)),
+        ("band", ["red", "nir", "swir"], ("red", "nir", "swir")),
+        ("band", ["red", "red", "nir"], ("band_1", "band_2", "band_3")),
+        ("band", [1, 2, 3], ("band_1", "band_2", "band_3")),
+    ],
+)
+def test_channels_are_called_as_their_coordinate_says(tmp_path, name, labels, found):
+    """Dates and names tell the channels of a result apart; numbers are those of bands anyhow."""
+    path = _series(tmp_path / "image.zarr", (name, "y", "x"), **{name: labels})
+    assert open_any(str(path)).channel_names == found
+
+
+def test_what_lies_deeper_in_a_group_is_named(tmp_path):
+    """The path to give; and dimensions without names are said to have none."""
+    group = zarr_library.open_group(tmp_path / "scene.zarr", mode="w", zarr_format=3)
+    group.create_array("r10m/b02", shape=(4, 5), dtype="u2")
+    with pytest.raises(SourceError, match=r"give one of its arrays: .*scene\.zarr/r10m/b02"):
+        open_any(str(tmp_path / "scene.zarr"))
+    with pytest.raises(SourceError, match=r"of shape \(4, 5\) have no names"):
+        open_any(str(tmp_path / "scene.zarr/r10m/b02"))

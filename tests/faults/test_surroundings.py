@@ -1,0 +1,108 @@
+"""What surrounds a run fails it, or belongs to somebody else: streams, limits, folders of other users."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import OutputConflict
+from pipeline.plan.memory import check_disk, explain_full_disk
+from pipeline.system.files import unreplaceable
+from tests.helpers import blobs, command, run_config, smooth, write_image
+
+SHAPE = (40, 46)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The config of a small raster with the cheapest fill; its results go to `out` beside it."""
+    image = write_image(tmp_path / "image.tif", smooth((1, *SHAPE)))
+    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=3, radius=4)[None])
+    return run_config(tmp_path, image, mask, model={"kind": "constant", "options": {"value": 7}})
+
+
+def test_a_log_on_a_full_disk_ends_no_run(config):
+    """What is said for people is lost; the results are complete, and the exit code says so."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipeline", "run", config], stderr=full, stdin=subprocess.DEVNULL, check=False
+        )
+    assert ended.returncode == 0
+    assert (config.parent / "out/image/record.json").exists()
+
+
+def test_no_file_takes_the_place_of_a_closed_stream():
+    """A program that was started without stdin, stdout and stderr writes nothing into its own files by mistake."""
+    code = (
+        "import os, sys; from pipeline.system.process import mind_streams; mind_streams();"
+        "opened = os.open(sys.executable, os.O_RDONLY); sys.stderr.write('said'); sys.stdout.write('given');"
+        "sys.exit(0 if opened > 2 else 1)"
+    )
+    shell = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell, sys.executable, code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f"), (errno.ENOSPC, "free some space")]
+)
+def test_each_limit_of_what_may_be_written_is_named(tmp_path, number, advice):
+    """A quota is no full disk, and a limit on the size of files is no bug; blocks say it in their reasons."""
+    lost = OSError(number, os.strerror(number))
+    with pytest.raises(OutputConflict, match=f"{os.strerror(number)}.*{advice}"), explain_full_disk(tmp_path):
+        raise lost
+    with pytest.raises(OutputConflict, match=f"{os.strerror(number)}.*{advice}"):
+        check_disk(str(tmp_path), [f"OSError: {lost}"])
+
+
+def test_a_summary_that_only_another_user_may_replace(config, monkeypatch):
+    """In a folder with the sticky bit, as of scratch disks: said before the work, which would have been for nothing."""
+    folder = config.parent / "out"
+    folder.mkdir()
+    summary = folder / "run.json"
+    summary.write_text('{"sources": [], "config_sha256": ""}')
+    folder.chmod(0o1777)
+    assert not unreplaceable(summary)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 4321)
+    outcome = command("run", config)
+    assert outcome.code == 6
+    assert "belongs to user" in outcome.err
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_results_of_another_user_are_not_made_again_for_nothing(config, monkeypatch):
+    """Exit 6 before the work, and the results stay; where nobody may look, `status` and `verify` say so."""
+    assert command("run", config).code == 0
+    results = config.parent / "out/image"
+    before = {path: path.read_bytes() for path in results.glob("image_*")}
+    allowed = os.access
+
+    def closed(mode):
+        return lambda path, asked: allowed(path, asked) and not (Path(path) == results and asked & mode)
+
+    monkeypatch.setattr(os, "access", closed(os.W_OK))
+    monkeypatch.setattr("pipeline.run.survey", lambda *_, **__: pytest.fail("surveyed"))
+    outcome = command("run", config, "--overwrite")
+    assert outcome.code == 6
+    assert "no permission to replace" in outcome.err
+    assert {path: path.read_bytes() for path in results.glob("image_*")} == before
+    (results / "record.json").unlink()
+    for name in ("run.json", "image.failure.json"):
+        (results.parent / name).unlink(missing_ok=True)
+    monkeypatch.setattr(os, "access", closed(os.R_OK))
+    for name in ("status", "verify", "report"):
+        outcome = command(name, results.parent)
+        assert outcome.code == 4, name
+        assert "no permission to look into it" in outcome.err
+
+
+def test_results_below_a_file(config):
+    """The file is named, before anything is done."""
+    there = config.parent / "image.tif"
+    outcome = command("run", config, "--set", f"output.directory={there}/out")
+    assert outcome.code == 6
+    assert f"{there} is a file" in outcome.err
