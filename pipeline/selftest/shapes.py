@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,11 @@ class Shape:
     edge: Sides
     """Per axis `(low, high)`, True where it touches an edge of the image."""
 
+    def turned(self) -> Shape:
+        """Return it with the last two axes exchanged."""
+        edge = (*self.edge[:-2], self.edge[-1], self.edge[-2])
+        return Shape(mask=self.mask.swapaxes(-1, -2), edge=edge)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
@@ -45,6 +50,11 @@ class Shapes:
     """Mean distance of the pixels of thin holes to observed ones, in steps of the finest axis; 1 without any."""
     bare: tuple[Shape, ...] = ()
     """Deep holes without the doubted pixels around them, for windows in which there is no room for `deep`."""
+
+    def turned(self) -> Shapes:
+        """Return them with deep holes as they are and with their last two axes exchanged."""
+        deep, bare = ((*some, *(shape.turned() for shape in some)) for some in (self.deep, self.bare))
+        return replace(self, deep=deep, bare=bare)
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
@@ -75,6 +85,16 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     narrow = np.concatenate(thin_depths)
     usual = float(narrow.mean()) if narrow.size else 1.0
     return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
+
+
+def of_single_channels(masks: Sequence[Mask]) -> bool:
+    """Say whether most pixels of holes `(n_state, *spatial)` are observed in some channel.
+
+    Such holes (one time point, one detector) are restored from the other channels; hiding several of them at a place at
+    random would test something else.
+    """
+    union = sum(int(mask.any(axis=0).sum()) for mask in masks)
+    return sum(int(mask.all(axis=0).sum()) for mask in masks) < 0.5 * union
 
 
 def _depth_inside(planes: Mask, sampling: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,12 +38,27 @@ def _placements(planes: np.ndarray, seed: int = 0) -> list[Placement]:
 
 
 def test_holes_at_an_edge_are_tested_at_an_edge():
-    """A lost margin is hidden along another margin: there, too, nothing is observed behind it."""
+    """A lost margin is hidden along the other margins, turned where it must be: there, too, nothing lies behind it."""
     hole = np.zeros((1, *SHAPE), bool)
     hole[0, :10] = True
-    for one in _placements(hole):
-        rows = np.flatnonzero(one.hidden[0].all(axis=1))
-        assert rows.tolist() == list(range(86, 96))
+    opposite, beside = np.zeros((2, *SHAPE), bool)
+    opposite[86:] = True
+    beside[10:86, :10] = beside[10:86, 86:] = True
+    placed = _placements(hole)
+    assert [np.array_equal(one.hidden[0], opposite) for one in placed] == [True, False] * 3
+    assert all(np.array_equal(one.hidden[0], beside) for one in placed[1::2])
+
+
+def test_what_fits_in_one_place_only_is_hidden_there_every_time():
+    """Two margins that meet lie along the other two, however they are turned."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, :10] = hole[0, :, :10] = True
+    placed = _placements(hole)
+    assert len(placed) == 6
+    for one in placed:
+        rows, columns = one.hidden[0].nonzero()
+        assert ((rows >= 86) | (columns >= 86)).all()
+        assert np.array_equal(one.hidden, placed[0].hidden)
 
 
 def test_wide_holes_keep_their_shape_and_clear_of_one_another():
