@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,6 @@ class Shape:
     edge: Sides
     """Per axis `(low, high)`, True where it touches an edge of the image."""
 
-    def turned(self) -> Shape:
-        """Return it with the last two axes exchanged."""
-        edge = (*self.edge[:-2], self.edge[-1], self.edge[-2])
-        return Shape(mask=self.mask.swapaxes(-1, -2), edge=edge)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
@@ -50,11 +45,6 @@ class Shapes:
     """Mean distance of the pixels of thin holes to observed ones, in steps of the finest axis; 1 without any."""
     bare: tuple[Shape, ...] = ()
     """Deep holes without the doubted pixels around them, for windows in which there is no room for `deep`."""
-
-    def turned(self) -> Shapes:
-        """Return them with deep holes as they are and with their last two axes exchanged."""
-        deep, bare = ((*some, *(shape.turned() for shape in some)) for some in (self.deep, self.bare))
-        return replace(self, deep=deep, bare=bare)
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
