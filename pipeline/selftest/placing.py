@@ -127,24 +127,21 @@ def _new(window: Window, shapes: Shapes, before: list[Mask], rng: np.random.Gene
     """Return what to hide in a window, bool `(c, *spatial)`: if holes fit in one place only, pixels beside them next.
 
     A hole along an edge of the image, from end to end, does; were it deeper, it would have those beside it. Then both
-    come again in turn: the network is tested on another channel each time.
+    come again in turn: the network is tested on another channel each time. Volumes are as they were: this was not
+    measured there.
 
     `before` holds what was hidden in this window, the longest ago first; it is added to, or put in order again.
     """
     hidden = hide(window, shapes, rng)
-    if hidden.sum() >= _MIN_HIDDEN and any(np.array_equal(hidden, one) for one in before):
-        hidden = _around(window, shapes.depth) & ~np.any(before, axis=0)
+    image = len(window.spacing) == 2
+    if image and hidden.sum() >= _MIN_HIDDEN and any(np.array_equal(hidden, one) for one in before):
+        beside = window.valid & (inside(~window.hole.any(axis=0)) <= shapes.depth)
+        hidden = beside & ~np.any(before, axis=0)
         if not _MIN_HIDDEN <= hidden.sum() <= _MOST * window.valid.sum():
             before.append(before.pop(0))
             return before[-1]
     before.append(hidden)
     return hidden
-
-
-def _around(window: Window, depth: float) -> Mask:
-    """Return the observed pixels that lie within some steps of a hole in any channel, bool `(c, *spatial)`."""
-    sampling = [s / min(window.spacing) for s in window.spacing]
-    return window.valid & (inside(~window.hole.any(axis=0), sampling) <= depth)
 
 
 def _seen_everywhere(window: Window) -> bool:
