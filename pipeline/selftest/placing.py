@@ -135,7 +135,7 @@ def _new(window: Window, shapes: Shapes, before: list[Mask], rng: np.random.Gene
     hidden = hide(window, shapes, rng)
     image = len(window.spacing) == 2
     if image and hidden.sum() >= _MIN_HIDDEN and any(np.array_equal(hidden, one) for one in before):
-        beside = window.valid & (inside(~window.hole.any(axis=0)) <= shapes.depth)
+        beside = window.valid & (inside(np.asarray(~window.hole.any(axis=0))) <= shapes.depth)
         hidden = beside & ~np.any(before, axis=0)
         if not _MIN_HIDDEN <= hidden.sum() <= _MOST * window.valid.sum():
             before.append(before.pop(0))
