@@ -77,6 +77,16 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
 
 
+def of_single_channels(masks: Sequence[Mask]) -> bool:
+    """Say whether most pixels of holes `(n_state, *spatial)` are observed in some channel.
+
+    Such holes (one time point, one detector) are restored from the other channels; hiding several of them at a place at
+    random would test something else.
+    """
+    union = sum(int(mask.any(axis=0).sum()) for mask in masks)
+    return sum(int(mask.all(axis=0).sum()) for mask in masks) < 0.5 * union
+
+
 def _depth_inside(planes: Mask, sampling: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance to pixels of the window that are no hole of the same channel, the largest of any channel."""
     depth = np.zeros(planes.shape[1:])

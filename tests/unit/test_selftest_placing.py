@@ -38,12 +38,26 @@ def _placements(planes: np.ndarray, seed: int = 0) -> list[Placement]:
 
 
 def test_holes_at_an_edge_are_tested_at_an_edge():
-    """A lost margin is hidden along another margin: there, too, nothing is observed behind it."""
+    """A lost margin fits along the opposite one only; so a deeper margin, of which it is a part, is hidden in turn."""
     hole = np.zeros((1, *SHAPE), bool)
     hole[0, :10] = True
-    for one in _placements(hole):
+    placed = _placements(hole)
+    assert len(placed) == 6
+    for k, one in enumerate(placed):
         rows = np.flatnonzero(one.hidden[0].all(axis=1))
-        assert rows.tolist() == list(range(86, 96))
+        assert rows.tolist() == (list(range(86, 96)) if k % 2 == 0 else list(range(10, 20)))
+        assert one.hidden[0].sum() == rows.size * 96
+
+
+@pytest.mark.parametrize(("depth", "hidden"), [(12.0, [96 * 10, 96 * 12]), (60.0, [96 * 10, 96 * 10])])
+def test_pixels_beside_holes_are_not_hidden_where_they_are_most(depth, hidden, monkeypatch):
+    """Of 86 rows beside a margin 12 are few; 60, though for those that were hidden before, are more than six tenths."""
+    hole, once = np.zeros((2, 1, *SHAPE), bool)
+    hole[0, :10] = once[0, 86:] = True
+    monkeypatch.setattr(placing, "hide", lambda *_: once)
+    shapes = Shapes(deep=(), thin=(), depth=depth, thin_distance=1.0)
+    placed = place(lambda _: (_seen(hole), ()), [Box.whole(SHAPE)] * 2, shapes, lambda w: w.values, 0)
+    assert [int(one.hidden.sum()) for one in placed] == hidden
 
 
 def test_wide_holes_keep_their_shape_and_clear_of_one_another():
