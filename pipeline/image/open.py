@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
+from pipeline.numerics.replicated import interpolated, pixel_size, reach
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import fetched_from
 from pipeline.registry import load
@@ -26,6 +28,9 @@ from pipeline.restore.task import Guide
 from pipeline.system.redact import is_redacted
 
 _CENTRE_REACH = 16
+
+_PIECES, _PIECE = (0.25, 0.5, 0.75), 64
+"""Where on the diagonal of a raster its bands are looked at for pixels larger than those of the grid, and how far."""
 
 
 def open_source(ref: SourceRef, space: Space | None = None) -> Source:
@@ -73,13 +78,43 @@ class OpenGuide:
     centre: tuple[float, ...]
     shift: tuple[float, ...] = ()
 
+    @cached_property
+    def pixel_sizes(self) -> tuple[tuple[float, ...], ...]:
+        """How large the pixels of each channel are along each axis, in pixels of the grid; nothing for volumes."""
+        space = self.source.space
+        if space.ndim != 2:
+            return ()
+        pieces = [_piece(self.source, share) for share in _PIECES]
+        sizes = np.median([[pixel_size(band) for band in piece] for piece in pieces], axis=0)
+        return tuple(map(tuple, sizes.tolist()))
+
     def read(self, box: Box) -> Guide:
-        """Read `box` as float32 with its validity; 0 where not valid."""
+        """Read `box` as float32 with its validity; 0 where not valid.
+
+        Bands of larger pixels than those of the grid come without their squares, which would be printed into others.
+        """
+        coarse = [c for c, sizes in enumerate(self.pixel_sizes) if max(sizes) > 1]
+        if not coarse:
+            return self._stored(box)
+        margin = [max(reach(sizes[axis]) for sizes in self.pixel_sizes) for axis in range(box.ndim)]
+        outer = box.grow(margin) & Box.whole(self.source.space.shape)
+        seen, inner = self._stored(outer), (slice(None), *box.within(outer))
+        values, valid = seen.values.copy(), np.broadcast_to(seen.valid, seen.values.shape)
+        for c in coarse:
+            values[c] = interpolated(values[c], valid[c], self.pixel_sizes[c])
+        return Guide(values=np.ascontiguousarray(values[inner]), valid=seen.valid[inner])
+
+    def _stored(self, box: Box) -> Guide:
         stored = self.source.read(box)
         valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
         # both are small whole numbers, of which float32 holds the sum
         moved = tuple(c - s for c, s in zip(self.centre, self.shift, strict=True)) if self.shift else self.centre
         return Guide(values=centred(stored, moved, valid), valid=valid)
+
+
+def _piece(source: Source, share: float) -> NDArray[Any]:
+    start = tuple(max(0, int(share * n) - _PIECE // 2) for n in source.space.shape)
+    return source.read(Box(start, tuple(a + _PIECE for a in start)) & Box.whole(source.space.shape))
 
 
 def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
