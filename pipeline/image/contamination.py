@@ -15,10 +15,12 @@ from scipy import ndimage
 from pipeline.geometry.box import Box
 from pipeline.masks.base import DOUBT, FILL, HAZY, evidence
 from pipeline.numerics.column import column
+from pipeline.numerics.distance import inside
 from pipeline.restore.task import Contamination
 
 _AROUND = 6.0
-"""Deviation of the Gaussian by which pixels around a hole pixel count, pixels."""
+"""Deviation of the Gaussian by which pixels around a hole pixel count, pixels; that of deeper ones is their depth: by a
+narrow one the nearest pixel alone would count, and sectors with different nearest pixels would show."""
 
 _DOUBTED = 1.3
 """Factor of the standard error where all pixels around are doubted, or scraps were taken off them: ten synthetic clouds
@@ -60,9 +62,13 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
 
 def _mean_around(values: NDArray[np.generic], some: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the mean of values `(*spatial)` over some of the pixels around each one; 0 without any."""
-    # far inside a hole only differences in distance count: weights must not end before the window does
-    total, weight = (
-        ndimage.gaussian_filter(part, _AROUND, mode="constant", truncate=max(some.shape) / _AROUND)
-        for part in (np.where(some, values, 0).astype(np.float64), some.astype(np.float64))
-    )
-    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)
+    result = np.zeros(some.shape)
+    if not some.any():
+        return result
+    level = np.log2(np.maximum(inside(~some), _AROUND) / _AROUND)
+    parts = np.where(some, values, 0).astype(np.float64), some.astype(np.float64)
+    for k in range(int(np.ceil(level.max())) + 1):
+        total, weight = (ndimage.gaussian_filter(part, _AROUND * 2**k, mode="constant") for part in parts)
+        mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)
+        result += np.maximum(0.0, 1.0 - np.abs(level - k)) * mean
+    return result

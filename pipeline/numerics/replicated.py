@@ -20,7 +20,7 @@ _THROUGHOUT = 0.5
 """Changes at half of the lines of the busiest phase over their mean, at least: a map of a few areas has a few edges."""
 
 _FLAT = 0.2
-"""Changes at the quietest phase over those at the busiest, at most: what is not made of squares has all phases alike."""
+"""Changes at the quietest phase over those at the busiest, at most: without squares all phases are alike."""
 
 _AS_MANY = 0.75
 """Share of the most changes at which a shorter period is as good as a longer one: multiples of a period are, too."""
@@ -45,7 +45,7 @@ def _size(lines: NDArray[np.generic]) -> float:
     """Return the size of pixels across lines, `(n, rest)`."""
     there = np.isfinite(lines[1:]) & np.isfinite(lines[:-1])
     changes = ((lines[1:] != lines[:-1]) & there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    if len(changes) < 2 * LARGEST:
+    if len(changes) < 2 * LARGEST or not changes.any():
         return 1.0
     phases = [[changes[start::period] for start in range(period)] for period in range(1, LARGEST + 1)]
     rates = [np.asarray([part.mean() for part in some]) for some in phases]

@@ -29,7 +29,9 @@ however thick it is."""
 _CORE_REACH = (3.0, 5.0)
 """Within the first of these distances, in pixels, from a core deeper than `_THIN` a pixel is deep, beyond the second
 thin."""
-_SMOOTH = 5
+_SMOOTH = 4
+"""Depth in pixels from which what lies behind is averaged over a square as wide as a pixel is deep: all that have the
+same nearest pixel see the same, so shares would change from one sector of a wide hole to the next."""
 _MARCH = 48
 
 
@@ -160,14 +162,24 @@ def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: Ope
     behind = np.zeros(hole.shape, dtype=np.float64)
     behind[hole] = _nothing_behind(hole, valid, nearest[:, hole[~valid]], edges)
     if behind.any():
-        within = uniform_filter(hole.astype(np.float64), _SMOOTH, mode="constant")
-        behind = np.where(hole, uniform_filter(behind, _SMOOTH, mode="constant") / np.maximum(within, 1e-9), 0.0)
-        # running sums leave rests of rounding behind
-        behind = np.clip(np.round(behind, 6), 0.0, 1.0)
+        behind = _around(behind, hole, pixels_deep)
     shares[0] = thin
     shares[2] = (1.0 - thin) * behind
     shares[1] = 1.0 - shares[0] - shares[2]
     return depth, shares
+
+
+def _around(values: NDArray[np.float64], hole: Mask, depth: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean of values in [0, 1] over the hole pixels in a square around each one, as wide as it is deep."""
+    level = np.where(hole, np.log2(np.maximum(depth, _SMOOTH) / _SMOOTH), 0.0)
+    within, result = hole.astype(np.float64), np.zeros_like(values)
+    for k in range(int(np.ceil(level.max())) + 1):
+        width = _SMOOTH * 2**k + 1
+        total, count = (uniform_filter(part, width, mode="constant") for part in (values, within))
+        # running sums leave rests of rounding behind
+        mean = np.clip(np.round(total / np.maximum(count, 1e-9), 6), 0.0, 1.0)
+        result += np.maximum(0.0, 1.0 - np.abs(level - k)) * np.where(hole, mean, 0.0)
+    return result
 
 
 def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges) -> NDArray[np.bool_]:

@@ -92,3 +92,14 @@ def test_bars_are_wider_beside_doubted_pixels(rims):
     alone = contamination(np.where(doubted == HAZY, np.uint8(KEEP), doubted), None, Box.whole(SHAPE))
     assert (alone.left == 0).all()
     assert np.array_equal(alone.factor, found.factor)
+
+
+def test_a_wide_hole_has_no_sectors():
+    """What is doubted changes along the rim; deep inside, bars do not change from one pixel to the next with it."""
+    states = np.full((1, 160, 160), KEEP, np.uint8)
+    states[0, np.arange(160) // 20 % 2 == 1] = DOUBT
+    states[0, 20:140, 20:140] = FILL
+    factor = contamination(states, None, Box.whole((160, 160))).factor[0]
+    assert np.ptp(factor[20:140, 20:23]) > 0.2
+    deep = factor[44:116, 44:116]
+    assert max(np.abs(np.diff(deep, axis=axis)).max() for axis in (0, 1)) < 0.01
