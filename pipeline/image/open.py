@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
-from pipeline.numerics.replicated import interpolated, pixel_size, reach
+from pipeline.numerics.replicated import pixel_size
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import fetched_from
 from pipeline.registry import load
@@ -78,33 +77,8 @@ class OpenGuide:
     centre: tuple[float, ...]
     shift: tuple[float, ...] = ()
 
-    @cached_property
-    def pixel_sizes(self) -> tuple[tuple[float, ...], ...]:
-        """How large the pixels of each channel are along each axis, in pixels of the grid; nothing for volumes."""
-        space = self.source.space
-        if space.ndim != 2:
-            return ()
-        pieces = [_piece(self.source, share) for share in _PIECES]
-        sizes = np.median([[pixel_size(band) for band in piece] for piece in pieces], axis=0)
-        return tuple(map(tuple, sizes.tolist()))
-
     def read(self, box: Box) -> Guide:
-        """Read `box` as float32 with its validity; 0 where not valid.
-
-        Bands of larger pixels than those of the grid come without their squares, which would be printed into others.
-        """
-        coarse = [c for c, sizes in enumerate(self.pixel_sizes) if max(sizes) > 1]
-        if not coarse:
-            return self._stored(box)
-        margin = [max(reach(sizes[axis]) for sizes in self.pixel_sizes) for axis in range(box.ndim)]
-        outer = box.grow(margin) & Box.whole(self.source.space.shape)
-        seen, inner = self._stored(outer), (slice(None), *box.within(outer))
-        values, valid = seen.values.copy(), np.broadcast_to(seen.valid, seen.values.shape)
-        for c in coarse:
-            values[c] = interpolated(values[c], valid[c], self.pixel_sizes[c])
-        return Guide(values=np.ascontiguousarray(values[inner]), valid=seen.valid[inner])
-
-    def _stored(self, box: Box) -> Guide:
+        """Read `box` as float32 with its validity; 0 where not valid."""
         stored = self.source.read(box)
         valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
         # both are small whole numbers, of which float32 holds the sum
@@ -112,9 +86,17 @@ class OpenGuide:
         return Guide(values=centred(stored, moved, valid), valid=valid)
 
 
-def _piece(source: Source, share: float) -> NDArray[Any]:
-    start = tuple(max(0, int(share * n) - _PIECE // 2) for n in source.space.shape)
-    return source.read(Box(start, tuple(a + _PIECE for a in start)) & Box.whole(source.space.shape))
+def pixel_sizes(source: Source) -> tuple[tuple[float, ...], ...]:
+    """Return how large the pixels of each channel are along each axis, in pixels of the grid; 1 for volumes."""
+    shape = source.space.shape
+    if source.space.ndim != 2:
+        return ((1.0,) * source.space.ndim,) * source.n_channels
+    pieces = []
+    for share in _PIECES:
+        start = tuple(max(0, int(share * n) - _PIECE // 2) for n in shape)
+        piece = source.read(Box(start, tuple(a + _PIECE for a in start)) & Box.whole(shape))
+        pieces.append([pixel_size(band) for band in piece])
+    return tuple(map(tuple, np.median(pieces, axis=0).tolist()))
 
 
 def open_guide(guide: GuideRef, target: Source) -> OpenGuide:

@@ -61,13 +61,13 @@ class Prediction:
         seen: bool `spatial`, pixels that the reference sees.
         values: float64 `(c, *spatial)`, the predicted image.
         misfit: float64 `(c, *spatial)`, the expected squared misfit.
-        guide: float32 `(q, *spatial)`, principal components of the reference.
+        guides: bands of the image, and the principal components of the reference for them, float32 `(q, *spatial)`.
     """
 
     seen: NDArray[np.bool_]
     values: Field
     misfit: Field
-    guide: NDArray[np.float32]
+    guides: tuple[tuple[tuple[int, ...], NDArray[np.float32]], ...]
 
     @classmethod
     def of(
@@ -79,8 +79,15 @@ class Prediction:
     ) -> Prediction:
         """Predict a window from a reference and its validity, as in `reference_fill`."""
         reference, seen = aligned(reference, _seen(reference, reference_valid), relation.offset)
-        values, misfit = relation.predict(context(reference, seen, spacing))
-        return cls(seen=seen, values=values, misfit=misfit, guide=relation.guide(reference))
+        views = list(relation.views(reference, seen))
+        said = [relation.predict(context(view, seen, spacing)) for _, view in views]
+        values, misfit = said[0]
+        if len(views) > 1:
+            values, misfit = np.empty_like(values), np.empty_like(misfit)
+            for (bands, _), (own, expected) in zip(views, said, strict=True):
+                values[bands], misfit[bands] = own[bands], expected[bands]
+        guides = tuple((tuple(bands), relation.guide(view)) for bands, view in views)
+        return cls(seen=seen, values=values, misfit=misfit, guides=guides)
 
 
 def _seen(reference: NDArray[np.float32], reference_valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -140,11 +147,15 @@ def _channel_estimates(
     window: Window, relation: Relation, predicted: Prediction, sigma: float
 ) -> tuple[Field, NDArray[np.float32]]:
     """Return estimate and reliability `(c, *spatial)`, channels with the same holes together; zeros elsewhere."""
-    seen, said, misfit, guide = predicted.seen, predicted.values, predicted.misfit, predicted.guide
+    seen, said, misfit = predicted.seen, predicted.values, predicted.misfit
     scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)
-    for channels in window.hole_groups:
+    groups = ([c for c in group if c in bands] for group in window.hole_groups for bands, _ in predicted.guides)
+    guides = [guide for _ in window.hole_groups for _, guide in predicted.guides]
+    for channels, guide in zip(groups, guides, strict=True):
+        if not channels:
+            continue
         common, hole = window.valid[channels[0]] & seen, window.hole[channels[0]] & seen
         if not hole.any():
             continue

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.numerics.column import column
 from pipeline.numerics.products import inner
+from pipeline.numerics.replicated import interpolated
 from pipeline.references.clusters import KINDS, Clusters, fit_clusters, odd_kinds
 from pipeline.references.context import WAVES, standardised, with_waves
 from pipeline.references.ridge import OUTLIER, Field, Moments, Ridge, cauchy, fit_pulled, fit_ridge, regress
@@ -64,6 +65,10 @@ class Relation:
         worst: per band, largest one that is believed.
         overfit_ratio: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
         robust: pixels that do not fit count less, here and in the regression around a pixel.
+        pixel_sizes: of each band of the reference along each axis, in pixels of the grid; empty = all are those of the
+            grid.
+        resolved: pixel size of each band of the image, the longest side: coarser bands of the reference tell of it
+            without their squares. Empty like `pixel_sizes`.
     """
 
     ridge: Ridge
@@ -83,6 +88,25 @@ class Relation:
     worst: tuple[float, ...]
     overfit_ratio: tuple[float, ...]
     robust: bool = True
+    pixel_sizes: tuple[tuple[float, ...], ...] = ()
+    resolved: tuple[float, ...] = ()
+
+    def views(
+        self, reference: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Yield bands of the image and what the reference is to them: the finest first, all at once where none differs.
+
+        The map is that of the bands as they are: squares are noise that it has seen, and what is without them is not.
+        """
+        sizes = [max(axes) for axes in self.pixel_sizes]
+        finest: dict[tuple[int, ...], list[int]] = {}
+        for band, own in sorted(enumerate(self.resolved), key=lambda pair: (pair[1], pair[0])):
+            finest.setdefault(tuple(b for b, size in enumerate(sizes) if size > own), []).append(band)
+        for coarser, bands in (finest or {(): list(range(len(self.typical)))}).items():
+            view = reference.copy() if coarser else reference
+            for b in coarser:
+                view[b] = interpolated(reference[b], seen, self.pixel_sizes[b])
+            yield bands, view
 
     @property
     def outlier(self) -> float:

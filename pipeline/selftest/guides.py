@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
+from pipeline.image.open import pixel_sizes
 from pipeline.image.scene import Scene
 from pipeline.references.align import Pair, misregistration
 from pipeline.references.context import context
@@ -69,6 +70,8 @@ _BACKGROUND = 20
 """Of so many pixels of an empty background one is learned from."""
 
 _Field = NDArray[np.float32]
+Sizes = Sequence[tuple[float, ...]]
+"""Of the pixels of each band along each axis, in pixels of the grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +116,13 @@ class _Samples:
         enough = int(some.sum()) >= 10 * (bands + 1)
         return fit_relation(target[some], around[some], bands, few=few, robust=self.robust) if enough else None
 
-    def alone(self, bands: int, offset: tuple[float, ...], *, few: bool) -> Relation | None:
+    def alone(
+        self, bands: int, offset: tuple[float, ...], *, few: bool, resolution: tuple[Sizes, Sequence[float]]
+    ) -> Relation | None:
         """Return the relation of one guide."""
         stop_if_asked()
         relation = self.related(bands, few=few)
-        return replace(relation, offset=offset, carries=not few) if relation else None
+        return replace(at_resolution(relation, *resolution), offset=offset, carries=not few) if relation else None
 
     def leader(self, parts: Sequence[Sequence[int]], numbers: Sequence[int]) -> int | None:
         """Return the guide whose bands alone explain nearly all that those of all do, by a linear map; else None.
@@ -156,6 +161,18 @@ def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) 
     return found
 
 
+def at_resolution(relation: Relation, pixel_sizes: Sizes, own: Sequence[float]) -> Relation:
+    """Return a relation that knows how large the pixels of both images are, if some of the guide's are larger."""
+    if all(max(axes) <= min(own) for axes in pixel_sizes):
+        return relation
+    return replace(relation, pixel_sizes=tuple(pixel_sizes), resolved=tuple(own))
+
+
+def _own_sizes(scene: Scene) -> tuple[float, ...]:
+    """Return the pixel size of each channel that is restored, the longest side."""
+    return tuple(max(axes) for c, axes in enumerate(pixel_sizes(scene.source)) if c in scene.image.channels)
+
+
 def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ...], tuple[slice, ...]]]:
     """Yield windows all over the image, at most `_MAX_TILES`, and the pixels of a regular grid in each."""
     shape, ndim = scene.source.space.shape, scene.source.space.ndim
@@ -170,6 +187,7 @@ def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ..
 def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[FittedGuide]:
     offsets, seen = _first_look(scene)
     bands = [guide.source.n_channels for guide in scene.guides]
+    sizes, own = [pixel_sizes(guide.source) for guide in scene.guides], _own_sizes(scene)
     joint_sets = [] if little else common_sets(seen, bands)
     groups = [*joint_sets, *((k,) for k in range(len(bands)))]
     dates = [[scene.job.guides[k].role == "reference" for k in group] for group in groups]
@@ -187,12 +205,13 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
         only_dates = all(date)
         if len(group) == 1:
             (k,) = group
-            alone = partial(sample.alone, bands[k], offsets[k], few=little)
+            alone = partial(sample.alone, bands[k], offsets[k], few=little, resolution=(sizes[k], own))
             result.append(FittedGuide(label=label, later=alone, is_reference=only_dates, leads=little and only_dates))
             continue
         relation = sample.related(sum(bands[k] for k in group))
         if relation is None:
             continue
+        relation = at_resolution(relation, [size for k in group for size in sizes[k]], own)
         ends = np.cumsum([bands[k] for k in group])
         leader = sample.leader([range(end - bands[k], end) for end, k in zip(ends, group, strict=True)], group)
         joint = Joint(guides=group, offsets=tuple(offsets[k] for k in group), relation=relation, leader=leader)
@@ -254,10 +273,12 @@ def _siblings(scene: Scene) -> Siblings | None:
             looks = context(window.values[others], seen, window.spacing)
             sample.add(window.values[[k]], looks, seen & window.valid[k], grid)
     of: list[list[Sibling]] = [[] for _ in sets]
+    sizes, own = pixel_sizes(scene.source), _own_sizes(scene)
     for sample, (k, others) in zip(found, pairs, strict=True):
         stop_if_asked()
         relation = sample.related(len(others))
         if relation is not None and relation.ridge.samples:
+            relation = at_resolution(relation, [sizes[scene.image.channels[j]] for j in others], [own[k]])
             of[k].append(Sibling(channels=tuple(others), relation=relation))
     return Siblings(of=tuple(map(tuple, of))) if any(of) else None
 

@@ -21,6 +21,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.levels import said_of_levels
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
+from pipeline.image.unseen import said_of_unseen
 from pipeline.models.base import Inpainter, Portable, reduced_to, said_of_reduced
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
@@ -118,7 +119,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         if told is not None:
             told(sketch, ahead.cost)
         clock.lap("forecast")
-        notices += said_of_levels(scene)
+        notices += [*said_of_levels(scene), *said_of_unseen(scene)]
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = _tested(scene, model, model_ref, hire(sketch) if hire else None)

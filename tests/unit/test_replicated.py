@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.formats import geotiff
-from pipeline.geometry.box import Box
-from pipeline.image.open import OpenGuide, open_guide, open_source
+from pipeline.image.open import pixel_sizes
 from pipeline.numerics.replicated import interpolated, pixel_size
-from pipeline.plan.refs import GuideRef, SourceRef
+from pipeline.references.context import context
+from pipeline.references.estimate import Prediction
+from pipeline.references.relation import fit_relation
+from pipeline.selftest.guides import at_resolution
 from tests.helpers import write_image
 
 
@@ -81,25 +83,49 @@ def test_interpolated_pixels_keep_their_means_and_lose_their_edges() -> None:
     assert other.max() <= 6
 
 
-@pytest.fixture
-def guide(tmp_path: Path) -> OpenGuide:
-    """Return a reference of a fine band and one of squares of six pixels, with a corner of nodata."""
-    values = np.stack([ground(96, 1), repeated(ground(16, 2), 6)]).round().astype(np.uint16)
-    values[:, :20, :30] = 0
-    path = write_image(tmp_path / "date.tif", values, nodata=0)
-    ref = SourceRef(kind="geotiff", paths=(str(path),))
-    return open_guide(GuideRef(source=ref), open_source(ref))
+def test_sizes_are_those_of_most_of_the_image(tmp_path: Path) -> None:
+    """A fine band and one of squares, a corner without values, and only one piece of another size."""
+    values = np.stack([ground(192, 1), repeated(ground(32, 2), 6)]).round().astype(np.uint16)
+    values[:, :70, :70] = 0
+    source = geotiff.open_source((str(write_image(tmp_path / "date.tif", values, nodata=0)),))
+    assert pixel_sizes(source) == ((1, 1), (6, 6))
 
 
-def test_a_guide_comes_without_squares_the_same_in_any_window(guide: OpenGuide) -> None:
-    """The fine band is as it is stored; the coarse one has no larger steps where its pixels meet than elsewhere."""
-    assert guide.pixel_sizes == ((1, 1), (6, 6))
-    whole = guide.read(Box((0, 0), (96, 96)))
-    stored = geotiff.open_source(guide.source.paths).read(Box((0, 0), (96, 96)))
-    assert np.array_equal(whole.values[0], np.where(whole.valid[0], stored[0], 0))
-    steps = np.abs(np.diff(whole.values[1, 30:, :], axis=1)).mean(axis=0)
-    assert steps[5::6].mean() < 1.3 * steps[np.arange(95) % 6 != 5].mean()
-    for box in (Box((0, 0), (50, 50)), Box((13, 17), (64, 80)), Box((60, 1), (96, 96))):
-        part = guide.read(box)
-        assert np.array_equal(part.values, whole.values[box.at()])
-        assert np.array_equal(part.valid, whole.valid[box.at()])
+def steps(band: NDArray[np.floating], at: NDArray[np.bool_]) -> float:
+    """Return the mean step between columns there over that elsewhere."""
+    step = np.abs(np.diff(band, axis=1)).mean(axis=0)
+    return float(step[at].mean() / step[~at].mean())
+
+
+def test_bands_get_no_squares_but_their_own() -> None:
+    """A band of the grid is told without squares; one of the same large pixels as it was told before."""
+    n, rng = 192, np.random.default_rng(3)
+    coarse = repeated(ground(n // 6, 2), 6)
+    below = ndimage.zoom(coarse[3::6, 3::6], 6, order=1, mode="nearest", grid_mode=True)
+    reference = np.stack([below + 200 * rng.normal(size=below.shape), coarse]).astype(np.float32)
+    image = np.stack([below, coarse + 5 * rng.normal(size=below.shape)]).astype(np.float32)
+    seen = np.ones((n, n), dtype=np.bool_)
+    around = context(reference, seen, (1.0, 1.0)).reshape(-1, n * n).T
+    plain = fit_relation(image.reshape(2, -1).T, around, 2)
+    told = at_resolution(plain, pixel_sizes=((1.0, 1.0), (6.0, 6.0)), own=(1.0, 6.0))
+    before, after = (Prediction.of(r, reference, seen[None], (1.0, 1.0)) for r in (plain, told))
+    meet = np.arange(n - 1) % 6 == 5
+    assert steps(before.values[0], meet) > 1.5
+    assert steps(after.values[0], meet) < 1.1
+    assert np.array_equal(after.values[1], before.values[1])
+    assert [bands for bands, _ in after.guides] == [(0,), (1,)]
+    error = [float(((p.values[0] - image[0]) ** 2).mean()) for p in (before, after)]
+    assert error[1] < error[0]
+
+
+def test_a_guide_that_is_no_coarser_changes_nothing() -> None:
+    """Where no band of the guide is coarser than the finest of the image there is one view, the guide itself."""
+    reference = np.stack([ground(32), ground(32, 1)]).astype(np.float32)
+    seen = np.ones((32, 32), dtype=np.bool_)
+    rows = context(reference, seen, (1.0, 1.0)).reshape(-1, 1024).T
+    plain = fit_relation(rows[:, :1], rows, 2)
+    relation = at_resolution(plain, pixel_sizes=((2.0, 2.0), (1.0, 1.0)), own=(2.0,))
+    assert relation is plain
+    ((bands, view),) = relation.views(reference, seen)
+    assert bands == [0]
+    assert view is reference

@@ -1,0 +1,50 @@
+"""A reference that shows hardly anything of what is to be restored: silence would be an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.image.scene import Clock, open_scene
+from pipeline.image.unseen import said_of_unseen
+from tests.helpers import blobs, order_of, run_config, smooth, write_image
+
+HOLE = blobs((60, 70), n=3) > 0
+
+
+def said(tmp_path: Path, hidden: np.ndarray, *, missing: bool = False) -> list[str]:
+    """Return what is said of a reference that its mask, or NaN, hides there."""
+    image, mask = (
+        write_image(tmp_path / "image.tif", smooth((2, 60, 70))),
+        write_image(tmp_path / "m.tif", HOLE[None].astype(np.uint8)),
+    )
+    values = smooth((2, 60, 70), seed=1).astype(np.float32)
+    values[:, hidden & missing] = np.nan
+    write_image(tmp_path / "date.tif", values)
+    write_image(tmp_path / "hidden.tif", hidden[None].astype(np.uint8))
+    own = [] if missing else [{"kind": "raster", "path": str(tmp_path / "hidden.tif")}]
+    given = {"references": [{"path": str(tmp_path / "date.tif"), "mask": own}]}
+    config = run_config(tmp_path, image, mask, input=given)
+    scene, _ = open_scene(order_of(config).job, Clock())
+    return said_of_unseen(scene)
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["mask", "NaN"])
+def test_a_reference_that_is_hidden_at_the_holes_is_named(tmp_path: Path, missing: bool) -> None:
+    """All hidden, and nearly all: it is named with what it shows, whatever it shows elsewhere."""
+    (note,) = said(tmp_path, HOLE, missing=missing)
+    assert "reference" in note
+    assert "date.tif: it shows nothing of what is to be restored" in note
+    nearly = HOLE.copy()
+    nearly[tuple(np.argwhere(HOLE)[: int(0.05 * HOLE.sum())].T)] = False
+    (note,) = said(tmp_path, nearly, missing=missing)
+    assert "it shows 4.8 % of what" in note
+
+
+def test_nothing_is_said_of_one_that_shows_more(tmp_path: Path) -> None:
+    """Half of the holes is worth having; so is a reference that is hidden elsewhere only."""
+    half = HOLE & (np.arange(70) < np.median(np.argwhere(HOLE)[:, 1]))
+    assert said(tmp_path, half) == []
+    assert said(tmp_path, ~HOLE) == []
