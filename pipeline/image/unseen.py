@@ -46,7 +46,7 @@ def _windows(scene: Scene) -> list[tuple[Box, NDArray[np.bool_]]]:
         if scene.states.hole_cells[part].any():
             boxes.append(box)
     some = boxes[:: -(-len(boxes) // _LOOKS) or 1]
-    return [(box, scene.image.holes(box).any(axis=0)) for box in some]
+    return [(box, np.asarray(scene.image.holes(box).any(axis=0))) for box in some]
 
 
 def _seen(guide: OpenGuide, box: Box, hole: NDArray[np.bool_]) -> tuple[int, int]:

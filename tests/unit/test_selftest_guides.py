@@ -128,7 +128,9 @@ class _Image:
 
     def __post_init__(self) -> None:
         self.read: list[Box] = []
-        self.source = SimpleNamespace(space=SimpleNamespace(shape=self.shape, ndim=len(self.shape)))
+        space = SimpleNamespace(shape=self.shape, ndim=len(self.shape))
+        self.source = SimpleNamespace(space=space, n_channels=1, read=lambda box: np.zeros((1, *box.shape)))
+        self.image = SimpleNamespace(channels=(0,))
 
     def window(self, box: Box) -> tuple[Any, tuple[Any, ...]]:
         """Return a window of zeros with one guide, observed all over."""
@@ -215,9 +217,11 @@ def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, mon
     hole[:, 20:30, 20:30] = True
     window = Window(values=values[0], valid=~hole, hole=hole, spacing=(1.0, 1.0))
     looks = tuple(SimpleNamespace(values=part, valid=seen) for part in values[1:])
-    source = SimpleNamespace(space=SimpleNamespace(shape=(64, 64), ndim=2), n_channels=1)
+    space = SimpleNamespace(shape=(64, 64), ndim=2)
+    source = SimpleNamespace(space=space, n_channels=1, read=lambda box: np.zeros((1, *box.shape)))
     scene = SimpleNamespace(
         source=source,
+        image=SimpleNamespace(channels=(0,)),
         guides=(SimpleNamespace(source=source),) * 2,
         job=SimpleNamespace(guides=[SimpleNamespace(role=role) for role in roles]),
         has_siblings=False,
