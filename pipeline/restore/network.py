@@ -131,6 +131,7 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
         spacing=window.spacing,
         floor=floors(recipe)[channels],
         views=recipe.network_views,
+        precision=recipe.network_precision,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.fills.base import FillSpec
+from pipeline.models.base import FLOAT32
 from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Curves, flat
 from pipeline.references.joint import AnyRelation, Joint, guides_of
@@ -31,8 +32,10 @@ class Recipe:
         network_limit: largest correction of the network that is taken in full, in local standard deviations of the
             observed pixels; None = any.
         network_views: mirror images that the network sees of each patch, None = all it has.
+        network_precision: in which it computes in blocks; `auto` until the self-test has decided, see `Patch`.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
+        quantum: step between stored values, data units; 0 = they are continuous.
         floor: smallest local scale of each channel, data units.
         typical: scale of each channel over the whole image, for pixels far from all that is observed.
         low: smallest value that may be written, per channel, data units.
@@ -48,8 +51,10 @@ class Recipe:
     network_referenced: Curves | None = None
     network_limit: float | None = None
     network_views: int | None = None
+    network_precision: str = FLOAT32
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
+    quantum: float = 0.0
     floor: tuple[float, ...]
     typical: tuple[float, ...]
     low: tuple[float, ...]

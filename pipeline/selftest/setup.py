@@ -10,7 +10,7 @@ from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec
 from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
-from pipeline.models.base import Inpainter
+from pipeline.models.base import Inpainter, precision_of
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import STORED, Recipe
@@ -33,7 +33,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
 
     `model` is the network, None without one. Models that take the place of the restoration are not tested.
     """
-    start = start_recipe(scene)
+    start = start_recipe(scene, model)
     choice = scene.job.model
     if not choice.traits.weighed:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
@@ -75,7 +75,7 @@ def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
     return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
 
 
-def start_recipe(scene: Scene) -> Recipe:
+def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
     """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
     values = scene.values
     spread = values.spread
@@ -93,6 +93,8 @@ def start_recipe(scene: Scene) -> Recipe:
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
+        quantum=values.quantum,
+        network_precision=precision_of(model),
         relations=(None,) * scene.n_guides,
         references=(UNUSED,) * scene.n_guides,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.models.base import BFLOAT16
 from pipeline.plan.samples import Samples
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
@@ -101,6 +102,8 @@ def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tup
             continue
         parts = [spec.label, *(_part(row, family) for row in tools)]
         said.append(f"{FAMILY_NAMES[family]}: {', '.join(parts)}")
+    if recipe.network_weight > 0 and recipe.network_precision == BFLOAT16:
+        said.append("the network computes in bfloat16, which moves no more than last digits")
     return tuple(said)
 
 
