@@ -24,9 +24,9 @@ _OF_ERROR = 0.01
 def with_precision(model: Inpainter, proposals: Sequence[Refined], recipe: Recipe) -> Recipe:
     """Return the recipe with a precision for blocks, if it asks for a decision (`auto`).
 
-    Every window is looked at once more, unmirrored: a mean of several looks errs less. What moves is the whole estimate,
-    with the weight that the network has at each pixel. A window shows the network one channel; in the others it moves as
-    much in units of what their values scatter.
+    Every window is looked at once more, unmirrored: a mean of several looks errs less. What moves is the whole
+    estimate, with the weight that the network has at each pixel. A window shows the network one channel; in the others
+    it moves as much in units of what their values scatter.
 
     Args:
         model: the network; it has a part in the result.
