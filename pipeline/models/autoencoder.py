@@ -64,12 +64,21 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {_MIRRORED: (True, False), _PRECISION: (A
 """Options and their values, the default first."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """How a patch is looked at: mirrored along which axes, in which precision."""
+_Axes = tuple[tuple[int, ...], ...]
+"""For each view, the axes that it is mirrored along."""
 
-    views: tuple[tuple[int, ...], ...]
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One channel of a patch as the network sees it, `(3, *patch)`, and in which precision."""
+
+    x: Array
     precision: str
+
+    @property
+    def kind(self) -> tuple[tuple[int, ...], str]:
+        """What inputs must share to go through the network together."""
+        return self.x.shape, self.precision
 
 
 class Autoencoder:
@@ -124,22 +133,23 @@ class Autoencoder:
         The caller sets the number of torch threads; one thread gives the same bytes on every run.
         """
         results: list[Prediction] = []
-        for look, alike_patches in groupby(patches, key=lambda p: _Look(self._views[: p.views], p.precision)):
-            results.extend(self._predict(list(alike_patches), look))
+        for views, alike_patches in groupby(patches, key=lambda patch: patch.views):
+            results.extend(self._predict(list(alike_patches), self._views[:views]))
         return results
 
     @cached_property
     def _lowered(self) -> ResidualUNet:
         return self._network.lowered()
 
-    def _predict(self, patches: list[Patch], look: _Look) -> list[Prediction]:
-        inputs: list[Array] = []
+    def _predict(self, patches: list[Patch], views: _Axes) -> list[Prediction]:
+        inputs: list[_Input] = []
         statistics: list[LocalStatistics] = []
         for patch in patches:
-            for x, local in _prepare(patch):
-                inputs.append(x)
+            precision = patch.precision or (FLOAT32,) * len(patch.filled)
+            for (x, local), one in zip(_prepare(patch), precision, strict=True):
+                inputs.append(_Input(x, BFLOAT16 if one == BFLOAT16 else FLOAT32))
                 statistics.append(local)
-        outputs = self._forward(inputs, look)
+        outputs = self._forward(inputs, views)
         results, first = [], 0
         for patch in patches:
             last = first + patch.filled.shape[0]
@@ -147,19 +157,19 @@ class Autoencoder:
             first = last
         return results
 
-    def _forward(self, inputs: list[Array], look: _Look) -> list[Array]:
-        """Return what the network says of each input; those of one shape go through it together."""
+    def _forward(self, inputs: list[_Input], views: _Axes) -> list[Array]:
+        """Return what the network says of each input; those of one kind go through it together."""
         outputs: dict[int, Array] = {}
-        for shape in sorted({x.shape for x in inputs}):
-            same = [k for k, x in enumerate(inputs) if x.shape == shape]
+        for shape, precision in sorted({one.kind for one in inputs}):
+            same = [k for k, one in enumerate(inputs) if one.kind == (shape, precision)]
             while same:
                 # asked once: another thread may find the GPU full meanwhile
                 channels = self.channels_a_pass
                 chunk = same[:channels]
                 batch = np.zeros((channels, *shape), dtype=np.float32)
-                batch[: len(chunk)] = [inputs[k] for k in chunk]
+                batch[: len(chunk)] = [inputs[k].x for k in chunk]
                 try:
-                    said = self._run(torch.from_numpy(batch), look)
+                    said = self._run(torch.from_numpy(batch), views, precision)
                 except RuntimeError as error:
                     self._take_fewer(error, channels, shape)
                     said = None
@@ -184,20 +194,20 @@ class Autoencoder:
         self.channels_a_pass = min(self.channels_a_pass, channels // 2)
 
     @torch.inference_mode()
-    def _run(self, batch: torch.Tensor, look: _Look) -> Array:
+    def _run(self, batch: torch.Tensor, mirrored: _Axes, precision: str) -> Array:
         with lap("network") as done, _device_time(self._device):
             memory = self._memory if self._memory is not None else {}
             digest = hashlib.sha256(batch.numpy().data).digest() if self._memory is not None else b""
-            key = (batch.shape, look.precision, digest)
+            key = (batch.shape, precision, digest)
             known = memory.get(key)
-            network = self._lowered if look.precision == BFLOAT16 else self._network
+            network = self._lowered if precision == BFLOAT16 else self._network
             views = [
                 known if known is not None and not axes else self._seen(batch.flip(axes), network).flip(axes)
-                for axes in look.views
+                for axes in mirrored
             ]
             memory[key] = views[0]
             result: Array = torch.stack(views).mean(dim=0).cpu().contiguous().numpy()
-            done.amount = float(batch[:, 0].numel() * (len(look.views) - (known is not None)))
+            done.amount = float(batch[:, 0].numel() * (len(mirrored) - (known is not None)))
         return result
 
     def _seen(self, batch: torch.Tensor, network: ResidualUNet) -> torch.Tensor:

@@ -53,7 +53,8 @@ class Patch:
         floor: smallest local scale to divide by, per channel, in data units (stored quantum and 1 % of the
             robust range of the file).
         views: mirror images that the mean is taken over, for models that have some; None = all of them.
-        precision: in which a model with several computes, see `Inpainter`; `auto` is float32.
+        precision: in which a model that has several looks at each channel, see `Inpainter`; `auto` is float32, and so
+            is an empty one.
     """
 
     filled: NDArray[np.float32]
@@ -61,7 +62,7 @@ class Patch:
     spacing: tuple[float, ...]
     floor: NDArray[np.float32]
     views: int | None = None
-    precision: str = FLOAT32
+    precision: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +125,13 @@ def precision_of(model: Inpainter | None) -> str:
     return precision
 
 
-def require_precision(precision: str, path: str) -> None:
+def require_precision(precision: Sequence[str], path: str) -> None:
     """Refuse to compute here in bfloat16, for the image `path`, what took its place in a plan, if that takes too long.
 
     Raises:
         PlanRefused: the processor has no such arithmetic; names the machine, and what to do.
     """
-    if precision == BFLOAT16 and not has_bfloat16():
+    if BFLOAT16 in precision and not has_bfloat16():
         raise PlanRefused(
             f"{path}: its run computes the network in bfloat16, which the processor of {socket.gethostname()} has not "
             "(it would take 10 to 20 times as long, and give other last digits): go on where it was begun, or run "

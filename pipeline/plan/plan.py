@@ -134,7 +134,7 @@ class Plan:
     @property
     def in_bfloat16(self) -> bool:
         """Whether the network computes, or may compute as long as nothing is decided, in bfloat16."""
-        return self.model is not None and self.recipe.network_precision in (AUTO, BFLOAT16)
+        return self.model is not None and not {AUTO, BFLOAT16}.isdisjoint(self.recipe.network_precision)
 
     @property
     def n_holes(self) -> int:

@@ -78,7 +78,7 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "seconds": seconds,
         "peak_rss_bytes": max(peak_rss_bytes(), totals.peak_rss_bytes),
         "software": software(),
-        "hardware": hardware() | {"precision": plan.recipe.network_precision},
+        "hardware": hardware() | {"precision": sorted(set(plan.recipe.network_precision))},
         "model": _model(plan, facts, gpu_full),
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,

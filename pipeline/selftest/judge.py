@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec
-from pipeline.models.base import FLOAT32, Inpainter
+from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
@@ -104,7 +104,7 @@ def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> 
     relations = tuple(guide.related() for guide in guides)
     leads = [g.is_reference and relation is not None for g, relation in zip(guides, relations, strict=True)]
     said = tuple(LEADING if lead else UNUSED for lead in leads)
-    recipe = replace(start, relations=relations, references=said, network_precision=FLOAT32)
+    recipe = replace(start, relations=relations, references=said, network_precision=())
     used = "the references lead" if any(recipe.reference_weights) else "default spline only"
     note = f"too few observed pixels for a self-test: {used}, stored calibration"
     return Verdict(recipe=recipe, placements=placements, calibration="stored", note=note)
@@ -149,7 +149,7 @@ def _with_network(
     chosen = recipe.network_weight > 0
     row = replace(row, windows=len(refined), chosen=chosen, seconds=time.perf_counter() - started)
     if not chosen:
-        return replace(recipe, network_views=None, network_precision=FLOAT32), row, *before
+        return replace(recipe, network_views=None, network_precision=()), row, *before
     recipe = with_precision(model, refined, recipe)
     return recipe, row, networked(own, recipe) if recipe.network.highest > 0 else alone, mixed
 

@@ -15,14 +15,14 @@ from pipeline.selftest.trial import Trial
 from pipeline.system.meter import metered
 
 _ALIKE = 0.999
-"""Share of the hidden pixels, in every channel, whose estimate must move by less than a stored step."""
+"""Share of the hidden pixels whose estimate must move by less than a stored step."""
 
 _OF_ERROR = 0.01
 """What counts as a step where stored values are continuous, in standard errors before calibration."""
 
 
 def with_precision(model: Inpainter, proposals: Sequence[Refined], recipe: Recipe) -> Recipe:
-    """Return the recipe with a precision for blocks, if it asks for a decision (`auto`).
+    """Return the recipe with a precision for each channel, if it asks for a decision (`auto`).
 
     Every window is looked at once more, unmirrored: a mean of several looks errs less. What moves is the whole
     estimate, with the weight that the network has at each pixel. A window shows the network one channel; in the others
@@ -33,23 +33,24 @@ def with_precision(model: Inpainter, proposals: Sequence[Refined], recipe: Recip
         proposals: what it would have in the windows that it saw.
         recipe: decisions so far.
     """
-    if recipe.network_precision != AUTO:
+    if AUTO not in recipe.network_precision:
         return recipe
     # what is tried here is no part of the run's work
     with metered():
         moved = np.concatenate([_moved(model, one.trial, recipe) for one in proposals], axis=1)
-    alike = float((moved < 1).mean(axis=1).min()) if moved.size else 0.0
-    return replace(recipe, network_precision=BFLOAT16 if alike >= _ALIKE else FLOAT32)
+    alike = (moved < 1).mean(axis=1) >= _ALIKE
+    return replace(recipe, network_precision=tuple(BFLOAT16 if one else FLOAT32 for one in alike))
 
 
 def _moved(model: Inpainter, trial: Trial, recipe: Recipe) -> NDArray[np.float64]:
     """Return how far bfloat16 moves the estimate of each channel at the hidden pixels, in steps, `(channels, n)`."""
+    channels = len(recipe.typical)
     fine, coarse = (
         networked([refined_here(model, trial, looked)], looked)[0]
-        for looked in (replace(recipe, network_views=1, network_precision=p) for p in (FLOAT32, BFLOAT16))
+        for looked in (replace(recipe, network_views=1, network_precision=(p,) * channels) for p in (FLOAT32, BFLOAT16))
     )
     moved = trial.hidden(np.abs(coarse.draft.mean - fine.draft.mean)).astype(np.float64)
     if not recipe.quantum:
-        return np.atleast_2d(moved / (_OF_ERROR * trial.hidden(fine.raw)))
+        return np.tile(moved / (_OF_ERROR * trial.hidden(fine.raw)), (channels, 1))
     typical = np.asarray(recipe.typical)
     return np.asarray(np.outer(typical / typical[trial.channels[0]], moved) / recipe.quantum)

@@ -94,7 +94,7 @@ def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
         quantum=values.quantum,
-        network_precision=precision_of(model),
+        network_precision=(precision_of(model),) * len(spread),
         relations=(None,) * scene.n_guides,
         references=(UNUSED,) * scene.n_guides,
     )

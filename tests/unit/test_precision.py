@@ -18,7 +18,7 @@ from pipeline.models import autoencoder
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import AUTO, BFLOAT16, FLOAT32, Patch, Prediction, require_precision
 from pipeline.numerics.situation import flat
-from pipeline.restore.recipe import Recipe
+from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.precision import with_precision
 from pipeline.synthetic.noise import fractal
 from pipeline.system.bfloat16 import has_bfloat16
@@ -29,7 +29,7 @@ in_hardware = pytest.mark.skipif(not has_bfloat16(), reason="this processor does
 RECIPE = Recipe(
     fill=FillSpec("nearest"),
     network=flat(0.5),
-    network_precision=AUTO,
+    network_precision=(AUTO, AUTO),
     floor=(1, 1),
     typical=(1, 1),
     low=(-99, -99),
@@ -57,7 +57,7 @@ class Rounding:
         said = []
         for patch in patches:
             mean = np.zeros_like(patch.filled)
-            if patch.precision == BFLOAT16:
+            if patch.precision == (BFLOAT16,) * len(mean):
                 mean[..., : self.columns] = self.shift
             said.append(Prediction(mean=mean, scale=np.full_like(mean, 100)))
         return said
@@ -79,21 +79,23 @@ def test_it_is_used_where_estimates_move_by_less_than_a_step(quantum, shift, col
     """On 99.9 % of the hidden pixels, with the weight that the network has there."""
     trials = trials_of(np.ones((2, 2, 64, 64)))
     found = with_precision(Rounding(shift, columns), refined(trials, 0.0), replace(RECIPE, quantum=quantum))
-    assert found.network_precision == expected
+    assert found.network_precision == (expected, expected)
 
 
-def test_it_must_hold_in_every_channel():
+def test_each_channel_has_its_own():
     """The network is tested in one channel a window; where values scatter more, it errs by more of their steps."""
     proposals = refined(trials_of(np.ones((2, 1, 64, 64))), 0.0)
-    for typical, quantum, expected in (((1, 1), 1, BFLOAT16), ((1, 9), 1, FLOAT32), ((1, 9), 0, BFLOAT16)):
-        recipe = replace(RECIPE, quantum=quantum, typical=typical)
+    for quantum, expected in ((1, (BFLOAT16, FLOAT32)), (0, (BFLOAT16, BFLOAT16))):
+        recipe = replace(RECIPE, quantum=quantum, typical=(1, 9))
         assert with_precision(Rounding(1.0, 64), proposals, recipe).network_precision == expected
+    drafts = narrowed(replace(RECIPE, network_precision=(BFLOAT16, FLOAT32)), [1])
+    assert drafts.network_precision == (FLOAT32,)
 
 
 @pytest.mark.parametrize("asked", [FLOAT32, BFLOAT16])
 def test_a_precision_that_was_asked_for_is_not_looked_at(asked):
     """The network is shown nothing."""
-    recipe = replace(RECIPE, network_precision=asked)
+    recipe = replace(RECIPE, network_precision=(asked, asked))
     assert with_precision(SimpleNamespace(), refined(trials_of(np.ones((2, 1, 8, 8))), 0.0), recipe) is recipe
 
 
@@ -102,7 +104,7 @@ def _patch(shape: tuple[int, ...], seed: int) -> Patch:
     filled = np.stack([1000 + 200 * fractal(rng, shape, longest=40) for _ in range(2)])
     valid = rng.random(filled.shape) > 0.3
     ones = np.full(2, 5, np.float32)
-    return Patch(filled=filled, valid=valid, spacing=(1.0,) * len(shape), floor=ones, precision=BFLOAT16)
+    return Patch(filled=filled, valid=valid, spacing=(1.0,) * len(shape), floor=ones, precision=(BFLOAT16,) * 2)
 
 
 @in_hardware
@@ -112,7 +114,7 @@ def test_company_changes_no_byte_of_it(tmp_path, ndim, shape):
     weights = tiny_weights(tmp_path, ndim)
     model, other = (autoencoder.open_model(weights, ndim=ndim, device="cpu", options={}) for _ in range(2))
     a, b = _patch(shape, 1), _patch(shape, 2)
-    fine = replace(a, precision=FLOAT32)
+    fine = replace(a, precision=(FLOAT32, AUTO))
     (alone,) = model.predict([a])
     together = other.predict([b, fine, a])
     assert np.array_equal(alone.mean, together[2].mean)
@@ -123,6 +125,9 @@ def test_company_changes_no_byte_of_it(tmp_path, ndim, shape):
     moved = np.abs(alone.mean - together[1].mean)[~a.valid]
     step = np.abs(together[1].mean - a.filled)[~a.valid]
     assert 0 < moved.mean() < 0.02 * step.mean()
+    (mixed,) = model.predict([replace(a, precision=(BFLOAT16, FLOAT32))])
+    assert np.array_equal(mixed.mean[0], alone.mean[0])
+    assert np.array_equal(mixed.mean[1], together[1].mean[1])
 
 
 @in_hardware
@@ -147,8 +152,8 @@ def test_without_the_hardware_it_is_never_computed(tmp_path):
     with pytest.raises(PlanRefused, match=r"does not compute in bfloat16.*leave precision out"):
         autoencoder.open_model(weights, ndim=2, device="cpu", options={"precision": BFLOAT16})
     with pytest.raises(PlanRefused, match=r"image\.tif: its run computes .* in bfloat16.*go on where it was begun"):
-        require_precision(BFLOAT16, "image.tif")
-    require_precision(FLOAT32, "image.tif")
+        require_precision((FLOAT32, BFLOAT16), "image.tif")
+    require_precision((FLOAT32,), "image.tif")
 
 
 @pytest.mark.parametrize("value", ["half", True, None])
@@ -197,21 +202,14 @@ def _restored(config, name, *settings):
 
 
 @in_hardware
-@pytest.mark.slow
-def test_cutting_and_workers_change_no_byte_of_it(config):
-    """One result for any block size, batch, and worker processes; another one than that of float32."""
+def test_cutting_changes_no_byte_of_it(config):
+    """One result for any block size and batch; the record says in which precision."""
     lowered = "model.options={precision: bfloat16}"
     one, record = _restored(config, "one", lowered)
-    assert record["recipe"]["network_precision"] == record["hardware"]["precision"] == BFLOAT16
-    for name, settings in (
-        ("two", ("compute.block=16", "compute.batch_size=3")),
-        ("three", ("compute.block=[25, 40]", "compute.executor=local", "compute.workers=2")),
-    ):
-        other, _ = _restored(config, name, lowered, *settings)
-        assert all(np.array_equal(one[role], other[role]) for role in one), name
-    fine, record = _restored(config, "fine", "model.options={precision: float32}")
-    assert record["hardware"]["precision"] == FLOAT32
-    assert not np.array_equal(fine["uncertainty"], one["uncertainty"])
+    assert record["recipe"]["network_precision"] == [BFLOAT16, BFLOAT16]
+    assert record["hardware"]["precision"] == [BFLOAT16]
+    other, _ = _restored(config, "two", lowered, "compute.block=[25, 40]", "compute.batch_size=3")
+    assert all(np.array_equal(one[role], other[role]) for role in one)
 
 
 @in_hardware
@@ -219,7 +217,7 @@ def test_a_run_goes_on_in_the_precision_it_began_with(config, monkeypatch):
     """Its plan says it: on a processor without it is refused at once, on the first one it ends in the same bytes."""
     monkeypatch.setattr("pipeline.selftest.precision._ALIKE", 0.0)
     expected, record = _restored(config, "whole")
-    assert record["recipe"]["network_precision"] == BFLOAT16, "decided by the self-test"
+    assert record["recipe"]["network_precision"] == [BFLOAT16] * 2, "decided by the self-test"
     target = config.parent / "again"
     again = ("run", config, "--quiet", "--set", f"output.directory={target}")
     with monkeypatch.context() as patch:
@@ -231,5 +229,5 @@ def test_a_run_goes_on_in_the_precision_it_began_with(config, monkeypatch):
         assert outcome.code == PlanRefused.exit_code, outcome.err
         assert "go on where it was begun" in outcome.err
     found, record = _restored(config, "again")
-    assert record["recipe"]["network_precision"] == BFLOAT16
+    assert record["recipe"]["network_precision"] == [BFLOAT16] * 2
     assert all(np.array_equal(found[role], expected[role]) for role in found)
