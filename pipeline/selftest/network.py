@@ -63,19 +63,9 @@ def refined_by(model: Inpainter, trials: Sequence[Trial], recipe: Recipe) -> lis
     for trial, (mean, raw, reduced) in zip(trials, each(partial(_said, model, recipe), trials), strict=True):
         if reduced is not None:
             take_fewer(model, reduced)
-        refined.append(_refined(model, trial, mean, raw))
+        where = asked(model, trial.window)
+        refined.append(Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw))
     return refined
-
-
-def refined_here(model: Inpainter, trial: Trial, recipe: Recipe) -> Refined:
-    """Return the same for one draft, computed by this process."""
-    mean, raw, _ = _said(model, recipe, trial)
-    return _refined(model, trial, mean, raw)
-
-
-def _refined(model: Inpainter, trial: Trial, mean: NDArray[np.float32], raw: NDArray[np.float32]) -> Refined:
-    where = asked(model, trial.window)
-    return Refined(trial=trial, mean=np.where(where, mean, trial.draft.mean), asked=where, raw=raw)
 
 
 def _said(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.base import AUTO, BFLOAT16, FLOAT32, Inpainter
-from pipeline.restore.recipe import Recipe
-from pipeline.selftest.network import Refined, networked, refined_here
+from pipeline.restore.network import asked, refine
+from pipeline.restore.recipe import Recipe, narrowed
+from pipeline.selftest.network import Refined, networked
 from pipeline.selftest.trial import Trial
 from pipeline.system.meter import metered
 
@@ -46,11 +47,18 @@ def _moved(model: Inpainter, trial: Trial, recipe: Recipe) -> NDArray[np.float64
     """Return how far bfloat16 moves the estimate of each channel at the hidden pixels, in steps, `(channels, n)`."""
     channels = len(recipe.typical)
     fine, coarse = (
-        networked([refined_here(model, trial, looked)], looked)[0]
-        for looked in (replace(recipe, network_views=1, network_precision=(p,) * channels) for p in (FLOAT32, BFLOAT16))
+        _mixed(model, trial, replace(recipe, network_views=1, network_precision=(one,) * channels))
+        for one in (FLOAT32, BFLOAT16)
     )
     moved = trial.hidden(np.abs(coarse.draft.mean - fine.draft.mean)).astype(np.float64)
     if not recipe.quantum:
         return np.tile(moved / (_OF_ERROR * trial.hidden(fine.raw)), (channels, 1))
     typical = np.asarray(recipe.typical)
     return np.asarray(np.outer(typical / typical[trial.channels[0]], moved) / recipe.quantum)
+
+
+def _mixed(model: Inpainter, trial: Trial, recipe: Recipe) -> Trial:
+    """Return a trial as a block would restore it, computed by this process whoever computes the windows of others."""
+    own = narrowed(recipe, trial.channels)
+    ((mean, raw),) = refine(model, [trial.placement.task], [trial.draft], own, testing=True)
+    return networked([Refined(trial=trial, mean=mean, asked=asked(model, trial.window), raw=raw)], recipe)[0]
