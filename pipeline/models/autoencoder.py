@@ -139,7 +139,8 @@ class Autoencoder:
 
     @cached_property
     def _lowered(self) -> ResidualUNet:
-        return self._network.lowered()
+        lowered: ResidualUNet = self._network.lowered()
+        return lowered
 
     def _predict(self, patches: list[Patch], views: _Axes) -> list[Prediction]:
         inputs: list[_Input] = []

@@ -21,6 +21,22 @@ _ALIKE = 0.999
 _OF_ERROR = 0.01
 """What counts as a step where stored values are continuous, in standard errors before calibration."""
 
+_WORTH = 4
+"""Values of the image, in those of the windows, from which on blocks gain more by a decision than it takes."""
+
+
+def unless_small(recipe: Recipe, values: int, tested: int) -> Recipe:
+    """Return the recipe with float32 instead of a decision that would take longer than what it could save.
+
+    Args:
+        recipe: of the start.
+        values: pixels times channels of the image.
+        tested: pixels of all windows; each shows the network one channel.
+    """
+    if AUTO in recipe.network_precision and values < _WORTH * tested:
+        return replace(recipe, network_precision=(FLOAT32,) * len(recipe.network_precision))
+    return recipe
+
 
 def with_precision(model: Inpainter, proposals: Sequence[Refined], recipe: Recipe) -> Recipe:
     """Return the recipe with a precision for each channel, if it asks for a decision (`auto`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.restore.recipe import STORED, Recipe
 from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
+from pipeline.selftest.precision import unless_small
 from pipeline.selftest.rim import Rim, check_rim
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
@@ -43,6 +45,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     shapes = hole_shapes(scene, rng)
     tests = test_windows(scene, shapes.depth, rng)
     placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
+    tested = sum(placement.task.window.hole[0].size for placement in placements)
+    start = unless_small(start, len(start.floor) * math.prod(scene.shape), tested)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     forced = choice.fill is not None
     if forced:

@@ -19,7 +19,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import AUTO, BFLOAT16, FLOAT32, Patch, Prediction, require_precision
 from pipeline.numerics.situation import flat
 from pipeline.restore.recipe import Recipe, narrowed
-from pipeline.selftest.precision import with_precision
+from pipeline.selftest.precision import unless_small, with_precision
 from pipeline.synthetic.noise import fractal
 from pipeline.system.bfloat16 import has_bfloat16
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, use_everything, write_image
@@ -97,6 +97,14 @@ def test_a_precision_that_was_asked_for_is_not_looked_at(asked):
     """The network is shown nothing."""
     recipe = replace(RECIPE, network_precision=(asked, asked))
     assert with_precision(SimpleNamespace(), refined(trials_of(np.ones((2, 1, 8, 8))), 0.0), recipe) is recipe
+
+
+def test_small_images_are_not_worth_a_decision():
+    """It looks at all windows once more; what was asked for stays."""
+    assert unless_small(RECIPE, values=399, tested=100).network_precision == (FLOAT32, FLOAT32)
+    assert unless_small(RECIPE, values=400, tested=100) is RECIPE
+    asked = replace(RECIPE, network_precision=(BFLOAT16, BFLOAT16))
+    assert unless_small(asked, values=1, tested=100) is asked
 
 
 def _patch(shape: tuple[int, ...], seed: int) -> Patch:
@@ -216,6 +224,7 @@ def test_cutting_changes_no_byte_of_it(config):
 def test_a_run_goes_on_in_the_precision_it_began_with(config, monkeypatch):
     """Its plan says it: on a processor without it is refused at once, on the first one it ends in the same bytes."""
     monkeypatch.setattr("pipeline.selftest.precision._ALIKE", 0.0)
+    monkeypatch.setattr("pipeline.selftest.precision._WORTH", 0)
     expected, record = _restored(config, "whole")
     assert record["recipe"]["network_precision"] == [BFLOAT16] * 2, "decided by the self-test"
     target = config.parent / "again"
