@@ -14,6 +14,7 @@ from pipeline.errors import PlanRefused
 from pipeline.execute.base import Work
 from pipeline.plan.facts import all_there
 from pipeline.plan.workdir import WorkFolder
+from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.gpu import gpus
 from pipeline.system.late import seen_in_time
 
@@ -30,7 +31,7 @@ def check_workers(client: Client, work: Work) -> None:
     needs_gpu = work.device.startswith("cuda")
     planned = bool(work.digest)
     own = _here(work.workdir, planned=planned)
-    asked = {"planned": planned, "look_for_gpus": needs_gpu}
+    asked = {"planned": planned, "look_for_gpus": needs_gpu, "look_for_bfloat16": work.in_bfloat16}
     for address, found in client.run(_here, work.workdir, **asked, on_error="return").items():
         if isinstance(found, OSError):
             # lost meanwhile: as at any other time, what takes its place is made like it
@@ -57,19 +58,28 @@ def check_workers(client: Client, work: Work) -> None:
                 f"worker {address} on {found['host']} sees no GPU; ask for one a job, e.g. job_extra_directives: "
                 '["--gres=gpu:1"], or set compute.device: cpu'
             )
+        if work.in_bfloat16 and not found["bfloat16"]:
+            raise PlanRefused(
+                f"worker {address} on {found['host']} has a processor that does not compute in bfloat16, as here the "
+                "network may; ask for nodes of one kind, or set model.options: {precision: float32} and run again with "
+                "--overwrite"
+            )
         other = [name for name in _MATTER if found["packages"].get(name) != own["packages"].get(name)]
         if other:
             which = ", ".join(f"{n} {found['packages'].get(n)} (here {own['packages'].get(n)})" for n in other)
             raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
 
 
-def _here(workdir: str, *, planned: bool = True, look_for_gpus: bool = False) -> dict[str, Any]:
+def _here(
+    workdir: str, *, planned: bool = True, look_for_gpus: bool = False, look_for_bfloat16: bool = False
+) -> dict[str, Any]:
     """Return what a process has; runs on the workers, too.
 
     Args:
         workdir: work folder.
         planned: there is a plan to be seen in it; before that, the states of the pixels.
         look_for_gpus: name them.
+        look_for_bfloat16: say whether the processor computes in it.
     """
     work = WorkFolder(Path(workdir))
     packages: dict[str, str | None] = {}
@@ -84,4 +94,5 @@ def _here(workdir: str, *, planned: bool = True, look_for_gpus: bool = False) ->
         "packages": packages,
         "host": socket.gethostname(),
         "gpus": gpus() if look_for_gpus else (),
+        "bfloat16": look_for_bfloat16 and has_bfloat16(),
     }

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
 from pipeline.errors import BlockFailed, Interrupted
-from pipeline.execute._choose import choose_executor, own_gpus
+from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Crew, Failures, Work
-from pipeline.models.base import said_of_reduced
+from pipeline.models.base import require_precision, said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.memory import check_disk
 from pipeline.plan.plan import Plan
@@ -104,12 +104,15 @@ class Workers:
         Raises:
             Interrupted: a stop was requested; what is committed stays.
             BlockFailed: some blocks failed on every attempt; the rest is committed.
+            PlanRefused: the processor, or that of a worker, does not compute in the precision of the plan.
         """
         if not blocks:
             return
         executor, work = work_of(self._order, plan, blocks, self._events)
         told = _Told(self._order.stem, self._events)
         module = load("execute", executor)
+        if executor not in ELSEWHERE:
+            require_precision(plan.recipe.network_precision, plan.source.paths[0])
         run = self._opened(executor, work).execute if hasattr(module, "opened") else module.execute
         failures: Failures = run(work, told.done, self._should_stop)
         if failures:
@@ -164,6 +167,7 @@ def work_of(order: Order, plan: Plan, blocks: Collection[int], events: Events) -
         workers=workers,
         memory_bytes=order.job.memory_bytes,
         device=plan.model.device if plan.model else "cpu",
+        in_bfloat16=plan.in_bfloat16,
         gpus=own_gpus(order),
         cluster=order.cluster,
         notice=lambda text: events.notice(order.stem, text),

@@ -47,6 +47,7 @@ class Work:
         workers: processes.
         memory_bytes: bound of one worker.
         device: where the network runs, `cpu` or `cuda`.
+        in_bfloat16: the network computes in bfloat16, or may once the self-test has decided.
         gpus: of this machine, by the names that make each the only one that a process sees; () = none is used.
         cluster: what the config says of jobs or of a scheduler, as the executor takes it.
         notice: says something to the user, e.g. what the queue does.
@@ -58,6 +59,7 @@ class Work:
     workers: int = 1
     memory_bytes: int = 4 * 2**30
     device: str = "cpu"
+    in_bfloat16: bool = False
     gpus: tuple[str, ...] = ()
     cluster: Mapping[str, Any] = field(default_factory=dict)
     notice: Callable[[str], None] = silence

@@ -19,7 +19,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
 from pipeline.masks.base import FILL
-from pipeline.models.base import Inpainter
+from pipeline.models.base import Inpainter, require_precision
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.task import Task
@@ -124,9 +124,11 @@ def open_model(plan: Plan) -> Inpainter | None:
 
     Raises:
         IntegrityError: the weights are not those of the plan.
+        PlanRefused: this processor does not compute in the precision of the plan.
     """
     if plan.model is None or plan.recipe.network_weight == 0:
         return None
+    require_precision(plan.recipe.network_precision, plan.source.paths[0])
     return plan.model.opening(plan.ndim).open()
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -26,10 +28,21 @@ from torch.nn import functional
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models._unet import ResidualUNet
-from pipeline.models.base import Card, Patch, Prediction, find_weights, read_card, verified
+from pipeline.models.base import (
+    AUTO,
+    BFLOAT16,
+    FLOAT32,
+    Card,
+    Patch,
+    Prediction,
+    find_weights,
+    read_card,
+    verified,
+)
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.system import gpu
+from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.meter import counted, lap
 from pipeline.system.paths import shortened
 
@@ -46,22 +59,45 @@ _VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {
 The second look brings two thirds of what four or eight would."""
 _MOST_RESIDUAL = 1e6
 """Correction by a network, in local standard deviations, above which it is broken; shipped ones stay below 1."""
-_OPTION = "test_time_augmentation"
+_MIRRORED, _PRECISION = "test_time_augmentation", "precision"
+_OPTIONS: dict[str, tuple[Any, ...]] = {_MIRRORED: (True, False), _PRECISION: (AUTO, FLOAT32, BFLOAT16)}
+"""Options and their values, the default first."""
+
+
+_Axes = tuple[tuple[int, ...], ...]
+"""For each view, the axes that it is mirrored along."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One channel of a patch as the network sees it, `(3, *patch)`, and in which precision."""
+
+    x: Array
+    precision: str
+
+    @property
+    def kind(self) -> tuple[tuple[int, ...], str]:
+        """What inputs must share to go through the network together."""
+        return self.x.shape, self.precision
 
 
 class Autoencoder:
     """Loaded weights on a device; see `Inpainter`."""
 
-    def __init__(self, network: ResidualUNet, card: Card, sha256: str, device: str, *, mirrored: bool = True) -> None:
+    def __init__(
+        self, network: ResidualUNet, card: Card, sha256: str, device: str, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = card.name
         self.sha256 = sha256
         self.ndim = card.ndim
         self.card = card
         self._device = torch.device(device)
-        self._views = _VIEWS[card.ndim] if mirrored else ((),)
+        options = options or {}
+        self.precision = _precision(device, options)
+        self._views = _VIEWS[card.ndim] if options.get(_MIRRORED, True) else ((),)
         layout = torch.channels_last if card.ndim == 2 else torch.channels_last_3d
         self._layout = layout
-        self._memory: dict[tuple[torch.Size, bytes], torch.Tensor] | None = None
+        self._memory: dict[tuple[torch.Size, str, bytes], torch.Tensor] | None = None
         self._network = network.eval().requires_grad_(False).to(self._device).to(memory_format=layout)  # type: ignore[call-overload]
 
     @property
@@ -101,12 +137,18 @@ class Autoencoder:
             results.extend(self._predict(list(alike_patches), self._views[:views]))
         return results
 
-    def _predict(self, patches: list[Patch], views: tuple[tuple[int, ...], ...]) -> list[Prediction]:
-        inputs: list[Array] = []
+    @cached_property
+    def _lowered(self) -> ResidualUNet:
+        lowered: ResidualUNet = self._network.lowered()
+        return lowered
+
+    def _predict(self, patches: list[Patch], views: _Axes) -> list[Prediction]:
+        inputs: list[_Input] = []
         statistics: list[LocalStatistics] = []
         for patch in patches:
-            for x, local in _prepare(patch):
-                inputs.append(x)
+            precision = patch.precision or (FLOAT32,) * len(patch.filled)
+            for (x, local), one in zip(_prepare(patch), precision, strict=True):
+                inputs.append(_Input(x, BFLOAT16 if one == BFLOAT16 else FLOAT32))
                 statistics.append(local)
         outputs = self._forward(inputs, views)
         results, first = [], 0
@@ -116,19 +158,19 @@ class Autoencoder:
             first = last
         return results
 
-    def _forward(self, inputs: list[Array], views: tuple[tuple[int, ...], ...]) -> list[Array]:
-        """Return what the network says of each input; those of one shape go through it together."""
+    def _forward(self, inputs: list[_Input], views: _Axes) -> list[Array]:
+        """Return what the network says of each input; those of one kind go through it together."""
         outputs: dict[int, Array] = {}
-        for shape in sorted({x.shape for x in inputs}):
-            same = [k for k, x in enumerate(inputs) if x.shape == shape]
+        for shape, precision in sorted({one.kind for one in inputs}):
+            same = [k for k, one in enumerate(inputs) if one.kind == (shape, precision)]
             while same:
                 # asked once: another thread may find the GPU full meanwhile
                 channels = self.channels_a_pass
                 chunk = same[:channels]
                 batch = np.zeros((channels, *shape), dtype=np.float32)
-                batch[: len(chunk)] = [inputs[k] for k in chunk]
+                batch[: len(chunk)] = [inputs[k].x for k in chunk]
                 try:
-                    said = self._run(torch.from_numpy(batch), views)
+                    said = self._run(torch.from_numpy(batch), views, precision)
                 except RuntimeError as error:
                     self._take_fewer(error, channels, shape)
                     said = None
@@ -153,13 +195,15 @@ class Autoencoder:
         self.channels_a_pass = min(self.channels_a_pass, channels // 2)
 
     @torch.inference_mode()
-    def _run(self, batch: torch.Tensor, mirrored: tuple[tuple[int, ...], ...]) -> Array:
+    def _run(self, batch: torch.Tensor, mirrored: _Axes, precision: str) -> Array:
         with lap("network") as done, _device_time(self._device):
             memory = self._memory if self._memory is not None else {}
-            key = (batch.shape, hashlib.sha256(batch.numpy().data).digest() if self._memory is not None else b"")
+            digest = hashlib.sha256(batch.numpy().data).digest() if self._memory is not None else b""
+            key = (batch.shape, precision, digest)
             known = memory.get(key)
+            network = self._lowered if precision == BFLOAT16 else self._network
             views = [
-                known if known is not None and not axes else self._seen(batch.flip(axes)).flip(axes)
+                known if known is not None and not axes else self._seen(batch.flip(axes), network).flip(axes)
                 for axes in mirrored
             ]
             memory[key] = views[0]
@@ -167,12 +211,12 @@ class Autoencoder:
             done.amount = float(batch[:, 0].numel() * (len(mirrored) - (known is not None)))
         return result
 
-    def _seen(self, batch: torch.Tensor) -> torch.Tensor:
+    def _seen(self, batch: torch.Tensor, network: ResidualUNet) -> torch.Tensor:
         spatial = batch.shape[2:]
         margin = [m for n in reversed(spatial) for m in (0, -n % self._network.multiple)]
         x = functional.pad(batch, margin, mode="replicate")
         x[:, 1:2] = functional.pad(batch[:, 1:2], margin)
-        y: torch.Tensor = self._network(x.to(self._device).contiguous(memory_format=self._layout))
+        y: torch.Tensor = network(x.to(self._device).contiguous(memory_format=self._layout))
         whole = [slice(n) for n in spatial]
         return y[:, :, *whole]
 
@@ -199,17 +243,15 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
         ndim: spatial dimensions of the image, 2 or 3.
         device: `cpu`, `cuda` or `cuda:N`.
         options: `test_time_augmentation` (default true): the mean over mirrored patches where the self-test finds
-            that it pays; false takes half of the network's time.
+            that it pays; false takes half of the network's time. `precision` (default `auto`): `float32`, `bfloat16`
+            (takes half the time on processors that have it), or what the self-test finds good enough.
 
     Raises:
         ConfigError: no weights, no card, another hash, another architecture, other dimensions, an unknown option, or
             weights that are not finite or predict what no image holds.
-        PlanRefused: a GPU is asked for and there is none.
+        PlanRefused: a GPU is asked for and there is none, or bfloat16 where the device does not compute in it.
     """
-    unknown, mirrored = sorted(set(options) - {_OPTION}), options.get(_OPTION, True)
-    if unknown or not isinstance(mirrored, bool):
-        problem = f"unknown option '{unknown[0]}'" if unknown else f"{_OPTION}: {mirrored!r} is neither true nor false"
-        raise ConfigError(f"model autoencoder: {problem}; it takes {_OPTION}: true or false")
+    _check(options)
     if weights is None:
         raise ConfigError("model autoencoder: needs weights; set model.weights to a name or a file")
     weights = find_weights(weights)
@@ -222,7 +264,37 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
             "set model.weights: auto"
         )
     sha256 = verified(weights, card)
-    return Autoencoder(_load(weights, card), card, sha256, device, mirrored=mirrored)
+    return Autoencoder(_load(weights, card), card, sha256, device, options)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    takes = f"it takes {_MIRRORED}: true or false, and {_PRECISION}: auto, float32 or bfloat16"
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise ConfigError(f"model autoencoder: unknown option '{name}'; {takes}")
+        # 1 equals True, and is not what was asked for
+        if not any(value is known or (value == known and isinstance(value, str)) for known in _OPTIONS[name]):
+            raise ConfigError(f"model autoencoder: {name}: {value!r} is no value of it; {takes}")
+
+
+def _precision(device: str, options: Mapping[str, Any]) -> str:
+    """Return the precision that the options ask for; without a choice where there is none."""
+    asked: str = options.get(_PRECISION, AUTO)
+    if device.startswith("cuda"):
+        if asked == BFLOAT16:
+            raise PlanRefused(
+                f"model autoencoder: {_PRECISION}: {BFLOAT16} is for processors, a GPU computes in {FLOAT32}; leave it "
+                "out, or set compute.device: cpu"
+            )
+        return FLOAT32
+    if asked == AUTO and not has_bfloat16():
+        return FLOAT32
+    if asked == BFLOAT16 and not has_bfloat16():
+        raise PlanRefused(
+            f"model autoencoder: the processor of {socket.gethostname()} does not compute in {BFLOAT16}, which would "
+            f"take 10 to 20 times as long as {FLOAT32}; leave {_PRECISION} out"
+        )
+    return asked
 
 
 def _load(weights: Path, card: Card) -> ResidualUNet:

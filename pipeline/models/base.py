@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -26,12 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ConfigError, IntegrityError
+from pipeline.errors import ConfigError, IntegrityError, PlanRefused
 from pipeline.registry import load
+from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.paths import describe, kind_of, shortened
 from pipeline.system.yaml_files import nearest, read_text, read_yaml
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
+"""In which precision a network computes; `auto`: the self-test decides, and itself looks in float32."""
 _MOST_BYTES = 2**30
 """Of a weights file, which is read as a whole; those that come with the package have 3 MB."""
 _MOST_PARAMETERS, _MOST_LEVELS, _MOST_UNITS = 2**26, 6, 64
@@ -49,6 +53,8 @@ class Patch:
         floor: smallest local scale to divide by, per channel, in data units (stored quantum and 1 % of the
             robust range of the file).
         views: mirror images that the mean is taken over, for models that have some; None = all of them.
+        precision: in which a model that has several looks at each channel, see `Inpainter`; `auto` is float32, and so
+            is an empty one.
     """
 
     filled: NDArray[np.float32]
@@ -56,6 +62,7 @@ class Patch:
     spacing: tuple[float, ...]
     floor: NDArray[np.float32]
     views: int | None = None
+    precision: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +97,10 @@ class Inpainter(Protocol):
     """A trained or trivial model. Deterministic: the same patch gives the same bytes in any batch.
 
     A model may have `views`, the number of mirror images it can look at (see `Patch`), 1 without, and `remembering()`,
-    a context in which it need not look twice at what is only shown with more of them. One that runs on a
-    GPU may have `channels_a_pass`, of which its memory there is a multiple, and `reduced_to`: that number if a GPU that
-    was full made it smaller than usual, else None.
+    a context in which it need not look twice at what is only shown with more of them. One that can compute in
+    bfloat16 has a `precision`: what its options ask for, `auto` only where the processor has such arithmetic. One
+    that runs on a GPU may have `channels_a_pass`, of which its memory there is a multiple, and `reduced_to`: that
+    number if a GPU that was full made it smaller than usual, else None.
     """
 
     name: str
@@ -109,6 +117,26 @@ def reduced_to(model: Inpainter | None) -> int | None:
     """Return how many channels a model takes a pass if a GPU that was full made it fewer than usual, else None."""
     reduced: int | None = getattr(model, "reduced_to", None)
     return reduced
+
+
+def precision_of(model: Inpainter | None) -> str:
+    """Return the precision that the options of a model ask for; float32 for models that have no other."""
+    precision: str = getattr(model, "precision", FLOAT32)
+    return precision
+
+
+def require_precision(precision: Sequence[str], path: str) -> None:
+    """Refuse to compute here in bfloat16, for the image `path`, what took its place in a plan, if that takes too long.
+
+    Raises:
+        PlanRefused: the processor has no such arithmetic; names the machine, and what to do.
+    """
+    if BFLOAT16 in precision and not has_bfloat16():
+        raise PlanRefused(
+            f"{path}: its run computes the network in bfloat16, which the processor of {socket.gethostname()} has not "
+            "(it would take 10 to 20 times as long, and give other last digits): go on where it was begun, or run "
+            "again with --overwrite and --set=model.options.precision=float32"
+        )
 
 
 def take_fewer(model: Inpainter, channels: int) -> None:

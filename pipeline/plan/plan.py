@@ -22,13 +22,14 @@ from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
+from pipeline.models.base import AUTO, BFLOAT16
 from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
-PLAN_VERSION = 10
+PLAN_VERSION = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,11 @@ class Plan:
     def ndim(self) -> int:
         """Spatial dimensions."""
         return self.space.ndim
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether the network computes, or may compute as long as nothing is decided, in bfloat16."""
+        return self.model is not None and not {AUTO, BFLOAT16}.isdisjoint(self.recipe.network_precision)
 
     @property
     def n_holes(self) -> int:

@@ -78,7 +78,7 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "seconds": seconds,
         "peak_rss_bytes": max(peak_rss_bytes(), totals.peak_rss_bytes),
         "software": software(),
-        "hardware": hardware(),
+        "hardware": hardware() | {"precision": sorted(set(plan.recipe.network_precision))},
         "model": _model(plan, facts, gpu_full),
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,
@@ -135,6 +135,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
         "network_referenced": asdict(recipe.network_referenced) if recipe.network_referenced else None,
         "network_limit": recipe.network_limit,
         "network_views": recipe.network_views,
+        "network_precision": recipe.network_precision,
         "references": [
             {"guides": guides, **asdict(reliance)}
             for guides, reliance in zip(guides_of(recipe.relations), recipe.references, strict=True)

@@ -13,7 +13,7 @@ from pipeline.models.base import Inpainter, Patch, Prediction
 from pipeline.numerics.situation import Curves, Situation, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
-from pipeline.restore.recipe import Recipe
+from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.restore.task import Draft, Task
 from pipeline.system import gpu
 
@@ -131,6 +131,7 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
         spacing=window.spacing,
         floor=floors(recipe)[channels],
         views=recipe.network_views,
+        precision=narrowed(recipe, channels.tolist()).network_precision,
     )
 
 

@@ -31,8 +31,10 @@ class Recipe:
         network_limit: largest correction of the network that is taken in full, in local standard deviations of the
             observed pixels; None = any.
         network_views: mirror images that the network sees of each patch, None = all it has.
+        network_precision: in which it looks at each channel; `auto` until the self-test has decided, see `Patch`.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
+        quantum: step between stored values, data units; 0 = they are continuous.
         floor: smallest local scale of each channel, data units.
         typical: scale of each channel over the whole image, for pixels far from all that is observed.
         low: smallest value that may be written, per channel, data units.
@@ -48,8 +50,10 @@ class Recipe:
     network_referenced: Curves | None = None
     network_limit: float | None = None
     network_views: int | None = None
+    network_precision: tuple[str, ...] = ()
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
+    quantum: float = 0.0
     floor: tuple[float, ...]
     typical: tuple[float, ...]
     low: tuple[float, ...]
@@ -88,6 +92,7 @@ def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:
         recipe,
         relations=(),
         references=(),
+        network_precision=tuple(recipe.network_precision[c] for c in channels if recipe.network_precision),
         floor=tuple(recipe.floor[c] for c in channels),
         typical=tuple(recipe.typical[c] for c in channels),
         low=tuple(recipe.low[c] for c in channels),

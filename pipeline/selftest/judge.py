@@ -27,6 +27,7 @@ from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
 from pipeline.selftest.placing import Placement
+from pipeline.selftest.precision import with_precision
 from pipeline.selftest.prior import LEADING
 from pipeline.selftest.references import weigh_references
 from pipeline.selftest.samples import samples_of
@@ -102,7 +103,8 @@ def _untested(placements: int, guides: Sequence[FittedGuide], start: Recipe) -> 
     """Return what is used where nothing can be hidden: references as is usual with them, else the default fill."""
     relations = tuple(guide.related() for guide in guides)
     leads = [g.is_reference and relation is not None for g, relation in zip(guides, relations, strict=True)]
-    recipe = replace(start, relations=relations, references=tuple(LEADING if lead else UNUSED for lead in leads))
+    said = tuple(LEADING if lead else UNUSED for lead in leads)
+    recipe = replace(start, relations=relations, references=said, network_precision=())
     used = "the references lead" if any(recipe.reference_weights) else "default spline only"
     note = f"too few observed pixels for a self-test: {used}, stored calibration"
     return Verdict(recipe=recipe, placements=placements, calibration="stored", note=note)
@@ -147,7 +149,8 @@ def _with_network(
     chosen = recipe.network_weight > 0
     row = replace(row, windows=len(refined), chosen=chosen, seconds=time.perf_counter() - started)
     if not chosen:
-        return replace(recipe, network_views=None), row, *before
+        return replace(recipe, network_views=None, network_precision=()), row, *before
+    recipe = with_precision(model, refined, recipe)
     return recipe, row, networked(own, recipe) if recipe.network.highest > 0 else alone, mixed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,14 @@ from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec
 from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
-from pipeline.models.base import Inpainter
+from pipeline.models.base import Inpainter, precision_of
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import STORED, Recipe
 from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
+from pipeline.selftest.precision import unless_small
 from pipeline.selftest.rim import Rim, check_rim
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
@@ -33,7 +35,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
 
     `model` is the network, None without one. Models that take the place of the restoration are not tested.
     """
-    start = start_recipe(scene)
+    start = start_recipe(scene, model)
     choice = scene.job.model
     if not choice.traits.weighed:
         wide = replace(start, network=flat(1.0), low=(-_WIDEST,) * len(start.low), high=(_WIDEST,) * len(start.high))
@@ -43,6 +45,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     shapes = hole_shapes(scene, rng)
     tests = test_windows(scene, shapes.depth, rng)
     placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
+    tested = sum(placement.task.window.hole[0].size for placement in placements)
+    start = unless_small(start, len(start.floor) * math.prod(scene.shape), tested)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     forced = choice.fill is not None
     if forced:
@@ -75,7 +79,7 @@ def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
     return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
 
 
-def start_recipe(scene: Scene) -> Recipe:
+def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
     """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
     values = scene.values
     spread = values.spread
@@ -93,6 +97,8 @@ def start_recipe(scene: Scene) -> Recipe:
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
         low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
         high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
+        quantum=values.quantum,
+        network_precision=(precision_of(model),) * len(spread),
         relations=(None,) * scene.n_guides,
         references=(UNUSED,) * scene.n_guides,
     )

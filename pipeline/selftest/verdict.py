@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.models.base import BFLOAT16
 from pipeline.plan.samples import Samples
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
@@ -101,6 +102,9 @@ def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tup
             continue
         parts = [spec.label, *(_part(row, family) for row in tools)]
         said.append(f"{FAMILY_NAMES[family]}: {', '.join(parts)}")
+    if recipe.network_weight > 0 and BFLOAT16 in recipe.network_precision:
+        count = f"{recipe.network_precision.count(BFLOAT16)} of {len(recipe.network_precision)} channels"
+        said.append(f"the network computes in bfloat16 for {count}: this moves last digits only")
     return tuple(said)
 
 

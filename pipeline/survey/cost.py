@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
 from pipeline.image.workspace import estimate_box
-from pipeline.models.base import Inpainter, Patch
+from pipeline.models.base import BFLOAT16, Inpainter, Patch, precision_of
 from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe
@@ -73,12 +73,21 @@ class Forecast:
     cost: Cost
     look_s: float
     """One look of the network at one pixel of one channel, seconds; 0 without a network."""
+    extent: tuple[int, ...]
+    """Of a window of the self-test, pixels."""
     values: float
     """Pixels times channels that all blocks estimate."""
 
     def decided(self, plan: Plan, model: Inpainter | None) -> Cost:
         """Return the same once the self-test has decided how much of the network the image gets."""
-        seconds = _block_seconds(plan, self.values) + self.values * self.look_s * _views(plan.recipe, model)
+        look_s, precision = self.look_s, plan.recipe.network_precision
+        if model is not None and BFLOAT16 in precision:
+            quick, share = (
+                _look_seconds(model, self.extent, "cpu", BFLOAT16),
+                precision.count(BFLOAT16) / len(precision),
+            )
+            look_s = share * quick + (1 - share) * look_s
+        seconds = _block_seconds(plan, self.values) + self.values * look_s * _views(plan.recipe, model)
         return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
 
 
@@ -93,7 +102,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     depth = hole_shapes(scene, np.random.default_rng(scene.job.seed)).depth
     extent = test_extent(scene, depth)
     window, values = math.prod(extent), len(scene.image.channels) * math.prod(scene.shape)
-    look_s = _look_seconds(model, extent, scene.job.model.device) if model is not None else 0.0
+    look_s = _look_seconds(model, extent, scene.job.model.device, precision_of(model)) if model is not None else 0.0
     looks = _looks(scene, model)
     start = _START_S + (_START_NETWORK_S if model is not None else 0.0)
     looked = values * _VALUE_S + _doubt_seconds(scene)
@@ -106,7 +115,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
         blocks=_span([_block_seconds(plan, estimated) + estimated * look_s * one.blocks for one in looks]),
         files=Span.around(_speed() * (_FILES_S + values * _FILE_VALUE_S), _SPREAD),
     )
-    return Forecast(cost=cost, look_s=look_s, values=estimated)
+    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated)
 
 
 def _span(seconds: list[float]) -> Span:
@@ -194,7 +203,7 @@ def _speed() -> float:
     return _faster(lambda: splu(grid).solve(np.ones(_PROBE_EDGE**2)), time.process_time) / _PROBE_S
 
 
-def _look_seconds(model: Inpainter, extent: tuple[int, ...], device: str) -> float:
+def _look_seconds(model: Inpainter, extent: tuple[int, ...], device: str, precision: str) -> float:
     """Return how long one look of the network at one pixel takes on the device of the run."""
     shape = (1, *(min(n, _TIMED[len(extent)]) for n in extent))
     patch = Patch(
@@ -203,6 +212,7 @@ def _look_seconds(model: Inpainter, extent: tuple[int, ...], device: str) -> flo
         spacing=(1.0,) * len(extent),
         floor=np.ones(1, dtype=np.float32),
         views=1,
+        precision=(precision,),
     )
     # a processor is shared with others, and what it does for them does not count; a device is waited for
     clock = time.process_time if device == "cpu" else time.perf_counter

@@ -114,7 +114,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
             return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
         clock.lap("model")
-        sketch = _plan(scene, start_recipe(scene), model_ref, coarse_factor(scene), "")
+        sketch = _plan(scene, start_recipe(scene, model), model_ref, coarse_factor(scene), "")
         ahead = forecast(scene, sketch, model)
         if told is not None:
             told(sketch, ahead.cost)
@@ -174,7 +174,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
     if scene.states.holes:
         model, model_ref = find_model(scene.job, scene.source)
         factor = coarse_factor(scene)
-    plan = _plan(scene, start_recipe(scene), model_ref, factor, "")
+    plan = _plan(scene, start_recipe(scene, model), model_ref, factor, "")
     gpu, said_of_gpu = _gpu(plan, model)
     return Survey(
         plan=plan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.errors import ConfigError, PlanRefused
+from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.training.config import TrainingConfig
 
 
@@ -39,8 +40,7 @@ def mixed(config: TrainingConfig) -> bool:
         return config.bfloat16
     if torch.device(config.device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return has_bfloat16()
 
 
 def layout(ndim: int) -> torch.memory_format:

@@ -177,6 +177,9 @@ ROWS = {
         unit/test_gpus.py::test_a_gpu_without_memory_for_one_channel_is_said""",
     "workers of jobs have no GPU, and the network runs on one": """
         unit/test_gpus.py::test_workers_without_a_gpu_are_named""",
+    "the network computes in bfloat16, and the processor of a worker, or of who goes on, does not": """
+        unit/test_precision.py::test_workers_with_other_processors_are_named
+        unit/test_precision.py::test_a_run_goes_on_in_the_precision_it_began_with""",
     "dask-jobqueue is not installed": "cluster/test_cluster.py::test_what_to_install_for_jobs_is_said",
     # object storage
     "the connection is lost, or the server is slow or overloaded": """

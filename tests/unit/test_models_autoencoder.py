@@ -197,7 +197,7 @@ def test_missing_parts_are_named(tmp_path):
     path = _weights(tmp_path, 2)
     with pytest.raises(ConfigError, match="depth"):
         autoencoder.open_model(path, ndim=2, device="cpu", options={"depth": 3})
-    with pytest.raises(ConfigError, match="'yes' is neither true nor false"):
+    with pytest.raises(ConfigError, match="'yes' is no value of it"):
         autoencoder.open_model(path, ndim=2, device="cpu", options={"test_time_augmentation": "yes"})
     path.with_suffix(".yaml").unlink()
     with pytest.raises(ConfigError, match="no card"):
