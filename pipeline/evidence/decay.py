@@ -117,7 +117,7 @@ class Decay:
         coarse = _Coarse.of(window, self)
         usual = self.usual(coarse.distance) * coarse.told
         system = _System(coarse.told, self, usual)
-        weights = system.solve((coarse.values - self.level - usual) * coarse.told, _FINE)
+        weights = system.solve(np.asarray((coarse.values - self.level - usual) * coarse.told, dtype=np.float64), _FINE)
         relative = ndimage.zoom(system.patches(weights), _STRIDE, order=1, mode="nearest", grid_mode=True)
         rows, cols = window.told.shape
         return np.maximum(self.usual(window.distance) * (1 + relative[:rows, :cols]), 0.0)
@@ -133,7 +133,10 @@ def fit_decay(windows: Sequence[Along]) -> Decay | None:
     flat = Decay(beside=0.0, length=1.0, power=1.0, level=0.0, ground=ground)
     some = [_Coarse.of(window, flat) for window in windows[:: -(-len(windows) // _MOST_WINDOWS)]]
     systems = [_System(coarse.told, flat, np.zeros(coarse.told.shape)) for coarse in some]
-    solved = [(system.solve(c.told * 1.0), system.solve(c.values)) for system, c in zip(systems, some, strict=True)]
+    solved = [
+        (system.solve(c.told.astype(np.float64)), system.solve(c.values))
+        for system, c in zip(systems, some, strict=True)
+    ]
     found: list[tuple[float, Decay]] = []
     for length, power in product(_LENGTHS, _POWERS):
         shape = replace(flat, beside=1.0, length=length, power=power)
@@ -144,7 +147,10 @@ def fit_decay(windows: Sequence[Along]) -> Decay | None:
     for _ in range(_ROUNDS):
         decay = replace(decay, patches=_patches_of(decay, some))
         systems = [_System(c.told, decay, decay.usual(c.distance) * c.told) for c in some]
-        solved = [(system.solve(c.told * 1.0), system.solve(c.values)) for system, c in zip(systems, some, strict=True)]
+        solved = [
+            (system.solve(c.told.astype(np.float64)), system.solve(c.values))
+            for system, c in zip(systems, some, strict=True)
+        ]
         explained, decay = _least_squares(decay, some, systems, solved)
         if explained <= 0:
             return None
@@ -183,7 +189,7 @@ class _System:
 
     def _transform(self, variances: Sequence[float], lengths: Sequence[float]) -> Field:
         kernel = sum(v * np.exp(-self._lag / length) for v, length in zip(variances, lengths, strict=True))
-        return np.maximum(fft.rfft2(kernel).real, 0.0)
+        return np.asarray(np.maximum(fft.rfft2(kernel).real, 0.0), dtype=np.float64)
 
     def _blurred(self, values: Field, transform: Field) -> Field:
         rows, cols = self._told.shape

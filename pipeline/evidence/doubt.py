@@ -60,7 +60,8 @@ class Doubt:
         ground: what the ground is expected to look like.
         sides: the ways to be contaminated that were found.
         rim_px: distance from the holes up to which all is doubted, pixels.
-        haze: what can be taken off; `sides` are told in what is left, `without_broad`. None = nothing.
+        haze: what can be taken off; `sides` are told in what is left, beside a reference `without_broad`.
+            None = nothing.
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
         places: parts of the image whose holes alone count, all others are clean; () = all holes count.
         veils: what can be taken off these, so that they need no doubt. None = nothing.
@@ -141,7 +142,7 @@ class Doubt:
             return self.outline.of(tile)
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
         differences, told = standardised(self.ground, tile)
-        if self.haze:
+        if self.haze and self.ground.guide is not None:
             differences = without_broad(differences, told)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
         for side in self.sides:
@@ -160,7 +161,7 @@ def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
 
 
 def without_broad(differences: Field, told: Mask) -> Field:
-    """Return differences `(c, *spatial)` without what is broad: beside haze that was taken off, it is the ground's."""
+    """Return differences `(c, *spatial)` without what is broad: beside a reference, it is the ground's."""
     share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BROAD), 1e-3)
     broad = [ndimage.gaussian_filter(np.where(told, band, 0.0), _BROAD) / share for band in differences]
     return np.asarray(differences - np.stack(broad))

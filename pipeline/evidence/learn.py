@@ -140,9 +140,11 @@ def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
         return doubt
     if any(side.name == "dark" for side in sides):
         return doubt
-    # a scrap of cloud is no haze: what is still bright is doubted, but for what is as broad as fields
-    fine = [without_broad(d, told) for d, told in zip(left.differences, left.told, strict=True)]
-    scraps = replace(left, differences=fine).side("bright", 1.0, before.values)
+    # a scrap of cloud is no haze: what is still bright is doubted, but for fields that changed since the reference
+    if rings.referred:
+        fine = [without_broad(d, told) for d, told in zip(left.differences, left.told, strict=True)]
+        left = replace(left, differences=fine)
+    scraps = left.side("bright", 1.0, before.values)
     return replace(through, sides=() if scraps is None else (scraps,))
 
 
