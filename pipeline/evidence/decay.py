@@ -120,7 +120,7 @@ class Decay:
         weights = system.solve(np.asarray((coarse.values - self.level - usual) * coarse.told, dtype=np.float64), _FINE)
         relative = ndimage.zoom(system.patches(weights), _STRIDE, order=1, mode="nearest", grid_mode=True)
         rows, cols = window.told.shape
-        return np.maximum(self.usual(window.distance) * (1 + relative[:rows, :cols]), 0.0)
+        return np.asarray(np.maximum(self.usual(window.distance) * (1 + relative[:rows, :cols]), 0.0))
 
 
 def fit_decay(windows: Sequence[Along]) -> Decay | None:
@@ -253,7 +253,10 @@ def _ground_of(windows: Sequence[Along]) -> tuple[float, ...]:
         parts.append((values, count == _STRIDE**2))
     every = np.concatenate([values[full] for values, full in parts])
     limit = 4 * 1.4826 * float(np.median(np.abs(every))) if every.size else 0.0
-    sums = [_at_lags(np.clip(values, -limit, limit) * full, full * 1.0) for values, full in parts]
+    sums = [
+        _at_lags(np.asarray(np.clip(values, -limit, limit) * full, dtype=np.float64), full * 1.0)
+        for values, full in parts
+    ]
     products, counts = np.sum(sums, axis=0)
     lag = np.arange(counts.size) * _STRIDE
     kernels = np.stack([lag == 0, *(np.exp(-lag / length) for length in _GROUND)], axis=1).astype(np.float64)
@@ -267,7 +270,7 @@ def _patches_of(decay: Decay, some: Sequence[_Coarse]) -> tuple[float, ...]:
         usual = decay.usual(coarse.distance)
         near = coarse.told & (usual > _HAZY * decay.beside)
         left = (coarse.values - decay.level - usual) * near
-        sums.append([*_at_lags(left, near * 1.0), _at_lags(usual * near, near * 1.0)[0]])
+        sums.append([*_at_lags(np.asarray(left, dtype=np.float64), near * 1.0), _at_lags(usual * near, near * 1.0)[0]])
     products, counts, squares = np.sum(sums, axis=0)
     lag = np.arange(counts.size) * _STRIDE
     ground = decay.ground[0] * (lag == 0)
@@ -294,7 +297,7 @@ def _at_lags(values: Field, counted: Field) -> tuple[Field, Field]:
         np.bincount(lag[some], fft.irfft2(np.abs(fft.rfft2(part, size)) ** 2, size)[some], most)
         for part in (values, counted)
     ]
-    return sums[0], sums[1]
+    return np.asarray(sums[0], dtype=np.float64), np.asarray(sums[1], dtype=np.float64)
 
 
 def _means(values: Field, some: Mask) -> tuple[Field, Field]:

@@ -95,7 +95,7 @@ class Haze:
 
     def _parts(self, ground: Ground, tile: Tile) -> tuple[Field, Iterator[Field], Mask]:
         """Return what falls as haze does, what is left at each scale, the finest first, and where both are told."""
-        window = _along(ground, tile, np.zeros_like(tile.seen), np.asarray(self.weights), self.level)
+        window = _along(ground, tile, np.zeros_like(tile.seen), np.asarray(self.weights, dtype=np.float64), self.level)
         falling = self.decay.amount(window)
         return falling, _details(window.values - falling, window.told), window.told
 
@@ -121,7 +121,9 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
     weights = np.linalg.solve(covariance, spectrum)
     weights /= weights @ spectrum
     level = float(np.median(weights @ off))
-    decay = fit_decay([_along(ground, t, c, weights, level) for t, c in zip(tiles, clear, strict=True)])
+    decay = fit_decay(
+        [_along(ground, t, c, np.asarray(weights, dtype=np.float64), level) for t, c in zip(tiles, clear, strict=True)]
+    )
     if decay is None:
         return None
     haze = Haze(
