@@ -254,7 +254,7 @@ def _ground_of(windows: Sequence[Along]) -> tuple[float, ...]:
     every = np.concatenate([values[full] for values, full in parts])
     limit = 4 * 1.4826 * float(np.median(np.abs(every))) if every.size else 0.0
     sums = [
-        _at_lags(np.asarray(np.clip(values, -limit, limit) * full, dtype=np.float64), full * 1.0)
+        _at_lags(np.asarray(np.clip(values, -limit, limit) * full, dtype=np.float64), full.astype(np.float64))
         for values, full in parts
     ]
     products, counts = np.sum(sums, axis=0)
@@ -270,7 +270,12 @@ def _patches_of(decay: Decay, some: Sequence[_Coarse]) -> tuple[float, ...]:
         usual = decay.usual(coarse.distance)
         near = coarse.told & (usual > _HAZY * decay.beside)
         left = (coarse.values - decay.level - usual) * near
-        sums.append([*_at_lags(np.asarray(left, dtype=np.float64), near * 1.0), _at_lags(usual * near, near * 1.0)[0]])
+        sums.append(
+            [
+                *_at_lags(np.asarray(left, dtype=np.float64), near.astype(np.float64)),
+                _at_lags(usual * near, near.astype(np.float64))[0],
+            ]
+        )
     products, counts, squares = np.sum(sums, axis=0)
     lag = np.arange(counts.size) * _STRIDE
     ground = decay.ground[0] * (lag == 0)
