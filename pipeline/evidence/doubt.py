@@ -27,9 +27,6 @@ Mask = NDArray[np.bool_]
 SMOOTH = 1.5
 """Deviation of the Gaussian that pixels are seen through, pixels: haze is smooth, noise and texture are not."""
 
-_BROAD = 8.0
-"""Deviation of the Gaussian of what is broader than scraps of cloud, pixels."""
-
 NOTICEABLE = 0.1
 """Smallest difference that matters, as a share of the standard deviation of the bands over the image."""
 
@@ -60,8 +57,7 @@ class Doubt:
         ground: what the ground is expected to look like.
         sides: the ways to be contaminated that were found.
         rim_px: distance from the holes up to which all is doubted, pixels.
-        haze: what can be taken off; `sides` are told in what is left, beside a reference `without_broad`.
-            None = nothing.
+        haze: what can be taken off; `sides` are told in what is left. None = nothing.
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
         places: parts of the image whose holes alone count, all others are clean; () = all holes count.
         veils: what can be taken off these, so that they need no doubt. None = nothing.
@@ -142,8 +138,6 @@ class Doubt:
             return self.outline.of(tile)
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
         differences, told = standardised(self.ground, tile)
-        if self.haze and self.ground.guide is not None:
-            differences = without_broad(differences, told)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
         for side in self.sides:
             index = np.einsum("c,c...->...", np.asarray(side.weights), differences)
@@ -158,10 +152,3 @@ def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
     share = ndimage.gaussian_filter(told.astype(np.float64), SMOOTH)
     smooth = [ndimage.gaussian_filter(np.where(told, band, 0.0), SMOOTH) for band in scaled]
     return np.clip(np.stack(smooth) / np.maximum(share, 1e-6), -LARGEST, LARGEST), told
-
-
-def without_broad(differences: Field, told: Mask) -> Field:
-    """Return differences `(c, *spatial)` without what is broad: beside a reference, it is the ground's."""
-    share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BROAD), 1e-3)
-    broad = [ndimage.gaussian_filter(np.where(told, band, 0.0), _BROAD) / share for band in differences]
-    return np.asarray(differences - np.stack(broad))

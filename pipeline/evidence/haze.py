@@ -3,10 +3,10 @@
 Haze brightens the bands in fixed proportions (its spectrum) by an amount that falls with the distance from the cloud
 and changes smoothly. So the medians of rings around the holes differ along one line, whose direction is the spectrum.
 What the bands show across that direction is the ground's, and tells what the ground shows along it (generalised least
-squares with the covariance of clear pixels); the rest is the amount of haze, and noise. `decay` says how much of it
-falls as haze does. Where haze lies otherwise (around some of the holes only), what that leaves counts at five scales,
-each as far as it varies more at its distance than far from the holes (Wiener's filter: the share of signal in signal
-and noise). Nothing is assumed of the names or wavelengths of bands.
+squares with the covariance of clear pixels); the rest is the amount of haze, and noise. The amount is a profile over
+distance, which only falls, and what is left of it at five scales, each as far as it varies more at its distance than
+far from the holes (Wiener's filter: the share of signal in signal and noise). Nothing is assumed of the names or
+wavelengths of bands.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.optimize import isotonic_regression
 
-from pipeline.evidence.decay import Along, Decay, fit_decay
 from pipeline.evidence.ground import Ground
 from pipeline.evidence.tile import Tile
 
@@ -69,15 +69,17 @@ class Haze:
         spectrum: what an amount of 1 adds, `(c,)`, data units.
         weights: of the standardised differences from the ground in the amount, `(c,)`.
         level: what they give without haze.
-        decay: how the amount falls with the distance from the holes.
-        gains: share of haze in the details of what that leaves: for each scale a pair of distances and shares.
+        knots: distances from the holes, pixels.
+        profile: usual amount at each of them, falling.
+        gains: share of haze in the details of the amount: for each scale a pair of distances and shares.
         left: standard error of a band where an amount of 1 was taken off, `(c,)`, data units.
     """
 
     spectrum: tuple[float, ...]
     weights: tuple[float, ...]
     level: float
-    decay: Decay
+    knots: tuple[float, ...]
+    profile: tuple[float, ...]
     gains: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
     left: tuple[float, ...] = ()
 
@@ -91,13 +93,14 @@ class Haze:
     def reach_px(self, noticeable: Field) -> float:
         """Return the distance up to which the usual amount adds what is noticeable `(c,)` to a band, pixels."""
         least = float(np.max(np.abs(self.spectrum) / noticeable))
-        return min(self.decay.reach_px(1 / least), _EDGES[-1])
+        return max([k for k, amount in zip(self.knots, self.profile, strict=True) if amount * least > 1.0], default=0.0)
 
     def _parts(self, ground: Ground, tile: Tile) -> tuple[Field, Iterator[Field], Mask]:
-        """Return what falls as haze does, what is left at each scale, the finest first, and where both are told."""
-        window = _along(ground, tile, np.zeros_like(tile.seen), np.asarray(self.weights, dtype=np.float64), self.level)
-        falling = self.decay.amount(window)
-        return falling, _details(window.values - falling, window.told), window.told
+        """Return the usual amount, what is left at each scale, the finest first, and where both are told."""
+        differences, told = ground.differences(tile)
+        usual = np.interp(tile.distance, self.knots, self.profile)
+        left = np.einsum("c,c...->...", np.asarray(self.weights), differences) - self.level - usual
+        return usual, _details(left, told), told
 
 
 def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Haze | None:
@@ -121,25 +124,16 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
     weights = np.linalg.solve(covariance, spectrum)
     weights /= weights @ spectrum
     level = float(np.median(weights @ off))
-    decay = fit_decay(
-        [_along(ground, t, c, np.asarray(weights, dtype=np.float64), level) for t, c in zip(tiles, clear, strict=True)]
-    )
-    if decay is None:
-        return None
+    falling = isotonic_regression(rings.medians @ weights - level, weights=rings.counts, increasing=False).x
     haze = Haze(
         spectrum=tuple((spectrum * np.asarray(ground.scale)).tolist()),
         weights=tuple(weights.tolist()),
         level=level,
-        decay=decay,
+        knots=(*rings.distances.tolist(), _EDGES[-1]),
+        profile=(*np.maximum(falling, 0.0).tolist(), 0.0),
         left=tuple((left_of(spectrum) * np.asarray(ground.scale)).tolist()),
     )
     return replace(haze, gains=_gains(haze, ground, tiles, clear))
-
-
-def _along(ground: Ground, tile: Tile, clear: Mask, weights: Field, level: float) -> Along:
-    differences, told = ground.differences(tile)
-    values = np.einsum("c,c...->...", weights, differences) - level
-    return Along(values=values, told=told, clear=told & clear, distance=tile.distance.astype(np.float64))
 
 
 def left_of(spectrum: Field) -> Field:
@@ -201,9 +195,6 @@ def _gains(
                 knots.append((inner + outer) / 2)
                 shares.append(max(0.0, 1.0 - noise / max(float((values**2).mean()), 1e-30)))
         gains.append(((*knots, _BANDS[-1]), (*shares, 0.0)))
-    # haze that lies otherwise shows in finer details, too; what is broad alone is the ground's
-    (*_, (_, finer), (distances, broad)) = gains
-    gains[-1] = (distances, tuple(min(pair) for pair in zip(finer, broad, strict=True)))
     return tuple(gains)
 
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed
-from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised, without_broad
+from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
 from pipeline.evidence.few import doubt_among_few
 from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.haze import fit_haze
@@ -71,8 +71,7 @@ _FOLLOWS = 5.0
 """Standard deviations of mirrored patterns by which it must: of 199 clean images with a reference none has 4."""
 
 _CLEARED = 0.5
-"""Share of these deviations, or of what differs, that may be left where what is bright is haze; of eleven synthetic
-rings at most 0.41 is."""
+"""Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
 _ROUNDS = 3
 
@@ -136,22 +135,13 @@ def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     through = replace(doubt, haze=haze, sides=())
     left = _Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground)
     before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
-    if before is None or (after is not None and _share_left(before, after) > _CLEARED):
+    if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
         return doubt
-    if any(side.name == "dark" for side in sides):
+    if sides:
         return doubt
-    # a scrap of cloud is no haze: what is still bright is doubted, but for fields that changed since the reference
-    if rings.referred:
-        fine = [without_broad(d, told) for d, told in zip(left.differences, left.told, strict=True)]
-        left = replace(left, differences=fine)
+    # a scrap of cloud is no haze: what is still bright is doubted
     scraps = left.side("bright", 1.0, before.values)
     return replace(through, sides=() if scraps is None else (scraps,))
-
-
-def _share_left(before: Excess, after: Excess) -> float:
-    """Return the share that is left, of deviations or of the excess itself: of much haze a little is beyond chance."""
-    lengths = [float(np.linalg.norm(np.maximum(one.values, 0.0))) for one in (after, before)]
-    return min(after.deviations / before.deviations, lengths[0] / max(lengths[1], 1e-9))
 
 
 def _outlined(doubt: Doubt, tiles: Sequence[Tile], *, through: bool = True) -> Doubt:

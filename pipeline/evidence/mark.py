@@ -32,9 +32,8 @@ _MOST_TILES = 24
 _MOST_VALUES = 24_000_000
 """Pixels times bands of image and references that are held while learning: about half a gigabyte."""
 
-_HALO = int(FARTHEST) + 9 + BLURRED
-"""Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image; even, as
-`decay` looks at squares of two."""
+_HALO = int(FARTHEST) + 8 + BLURRED
+"""Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
 
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
