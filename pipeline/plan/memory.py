@@ -73,13 +73,13 @@ _OVERVIEWS = 4 / 3
 _OUTLINE_BYTES = 1 / 16
 """Outside of blocks, per pixel and plane: outlines of what is never touched, compressed (clouds took up to 1/20)."""
 _FULL_BYTES = 2**20
+"""Free bytes below which a disk counts as full."""
 _NO_ROOM = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
     errno.EFBIG: "see to what limits the size of files (ulimit -f, the limits of a job, the file system)",
 }
 """What the system says where no more can be written, and what to do."""
-"""Free bytes below which a disk counts as full."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
