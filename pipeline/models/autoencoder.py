@@ -27,7 +27,6 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from pipeline.errors import ConfigError, PlanRefused
-from pipeline.models._parts import Part, parts_of
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import (
     AUTO,
@@ -40,6 +39,7 @@ from pipeline.models.base import (
     read_card,
     verified,
 )
+from pipeline.models.parts import Part, parts_of
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.system import gpu

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models import autoencoder
-from pipeline.models._parts import parts_of
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Patch, find_weights, read_card, shipped
+from pipeline.models.parts import parts_of
 from pipeline.synthetic.noise import fractal
 
 WIDTHS = {2: (8, 12), 3: (4, 6)}

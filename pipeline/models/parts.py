@@ -18,7 +18,7 @@ AROUND = {2: 8, 3: 8}
 _STEP = {2: 16, 3: 8}
 """Extents are multiples of this where the patch allows it: few shapes are met, and none is padded."""
 
-_FIXED = {2: 1500, 3: 2500}
+_FIXED = {2: 4000, 3: 2500}
 """Pixels in whose time a look of any size begins and ends: weights are rearranged for each one."""
 
 _MOST = 32
