@@ -39,6 +39,7 @@ from pipeline.models.base import (
     read_card,
     verified,
 )
+from pipeline.models.parts import Part, parts_of
 from pipeline.numerics.alike import alike
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.system import gpu
@@ -69,16 +70,25 @@ _Axes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Input:
-    """One channel of a patch as the network sees it, `(3, *patch)`, and in which precision."""
+class _Look:
+    """A part of one channel of a patch, as the network sees it and in which precision, and where its answer goes."""
 
     x: Array
+    """`(3, *part)`."""
     precision: str
+    part: Part
+    answer: Array
+    """`(2, *patch)`; 0 where nothing was asked."""
 
     @property
     def kind(self) -> tuple[tuple[int, ...], str]:
-        """What inputs must share to go through the network together."""
+        """What looks must share to go through the network together."""
         return self.x.shape, self.precision
+
+    def take(self, said: Array) -> None:
+        """Put what the network says of the part, `(2, *part)`, where it was asked."""
+        into = self.answer[:, *self.part.box]
+        into[:, self.part.own] = said[:, self.part.own]
 
 
 class Autoencoder:
@@ -143,23 +153,22 @@ class Autoencoder:
         return lowered
 
     def _predict(self, patches: list[Patch], views: _Axes) -> list[Prediction]:
-        inputs: list[_Input] = []
-        statistics: list[LocalStatistics] = []
+        looks: list[_Look] = []
+        results = []
         for patch in patches:
             precision = patch.precision or (FLOAT32,) * len(patch.filled)
-            for (x, local), one in zip(_prepare(patch), precision, strict=True):
-                inputs.append(_Input(x, BFLOAT16 if one == BFLOAT16 else FLOAT32))
-                statistics.append(local)
-        outputs = self._forward(inputs, views)
-        results, first = [], 0
-        for patch in patches:
-            last = first + patch.filled.shape[0]
-            results.append(_prediction(patch, outputs[first:last], statistics[first:last]))
-            first = last
-        return results
+            prepared = _prepare(patch)
+            answers = [np.zeros((2, *patch.filled.shape[1:]), dtype=np.float32) for _ in prepared]
+            results.append((patch, answers, [local for _, local in prepared]))
+            for (x, _), one, parts, answer in zip(prepared, precision, _parts(patch), answers, strict=True):
+                lowered = BFLOAT16 if one == BFLOAT16 else FLOAT32
+                looks.extend(_Look(x[:, *part.box], lowered, part, answer) for part in parts)
+        for look, said in zip(looks, self._forward(looks, views), strict=True):
+            look.take(said)
+        return [_prediction(*result) for result in results]
 
-    def _forward(self, inputs: list[_Input], views: _Axes) -> list[Array]:
-        """Return what the network says of each input; those of one kind go through it together."""
+    def _forward(self, inputs: list[_Look], views: _Axes) -> list[Array]:
+        """Return what the network says of each look; those of one kind go through it together."""
         outputs: dict[int, Array] = {}
         for shape, precision in sorted({one.kind for one in inputs}):
             same = [k for k, one in enumerate(inputs) if one.kind == (shape, precision)]
@@ -346,6 +355,18 @@ def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:
         local = local_statistics(values, valid, float(patch.floor[c]))
         prepared.append((network_input(values, valid, local, depths[c]), local))
     return prepared
+
+
+def _parts(patch: Patch) -> list[list[Part]]:
+    """Return the parts of each channel that the network looks at; channels that ask for the same share them."""
+    whole = [Part((slice(None),) * (patch.filled.ndim - 1), np.ones(patch.filled.shape[1:], dtype=np.bool_))]
+    parts = [whole] * len(patch.filled)
+    if patch.asked is not None:
+        for channels in alike(patch.asked):
+            some = parts_of(patch.asked[channels[0]])
+            for channel in channels:
+                parts[channel] = some
+    return parts
 
 
 def _prediction(patch: Patch, outputs: list[Array], statistics: list[LocalStatistics]) -> Prediction:

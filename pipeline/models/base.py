@@ -55,6 +55,8 @@ class Patch:
         views: mirror images that the mean is taken over, for models that have some; None = all of them.
         precision: in which a model that has several looks at each channel, see `Inpainter`; `auto` is float32, and so
             is an empty one.
+        asked: bool `(c, *patch)`, the pixels whose prediction counts; None = all. A model may spare the others and
+            return what it likes there, as long as it is finite.
     """
 
     filled: NDArray[np.float32]
@@ -63,6 +65,7 @@ class Patch:
     floor: NDArray[np.float32]
     views: int | None = None
     precision: tuple[str, ...] = ()
+    asked: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ def refine(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return `(mean, raw standard error)` of the network for each window.
 
-    Channels that it is not `asked` about, or not `needed` in, keep what they have.
+    Pixels that it is not `asked` about, or not `needed` at, keep what they have, or get what counts for nothing.
 
     Args:
         model: the network.
@@ -97,7 +97,7 @@ def refine(
         channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))
         active.append(channels)
         if channels.size:
-            patches.append(_patch(task, draft.mean, channels, recipe))
+            patches.append(_patch(task, draft.mean, wanted, channels, recipe))
     predictions = iter(_predicted(model, patches))
     results = []
     for draft, channels in zip(drafts, active, strict=True):
@@ -122,7 +122,13 @@ def _predicted(model: Inpainter, patches: list[Patch]) -> list[Prediction]:
     return [*_predicted(model, patches[:half]), *_predicted(model, patches[half:])]
 
 
-def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], recipe: Recipe) -> Patch:
+def _patch(
+    task: Task,
+    mean: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
+    channels: NDArray[np.intp],
+    recipe: Recipe,
+) -> Patch:
     window = task.window
     complete = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
     return Patch(
@@ -132,6 +138,7 @@ def _patch(task: Task, mean: NDArray[np.float32], channels: NDArray[np.intp], re
         floor=floors(recipe)[channels],
         views=recipe.network_views,
         precision=narrowed(recipe, channels.tolist()).network_precision,
+        asked=wanted[channels],
     )
 
 

@@ -20,6 +20,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
 from pipeline.image.workspace import estimate_box
 from pipeline.models.base import BFLOAT16, Inpainter, Patch, precision_of
+from pipeline.models.parts import parts_of
 from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe
@@ -77,6 +78,8 @@ class Forecast:
     """Of a window of the self-test, pixels."""
     values: float
     """Pixels times channels that all blocks estimate."""
+    seen: float
+    """Pixels times channels that a network looks at once for that."""
 
     def decided(self, plan: Plan, model: Inpainter | None) -> Cost:
         """Return the same once the self-test has decided how much of the network the image gets."""
@@ -87,7 +90,7 @@ class Forecast:
                 precision.count(BFLOAT16) / len(precision),
             )
             look_s = share * quick + (1 - share) * look_s
-        seconds = _block_seconds(plan, self.values) + self.values * look_s * _views(plan.recipe, model)
+        seconds = _block_seconds(plan, self.values) + self.seen * look_s * _views(plan.recipe, model)
         return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
 
 
@@ -109,13 +112,13 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     alone, shared = _test_seconds(scene, window)
     threads = min(max(1, scene.job.threads), PLACEMENTS)
     before = _speed() * (start + looked + _coarse_seconds(scene, plan) + alone + shared / threads)
-    estimated = _estimated_values(scene, plan)
+    estimated, seen = _estimated_values(scene, plan)
     cost = Cost(
         survey=_span([before + window * look_s * one.test / threads for one in looks]),
-        blocks=_span([_block_seconds(plan, estimated) + estimated * look_s * one.blocks for one in looks]),
+        blocks=_span([_block_seconds(plan, estimated) + seen * look_s * one.blocks for one in looks]),
         files=Span.around(_speed() * (_FILES_S + values * _FILE_VALUE_S), _SPREAD),
     )
-    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated)
+    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen)
 
 
 def _span(seconds: list[float]) -> Span:
@@ -172,16 +175,19 @@ def _block_seconds(plan: Plan, estimated: float) -> float:
     return _speed() * (len(plan.blocks) * _BLOCK_S + estimated * (_ESTIMATE_S + len(plan.guides) * _GUIDED_S))
 
 
-def _estimated_values(scene: Scene, plan: Plan) -> float:
-    """Return the pixels times channels that all blocks estimate: windows around the holes of their patches."""
-    sizes = [
-        _estimated_pixels(scene, plan, block.index) for block in plan.blocks[:: -(-len(plan.blocks) // _SAMPLED) or 1]
-    ]
-    return float(np.mean([size for some in sizes for size in some] or [0])) * plan.forwards * len(plan.channels)
+def _estimated_values(scene: Scene, plan: Plan) -> tuple[float, float]:
+    """Return the pixels times channels that all blocks estimate, and that a network looks at once for that.
+
+    These are windows around the holes of patches, and the parts of them that hold holes.
+    """
+    blocks = plan.blocks[:: -(-len(plan.blocks) // _SAMPLED) or 1]
+    sizes = [size for block in blocks for size in _estimated_pixels(scene, plan, block.index)]
+    estimated, seen = np.mean(sizes or [(0, 0)], axis=0) * plan.forwards * len(plan.channels)
+    return float(estimated), float(seen)
 
 
-def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[int]:
-    """Return the pixels that are estimated for some patches of a block."""
+def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the pixels that are estimated, and looked at, for some patches of a block."""
     stop_if_asked()
     lattice, image = scene.lattice, scene.image
     start = tuple(i * n for i, n in zip(index, plan.block, strict=True))
@@ -189,7 +195,10 @@ def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[
     patches = list(patches_with_holes(lattice, box, image.holes(box)))
     some = patches[:: -(-len(patches) // _PER_BLOCK) or 1]
     holes = [np.asarray(image.holes(lattice.support(patch)).any(axis=0)) for patch in some]
-    return [estimate_box(lattice, patch, hole).size for patch, hole in zip(some, holes, strict=True)]
+    return [
+        (estimate_box(lattice, patch, hole).size, sum(part.own.size for part in parts_of(hole)))
+        for patch, hole in zip(some, holes, strict=True)
+    ]
 
 
 @cache

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models import autoencoder
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Patch, find_weights, read_card, shipped
+from pipeline.models.parts import parts_of
 from pipeline.synthetic.noise import fractal
 
 WIDTHS = {2: (8, 12), 3: (4, 6)}
@@ -69,6 +70,32 @@ def test_a_prediction_does_not_depend_on_its_company(tmp_path, ndim, shape):
         assert one.mean.dtype == one.scale.dtype == np.float32
         assert (one.scale > 0).all()
         assert not np.array_equal(one.mean, patch.filled)
+
+
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (96, 80)), (3, (24, 40, 32))])
+def test_what_is_asked_for_is_seen_with_its_surroundings(tmp_path, ndim, shape):
+    """Of a speck the network sees a part of the patch, as if there were no more; elsewhere it says the fill."""
+    model = autoencoder.open_model(_weights(tmp_path, ndim), ndim=ndim, device="cpu", options={})
+    patches = []
+    for seed in range(3):
+        patch = _patch(shape, seed)
+        asked = np.zeros(patch.valid.shape, dtype=bool)
+        asked[0, *(n // 2 for n in shape)] = asked[1, *(seed for _ in shape)] = True
+        patches.append(replace(patch, asked=asked, views=1))
+    said = model.predict(patches)
+    for one, patch, alone in zip(said, patches, (model.predict([p])[0] for p in patches), strict=True):
+        assert one.mean.tobytes() == alone.mean.tobytes()
+        assert np.array_equal(one.mean != patch.filled, patch.asked)
+        assert np.isfinite(one.scale).all()
+        assert (one.scale > 0).all()
+        (part,) = parts_of(patch.asked[0])
+        x, local = autoencoder._prepare(patch)[0]
+        seen = x[:, *part.box].copy()
+        assert seen[0].size < patch.filled[0].size / 2
+        with torch.inference_mode():
+            answer = model._seen(torch.from_numpy(seen)[None], model._network)[0].numpy()
+        step = (one.mean[0] - patch.filled[0])[part.box][part.own]
+        assert step == pytest.approx(local.scale[part.box][part.own] * answer[0][part.own], rel=1e-3)
 
 
 def test_an_untrained_network_returns_the_fill(tmp_path):

@@ -62,7 +62,7 @@ def test_what_the_self_test_decides_is_the_span(tmp_path: Path) -> None:
     assert found.cost is not None
     blocks = found.cost.blocks
     assert blocks.low < blocks.likely < blocks.high
-    ahead = cost.Forecast(cost=found.cost, look_s=1e-5, extent=(96, 96), values=float(96 * 96))
+    ahead = cost.Forecast(cost=found.cost, look_s=1e-5, extent=(96, 96), values=float(96 * 96), seen=float(96 * 96))
     without = ahead.decided(found.plan, None).blocks
     model = mock.Mock(views=2)
     used = replace(found.plan, recipe=replace(found.plan.recipe, network=flat(0.5)))
@@ -76,7 +76,7 @@ def test_looks_in_bfloat16_are_timed_by_themselves(tmp_path: Path, monkeypatch: 
     """One band of two is looked at in it: its share of the looks takes the time that they take."""
     found = _outline(tmp_path / "a", 96, network=True)
     assert found.cost is not None
-    ahead = cost.Forecast(cost=found.cost, look_s=1e-2, extent=(96, 96), values=float(96 * 96))
+    ahead = cost.Forecast(cost=found.cost, look_s=1e-2, extent=(96, 96), values=float(96 * 96), seen=float(96 * 96))
     monkeypatch.setattr(cost, "_look_seconds", lambda *asked: {BFLOAT16: 4e-3}[asked[-1]])
     recipe = replace(found.plan.recipe, network=flat(0.5), network_views=1, network_precision=(BFLOAT16, FLOAT32))
     mixed = ahead.decided(replace(found.plan, recipe=recipe), mock.Mock()).blocks.likely
