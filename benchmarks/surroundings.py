@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.mirrored import ROOT, held_out
-from pipeline.models import parts
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import find_weights
+from pipeline.numerics import parts
 from pipeline.training.config import read_config
 from pipeline.training.data import HOLE, SCALE, TARGET, Sample
 from pipeline.training.validation import INPUT

@@ -39,8 +39,8 @@ from pipeline.models.base import (
     read_card,
     verified,
 )
-from pipeline.models.parts import Part, parts_of
 from pipeline.numerics.alike import alike
+from pipeline.numerics.parts import Part, parts_of
 from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
 from pipeline.system import gpu
 from pipeline.system.bfloat16 import has_bfloat16

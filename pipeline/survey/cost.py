@@ -20,7 +20,7 @@ from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
 from pipeline.image.workspace import estimate_box
 from pipeline.models.base import BFLOAT16, Inpainter, Patch, precision_of
-from pipeline.models.parts import parts_of
+from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, PlanRefused
 from pipeline.models import autoencoder
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import Patch, find_weights, read_card, shipped
-from pipeline.models.parts import parts_of
+from pipeline.numerics.parts import parts_of
 from pipeline.synthetic.noise import fractal
 
 WIDTHS = {2: (8, 12), 3: (4, 6)}

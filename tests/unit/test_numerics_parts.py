@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pipeline.models.parts import AROUND, parts_of
+from pipeline.numerics.parts import AROUND, parts_of
 
 asked_for = st.one_of(
     arrays(np.bool_, array_shapes(min_dims=2, max_dims=3, max_side=40), elements=st.booleans()),
