@@ -100,7 +100,7 @@ def _are_dates(scene: Scene) -> bool:
 
 
 def _screened(scene: Scene) -> bool:
-    """Say whether what has no value is one quantity, screened by itself: one channel, or channels with gaps of their own.
+    """Say whether what has no value was screened quantity by quantity: one channel, or several with gaps of their own.
 
     Bands of one look lose the same pixels; dates and products that are stacked in a file do not.
     """
