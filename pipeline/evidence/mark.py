@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,15 @@ _HALO = int(FARTHEST) + 8 + BLURRED
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
 
+_DATE = re.compile(r"(19|20)\d\d-?[01]\d(-?[0-3]\d)?(?!\d)")
+"""What the name of a channel that is a date starts with."""
+
+_TIME_AXIS = "NETCDF_DIM_time"
+"""Tag of a band that GDAL took from a netCDF variable with a time axis: its time."""
+
+_ALIKE = 0.9
+"""Share of the pixels without a value in any channel that have none in all, from which they are bands of one look."""
+
 _ALONG = 0.45
 """Share of its outline on edges of the image above which a hole may be a strip along one."""
 
@@ -47,13 +57,15 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
 
     Returns:
         The scene, and how contaminated pixels are told; None where this could not be looked at: volumes, images whose
-        channels have no hole in common, one channel whose holes have no value (a field that its producer has screened,
-        such as a sea surface temperature: one quantity has no spectrum to tell haze by), or too little observed.
+        channels have no hole in common or are dates, fields that their producer has screened (a sea surface
+        temperature, of one date or several: one quantity has no spectrum to tell haze by), or too little observed.
     """
     if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
         return scene, None
+    if _are_dates(scene):
+        return scene, None
     gaps, tiles = False, _with_holes(scene, gaps=False)
-    if not tiles and len(scene.image.channels) > 1:
+    if not tiles and not _screened(scene):
         gaps, tiles = True, _with_holes(scene, gaps=True)
     if not tiles:
         return scene, None
@@ -76,6 +88,36 @@ def _with_holes(scene: Scene, *, gaps: bool) -> list[Tile]:
     """Read the windows that are learned from, those that have holes which count."""
     tiles = each(partial(_tile, scene, gaps=gaps), _windows(scene))
     return [tile for tile in tiles if np.isfinite(tile.distance).all()]
+
+
+def _are_dates(scene: Scene) -> bool:
+    """Say whether several channels are dates by their names or, from netCDF, by the axis that GDAL took them from."""
+    source, channels = scene.source, scene.image.channels
+    tags = source.attributes.get("band_tags") or [{}] * source.n_channels
+    return len(channels) > 1 and all(
+        _DATE.match(source.channel_names[c]) or _TIME_AXIS in tags[c].get("", {}) for c in channels
+    )
+
+
+def _screened(scene: Scene) -> bool:
+    """Say whether what has no value was screened quantity by quantity: one channel, or several with gaps of their own.
+
+    Bands of one look lose the same pixels; dates and products that are stacked in a file do not.
+    """
+    if len(scene.image.channels) == 1:
+        return True
+    shared = lost = 0
+    for in_all, in_any in each(partial(_lost, scene), _windows(scene)):
+        shared, lost = shared + in_all, lost + in_any
+    return shared < _ALIKE * lost
+
+
+def _lost(scene: Scene, box: Box) -> tuple[int, int]:
+    """Return how many pixels of the holes in a window have no value in all channels, and in any."""
+    image = scene.image
+    void = image.source.never(box)
+    void = (void[list(image.channels)] if len(void) > 1 else void) & (image.states(box) == FILL).any(axis=0)
+    return int(void.all(axis=0).sum()), int(void.any(axis=0).sum())
 
 
 def _windows(scene: Scene) -> list[Box]:

@@ -29,11 +29,15 @@ def said_of_unseen(scene: Scene) -> list[str]:
         seen, total = (int(n) for n in counts)
         if total and seen < _LEAST * total:
             shown = f"{100 * seen / total:.2g} % of" if seen else "nothing of"
-            said.append(
-                f"WARNING: {ref.role} {guide.source.paths[0]}: it shows {shown} what is to be restored; its own mask "
-                "or missing values hide the rest, where it cannot help. Look at its `mask:`, or give a date that shows "
-                "more"
-            )
+            name = f"{ref.role} {guide.source.paths[0]}"
+            hidden = f"it shows {shown} what is to be restored; its own mask or missing values hide the rest, where it"
+            if ref.role == "auxiliary":
+                # a lesion lies in all contrasts of a head
+                said.append(f"{name}: {hidden} is not asked: right for a lesion that it has, too; else see its `mask:`")
+            else:
+                said.append(
+                    f"WARNING: {name}: {hidden} cannot help. Look at its `mask:`, or give a date that shows more"
+                )
     return said
 
 

@@ -19,6 +19,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.space import Space
 from pipeline.numerics.distance import around
 from pipeline.numerics.statistics import local_statistics
+from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
@@ -42,8 +43,12 @@ _FEWEST_PIXELS = 3
 _FEWEST_SEGMENTS = 12
 """Pieces of rim, at the mask and at clean places each, below which a ring is not judged."""
 
-_EXCESS = 2.5
-"""Times the clean places' squared residual from which a ring counts as contaminated."""
+_EXCESS = {2: 2.5, 3: 6.0}
+"""Times the clean places' squared residual from which a ring counts as contaminated, by dimension: lesions lie beside
+ventricles and cortex, and their shapes elsewhere do not."""
+
+_PLANE = 0.9
+"""Share of a plane of a window from which it counts as a lost slice."""
 
 _RELIABLE = 4.0
 """Standard errors by which it must lie above the clean places'."""
@@ -52,6 +57,9 @@ _SHIFT = 0.1
 """Difference between the mean residuals of both, in local standard deviations, from which a ring of a volume counts as
 contaminated however small its squares are: partial volume shifts a whole rim by little, and a spline carries that into
 the hole, where it grows."""
+
+_FLOOR = 0.01
+"""Smallest local scale of another image, as a share of its range from the 1st to the 99th percentile."""
 
 _STEADY = 0.05
 """Share of the clean places' squared residual that is added before logarithms are taken."""
@@ -67,6 +75,8 @@ class Rim:
     """Pixels by which the mask should be wider; 0 = clean."""
     excess: tuple[float, ...] = ()
     """For each ring, squared residual along the rim over that at clean places; about 1 if clean."""
+    seen_in: str = ""
+    """Auxiliary image in which it was seen; empty: the image itself."""
 
     def sentence(self, space: Space) -> str:
         """Return the finding in words, empty if there is nothing to say.
@@ -78,9 +88,10 @@ class Rim:
             return ""
         more = " or more" if self.wider_px == self.tested_px else ""
         perhaps = "partial volume, halo, streaks" if space.kind == "volume" else "thin cloud, haze, shadow"
+        where = f" in {self.seen_in}" if self.seen_in else ""
         return (
-            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them "
-            f"({perhaps}?): consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them"
+            f"{where} ({perhaps}?): consider widening the mask by {self.wider_px} px (`buffer`)"
         )
 
 
@@ -108,7 +119,27 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
             looks.append(_look(_narrow(window, some), [floor[c] for c in some], reach, rng))
     found = each(partial(_segments, fill, reach), [look for look in looks if look is not None])
     rim, clean = [one for part, _ in found for one in part], [one for _, part in found for one in part]
-    return _verdict(rim, clean, reach, shifts=ndim == 3)
+    return _verdict(rim, clean, reach, ndim)
+
+
+def check_rim_of_guide(windows: Sequence[Window], guides: Sequence[Guide], fill: FillSpec, seed: int) -> Rim:
+    """Look at the rim of the mask in another image of the same place: what is contaminated there may not show here.
+
+    Args:
+        windows: some windows of one image.
+        guides: what the other image shows in each, `(c, *spatial)`.
+        fill: predicts what is hidden.
+        seed: of the clean places.
+    """
+    shown = []
+    for window, guide in zip(windows, guides, strict=True):
+        hole = np.broadcast_to(window.hole.any(axis=0), guide.values.shape)
+        valid = guide.valid & ~hole
+        values = np.where(valid, guide.values, np.float32(0))
+        shown.append(replace(window, values=values, valid=valid, hole=hole, guess=None))
+    seen = [np.concatenate([one.values[c][one.valid[c]] for one in shown]) for c in range(len(shown[0].values))]
+    floor = [_FLOOR * float(np.subtract(*np.percentile(part, [99, 1]))) if part.size else 0.0 for part in seen]
+    return check_rim(shown, fill, floor, seed)
 
 
 def _reach(windows: Sequence[Window], most: int) -> int:
@@ -116,13 +147,27 @@ def _reach(windows: Sequence[Window], most: int) -> int:
     for reach in range(most, 0, -1):
         left = total = 0
         for window in windows:
-            hole = np.asarray(window.hole.any(axis=0))
+            hole = _without_slices(np.asarray(window.hole.any(axis=0)))
             seen = window.valid.all(axis=0)
             away = around(hole, 2 * reach) > 2 * reach
             left, total = left + int((seen & away).sum()), total + int(seen.sum())
         if left >= (1 - _MOST_HIDDEN) * total > 0:
             return reach
     return 0
+
+
+def _without_slices(hole: Mask) -> Mask:
+    """Leave out lost slices and slabs of a volume: they end where scanning did, so no tissue of theirs lies outside.
+
+    What is beside them is also predicted worse than elsewhere if it lies at an end of the head.
+    """
+    if hole.ndim < 3:
+        return hole
+    kept = hole.copy()
+    for axis in range(hole.ndim):
+        lost = hole.mean(axis=tuple(a for a in range(hole.ndim) if a != axis)) >= _PLANE
+        np.moveaxis(kept, axis, 0)[lost] = False
+    return kept
 
 
 def _narrow(window: Window, some: NDArray[np.intp]) -> Window:
@@ -152,7 +197,9 @@ class _Look:
 
 def _look(window: Window, floor: Sequence[float], reach: int, rng: np.random.Generator) -> _Look | None:
     """Return what is hidden of a window, None if too little would stay observed."""
-    hole, seen = window.hole[0], window.valid[0]
+    hole, seen = _without_slices(window.hole[0]), window.valid[0]
+    if not hole.any():
+        return None
     away = around(hole, 2 * reach)
     shape = hole
     for axis in range(hole.ndim):
@@ -205,8 +252,8 @@ def _cut(residual: NDArray[np.float64], wanted: Mask, distance: NDArray[np.float
     return list(zip(sums, counts.astype(np.float64), strict=True))
 
 
-def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int, *, shifts: bool = False) -> Rim:
-    excess, flagged = [], []
+def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int, ndim: int) -> Rim:
+    excess, flagged, least = [], [], _EXCESS[ndim]
     for ring in range(reach):
         means = [_means(part, ring) for part in (rim, clean)]
         if min(len(part) for part in means) < _FEWEST_SEGMENTS:
@@ -215,18 +262,18 @@ def _verdict(rim: list[_Segment], clean: list[_Segment], reach: int, *, shifts: 
         ratio = float(found.mean() / max(usual.mean(), 1e-12))
         error = float(np.hypot(_error(found), _error(usual) * ratio))
         excess.append(round(ratio, 2))
-        larger = (ratio > _EXCESS and found.mean() - usual.mean() > _RELIABLE * error) or _mostly(found, usual)
-        flagged.append(larger or (shifts and _shifted(*means)))
+        certain = ratio > least and found.mean() - usual.mean() > _RELIABLE * error
+        flagged.append(certain or _mostly(found, usual, least) or (ndim == 3 and _shifted(*means)))
     wider = flagged.index(False) if False in flagged else reach
     return Rim(tested_px=reach, wider_px=wider, excess=tuple(excess))
 
 
-def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
+def _mostly(found: NDArray[np.float64], usual: NDArray[np.float64], least: float) -> bool:
     """Compare the geometric means: where few pieces are far worse than the others the plain mean is never certain."""
     steady = max(_STEADY * float(usual.mean()), 1e-12)
     one, two = np.log(found + steady), np.log(usual + steady)
     difference = float(one.mean() - two.mean())
-    return bool(difference > max(np.log(_EXCESS), _RELIABLE * np.hypot(_error(one), _error(two))))
+    return bool(difference > max(np.log(least), _RELIABLE * np.hypot(_error(one), _error(two))))
 
 
 def _shifted(found: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:

@@ -19,7 +19,7 @@ from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.precision import unless_small
-from pipeline.selftest.rim import Rim, check_rim
+from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
 
@@ -73,10 +73,20 @@ def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
     """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
     boxes, holes, kept = candidate_windows(scene, largest(scene), rng)
     some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
-    windows = [scene.window(box)[0] for box in some]
-    if len(windows) == 1 and scene.source.space.ndim == 2:
+    read = [scene.window(box) for box in some]
+    windows, fill, seed = [window for window, _ in read], default_fills(scene.ndim, scene.spacing)[0], scene.job.seed
+    if len(windows) == 1 and scene.ndim == 2:
         windows *= 2
-    return check_rim(windows, default_fills(scene.source.space.ndim, scene.spacing)[0], start.floor, scene.job.seed)
+    found = check_rim(windows, fill, start.floor, seed)
+    if found.wider_px or scene.source.space.kind != "volume":
+        return found
+    # a lesion is as wide in one contrast as in another, but need not show in both
+    for k, ref in enumerate(scene.job.guides):
+        if ref.role == "auxiliary":
+            there = check_rim_of_guide(windows, [guides[k] for _, guides in read], fill, seed)
+            if there.wider_px:
+                return replace(there, seen_in=ref.label)
+    return found
 
 
 def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:

@@ -10,7 +10,8 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.space import Space
-from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim
+from pipeline.restore.task import Guide
+from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim, check_rim_of_guide
 from pipeline.synthetic.noise import fractal
 
 SPLINE = FillSpec("tension", {"t": 0.5})
@@ -142,28 +143,29 @@ def _pieces(squares: np.ndarray, pixels: int = 4) -> list[tuple[np.ndarray, np.n
 def test_a_ring_is_judged_on_a_dozen_pieces_of_three_pixels(pieces, pixels, tested):
     """At the mask and at clean places."""
     few, many = _pieces(np.linspace(1, 2, pieces), pixels), _pieces(np.linspace(1, 2, 50))
-    assert _verdict(few, many, 1).tested_px == _verdict(many, few, 1).tested_px == tested
+    assert _verdict(few, many, 1, 2).tested_px == _verdict(many, few, 1, 2).tested_px == tested
 
 
-@pytest.mark.parametrize(("times", "wider"), [(2.4, 0), (2.6, 1)])
-def test_contamination_is_well_above_clean_places(times, wider):
-    """With many pieces the excess is certain: from two and a half times the squared residual it is said."""
-    usual = np.tile([0.9, 1.1], 500)
-    assert _verdict(_pieces(times * usual), _pieces(usual), 1).wider_px == wider
+@pytest.mark.parametrize(("ndim", "times", "wider"), [(2, 2.4, 0), (2, 2.6, 1), (3, 5.9, 0), (3, 6.1, 1)])
+def test_contamination_is_well_above_clean_places(ndim, times, wider):
+    """With many pieces the excess is certain: from two and a half times the squared residual it is said, six in 3-D."""
+    usual = np.tile([-0.9, 0.9, -1.1, 1.1], 500)
+    rim, clean = ([(np.array([4 * v]), np.array([4.0])) for v in some] for some in (np.sqrt(times) * usual, usual))
+    assert _verdict(rim, clean, 1, ndim).wider_px == wider
 
 
 @pytest.mark.parametrize(("spoilt", "wider"), [(7, 0), (8, 1)])
 def test_contamination_is_certain(spoilt, wider):
     """Seven pieces of twelve far off lie 3.9 standard errors above the clean ones, eight lie 4.7."""
     usual = np.ones(100)
-    assert _verdict(_pieces(np.where(np.arange(12) < spoilt, 1e6, 0)), _pieces(usual), 1).wider_px == wider
+    assert _verdict(_pieces(np.where(np.arange(12) < spoilt, 1e6, 0)), _pieces(usual), 1, 2).wider_px == wider
 
 
 @pytest.mark.parametrize(("found", "wider"), [(0.72, 0), (0.78, 1)])
 def test_places_without_any_residual_do_not_decide(found, wider):
     """Half of the clean pieces fit exactly: a twentieth of the mean is added before logarithms are compared."""
     usual = np.tile([0.0, 2.0], 500)
-    assert _verdict(_pieces(np.full(1000, found)), _pieces(usual), 1).wider_px == wider
+    assert _verdict(_pieces(np.full(1000, found)), _pieces(usual), 1, 2).wider_px == wider
 
 
 @pytest.mark.parametrize(
@@ -173,5 +175,35 @@ def test_a_rim_of_a_volume_that_is_shifted_as_a_whole_is_found(shift, pieces, wi
     """By a tenth of the local deviation and more, and certainly; its squares are no larger than at clean places."""
     usual = np.tile([-1.0, 1.0], pieces // 2)
     rim, clean = ([(np.array([4 * v]), np.array([4.0])) for v in values] for values in (usual + shift, usual))
-    assert _verdict(rim, clean, 1, shifts=True).wider_px == wider
-    assert _verdict(rim, clean, 1).wider_px == 0
+    assert _verdict(rim, clean, 1, 3).wider_px == wider
+    assert _verdict(rim, clean, 1, 2).wider_px == 0
+
+
+def test_lost_slices_have_no_rim_but_lesions_beside_them_do():
+    """All voxels of three slices beside a lost one are spoilt: nothing is said of them, and partial volume is found."""
+    spline = FillSpec("tension", {"t": 0.95})
+    clean, soft = (_window((44, 44, 44), 1, height) for height in (0.0, 20.0))
+    for window, wider in ((clean, 0), (soft, 1)):
+        hole, values = window.hole.copy(), window.values.copy()
+        hole[:, 10] = True
+        values[:, 7:14] += 40
+        lost = replace(window, hole=hole, valid=~hole, values=np.where(hole, 0, values).astype(np.float32))
+        assert check_rim([lost], spline, (0.1, 0.1), 0).wider_px == wider
+    alone = np.zeros_like(clean.hole)
+    alone[:, 10] = True
+    assert check_rim([replace(clean, hole=alone, valid=~alone)], spline, (0.1, 0.1), 0) == Rim()
+
+
+@pytest.mark.parametrize("height", [0.0, 20.0])
+def test_a_rim_that_shows_in_another_contrast_is_found(height):
+    """Partial volume that only an auxiliary shows, with a lesion in it where the image has its holes."""
+    window, other = _window((44, 44, 44), 0, 0.0), _window((44, 44, 44), 1, height)
+    values = np.where(window.hole, np.float32(500), other.values)[:1]
+    guide = Guide(values=values, valid=np.ones(values.shape, bool))
+    spline = FillSpec("tension", {"t": 0.95})
+    found = check_rim_of_guide([window], [guide], spline, 0)
+    assert found.wider_px == (1 if height else 0)
+    if height:
+        grid = Space(kind="volume", shape=(44, 44, 44), affine=(1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0), units="mm")
+        said = replace(found, seen_in="flair.nii").sentence(grid)
+        assert "do not fit what surrounds them in flair.nii (partial volume" in said

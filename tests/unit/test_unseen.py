@@ -14,8 +14,8 @@ from tests.helpers import blobs, order_of, run_config, smooth, write_image
 HOLE = blobs((60, 70), n=3) > 0
 
 
-def said(tmp_path: Path, hidden: np.ndarray, *, missing: bool = False) -> list[str]:
-    """Return what is said of a reference that its mask, or NaN, hides there."""
+def said(tmp_path: Path, hidden: np.ndarray, *, missing: bool = False, role: str = "references") -> list[str]:
+    """Return what is said of a guide that its mask, or NaN, hides there."""
     image, mask = (
         write_image(tmp_path / "image.tif", smooth((2, 60, 70))),
         write_image(tmp_path / "m.tif", HOLE[None].astype(np.uint8)),
@@ -25,7 +25,7 @@ def said(tmp_path: Path, hidden: np.ndarray, *, missing: bool = False) -> list[s
     write_image(tmp_path / "date.tif", values)
     write_image(tmp_path / "hidden.tif", hidden[None].astype(np.uint8))
     own = [] if missing else [{"kind": "raster", "path": str(tmp_path / "hidden.tif")}]
-    given = {"references": [{"path": str(tmp_path / "date.tif"), "mask": own}]}
+    given = {role: [{"path": str(tmp_path / "date.tif"), "mask": own}]}
     config = run_config(tmp_path, image, mask, input=given)
     scene, _ = open_scene(order_of(config).job, Clock())
     return said_of_unseen(scene)
@@ -41,6 +41,15 @@ def test_a_reference_that_is_hidden_at_the_holes_is_named(tmp_path: Path, missin
     nearly[tuple(np.argwhere(HOLE)[: int(0.05 * HOLE.sum())].T)] = False
     (note,) = said(tmp_path, nearly, missing=missing)
     assert "it shows 4.8 % of what" in note
+
+
+def test_an_auxiliary_with_the_same_lesion_is_no_fault(tmp_path: Path) -> None:
+    """A lesion is masked in all contrasts: that is said, but it is no warning, and no other date would help."""
+    (note,) = said(tmp_path, HOLE, role="auxiliary")
+    assert "date.tif: it shows nothing of what is to be restored" in note
+    assert "right for a lesion that it has, too" in note
+    assert "WARNING" not in note
+    assert "date that shows more" not in note
 
 
 def test_nothing_is_said_of_one_that_shows_more(tmp_path: Path) -> None:
