@@ -22,7 +22,15 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.errorbars import Tested, calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
+from pipeline.selftest.errorbars import (
+    Tested,
+    calibrated,
+    cross_calibrated,
+    cross_coverage,
+    expected_rmse,
+    tested_on,
+    widened,
+)
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
@@ -83,7 +91,8 @@ def judge(
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
-    recipe = calibrated(recipe, tested, plain, sparse=sparse, shallow=shallow)
+    fitted = calibrated(recipe, tested, plain)
+    recipe = widened(fitted, where_tested=sparse) if sparse or shallow else fitted
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
@@ -91,10 +100,10 @@ def judge(
         hidden_pixels=sum(t.error.size for t in tested),
         coverage_90=held,
         coverage_90_by_channel=by_channel,
-        predicted_rmse=expected_rmse(tested, spread),
+        predicted_rmse=expected_rmse(tested, spread, fitted, recipe),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
-        note=_note(recipe, sparse=sparse, shallow=shallow),
+        note="; ".join(filter(None, (against_the_test(guides, tools), _note(recipe, sparse=sparse, shallow=shallow)))),
         samples=samples_of(helped, tested, widths, recipe, spread),
     )
 
@@ -164,6 +173,21 @@ def _shallow(tested: Sequence[Tested]) -> bool:
     """Say whether what could be hidden lies so near to observed pixels that it says little of the holes' depth."""
     hidden, holes = (np.concatenate([part.place.distance for part in of]) for of in (tested, [t.holes for t in tested]))
     return bool(holes.size and np.median(holes) > _FARTHER * np.quantile(hidden, _NEARLY_ALL))
+
+
+def against_the_test(guides: Sequence[FittedGuide], rows: Sequence[Row]) -> str:
+    """Say which references lead although hidden pixels speak against them, as nearly all is hidden."""
+    worse = [
+        f"{row.method} ({row.gain_db:+.1f} dB)"
+        for guide, row in zip(guides, rows, strict=False)
+        if guide.leads and row.chosen and row.gain_db < 0
+    ]
+    if not worse:
+        return ""
+    return (
+        "so little is trusted that what can be hidden lies between clouds and does not decide: the holes are led by "
+        f"{', '.join(worse)}, against the self-test; trust their structure more than their level"
+    )
 
 
 def _note(recipe: Recipe, *, sparse: bool, shallow: bool) -> str:

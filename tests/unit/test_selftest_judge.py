@@ -12,7 +12,8 @@ from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Situation
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
-from pipeline.selftest.judge import judge
+from pipeline.selftest.guides import FittedGuide
+from pipeline.selftest.judge import against_the_test, judge
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.verdict import FamilyScore, Row, sentences
 
@@ -72,6 +73,17 @@ def test_holes_far_deeper_than_what_could_be_hidden_get_bars_of_the_stored_calib
     (one, far), (_, stored) = (c.factor(_deep(1.0, 60.0)) for c in (verdict.recipe.single, Calibration()))
     assert one < 0.6
     assert (far >= stored - 1e-6) == deep
+
+
+@pytest.mark.parametrize(("leads", "gain", "said"), [(True, -4.4, True), (True, 0.2, False), (False, -4.4, False)])
+def test_references_that_lead_against_the_self_test_are_named(leads, gain, said):
+    """Where nearly all is hidden they lead whatever they gain; a loss is said, with the number that the table has."""
+    guide = FittedGuide(label="reference 0 (summer.tif)", is_reference=True, leads=leads)
+    row = Row(
+        method=guide.label, psnr_db=20.0, gain_db=gain, weight=0.9, chosen=True, windows=6, seconds=0.0, families=()
+    )
+    note = against_the_test([guide], [row])
+    assert ("reference 0 (summer.tif) (-4.4 dB), against" in note) == bool(note) == said
 
 
 def _deep(*distances: float) -> Situation:
