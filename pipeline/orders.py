@@ -337,7 +337,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
     source = source_ref(spec, opened(spec, config, role), staged)
-    return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
+    return GuideRef(source=source, masks=masks, clear=spec.clear, role=role, label=label, shift=spec.shift)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

@@ -240,10 +240,10 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         for ref, guide in zip(job.guides, guides, strict=True)
         if isinstance(guide.source, Resampled)
     ]
-    bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
+    bare = (g.source.paths[0] for g in job.guides if g.role == "reference" and not g.masks and not g.clear)
     return said + [
         f"reference {path} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its entry says what "
-        "is hidden in it"
+        "is hidden in it, `mask: []` that nothing is"
         for path in bare
     ]
 

@@ -54,6 +54,15 @@ def whole_percents(counts: Sequence[int]) -> list[str]:
     return ["<1 %" if count and not share else f"{share} %" for count, share in zip(counts, whole, strict=True)]
 
 
+def number(value: float) -> str:
+    """Return a number with three digits, or with thousands.
+
+    >>> number(0.12345), number(42.0), number(9600.4)
+    ('0.123', '42', '9,600')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def counted(n: int, what: str) -> str:
     """Return a count with its noun.
 
