@@ -68,13 +68,20 @@ class Tested(Pixels):
         )
 
 
-def tested_on(trial: Trial, recipe: Recipe) -> Tested:
-    """Finish the draft of a trial as a block would and take out what error bars are made of."""
+def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
+    """Finish the draft of a trial as a block would and take out what error bars are made of.
+
+    Args:
+        trial: hidden pixels of one or more channels.
+        recipe: of the image.
+        all_tell: do not find out which pixels tell something, which takes time.
+    """
     stop_if_asked()
     own, placement = narrowed(recipe, trial.channels), trial.placement
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
     floor = column(own.floor, hidden.ndim - 1, np.float32)
+    telling = all_tell or (trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)
 
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
         return {
@@ -87,7 +94,7 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     return Tested(
         **pixels(hidden),
         error=trial.error_of(result.mean),
-        telling=trial.hidden((trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)),
+        telling=trial.hidden(np.broadcast_to(telling, hidden.shape)),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
 
@@ -173,20 +180,36 @@ def cross_coverage(
 
 
 def expected_rmse(
-    tested: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
+    tested: Sequence[Tested], drafts: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
 ) -> tuple[float, ...]:
     """Return the error to expect in each channel's real holes, data units.
 
-    It is the raw error in the holes times that of hidden pixels over theirs in the same situation, and as many times
-    larger as the error bars there are than where they were tested. A channel in which nothing was hidden gets the mean
-    of the others relative to the range of its values.
+    It is the raw error of drafts in the holes times that of hidden pixels over theirs in the same situation, and as
+    many times larger as the error bars there are than where they were tested; all of it times what the network leaves
+    of the errors of drafts. A network is tried on one channel a placement, and places differ more than channels do, so
+    drafts tell channels apart. One in which nothing was hidden gets the mean of the others relative to the range of its
+    values.
 
     Args:
-        tested: hidden pixels of each placement.
+        tested: hidden pixels of each placement, with the network if it is used.
+        drafts: the same pixels, and those of the other channels, before it.
         spread: robust range of each channel, `(c,)`.
         fitted: the recipe with the calibrations that the hidden pixels gave.
         used: with those of the run, which may be wider.
     """
+    scale = np.where(spread > 0, spread, 1.0)
+    pairs = [(t, d.only(np.isin(d.channel, t.channel))) for t, d in zip(tested, drafts, strict=True)]
+    after, before = (
+        sum(float(np.sum((one.error / scale[one.channel]) ** 2)) for one in of) for of in zip(*pairs, strict=True)
+    )
+    left = np.sqrt(after / before) if before > 0 else 1.0
+    return tuple(float(left * value) for value in _expected(drafts, spread, fitted, used))
+
+
+def _expected(
+    tested: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
+) -> NDArray[np.float64]:
+    """Return the error to expect of the same as what is tested, `(c,)`."""
     n = spread.size
     with_reference, without = (
         _squared_ratio([t.only((t.trust >= CARRIED) == wanted) for t in tested]) for wanted in (True, False)
@@ -212,7 +235,7 @@ def expected_rmse(
     known = hidden[1] > 0
     relative = np.sqrt(mean[known]) / np.where(spread[known] > 0, spread[known], 1.0)
     usual = float(np.sqrt(np.mean(relative**2))) if known.any() else 0.0
-    return tuple(float(v) for v in np.where(known, np.sqrt(mean), usual * spread))
+    return np.where(known, np.sqrt(mean), usual * spread)
 
 
 def _beyond(pixels: Pixels, fitted: Recipe, used: Recipe) -> NDArray[np.float32]:

@@ -81,17 +81,20 @@ def judge(
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
+    drafts = helped
     if model is not None:
         with getattr(model, "remembering", nullcontext)():
             recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, guides)
         tools.append(row)
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
-    tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
+    tested, plain = (each(partial(tested_on, recipe=recipe, all_tell=False), trials) for trials in (helped, alone))
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     fitted = calibrated(recipe, tested, plain)
+    whole = helped is drafts or len(recipe.floor) == 1
+    drafted = tested if whole else each(partial(tested_on, recipe=recipe, all_tell=True), drafts)
     recipe = widened(fitted, where_tested=sparse) if sparse or shallow else fitted
     return Verdict(
         recipe=recipe,
@@ -100,7 +103,7 @@ def judge(
         hidden_pixels=sum(t.error.size for t in tested),
         coverage_90=held,
         coverage_90_by_channel=by_channel,
-        predicted_rmse=expected_rmse(tested, spread, fitted, recipe),
+        predicted_rmse=expected_rmse(tested, drafted, spread, fitted, recipe),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
         note="; ".join(filter(None, (against_the_test(guides, tools), _note(recipe, sparse=sparse, shallow=shallow)))),

@@ -459,4 +459,6 @@ def test_a_reference_without_any_mask_is_said(tmp_path):
         input={"references": ["r.tif", "s.tif", {"source": "t.tif", "mask": []}]},
     )
     _, notices = _run(config)
-    assert [note.split(" has no mask")[0].rpartition("/")[2] for note in notices if "has no mask" in note] == ["r.tif"]
+    assert [note.split(": it has no mask")[0].rpartition("/")[2] for note in notices if "has no mask" in note] == [
+        "r.tif"
+    ]

@@ -62,7 +62,7 @@ def _factor(recipe: Recipe, trust: float = 0.0) -> float:
 def test_empty_background_tells_nothing(scale, tells):
     """Where values vary hardly more than the smallest scale of the file no error is to be expected."""
     (trial,) = trials_of(np.full((1, 1, 8, 8), 2.0), scale=scale)
-    tested = errorbars.tested_on(trial, RECIPE)
+    tested = errorbars.tested_on(trial, RECIPE, all_tell=False)
     assert (tested.telling == tells).all()
     assert (tested.error == 2).all()
     assert tested.error.size == 64
@@ -75,10 +75,12 @@ def test_air_beside_a_head_tells_nothing():
     truth[..., :6] = 10 * np.indices((12, 12, 6)).sum(axis=0) % 20
     (trial,) = trials_of(np.full((1, 1, 12, 12, 12), 2.0), scale=9.0)
     trial = replace(trial, placement=replace(trial.placement, truth=truth))
-    tells = errorbars.tested_on(trial, RECIPE).telling.reshape(12, 12, 12)
+    tells = errorbars.tested_on(trial, RECIPE, all_tell=False).telling.reshape(12, 12, 12)
     assert tells[..., :8].all()
     assert not tells[..., 8:].any()
-    assert errorbars.tested_on(trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE).telling.all()
+    assert errorbars.tested_on(
+        trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE, all_tell=False
+    ).telling.all()
 
 
 def test_real_holes_are_kept_apart_from_hidden_pixels():
@@ -86,7 +88,9 @@ def test_real_holes_are_kept_apart_from_hidden_pixels():
     (trial,) = trials_of(np.full((1, 1, 8, 8), 200.0))
     hidden = trial.placement.hidden.copy()
     hidden[0, :, :2] = False
-    tested = errorbars.tested_on(replace(trial, placement=replace(trial.placement, hidden=hidden)), RECIPE)
+    tested = errorbars.tested_on(
+        replace(trial, placement=replace(trial.placement, hidden=hidden)), RECIPE, all_tell=False
+    )
     assert (tested.error.size, tested.holes.raw.size) == (48, 16)
     assert (tested.error == 99).all()
 
@@ -160,14 +164,17 @@ def test_coverage_is_told_by_channel():
 def test_the_error_to_expect_is_that_of_pixels_alike(holes, expected):
     """Holes with three times the raw error of hidden pixels have three times their error; a few holes say nothing."""
     tested = [_tested(np.full(300, 2.0), holes=_pixels(holes, raw=3.0))]
-    assert expected_rmse(tested, np.array([1.0]), RECIPE, RECIPE) == (pytest.approx(expected),)
+    assert expected_rmse(tested, tested, np.array([1.0]), RECIPE, RECIPE) == (pytest.approx(expected),)
 
 
 def test_a_channel_that_was_not_tested_is_as_good_as_the_others():
     """Relative to its own range of values."""
     tested = [_tested(np.full(300, 2.0))]
-    assert expected_rmse(tested, np.array([10.0, 50.0]), RECIPE, RECIPE) == (pytest.approx(2), pytest.approx(10))
-    assert expected_rmse([_tested(np.zeros(0))], np.array([10.0]), RECIPE, RECIPE) == (0.0,)
+    assert expected_rmse(tested, tested, np.array([10.0, 50.0]), RECIPE, RECIPE) == (
+        pytest.approx(2),
+        pytest.approx(10),
+    )
+    assert expected_rmse([_tested(np.zeros(0))], [_tested(np.zeros(0))], np.array([10.0]), RECIPE, RECIPE) == (0.0,)
 
 
 def _deep(distance: float) -> Pixels:
@@ -184,7 +191,7 @@ def test_the_error_to_expect_grows_where_error_bars_do(holes, times):
     hidden = _deep(4.0)
     tested = [replace(_tested(np.full(300, 2.0), holes=_deep(holes)), place=hidden.place)]
     fitted = calibrated(RECIPE, tested, tested)
-    assert expected_rmse(tested, np.ones(1), fitted, fitted) == (pytest.approx(2.0 * times, rel=0.02),)
+    assert expected_rmse(tested, tested, np.ones(1), fitted, fitted) == (pytest.approx(2.0 * times, rel=0.02),)
 
 
 def test_the_error_to_expect_is_that_of_wider_bars_where_little_was_tested():
@@ -192,4 +199,20 @@ def test_the_error_to_expect_is_that_of_wider_bars_where_little_was_tested():
     tested = [replace(_tested(np.full(300, 0.11 * Z90), holes=_deep(2.0)), place=_deep(2.0).place)]
     fitted = calibrated(RECIPE, tested, tested)
     wider = widened(fitted, where_tested=True)
-    assert expected_rmse(tested, np.ones(1), fitted, wider) == (pytest.approx(1.1 * Z90, rel=0.02),)
+    assert expected_rmse(tested, tested, np.ones(1), fitted, wider) == (pytest.approx(1.1 * Z90, rel=0.02),)
+
+
+def test_windows_that_differ_are_not_taken_for_channels_that_do():
+    """The network halves all errors, on one channel a window; one window errs five times as much, in both channels."""
+
+    def window(error: float, channels: list[int]) -> errorbars.Tested:
+        parts = [_pixels(300, channel) for channel in channels]
+        channel = np.concatenate([part.channel for part in parts])
+        many = _tested(np.full(channel.size, error), holes=replace(_pixels(channel.size), channel=channel))
+        return replace(many, channel=channel)
+
+    drafts = [window(2.0, [0, 1]), window(10.0, [0, 1])]
+    tested = [window(1.0, [0]), window(5.0, [1])]
+    first, second = expected_rmse(tested, drafts, np.array([1.0, 1.0]), RECIPE, RECIPE)
+    assert first == pytest.approx(second)
+    assert first == pytest.approx(0.5 * np.sqrt((2.0**2 + 10.0**2) / 2))

@@ -106,3 +106,11 @@ def test_sentences_name_each_family_and_its_tools(weight, said):
     thin, deep = sentences(RECIPE, fills, [_row("net", _score("deep", weight))])
     assert thin == "thin holes (dead pixels, lines, lost slices): nearest, net not used"
     assert deep == f"wide holes (clouds, regions, blobs): nearest, {said}"
+
+
+def test_sentences_say_why_a_guide_is_not_used():
+    """What the table has beside its name."""
+    fills = [_row("nearest", _score("deep", 1.0))]
+    unused = replace(_row("reference 0 (may): too few pixels observed in both"), chosen=False)
+    (said,) = sentences(RECIPE, fills, [unused])
+    assert said.endswith("nearest, reference 0 (may) not used (too few pixels observed in both)")
