@@ -241,12 +241,7 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         for ref, guide in zip(job.guides, guides, strict=True)
         if isinstance(guide.source, Resampled)
     ]
-    bare = (g.source.paths[0] for g in job.guides if g.role == "reference" and not g.masks and not g.clear)
-    return said + [
-        f"reference {path}: it has no mask; all that it shows, clouds too, counts as seen; `mask:` on its entry says what "
-        "is hidden in it, `mask: []` that nothing is"
-        for path in bare
-    ]
+    return said
 
 
 def _nothing_to_restore(states: StateScan) -> str:

@@ -38,7 +38,6 @@ class GuideRef:
     Attributes:
         source: the image.
         masks: its own mask entries, as in the config (JSON objects).
-        clear: the config says that nothing is hidden in it (`mask: []`).
         base: folder that relative mask paths start from.
         role: `reference` or `auxiliary`.
         label: name for tables.
@@ -48,7 +47,6 @@ class GuideRef:
 
     source: SourceRef
     masks: tuple[dict[str, Any], ...] = ()
-    clear: bool = False
     base: str = "."
     role: str = "reference"
     label: str = ""
