@@ -68,7 +68,7 @@ class Calibration:
         distance = place.distance.astype(np.float64)
         limits = [np.inf if len(knots) == 1 else limit for knots, limit in zip(KNOTS, fitted.tested_to, strict=True)]
         tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in limits]))
-        return np.maximum(self.factor(place) / tested, np.float32(1))
+        return np.asarray(np.maximum(self.factor(place) / tested, np.float32(1)), dtype=np.float32)
 
     def at_least_stored(self, *, where_tested: bool = True) -> Calibration:
         """Return one whose factors are those of this one or the stored default's, whichever are larger at a distance.
