@@ -28,7 +28,9 @@ from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.system.facts import content_of, input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.paths import is_address
+from pipeline.system.redact import redacted
 from pipeline.system.threads import cores
+from pipeline.system.words import together
 
 _BATCH = {"cpu": 1, "cuda": 8}
 """Patches prepared together when the config says `auto`; on a CPU more of them only cost memory."""
@@ -250,9 +252,20 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         display=config.output.display,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
-        notices=tuple(note for one in (spec, *spec.references, *spec.auxiliary) for note in one.notices),
+        notices=tuple(_said(spec)),
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+
+
+def _said(spec: SourceSpec) -> list[str]:
+    """Return what was found on the way from the config to the files of an image, and which references have no mask."""
+    bare = [
+        f"reference {redacted(one.paths[0])}: it has no mask; all that it shows, clouds too, counts as seen; `mask:` "
+        "on its entry says what is hidden in it, `mask: []` that nothing is"
+        for one in spec.references
+        if not (one.mask or one.clear)
+    ]
+    return [*(note for one in (spec, *spec.references, *spec.auxiliary) for note in one.notices), *together(bare)]
 
 
 def _threads(compute: ComputeConfig) -> int:

@@ -31,6 +31,7 @@ class SourceSpec:
         nodata: overrides the file's own; None = the file's; NaN = none at all (no stored integer equals it,
             and NaN in float data never was an observation).
         mask: entries to open with `open_masks(spec.mask, source, spec.resolve)`; empty if nothing is known.
+        clear: guides only: the config says that nothing is hidden in it (`mask: []`).
         resolve: turns the paths of `mask` into absolute ones.
         references: other dates of the same place.
         auxiliary: co-registered images of another kind.
@@ -53,6 +54,7 @@ class SourceSpec:
     bands: Bands | None = None
     nodata: float | None = None
     mask: tuple[MaskOptions, ...] = ()
+    clear: bool = False
     references: tuple[SourceSpec, ...] = ()
     auxiliary: tuple[SourceSpec, ...] = ()
     date: str | None = None

@@ -81,6 +81,7 @@ class NamedImage:
             bands=asked.bands or (entry.bands if entry else None),
             nodata={"auto": None, None: float("nan")}.get(nodata, nodata),  # type: ignore[arg-type]
             mask=(entry.mask if entry else ()) if found else asked.mask,  # type: ignore[arg-type]
+            clear=asked.mask == (),
             date=entry.date if entry else None,
             license=entry.license if entry else "",
             sha256={hashes[n]: h for n, h in entry.sha256.items() if n in hashes} if entry else {},

@@ -93,7 +93,7 @@ class Space:
         ours, theirs = (np.reshape(space.affine, (self.ndim, width)) for space in (self, other))
         if np.allclose(ours[:, :-1], theirs[:, :-1], rtol=1e-9, atol=0):
             distance = math.hypot(*(ours - theirs)[:, -1])
-            return f"origins {distance:.3g}{'' if self.units == 'unknown' else ' ' + self.units} apart"
+            return f"origins {_digits(distance)}{'' if self.units == 'unknown' else ' ' + self.units} apart"
         return f"affine {_short(self.affine)} against {_short(other.affine)}"
 
     def _corner_shift(self, other: Space) -> float:
@@ -121,7 +121,7 @@ class Space:
             latitude = self.affine[3] * cols / 2 + self.affine[4] * rows / 2 + self.affine[5]
             up, across = self.spacing
             step, unit = min(up, across * abs(math.cos(math.radians(latitude)))) * METRES_PER_DEGREE, "m"
-        return f"{pixels:.0f} px" + ("" if unit == "unknown" else f" ({pixels * step:.3g} {unit})")
+        return f"{pixels:.0f} px" + ("" if unit == "unknown" else f" ({_digits(pixels * step)} {unit})")
 
     def describe(self) -> str:
         """One line for messages: shape, spacing, origin, reference system (of a volume: where its axes point)."""
@@ -160,6 +160,10 @@ def same_crs(a: str, b: str) -> bool:
 
 def _crs_name(wkt: str) -> str:
     return wkt.split('"')[1] if '"' in wkt else (wkt or "no CRS")
+
+
+def _digits(length: float) -> str:
+    return f"{length:,.0f}" if length >= 1000 else f"{length:.3g}"
 
 
 def _short(numbers: tuple[float, ...]) -> str:

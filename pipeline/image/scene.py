@@ -22,6 +22,7 @@ from pipeline.masks.base import ComposedMask, Mask
 from pipeline.plan.job import Job
 from pipeline.restore.task import Guide
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.words import together
 
 _LITTLE = 0.2
 """Share of pixels that are evidence in these, doubted ones and holes."""
@@ -145,7 +146,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += _said_of_guides(job, source, guides)
+    notices += together(_said_of_guides(job, source, guides))
     image = OpenImage(
         source=source,
         state=state,
@@ -240,12 +241,7 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         for ref, guide in zip(job.guides, guides, strict=True)
         if isinstance(guide.source, Resampled)
     ]
-    bare = (guide.source.paths[0] for guide in job.guides if guide.role == "reference" and not guide.masks)
-    return said + [
-        f"reference {path} has no mask: all that it shows, clouds too, counts as seen; `mask:` on its entry says what "
-        "is hidden in it"
-        for path in bare
-    ]
+    return said
 
 
 def _nothing_to_restore(states: StateScan) -> str:

@@ -56,6 +56,20 @@ class Calibration:
         """Return the factor at each pixel, `(c, *spatial)`."""
         return blended(place.shares, self._grown([place.distance.astype(np.float64)] * len(FAMILIES)))
 
+    def over(self, fitted: Calibration, place: Situation) -> Field:
+        """Return how many times as large the factor is as the fitted one at the distances that were tested, at least 1.
+
+        Thin holes are tested at any depth.
+
+        Args:
+            fitted: what hidden pixels gave.
+            place: of the pixels, `(...)`.
+        """
+        distance = place.distance.astype(np.float64)
+        limits = [np.inf if len(knots) == 1 else limit for knots, limit in zip(KNOTS, fitted.tested_to, strict=True)]
+        tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in limits]))
+        return np.asarray(np.maximum(self.factor(place) / tested, np.float32(1)), dtype=np.float32)
+
     def at_least_stored(self, *, where_tested: bool = True) -> Calibration:
         """Return one whose factors are those of this one or the stored default's, whichever are larger at a distance.
 

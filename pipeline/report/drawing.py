@@ -94,8 +94,3 @@ def ramp(share: NDArray[np.float64]) -> NDArray[np.float64]:
 def css(colour: Sequence[float]) -> str:
     """Return a colour as CSS."""
     return "rgb({:.0f} {:.0f} {:.0f})".format(*colour)
-
-
-def number(value: float) -> str:
-    """Return a number with three digits, or with thousands."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -18,10 +18,11 @@ from pipeline.masks.base import evidence as is_evidence
 from pipeline.plan.plan import Plan
 from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
-from pipeline.report.drawing import colour, number, ramp, stretch, tinted, webp
+from pipeline.report.drawing import colour, ramp, stretch, tinted, webp
 from pipeline.report.panels import HOLE_COLOUR, Picture
 from pipeline.report.planes import Plane, Planes
 from pipeline.report.words import unit_of
+from pipeline.system.words import number
 
 _OTHER_GREY = 90
 _MOST_OFF = 4.0

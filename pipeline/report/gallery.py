@@ -38,6 +38,7 @@ from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Plane, Planes, Pull
 from pipeline.report.styles import Shades
 from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_colour, source_name
+from pipeline.system.words import number
 
 _CHEAP = 1 << 24
 """Pixels of a raster whose references are read whole for a picture."""
@@ -180,7 +181,7 @@ def _details(places: Places, views: tuple[Shown, ...], look: Look) -> Iterator[S
         shown=views[:n],
     )
     if places.uncertain:
-        tops = ", ".join(f"{place.size * look.sigma_scale:.3g}" for place in places.uncertain)
+        tops = ", ".join(number(place.size * look.sigma_scale) for place in places.uncertain)
         yield Section(
             anchor="unsure",
             heading="Where the uncertainty is largest",
@@ -196,11 +197,11 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
     codes = (CLASSICAL, NETWORK, *(REFERENCE + k for k in range(len(roles) + 1)), SEVERAL, REFUSED)
     shares = {code: by_source.get(source_name(code, roles), 0) / total for code in codes}
     guides = []
-    for number, guide in enumerate(plan.guides):
-        facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + number]}
+    for k, guide in enumerate(plan.guides):
+        facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + k]}
         try:
             opened = open_guide(guide, source)
-            pictures = guide_pictures(opened, REFERENCE + number, pixels, look)
+            pictures = guide_pictures(opened, REFERENCE + k, pixels, look)
         except PipelineError as error:
             guides.append(GuideShown(**facts, missing=str(error)))
         else:

@@ -20,7 +20,6 @@ from pipeline.report.drawing import (
     beside,
     colour,
     css,
-    number,
     ramp,
     stretch,
     tinted,
@@ -28,7 +27,7 @@ from pipeline.report.drawing import (
 )
 from pipeline.report.planes import Plane, Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
-from pipeline.system.words import in_percent
+from pipeline.system.words import in_percent, number
 
 _THUMBNAIL = 128
 """Longer edge of a picture of the whole image in a list, in pixels."""

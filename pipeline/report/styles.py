@@ -18,6 +18,7 @@ from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour, source_name
 from pipeline.system.facts import file_facts
 from pipeline.system.files import write_text
+from pipeline.system.words import number
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _RGB = ("red", "green", "blue")
@@ -126,7 +127,7 @@ def _heat(shades: Shades) -> ET.Element:
     for k, colour in enumerate(RAMP):
         share = k / (len(RAMP) - 1)
         value, said = max(share, 1e-6) * shades.sigma_top, share * shades.sigma_top
-        ET.SubElement(shader, "item", value=f"{value:.9g}", label=f"{said:.3g}", color=_hex(colour), alpha="255")
+        ET.SubElement(shader, "item", value=f"{value:.9g}", label=number(said), color=_hex(colour), alpha="255")
     return renderer
 
 

@@ -12,6 +12,9 @@ from jinja2 import Environment
 from pipeline.report.judgement import relative_error, said_of
 from pipeline.system.words import counted, in_percent, whole_percents
 
+_HALF = 0.5
+"""Share of a value below which it looks more like the rest than like the guide that is named for it."""
+
 _SHOWN = 12
 """Channels of which the page gives numbers; the record has all."""
 
@@ -79,7 +82,7 @@ def verdict(record: Mapping[str, Any]) -> str:
     parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
     by_source, said = holes["by_source"], source_words(record)
     shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
-    parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares))
+    parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares) + _thinly(record))
     error = relative_error(record)
     if error is not None:
         parts.append(f"the error to expect there is {said_of(error)} (root mean square)")
@@ -87,6 +90,20 @@ def verdict(record: Mapping[str, Any]) -> str:
     if test and test["coverage_90"] is not None:
         parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test {unit}s")
     return "; ".join(parts) + "."
+
+
+def _thinly(record: Mapping[str, Any]) -> str:
+    """Return which guides are named in the result but make less than half of its values, with the self-test's share."""
+    said = {
+        text: in_percent(row["weight"])
+        for name, text in source_words(record).items()
+        for row in (record["self_test"] or {}).get("methods", ())
+        if name in record["holes"]["by_source"] and 0 < row["weight"] < _HALF and row["method"].startswith(name)
+    }
+    if not said:
+        return ""
+    parts = ", ".join(f"{share} of {text}" for text, share in said.items())
+    return f" (blended over what the image itself tells: on hidden {unit_of(record)}s {parts})"
 
 
 def network_part(record: Mapping[str, Any]) -> str:

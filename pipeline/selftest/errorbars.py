@@ -13,7 +13,7 @@ from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, 
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.numerics.statistics import varied
-from pipeline.restore.blend import CARRIED
+from pipeline.restore.blend import CARRIED, carried
 from pipeline.restore.estimate import error_factor, finish
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.trial import Trial
@@ -68,13 +68,20 @@ class Tested(Pixels):
         )
 
 
-def tested_on(trial: Trial, recipe: Recipe) -> Tested:
-    """Finish the draft of a trial as a block would and take out what error bars are made of."""
+def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
+    """Finish the draft of a trial as a block would and take out what error bars are made of.
+
+    Args:
+        trial: hidden pixels of one or more channels.
+        recipe: of the image.
+        all_tell: do not find out which pixels tell something, which takes time.
+    """
     stop_if_asked()
     own, placement = narrowed(recipe, trial.channels), trial.placement
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
     floor = column(own.floor, hidden.ndim - 1, np.float32)
+    telling = all_tell or (trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)
 
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
         return {
@@ -87,30 +94,30 @@ def tested_on(trial: Trial, recipe: Recipe) -> Tested:
     return Tested(
         **pixels(hidden),
         error=trial.error_of(result.mean),
-        telling=trial.hidden((trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)),
+        telling=trial.hidden(np.broadcast_to(telling, hidden.shape)),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
 
 
-def calibrated(
-    recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested], *, sparse: bool = False, shallow: bool = False
-) -> Recipe:
+def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> Recipe:
     """Return the recipe with both calibrations, that of pixels that a reference carries and that of all others.
 
     Args:
         recipe: decisions so far.
         tested: hidden pixels as a block would restore them; those that a reference carries calibrate references.
         plain: the same pixels restored without references; all of them calibrate the image's own estimate.
-        sparse: no factor is to be below the stored default's.
-        shallow: none is to be far beyond the distances that were tested.
     """
     single = _fit(plain, cautious=False)
     # weights and gates of references were chosen on these pixels: their errors flatter
     referenced = _fit([t.only(t.trust >= CARRIED) for t in tested], cautious=True)
     if not referenced.pixels or not any(recipe.reference_weights):
         referenced = single
-    if sparse or shallow:
-        single, referenced = (some.at_least_stored(where_tested=sparse) for some in (single, referenced))
+    return replace(recipe, single=single, referenced=referenced)
+
+
+def widened(recipe: Recipe, *, where_tested: bool) -> Recipe:
+    """Return the recipe with both calibrations as `Calibration.at_least_stored` makes them."""
+    single, referenced = (c.at_least_stored(where_tested=where_tested) for c in (recipe.single, recipe.referenced))
     return replace(recipe, single=single, referenced=referenced)
 
 
@@ -172,12 +179,37 @@ def cross_coverage(
     return float(inside.sum() / seen.sum()) if seen.any() else None, shares
 
 
-def expected_rmse(tested: Sequence[Tested], spread: NDArray[np.float64]) -> tuple[float, ...]:
+def expected_rmse(
+    tested: Sequence[Tested], drafts: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
+) -> tuple[float, ...]:
     """Return the error to expect in each channel's real holes, data units.
 
-    It is the raw error in the holes times that of hidden pixels over theirs in the same situation. A channel in which
-    nothing was hidden gets the mean of the others relative to `spread`, the robust range of each channel `(c,)`.
+    It is the raw error of drafts in the holes times that of hidden pixels over theirs in the same situation, and as
+    many times larger as the error bars there are than where they were tested; all of it times what the network leaves
+    of the errors of drafts. A network is tried on one channel a placement, and places differ more than channels do, so
+    drafts tell channels apart. One in which nothing was hidden gets the mean of the others relative to the range of its
+    values.
+
+    Args:
+        tested: hidden pixels of each placement, with the network if it is used.
+        drafts: the same pixels, and those of the other channels, before it.
+        spread: robust range of each channel, `(c,)`.
+        fitted: the recipe with the calibrations that the hidden pixels gave.
+        used: with those of the run, which may be wider.
     """
+    scale = np.where(spread > 0, spread, 1.0)
+    pairs = [(t, d.only(np.isin(d.channel, t.channel))) for t, d in zip(tested, drafts, strict=True)]
+    after, before = (
+        sum(float(np.sum((one.error / scale[one.channel]) ** 2)) for one in of) for of in zip(*pairs, strict=True)
+    )
+    left = np.sqrt(after / before) if before > 0 else 1.0
+    return tuple(float(left * value) for value in _expected(drafts, spread, fitted, used))
+
+
+def _expected(
+    tested: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
+) -> NDArray[np.float64]:
+    """Return the error to expect of the same as what is tested, `(c,)`."""
     n = spread.size
     with_reference, without = (
         _squared_ratio([t.only((t.trust >= CARRIED) == wanted) for t in tested]) for wanted in (True, False)
@@ -194,7 +226,8 @@ def expected_rmse(tested: Sequence[Tested], spread: NDArray[np.float64]) -> tupl
     hidden, real = np.zeros((3, n)), np.zeros((2, n))
     for t in tested:
         hidden += np.stack([said(t), summed(t, np.ones(t.raw.size)), summed(t, t.error.astype(np.float64) ** 2)])
-        real += np.stack([said(t.holes), summed(t.holes, np.ones(t.holes.raw.size))])
+        deeper = replace(t.holes, raw=t.holes.raw * _beyond(t.holes, fitted, used))
+        real += np.stack([said(deeper), summed(t.holes, np.ones(t.holes.raw.size))])
     # what the ratios get wrong in a channel they get wrong in its holes, too
     skew = np.where(hidden[0] > 0, hidden[2] / np.where(hidden[0] > 0, hidden[0], 1.0), 1.0)
     some = real[1] >= _FEWEST
@@ -202,7 +235,16 @@ def expected_rmse(tested: Sequence[Tested], spread: NDArray[np.float64]) -> tupl
     known = hidden[1] > 0
     relative = np.sqrt(mean[known]) / np.where(spread[known] > 0, spread[known], 1.0)
     usual = float(np.sqrt(np.mean(relative**2))) if known.any() else 0.0
-    return tuple(float(v) for v in np.where(known, np.sqrt(mean), usual * spread))
+    return np.where(known, np.sqrt(mean), usual * spread)
+
+
+def _beyond(pixels: Pixels, fitted: Recipe, used: Recipe) -> NDArray[np.float32]:
+    """Return how many times as wide error bars are at pixels as where they were tested, `(n,)`, at least 1."""
+    single, referenced = (
+        now.over(tested, pixels.place)
+        for now, tested in ((used.single, fitted.single), (used.referenced, fitted.referenced))
+    )
+    return np.asarray(single + carried(pixels.trust) * (referenced - single), dtype=np.float32)
 
 
 def _squared_ratio(tested: Sequence[Tested]) -> Curves:

@@ -22,7 +22,15 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.errorbars import Tested, calibrated, cross_calibrated, cross_coverage, expected_rmse, tested_on
+from pipeline.selftest.errorbars import (
+    Tested,
+    calibrated,
+    cross_calibrated,
+    cross_coverage,
+    expected_rmse,
+    tested_on,
+    widened,
+)
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
@@ -73,17 +81,21 @@ def judge(
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
+    drafts = helped
     if model is not None:
         with getattr(model, "remembering", nullcontext)():
             recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, guides)
         tools.append(row)
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
-    tested, plain = (each(partial(tested_on, recipe=recipe), trials) for trials in (helped, alone))
+    tested, plain = (each(partial(tested_on, recipe=recipe, all_tell=False), trials) for trials in (helped, alone))
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
-    recipe = calibrated(recipe, tested, plain, sparse=sparse, shallow=shallow)
+    fitted = calibrated(recipe, tested, plain)
+    whole = helped is drafts or len(recipe.floor) == 1
+    drafted = tested if whole else each(partial(tested_on, recipe=recipe, all_tell=True), drafts)
+    recipe = widened(fitted, where_tested=sparse) if sparse or shallow else fitted
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
@@ -91,10 +103,10 @@ def judge(
         hidden_pixels=sum(t.error.size for t in tested),
         coverage_90=held,
         coverage_90_by_channel=by_channel,
-        predicted_rmse=expected_rmse(tested, spread),
+        predicted_rmse=expected_rmse(tested, drafted, spread, fitted, recipe),
         calibration="fitted" if recipe.single.pixels else "stored",
         decisions=sentences(recipe, rows, tools),
-        note=_note(recipe, sparse=sparse, shallow=shallow),
+        note="; ".join(filter(None, (against_the_test(guides, tools), _note(recipe, sparse=sparse, shallow=shallow)))),
         samples=samples_of(helped, tested, widths, recipe, spread),
     )
 
@@ -164,6 +176,21 @@ def _shallow(tested: Sequence[Tested]) -> bool:
     """Say whether what could be hidden lies so near to observed pixels that it says little of the holes' depth."""
     hidden, holes = (np.concatenate([part.place.distance for part in of]) for of in (tested, [t.holes for t in tested]))
     return bool(holes.size and np.median(holes) > _FARTHER * np.quantile(hidden, _NEARLY_ALL))
+
+
+def against_the_test(guides: Sequence[FittedGuide], rows: Sequence[Row]) -> str:
+    """Say which references lead although hidden pixels speak against them, as nearly all is hidden."""
+    worse = [
+        f"{row.method} ({row.gain_db:+.1f} dB)"
+        for guide, row in zip(guides, rows, strict=False)
+        if guide.leads and row.chosen and row.gain_db < 0
+    ]
+    if not worse:
+        return ""
+    return (
+        "so little is trusted that what can be hidden lies between clouds and does not decide: the holes are led by "
+        f"{', '.join(worse)}, against the self-test; trust their structure more than their level"
+    )
 
 
 def _note(recipe: Recipe, *, sparse: bool, shallow: bool) -> str:

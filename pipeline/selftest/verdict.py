@@ -115,4 +115,5 @@ def _part(row: Row, family: str) -> str:
         return f"{row.method} at {in_percent(score.weight)} ({score.gain_db:+.2f} dB)"
     if row.chosen and not any(one.weight > 0 for one in row.families):
         return f"{row.method} only where nothing could be tested"
-    return f"{row.method} not used"
+    name, _, reason = row.method.partition(": ")
+    return f"{name} not used" + (f" ({reason})" if reason else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 
@@ -54,6 +55,15 @@ def whole_percents(counts: Sequence[int]) -> list[str]:
     return ["<1 %" if count and not share else f"{share} %" for count, share in zip(counts, whole, strict=True)]
 
 
+def number(value: float) -> str:
+    """Return a number with three digits, or with thousands.
+
+    >>> number(0.12345), number(42.0), number(9600.4)
+    ('0.123', '42', '9,600')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def counted(n: int, what: str) -> str:
     """Return a count with its noun.
 
@@ -61,3 +71,23 @@ def counted(n: int, what: str) -> str:
     ('1 image', '3 images')
     """
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def together(remarks: Sequence[str]) -> list[str]:
+    """Return remarks on files, each kind once: of the first file, with the names of the others.
+
+    Of one kind are remarks that differ in the file before the colon, in numbers and in what is in parentheses.
+
+    >>> together(["/a/x.tif: lies 3 m off", "/a/y.tif: is empty", "/a/z.tif: lies 40 m off", "nothing to do"])
+    ['/a/x.tif: lies 3 m off (the like of z.tif)', '/a/y.tif: is empty', 'nothing to do']
+    """
+    first: dict[tuple[str, str], str] = {}
+    others: dict[tuple[str, str], list[str]] = {}
+    for remark in dict.fromkeys(remarks):
+        file, _, text = remark.partition(": ")
+        role, _, name = file.rpartition("/")
+        kind = role.partition("/")[0], re.sub(r"\(.*\)|[\d.,]+", "", text) or remark
+        first.setdefault(kind, remark)
+        others.setdefault(kind, []).append(name)
+    likes = {kind: list(dict.fromkeys(names[1:])) for kind, names in others.items()}
+    return [told + (f" (the like of {', '.join(likes[kind])})" if likes[kind] else "") for kind, told in first.items()]

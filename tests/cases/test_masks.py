@@ -446,12 +446,19 @@ def test_a_volume_without_a_place(tmp_path):
 
 
 def test_a_reference_without_any_mask_is_said(tmp_path):
-    """One with a mask beside it is not."""
+    """One with a mask beside it is not, nor one whose entry says that nothing is hidden."""
     values = smooth((1, 32, 32))
-    for name in ("x", "r", "s"):
+    for name in ("x", "r", "s", "t"):
         write_image(tmp_path / f"{name}.tif", values)
     write_image(tmp_path / "m.tif", blobs((32, 32), n=1)[None])
     write_image(tmp_path / "s_mask.tif", blobs((32, 32), 1, n=1)[None])
-    config = _config(tmp_path, "x.tif", {"kind": "raster", "path": "m.tif"}, input={"references": ["r.tif", "s.tif"]})
+    config = _config(
+        tmp_path,
+        "x.tif",
+        {"kind": "raster", "path": "m.tif"},
+        input={"references": ["r.tif", "s.tif", {"source": "t.tif", "mask": []}]},
+    )
     _, notices = _run(config)
-    assert [note.split(" has no mask")[0].rpartition("/")[2] for note in notices if "has no mask" in note] == ["r.tif"]
+    assert [note.split(": it has no mask")[0].rpartition("/")[2] for note in notices if "has no mask" in note] == [
+        "r.tif"
+    ]

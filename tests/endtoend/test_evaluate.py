@@ -213,7 +213,7 @@ def test_volumes_with_a_reference_and_a_network(tmp_path: Path) -> None:
     assert rows["run"]["psnr_db"] > rows["run without references"]["psnr_db"] + 3
     assert rows["run"]["sam_deg"] is None
     facts = (tmp_path / "out" / "head_evaluation" / "evaluate.json").read_text()
-    assert "other.nii has no mask" in facts
+    assert "other.nii: it has no mask" in facts
     assert str(tmp_path) not in facts
 
 

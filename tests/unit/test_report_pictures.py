@@ -15,10 +15,11 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
-from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, number, ramp, stretch, webp
+from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, ramp, stretch, webp
 from pipeline.report.panels import Look, Pixels, show
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
+from pipeline.system.words import number
 
 CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]
 SHAPE = (10, 9, 8)

@@ -87,6 +87,19 @@ def test_the_verdict_names_what_it_was_made_of(kind: str, own: str) -> None:
     assert f"from: 50 % reference 0 (S2_20240627), 30 % auxiliary 1 (radar), 20 % {own};" in verdict(record)
 
 
+@pytest.mark.parametrize(("weight", "said"), [(0.18, True), (0.6, False), (0.0, False)])
+def test_a_reference_that_makes_little_of_the_values_it_is_named_for_is_told(weight: float, said: bool) -> None:
+    """A smear is not taken for a copy of the clear date, of which 18 % are in it."""
+    record = _record(weight=0.0, share=0.0)
+    record["references"] = [{"role": "reference", "label": "clear"}, {"role": "reference", "label": "unused"}]
+    record["holes"]["by_source"] = {"classical": 500, "reference 0": 500}
+    rows = [{"method": f"reference {k} ({name})", "weight": weight} for k, name in enumerate(("clear", "unused"))]
+    record["self_test"]["methods"] = rows
+    told = "from: 50 % classical, 50 % reference 0 (clear) (blended over what the image itself tells: on hidden pixels "
+    assert (f"{told}18 % of reference 0 (clear));" in verdict(record)) == said
+    assert ("blended" in verdict(record)) == said
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=9).filter(any))
 def test_shares_add_up(counts: list[int]) -> None:
     """Whole per cents of any counts add up to 100, no one is off by 1, and what is there is never 0 %."""

@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import Z90, Calibration
+from pipeline.numerics.situation import Situation
 from pipeline.references.reliance import Reliance
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest import errorbars
-from pipeline.selftest.errorbars import Pixels, calibrated, cross_calibrated, cross_coverage, expected_rmse
+from pipeline.selftest.errorbars import Pixels, calibrated, cross_calibrated, cross_coverage, expected_rmse, widened
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -61,7 +62,7 @@ def _factor(recipe: Recipe, trust: float = 0.0) -> float:
 def test_empty_background_tells_nothing(scale, tells):
     """Where values vary hardly more than the smallest scale of the file no error is to be expected."""
     (trial,) = trials_of(np.full((1, 1, 8, 8), 2.0), scale=scale)
-    tested = errorbars.tested_on(trial, RECIPE)
+    tested = errorbars.tested_on(trial, RECIPE, all_tell=False)
     assert (tested.telling == tells).all()
     assert (tested.error == 2).all()
     assert tested.error.size == 64
@@ -74,10 +75,12 @@ def test_air_beside_a_head_tells_nothing():
     truth[..., :6] = 10 * np.indices((12, 12, 6)).sum(axis=0) % 20
     (trial,) = trials_of(np.full((1, 1, 12, 12, 12), 2.0), scale=9.0)
     trial = replace(trial, placement=replace(trial.placement, truth=truth))
-    tells = errorbars.tested_on(trial, RECIPE).telling.reshape(12, 12, 12)
+    tells = errorbars.tested_on(trial, RECIPE, all_tell=False).telling.reshape(12, 12, 12)
     assert tells[..., :8].all()
     assert not tells[..., 8:].any()
-    assert errorbars.tested_on(trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE).telling.all()
+    assert errorbars.tested_on(
+        trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE, all_tell=False
+    ).telling.all()
 
 
 def test_real_holes_are_kept_apart_from_hidden_pixels():
@@ -85,7 +88,9 @@ def test_real_holes_are_kept_apart_from_hidden_pixels():
     (trial,) = trials_of(np.full((1, 1, 8, 8), 200.0))
     hidden = trial.placement.hidden.copy()
     hidden[0, :, :2] = False
-    tested = errorbars.tested_on(replace(trial, placement=replace(trial.placement, hidden=hidden)), RECIPE)
+    tested = errorbars.tested_on(
+        replace(trial, placement=replace(trial.placement, hidden=hidden)), RECIPE, all_tell=False
+    )
     assert (tested.error.size, tested.holes.raw.size) == (48, 16)
     assert (tested.error == 99).all()
 
@@ -96,7 +101,7 @@ def test_telling_pixels_are_fitted_on_alone_if_there_are_enough(telling, pixels,
     error = np.full(300, 0.1 * Z90)
     if telling >= 200:
         error[:telling] = 2.0 * Z90
-    recipe = calibrated(RECIPE, [_tested(error, telling)], [_tested(error, telling)], sparse=False)
+    recipe = calibrated(RECIPE, [_tested(error, telling)], [_tested(error, telling)])
     assert recipe.single.pixels == pixels
     assert _factor(recipe) == pytest.approx(factor)
 
@@ -106,26 +111,26 @@ def test_error_bars_are_fitted_on_a_thinned_out_choice(pixels, used, monkeypatch
     """Of 800,000 hidden pixels every second one is used: more would take long and say no more."""
     monkeypatch.setattr(errorbars, "fit", lambda error, *_, **__: Calibration(pixels=error.size))
     tested = [_tested(np.ones(400_000)), _tested(np.ones(pixels - 400_000))]
-    assert calibrated(RECIPE, tested, tested, sparse=False).single.pixels == used
+    assert calibrated(RECIPE, tested, tested).single.pixels == used
 
 
 def test_references_are_calibrated_where_one_carries_the_mean():
     """Half the error under references: half the bar there, the image's own elsewhere."""
     helped, alone = [_tested(np.full(300, 2.0), trust=0.5)], [_tested(np.full(300, 4.0))]
-    recipe = calibrated(RECIPE, helped, alone, sparse=False)
+    recipe = calibrated(RECIPE, helped, alone)
     assert _factor(recipe) == pytest.approx(4 / Z90)
     assert _factor(recipe, 1.0) == pytest.approx(2 / Z90)
     less = [_tested(np.full(300, 2.0), trust=0.49)]
-    assert calibrated(RECIPE, less, alone, sparse=False).referenced == recipe.single
+    assert calibrated(RECIPE, less, alone).referenced == recipe.single
     unused = replace(RECIPE, references=(), relations=())
-    assert calibrated(unused, helped, alone, sparse=False).referenced == recipe.single
+    assert calibrated(unused, helped, alone).referenced == recipe.single
 
 
 def test_sparse_images_are_never_surer_than_the_stored_calibration():
     """Tiny errors on a few pixels are luck."""
     tested = [_tested(np.full(300, 1e-3))]
-    assert _factor(calibrated(RECIPE, tested, tested, sparse=False)) < 0.01
-    recipe = calibrated(RECIPE, tested, tested, sparse=True)
+    assert _factor(calibrated(RECIPE, tested, tested)) < 0.01
+    recipe = widened(calibrated(RECIPE, tested, tested), where_tested=True)
     assert recipe.single.factors == recipe.referenced.factors == Calibration().at_least_stored().factors
 
 
@@ -159,11 +164,55 @@ def test_coverage_is_told_by_channel():
 def test_the_error_to_expect_is_that_of_pixels_alike(holes, expected):
     """Holes with three times the raw error of hidden pixels have three times their error; a few holes say nothing."""
     tested = [_tested(np.full(300, 2.0), holes=_pixels(holes, raw=3.0))]
-    assert expected_rmse(tested, np.array([1.0])) == (pytest.approx(expected),)
+    assert expected_rmse(tested, tested, np.array([1.0]), RECIPE, RECIPE) == (pytest.approx(expected),)
 
 
 def test_a_channel_that_was_not_tested_is_as_good_as_the_others():
     """Relative to its own range of values."""
     tested = [_tested(np.full(300, 2.0))]
-    assert expected_rmse(tested, np.array([10.0, 50.0])) == (pytest.approx(2), pytest.approx(10))
-    assert expected_rmse([_tested(np.zeros(0))], np.array([10.0])) == (0.0,)
+    assert expected_rmse(tested, tested, np.array([10.0, 50.0]), RECIPE, RECIPE) == (
+        pytest.approx(2),
+        pytest.approx(10),
+    )
+    assert expected_rmse([_tested(np.zeros(0))], [_tested(np.zeros(0))], np.array([10.0]), RECIPE, RECIPE) == (0.0,)
+
+
+def _deep(distance: float) -> Pixels:
+    """Return 300 pixels of deep holes, so far from observed ones, raw error 1."""
+    return replace(_pixels(300), place=Situation(distance=np.full(300, distance, np.float32), shares=_DEEP))
+
+
+_DEEP = np.stack([np.zeros(300), np.ones(300), np.zeros(300)]).astype(np.float32)
+
+
+@pytest.mark.parametrize(("holes", "times"), [(2.0, 1.0), (64.0, 2.0)])
+def test_the_error_to_expect_grows_where_error_bars_do(holes, times):
+    """Hidden pixels lie up to 4 px deep: in holes 16 times as deep bars are twice as wide, and so is what is said."""
+    hidden = _deep(4.0)
+    tested = [replace(_tested(np.full(300, 2.0), holes=_deep(holes)), place=hidden.place)]
+    fitted = calibrated(RECIPE, tested, tested)
+    assert expected_rmse(tested, tested, np.ones(1), fitted, fitted) == (pytest.approx(2.0 * times, rel=0.02),)
+
+
+def test_the_error_to_expect_is_that_of_wider_bars_where_little_was_tested():
+    """Bars that are widened to the stored ones are ten times those that the hidden pixels gave."""
+    tested = [replace(_tested(np.full(300, 0.11 * Z90), holes=_deep(2.0)), place=_deep(2.0).place)]
+    fitted = calibrated(RECIPE, tested, tested)
+    wider = widened(fitted, where_tested=True)
+    assert expected_rmse(tested, tested, np.ones(1), fitted, wider) == (pytest.approx(1.1 * Z90, rel=0.02),)
+
+
+def test_windows_that_differ_are_not_taken_for_channels_that_do():
+    """The network halves all errors, on one channel a window; one window errs five times as much, in both channels."""
+
+    def window(error: float, channels: list[int]) -> errorbars.Tested:
+        parts = [_pixels(300, channel) for channel in channels]
+        channel = np.concatenate([part.channel for part in parts])
+        many = _tested(np.full(channel.size, error), holes=replace(_pixels(channel.size), channel=channel))
+        return replace(many, channel=channel)
+
+    drafts = [window(2.0, [0, 1]), window(10.0, [0, 1])]
+    tested = [window(1.0, [0]), window(5.0, [1])]
+    first, second = expected_rmse(tested, drafts, np.array([1.0, 1.0]), RECIPE, RECIPE)
+    assert first == pytest.approx(second)
+    assert first == pytest.approx(0.5 * np.sqrt((2.0**2 + 10.0**2) / 2))

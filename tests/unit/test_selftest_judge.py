@@ -12,7 +12,8 @@ from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Situation
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
-from pipeline.selftest.judge import judge
+from pipeline.selftest.guides import FittedGuide
+from pipeline.selftest.judge import against_the_test, judge
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.verdict import FamilyScore, Row, sentences
 
@@ -74,6 +75,17 @@ def test_holes_far_deeper_than_what_could_be_hidden_get_bars_of_the_stored_calib
     assert (far >= stored - 1e-6) == deep
 
 
+@pytest.mark.parametrize(("leads", "gain", "said"), [(True, -4.4, True), (True, 0.2, False), (False, -4.4, False)])
+def test_references_that_lead_against_the_self_test_are_named(leads, gain, said):
+    """Where nearly all is hidden they lead whatever they gain; a loss is said, with the number that the table has."""
+    guide = FittedGuide(label="reference 0 (summer.tif)", is_reference=True, leads=leads)
+    row = Row(
+        method=guide.label, psnr_db=20.0, gain_db=gain, weight=0.9, chosen=True, windows=6, seconds=0.0, families=()
+    )
+    note = against_the_test([guide], [row])
+    assert ("reference 0 (summer.tif) (-4.4 dB), against" in note) == bool(note) == said
+
+
 def _deep(*distances: float) -> Situation:
     share = np.ones(len(distances), np.float32)
     return Situation(distance=np.asarray(distances, np.float32), shares=np.stack([0 * share, share, 0 * share]))
@@ -94,3 +106,11 @@ def test_sentences_name_each_family_and_its_tools(weight, said):
     thin, deep = sentences(RECIPE, fills, [_row("net", _score("deep", weight))])
     assert thin == "thin holes (dead pixels, lines, lost slices): nearest, net not used"
     assert deep == f"wide holes (clouds, regions, blobs): nearest, {said}"
+
+
+def test_sentences_say_why_a_guide_is_not_used():
+    """What the table has beside its name."""
+    fills = [_row("nearest", _score("deep", 1.0))]
+    unused = replace(_row("reference 0 (may): too few pixels observed in both"), chosen=False)
+    (said,) = sentences(RECIPE, fills, [unused])
+    assert said.endswith("nearest, reference 0 (may) not used (too few pixels observed in both)")

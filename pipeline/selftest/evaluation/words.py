@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline.selftest.evaluation.methods import RUN
 from pipeline.selftest.evaluation.rounds import Round
 from pipeline.selftest.evaluation.table import Row, Score
-from pipeline.system.words import in_percent
+from pipeline.system.words import in_percent, number
 
 
 def sentence(rounds: Sequence[Round]) -> str:
@@ -50,7 +50,7 @@ def _use(row: Row, one: Round) -> str:
 def _error(row: Row, one: Round) -> str:
     share = row.scores["rmse_share"]
     known = [value for value in row.rmse if math.isfinite(value)]
-    absolute = f" ({known[0]:.3g} in the file's units)" if len(row.rmse) == 1 and known else ""
+    absolute = f" ({number(known[0])} in the file's units)" if len(row.rmse) == 1 and known else ""
     parts = [f"expect an error of {100 * share.value:.2g} % of the image's range{absolute}, root mean square"]
     worse, held = row.scores["worse_share"], _of_run(one).scores["coverage_90"]
     if math.isfinite(worse.value) and row.method != one.best_fill:
