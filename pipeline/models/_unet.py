@@ -6,13 +6,13 @@ patches; local normalisation of the input replaces both.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import pairwise
 from typing import Self
 
 import torch
-from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -22,9 +22,6 @@ IN_CHANNELS = 3
 LOG_SCALE_RANGE = (-6.0, 4.0)
 _EXACT = ("stem", "residual_head")
 """Parts that stay in float32 when the rest is bfloat16: half of the errors arise there, and 1 % of the time."""
-
-_ACTIVATION = ("LEAKYRELU", {"inplace": True})
-"""In place: what a convolution gave is used nowhere else, and memory is what a pass waits for beside products."""
 
 _ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -52,7 +49,21 @@ class _Conv3d(_Direct, nn.Conv3d):
     pass
 
 
-_DIRECT: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: _Conv2d, nn.Conv3d: _Conv3d}
+_CONVOLUTIONS: dict[int, type[_Conv2d] | type[_Conv3d]] = {2: _Conv2d, 3: _Conv3d}
+"""By dimensions of the image."""
+
+
+class _ResidualUnit(nn.Module):
+    """Two convolutions, an activation between them, added to what goes in (He et al. 2016, arXiv:1512.03385)."""
+
+    def __init__(self, ndim: int, width: int) -> None:
+        super().__init__()
+        units = _convolved(ndim, width, width), _convolved(ndim, width, width, activated=False)
+        self.conv = nn.Sequential(OrderedDict((f"unit{k}", unit) for k, unit in enumerate(units)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y.add_(x)
 
 
 class ResidualUNet(nn.Module):
@@ -74,21 +85,17 @@ class ResidualUNet(nn.Module):
         self._lowered = False
         first = widths[0]
         steps = list(pairwise(widths))
-        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act=_ACTIVATION)
-        self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
-        self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act=_ACTIVATION) for a, b in steps)
-        self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
-        self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
-        self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
-        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
-        self.residual_head = conv(first, 1, 1)
-        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act=_ACTIVATION), conv(16, 1, 1))
+        self.stem = _convolved(ndim, IN_CHANNELS, first)
+        self.encoder = nn.ModuleList(_ResidualUnit(ndim, w) for w in widths[:-1])
+        self.down = nn.ModuleList(_convolved(ndim, a, b, stride=2) for a, b in steps)
+        self.bottom = nn.Sequential(*(_ResidualUnit(ndim, widths[-1]) for _ in range(bottom_units)))
+        self.up = nn.ModuleList(_widened(ndim, b, a) for a, b in steps)
+        self.decoder = nn.ModuleList(_ResidualUnit(ndim, w) for w in widths[:-1])
+        convolution = _CONVOLUTIONS[ndim]
+        self.residual_head = convolution(first, 1, 1)
+        self.scale_head = nn.Sequential(_convolved(ndim, first, 16), convolution(16, 1, 1))
         for parameter in self.residual_head.parameters():
             nn.init.zeros_(parameter)
-        for module in self.modules():
-            # MONAI chooses the class of its convolutions
-            if type(module) in _DIRECT:
-                module.__class__ = _DIRECT[type(module)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(n, 2, *spatial)`; the scale head learns from the features without changing them."""
@@ -123,15 +130,21 @@ class ResidualUNet(nn.Module):
     def shrink_units(self, factor: float) -> None:
         """Multiply the initial weights of all residual units, so that they start close to the identity."""
         for module in self.modules():
-            if isinstance(module, ResidualUnit):
+            if isinstance(module, _ResidualUnit):
                 for parameter in module.parameters():
                     parameter.data.mul_(factor)
 
 
-def _unit(ndim: int, width: int) -> nn.Module:
-    unit: nn.Module = ResidualUnit(ndim, width, width, subunits=2, norm=None, act=_ACTIVATION, last_conv_only=True)
-    return unit
+def _convolved(ndim: int, before: int, after: int, *, stride: int = 1, activated: bool = True) -> nn.Sequential:
+    """Return a convolution over 3 pixels along each axis; stored weights know it by the name `conv`."""
+    parts: dict[str, nn.Module] = {"conv": _CONVOLUTIONS[ndim](before, after, 3, stride=stride, padding=1)}
+    if activated:
+        # in place: what a convolution gave is used nowhere else, and memory is what a pass waits for beside products
+        parts["activation"] = nn.LeakyReLU(inplace=True)
+    return nn.Sequential(OrderedDict(parts))
 
 
-def _widen(ndim: int, coarse: int, fine: int) -> nn.Module:
-    return nn.Sequential(Convolution(ndim, coarse, fine, kernel_size=1, conv_only=True), nn.Upsample(scale_factor=2))
+def _widened(ndim: int, coarse: int, fine: int) -> nn.Sequential:
+    """Return a change of the number of channels at the coarser level, then nearest neighbours at the finer one."""
+    mixed = nn.Sequential(OrderedDict({"conv": _CONVOLUTIONS[ndim](coarse, fine, 1)}))
+    return nn.Sequential(mixed, nn.Upsample(scale_factor=2))

@@ -35,10 +35,9 @@ _SOFTWARE = {
     "nibabel": "10.5281/zenodo.591597",
     "pyamg": "10.21105/joss.05495",
     "torch": "10.48550/arXiv.1912.01703",
-    "monai": "10.48550/arXiv.2211.02701",
 }
 _NAMES = {"numpy": "NumPy", "scipy": "SciPy", "rasterio": "rasterio (GDAL)", "nibabel": "NiBabel", "pyamg": "PyAMG",
-          "torch": "PyTorch", "monai": "MONAI"}  # fmt: skip
+          "torch": "PyTorch"}  # fmt: skip
 _SHOWN = 12
 """Digits of a hash that name weights well enough."""
 
@@ -134,7 +133,7 @@ def _network(record: Mapping[str, Any], cite: Any) -> list[str]:
     weights = f"weights {model['weights'] or model['name']}, sha256 {str(model['sha256'])[:_SHOWN]}"
     if not model["used"]:
         return [f"A convolutional autoencoder ({model['name']}, {weights}) was tested and not used."]
-    software = cite(_SOFTWARE["torch"], _SOFTWARE["monai"])
+    software = cite(_SOFTWARE["torch"])
     most, led = in_percent(record["recipe"]["network_weight"]), record["holes"]["by_source"].get("network", 0)
     return [
         f"A convolutional autoencoder ({model['name']}, {weights}){software} could contribute, with a weight of up to "
@@ -173,7 +172,7 @@ def _software(record: Mapping[str, Any], cite: Any) -> str:
         "numpy",
         "scipy",
         *(["nibabel", "pyamg"] if volume else ["rasterio"]),
-        *(["torch", "monai"] if used else []),
+        *(["torch"] if used else []),
     ]
     parts = [f"{_NAMES[name]} {versions[name]}{cite(_SOFTWARE[name])}" for name in wanted if name in versions]
     return f"Software: Python {versions['python']}, {', '.join(parts)}."

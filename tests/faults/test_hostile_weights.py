@@ -82,7 +82,7 @@ def test_networks_that_no_image_needs(tmp_path, architecture, words, monkeypatch
     def built(*_: object, **__: object) -> None:
         pytest.fail("a network was built")
 
-    monkeypatch.setattr("pipeline.models._unet.Convolution", built)
+    monkeypatch.setattr("pipeline.models._unet._convolved", built)
     with pytest.raises(ConfigError, match=words) as error:
         _open(weights)
     assert str(weights) in str(error.value)
