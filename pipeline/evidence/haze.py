@@ -18,7 +18,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import isotonic_regression
 
 from pipeline.evidence.ground import Ground
 from pipeline.evidence.tile import Tile
@@ -111,6 +110,9 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
         tiles: windows of the image.
         clear: bool `spatial` of each, pixels without haze.
     """
+    # imported only where rings are to be told: it takes a tenth of a second
+    from scipy.optimize import isotonic_regression
+
     found = [ground.differences(tile) for tile in tiles]
     differences, told = [d for d, _ in found], [t for _, t in found]
     off = _pooled(differences, [t & c for t, c in zip(told, clear, strict=True)])

@@ -16,6 +16,10 @@ from scipy import ndimage, sparse
 REACH = 2
 """The operator couples pixels up to this many face steps apart."""
 
+_PLATE, _WIDE = 0.5, 0.5
+"""Tension, and share of the unknown pixels that have no other face neighbours, above which two cycles for the root are
+worth more than one for the equations themselves: lost slices and points take 10 iterations anyway."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
@@ -23,12 +27,15 @@ class System:
 
     Attributes:
         inner: CSR float64 `(n, n)`, symmetric positive definite; couples the unknown pixels.
+        root: CSR float64 `(n, n)`, symmetric positive definite, whose square is close to `inner`; None where that is
+            of no use.
         outer: CSR float64 `(n, m)`; couples them to the known ones.
         unknown: flat indices (C order, whole window) of the n unknown pixels, ascending.
         known: flat indices of the m known pixels in reach, ascending within each distance.
     """
 
     inner: Any
+    root: Any | None
     outer: Any
     unknown: NDArray[np.intp]
     known: NDArray[np.intp]
@@ -62,7 +69,20 @@ def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequen
     inner, outer = matrix[:, :n].tocsr(), matrix[:, n:].tocsr()
     inner.sort_indices()
     outer.sort_indices()
-    return System(inner=inner, outer=outer, unknown=nodes[:n], known=nodes[n:])
+    return System(inner=inner, root=_root(rows[:, :n], unknown, t), outer=outer, unknown=nodes[:n], known=nodes[n:])
+
+
+def _root(membrane: Any, unknown: NDArray[np.bool_], t: float) -> Any | None:
+    """Return the root of the equations of wide holes of a volume, which are solved by iterating (see `System`).
+
+    With the matrix L of the membrane they are `(1 - t) L + t L^2 = t (L + c)^2 - t c^2`, where `c = (1 - t) / 2t`, but
+    for the pixels along the rim, where the plate is clamped.
+    """
+    n = membrane.shape[0]
+    if unknown.ndim < 3 or t <= _PLATE or ndimage.binary_erosion(unknown, border_value=1).sum() <= _WIDE * n:
+        return None
+    c = (1.0 - t) / (2.0 * t)
+    return (np.sqrt(t) * (membrane + c * sparse.eye_array(n, format="csr"))).tocsr()
 
 
 def _step(mask: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -105,7 +105,8 @@ def _spline(system: System, values: Columns, *, ndim: int, warm: bool) -> Column
     if ndim == 2:
         solved = solve_planar(system.inner, right, stop_if_asked)
     else:
-        solved = solve(system.inner, right, values[system.unknown] - level if warm else None, stop_if_asked)
+        start = values[system.unknown] - level if warm else None
+        solved = solve(system.inner, right, start, stop_if_asked, root=system.root)
     flat = np.ones((n_components, level.shape[1]), dtype=bool)
     np.logical_and.at(flat, component, right == 0)
     solved[flat[component]] = 0.0

@@ -7,6 +7,8 @@ and what was hidden for the self-test lies farther from clouds than the holes do
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -51,24 +53,57 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
         amounts, errors = np.where(hazy, np.asarray(haze[box.at()]), 0.0), np.atleast_2d(haze.attrs["left"])
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL
+    inner = np.asarray(hole.any(axis=0))
     # what is wrong with one spectrum says nothing of another
-    parts = [column(own, box.ndim) * _mean_around(part, seen) for own, part in zip(errors, amounts, strict=True)]
+    means = _means_around(amounts, seen, inner)
+    parts = [column(own, box.ndim) * mean for own, mean in zip(errors, means, strict=True)]
     left = np.sqrt(np.sum(np.square(parts), axis=0))
-    factor = 1.0 + (_DOUBTED - 1.0) * _mean_around(doubted, seen | doubted)
+    factor = 1.0 + (_DOUBTED - 1.0) * _means_around([doubted], seen | doubted, inner)[0]
     return Contamination(
         left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)
     )
 
 
-def _mean_around(values: NDArray[np.generic], some: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean of values `(*spatial)` over some of the pixels around each one; 0 without any."""
-    result = np.zeros(some.shape)
-    if not some.any():
-        return result
+def _means_around(
+    several: Iterable[NDArray[np.generic]], some: NDArray[np.bool_], asked: NDArray[np.bool_]
+) -> list[NDArray[np.float64]]:
+    """Return means of values over some of the pixels around each one that is asked for, 0 elsewhere and without any.
+
+    Args:
+        several: values `(*spatial)`, one or more.
+        some: bool `(*spatial)`, the pixels that count.
+        asked: bool `(*spatial)`.
+    """
+    values = [np.where(some, one, 0).astype(np.float64) for one in several]
+    results = [np.zeros(some.shape) for _ in values]
+    telling = [k for k, one in enumerate(values) if one.any()]
+    if not telling or not asked.any():
+        return results
     level = np.log2(np.maximum(inside(~some), _AROUND) / _AROUND)
-    parts = np.where(some, values, 0).astype(np.float64), some.astype(np.float64)
-    for k in range(int(np.ceil(level.max())) + 1):
-        total, weight = (ndimage.gaussian_filter(part, _AROUND * 2**k, mode="constant") for part in parts)
-        mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)
-        result += np.maximum(0.0, 1.0 - np.abs(level - k)) * mean
-    return result
+    for k in range(int(np.ceil(level[asked].max())) + 1):
+        share = np.where(asked, np.maximum(0.0, 1.0 - np.abs(level - k)), 0.0)
+        if not share.any():
+            continue
+        near = ndimage.find_objects((share > 0).astype(np.int8))[0]
+        weight = _blurred(some.astype(np.float64), _AROUND * 2**k, near)
+        for number in telling:
+            total = _blurred(values[number], _AROUND * 2**k, near)
+            mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)
+            results[number][near] += share[near] * mean
+    return results
+
+
+def _blurred(values: NDArray[np.float64], sigma: float, where: tuple[slice, ...]) -> NDArray[np.float64]:
+    """Return values `(*spatial)`, 0 outside, under a Gaussian, in a box: the sums that `gaussian_filter` makes there.
+
+    Wide Gaussians are asked for in few places, and reach beyond the ends, where there is nothing to add.
+    """
+    step = np.arange(int(4.0 * sigma + 0.5) + 1)
+    half = np.exp(-0.5 / sigma**2 * step**2)
+    half /= np.concatenate([half[:0:-1], half]).sum()
+    for axis, part in enumerate(where):
+        within = half[: values.shape[axis]]
+        kernel = np.concatenate([within[:0:-1], within])
+        values = ndimage.correlate1d(values, kernel, axis=axis, mode="constant")
+        values = values[(*(slice(None),) * axis, part)]
+    return values

@@ -145,7 +145,14 @@ def _direct(matrix: Any, right: Columns) -> Columns:
     return solved
 
 
-def solve(matrix: Any, right: Columns, start: Columns | None = None, meanwhile: _Meanwhile = _nothing) -> Columns:
+def solve(
+    matrix: Any,
+    right: Columns,
+    start: Columns | None = None,
+    meanwhile: _Meanwhile = _nothing,
+    *,
+    root: Any | None = None,
+) -> Columns:
     """Solve `matrix @ x = right` to a relative residual of `TOLERANCE` in every column.
 
     Args:
@@ -153,11 +160,13 @@ def solve(matrix: Any, right: Columns, start: Columns | None = None, meanwhile: 
         right: float64 `(n, k)`; a column of zeros gives exactly zeros.
         start: float64 `(n, k)` first guess of the solution.
         meanwhile: called in every iteration; may raise to give up.
+        root: CSR float64 `(n, n)`, symmetric positive definite, whose square is close to `matrix`: two cycles for it
+            stand for one for `matrix`. That of a plate takes a third of the iterations so, and each of them no longer.
 
     Raises:
         ArithmeticError: no convergence, which means that the matrix is not positive definite.
     """
-    precondition = Multigrid(matrix)
+    cycle = Multigrid(matrix if root is None else root)
     x = np.zeros_like(right) if start is None else start * right.any(axis=0)
     residual = right - matrix @ x
     goal = TOLERANCE**2 * _dot(right, right)
@@ -168,7 +177,8 @@ def solve(matrix: Any, right: Columns, start: Columns | None = None, meanwhile: 
         if (size <= goal).all():
             return x
         scale = np.sqrt(np.where(size > 0, size, 1.0))  # keeps float32 away from its limits
-        z: Columns = scale * precondition((residual / scale).astype(np.float32))
+        rough = cycle((residual / scale).astype(np.float32))
+        z: Columns = scale * (rough if root is None else cycle(rough))
         now = _dot(residual, z)
         direction = z + _ratio(now, last) * direction
         image = matrix @ direction

@@ -72,7 +72,8 @@ class Placement:
     task: Task
     """The window as a block would see it, pseudo-holes marked as holes."""
     truth: NDArray[np.float32]
-    """`(c, *spatial)`, what was there, data units; a plain fill in the real holes."""
+    """`(c, *spatial)`, what was there, data units; in real holes a plain fill, or the mean of what is observed if they
+    are `concerned` in all tests of the window."""
     hidden: Mask
     """`(c, *spatial)`, the pseudo-holes."""
     concerned: Mask
@@ -94,32 +95,34 @@ def place(
         read: gives a window and what the guides show there.
         windows: where; the same one may come several times.
         shapes: what to hide.
-        plain: fill of the real holes.
+        plain: fill of the real holes that some test leaves as they are.
         seed: of all random draws.
     """
     rng = np.random.default_rng(seed)
     seen = {box: read(box) for box in dict.fromkeys(windows)}
-    whole = [box for box, (window, _) in seen.items() if _seen_everywhere(window)]
-    filled = dict(zip(whole, each(plain, [seen[box][0] for box in whole]), strict=True))
-    placed = []
-    before: dict[Box, list[Mask]] = {box: [] for box in filled}
+    before: dict[Box, list[Mask]] = {box: [] for box, (window, _) in seen.items() if _seen_everywhere(window)}
+    laid: list[tuple[Box, Mask, Mask]] = []
     for box in windows:
-        if box not in filled:
+        if box not in before:
             continue
-        window, guides = seen[box]
-        window = replace(window, values=filled[box])
+        window, _ = seen[box]
         hidden = _new(window, shapes, before[box], rng)
-        if hidden.sum() < _MIN_HIDDEN or not _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
-            continue
-        tested = replace(
-            window,
-            values=np.where(window.valid & ~hidden, window.values, np.float32(0)),
-            valid=window.valid & ~hidden,
-            hole=window.hole | hidden,
-        )
+        if hidden.sum() >= _MIN_HIDDEN and _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
+            laid.append((box, hidden, _concerned(window.hole | hidden, hidden)))
+    spared = {box: np.zeros_like(seen[box][0].hole) for box, _, _ in laid}
+    for box, _, concerned in laid:
+        spared[box] |= seen[box][0].hole & ~concerned
+    truths = dict(
+        zip(spared, each(plain, [replace(seen[box][0], hole=hole) for box, hole in spared.items()]), strict=True)
+    )
+    placed = []
+    for box, hidden, concerned in laid:
+        window, guides = seen[box]
+        valid = window.valid & ~hidden
+        values = np.where(valid, window.values, np.float32(0))
+        tested = replace(window, values=values, valid=valid, hole=window.hole | hidden)
         task = Task(window=tested, guides=guides, patch=min(box.shape))
-        concerned = _concerned(tested.hole, hidden)
-        placed.append(Placement(task=task, truth=window.values, hidden=hidden, concerned=concerned, start=box.start))
+        placed.append(Placement(task=task, truth=truths[box], hidden=hidden, concerned=concerned, start=box.start))
     return placed
 
 

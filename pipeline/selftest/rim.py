@@ -34,6 +34,10 @@ _SEGMENT = {2: 12, 3: 8}
 _CHANNELS = 3
 """Channels that are looked at, spread over the image's."""
 
+_DEPTHS = 4
+"""Depths of hidden rings beyond which holes count as outside: what a spline makes of the rings does not depend on them,
+and a void that fills a window takes most of its time there."""
+
 _MOST_HIDDEN = 0.5
 """Share of the observed pixels that rims of mask and clean places may hide."""
 
@@ -220,11 +224,12 @@ def _segments(fill: FillSpec, reach: int, look: _Look) -> tuple[list[_Segment], 
     window, hidden, away, beside = look.window, look.hidden, look.away, look.beside
     seen = window.valid[0]
     left = seen & ~hidden
+    hole = (window.hole[0] | hidden) & (around(left, _DEPTHS * reach) <= _DEPTHS * reach)
     tested = replace(
         window,
         values=np.where(left, window.values, np.float32(0)),
         valid=np.broadcast_to(left, window.valid.shape),
-        hole=np.broadcast_to((window.hole[0] | hidden), window.hole.shape),
+        hole=np.broadcast_to(hole, window.hole.shape),
     )
     predicted = fill(tested)
     rim, clean = [], []

@@ -196,3 +196,26 @@ def test_planes_solved_directly_agree_with_iterating(at_once, monkeypatch):
     direct = solve_planar(system.inner, right)
     assert np.allclose(direct, solve(system.inner, right), rtol=0, atol=1e-5)
     assert not direct[:, 1].any()
+
+
+def test_wide_holes_of_volumes_take_half_of_the_iterations_with_their_root():
+    """The answer is that of the equations themselves."""
+    hole = np.pad(np.ones((16, 18, 20), bool), 3)
+    system = build(hole, np.ones_like(hole), (1.0, 1.0, 1.0), 0.95)
+    expected = np.random.default_rng(0).normal(0, 1, (int(hole.sum()), 2)).cumsum(axis=0)
+    counts = []
+    for root in (None, system.root):
+        count = iter(range(1000))
+        found = solve(system.inner, system.inner @ expected, meanwhile=lambda count=count: next(count), root=root)
+        counts.append(next(count))
+        assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    assert counts[1] < counts[0] / 2
+
+
+@pytest.mark.parametrize(("rows", "t"), [(2, 0.95), (16, 0.5)])
+def test_lost_slices_and_membranes_have_no_root(rows, t):
+    """Their equations take few iterations as they are."""
+    hole = np.zeros((24, 16, 16), bool)
+    hole[4 : 4 + rows] = True
+    assert build(hole, np.ones_like(hole), (1.0, 1.0, 1.0), t).root is None
+    assert build(hole[:, 0], np.ones_like(hole[:, 0]), (1.0, 1.0), 0.95).root is None

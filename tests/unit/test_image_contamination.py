@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipeline.geometry.box import Box
-from pipeline.image.contamination import contamination
+from pipeline.image.contamination import _blurred, contamination
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
 
 SHAPE = (64, 200)
@@ -103,3 +104,12 @@ def test_a_wide_hole_has_no_sectors():
     assert np.ptp(factor[20:140, 20:23]) > 0.2
     deep = factor[44:116, 44:116]
     assert max(np.abs(np.diff(deep, axis=axis)).max() for axis in (0, 1)) < 0.01
+
+
+@pytest.mark.parametrize("sigma", [6.0, 24.0, 96.0])
+def test_a_part_of_a_window_is_blurred_as_the_whole_is(sigma):
+    """The same bytes, also where the Gaussian reaches beyond the ends."""
+    values = np.random.default_rng(0).normal(0, 1, (70, 90))
+    part = slice(20, 50), slice(0, 33)
+    whole = ndimage.gaussian_filter(values, sigma, mode="constant")
+    assert np.array_equal(_blurred(values, sigma, part), whole[part])

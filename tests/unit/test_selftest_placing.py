@@ -122,6 +122,23 @@ def test_only_what_depends_on_hidden_pixels_is_filled_again():
         assert one.concerned[0, 50, 50] if gap <= 2 else gap <= 4 or not one.concerned[0, 50, 50]
 
 
+def test_real_holes_are_filled_only_where_a_test_leaves_them():
+    """What is filled again in every test of a window is not filled before."""
+    hole = np.zeros((1, *SHAPE), bool)
+    hole[0, 40:60, 40:60] = hole[0, 5:9, 5:9] = True
+    filled = []
+
+    def plain(window: Window) -> np.ndarray:
+        filled.append(window.hole)
+        return window.values
+
+    shapes = collect([(hole, CLOSED)], (1.0, 1.0))
+    placed = place(lambda _: (_seen(hole), ()), [Box.whole(SHAPE)] * 2, shapes, plain, 2)
+    assert len(filled) == 1
+    assert np.array_equal(filled[0], np.any([hole & ~one.concerned for one in placed], axis=0))
+    assert filled[0].sum() < hole.sum()
+
+
 class Script:
     """Random numbers that are told beforehand: first pixels of shapes, one after the other; nothing is flipped."""
 

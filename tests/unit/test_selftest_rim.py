@@ -94,6 +94,23 @@ def test_six_rings_are_looked_at_and_three_in_volumes(shape, rings):
     assert rim.tested_px == len(rim.excess) == rings
 
 
+def test_voids_are_not_filled_to_their_bottom():
+    """Rings of six pixels do not depend on what lies 24 from all that is seen; the rest of the hole is filled."""
+    seen = []
+
+    def fill(window: Window) -> np.ndarray:
+        depth = distance_transform_edt(~window.valid[0])
+        seen.append((depth[window.hole[0]].max(), depth[~window.valid[0] & ~window.hole[0]].min()))
+        return window.values
+
+    grid = np.ogrid[:192, :192]
+    hole = np.broadcast_to(sum((g - 96) ** 2 for g in grid) < 50**2, (1, 192, 192))
+    window = Window(values=np.zeros(hole.shape, np.float32), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    check_rim([window], fill, (0.1,), 0)
+    ((deepest, left),) = seen
+    assert deepest <= 24 < left
+
+
 @pytest.mark.parametrize(("width", "reach"), [(25, 6), (24, 5), (7, 1), (4, 0)])
 def test_half_of_what_is_observed_must_stay(width, reach):
     """A lost column at the side: its rings take twelve columns of 24, but not of 23."""
