@@ -200,7 +200,7 @@ def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: O
     end = np.zeros(nearest.shape[1], dtype=np.int8)
     active = np.flatnonzero(_beside(state == 0, state == 2)[(slice(1, -1),) * hole.ndim][hole])
     if not active.size:
-        return end == 2
+        return np.asarray(end == 2)
     free = inside(state == 0)
     at = np.argwhere(hole).astype(np.float64)
     direction = at - nearest.T
@@ -226,7 +226,7 @@ def _beside(mask: Mask, some: Mask) -> Mask:
     parts, count = label(mask, touching)
     reached = np.zeros(count + 1, dtype=np.bool_)
     reached[parts[binary_dilation(some, touching)]] = True
-    return reached[parts] & mask
+    return np.asarray(reached[parts] & mask)
 
 
 def _log(distance: NDArray[np.floating]) -> NDArray[np.float64]:
