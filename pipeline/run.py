@@ -67,7 +67,6 @@ from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_byt
 from pipeline.system.files import remove_made
 from pipeline.system.meter import Uses, as_facts, metered
 from pipeline.system.signals import Stop, stoppable
-from pipeline.system.threads import computed_by
 
 
 def run(
@@ -208,11 +207,11 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
             plan, facts = plan_of(order, events, workers)
         clock["survey"] = time.perf_counter()
         totals = compute(order, plan, events, workers, should_stop)
-        clock["blocks"] = time.perf_counter()
-        record = build_record(order, plan, facts, totals)
-        events.stage(order.stem, "files")
-        written, display, uses = _write_files(order, plan, record, workers)
     # whoever was given up for lost writes nothing from here on
+    clock["blocks"] = time.perf_counter()
+    record = build_record(order, plan, facts, totals)
+    events.stage(order.stem, "files")
+    written, display, uses = _write_files(order, plan, record)
     if display:
         _tell_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
@@ -225,23 +224,13 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     return record
 
 
-def _write_files(
-    order: Order, plan: Plan, record: Mapping[str, Any], workers: Workers
-) -> tuple[list[Written], Display | None, Uses]:
+def _write_files(order: Order, plan: Plan, record: Mapping[str, Any]) -> tuple[list[Written], Display | None, Uses]:
     """Write and check the files of all layers; also returns the display product and what was counted."""
     with metered() as uses:
         assembler = Assembler(plan)
         display = Display(assembler) if order.job.display else None
-        with computed_by(workers.of_files()):
-            written = assemble(
-                assembler,
-                order.stem,
-                order.formats,
-                tags(record),
-                order.beside.ready,
-                display=display.image if display else None,
-            )
-        workers.dismiss()
+        shown = display.image if display else None
+        written = assemble(assembler, order.stem, order.formats, tags(record), order.beside.ready, display=shown)
         require_unchanged(order)
         quick_check(plan, assembler.source, written)
     return written, display, uses

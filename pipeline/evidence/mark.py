@@ -18,7 +18,7 @@ from pipeline.evidence.haze import BLURRED
 from pipeline.evidence.learn import FARTHEST, find_doubt
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
-from pipeline.image.scan import StateScan, block_sum, scan_values
+from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
 from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, evidence
 from pipeline.system.signals import stop_if_asked
@@ -80,7 +80,9 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     states = _marked(scene, doubt, gaps=gaps)
     haze = zarr.open_array(scene.job.work.haze, mode="r") if states.hazy else None
     image = replace(scene.image, haze=haze)
-    values = replace(scan_values(image.source, image.state, image.channels, haze), centre=scene.values.centre)
+    values = scene.values
+    if (states.kept, states.hazy) != (scene.states.kept, 0):
+        values = replace(scan_values(image.source, image.state, image.channels, haze), centre=values.centre)
     return replace(scene, states=states, values=values, image=image), doubt
 
 
@@ -125,18 +127,12 @@ def _windows(scene: Scene) -> list[Box]:
     cell = scene.states.cell
     boxes = []
     for box in Box.whole(scene.shape).tiles((_TILE, _TILE)):
-        part = _cells(box, cell)
-        if scene.states.hole_cells[part].any() and scene.states.kept_cells[part].any():
+        if scene.states.near_holes(box) and scene.states.kept_cells[cells_of(box, cell)].any():
             boxes.append(box)
     bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
     most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands)))
     step = -(-len(boxes) // most) or 1
     return boxes[::step]
-
-
-def _cells(box: Box, cell: int) -> tuple[slice, ...]:
-    """Return the cells of the counts of an image that lie over a box."""
-    return tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
 
 
 def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool) -> Tile:
@@ -201,23 +197,23 @@ def _marked(scene: Scene, doubt: Doubt, *, gaps: bool) -> StateScan:
     Returns the new counts.
     """
     before, cell = scene.states, scene.states.cell
-    holes, kept, hazy = np.zeros_like(before.hole_cells), np.zeros_like(before.kept_cells), 0
+    holes, kept, hazy = before.hole_cells.copy(), before.kept_cells.copy(), 0
     array = zarr.open_array(scene.job.work.state, mode="r+")
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
     told = _Told(scene, doubt, gaps=gaps)
     for box, packed in zip(boxes, each(told.of, boxes), strict=True):
         stop_if_asked()
+        if packed is None:
+            continue
         states = np.asarray(array[box.at()])
-        if packed is not None:
-            new = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape)
-            states = np.where((states == KEEP) & (new != KEEP), new, states)
-            array[box.at()] = states
-            hazy += int((states == HAZY).sum())
-        part = _cells(box, cell)
-        for plane in states:
-            holes[part] += block_sum(plane == FILL, cell)
-            kept[part] += block_sum(evidence(plane), cell)
+        new = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape)
+        states = np.where((states == KEEP) & (new != KEEP), new, states)
+        array[box.at()] = states
+        hazy += int((states == HAZY).sum())
+        part = cells_of(box, cell)
+        holes[part] = sum(block_sum(plane == FILL, cell) for plane in states)
+        kept[part] = sum(block_sum(evidence(plane), cell) for plane in states)
     n_holes, n_kept = int(holes.sum()), int(kept.sum())
     doubted = before.kept + before.holes - n_holes - n_kept
     return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted, hazy=hazy)
@@ -242,7 +238,7 @@ class _Told:
         for part in box.tiles((_TILE, _TILE)):
             outer = part.grow(_HALO) & Box.whole(self._scene.shape)
             # the counts of the image spare reading most of it
-            if not counts.hole_cells[_cells(outer, counts.cell)].any() or not self._scene.image.holes(outer).any():
+            if not counts.near_holes(outer) or not self._scene.image.holes(outer).any():
                 continue
             places = self._doubt.places
             if places and all((place & outer).empty for place in places):

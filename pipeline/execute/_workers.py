@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -29,8 +28,8 @@ class Workers:
     """Workers of an image. They come when there is something to compute, and are gone at the end of the context.
 
     Those of other machines come for the windows of the self-test and stay for the blocks; before the outline of a plan
-    is known nobody is asked for. Processes of this machine come for blocks and files; while its threads do the windows
-    they start.
+    is known nobody is asked for. Processes of this machine come for blocks: while its threads do the windows they
+    start.
 
     Args:
         order: the image.
@@ -43,7 +42,7 @@ class Workers:
         self._stack = ExitStack()
         self._crew: Crew | None = None
         self._asked: Work | None = None
-        self._here, self._n = False, 0
+        self._here = False
 
     def __enter__(self) -> Workers:
         return self
@@ -65,27 +64,6 @@ class Workers:
             self._asked = work
             return self._windows
         return None
-
-    def of_files(self) -> Each | None:
-        """Return who writes the files, one each: the processes of this machine if there are several; None = this one.
-
-        All others are sent home.
-        """
-        if self._crew is not None and self._here and self._n > 1:
-            return self._crew.each
-        self.dismiss()
-        return None
-
-    def dismiss(self) -> None:
-        """Send the workers home; processes of this machine leave meanwhile, and are gone at the end of the context."""
-        self._crew, stack = None, self._stack.pop_all()
-        if self._here:
-            # they take their time, and nothing of ours
-            leaving = ThreadPoolExecutor(1, thread_name_prefix="leaving")
-            self._stack.callback(leaving.submit(stack.close).result)
-            leaving.shutdown(wait=False)
-        else:
-            stack.close()
 
     def account(self) -> dict[str, Any]:
         """Return who computed the windows: `executor` and `workers`, or `threads` of this process."""
@@ -132,7 +110,6 @@ class Workers:
 
     def _opened(self, executor: str, work: Work) -> Crew:
         """Return the workers; those that are there serve all work of the image."""
-        self._n = work.workers
         if self._crew is None:
             module = load("execute", executor)
             self._here = getattr(module, "HERE", False)

@@ -10,7 +10,7 @@ One whose workers take long to come may also offer::
 
 Then they are there from the self-test, whose windows they compute, to the last block. `work` has no digest and no
 blocks as long as there is no plan. If the module says `HERE = True`, they are processes of this machine: its threads
-compute the windows while they start, and they stay to write the files.
+compute the windows while they start.
 
 It may repeat a block (the bytes are the same) but never invents a result; what counts as done stands in the
 journal. When `should_stop()` turns true it starts nothing new, finishes what is in flight and returns.

@@ -1,8 +1,8 @@
 """Blocks in worker processes of this machine: a dask `LocalCluster`.
 
 A worker runs single-threaded arithmetic and is restarted by its nanny if it dies; each sees one GPU if the network runs
-on GPUs. They start beside the survey, which leaves cores idle at times, and stay for the files. See `_processes` for
-how they are started and who may talk to them, `_drive` for what they are given to do.
+on GPUs. They start beside the survey, which leaves cores idle at times. See `_processes` for how they are started and
+who may talk to them, `_drive` for what they are given to do.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class StateScan:
     cell: int
     """Edge of a count cell in pixels."""
     hole_cells: NDArray[np.int64]
-    """Holes per cell, summed over the planes, `(*cells)`."""
+    """Holes per cell, summed over the `n_state` planes, `(*cells)`."""
     kept_cells: NDArray[np.int64]
     """Observed pixels per cell, likewise."""
     doubted: int = 0
@@ -69,6 +69,10 @@ class StateScan:
     """Pixels that masks mark in these."""
     drawn_nodata: int = 0
     """Places (not planes) that are holes over nodata in any restored channel because somebody drew them."""
+
+    def near_holes(self, box: Box) -> bool:
+        """Return False if no cell over a box has a hole: the counts spare reading most of a large image."""
+        return bool(self.hole_cells[cells_of(box, self.cell)].any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +121,18 @@ def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Pat
     n_planes = _planes(mask.read(next(whole.tiles(scan))), source, channels).shape[0]
     # one chunk of all planes a scan box keeps the pass free of read-modify-write
     chunk = tuple(min(n, s) for n, s in zip(shape, scan, strict=True))
-    array = zarr.create_array(path, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", overwrite=True)
+    array = zarr.create_array(
+        path, shape=(n_planes, *shape), chunks=(n_planes, *chunk), dtype="uint8", fill_value=KEEP, overwrite=True
+    )
     counts = _Counts(n_planes, shape, cell)
     for box in whole.tiles(scan):
         stop_if_asked()
         looked, over_nodata, untouched = _looked(mask, box)
         state = np.broadcast_to(_planes(looked, source, channels), (n_planes, *box.shape))
+        if not state.any():
+            # what nobody writes is kept
+            counts.add_kept(box)
+            continue
         array[box.at()] = state
         counts.add(box, state, _planes(over_nodata, source, channels), _planes(untouched, source, channels))
     result = counts.result(channels, gaps_limited=bool(getattr(mask, "max_gap", None)))
@@ -144,6 +154,11 @@ class _Counts:
         self.uniform = True
         self.drawn_nodata = 0
 
+    def add_kept(self, box: Box) -> None:
+        """Count a box of which every pixel is kept, as most are of a large image; it begins at a cell."""
+        self.total[:, KEEP] += box.size
+        self.kept[cells_of(box, self.cell)] += len(self.total) * cell_sizes(box.shape, self.cell)
+
     def add(
         self, box: Box, state: NDArray[np.uint8], over_nodata: NDArray[np.bool_], untouched: NDArray[np.bool_]
     ) -> None:
@@ -152,7 +167,7 @@ class _Counts:
         self.uniform = self.uniform and bool((state == state[:1]).all())
         self.total += np.stack([np.bincount(plane.ravel(), minlength=3)[:3] for plane in state])
         self.left += np.broadcast_to(untouched, state.shape).reshape(len(state), -1).sum(axis=1)
-        part = tuple(slice(a // self.cell, -(-b // self.cell)) for a, b in zip(box.start, box.stop, strict=True))
+        part = cells_of(box, self.cell)
         for plane in state:
             self.holes[part] += block_sum(plane == FILL, self.cell)
             self.kept[part] += block_sum(plane == KEEP, self.cell)
@@ -173,8 +188,8 @@ class _Counts:
             empty=tuple(channels[plane] for plane in empty),
             marked_empty=int(self.total[empty, FILL].sum() + self.left[empty].sum()),
             cell=self.cell,
-            hole_cells=self.holes,
-            kept_cells=self.kept,
+            hole_cells=self.holes * n_state // len(self.total),
+            kept_cells=self.kept * n_state // len(self.total),
             drawn_nodata=self.drawn_nodata,
         )
 
@@ -221,6 +236,17 @@ def scan_values(
 
 def _name(source: Source, channel: int) -> str:
     return source.channel_names[channel] if source.channel_names else str(channel + 1)
+
+
+def cells_of(box: Box, cell: int) -> tuple[slice, ...]:
+    """Return the cells of edge `cell` that lie over a box, those at its edges, too."""
+    return tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
+
+
+def cell_sizes(shape: tuple[int, ...], cell: int) -> NDArray[np.int64]:
+    """Return the pixels of each cell of edge `cell` of a window that begins at a cell; ragged last cells have fewer."""
+    edges = (np.diff([*range(0, n, cell), n]) for n in shape)
+    return np.asarray(reduce(np.multiply.outer, edges), dtype=np.int64)
 
 
 def block_sum(counts: NDArray[np.integer] | NDArray[np.bool_], cell: int) -> NDArray[np.int64]:

@@ -43,12 +43,8 @@ def said_of_unseen(scene: Scene) -> list[str]:
 
 def _windows(scene: Scene) -> list[tuple[Box, NDArray[np.bool_]]]:
     """Return windows with holes, spread over the image, and the pixels that are holes of any channel."""
-    edge, cell = _EDGE[scene.ndim], scene.states.cell
-    boxes = []
-    for box in Box.whole(scene.shape).tiles((edge,) * scene.ndim):
-        part = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
-        if scene.states.hole_cells[part].any():
-            boxes.append(box)
+    tiles = Box.whole(scene.shape).tiles((_EDGE[scene.ndim],) * scene.ndim)
+    boxes = [box for box in tiles if scene.states.near_holes(box)]
     some = boxes[:: -(-len(boxes) // _LOOKS) or 1]
     return [(box, np.asarray(scene.image.holes(box).any(axis=0))) for box in some]
 

@@ -226,7 +226,7 @@ class ComposedMask:
         else:
             hole = (hole & ~untouchable) | claimed | drawn
         hole, untouchable = np.broadcast_arrays(hole, untouchable)
-        states = np.where(hole, FILL, np.where(untouchable, NEVER, KEEP)).astype(np.uint8)
+        states = np.where(hole, np.uint8(FILL), np.where(untouchable, np.uint8(NEVER), np.uint8(KEEP)))
         return self._without_fixed_channels(states), drawn & nodata & ~claimed, marked & (states == NEVER)
 
     def examine(self) -> tuple[str, ...]:
@@ -354,7 +354,7 @@ def channel_index(band: int | str, source: Source) -> int:
 
 def states_from(hole: NDArray[np.bool_], never: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """Return FILL where `hole`, NEVER where `never`, else KEEP."""
-    states = np.where(hole, FILL, KEEP).astype(np.uint8)
+    states = np.where(hole, np.uint8(FILL), np.uint8(KEEP))
     if never is not None:
         states[np.broadcast_to(never, states.shape)] = NEVER
     return states

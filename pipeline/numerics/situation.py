@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import binary_dilation, label, uniform_filter
 
 from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import around, inside, inside_from
@@ -197,12 +197,14 @@ def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: O
         # beyond an open edge the image goes on: no end
         view[0] = np.where(low, 1, view[0])
         view[-1] = np.where(high, 1, view[-1])
+    end = np.zeros(nearest.shape[1], dtype=np.int8)
+    active = np.flatnonzero(_beside(state == 0, state == 2)[(slice(1, -1),) * hole.ndim][hole])
+    if not active.size:
+        return np.asarray(end == 2)
     free = inside(state == 0)
     at = np.argwhere(hole).astype(np.float64)
     direction = at - nearest.T
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
-    end = np.zeros(len(at), dtype=np.int8)
-    active = np.arange(len(at))
     limit = np.asarray(state.shape) - 1
     for _ in range(_MARCH):
         cell = np.clip(np.rint(at[active]).astype(np.intp) + 1, 0, limit)
@@ -214,6 +216,17 @@ def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: O
             break
         at[active] += direction[active] * np.maximum(1.0, free[tuple(cell.T)] - 1.0)[:, None]
     return np.asarray(end == 2)
+
+
+def _beside(mask: Mask, some: Mask) -> Mask:
+    """Return the connected parts of a mask that touch some pixels, corners included: no way out leads elsewhere."""
+    if not some.any():
+        return np.zeros_like(mask)
+    touching = np.ones((3,) * mask.ndim)
+    parts, count = label(mask, touching)
+    reached = np.zeros(count + 1, dtype=np.bool_)
+    reached[parts[binary_dilation(some, touching)]] = True
+    return np.asarray(reached[parts] & mask)
 
 
 def _log(distance: NDArray[np.floating]) -> NDArray[np.float64]:

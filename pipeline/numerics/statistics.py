@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, uniform_filter, zoom
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from pipeline.numerics.distance import inside
 
@@ -123,5 +123,13 @@ def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
 
 
 def _refined(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
-    fine = zoom(coarse, _CELL[len(shape)], order=1, mode="nearest", grid_mode=True)
-    return np.asarray(fine[tuple(slice(n) for n in shape)], dtype=np.float32)
+    """Interpolate linearly between the centres of cells, axis by axis; beyond the outermost a field is constant."""
+    fine = coarse
+    for axis, n in enumerate(shape):
+        place = np.clip((np.arange(n) + 0.5) / _CELL[len(shape)] - 0.5, 0, coarse.shape[axis] - 1)
+        low = place.astype(np.intp)
+        share = (place - low).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        below = np.take(fine, low, axis=axis)
+        above = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
+        fine = below + share * (above - below)
+    return fine.astype(np.float32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED, source_name
 from pipeline.system.files import remove_made
-from pipeline.system.threads import each
 
 DOUBT_NAMES = {0: "not doubted", 1: "observed but not used", 2: "observed, used without the haze or shadow over it"}
 """Names of the codes of the layer `doubt`."""
@@ -136,9 +134,6 @@ def assemble(
 ) -> list[Written]:
     """Write all layers in all formats into the folder `ready`, complete and synced, for `publish`.
 
-    Those whom a context around names (`each` in `system.threads`) write a file each: processes, as GDAL loses tiles of
-    one file where a thread of the same process writes another.
-
     Args:
         assembler: pulls the layers.
         stem: what file names begin with.
@@ -149,40 +144,23 @@ def assemble(
     """
     plan = assembler.plan
     roles = [role for role in ROLES if role != "doubt" or plan.doubted or plan.hazy]
+    roles = [role for role in roles if role != "display" or display is not None]
     # scratch files of a run that was killed must not be published
     remove_made(ready)
     ready.mkdir(parents=True, exist_ok=True)
-    files: list[tuple[str, Role]] = [(wanted, role) for wanted in formats for role in roles if role != "display"]
-    written = dict(zip(files, each(partial(_write, assembler, stem, tags, ready), files), strict=True))
-    for wanted in formats if display is not None else ():
-        written[wanted, "display"] = _write(assembler, stem, tags, ready, (wanted, "display"), display)
-    # a worker that was lost has left its scratch files
-    made = {path for one in written.values() for path in (one.path, *one.beside)}
-    for path in set(ready.iterdir()) - made:
-        remove_made(path)
-    return [written[wanted, role] for wanted in formats for role in ROLES if (wanted, role) in written]
-
-
-def _write(
-    assembler: Assembler,
-    stem: str,
-    tags: Mapping[str, str],
-    ready: Path,
-    file: tuple[str, Role],
-    display: Pull | None = None,
-) -> Written:
-    """Write one layer in one format, as `assemble` names them."""
-    wanted, role = file
-    source = assembler.plan.source
-    kind = source.kind if wanted == "same" else wanted
-    layer, pull = _layer(assembler, role, tags)
-    path = ready / f"{stem}_{role}{output_suffix(wanted, source)}"
-    # the same file but for its pixels
-    pull = pull if display is None else display
     options = WriteOptions(scratch=ready, memory_bytes=ASSEMBLY_BYTES)
-    load("formats", kind).write(layer, path, assembler.source, pull, options)
-    beside = tuple(sorted(ready.glob(f"{glob.escape(path.name)}.*")))
-    return Written(role=role, kind=kind, path=path, beside=beside)
+    written = []
+    for wanted in formats:
+        kind = plan.source.kind if wanted == "same" else wanted
+        for role in roles:
+            layer, pull = _layer(assembler, role, tags)
+            # the same file but for its pixels
+            pull = display if role == "display" and display is not None else pull
+            path = ready / f"{stem}_{role}{output_suffix(wanted, plan.source)}"
+            load("formats", kind).write(layer, path, assembler.source, pull, options)
+            beside = tuple(sorted(ready.glob(f"{glob.escape(path.name)}.*")))
+            written.append(Written(role=role, kind=kind, path=path, beside=beside))
+    return written
 
 
 def _layer(assembler: Assembler, role: Role, tags: Mapping[str, str]) -> tuple[Layer, Pull]:

@@ -111,13 +111,11 @@ def measured(facts: Mapping[str, Any], totals: Totals, assembling: Uses, seconds
     uses: Uses = {}
     for part in (facts.get("work", {}), as_facts(totals.work), as_facts(assembling)):
         add(uses, part)
-    # threads and processes work at the same time
-    surveying = max(survey_s, facts.get("cpu_s", 0.0))
-    writing = max(seconds["assemble"], sum(use.seconds for use in assembling.values()))
     return Measured(
         uses=uses,
         blocks=totals.work,
-        seconds=surveying + sum(totals.seconds.values()) + writing,
+        # threads work at the same time
+        seconds=max(survey_s, facts.get("cpu_s", 0.0)) + sum(totals.seconds.values()) + seconds["assemble"],
         wall_s=survey_s + seconds["blocks"] + seconds["assemble"],
     )
 

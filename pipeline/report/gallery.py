@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.formats import open_any
@@ -17,8 +19,8 @@ from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide
-from pipeline.masks.base import FILL
-from pipeline.plan.layers import from_published
+from pipeline.masks.base import FILL, NEVER
+from pipeline.plan.layers import from_published, to_published
 from pipeline.plan.plan import Plan
 from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import css
@@ -37,7 +39,17 @@ from pipeline.report.panels import (
 from pipeline.report.places import Places, find_places
 from pipeline.report.planes import Plane, Planes, Pull
 from pipeline.report.styles import Shades
-from pipeline.restore.codes import CLASSICAL, NETWORK, REFERENCE, REFUSED, SEVERAL, source_colour, source_name
+from pipeline.restore.codes import (
+    CLASSICAL,
+    NETWORK,
+    NEVER_TOUCHED,
+    OBSERVED,
+    REFERENCE,
+    REFUSED,
+    SEVERAL,
+    source_colour,
+    source_name,
+)
 from pipeline.system.words import number
 
 _CHEAP = 1 << 24
@@ -240,14 +252,41 @@ def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) 
             paths[output["role"]] = folder / output["path"]
     # gz volumes are read plane by plane: inflate them once
     staged = {role: open_any(str(path)).stage(plan.work.staged) for role, path in paths.items()}
+    state = zarr.open_array(plan.work.state, mode="r")
+
+    def before(box: Box) -> NDArray[Any]:
+        return source.read(box)[list(plan.channels)]
+
+    def kept(box: Box) -> NDArray[np.uint8]:
+        never = np.asarray(state[box.at()])[: plan.n_state] == NEVER
+        codes = np.where(never, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
+        return from_published(to_published(codes, plan, NEVER_TOUCHED), plan)
+
+    blocks = partial(_where_computed, frozenset(block.index for block in plan.blocks), plan.block)
     return Pulls(
-        before=lambda box: source.read(box)[list(plan.channels)],
-        after=lambda box: staged["restored"].read(box)[list(plan.channels)],
-        uncertainty=lambda box: from_published(staged["uncertainty"].read(box), plan),
-        origin=lambda box: from_published(staged["source"].read(box), plan),
+        before=before,
+        after=blocks(lambda box: staged["restored"].read(box)[list(plan.channels)], before),
+        uncertainty=blocks(
+            lambda box: from_published(staged["uncertainty"].read(box), plan),
+            lambda box: np.zeros((len(plan.channels), *box.shape), dtype=np.float32),
+        ),
+        origin=blocks(lambda box: from_published(staged["source"].read(box), plan), kept),
         doubt=_doubted(plan),
         display=(lambda box: staged["display"].read(box)[list(plan.channels)]) if "display" in staged else None,
     )
+
+
+def _where_computed(computed: frozenset[tuple[int, ...]], block: tuple[int, ...], result: Pull, image: Pull) -> Pull:
+    """Return what reads a result, but where no block was computed what the image says: next to nothing, if it is large.
+
+    There the results are made of the image alone, and checked against it.
+    """
+
+    def pull(box: Box) -> NDArray[Any]:
+        indices = (tuple(a // n for a, n in zip(tile.start, block, strict=True)) for tile in box.tiles(block))
+        return result(box) if any(index in computed for index in indices) else image(box)
+
+    return pull
 
 
 def _doubted(plan: Plan) -> Pull | None:

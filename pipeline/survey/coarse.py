@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
-from pipeline.image.scan import SCAN_EXTENT
+from pipeline.image.scan import SCAN_EXTENT, cell_sizes, cells_of
 from pipeline.image.scene import Scene
 from pipeline.image.window import OpenImage
 from pipeline.masks.base import NEVER, evidence
@@ -95,11 +95,12 @@ def coarse_values(image: OpenImage, factor: int) -> tuple[NDArray[np.float32], N
         states = image.states(box)
         valid = evidence(states)
         values = image.values(box, states)
-        part = (
-            slice(None),
-            *(slice(a // factor, -(-b // factor)) for a, b in zip(box.start, box.stop, strict=True)),
-        )
-        total[part] = _sums(values, factor)
+        part = (slice(None), *cells_of(box, factor))
+        if values.any():
+            total[part] = _sums(values, factor)
+        if valid.all():
+            seen[part], usable[part] = cell_sizes(box.shape, factor), True
+            continue
         seen[part] = _sums(valid.astype(np.int32), factor)
         usable[part] = _sums((states != NEVER).astype(np.int32), factor) > 0
     mean = (total / np.maximum(seen, 1)).astype(np.float32)

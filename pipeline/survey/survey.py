@@ -284,6 +284,8 @@ def _blocks(scene: Scene, plan: Plan) -> tuple[BlockRow, ...]:
     rows = []
     for box in Box.whole(plan.space.shape).tiles(plan.block):
         stop_if_asked()
+        if not scene.states.near_holes(box):
+            continue
         hole = scene.image.holes(box)
         n_holes = int(hole.sum()) * (len(plan.channels) // plan.n_state)
         if n_holes:
@@ -299,6 +301,8 @@ def _patches_touching_holes(scene: Scene) -> int:
     touched = np.zeros(lattice.counts, dtype=np.bool_)
     for box in Box.whole(lattice.shape).tiles(scene.image.state.chunks[1:]):
         stop_if_asked()
+        if not scene.states.near_holes(box):
+            continue
         hole = scene.image.holes(box)
         for index in patches_with_holes(lattice, box, hole):
             touched[index] = True

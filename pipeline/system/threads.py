@@ -44,8 +44,8 @@ def threaded(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def computed_by(others: Each | None) -> Iterator[None]:
-    """While in context, let `each` hand everything to others; None = to nobody."""
+def computed_by(others: Each) -> Iterator[None]:
+    """While in context, let `each` hand everything to others."""
     token = _by.set(others)
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from pipeline.execute._parcels import Depot, packed, unpacked
 from pipeline.execute.base import Work
 from pipeline.models import autoencoder
 from pipeline.models.base import Portable, reduced_to, take_fewer
+from pipeline.output.assemble import assemble
 from pipeline.plan.refs import ModelRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.registry import load
@@ -122,27 +123,32 @@ def test_a_refused_plan_leaves_no_worker(tmp_path, calls, monkeypatch):
 
 
 def test_processes_of_this_machine_start_beside_the_self_test(tmp_path, monkeypatch):
-    """They are asked for before it, not by a run that is refused for what is known then, and write the files."""
+    """They are asked for before it, not by a run that is refused for what is known then, and gone before the files."""
     config, told = _config(tmp_path, compute={"executor": "local", "workers": 2}), []
 
     @contextmanager
     def opened(work: Work, _: Callable[[], bool]) -> Iterator[Any]:
         told.append(("opened", work.workers, work.digest))
-        yield SimpleNamespace(execute=partial(_serially, told), each=partial(_noted, told), workers=0, cpu_s=0.0)
+        yield SimpleNamespace(execute=partial(_serially, told), workers=0, cpu_s=0.0)
         told.append("closed")
 
     def tested(*arguments: Any) -> Any:
         told.append("self-test")
         return self_test(*arguments)
 
+    def assembled(*arguments: Any, **options: Any) -> Any:
+        told.append("files")
+        return assemble(*arguments, **options)
+
     monkeypatch.setattr(local, "opened", opened)
     monkeypatch.setattr("pipeline.survey.survey.self_test", tested)
+    monkeypatch.setattr("pipeline.run.assemble", assembled)
     assert command("run", config, "--set", "compute.memory_per_worker=40MiB").code == 3
     assert told == []
     # two blocks, so that two workers are worth while
     outcome = command("run", config, "--set", "compute.block=[48, 28]")
     assert outcome.code == 0, outcome.err
-    assert told == [("opened", 2, ""), "self-test", "blocks", "3 files", "closed"]
+    assert told == [("opened", 2, ""), "self-test", "blocks", "closed", "files"]
     record = json.loads((tmp_path / "out" / "image" / "record.json").read_text())
     assert record["self_test"]["computed_by"] == {"executor": "here", "threads": 2}
 
@@ -150,11 +156,6 @@ def test_processes_of_this_machine_start_beside_the_self_test(tmp_path, monkeypa
 def _serially(told: list[Any], work: Work, on_done: Callable[[Any], None], should_stop: Callable[[], bool]) -> Any:
     told.append("blocks")
     return serial.execute(work, on_done, should_stop)
-
-
-def _noted(told: list[Any], function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    told.append(f"{len(items)} files")
-    return [function(item) for item in items]
 
 
 def test_results_come_in_order_with_what_was_counted(crew):

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -27,7 +28,7 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import load_plan
 from pipeline.plan.samples import Samples
 from pipeline.plan.workdir import WorkFolder
-from pipeline.report import build
+from pipeline.report import build, gallery
 from pipeline.report.methods import methods
 from pipeline.survey.survey import survey
 from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
@@ -261,6 +262,33 @@ def test_what_it_was_made_of(raster: Path) -> None:
     by_source = record["holes"]["by_source"]
     for share in (by_source.get("reference 0", 0), by_source.get("classical", 0)):
         assert f"{100 * share / sum(by_source.values()):.1f} %" in made
+
+
+def test_where_no_block_was_computed_no_result_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of a large image of which little was hidden: the image and its states give what the results hold."""
+    values, hole = smooth((2, 70, 90)), np.zeros((70, 90), dtype=np.uint8)
+    hole[40:44, 50:56], values[:, :20, 70:] = 1, 0
+    image = write_image(tmp_path / "scene.tif", values, nodata=0)
+    mask = write_image(tmp_path / "mask.tif", hole[None])
+    outcome = command("run", run_config(tmp_path, image, mask, compute={"block": 32}))
+    assert outcome.code == 0, outcome.err
+    folder, read = tmp_path / "out" / "scene", list[str]()
+    plan, record = load_plan(WorkFolder.of(folder)), json.loads((folder / "record.json").read_text())
+    assert [block.index for block in plan.blocks] == [(1, 1)]
+
+    def noted(path: str) -> Any:
+        opened = open_any(path)
+        stage = lambda _: SimpleNamespace(read=lambda box: read.append(path) or opened.read(box))  # noqa: E731
+        return SimpleNamespace(stage=stage)
+
+    monkeypatch.setattr(gallery, "open_any", noted)
+    pulls = gallery._pulls(plan, record, folder, open_any(str(image)))
+    roles = {"after": "restored", "uncertainty": "uncertainty", "origin": "source"}
+    for box in Box.whole((70, 90)).tiles((32, 32)):
+        for name, role in roles.items():
+            result = open_any(str(folder / f"scene_{role}.tif")).read(box)
+            assert np.array_equal(np.nan_to_num(getattr(pulls, name)(box)), np.nan_to_num(result))
+        assert len(read) == (3 if box.start >= (32, 32) else 0)
 
 
 def test_a_reference_that_is_gone_is_said(raster: Path, tmp_path: Path) -> None:

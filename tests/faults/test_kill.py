@@ -162,22 +162,24 @@ def test_a_killed_worker_is_replaced(tmp_path, expected, nursery):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_while_files_are_written(tmp_path, expected, nursery):
-    """Others write what it had begun; the bytes are the same, and what it left behind is not published."""
-    config = _config(tmp_path)
-    workdir = tmp_path / "out" / ".work" / "image"
-    # one file is with a worker, the others are not given out yet
-    hold = Hold(function="pipeline.execute._crew.uuid4", call=2)
-    setting = "compute.executor=local"
-    process = nursery.start("run", config, "--set", setting, "--quiet", errors=tmp_path / "err", hold=hold)
-    assert process.wait_for(lambda: process.held), process.err
-    scratch = workdir / "ready" / ".writing-lost"
-    scratch.mkdir()
-    (scratch / "tiled.tif").write_bytes(b"begun")
-    workers = [int(path.stem.rsplit("-", 1)[1]) for path in WorkFolder(workdir).journal.glob("*.jsonl")]
-    os.kill(workers[0], signal.SIGKILL)
-    process.release()
-    assert process.end() == 0, process.err
-    folder = tmp_path / "out" / "image"
-    assert result_hash(folder) == expected
-    assert not list(folder.rglob(".writing-*"))
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_second_stop_while_workers_start_ends_at_once(tmp_path, expected, nursery, number, group):
+    """Exit 130 where the survey stands; no worker is left, half started or not, and the rerun is the run."""
+    config, send = _config(tmp_path), os.killpg if group else os.kill
+    hold = Hold(function="pipeline.survey.survey.self_test")
+    process = nursery.start("run", config, "--set", "compute.executor=local", errors=tmp_path / "err", hold=hold)
+    leader = psutil.Process(process.pid)
+    # the first child is Python's own, the others are the two workers, which import for seconds
+    assert process.wait_for(lambda: process.held and len(leader.children(recursive=True)) > 2), process.err
+    send(process.pid, number)
+    assert process.wait_for(lambda: "press Ctrl-C again" in process.err), process.err
+    workers = leader.children(recursive=True)
+    send(process.pid, number)
+    assert process.end() == 130, process.err
+    assert not outlived(workers)
+    assert "again to continue" in process.err
+    assert "Traceback" not in process.err
+    assert not (tmp_path / "out" / "image").exists()
+    outcome = command("run", config, "--quiet")
+    assert outcome.code == 0, outcome.err
+    assert result_hash(tmp_path / "out" / "image") == expected

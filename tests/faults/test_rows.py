@@ -116,7 +116,8 @@ ROWS = {
         faults/test_hostile_weights.py::test_weights_that_explode""",
     # processes
     "a worker is killed while blocks run": "faults/test_kill.py::test_a_killed_worker_is_replaced",
-    "a worker is killed while files are written": "faults/test_kill.py::test_a_worker_killed_while_files_are_written",
+    "a second Ctrl-C or SIGTERM while workers start or work": """
+        faults/test_kill.py::test_a_second_stop_while_workers_start_ends_at_once""",
     "a worker is killed while the cluster starts, or none comes up": """
         faults/test_hostile_processes.py::test_a_worker_killed_while_the_cluster_starts_is_no_traceback
         faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why""",

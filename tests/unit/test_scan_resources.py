@@ -89,12 +89,33 @@ def test_equal_planes_become_one(tmp_path):
     same = np.repeat(_states(), 2, axis=0)
     found, stored = scan_states(_source(), StateMask(same), (0, 1), tmp_path)
     assert (found.n_state, stored.shape[0]) == (1, 1)
-    assert found.holes == int((same[0] == FILL).sum())
+    assert found.holes == found.hole_cells.sum() == int((same[0] == FILL).sum())
+    assert found.kept == found.kept_cells.sum()
     assert np.array_equal(stored[...], same[:1])
     different = _states(2)
     found, stored = scan_states(_source(), StateMask(different), (0, 1), tmp_path)
     assert (found.n_state, found.holes) == (2, int((different == FILL).sum()))
     assert np.array_equal(stored[...], different)
+
+
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize("planes", [1, 2])
+def test_where_all_is_kept_nothing_is_stored_and_all_is_counted(tmp_path, monkeypatch, planes):
+    """Cells of windows without a hole count what others do; the cells say where no hole is; so do those of the fill."""
+    monkeypatch.setattr(scan, "_MAX_CELLS", 200)
+    states = np.full((planes, *SHAPE), KEEP, dtype=np.uint8)
+    states[:, 40:45, 21:40], states[-1, 60:, :9] = FILL, NEVER
+    source = _source()
+    found, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    assert found.cell > 1
+    assert np.array_equal(stored[...], states)
+    assert np.array_equal(found.hole_cells, sum(block_sum(plane == FILL, found.cell) for plane in states))
+    assert np.array_equal(found.kept_cells, sum(block_sum(plane == KEEP, found.cell) for plane in states))
+    assert found.near_holes(Box((44, 39), (50, 50)))
+    assert not found.near_holes(Box((0, 0), (30, 90)))
+    _, valid, usable = coarse_values(_open(source, stored), 4)
+    assert np.array_equal(valid[0], block_sum(states[0] == KEEP, 4) > 0)
+    assert np.array_equal(usable[-1], block_sum(states[-1] != NEVER, 4) > 0)
 
 
 def test_only_restored_channels_count(tmp_path):
