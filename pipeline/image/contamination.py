@@ -7,6 +7,8 @@ and what was hidden for the self-test lies farther from clouds than the holes do
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -51,13 +53,28 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
         amounts, errors = np.where(hazy, np.asarray(haze[box.at()]), 0.0), np.atleast_2d(haze.attrs["left"])
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL
-    # what is wrong with one spectrum says nothing of another
-    parts = [column(own, box.ndim) * _mean_around(part, seen) for own, part in zip(errors, amounts, strict=True)]
-    left = np.sqrt(np.sum(np.square(parts), axis=0))
-    factor = 1.0 + (_DOUBTED - 1.0) * _mean_around(doubted, seen | doubted)
+    means = [_mean_around(part, seen) for part in amounts]
+    left, factor = together(errors, means, _mean_around(doubted, seen | doubted))
     return Contamination(
         left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)
     )
+
+
+def together(
+    errors: NDArray[np.float64],
+    amounts: Iterable[NDArray[np.float64]],
+    doubted: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return standard error `(c, *spatial)`, data units, and factor `(*spatial)` of what is around pixels.
+
+    Args:
+        errors: that an amount of 1 of each spectrum leaves, `(k, c)`.
+        amounts: mean around each pixel, `(k, *spatial)`.
+        doubted: share of doubted pixels around, `(*spatial)`.
+    """
+    # what is wrong with one spectrum says nothing of another
+    parts = [column(own, doubted.ndim) * part for own, part in zip(errors, amounts, strict=True)]
+    return np.sqrt(np.sum(np.square(parts), axis=0)), 1.0 + (_DOUBTED - 1.0) * doubted
 
 
 def _mean_around(values: NDArray[np.generic], some: NDArray[np.bool_]) -> NDArray[np.float64]:
