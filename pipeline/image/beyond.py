@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -9,30 +12,42 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.numerics.beyond import Beyond, distance_to_cut
+from pipeline.plan.plan import Plan
+from pipeline.references.prediction import Correction
 from pipeline.restore.task import Contamination
 
 
-def read_beyond(
-    fields: zarr.Array, cell: int, box: Box, window: Window, n_state: int
-) -> tuple[Beyond | None, Contamination | None]:
-    """Return what lies beyond a window, and what contaminated pixels there add to its error bars.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What was found of the whole image, for one window; see `Task`."""
 
-    Neither if the window shows all that counts by itself.
+    beyond: Beyond | None = None
+    contamination: Contamination | None = None
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
+
+
+def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Read:
+    """Return what lies beyond a window; nothing if it is not cut out of the image.
 
     Args:
-        fields: float32 `(n, *cells)`: distances and what lies behind, one of each plane of holes, mean and scale of
-            each channel, then, if there is any contamination, its `left` of each channel and its `factor`.
-        cell: size of a cell, pixels.
+        fields: float32 `(n, *cells)`: distances and what lies behind, one of each plane of holes; mean and scale of
+            each channel; `left` of each channel and `factor` of contamination, if there is any; values and logarithm of
+            the ratio of each channel for each relation that is consulted.
+        plan: whose cells these are.
         box: of the window.
         window: the window.
-        n_state: planes of holes.
     """
     to_cut = distance_to_cut(box.shape, window.spacing, window.open_edges)
     if not np.isfinite(to_cut).any():
-        return None, None
-    found = coarse_window(fields, cell, box)
-    channels, shape = len(window.values), window.values.shape
-    distance, behind, mean, scale, rest = np.split(found, np.cumsum([n_state, n_state, channels, channels]))
+        return Read()
+    channels, shape, planes = len(window.values), window.values.shape, plan.n_state
+    contaminated = bool(plan.hazy or plan.doubted)
+    numbers = [k for k, _ in plan.recipe.consulted]
+    sizes = [planes, planes, channels, channels, channels * contaminated, contaminated]
+    sizes += [channels, channels] * len(numbers)
+    distance, behind, mean, scale, left, factor, *rest = np.split(
+        coarse_window(fields, plan.beyond_cell, box), np.cumsum(sizes)[:-1]
+    )
     beyond = Beyond(
         distance=np.broadcast_to(distance, shape),
         behind=np.broadcast_to(behind, shape),
@@ -40,7 +55,14 @@ def read_beyond(
         scale=scale,
         to_cut=to_cut,
     )
-    return beyond, Contamination(left=rest[:-1], factor=rest[-1:]) if len(rest) else None
+    return Read(
+        beyond=beyond,
+        contamination=Contamination(left=left, factor=factor) if contaminated else None,
+        corrections={
+            k: Correction(values=values, ratio=np.exp(level), to_cut=to_cut)
+            for k, values, level in zip(numbers, rest[::2], rest[1::2], strict=True)
+        },
+    )
 
 
 def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import IntegrityError
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.beyond import coarse_window, read_beyond
+from pipeline.image.beyond import Read, coarse_window, read_beyond
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
 from pipeline.masks.base import FILL
@@ -66,17 +66,16 @@ class Workspace:
             base = window.values
         elif plan.guess_factor == 1:
             base = np.where(window.valid, window.values, guess)
-        around, beyond, far = self.image.contamination(box), None, None
-        if self.beyond is not None:
-            beyond, far = read_beyond(self.beyond, plan.beyond_cell, box, window, plan.n_state)
+        far = Read() if self.beyond is None else read_beyond(self.beyond, plan, box, window)
         return Task(
             window=window,
             guides=guides,
             base=base,
             patch=min(plan.lattice.patch),
-            around=around,
-            beyond=beyond,
-            around_beyond=far,
+            around=self.image.contamination(box),
+            beyond=far.beyond,
+            around_beyond=far.contamination,
+            corrections=far.corrections,
         )
 
 

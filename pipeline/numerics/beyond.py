@@ -76,8 +76,13 @@ class Beyond:
         Args:
             distance: to the nearest observed pixel, as `bounded` gives it, `(..., *spatial)`.
         """
-        nearness = distance / np.maximum(self.to_cut, np.float32(1e-6))
-        return np.asarray(np.clip((1.0 - nearness) / (1.0 - _SURE), 0.0, 1.0), dtype=np.float32)
+        return share_seen(distance, self.to_cut)
+
+
+def share_seen(distance: Field, to_cut: Field) -> Field:
+    """Return `Beyond.seen`: 1 up to half of the distance to the cut, 0 from there on; 1 without a cut."""
+    nearness = np.where(np.isinf(to_cut), 0.0, distance / np.where(np.isinf(to_cut), 1.0, to_cut))
+    return np.asarray(np.clip((1.0 - nearness) / (1.0 - _SURE), 0.0, 1.0), dtype=np.float32)
 
 
 def handed_over(own: NDArray[np.floating], far: NDArray[np.floating], seen: Field) -> Field:

@@ -19,7 +19,7 @@ from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_scale
-from pipeline.references.consult import compared, consult
+from pipeline.references.consult import compared, consult, prediction
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
@@ -70,10 +70,15 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     mean = base_fill(recipe, window, place) if task.base is None else task.base
     draft = filled(recipe, window, mean, place, task.beyond)
     used = zip(recipe.relations, guides_of(recipe.relations), recipe.references, strict=True)
-    for relation, numbers, reliance in used:
+    for k, (relation, numbers, reliance) in enumerate(used):
         if relation is not None and reliance.highest > 0:
             guide = look(task, relation, numbers)
-            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+            predicted = None
+            if k in task.corrections:
+                said = prediction(window, guide.values, guide.valid, relation)
+                predicted = replace(said, beyond=task.corrections[k])
+            standing = draft.mean, draft.reliability
+            result = consult(window, guide.values, guide.valid, relation, *standing, predicted)
             draft = with_reference(draft, result, code_of(relation, numbers), reliance, window.spacing)
     return draft
 

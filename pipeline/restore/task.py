@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.situation import Situation
+from pipeline.references.prediction import Correction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Task:
         around: what contaminated pixels around the holes add to the error bars; None = nothing.
         beyond: what the whole image says of the window's pixels; None = each patch sees its holes by itself.
         around_beyond: what `around` is, told from the whole image; None = nothing.
+        corrections: by number of a relation, what the whole image says beside it.
     """
 
     window: Window
@@ -71,6 +74,7 @@ class Task:
     around: Contamination | None = None
     beyond: Beyond | None = None
     around_beyond: Contamination | None = None
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

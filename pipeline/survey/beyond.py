@@ -14,7 +14,9 @@ from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, HAZY, evidence
 from pipeline.numerics.beyond import push_pull
 from pipeline.numerics.situation import across
+from pipeline.restore.recipe import Recipe
 from pipeline.survey.cells import Cells, aligned_tiles, cells_of, sums
+from pipeline.survey.corrections import correction_step, corrections
 from pipeline.system.signals import stop_if_asked
 
 Field = NDArray[np.float32]
@@ -25,13 +27,14 @@ _AROUND = {2: 8, 3: 4}
 """Smallest cell of what surroundings look like, pixels; that of local statistics in windows."""
 
 
-def beyond_fields(scene: Scene, cells: Cells, factor: int) -> tuple[int, Field] | None:
+def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tuple[int, Field] | None:
     """Return the cell size in pixels and the fields `(n, *cells)`, in the order of `image.beyond.read_beyond`.
 
     None where one patch covers the image, or no hole pixel is so deep that a patch could miss what is around it.
 
     Args:
         scene: the image.
+        recipe: what the self-test decided.
         cells: of the whole image.
         factor: size of these, pixels.
     """
@@ -44,12 +47,17 @@ def beyond_fields(scene: Scene, cells: Cells, factor: int) -> tuple[int, Field] 
     if places[0].max() * cell <= min(scene.lattice.overlap) // 4:
         return None
     places[0] *= np.float32(cell)
+    whole = Box.whole(cells.mean.shape[1:])
     wider = -(-_AROUND[scene.ndim] // cell)
     looks = np.concatenate(
         [*_statistics(cells.pooled(wider), (cell * wider) ** scene.ndim), *_contamination(scene, cell * wider)]
     )
-    whole = Box.whole(cells.mean.shape[1:])
-    return cell, np.concatenate([*places, coarse_window(looks, wider, whole)])
+    fields = [*places, coarse_window(looks, wider, whole)]
+    if recipe.consulted:
+        step = correction_step(whole.shape)
+        said = corrections(scene, recipe, cells.pooled(step), cell * step)
+        fields.append(coarse_window(np.concatenate(said), step, whole))
+    return cell, np.concatenate(fields)
 
 
 def _places(cells: Cells, n_state: int, spacing: tuple[float, ...]) -> NDArray[np.float32]:

@@ -27,7 +27,6 @@ from pipeline.plan.memory import (
     worker_bytes,
 )
 from pipeline.plan.plan import BlockRow
-from pipeline.survey import coarse
 from pipeline.survey import cells
 from pipeline.survey.cells import coarse_values
 from pipeline.testing import ArraySource, raster_space
