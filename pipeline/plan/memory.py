@@ -57,6 +57,11 @@ _COARSE_BYTES = 28
 """Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
 _EXACT_BYTES = 40
 """Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
+_BEYOND_BYTES, _BEYOND_CELLS = 300, 500_000
+"""Per cell of what patches cannot see, before the fill, and how many there are at most (measured 105 to 217; with
+guides what a regression around each takes, too)."""
+_BEYOND_WINDOW_BYTES = 40
+"""The same, as read for a window: per pixel and channel, once for the image and once for each relation."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _WRITING_BYTES = 48 * 2**20
@@ -121,7 +126,8 @@ def base_bytes(plan: Plan) -> int:
 
 def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int) -> int:
     """Return what the coarse fill adds to an idle process; `n_exact` counts the pixels of an exact one, else 0."""
-    return n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
+    beyond = 0 if n_exact else min(n_values, _BEYOND_CELLS) * _BEYOND_BYTES
+    return n_values * _COARSE_BYTES + max(n_unknowns * _UNKNOWN_BYTES, beyond) + n_exact * _EXACT_BYTES
 
 
 def _patch_bytes(plan: Plan) -> int:
@@ -129,6 +135,8 @@ def _patch_bytes(plan: Plan) -> int:
     c = len(plan.channels)
     patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
+    if plan.beyond_cell:
+        window += patch * c * _BEYOND_WINDOW_BYTES * (1 + len(plan.recipe.consulted))
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0

@@ -23,6 +23,8 @@ Field = NDArray[np.float32]
 
 _LEAST = {2: 4, 3: 2}
 """Smallest cell by dimensions, pixels: distances are off by half of it."""
+_MOST, _MOST_VALUES = 500_000, 2_000_000
+"""Most cells, and values of all channels in them, so that a larger image does not take more memory."""
 _AROUND = {2: 8, 3: 4}
 """Smallest cell of what surroundings look like, pixels; that of local statistics in windows."""
 
@@ -41,23 +43,32 @@ def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tu
     if math.prod(scene.lattice.counts) == 1:
         return None
     cell = factor * -(-_LEAST[scene.ndim] // factor)
+    most = min(_MOST, _MOST_VALUES / len(cells.mean))
+    while math.prod(-(-n // cell) for n in scene.shape) > most:
+        cell += factor
     cells = cells.pooled(cell // factor)
     places = _places(cells, scene.image.n_state, scene.spacing)
     # around each pixel that it has a say in a patch shows at least its margin
     if places[0].max() * cell <= min(scene.lattice.overlap) // 4:
         return None
     places[0] *= np.float32(cell)
-    whole = Box.whole(cells.mean.shape[1:])
+    extents = cells.mean.shape[1:]
     wider = -(-_AROUND[scene.ndim] // cell)
-    looks = np.concatenate(
-        [*_statistics(cells.pooled(wider), (cell * wider) ** scene.ndim), *_contamination(scene, cell * wider)]
-    )
-    fields = [*places, coarse_window(looks, wider, whole)]
+    looks = [*_statistics(cells.pooled(wider), (cell * wider) ** scene.ndim), *_contamination(scene, cell * wider)]
+    fields = [*places, *(_finer(field, wider, extents) for field in looks)]
     if recipe.consulted:
-        step = correction_step(whole.shape)
+        step = correction_step(extents)
         said = corrections(scene, recipe, cells.pooled(step), cell * step)
-        fields.append(coarse_window(np.concatenate(said), step, whole))
+        fields += [_finer(field, step, extents) for field in said]
     return cell, np.concatenate(fields)
+
+
+def _finer(fields: Field, step: int, shape: tuple[int, ...]) -> Field:
+    """Interpolate `(n, *cells)` to the cells of which `step` a side were taken together, one after the other."""
+    result = np.empty((len(fields), *shape), dtype=np.float32)
+    for field, finer in zip(fields, result, strict=True):
+        finer[...] = coarse_window(field[None], step, Box.whole(shape))[0]
+    return result
 
 
 def _places(cells: Cells, n_state: int, spacing: tuple[float, ...]) -> NDArray[np.float32]:

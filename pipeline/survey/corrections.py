@@ -19,7 +19,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.survey.cells import Cells, aligned_tiles, cells_of, sums
 from pipeline.system.signals import stop_if_asked
 
-_MOST = 70_000
+_MOST = 40_000
 """Most cells: a regression around each takes as much memory as in a patch of so many pixels."""
 
 
