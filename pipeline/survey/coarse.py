@@ -88,5 +88,7 @@ def coarse_factor(scene: Scene) -> int:
             factor += 1
     cells = factor**ndim
     exact = math.prod(scene.shape) if factor == 1 else 0
-    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, exact, scene.job.memory_bytes)
+    counts = n_values // cells, scene.states.holes // cells, exact
+    channels, guided = len(scene.image.channels), bool(scene.guides)
+    check_survey(scene.source.paths[0], counts, channels, scene.job.memory_bytes, guided=guided)
     return factor
