@@ -49,7 +49,8 @@ def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tu
     cells = cells.pooled(cell // factor)
     places = _places(cells, scene.image.n_state, scene.spacing)
     # around each pixel that it has a say in a patch shows at least its margin
-    if places[0].max() * cell <= min(scene.lattice.overlap) // 4:
+    several = [o for o, n in zip(scene.lattice.overlap, scene.lattice.counts, strict=True) if n > 1]
+    if places[0].max() * cell <= min(several) // 4:
         return None
     places[0] *= np.float32(cell)
     extents = cells.mean.shape[1:]
