@@ -23,6 +23,7 @@ from pipeline.references.consult import compared, consult, prediction
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
+from pipeline.references.siblings import Siblings
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.network import asked, raw_of, refine, with_network
@@ -74,7 +75,7 @@ def classical(recipe: Recipe, task: Task) -> Draft:
         if relation is not None and reliance.highest > 0:
             guide = look(task, relation, numbers)
             predicted = None
-            if k in task.corrections:
+            if k in task.corrections and not isinstance(relation, Siblings):
                 said = prediction(window, guide.values, guide.valid, relation)
                 predicted = replace(said, beyond=task.corrections[k])
             standing = draft.mean, draft.reliability
