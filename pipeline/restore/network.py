@@ -128,9 +128,7 @@ def _predicted(model: Inpainter, patches: list[Patch]) -> list[Prediction]:
     return [*_predicted(model, patches[:half]), *_predicted(model, patches[half:])]
 
 
-def _patch(
-    task: Task, draft: Draft, wanted: NDArray[np.bool_], channels: NDArray[np.intp], recipe: Recipe
-) -> Patch:
+def _patch(task: Task, draft: Draft, wanted: NDArray[np.bool_], channels: NDArray[np.intp], recipe: Recipe) -> Patch:
     window, mean, beyond = task.window, draft.mean, task.beyond
     complete = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
     return Patch(
