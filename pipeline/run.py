@@ -265,7 +265,7 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
         events.stage(order.stem, "continue")
         return plan, facts
     # without a plan nothing is committed, and what another survey found is not this one's
-    for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze, work.parcels):
+    for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze, work.beyond, work.parcels):
         remove_made(stale)
     events.stage(order.stem, "survey")
     told = partial(_tell_cost, order, events)

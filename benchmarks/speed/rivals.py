@@ -139,8 +139,9 @@ def forced(folder: Path) -> None:
     with threadpool_limits(limits=1):
         plan = outline(order.job).plan
         recipe = replace(plan.recipe, network=flat(1.0), network_views=1)
-        factor, digest = coarse_fill(open_scene(order.job, Clock())[0], recipe)
-        plan = replace(plan, recipe=recipe, guess_factor=factor, survey_sha256=digest)
+        coarse = coarse_fill(open_scene(order.job, Clock())[0], recipe)
+        made = {"guess_factor": coarse.fill_cell, "beyond_cell": coarse.beyond_cell, "survey_sha256": coarse.sha256}
+        plan = replace(plan, recipe=recipe, **made)
         plan.save()
         create_store(plan, order.n_file_channels)
         for block in range(len(plan.blocks)):

@@ -54,14 +54,28 @@ def contamination(states: NDArray[np.uint8], haze: zarr.Array | None, box: Box) 
     seen = np.asarray(evidence(states).any(axis=0))
     hole = states == FILL
     inner = np.asarray(hole.any(axis=0))
-    # what is wrong with one spectrum says nothing of another
     means = _means_around(amounts, seen, inner)
-    parts = [column(own, box.ndim) * mean for own, mean in zip(errors, means, strict=True)]
-    left = np.sqrt(np.sum(np.square(parts), axis=0))
-    factor = 1.0 + (_DOUBTED - 1.0) * _means_around([doubted], seen | doubted, inner)[0]
+    left, factor = together(errors, means, _means_around([doubted], seen | doubted, inner)[0])
     return Contamination(
         left=np.where(hole, left, 0.0).astype(np.float32), factor=np.where(hole, factor, 1.0).astype(np.float32)
     )
+
+
+def together(
+    errors: NDArray[np.float64],
+    amounts: Iterable[NDArray[np.float64]],
+    doubted: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return standard error `(c, *spatial)`, data units, and factor `(*spatial)` of what is around pixels.
+
+    Args:
+        errors: that an amount of 1 of each spectrum leaves, `(k, c)`.
+        amounts: mean around each pixel, `(k, *spatial)`.
+        doubted: share of doubted pixels around, `(*spatial)`.
+    """
+    # what is wrong with one spectrum says nothing of another
+    parts = [column(own, doubted.ndim) * part for own, part in zip(errors, amounts, strict=True)]
+    return np.sqrt(np.sum(np.square(parts), axis=0)), 1.0 + (_DOUBTED - 1.0) * doubted
 
 
 def _means_around(

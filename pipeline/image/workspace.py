@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import IntegrityError
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
+from pipeline.image.beyond import Read, coarse_window, read_beyond
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
 from pipeline.masks.base import FILL
@@ -42,6 +43,8 @@ class Workspace:
     image: OpenImage
     coarse: zarr.Array
     """Coarse fill of the whole image, `(c, *cells)`, centred values."""
+    beyond: zarr.Array | None = None
+    """What patches cannot see of the image, `(n, *cells)`, see `read_beyond`; None = they see all."""
     model: Inpainter | None
     """The network, None if the recipe does not use one."""
 
@@ -63,8 +66,17 @@ class Workspace:
             base = window.values
         elif plan.guess_factor == 1:
             base = np.where(window.valid, window.values, guess)
-        around = self.image.contamination(box)
-        return Task(window=window, guides=guides, base=base, patch=min(plan.lattice.patch), around=around)
+        far = Read() if self.beyond is None else read_beyond(self.beyond, plan, box, window)
+        return Task(
+            window=window,
+            guides=guides,
+            base=base,
+            patch=min(plan.lattice.patch),
+            around=self.image.contamination(box),
+            beyond=far.beyond,
+            around_beyond=far.contamination,
+            corrections=far.corrections,
+        )
 
 
 def estimate_box(lattice: Lattice, index: tuple[int, ...], holes: NDArray[np.bool_]) -> Box:
@@ -116,7 +128,13 @@ def open_workspace(workdir: str, digest: str) -> Workspace:
         spacing=plan.spacing,
         sees_stored=plan.recipe.sees_stored,
     )
-    return Workspace(plan=plan, image=image, coarse=zarr.open_array(work.coarse, mode="r"), model=open_model(plan))
+    return Workspace(
+        plan=plan,
+        image=image,
+        coarse=zarr.open_array(work.coarse, mode="r"),
+        beyond=zarr.open_array(work.beyond, mode="r") if plan.beyond_cell else None,
+        model=open_model(plan),
+    )
 
 
 def open_model(plan: Plan) -> Inpainter | None:
@@ -130,26 +148,3 @@ def open_model(plan: Plan) -> Inpainter | None:
         return None
     require_precision(plan.recipe.network_precision, plan.source.paths[0])
     return plan.model.opening(plan.ndim).open()
-
-
-def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:
-    """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
-    if factor == 1:
-        return np.asarray(guess[box.at()])
-    lows, weights, cells = [], [], []
-    for axis in range(box.ndim):
-        position = (np.arange(box.start[axis], box.stop[axis]) + 0.5) / factor - 0.5
-        position = np.clip(position, 0, guess.shape[axis + 1] - 1)
-        first = int(position[0])
-        last = min(int(position[-1]) + 1, guess.shape[axis + 1] - 1)
-        low = np.minimum(position.astype(int), last)
-        lows.append(low - first)
-        weights.append((position - low).astype(np.float32))
-        cells.append(slice(first, last + 1))
-    result = np.asarray(guess[(slice(None), *cells)])
-    for axis, (low, weight) in enumerate(zip(lows, weights, strict=True), start=1):
-        upper = np.minimum(low + 1, result.shape[axis] - 1)
-        column = weight.reshape([-1 if a == axis else 1 for a in range(result.ndim)])
-        below, above = np.take(result, low, axis=axis), np.take(result, upper, axis=axis)
-        result = below + column * (above - below)
-    return result

@@ -41,7 +41,7 @@ from pipeline.models.base import (
 )
 from pipeline.numerics.alike import alike
 from pipeline.numerics.parts import Part, parts_of
-from pipeline.numerics.statistics import LocalStatistics, depth_channel, local_statistics, network_input
+from pipeline.numerics.statistics import LocalStatistics, depth_channels, depth_of, local_statistics, network_input
 from pipeline.system import gpu
 from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.meter import counted, lap
@@ -346,13 +346,10 @@ def _extreme(network: ResidualUNet, ndim: int) -> float:
 
 def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:
     """Return network input and statistics of each channel; equal validity shares one distance transform."""
-    depths: dict[int, Array] = {}
-    for channels in alike(patch.valid):
-        depth = depth_channel(patch.valid[channels[0]], patch.spacing)
-        depths |= dict.fromkeys(channels, depth)
-    prepared = []
+    beyond, prepared = patch.beyond, []
+    depths = depth_channels(patch.valid, patch.spacing) if beyond is None else depth_of(beyond.distance)
     for c, (values, valid) in enumerate(zip(patch.filled, patch.valid, strict=True)):
-        local = local_statistics(values, valid, float(patch.floor[c]))
+        local = local_statistics(values, valid, float(patch.floor[c]), beyond.of([c]) if beyond else None)
         prepared.append((network_input(values, valid, local, depths[c]), local))
     return prepared
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError, IntegrityError, PlanRefused
+from pipeline.numerics.beyond import Beyond
 from pipeline.registry import load
 from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.paths import describe, kind_of, shortened
@@ -57,6 +58,8 @@ class Patch:
             is an empty one.
         asked: bool `(c, *patch)`, the pixels whose prediction counts; None = all. A model may spare the others and
             return what it likes there, as long as it is finite.
+        beyond: what the whole image says of a patch whose holes go on beyond it, its `distance` as exact as it is
+            known; None = the patch shows all there is to know.
     """
 
     filled: NDArray[np.float32]
@@ -66,6 +69,7 @@ class Patch:
     views: int | None = None
     precision: tuple[str, ...] = ()
     asked: NDArray[np.bool_] | None = None
+    beyond: Beyond | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

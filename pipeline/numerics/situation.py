@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, label, uniform_filter
 
 from pipeline.numerics.alike import alike
+from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.distance import around, inside, inside_from
 
 Field = NDArray[np.float32]
@@ -41,7 +42,7 @@ class Situation:
 
     Attributes:
         distance: float32 `(c, *spatial)`, distance to the nearest observed pixel in steps of the finest axis; 0 on
-            observed pixels, the window's diagonal in channels without any.
+            observed pixels, the window's diagonal in channels without any of which nothing else is known.
         shares: float32 `(3, c, *spatial)` in [0, 1], membership in each of `FAMILIES`; sums to 1 in holes.
     """
 
@@ -122,7 +123,9 @@ def hats(distance: NDArray[np.floating], knots: Sequence[float]) -> NDArray[np.f
     return np.maximum(0.0, 1.0 - np.abs(position - np.arange(len(knots))[:, None]))
 
 
-def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: OpenEdges = ()) -> Situation:
+def situation(
+    valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: OpenEdges = (), beyond: Beyond | None = None
+) -> Situation:
     """Tell where the pixels of a window stand.
 
     Args:
@@ -130,43 +133,78 @@ def situation(valid: Mask, hole: Mask, spacing: Sequence[float], open_edges: Ope
         hole: bool `(c, *spatial)`; True = to be filled. Pixels that are neither lie outside, like what is beyond edges.
         spacing: step per axis; only ratios matter.
         open_edges: per axis `(low, high)`, True where the image goes on beyond the window; without, nowhere.
+        beyond: what the whole image says of the window's pixels; None = nothing is known.
     """
     distance = np.zeros(valid.shape, dtype=np.float32)
     shares = np.zeros((len(FAMILIES), *valid.shape), dtype=np.float32)
     sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
     edges = tuple(open_edges) or ((False, False),) * len(sampling)
-    for c, *others in alike(valid, hole):
-        if not valid[c].any():
-            distance[c] = float(np.linalg.norm(valid.shape[1:]))
-            shares[1, c] = 1.0
-        elif hole[c].any():
-            distance[c], shares[:, c] = _of_plane(valid[c], hole[c], sampling, edges)
-        else:
+    # what looks the same in a window may differ beyond it
+    groups = alike(valid, hole) if beyond is None or beyond.shared else [[c] for c in range(len(valid))]
+    for c, *others in groups:
+        far = beyond.of([c]) if beyond is not None else None
+        if not hole[c].any() and valid[c].any():
             distance[c] = inside(~valid[c], sampling)
             shares[1, c] = 1.0
+        elif valid[c].any():
+            distance[c], shares[:, c] = _of_plane(valid[c], hole[c], sampling, edges, far)
+        elif far is None:
+            distance[c] = float(np.linalg.norm(valid.shape[1:]))
+            shares[1, c] = 1.0
+        else:
+            distance[c] = far.bounded(np.full(valid.shape[1:], np.inf, dtype=np.float32))[0]
+            shares[1, c], shares[2, c] = 1.0 - far.behind[0], far.behind[0]
         distance[others], shares[:, others] = distance[c], shares[:, c : c + 1]
     return Situation(distance=distance, shares=shares)
 
 
-def _of_plane(valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges) -> tuple[Field, Field]:
+def across(valid: Mask, hole: Mask, spacing: Sequence[float]) -> tuple[Field, Field]:
+    """Return of a whole image, or cells of it, what `Beyond` says: distances and what lies behind, `(*spatial)` each.
+
+    Args:
+        valid: bool `(*spatial)`, True = observed; not False everywhere.
+        hole: bool `(*spatial)`, True = to be filled.
+        spacing: step per axis; distances are in the smallest of them.
+    """
+    sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
+    depth, nearest = inside_from(~valid, sampling)
+    behind = np.zeros(hole.shape)
+    behind[hole] = _march(hole, valid, nearest[:, hole[~valid]], ((False, False),) * hole.ndim) == _END
+    if behind.any():
+        behind = _around(behind, hole, depth if (sampling == 1).all() else inside(~valid))
+        # beside a hole stands what is said of its outermost pixels: whoever interpolates must not meet a 0 there
+        total, count = (uniform_filter(part.astype(np.float64), 3, mode="constant") for part in (behind, hole))
+        behind = np.where(hole, behind, np.clip(total / np.maximum(count, 1e-9), 0.0, 1.0))
+    return depth.astype(np.float32), behind.astype(np.float32)
+
+
+def _of_plane(
+    valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges, far: Beyond | None
+) -> tuple[Field, Field]:
     exact, nearest = inside_from(~valid, sampling)
     depth = exact.astype(np.float32)
     pixels_deep = depth if (sampling == 1).all() else inside(~valid)
     core = hole & (pixels_deep > _THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
+    distance = depth if far is None else far.bounded(depth)[0]
     if not core.any():
         shares[0] = 1.0
-        return depth, shares
-    near, far = _CORE_REACH
-    thin = np.clip((around(core, far) - near) / (far - near), 0.0, 1.0)
+        return distance, shares
+    near, most = _CORE_REACH
+    thin = np.clip((around(core, most) - near) / (most - near), 0.0, 1.0)
+    end = _march(hole, valid, nearest[:, hole[~valid]], edges)
     behind = np.zeros(hole.shape, dtype=np.float64)
-    behind[hole] = _nothing_behind(hole, valid, nearest[:, hole[~valid]], edges)
+    behind[hole] = end == _END
+    if far is not None:
+        behind[hole] = np.where(end == _CUT, far.behind[0][hole], end == _END)
     if behind.any():
         behind = _around(behind, hole, pixels_deep)
+    if far is not None:
+        behind = np.where(hole, handed_over(behind, far.behind[0], far.seen(distance)), 0.0).astype(np.float64)
     shares[0] = thin
     shares[2] = (1.0 - thin) * behind
     shares[1] = 1.0 - shares[0] - shares[2]
-    return depth, shares
+    return distance, shares
 
 
 def _around(values: NDArray[np.float64], hole: Mask, depth: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -182,25 +220,30 @@ def _around(values: NDArray[np.float64], hole: Mask, depth: NDArray[np.floating]
     return result
 
 
-def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges) -> NDArray[np.bool_]:
-    """Go from the nearest observed pixel through each hole pixel and on: True if the image ends before another one.
+_FOUND, _END, _CUT = 1, 2, 3
+"""Where a march ends: at an observed pixel, where the image ends, where the window is cut out of it."""
 
-    `nearest` are the indices of the former, `(ndim, n)`, hole pixels in C order.
+
+def _march(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges) -> NDArray[np.int8]:
+    """Go from the nearest observed pixel through each hole pixel and on: say where that ends.
+
+    0 = nowhere, or at an observed pixel: holes that reach neither an end nor a cut are not gone through. `nearest`
+    are the indices of the former, `(ndim, n)`, hole pixels in C order.
 
     Steps are as long as no observed or outside pixel can be missed (sphere tracing: Hart 1996,
     doi:10.1007/s003710050084).
     """
     padded_hole = np.pad(hole, 1)
-    state = np.where(np.pad(valid, 1), 1, np.where(padded_hole, 0, 2)).astype(np.int8)
+    state = np.where(np.pad(valid, 1), _FOUND, np.where(padded_hole, 0, _END)).astype(np.int8)
     for axis, (low, high) in enumerate(edges):
         view = np.moveaxis(state, axis, 0)
         # beyond an open edge the image goes on: no end
-        view[0] = np.where(low, 1, view[0])
-        view[-1] = np.where(high, 1, view[-1])
+        view[0] = np.where(low, _CUT, view[0])
+        view[-1] = np.where(high, _CUT, view[-1])
     end = np.zeros(nearest.shape[1], dtype=np.int8)
-    active = np.flatnonzero(_beside(state == 0, state == 2)[(slice(1, -1),) * hole.ndim][hole])
+    active = np.flatnonzero(_beside(state == 0, state > _FOUND)[(slice(1, -1),) * hole.ndim][hole])
     if not active.size:
-        return np.asarray(end == 2)
+        return end
     free = inside(state == 0)
     at = np.argwhere(hole).astype(np.float64)
     direction = at - nearest.T
@@ -215,7 +258,7 @@ def _nothing_behind(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: O
         if not active.size:
             break
         at[active] += direction[active] * np.maximum(1.0, free[tuple(cell.T)] - 1.0)[:, None]
-    return np.asarray(end == 2)
+    return end
 
 
 def _beside(mask: Mask, some: Mask) -> Mask:

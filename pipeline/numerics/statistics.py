@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from pipeline.numerics.alike import alike
+from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.distance import inside
 
 Array = NDArray[np.float32]
@@ -33,7 +35,9 @@ class LocalStatistics:
     scale: Array
 
 
-def local_statistics(values: Array, valid: NDArray[np.bool_], floor: float) -> LocalStatistics:
+def local_statistics(
+    values: Array, valid: NDArray[np.bool_], floor: float, beyond: Beyond | None = None
+) -> LocalStatistics:
     """Return windowed mean and standard deviation of the observed pixels.
 
     The window is Gaussian, 16 pixels (2-D) or 8 voxels (3-D) wide. A channel without observed pixels is
@@ -43,9 +47,14 @@ def local_statistics(values: Array, valid: NDArray[np.bool_], floor: float) -> L
         values: `spatial`, finite.
         valid: `spatial`; True = observed.
         floor: smallest scale, in data units.
+        beyond: what the whole image says of this channel, `(1, *spatial)`, for pixels around which the window does not
+            show all that counts; None = it does everywhere.
     """
-    mean, scale = _coarse(values, valid)
-    return LocalStatistics(mean=_refined(mean, values.shape), scale=_above(floor, _refined(scale, values.shape)))
+    mean, scale = (_refined(part, values.shape) for part in _coarse(values, valid))
+    if beyond is not None:
+        seen = beyond.seen(beyond.distance[0])
+        mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
+    return LocalStatistics(mean=mean, scale=_above(floor, scale))
 
 
 def local_scale(values: Array, valid: NDArray[np.bool_], floor: float) -> Array:
@@ -105,6 +114,19 @@ def depth_channel(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array
         distance = inside(~valid, [s / step for s in spacing])
     else:
         distance = np.full(valid.shape, float(np.linalg.norm(valid.shape)))
+    return depth_of(distance)
+
+
+def depth_channels(valid: NDArray[np.bool_], spacing: tuple[float, ...]) -> Array:
+    """Return `depth_channel` of each channel, `(c, *spatial)`; equal validity shares one distance transform."""
+    depths = np.empty(valid.shape, dtype=np.float32)
+    for channels in alike(valid):
+        depths[channels] = depth_channel(valid[channels[0]], spacing)
+    return depths
+
+
+def depth_of(distance: NDArray[np.floating]) -> Array:
+    """Return what `depth_channel` says at given distances, same shape."""
     return np.asarray(np.log2(1.0 + distance) / 6.0, dtype=np.float32)
 
 

@@ -53,8 +53,8 @@ def all_there(work: WorkFolder) -> bool:
 
 
 def _written(work: WorkFolder) -> tuple[Path, ...]:
-    """Return the survey's arrays that are there: of haze and of the self-test's samples only if there are any."""
-    return tuple(path for path in (work.state, work.coarse, work.haze, work.samples) if path.exists())
+    """Return the survey's arrays that are there: not all images need all of them."""
+    return tuple(path for path in (work.state, work.coarse, work.beyond, work.haze, work.samples) if path.exists())
 
 
 def _n_files(work: WorkFolder) -> int:

@@ -57,6 +57,14 @@ _COARSE_BYTES = 28
 """Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
 _EXACT_BYTES = 40
 """Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
+_CELLS_BYTES = 13
+"""Per coarse value while it is found what patches cannot see: mean, variance, count, usable."""
+_BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
+"""Then also per cell, per cell and channel (measured 105 with one channel, 145 with four), and the most cells."""
+_CORRECTION_CELLS = 40_000
+"""Cells with a regression around each, which takes what it takes in a patch, if there are guides."""
+_BEYOND_WINDOW_BYTES = 40
+"""The same, as read for a window: per pixel and channel, once for the image and once for each relation."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _WRITING_BYTES = 48 * 2**20
@@ -94,7 +102,9 @@ def process_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) ->
     pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
     unknowns = plan.n_holes * plan.n_state // channels
     exact = pixels if cell == 1 else 0
-    survey = base_bytes(plan) + _survey_bytes(channels * pixels // cell, unknowns // cell, exact)
+    survey = base_bytes(plan) + _survey_bytes(
+        channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides)
+    )
     assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
         assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels
@@ -119,9 +129,17 @@ def base_bytes(plan: Plan) -> int:
     return _BASE_BYTES + (_TORCH_BYTES if plan.model is not None else 0)
 
 
-def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int) -> int:
-    """Return what the coarse fill adds to an idle process; `n_exact` counts the pixels of an exact one, else 0."""
-    return n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
+def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *, guided: bool) -> int:
+    """Return what the coarse fill, or what is found before it, adds to an idle process.
+
+    `n_exact` counts the pixels of an exact fill, else 0; that takes more than what is found before it.
+    """
+    fill = n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
+    cells = min(n_values // channels, _BEYOND_CELLS)
+    beyond = n_values * _CELLS_BYTES + cells * (_BEYOND_BYTES + channels * _BEYOND_CHANNEL_BYTES)
+    if guided:
+        beyond += min(cells, _CORRECTION_CELLS) * (_REFERENCE_BYTES + channels * _REFERENCE_CHANNEL_BYTES)
+    return fill if n_exact else max(fill, beyond)
 
 
 def _patch_bytes(plan: Plan) -> int:
@@ -129,6 +147,8 @@ def _patch_bytes(plan: Plan) -> int:
     c = len(plan.channels)
     patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
+    if plan.beyond_cell:
+        window += patch * c * _BEYOND_WINDOW_BYTES * (1 + len(plan.recipe.consulted))
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0
@@ -220,16 +240,18 @@ def _said(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else format_bytes(count)
 
 
-def check_survey(path: str, n_values: int, n_unknowns: int, n_exact: int, memory_bytes: int) -> None:
+def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_bytes: int, *, guided: bool) -> None:
     """Refuse an image whose coarse fill would not fit; its size is bounded, so only small limits are ever hit.
+
+    `counts` are those of coarse values, unknowns and, for an exact fill, pixels.
 
     Raises:
         PlanRefused: with needed and given bytes.
     """
-    need = _BASE_BYTES + _survey_bytes(n_values, n_unknowns, n_exact)
+    need = _BASE_BYTES + _survey_bytes(*counts, channels, guided=guided)
     if need > memory_bytes:
         raise PlanRefused(
-            f"{path}: the survey's coarse fill ({n_unknowns} unknowns) needs {need / 2**30:.2f} GiB, "
+            f"{path}: the survey's coarse fill ({counts[1]} unknowns) needs {need / 2**30:.2f} GiB, "
             f"compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB; raise it to at least {need / 2**30:.1f} GiB"
         )
 

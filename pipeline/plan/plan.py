@@ -29,7 +29,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
-PLAN_VERSION = 11
+PLAN_VERSION = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,7 @@ class Plan:
         lattice: patch lattice.
         spacing: step per axis for fills and distances (1 for rasters, mm for volumes).
         guess_factor: size of a cell of the survey's coarse fill in pixels; 1 = the exact base fill.
+        beyond_cell: size of a cell of what the survey found beyond patches, pixels; 0 = they see all that counts.
         block: spatial extent of a block.
         batch: patches of a block that are prepared together before the network sees them.
         blocks: the blocks with holes.
@@ -110,6 +111,7 @@ class Plan:
     lattice: Lattice
     spacing: tuple[float, ...]
     guess_factor: int
+    beyond_cell: int = 0
     block: tuple[int, ...]
     batch: int = 1
     blocks: tuple[Annotated[BlockRow, BeforeValidator(BlockRow.of), PlainSerializer(lambda row: row.flat)], ...] = ()

@@ -33,7 +33,17 @@ class WorkFolder:
     @property
     def kept(self) -> tuple[Path, ...]:
         """What is published with the results, so that `verify` can compute pixels again, and `report` draw."""
-        return (self.request, self.plan, self.survey, self.samples, self.state, self.haze, self.coarse, self.journal)
+        return (
+            self.request,
+            self.plan,
+            self.survey,
+            self.samples,
+            self.state,
+            self.haze,
+            self.coarse,
+            self.beyond,
+            self.journal,
+        )
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -116,6 +126,14 @@ class WorkFolder:
     def coarse(self) -> Path:
         """Zarr array float32 `(c, *cells)`: the coarse fill of the whole image, centred values, 0 where observed."""
         return self.path / "guess.zarr"
+
+    @property
+    def beyond(self) -> Path:
+        """Zarr array float32 `(n, *cells)`: what patches cannot see of the image, see `image.beyond.read_beyond`.
+
+        It is there only if holes are so wide that they do not see all.
+        """
+        return self.path / "beyond.zarr"
 
     @property
     def blocks(self) -> Path:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
-from pipeline.references.estimate import Prediction, ReferenceFill, reference_fill
+from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.joint import Joint
+from pipeline.references.prediction import Prediction
 from pipeline.references.relation import Relation
 from pipeline.references.siblings import Siblings, sibling_fill
 

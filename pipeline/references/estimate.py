@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,14 @@ from scipy import ndimage
 from pipeline.fills.base import Window
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
-from pipeline.references.align import aligned
-from pipeline.references.context import context
 from pipeline.references.guided import interpolate
 from pipeline.references.local import local_fit
+from pipeline.references.prediction import Correction, Prediction, seen_by
 from pipeline.references.relation import Relation
 from pipeline.references.ridge import Field, Ridge
 
+SIGMA = 12.0
+"""Width of the regression window, in steps of the finest axis."""
 _WIDER = 0.2
 """Estimates may leave the robust range of the target by this share of it (unless the base fill does too)."""
 _FEATHER = 6.0
@@ -53,47 +54,6 @@ class ReferenceFill:
     reliability: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a relation makes of a reference in a window, whatever is hidden of the image there.
-
-    Attributes:
-        seen: bool `spatial`, pixels that the reference sees.
-        values: float64 `(c, *spatial)`, the predicted image.
-        misfit: float64 `(c, *spatial)`, the expected squared misfit.
-        guides: bands of the image, and the principal components of the reference for them, float32 `(q, *spatial)`.
-    """
-
-    seen: NDArray[np.bool_]
-    values: Field
-    misfit: Field
-    guides: tuple[tuple[tuple[int, ...], NDArray[np.float32]], ...]
-
-    @classmethod
-    def of(
-        cls,
-        relation: Relation,
-        reference: NDArray[np.float32],
-        reference_valid: NDArray[np.bool_],
-        spacing: Sequence[float],
-    ) -> Prediction:
-        """Predict a window from a reference and its validity, as in `reference_fill`."""
-        reference, seen = aligned(reference, _seen(reference, reference_valid), relation.offset)
-        views = list(relation.views(reference, seen))
-        said = [relation.predict(context(view, seen, spacing)) for _, view in views]
-        values, misfit = said[0]
-        if len(views) > 1:
-            values, misfit = np.empty_like(values), np.empty_like(misfit)
-            for (bands, _), (own, expected) in zip(views, said, strict=True):
-                values[bands], misfit[bands] = own[bands], expected[bands]
-        guides = tuple((tuple(bands), relation.guide(view)) for bands, view in views)
-        return cls(seen=seen, values=values, misfit=misfit, guides=guides)
-
-
-def _seen(reference: NDArray[np.float32], reference_valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.asarray(np.all(reference_valid, axis=0) & np.isfinite(reference).all(axis=0))
-
-
 def reference_fill(
     window: Window,
     reference: NDArray[np.float32],
@@ -101,7 +61,7 @@ def reference_fill(
     relation: Relation,
     base: NDArray[np.float32],
     *,
-    sigma: float = 12.0,
+    sigma: float = SIGMA,
     predicted: Prediction | None = None,
 ) -> ReferenceFill:
     """Estimate the holes of a window from one reference.
@@ -122,7 +82,7 @@ def reference_fill(
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
     unusable = ReferenceFill(values=values, usable=np.zeros_like(window.hole), trust=nothing, reliability=nothing)
-    if relation.ridge.samples == 0 or not (window.hole & _seen(reference, reference_valid)).any():
+    if relation.ridge.samples == 0 or not (window.hole & seen_by(reference, reference_valid)).any():
         return unusable
     predicted = predicted or Prediction.of(relation, reference, reference_valid, window.spacing)
     seen, usable = predicted.seen, window.hole & predicted.seen
@@ -147,38 +107,78 @@ def _channel_estimates(
     window: Window, relation: Relation, predicted: Prediction, sigma: float
 ) -> tuple[Field, NDArray[np.float32]]:
     """Return estimate and reliability `(c, *spatial)`, channels with the same holes together; zeros elsewhere."""
-    seen, said, misfit = predicted.seen, predicted.values, predicted.misfit
-    scales = tuple(sigma * min(window.spacing) / step for step in window.spacing)
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)
-    groups = ([c for c in group if c in bands] for group in window.hole_groups for bands, _ in predicted.guides)
-    guides = [guide for _ in window.hole_groups for _, guide in predicted.guides]
-    for channels, guide in zip(groups, guides, strict=True):
-        if not channels:
-            continue
-        common, hole = window.valid[channels[0]] & seen, window.hole[channels[0]] & seen
-        if not hole.any():
-            continue
-        if not common.any():
-            # nothing around to correct it by: the map of the whole image as it is, its misfit over the image's variance
-            estimate[channels] = said[channels]
-            spread = column(_variance(relation.ridge)[channels], hole.ndim)
-            reliability[channels] = _reliability(misfit[channels] / spread, hole, scales)
-            continue
-        observed = window.values[channels].astype(np.float64)
-        predictions = said[channels], misfit[channels]
-        fit = local_fit(observed, predictions, guide, common, scales, robust=relation.robust)
-        few = relation.clusters is None
-        values = said[channels] if few else fit.values
+    for channels, guide in _together(window, predicted):
+        values, ratio = _corrected(window, relation, predicted, sigma, (channels, guide))
+        if predicted.beyond is not None:
+            common = window.valid[channels[0]] & predicted.seen
+            values, ratio = predicted.beyond.some(channels).over(
+                values, ratio, predicted.some(channels), common, window.spacing
+            )
         estimate[channels] = values
-        if relation.carries:
-            rest = interpolate(observed - values, common, hole, guide, window.spacing)
-            # what few pixels say holds beside them only; farther off the map of the whole image stands
-            estimate[channels] += rest * _fading(common, window.spacing) if few else rest
-        overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
-        said_to_be_worse = overfit_ratio * fit.misfit * misfit[channels] / np.maximum(fit.spread, 1e-30)
-        reliability[channels] = _reliability(said_to_be_worse, hole, scales)
+        hole = window.hole[channels[0]] & predicted.seen
+        reliability[channels] = _reliability(ratio, hole, _scales(sigma, window.spacing))
     return estimate, reliability
+
+
+def correction(window: Window, relation: Relation, predicted: Prediction, sigma: float) -> Correction:
+    """Return what the observed pixels of a window, or cells of an image, say beside a relation.
+
+    Args:
+        window: as in `reference_fill`.
+        relation: as there.
+        predicted: what the relation makes of the reference.
+        sigma: as there, in the steps of the window.
+    """
+    shape = window.values.shape
+    values, ratio = np.zeros(shape), np.ones(shape)
+    for channels, guide in _together(window, predicted):
+        said, misfit = predicted.some(channels)
+        own, worse = _corrected(window, relation, predicted, sigma, (channels, guide))
+        values[channels], ratio[channels] = own - said, worse / misfit
+    return Correction(values=values, ratio=ratio, to_cut=np.full(shape[1:], np.inf, dtype=np.float32))
+
+
+def _together(window: Window, predicted: Prediction) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Yield channels with the same holes and the same guide that have holes which the reference sees."""
+    for group in window.hole_groups:
+        for bands, guide in predicted.guides:
+            channels = [c for c in group if c in bands]
+            if channels and (window.hole[channels[0]] & predicted.seen).any():
+                yield channels, guide
+
+
+def _scales(sigma: float, spacing: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sigma * min(spacing) / step for step in spacing)
+
+
+def _corrected(
+    window: Window,
+    relation: Relation,
+    predicted: Prediction,
+    sigma: float,
+    some: tuple[list[int], NDArray[np.float32]],
+) -> tuple[Field, Field]:
+    """Return the estimate of some channels, and its squared misfit over the local variance, `(n, *spatial)`."""
+    channels, guide = some
+    said, misfit = predicted.some(channels)
+    common, hole = window.valid[channels[0]] & predicted.seen, window.hole[channels[0]] & predicted.seen
+    if not common.any():
+        # nothing around to correct it by: the map of the whole image as it is, its misfit over the image's variance
+        return said, misfit / column(_variance(relation.ridge)[channels], hole.ndim)
+    observed = window.values[channels].astype(np.float64)
+    scales = _scales(sigma, window.spacing)
+    fit = local_fit(observed, (said, misfit), guide, common, scales, robust=relation.robust)
+    few = relation.clusters is None
+    values = said if few else fit.values
+    estimate = values
+    if relation.carries:
+        rest = interpolate(observed - values, common, hole, guide, window.spacing)
+        # what few pixels say holds beside them only; farther off the map of the whole image stands
+        estimate = estimate + (rest * _fading(common, window.spacing) if few else rest)
+    overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
+    return estimate, overfit_ratio * fit.misfit * misfit / np.maximum(fit.spread, 1e-30)
 
 
 def _variance(ridge: Ridge) -> Field:

@@ -15,18 +15,20 @@ from scipy import ndimage
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter
+from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_scale
-from pipeline.references.consult import compared, consult
+from pipeline.references.consult import compared, consult, prediction
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
+from pipeline.references.siblings import Siblings
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.network import asked, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe
-from pipeline.restore.task import Draft, Estimate, Guide, Task
+from pipeline.restore.task import Contamination, Draft, Estimate, Guide, Task
 
 _NEAR = 0.25
 """Share of the patch up to which the local scale holds as it is."""
@@ -39,7 +41,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, drafts, recipe)
     return [
-        refined_by(recipe, task, draft, said, asked(model, task.window))
+        refined_by(recipe, task, draft, said, asked(model, task.window, task.beyond))
         for task, draft, said in zip(tasks, drafts, refined, strict=True)
     ]
 
@@ -51,22 +53,33 @@ def refined_by(
     said: tuple[NDArray[np.float32], NDArray[np.float32]],
     where_asked: NDArray[np.bool_],
 ) -> Estimate:
-    """Return the estimate of a window of which the network said `(mean, raw standard error)` where it was asked."""
+    """Return the estimate of a window of which the network said `(mean, raw standard error)` where it was asked.
+
+    Where the window does not show what is around, it fades with depth: no network has seen holes as wide as those.
+    """
     predicted, raw = said
-    return finish(recipe, task, with_network(draft, predicted, where_asked, recipe), raw_of(recipe, draft, raw))
+    counts = where_asked.astype(np.float32)
+    if task.beyond is not None:
+        counts *= 1 - _far(task, draft.place)
+    return finish(recipe, task, with_network(draft, predicted, counts, recipe), raw_of(recipe, draft, raw))
 
 
 def classical(recipe: Recipe, task: Task) -> Draft:
     """Return the estimate before the network: base fill, then what guides say, each over what came before it."""
     window = task.window
-    place = where(window)
+    place = where(window, task.beyond)
     mean = base_fill(recipe, window, place) if task.base is None else task.base
-    draft = filled(recipe, window, mean, place)
+    draft = filled(recipe, window, mean, place, task.beyond)
     used = zip(recipe.relations, guides_of(recipe.relations), recipe.references, strict=True)
-    for relation, numbers, reliance in used:
+    for k, (relation, numbers, reliance) in enumerate(used):
         if relation is not None and reliance.highest > 0:
             guide = look(task, relation, numbers)
-            result = consult(window, guide.values, guide.valid, relation, draft.mean, draft.reliability)
+            predicted = None
+            if k in task.corrections and not isinstance(relation, Siblings):
+                said = prediction(window, guide.values, guide.valid, relation)
+                predicted = replace(said, beyond=task.corrections[k])
+            standing = draft.mean, draft.reliability
+            result = consult(window, guide.values, guide.valid, relation, *standing, predicted)
             draft = with_reference(draft, result, code_of(relation, numbers), reliance, window.spacing)
     return draft
 
@@ -85,9 +98,9 @@ def code_of(relation: AnyRelation, numbers: Sequence[int]) -> int:
     return SEVERAL if leader is None else REFERENCE + leader
 
 
-def where(window: Window) -> Situation:
+def where(window: Window, beyond: Beyond | None = None) -> Situation:
     """Return distance and family of the pixels of a window."""
-    return situation(window.valid, window.hole, window.spacing, window.open_edges)
+    return situation(window.valid, window.hole, window.spacing, window.open_edges, beyond)
 
 
 def base_fill(
@@ -137,14 +150,16 @@ def _parts(window: Window, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return parts
 
 
-def filled(recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation) -> Draft:
+def filled(
+    recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation, beyond: Beyond | None = None
+) -> Draft:
     """Return the draft that a base fill makes."""
     return Draft(
         mean=mean,
         origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)),
         trust=np.zeros_like(mean),
         place=place,
-        scale=roughness(recipe, window),
+        scale=roughness(recipe, window, place, beyond),
         lead=np.zeros_like(mean),
         reliability=np.full_like(mean, 0.5),
     )
@@ -184,8 +199,9 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     raw = _faded(recipe, task, place, raw)
     sigma, hole = np.zeros_like(raw), window.hole
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
-    if task.around is not None:
-        sigma = np.hypot(task.around.factor * sigma, task.around.left)
+    around = _contamination(task, place)
+    if around is not None:
+        sigma = np.hypot(around.factor * sigma, around.left)
     return Estimate(
         mean=np.where(hole, np.clip(draft.mean, low, high), draft.mean),
         raw=raw,
@@ -212,14 +228,34 @@ def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32
 
     A window without any observed pixel has no other, and its neighbours must not show a step.
     """
-    far = np.clip((place.distance / task.patch - _NEAR) / (1 - _NEAR), 0, 1).astype(np.float32)
-    return np.asarray(raw + far * (typical_scale(recipe, raw) - raw), dtype=np.float32)
+    return np.asarray(raw + _far(task, place) * (typical_scale(recipe, raw) - raw), dtype=np.float32)
 
 
-def roughness(recipe: Recipe, window: Window) -> NDArray[np.float32]:
+def _far(task: Task, place: Situation) -> NDArray[np.float32]:
+    """Return how far from observed pixels hole pixels lie, `(c, *spatial)`: 1 from the size of a patch on."""
+    return np.asarray(np.clip((place.distance / task.patch - _NEAR) / (1 - _NEAR), 0, 1), dtype=np.float32)
+
+
+def _contamination(task: Task, place: Situation) -> Contamination | None:
+    own, far = task.around, task.around_beyond
+    if task.beyond is None or far is None:
+        return own
+    if own is None:
+        own = Contamination(left=np.zeros_like(far.left), factor=np.ones_like(far.factor))
+    shared = far.left.shape[0] == own.left.shape[0] == own.factor.shape[0] == 1
+    distance = place.distance[:1] if shared else place.distance
+    return own.seen_from(far, task.beyond.seen(distance))
+
+
+def roughness(recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None) -> NDArray[np.float32]:
     """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
     raw = typical_scale(recipe, window.values)
     for c, floor in enumerate(recipe.floor):
-        if window.hole[c].any() and window.valid[c].any():
+        if not window.hole[c].any():
+            continue
+        if window.valid[c].any():
             raw[c] = local_scale(window.values[c], window.valid[c], floor)
+        if beyond is not None:
+            far = np.maximum(beyond.scale[c], np.float32(floor))
+            raw[c] = handed_over(raw[c], far, beyond.seen(place.distance[c]))
     return raw

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.models.base import Inpainter, Patch, Prediction
+from pipeline.numerics.beyond import Beyond
 from pipeline.numerics.situation import Curves, Situation, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
@@ -18,18 +20,20 @@ from pipeline.restore.task import Draft, Task
 from pipeline.system import gpu
 
 
-def asked(model: Inpainter, window: Window) -> NDArray[np.bool_]:
+def asked(model: Inpainter, window: Window, beyond: Beyond | None = None) -> NDArray[np.bool_]:
     """Return the hole pixels the model is asked about: none in channels without any observed pixel to go by.
 
-    A model that sets `blind = True` needs none.
+    A model that sets `blind = True` needs none, nor one of a window of which the whole image says what lies beyond.
     """
+    if beyond is not None:
+        return window.hole
     seen = window.valid.any(axis=tuple(range(1, window.valid.ndim)), keepdims=True)
     return window.hole & (seen | getattr(model, "blind", False))
 
 
-def with_network(draft: Draft, predicted: NDArray[np.float32], hole: NDArray[np.bool_], recipe: Recipe) -> Draft:
-    """Blend in what the network says in holes; pixels from a reference keep its code."""
-    weight = np.where(hole, network_share(recipe, draft), np.float32(0))
+def with_network(draft: Draft, predicted: NDArray[np.float32], counts: NDArray[Any], recipe: Recipe) -> Draft:
+    """Blend in what the network says, as far as it counts, 0 to 1; pixels from a reference keep its code."""
+    weight = counts * network_share(recipe, draft)
     return replace(
         draft,
         mean=mix(draft.mean, limited(draft, predicted, recipe.network_limit), weight),
@@ -93,11 +97,13 @@ def refine(
     active = []
     for task, draft in zip(tasks, drafts, strict=True):
         window = task.window
-        wanted = asked(model, window) if testing else asked(model, window) & (needed(recipe, draft) > 0)
+        wanted = asked(model, window, task.beyond)
+        if not testing:
+            wanted = wanted & (needed(recipe, draft) > 0)
         channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))
         active.append(channels)
         if channels.size:
-            patches.append(_patch(task, draft.mean, wanted, channels, recipe))
+            patches.append(_patch(task, draft, wanted, channels, recipe))
     predictions = iter(_predicted(model, patches))
     results = []
     for draft, channels in zip(drafts, active, strict=True):
@@ -122,14 +128,8 @@ def _predicted(model: Inpainter, patches: list[Patch]) -> list[Prediction]:
     return [*_predicted(model, patches[:half]), *_predicted(model, patches[half:])]
 
 
-def _patch(
-    task: Task,
-    mean: NDArray[np.float32],
-    wanted: NDArray[np.bool_],
-    channels: NDArray[np.intp],
-    recipe: Recipe,
-) -> Patch:
-    window = task.window
+def _patch(task: Task, draft: Draft, wanted: NDArray[np.bool_], channels: NDArray[np.intp], recipe: Recipe) -> Patch:
+    window, mean, beyond = task.window, draft.mean, task.beyond
     complete = np.where(window.valid | window.hole, mean, _neutral(mean, window.valid))
     return Patch(
         filled=complete[channels],
@@ -139,6 +139,7 @@ def _patch(
         views=recipe.network_views,
         precision=narrowed(recipe, channels.tolist()).network_precision,
         asked=wanted[channels],
+        beyond=None if beyond is None else replace(beyond, distance=draft.place.distance).of(channels),
     )
 
 

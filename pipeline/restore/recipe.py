@@ -9,6 +9,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Curves, flat
 from pipeline.references.joint import AnyRelation, Joint, guides_of
+from pipeline.references.relation import Relation
 from pipeline.references.reliance import Reliance
 
 STORED = "stored"
@@ -84,6 +85,16 @@ class Recipe:
             for k in guides:
                 weights[k] = max(weights[k], reliance.highest)
         return tuple(weights)
+
+    @property
+    def consulted(self) -> list[tuple[int, Relation]]:
+        """Return number and relation of those that look at guides and have any weight; siblings look at the image."""
+        found = []
+        for k, (relation, reliance) in enumerate(zip(self.relations, self.references, strict=True)):
+            own = relation.relation if isinstance(relation, Joint) else relation
+            if isinstance(own, Relation) and own.ridge.samples and reliance.highest > 0:
+                found.append((k, own))
+        return found
 
 
 def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
+from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.situation import Situation
+from pipeline.references.prediction import Correction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,12 @@ class Contamination:
     left: NDArray[np.float32]
     factor: NDArray[np.float32]
 
+    def seen_from(self, far: Contamination, seen: NDArray[np.float32]) -> Contamination:
+        """Return this where the window shows all that counts, `far` where it does not; see `Beyond.seen`."""
+        return Contamination(
+            left=handed_over(self.left, far.left, seen), factor=handed_over(self.factor, far.factor, seen)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -53,6 +62,9 @@ class Task:
         patch: smallest extent of the patches of the image, pixels: hole pixels farther from all that is observed can
             lie in a window without any.
         around: what contaminated pixels around the holes add to the error bars; None = nothing.
+        beyond: what the whole image says of the window's pixels; None = each patch sees its holes by itself.
+        around_beyond: what `around` is, told from the whole image; None = nothing.
+        corrections: by number of a relation, what the whole image says beside it.
     """
 
     window: Window
@@ -60,6 +72,9 @@ class Task:
     base: NDArray[np.float32] | None = None
     patch: int
     around: Contamination | None = None
+    beyond: Beyond | None = None
+    around_beyond: Contamination | None = None
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.numerics.situation import hats
 from pipeline.references.consult import consult, prediction
-from pipeline.references.estimate import Prediction, ReferenceFill
+from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import Joint, guides_of
+from pipeline.references.prediction import Prediction
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
 from pipeline.references.siblings import Siblings

@@ -4,61 +4,73 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import zarr
-from numpy.typing import NDArray
 
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import Window
-from pipeline.geometry.box import Box
-from pipeline.image.scan import SCAN_EXTENT, cell_sizes, cells_of
 from pipeline.image.scene import Scene
-from pipeline.image.window import OpenImage
-from pipeline.masks.base import NEVER, evidence
 from pipeline.plan.memory import check_survey
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
-from pipeline.system.signals import stop_if_asked
+from pipeline.survey.beyond import beyond_fields
+from pipeline.survey.cells import coarse_values, save_cells
 
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
 """A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
 _MAX_UNKNOWNS = 250_000
-_CHUNK = {2: 512, 3: 96}
-"""Extent of the pieces that the fill is stored in, by dimensions: about a patch."""
 
 
-def coarse_fill(scene: Scene, recipe: Recipe) -> tuple[int, str]:
-    """Fill the whole image at a bounded size and store it; returns the cell size and the hash of the array.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coarse:
+    """What was made of the whole image on cells.
+
+    Attributes:
+        fill_cell: size of a cell of the coarse fill, pixels.
+        beyond_cell: size of a cell of what patches cannot see; 0 = they see all.
+        sha256: hash of both arrays; empty if nothing had to be computed.
+    """
+
+    fill_cell: int
+    beyond_cell: int = 0
+    sha256: str = ""
+
+
+def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
+    """Fill the whole image at a bounded size and store it, with what patches cannot see beside it.
 
     At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
     """
-    image = scene.image
     if recipe.sees_stored:
-        _save(scene, np.zeros((len(image.channels),) + (1,) * scene.ndim, dtype=np.float32))
-        return max(scene.shape), ""
+        save_cells(scene.job.work.coarse, np.zeros((len(scene.image.channels),) + (1,) * scene.ndim, dtype=np.float32))
+        return Coarse(fill_cell=max(scene.shape))
     factor = coarse_factor(scene)
-    mean, valid, usable = coarse_values(image, factor)
-    window = Window(values=mean, valid=valid, hole=usable & ~valid, spacing=image.spacing)
+    window, beyond_cell, beyond = _looked(scene, recipe, factor)
     if factor > 1:
         # one fill for all families of holes, which therefore need not be told apart: that takes the most memory
-        guess = default_fills(scene.ndim, image.spacing)[0](window)
+        guess = default_fills(scene.ndim, scene.spacing)[0](window)
     else:
         # what is observed stands in the image, and nothing of it is ever asked for here
         guess = np.where(window.valid, np.float32(0), base_fill(recipe, window, where(window)))
-    _save(scene, guess)
-    return factor, hashlib.sha256(guess.tobytes()).hexdigest()
+    save_cells(scene.job.work.coarse, guess)
+    digest = hashlib.sha256(guess.tobytes() + beyond).hexdigest()
+    return Coarse(fill_cell=factor, beyond_cell=beyond_cell, sha256=digest)
 
 
-def _save(scene: Scene, values: NDArray[np.float32]) -> None:
-    path = scene.job.work.coarse
-    chunks = (1, *(min(n, _CHUNK[scene.ndim]) for n in values.shape[1:]))
-    # compressed: where nothing is hidden it is 0, and it stays beside the results
-    array = zarr.create_array(path, shape=values.shape, chunks=chunks, dtype="float32", fill_value=0, overwrite=True)
-    array[:] = values
+def _looked(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, int, bytes]:
+    """Return the window to fill, and of what patches cannot see, which is stored, the cell size and the hash."""
+    cells = coarse_values(scene.image, factor)
+    beyond_cell, digest = 0, b""
+    found = beyond_fields(scene, recipe, cells, factor)
+    if found is not None:
+        beyond_cell, fields = found
+        save_cells(scene.job.work.beyond, fields)
+        digest = hashlib.sha256(fields.tobytes()).digest()
+    valid = cells.valid
+    hole = cells.usable & ~valid
+    return Window(values=cells.mean, valid=valid, hole=hole, spacing=scene.spacing), beyond_cell, digest
 
 
 def coarse_factor(scene: Scene) -> int:
@@ -76,47 +88,7 @@ def coarse_factor(scene: Scene) -> int:
             factor += 1
     cells = factor**ndim
     exact = math.prod(scene.shape) if factor == 1 else 0
-    check_survey(scene.source.paths[0], n_values // cells, scene.states.holes // cells, exact, scene.job.memory_bytes)
+    counts = n_values // cells, scene.states.holes // cells, exact
+    channels, guided = len(scene.image.channels), bool(scene.guides)
+    check_survey(scene.source.paths[0], counts, channels, scene.job.memory_bytes, guided=guided)
     return factor
-
-
-def coarse_values(image: OpenImage, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return `(mean, valid, usable)` of cells of `factor` pixels, each `(c, *cells)`.
-
-    A cell is valid if any of its pixels is evidence, and usable if any is observed or a hole.
-    """
-    shape, n_state = image.shape, image.n_state
-    cells = tuple(-(-n // factor) for n in shape)
-    total = np.zeros((len(image.channels), *cells), dtype=np.float64 if factor > 1 else np.float32)
-    seen = np.zeros((n_state, *cells), dtype=np.int32)
-    usable = np.zeros((n_state, *cells), dtype=np.bool_)
-    for box in _aligned_tiles(shape, factor):
-        stop_if_asked()
-        states = image.states(box)
-        valid = evidence(states)
-        values = image.values(box, states)
-        part = (slice(None), *cells_of(box, factor))
-        if values.any():
-            total[part] = _sums(values, factor)
-        if valid.all():
-            seen[part], usable[part] = cell_sizes(box.shape, factor), True
-            continue
-        seen[part] = _sums(valid.astype(np.int32), factor)
-        usable[part] = _sums((states != NEVER).astype(np.int32), factor) > 0
-    mean = (total / np.maximum(seen, 1)).astype(np.float32)
-    full = total.shape
-    return mean, np.broadcast_to(seen > 0, full), np.broadcast_to(usable, full)
-
-
-def _sums(values: NDArray[Any], factor: int) -> NDArray[Any]:
-    if factor == 1:
-        return values
-    result: NDArray[Any] = values.astype(np.float64) if values.dtype.kind == "f" else values
-    for axis in range(1, values.ndim):
-        result = np.add.reduceat(result, np.arange(0, result.shape[axis], factor), axis=axis)
-    return result
-
-
-def _aligned_tiles(shape: tuple[int, ...], factor: int) -> Iterator[Box]:
-    tile = tuple(max(factor, n // factor * factor) for n in SCAN_EXTENT[len(shape)])
-    return Box.whole(shape).tiles(tile)

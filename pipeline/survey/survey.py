@@ -32,7 +32,7 @@ from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
-from pipeline.survey.coarse import coarse_factor, coarse_fill
+from pipeline.survey.coarse import Coarse, coarse_factor, coarse_fill
 from pipeline.survey.cost import forecast
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import Each, computed_by, threaded
@@ -114,7 +114,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
             return _outlined(scene, notices, clock)
         model, model_ref = find_model(job, scene.source)
         clock.lap("model")
-        sketch = _plan(scene, start_recipe(scene, model), model_ref, coarse_factor(scene), "")
+        sketch = _plan(scene, start_recipe(scene, model), model_ref, Coarse(fill_cell=coarse_factor(scene)))
         ahead = forecast(scene, sketch, model)
         if told is not None:
             told(sketch, ahead.cost)
@@ -126,9 +126,9 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         if verdict.samples is not None:
             verdict.samples.save(job.work.samples)
         clock.lap("self-test")
-        factor, digest = coarse_fill(scene, verdict.recipe)
+        coarse = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
-        plan = _plan(scene, verdict.recipe, model_ref, factor, digest)
+        plan = _plan(scene, verdict.recipe, model_ref, coarse)
         clock.lap("plan")
         touching = _patches_touching_holes(scene)
         gpu, said_of_gpu = _gpu(plan, model)
@@ -170,11 +170,11 @@ def outline(job: Job) -> Survey:
 
 def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
     """Return what is known without computing a value; all there is to know of an image without holes."""
-    model, model_ref, factor = None, None, 1
+    model, model_ref, coarse = None, None, Coarse(fill_cell=1)
     if scene.states.holes:
         model, model_ref = find_model(scene.job, scene.source)
-        factor = coarse_factor(scene)
-    plan = _plan(scene, start_recipe(scene, model), model_ref, factor, "")
+        coarse = Coarse(fill_cell=coarse_factor(scene))
+    plan = _plan(scene, start_recipe(scene, model), model_ref, coarse)
     gpu, said_of_gpu = _gpu(plan, model)
     return Survey(
         plan=plan,
@@ -228,7 +228,7 @@ def find_model(job: Job, source: Source) -> tuple[Inpainter | None, ModelRef | N
     return model, ref
 
 
-def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, digest: str) -> Plan:
+def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, coarse: Coarse) -> Plan:
     job, source, channels = scene.job, scene.source, scene.image.channels
     nodata = tuple(source.nodata[c] for c in channels)
     plan = Plan(
@@ -251,10 +251,11 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, factor: int, dig
         refuse_above=job.refuse_above,
         lattice=scene.lattice,
         spacing=scene.image.spacing,
-        guess_factor=factor,
+        guess_factor=coarse.fill_cell,
+        beyond_cell=coarse.beyond_cell,
         block=job.block or scene.lattice.patch,
         batch=job.batch,
-        survey_sha256=digest,
+        survey_sha256=coarse.sha256,
         config=job.config,
     )
     block = job.block or auto_block(plan, source.n_channels, job.memory_bytes)

@@ -13,7 +13,7 @@ from pipeline.formats import geotiff
 from pipeline.image.open import pixel_sizes
 from pipeline.numerics.replicated import interpolated, pixel_size
 from pipeline.references.context import context
-from pipeline.references.estimate import Prediction
+from pipeline.references.prediction import Prediction
 from pipeline.references.relation import fit_relation
 from pipeline.selftest.guides import at_resolution
 from tests.helpers import write_image

@@ -27,8 +27,8 @@ from pipeline.plan.memory import (
     worker_bytes,
 )
 from pipeline.plan.plan import BlockRow
-from pipeline.survey import coarse
-from pipeline.survey.coarse import coarse_values
+from pipeline.survey import cells
+from pipeline.survey.cells import coarse_values
 from pipeline.testing import ArraySource, raster_space
 from tests.helpers import smooth
 from tests.unit.test_block_values import _plan
@@ -68,7 +68,7 @@ def _open(source: Source, stored, haze=None) -> OpenImage:
 @pytest.fixture(params=[(1024, 1024), (32, 16)])
 def boxes(request, monkeypatch):
     """Scan at once, and in many small windows."""
-    for module in (scan, coarse):
+    for module in (scan, cells):
         monkeypatch.setattr(module, "SCAN_EXTENT", {2: request.param, 3: (8, 8, 8)})
 
 
@@ -182,7 +182,8 @@ def test_coarse_cells_are_means_of_observed_pixels(tmp_path, factor):
     """Each cell is the mean of its observed pixels, ragged edges included, however the image is cut."""
     source, states = _source(), _states()
     _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
-    mean, valid, usable = coarse_values(_open(source, stored), factor)
+    found = coarse_values(_open(source, stored), factor)
+    mean, valid, usable = found.mean, found.valid, found.usable
     for y, x in [(0, 0), (3, 5), (mean.shape[1] - 1, mean.shape[2] - 1)]:
         cell = (slice(y * factor, (y + 1) * factor), slice(x * factor, (x + 1) * factor))
         kept = states[0][cell] == KEEP
@@ -190,6 +191,7 @@ def test_coarse_cells_are_means_of_observed_pixels(tmp_path, factor):
         assert usable[0, y, x] == (states[0][cell] != NEVER).any()
         if kept.any():
             assert np.allclose(mean[:, y, x], source.values[:, *cell][:, kept].mean(axis=1), rtol=1e-6)
+            assert np.allclose(found.variance[:, y, x], source.values[:, *cell][:, kept].var(axis=1), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("boxes")
@@ -214,7 +216,8 @@ def test_hazy_pixels_are_evidence_without_their_haze(tmp_path):
     assert np.array_equal(window.hole[0], np.isin(states[0], (FILL, DOUBT))[box.slices])
     found = scan_values(source, stored, (0, 1), haze)
     assert found.high.tolist() == clear[:, told].max(axis=1).tolist()
-    mean, valid, _ = coarse_values(image, 1)
+    found = coarse_values(image, 1)
+    mean, valid = found.mean, found.valid
     assert np.array_equal(valid[0], told)
     assert np.array_equal(mean[:, told], clear[:, told])
 

@@ -1,0 +1,88 @@
+"""What the survey found of the whole image on cells, read for one window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.fills.base import Window
+from pipeline.geometry.box import Box
+from pipeline.numerics.beyond import Beyond, distance_to_cut
+from pipeline.plan.plan import Plan
+from pipeline.references.prediction import Correction
+from pipeline.restore.task import Contamination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What was found of the whole image, for one window; see `Task`."""
+
+    beyond: Beyond | None = None
+    contamination: Contamination | None = None
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
+
+
+def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Read:
+    """Return what lies beyond a window; nothing if it is not cut out of the image.
+
+    Args:
+        fields: float32 `(n, *cells)`: distances and what lies behind, one of each plane of holes; mean and scale of
+            each channel; `left` of each channel and `factor` of contamination, if there is any; values and logarithm of
+            the ratio of each channel for each relation that is consulted.
+        plan: whose cells these are.
+        box: of the window.
+        window: the window.
+    """
+    to_cut = distance_to_cut(box.shape, window.spacing, window.open_edges)
+    if not np.isfinite(to_cut).any():
+        return Read()
+    channels, shape, planes = len(window.values), window.values.shape, plan.n_state
+    contaminated = bool(plan.hazy or plan.doubted)
+    numbers = [k for k, _ in plan.recipe.consulted]
+    sizes = [planes, planes, channels, channels, channels * contaminated, contaminated]
+    sizes += [channels, channels] * len(numbers)
+    distance, behind, mean, scale, left, factor, *rest = np.split(
+        coarse_window(fields, plan.beyond_cell, box), np.cumsum(sizes)[:-1]
+    )
+    beyond = Beyond(
+        distance=np.broadcast_to(distance, shape),
+        behind=np.broadcast_to(behind, shape),
+        mean=mean,
+        scale=scale,
+        to_cut=to_cut,
+    )
+    return Read(
+        beyond=beyond,
+        contamination=Contamination(left=left, factor=factor) if contaminated else None,
+        corrections={
+            k: Correction(values=values, ratio=np.exp(level), to_cut=to_cut)
+            for k, values, level in zip(numbers, rest[::2], rest[1::2], strict=True)
+        },
+    )
+
+
+def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:
+    """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
+    if factor == 1:
+        return np.asarray(guess[box.at()])
+    lows, weights, cells = [], [], []
+    for axis in range(box.ndim):
+        position = (np.arange(box.start[axis], box.stop[axis]) + 0.5) / factor - 0.5
+        position = np.clip(position, 0, guess.shape[axis + 1] - 1)
+        first = int(position[0])
+        last = min(int(position[-1]) + 1, guess.shape[axis + 1] - 1)
+        low = np.minimum(position.astype(int), last)
+        lows.append(low - first)
+        weights.append((position - low).astype(np.float32))
+        cells.append(slice(first, last + 1))
+    result = np.asarray(guess[(slice(None), *cells)])
+    for axis, (low, weight) in enumerate(zip(lows, weights, strict=True), start=1):
+        upper = np.minimum(low + 1, result.shape[axis] - 1)
+        column = weight.reshape([-1 if a == axis else 1 for a in range(result.ndim)])
+        below, above = np.take(result, low, axis=axis), np.take(result, upper, axis=axis)
+        result = below + column * (above - below)
+    return result

@@ -1,0 +1,214 @@
+"""Holes wider than a patch: what patches cannot see comes from the survey, so that no patch shows in the results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pipeline.numerics.beyond import Beyond, distance_to_cut, push_pull, share_seen
+from pipeline.numerics.situation import across, situation
+from pipeline.plan.workdir import WorkFolder
+from pipeline.survey.cells import Cells
+from tests.helpers import command, layer, pixels, result_hash, run_config, tiny_weights, use_everything, write_image
+
+EDGE, PATCH, OVERLAP = 256, 64, 16
+
+
+# --- one window ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hole():
+    """A disc of 170 pixels that the image's right edge cuts."""
+    y, x = np.mgrid[:EDGE, :EDGE]
+    return np.hypot(y - 128, x - 190) < 85
+
+
+def _window(hole: np.ndarray, part: tuple[slice, slice]) -> Beyond:
+    """Return what the whole image says of a window, without an error of cells."""
+    depth, behind = across(~hole, hole, (1.0, 1.0))
+    shape = hole[part].shape
+    edges = tuple((s.start > 0, s.stop < EDGE) for s in part)
+    one = np.ones((1, *shape), np.float32)
+    cut = distance_to_cut(shape, (1.0, 1.0), edges)
+    return Beyond(distance=depth[part][None], behind=behind[part][None], mean=one, scale=one, to_cut=cut)
+
+
+@pytest.mark.parametrize("corner", [(96, 176), (60, 100), (130, 130), (112, 140)])
+def test_a_window_stands_where_the_whole_image_says(hole, corner):
+    """Distances are those of the whole image, and so is what lies behind; from the window alone neither is."""
+    part = tuple(slice(a, a + PATCH) for a in corner)
+    beyond = _window(hole, part)
+    edges = tuple((s.start > 0, s.stop < EDGE) for s in part)
+    valid, asked = ~hole[part][None], hole[part][None]
+    whole = situation(~hole[None], hole[None], (1.0, 1.0))
+    there = situation(valid, asked, (1.0, 1.0), edges, beyond)
+    alone = situation(valid, asked, (1.0, 1.0), edges)
+    np.testing.assert_allclose(there.distance, whole.distance[:, *part], rtol=1e-6)
+    # what a patch says at its very edge has no weight
+    inner = asked & (beyond.to_cut > OVERLAP // 4)
+    off = np.abs(there.shares - whole.shares[:, :, *part])[:, inner]
+    assert off.max() < 0.25
+    assert np.abs(alone.distance - whole.distance[:, *part]).max() > 5
+    assert np.abs(alone.shares - whole.shares[:, :, *part])[:, inner].max() > 2 * off.max()
+
+
+def test_a_window_that_sees_all_is_as_before():
+    """Where no pixel beyond can be nearer, wrong fields of the whole image change nothing."""
+    asked = (np.hypot(*(np.mgrid[:96, :96] - 48)) < 9)[None]
+    valid = ~asked
+    edges = ((False, True), (True, True))
+    wrong = np.full((1, 96, 96), 0.5, np.float32)
+    cut = distance_to_cut((96, 96), (1.0, 1.0), edges)
+    beyond = Beyond(distance=50 * wrong, behind=wrong, mean=wrong, scale=wrong, to_cut=cut)
+    there, alone = (situation(valid, asked, (1.0, 1.0), edges, far) for far in (beyond, None))
+    assert np.array_equal(there.distance, alone.distance)
+    assert np.array_equal(there.shares, alone.shares)
+
+
+def test_what_is_seen_fades_with_distance_over_that_to_the_cut():
+    """All to half of it, nothing from there on; everything where there is no cut."""
+    cut = np.array([20.0, 20.0, 20.0, np.inf], np.float32)
+    assert share_seen(np.array([10.0, 15.0, 20.0, 1e9], np.float32), cut).tolist() == [1.0, 0.5, 0.0, 1.0]
+
+
+def test_steps_are_those_of_the_axis():
+    """Distance to the cut counts steps of the finest axis, along open edges only."""
+    cut = distance_to_cut((4, 6), (3.0, 1.0), ((True, False), (False, True)))
+    assert cut[:, 0].tolist() == [3.0, 6.0, 6.0, 6.0]
+    assert cut[3].tolist() == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+
+
+# --- the whole image on cells --------------------------------------------------------------------------------------
+
+
+def test_surroundings_are_narrow_where_much_is_observed_and_wide_elsewhere():
+    """Two halves of 1 and 3: each keeps its own beside the gap, its middle has what lies between; all stay inside."""
+    count, values = np.ones((30, 90)), np.where(np.arange(90) < 45, 1.0, 3.0) * np.ones((30, 1))
+    count[:, 30:60] = 0.0
+    mean = push_pull(count, (count * values)[None])[0]
+    assert mean.min() >= 1 - 1e-9
+    assert mean.max() <= 3 + 1e-9
+    assert mean[15, 20] == pytest.approx(1, abs=0.05)
+    assert mean[15, 70] == pytest.approx(3, abs=0.05)
+    assert 1.3 < mean[15, 45] < 2.7
+    assert (np.diff(mean[15, 25:65]) > -0.02).all()
+
+
+def test_cells_taken_together_are_those_of_the_pixels():
+    """Mean, variance and count of 6 x 6 pixels are the same by way of 2 x 2, ragged edges included."""
+    rng = np.random.default_rng(1)
+    values, seen = rng.normal(1e4, 3, (2, 20, 27)).astype(np.float32), rng.random((20, 27)) < 0.6
+    seen[:6, :6] = False
+    shape = values.shape
+    whole = Cells(
+        mean=np.where(seen, values, 0), variance=np.zeros(shape, np.float32),
+        count=np.broadcast_to(seen.astype(np.int32), shape), usable=np.broadcast_to(seen, shape),
+    )  # fmt: skip
+    at_once, by_steps = whole.pooled(6), whole.pooled(2).pooled(3)
+    assert not at_once.valid[:, 0, 0].any()
+    for one in (at_once, by_steps):
+        assert one.count[0, 3, 4] == seen[18:, 24:].sum()
+        np.testing.assert_allclose(one.mean[1, 1, 1], values[1, 6:12, 6:12][seen[6:12, 6:12]].mean(), rtol=1e-6)
+        np.testing.assert_allclose(one.variance[1, 1, 1], values[1, 6:12, 6:12][seen[6:12, 6:12]].var(), rtol=1e-3)
+
+
+# --- whole runs ----------------------------------------------------------------------------------------------------
+
+
+def _scene(folder: Path, *, guided: bool) -> Path:
+    """Write ground that is rougher on the right, with a hole of nearly three patches; return the config."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:EDGE, :EDGE] / EDGE
+
+    def field(width: float) -> np.ndarray:
+        found = ndimage.gaussian_filter(rng.normal(size=(EDGE, EDGE)), width, mode="wrap")
+        return found / found.std()
+
+    ground = 1000 + 80 * field(40) + (0.3 + 2.2 * x) * (40 * field(6) + 25 * field(1.5))
+    angle = np.arctan2(y - 0.5, x - 0.5)
+    hole = np.hypot(y - 0.5, x - 0.5) < 0.34 * (1 + 0.12 * np.sin(3 * angle) + 0.06 * np.sin(7 * angle + 1))
+    image = write_image(folder / "image.tif", np.rint(ground).clip(1).astype(np.uint16)[None])
+    mask = write_image(folder / "mask.tif", hole.astype(np.uint8)[None])
+    np.savez(folder / "truth.npz", ground=ground, hole=hole)
+    sections = {"patch": {"size": PATCH, "overlap": OVERLAP}}
+    if guided:
+        # what the haze of the other date adds changes over the hole: only what is observed around tells how
+        other = 0.8 * ground + 150 + 300 * np.exp(-((y - 0.8) ** 2 + (x - 0.2) ** 2) / 0.15) + 10 * field(1)
+        path = write_image(folder / "other.tif", np.rint(other).clip(1).astype(np.uint16)[None])
+        sections["input"] = {"references": [{"path": str(path)}]}
+    return run_config(folder, image, mask, **sections)
+
+
+def _run(config: Path, *settings: str) -> Path:
+    outcome = command("run", config, "--quiet", "--overwrite", *(part for one in settings for part in ("--set", one)))
+    assert outcome.code == 0, outcome.err
+    return config.parent / "out" / "image"
+
+
+def _steps(field: np.ndarray, inside: np.ndarray) -> float:
+    """Return how much larger changes of a field across the edges of patches are than across other lines."""
+    half = OVERLAP // 2
+    stride = PATCH - OVERLAP
+    at_edges, elsewhere = [], []
+    for values, some in ((field, inside), (field.T, inside.T)):
+        for line in range(half, EDGE - half):
+            here = some[line - half : line + half].all(axis=0)
+            away = (line + half) % stride
+            away = min(away, stride - away)
+            if here.sum() >= 20 and (away <= 1 or away > half + 2):
+                change = np.abs(values[line + half - 1] - values[line - half])[here].mean()
+                (at_edges if away <= 1 else elsewhere).append(change)
+    return float(np.mean(at_edges) / np.mean(elsewhere))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The folder of a run with a spline alone."""
+    return _run(_scene(tmp_path_factory.mktemp("plain"), guided=False))
+
+
+def test_no_patch_shows_in_error_bars(plain):
+    """Told from each patch alone the same image has steps that are 2.2 times as large at the edges of patches."""
+    hole = np.load(plain.parent.parent / "truth.npz")["hole"]
+    assert _steps(np.log(np.maximum(pixels(layer(plain, "uncertainty"))[0], 1e-3)), hole) < 1.3
+
+
+def test_the_same_for_any_block(plain):
+    """Blocks of one patch, and not of whole patches: the bytes of all layers."""
+    expected = result_hash(plain)
+    folder = _run(plain.parent.parent / "run.yaml", "compute.block=[80, 112]")
+    assert result_hash(folder) == expected
+
+
+def test_fields_beyond_patches_are_kept_and_checked(plain):
+    """Results can be computed again from what is published, so they are there, and nothing is without wide holes."""
+    assert WorkFolder.of(plain).beyond.exists()
+    assert json.loads(WorkFolder.of(plain).plan.read_text())["beyond_cell"] == 4
+
+
+def test_no_patch_shows_in_what_a_reference_brings(tmp_path, monkeypatch):
+    """What is observed around reaches the middle: the error has no steps at the edges of patches, nor have its bars."""
+    use_everything(monkeypatch)
+    folder = _run(_scene(tmp_path, guided=True))
+    truth = np.load(tmp_path / "truth.npz")
+    error = ndimage.gaussian_filter(pixels(layer(folder, "restored"))[0] - truth["ground"], 2)
+    assert _steps(error, ndimage.binary_erosion(truth["hole"], iterations=6)) < 1.2
+    assert _steps(np.log(np.maximum(pixels(layer(folder, "uncertainty"))[0], 1e-3)), truth["hole"]) < 1.3
+
+
+def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
+    """It is asked where a patch sees nothing observed, too, and sees depth and statistics of the whole image."""
+    use_everything(monkeypatch)
+    config = _scene(tmp_path, guided=False)
+    model = {"kind": "autoencoder", "weights": str(tiny_weights(tmp_path))}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model": model}))
+    folder = _run(config)
+    hole = np.load(tmp_path / "truth.npz")["hole"]
+    assert _steps(np.log(np.maximum(pixels(layer(folder, "uncertainty"))[0], 1e-3)), hole) < 1.3
+    source = pixels(layer(folder, "source"))[0]
+    assert _steps((source == 2).astype(float), hole) < 1.5
