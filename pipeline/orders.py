@@ -131,7 +131,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     weights = job.model.weights_file(source)
     contents = {
         "inputs": [content_of(fact) for fact in inputs],
-        "masks": masks,
+        "masks": [one | {"files": [content_of(file) for file in one["files"]]} for one in masks],
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
     return Order(

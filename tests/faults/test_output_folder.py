@@ -213,7 +213,7 @@ def test_an_input_that_changed_after_an_interruption(scene, which):
     write_image(folder / which, smooth((2, *SHAPE), seed=1) if which == "image.tif" else blobs(SHAPE, seed=1)[None])
     outcome = command("run", config)
     assert outcome.code == 6
-    assert "holds a run of another config or input that is not finished" in outcome.err
+    assert "holds a run of another config, input or version of this program that is not finished" in outcome.err
     for way_out in ("--set", f"output.directory={folder / 'other'}"), ("--overwrite",):
         outcome = command("run", config, *way_out)
         assert outcome.code == 0, outcome.err
