@@ -81,7 +81,7 @@ def _neighbour(code: float, dtype: np.dtype[Any]) -> Any:
 
 
 def _rounding_sigma(plan: Plan) -> NDArray[np.float64] | float:
-    """Rounding to an integer adds a uniform error of one quantum, 1/sqrt(12); above 2^53 float64 holds not every one."""
+    """Rounding to an integer adds a uniform error of one quantum, 1/sqrt(12); float64 leaves some out above 2^53."""
     if np.dtype(plan.dtype).kind not in "iu":
         return 0.0
     return np.maximum(1.0, np.spacing(np.abs(column(plan.centre, plan.ndim)))) * 12**-0.5

@@ -91,7 +91,8 @@ def input_facts(paths: Iterable[str], belonging: Callable[[str], Iterable[str]] 
 def content_of(fact: Mapping[str, Any]) -> Any:
     """Return what of an entry of `input_facts` changes when the content does, for hashing: its SHA-256 if it has one.
 
-    An address and an input with files that belong to it have more than one word for it. Where the files lie says nothing.
+    An address and an input with files that belong to it have more than one word for it; where the
+    files lie says nothing.
     """
     files = [[Path(file["path"]).name, content_of(file)] for file in fact.get("files", ())]
     said = [fact["bytes"], fact.get("etag"), fact.get("last_modified")]

@@ -23,6 +23,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.system.files import replacing
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
+from pipeline.training.beside import CURVE, read_checkpoint, require_nothing_unfinished
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples
 from pipeline.training.device import autocast, layout, mixed, placed
@@ -98,12 +99,14 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
         ConfigError: the config is wrong or its images have no clean tile.
         SourceError: an image cannot be read.
         PlanRefused: the device is not there.
-        OutputConflict: the output cannot be written.
+        OutputConflict: the output cannot be written, or a training that was stopped would be lost.
         ClusterGone: a process that fills holes or cuts batches died.
         Interrupted: Ctrl-C or SIGTERM.
     """
     path = Path(config_path)
     config = placed(read_config(path))
+    if not resume:
+        require_nothing_unfinished(Path(config.output), config.steps, config.patience)
     with Stop() as stop, logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
         return fit(config, samples(config, path, stop), resume=resume, stop=stop)
 
@@ -264,7 +267,7 @@ def _append(curve: Path, step: int, fit: float, gains: Gains) -> None:
     with curve.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(["step", "relative_fit", *gains.families, "score", "cases_worse"])
+            writer.writerow([*CURVE, *gains.families, "score", "cases_worse"])
         writer.writerow([step, f"{fit:.5f}", *gains.families.values(), f"{gains.score:.4f}", gains.worse])
 
 
@@ -305,7 +308,7 @@ def _save(state: _State, path: Path, config: TrainingConfig) -> None:
 
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:
-    saved = torch.load(path, weights_only=True, map_location=config.device)
+    saved = read_checkpoint(path, config.device)
     if "bests" not in saved:
         raise ConfigError(f"{path}: an older version made this checkpoint; delete it, or set start to its weights")
     now, then = _decisive(config), saved.get("config", {})

@@ -37,7 +37,7 @@ def _of_another_version(plan: Path) -> None:
 
 
 def test_results_of_another_version(config):
-    """`verify` compares their hashes, `report` leaves theirs as it is; both go on to the other images, `run` keeps them."""
+    """`verify` compares their hashes, `report` leaves theirs alone; both go on to other images, and `run` keeps all."""
     out = config.parent / "out"
     assert command("run", config).code == 0
     _of_another_version(out / "a" / ".work" / "plan.json")
