@@ -74,9 +74,8 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any]:
             # torch asks to be told of programs that it refuses to run
             warnings.simplefilter("ignore")
             saved = torch.load(path, weights_only=True, map_location=device)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        first = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise ConfigError(f"{path}: is no checkpoint, or damaged ({first}); delete it and train again") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        raise ConfigError(f"{path}: is no checkpoint, or damaged; delete it and train again") from None
     if not isinstance(saved, dict):
         raise ConfigError(f"{path}: is no checkpoint of a training; move it away and train again")
     return saved

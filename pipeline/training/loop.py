@@ -96,7 +96,7 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
         training started from weights; `verdict`, which says in words whether it helped and what to try if not.
 
     Raises:
-        ConfigError: the config is wrong or its images have no clean tile.
+        ConfigError: the config is wrong, its images have no clean tile, or what was learnt is no number.
         SourceError: an image cannot be read.
         PlanRefused: the device is not there.
         OutputConflict: the output cannot be written, or a training that was stopped would be lost.
@@ -153,6 +153,11 @@ def fit(
     with loaders_watched(stop):
         _run(state, data, config, end, stop)
     result = state.result(end)
+    if not result and until is None:
+        raise ConfigError(
+            f"{config.name}: no validation gave a number, so there are no weights: training left all bounds; lower "
+            f"learning_rate, which is {config.learning_rate:g}"
+        )
     said = {"verdict": verdict_on(result)} if result else {}
     if said:
         log.info("%s", said["verdict"])

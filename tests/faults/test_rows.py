@@ -52,6 +52,8 @@ ROWS = {
     "`record.json` damaged": "faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one",
     "an input of results, or the mask of a reference, changed or is gone": """
         faults/test_output_folder.py::test_verify_goes_on_after_what_it_cannot_read""",
+    "the folder of results is moved or removed while the run goes on": """
+        faults/test_output_folder.py::test_a_folder_that_is_moved_while_the_run_goes_on""",
     "an input changes while the run goes on": """
         faults/test_output_folder.py::test_an_input_that_changes_while_the_run_goes_on""",
     "an input changed between interruption and rerun": """
@@ -74,6 +76,8 @@ ROWS = {
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
         faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
+    "put a file with the name of a result there while the run goes on": """
+        faults/test_output_folder.py::test_a_file_with_the_name_of_a_result_that_comes_while_the_run_goes_on""",
     "have a `run.json` of your own in `output.directory`, or other files where `evaluate` writes": """
         faults/test_output_folder.py::test_a_summary_of_somebody_else_is_not_replaced
         endtoend/test_evaluate.py::test_an_evaluation_is_replaced_in_one_step""",

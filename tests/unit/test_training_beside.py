@@ -58,11 +58,18 @@ def test_a_checkpoint_that_is_none_is_told_and_not_executed(tmp_path, monkeypatc
     path = tmp_path / "mine.checkpoint.pt"
     torch.save({"bests": [_Evil()]}, path)
     whole = path.read_bytes()
-    for content in (whole, whole[:100], pickle.dumps(_Evil()), b""):
+    for content in (whole, whole[:100], whole[: len(whole) // 2], pickle.dumps(_Evil()), b""):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"mine\.checkpoint\.pt: is no checkpoint"):
             read_checkpoint(path, "cpu")
     assert not Path("executed").exists()
+
+
+def test_a_training_that_leaves_all_bounds_is_an_error(tmp_path):
+    """Nothing was exported, so there is nothing to end well with."""
+    with pytest.raises(ConfigError, match=r"no weights: .* lower learning_rate, which is 1e\+30"):
+        train(small_training(tmp_path, learning_rate=1e30))
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_what_is_wrong_with_data_is_told_of_their_kind_alone(tmp_path):
