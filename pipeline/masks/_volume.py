@@ -27,6 +27,7 @@ from pipeline.system.meter import lap
 _READ_ONCE = threading.Lock()
 _ROUNDED = 0.02
 """Share of a voxel that programs may move a grid by when they write its numbers anew; no voxel is taken for another."""
+_SAID = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,8 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
     mismatch = source.space.mismatch(own)
-    rounded = bool(mismatch) and source.space.shape == own.shape and source.space.offset(own) <= _ROUNDED
-    if mismatch and not rounded:
+    share = source.space.offset(own) if source.space.shape == own.shape else math.inf
+    if mismatch and share > _ROUNDED:
         raise SourceError(
             f"{path}: the mask does not lie on the image's grid ({mismatch})\n"
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
@@ -91,8 +92,7 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     facts = Path(path).stat()
     notices: tuple[str, ...] = ()
-    if rounded:
-        share = source.space.offset(own)
+    if share > _SAID:
         notices = (f"{path}: lies off the image's grid by up to {share:.1g} of a voxel; taken voxel by voxel",)
     return VolumeMask(path=path, marks=marks, stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns), notices=notices)
 

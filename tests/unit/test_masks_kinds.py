@@ -235,7 +235,7 @@ def test_a_new_volume_mask_of_the_same_name_is_read_anew(tmp_path: Path) -> None
 
 
 def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
-    """A part of a voxel would restore the wrong tissue; hundredths are rounding, and above 1e-3 mm they are said."""
+    """A part of a voxel would restore the wrong tissue; a hundredth is rounding, and is said."""
     empty = np.zeros((9, 3, 2), np.uint8)
     for shift, said in ((5e-4, False), (5e-3, True)):
         near = np.eye(4)
