@@ -84,4 +84,5 @@ def _rounding_sigma(plan: Plan) -> NDArray[np.float64] | float:
     """Rounding to an integer adds a uniform error of one quantum, 1/sqrt(12); float64 leaves some out above 2^53."""
     if np.dtype(plan.dtype).kind not in "iu":
         return 0.0
-    return np.maximum(1.0, np.spacing(np.abs(column(plan.centre, plan.ndim)))) * 12**-0.5
+    quantum: NDArray[np.float64] = np.maximum(1.0, np.spacing(np.abs(column(plan.centre, plan.ndim))))
+    return quantum * 12**-0.5

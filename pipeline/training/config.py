@@ -64,7 +64,7 @@ class Synthetic(_Part):
     contrast: Literal["t1", "random"] = Field(default="t1", description="Brains only.")
 
 
-_KINDS = {"images": Images, "synthetic": Synthetic}
+_KINDS: dict[str, type[_Part]] = {"images": Images, "synthetic": Synthetic}
 
 
 def _kind(part: Any) -> str:
