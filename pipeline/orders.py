@@ -16,7 +16,7 @@ from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
 from pipeline.config.schema import RunConfig, config_hash, resolved
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.formats import files_of, open_any
 from pipeline.formats._repeat import repeated
 from pipeline.formats.base import Source
@@ -131,7 +131,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     weights = job.model.weights_file(source)
     contents = {
         "inputs": [content_of(fact) for fact in inputs],
-        "masks": masks,
+        "masks": [one | {"files": [content_of(file) for file in one["files"]]} for one in masks],
         "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
     }
     return Order(
@@ -163,8 +163,14 @@ def require_unchanged(order: Order) -> None:
     A result would be of two states of the file otherwise. What was computed is given up: some of it may be of either.
 
     Raises:
+        OutputConflict: the folder that the run works in is gone.
         SourceError: a file of this machine has other bytes; names it.
     """
+    if not order.work.plan.exists():
+        raise OutputConflict(
+            f"{order.work.path}: was moved or removed while the run went on; nothing was published. Move it back, or "
+            "run again from the start"
+        )
     named = (*order.inputs, *(file for mask in order.masks for file in mask["files"]))
     for fact in (file for one in named for file in (one, *one.get("files", ()))):
         if fact["sha256"] is None or is_address(fact["path"]):

@@ -42,7 +42,7 @@ from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job
 from pipeline.plan.memory import explain_full_disk
-from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.plan import Plan, load_plan, plan_to_continue
 from pipeline.provenance import bids
 from pipeline.provenance.failure import LOG, forget_failure, note_failure
 from pipeline.provenance.index import update_index
@@ -257,7 +257,7 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
     try:
-        plan, facts = load_plan(work), load_facts(work)
+        plan, facts = plan_to_continue(order.job), load_facts(work)
     except IntegrityError as error:
         if work.plan.exists() or work.blocks.exists():
             events.notice(order.stem, f"{error}; the survey is made again")

@@ -80,6 +80,9 @@ def _neighbour(code: float, dtype: np.dtype[Any]) -> Any:
     return np.asarray(int(code) + step, dtype=dtype)
 
 
-def _rounding_sigma(plan: Plan) -> float:
-    """Rounding to an integer adds a uniform error of one quantum: 1/sqrt(12)."""
-    return 12**-0.5 if np.dtype(plan.dtype).kind in "iu" else 0.0
+def _rounding_sigma(plan: Plan) -> NDArray[np.float64] | float:
+    """Rounding to an integer adds a uniform error of one quantum, 1/sqrt(12); float64 leaves some out above 2^53."""
+    if np.dtype(plan.dtype).kind not in "iu":
+        return 0.0
+    quantum: NDArray[np.float64] = np.maximum(1.0, np.spacing(np.abs(column(plan.centre, plan.ndim))))
+    return quantum * 12**-0.5

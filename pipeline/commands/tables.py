@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from pipeline.output.results import (
 )
 from pipeline.output.verify import Check, verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
-from pipeline.plan.plan import load_plan
+from pipeline.plan.plan import OtherVersion, load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.failure import failures
 from pipeline.provenance.index import update_index
@@ -153,6 +153,8 @@ def _running(work: WorkFolder) -> dict[str, Any]:
         plan = load_plan(work)
     except IntegrityError:
         return row | ({"state": "survey"} if held(work.lock) else {})
+    except OtherVersion as error:
+        return row | {"what": str(error)}
     return row | {"blocks": len(plan.blocks), "done": len(journal.numbers(work.journal, plan.digest))}
 
 
@@ -295,39 +297,50 @@ def machine_table() -> dict[str, Any]:
     }
 
 
-def rebuild_reports(directory: Path) -> list[Path]:
+def rebuild_reports(directory: Path) -> Iterator[Path]:
     """Write report.html of each finished image again, and the page of all images where there are several.
+
+    What is wrong with one image is raised after the others are done.
 
     Raises:
         SourceError: nothing finished there, or its work folder is gone.
-        OutputConflict: the folder cannot be written.
+        OutputConflict: the folder cannot be written, or another version of the program wrote the results.
     """
     folders = finished_folders(directory)
     if not folders:
         raise nothing_in(directory, f"no finished image here (no {RECORD})")
-    written = []
+    failed: list[PipelineError] = []
     for folder in folders:
-        record = record_of(folder)
-        work = work_folder(folder, record)
-        if not work.plan.exists():
-            raise SourceError(f"{work.plan} is gone, the report cannot be made again")
         try:
-            plan = load_plan(work)
-            shown = write_report(plan, record, folder)
-            made = [output_facts(role, path, folder) for role, path in shown]
-            again = {output["path"] for output in made}
-            record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
-            render(record, plan.space, folder)
-            write_json(folder / RECORD, record)
-        except PipelineError:
-            raise
-        except OSError as error:
-            raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
-        written.append(next(path for role, path in shown if role == "report"))
+            yield _rebuilt(folder)
+        except PipelineError as error:
+            failed.append(error)
     if folders != [directory]:
         index, _ = update_index(directory, several=len(folders) > 1)
-        written += [index] if index else []
-    return written
+        yield from [index] if index else []
+    if failed:
+        raise type(failed[0])("\n".join(str(error) for error in failed)) if failed[1:] else failed[0]
+
+
+def _rebuilt(folder: Path) -> Path:
+    """Write the report of a finished image again, and what the record says of it; returns its path."""
+    record = record_of(folder)
+    work = work_folder(folder, record)
+    if not work.plan.exists():
+        raise SourceError(f"{work.plan} is gone, the report cannot be made again")
+    try:
+        plan = load_plan(work)
+        shown = write_report(plan, record, folder)
+        made = [output_facts(role, path, folder) for role, path in shown]
+        again = {output["path"] for output in made}
+        record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
+        render(record, plan.space, folder)
+        write_json(folder / RECORD, record)
+    except PipelineError:
+        raise
+    except OSError as error:
+        raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
+    return next(path for role, path in shown if role == "report")
 
 
 def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:

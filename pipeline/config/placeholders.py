@@ -70,7 +70,10 @@ class PathResolver:
 
     def _value(self, match: re.Match[str]) -> str:
         if not self.stem:
-            raise ConfigError(f"'{match[0]}' stands for a part of an image's path, and no image is meant here")
+            raise ConfigError(
+                f"{self.base}: '{match.string}': '{match[0]}' stands for a part of an image's path, and this is "
+                "the path of the image itself; write it out, or rename a file that is called like this"
+            )
         if match["word"] == "folder":
             if match[0] != "{folder}":
                 raise ConfigError(f"'{match[0]}': only a name can be cut; write '{{folder}}'")

@@ -96,6 +96,13 @@ class Space:
             return f"origins {_digits(distance)}{'' if self.units == 'unknown' else ' ' + self.units} apart"
         return f"affine {_short(self.affine)} against {_short(other.affine)}"
 
+    def offset(self, other: Space) -> float:
+        """Return how far the voxels of another volume of the same shape lie off, in the shortest step, at most."""
+        ends = np.meshgrid(*((0, n - 1) for n in reversed(self.shape)), indexing="ij")
+        corners = np.stack([*map(np.ravel, ends), np.ones(2**self.ndim)])
+        off = np.linalg.norm(((self.matrix - other.matrix) @ corners)[:3], axis=0)
+        return float(off.max()) / min(self.spacing)
+
     def _corner_shift(self, other: Space) -> float:
         rows, cols = self.shape
         shifts = []

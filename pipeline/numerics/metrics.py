@@ -66,7 +66,8 @@ def channel_mse(
 
 def normalised_mse(mse: NDArray[np.float64], value_range: NDArray[np.float64]) -> float:
     """Return the mean over channels of `mse / R^2`; channels without hidden pixels or without range are left out."""
-    usable = np.isfinite(mse) & (value_range > 0)
+    # the square of a range below 1e-162 is 0
+    usable = np.isfinite(mse) & (value_range**2 > 0)
     if not usable.any():
         return math.nan
     return float(np.mean(mse[usable] / value_range[usable] ** 2))

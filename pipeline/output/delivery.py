@@ -117,7 +117,7 @@ def _owned(bundle: Bundle, order: Order, *, overwrite: bool) -> dict[str, Any] |
         raise OutputConflict(f"{bundle.place / clash[0]} was not written by this program; move it away")
     same = record is not None and record.get("request") == order.request
     if found and not same and not overwrite:
-        what = "results of another config or input" if ours else "files of something else"
+        what = "results of another config, input or version of this program" if ours else "files of something else"
         raise OutputConflict(f"{bundle.place} holds {what}; use --overwrite to replace it, or another output.directory")
     if not same or overwrite:
         return None

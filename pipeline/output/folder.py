@@ -123,12 +123,12 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
     request = record["request"] if record else _request(WorkFolder.of(folder))[0]
     same = request == order.request
     if not may_replace and ((ours or others) and not (same or ours == {WorkFolder.NAME})):
-        what = "results of another config or input" if ours else "files of something else"
+        what = "results of another config, input or version of this program" if ours else "files of something else"
         raise OutputConflict(f"{folder} holds {what}; use --overwrite to replace it, or another output.directory")
     if not overwrite and order.work.plan.exists() and known != order.request:
         raise OutputConflict(
-            f"{order.work.path} holds a run of another config or input that is not finished; use --overwrite to drop "
-            "it, or another output.directory"
+            f"{order.work.path} holds a run of another config, input or version of this program that is not finished; "
+            "use --overwrite to drop it, or another output.directory"
         )
     if not same or may_replace or record is None:
         return None

@@ -31,7 +31,10 @@ def publish(order: Order, record: dict[str, Any]) -> None:
         OutputConflict: the folder cannot be written; what is ready stays, and a rerun goes on from here.
     """
     beside = order.beside
-    write_json(beside.ready / RECORD, record)
+    try:
+        write_json(beside.ready / RECORD, record)
+    except FileNotFoundError:
+        raise OutputConflict(f"{beside.path}: was moved or removed while the run went on; run again") from None
     sync_tree(beside.ready)
     facts = {
         "record_sha256": file_facts(beside.ready / RECORD)["sha256"],

@@ -31,7 +31,7 @@ from pipeline.output.assemble import Written, as_published, is_filled, opaque_wh
 from pipeline.output.header import differences, lost_tags
 from pipeline.output.results import LOOKS, changed, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
-from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.plan import OtherVersion, Plan, load_plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder, fetched_from
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
@@ -67,6 +67,8 @@ def verify(folder: Path) -> list[Check]:
         promises = _promises(folder, record)
     except SourceError as error:
         promises = [_unchecked(str(error), unread=True)]
+    except OtherVersion as error:
+        promises = [_unchecked(str(error))]
     except IntegrityError as error:
         promises = [Check(name="P1-P3", held=False, detail=str(error))]
     return [_hashes(folder, record), *promises]

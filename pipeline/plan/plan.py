@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -23,6 +24,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
 from pipeline.models.base import AUTO, BFLOAT16
+from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
@@ -196,21 +198,28 @@ class Plan:
         return self.work.plan
 
 
+class OtherVersion(OutputConflict):
+    """A plan was written by another version of the program, which alone can go on with it or compute it again."""
+
+    def __init__(self, path: Path, found: object) -> None:
+        super().__init__(
+            f"{path} was written by another version of this program ({found}); use that version for it, or run with "
+            "--overwrite to restore afresh"
+        )
+
+
 def load_plan(work: WorkFolder) -> Plan:
     """Read the plan of a work folder.
 
     Raises:
-        OutputConflict: it was written by another version of the program.
+        OtherVersion: it was written by another version of the program.
         IntegrityError: it is gone, or damaged.
     """
     facts = read_json(work.plan)
     if facts is None:
         raise IntegrityError(f"{work.plan}: no such file")
     if facts.get("version") != PLAN_VERSION:
-        raise OutputConflict(
-            f"{work.plan} has plan version {facts.get('version')}, this program writes "
-            f"{PLAN_VERSION}; run again with --overwrite to start afresh"
-        )
+        raise OtherVersion(work.plan, f"plan version {facts.get('version')}, here {PLAN_VERSION}")
     facts = unsealed(work.plan, facts)
     addresses = read_json(work.addresses)
     if addresses is not None:
@@ -221,10 +230,25 @@ def load_plan(work: WorkFolder) -> Plan:
     try:
         return _adapter().validate_python(facts)
     except ValidationError as error:
-        raise OutputConflict(
-            f"{work.plan} was written by another version of this program ({error.errors()[0]['loc']}); "
-            "run again with --overwrite to start afresh"
-        ) from None
+        raise OtherVersion(work.plan, f"its {'.'.join(map(str, error.errors()[0]['loc']))} is unknown here") from None
+
+
+def plan_to_continue(job: Job) -> Plan:
+    """Read the plan of an interrupted run of a job.
+
+    Raises:
+        OtherVersion: it was written by another version of the program.
+        IntegrityError: it is gone, damaged, or reads files at other places than the job, as after its folder was moved.
+    """
+    plan = load_plan(job.work)
+    asked, planned = (
+        [os.path.realpath(path) for source in (one.source, *(g.source for g in one.guides)) for path in source.paths]
+        for one in (job, plan)
+    )
+    moved = next((old for old, new in zip(planned, asked, strict=False) if old != new), None)
+    if moved is not None:
+        raise IntegrityError(f"{plan.work.plan}: reads {moved}, which lies elsewhere now")
+    return plan
 
 
 def patches_with_holes(lattice: Lattice, box: Box, hole: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from pipeline.system.words import number
 
 _WIDTH, _HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
+_LEAST_STEPS = 64
+"""How many numbers of 64 bits an axis reaches over at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,10 @@ class Axis:
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if values.size:
             low, high = float(values.min()), float(values.max())
-        low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
+        # ends that numbers of 64 bits cannot tell apart, or steps between them that vanish, have no ticks
+        least = max(_LEAST_STEPS * float(np.spacing(max(abs(low), abs(high)))), sys.float_info.min)
+        if high - low < least:
+            low, high = low - max(0.5, least), low + max(0.5, least)
         power = 10.0 ** math.floor(math.log10((high - low) / 3))
         step = max(s * power for s in (1, 2, 5) if s * power <= (high - low) / 2.5)
         ticks = np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step

@@ -65,7 +65,8 @@ def stretch(values: NDArray[Any], observed: NDArray[np.bool_]) -> tuple[NDArray[
         finite = channel[use & np.isfinite(channel)]
         pairs.append(np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0))
     low, high = np.asarray(pairs).T.reshape(2, -1, 1, 1)
-    return low, np.where(high > low, high, low + 1)
+    # beyond 2^53 one more is the same number
+    return low, np.where(high > low, high, np.maximum(low + 1, np.nextafter(low, np.inf)))
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.float64]:

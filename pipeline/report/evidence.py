@@ -114,7 +114,7 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
         return plane.cut(lambda box: values[box.at(of=one.box)[-values.ndim :]][None])
 
     off, sigma = shown(one.off), shown(one.sigma)
-    restored = truth + off * plan.spread[one.channel]
+    restored = truth + off.astype(np.float64) * plan.spread[one.channel]
     hidden = sigma[0] > 0
     other = ~hidden & ~kept
     low, high = stretch(truth, kept)

@@ -18,6 +18,7 @@ from pipeline.selftest.trial import Trial
 _PIXELS = 2000
 _SMALLEST = 1e-6
 """Standard error over the range that float16 can tell from none."""
+_LARGEST = float(np.finfo(np.float16).max)
 _RANKS = (("a good one", 0.25), ("a typical one", 0.5), ("the worst", 1.0))
 """Windows that are shown, by the rank of their error among all windows and channels."""
 
@@ -87,8 +88,8 @@ def _specimens(
                 channel=channel,
                 start=tuple(placement.start),
                 error=error,
-                off=np.where(hidden, off, 0.0).astype(np.float16),
-                sigma=np.where(hidden, np.maximum(sigma, _SMALLEST), 0.0).astype(np.float16),
+                off=np.where(hidden, np.clip(off, -_LARGEST, _LARGEST), 0.0).astype(np.float16),
+                sigma=np.where(hidden, np.clip(sigma, _SMALLEST, _LARGEST), 0.0).astype(np.float16),
             )
         )
     return tuple(found)

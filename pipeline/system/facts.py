@@ -91,9 +91,10 @@ def input_facts(paths: Iterable[str], belonging: Callable[[str], Iterable[str]] 
 def content_of(fact: Mapping[str, Any]) -> Any:
     """Return what of an entry of `input_facts` changes when the content does, for hashing: its SHA-256 if it has one.
 
-    An address and an input with files that belong to it have more than one word for it.
+    An address and an input with files that belong to it have more than one word for it; where the
+    files lie says nothing.
     """
-    files = [[file["path"], content_of(file)] for file in fact.get("files", ())]
+    files = [[Path(file["path"]).name, content_of(file)] for file in fact.get("files", ())]
     said = [fact["bytes"], fact.get("etag"), fact.get("last_modified")]
     own = said if fact["sha256"] is None and any(v is not None for v in said) else fact["sha256"]
     return [own, *files] if files else own

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from pipeline.system.garbage import collect_seldom
@@ -27,7 +28,7 @@ def settle() -> None:
 
 
 def mind_streams() -> None:
-    """See to it that nothing depends on what becomes of stderr, and that no file takes the number of a closed stream.
+    """See to it that nothing depends on who still listens, and that no file takes the number of a closed stream.
 
     A log on a full disk or a terminal that is gone must not end a run, and what libraries say must not land in a file
     that was opened in the place of stderr.
@@ -37,7 +38,7 @@ def mind_streams() -> None:
         descriptor = os.dup(descriptor)
     os.close(descriptor)
     # Python has None for a stream that was closed when it began
-    sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    sys.stdout = cast("TextIO", Answers(sys.stdout or os.fdopen(os.dup(1), "w")))
     sys.stderr = cast("TextIO", Remarks(sys.stderr or os.fdopen(os.dup(2), "w")))
 
 
@@ -63,3 +64,28 @@ class Remarks:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
+
+
+class Answers(Remarks):
+    """A text stream for what programs may read: one that went away (`| head`) has what it wanted; all else fails."""
+
+    def write(self, text: str) -> int:
+        """Write a text as long as somebody reads; returns its length."""
+        with self._heard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written as long as somebody reads."""
+        with self._heard():
+            self._stream.flush()
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # what is buffered would be tried again when Python ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)

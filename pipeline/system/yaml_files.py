@@ -131,25 +131,31 @@ _PLAINLY = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
+    "too_short": "needs more items",
 }
 """What pydantic says of types of values, in the words of YAML."""
 
 
-def explain(error: ValidationError, document: Document, known_keys: Mapping[Loc, Iterable[str]]) -> str:
+def explain(
+    error: ValidationError, document: Document, known_keys: Mapping[Loc, Iterable[str]], variants: Iterable[str] = ()
+) -> str:
     """Turn a validation error into lines `file:line: dotted.path: what is wrong, what to do`.
 
     Args:
         error: what pydantic found.
         document: the file that was read.
         known_keys: keys allowed in the mapping at each path, for the nearest right one.
+        variants: names of models that a mapping may be one of; pydantic puts them into paths, and no file has them.
     """
     lines = []
     problems = error.errors(include_url=False)
-    wrong = {tuple(item["loc"][:-1]) for item in problems}
+    for item in problems:
+        item["loc"] = tuple(part for part in item["loc"] if part not in set(variants))
+    wrong = {item["loc"][:end] for item in problems for end in range(len(item["loc"]))}
     # a list that is empty because its items are wrong has one error too many
-    problems = [item for item in problems if item["type"] != "too_short" or tuple(item["loc"]) not in wrong]
+    problems = [item for item in problems if item["type"] != "too_short" or item["loc"] not in wrong]
     for item in problems[:_MOST_LINES]:
-        loc: Loc = tuple(item["loc"])
+        loc: Loc = item["loc"]
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             keys = sorted(known_keys.get(loc[:-1], ()))

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.models.base import Card, find_weights, read_card, require_bounded
 from pipeline.system.threads import cores
 from pipeline.system.yaml_files import expand_environment, explain, read_yaml
+from pipeline.training.beside import require_replaceable
 from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS
 
 TILE = {2: 256, 3: 48}
@@ -63,7 +64,19 @@ class Synthetic(_Part):
     contrast: Literal["t1", "random"] = Field(default="t1", description="Brains only.")
 
 
-Data = Annotated[Images | Synthetic, Field(union_mode="smart")]
+_KINDS: dict[str, type[_Part]] = {"images": Images, "synthetic": Synthetic}
+
+
+def _kind(part: Any) -> str:
+    """Say what a part of the data is meant to be, so that only what is wrong with that is told."""
+    scenes = isinstance(part, Synthetic) or (isinstance(part, Mapping) and "synthetic" in part)
+    return "synthetic" if scenes else "images"
+
+
+Data = Annotated[
+    Annotated[Images, Tag("images")] | Annotated[Synthetic, Tag("synthetic")],
+    Discriminator(_kind),
+]
 
 
 class Network(_Part):
@@ -142,7 +155,7 @@ class TrainingConfig(_Part):
     network: Network = Network()
     loss: Loss = Loss()
     patch: int = Field(default=96, ge=16, description="Extent of the crops the network sees.")
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=8, ge=1, le=4096, description="Crops of a step; all of them lie in memory.")
     steps: int = Field(default=2000, ge=1)
     learning_rate: float = Field(default=1.2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0, description="Of AdamW.")
@@ -237,14 +250,9 @@ def read_config(path: Path) -> TrainingConfig:
     try:
         config = TrainingConfig.model_validate(_sized(data))
     except ValidationError as error:
-        raise ConfigError(explain(error, document, {(): list(TrainingConfig.model_fields)})) from None
+        raise ConfigError(explain(error, document, _known_keys(data), _KINDS)) from None
     output = resolve(config.output, path)
-    card = Path(output).with_suffix(".yaml")
-    if card == path.resolve():
-        raise ConfigError(
-            f"{path}: output: the card of {config.output} would be written over this file ({card.name}); "
-            "choose another name for one of them"
-        )
+    require_replaceable(Path(output), path)
     return config.model_copy(
         update={
             "output": output,
@@ -289,6 +297,15 @@ def _sized(data: Mapping[str, Any]) -> dict[str, Any]:
     """Set the tile of the image's dimensions where the config names none."""
     ndim = data.get("ndim", 2)
     return {"tile": TILE.get(ndim, TILE[2])} | dict(data) if isinstance(ndim, int) else dict(data)
+
+
+def _known_keys(data: Mapping[str, Any]) -> dict[tuple[str | int, ...], list[str]]:
+    known: dict[tuple[str | int, ...], list[str]] = {(): list(TrainingConfig.model_fields)}
+    for name in ("train", "validate_on"):
+        parts = data.get(name)
+        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+            known[name, number] = list(_KINDS[_kind(part)].model_fields)
+    return known
 
 
 def resolve(text: str, config: Path) -> str:

@@ -23,6 +23,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.system.files import replacing
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
+from pipeline.training.beside import CURVE, read_checkpoint, require_nothing_unfinished
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, Sample, samples
 from pipeline.training.device import autocast, layout, mixed, placed
@@ -95,15 +96,17 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
         training started from weights; `verdict`, which says in words whether it helped and what to try if not.
 
     Raises:
-        ConfigError: the config is wrong or its images have no clean tile.
+        ConfigError: the config is wrong, its images have no clean tile, or what was learnt is no number.
         SourceError: an image cannot be read.
         PlanRefused: the device is not there.
-        OutputConflict: the output cannot be written.
+        OutputConflict: the output cannot be written, or a training that was stopped would be lost.
         ClusterGone: a process that fills holes or cuts batches died.
         Interrupted: Ctrl-C or SIGTERM.
     """
     path = Path(config_path)
     config = placed(read_config(path))
+    if not resume:
+        require_nothing_unfinished(Path(config.output), config.steps, config.patience)
     with Stop() as stop, logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
         return fit(config, samples(config, path, stop), resume=resume, stop=stop)
 
@@ -150,6 +153,11 @@ def fit(
     with loaders_watched(stop):
         _run(state, data, config, end, stop)
     result = state.result(end)
+    if not result and until is None:
+        raise ConfigError(
+            f"{config.name}: no validation gave a number, so there are no weights: training left all bounds; lower "
+            f"learning_rate, which is {config.learning_rate:g}"
+        )
     said = {"verdict": verdict_on(result)} if result else {}
     if said:
         log.info("%s", said["verdict"])
@@ -264,7 +272,7 @@ def _append(curve: Path, step: int, fit: float, gains: Gains) -> None:
     with curve.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(["step", "relative_fit", *gains.families, "score", "cases_worse"])
+            writer.writerow([*CURVE, *gains.families, "score", "cases_worse"])
         writer.writerow([step, f"{fit:.5f}", *gains.families.values(), f"{gains.score:.4f}", gains.worse])
 
 
@@ -305,7 +313,7 @@ def _save(state: _State, path: Path, config: TrainingConfig) -> None:
 
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:
-    saved = torch.load(path, weights_only=True, map_location=config.device)
+    saved = read_checkpoint(path, config.device)
     if "bests" not in saved:
         raise ConfigError(f"{path}: an older version made this checkpoint; delete it, or set start to its weights")
     now, then = _decisive(config), saved.get("config", {})

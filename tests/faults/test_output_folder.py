@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -213,9 +214,46 @@ def test_an_input_that_changed_after_an_interruption(scene, which):
     write_image(folder / which, smooth((2, *SHAPE), seed=1) if which == "image.tif" else blobs(SHAPE, seed=1)[None])
     outcome = command("run", config)
     assert outcome.code == 6
-    assert "holds a run of another config or input that is not finished" in outcome.err
+    assert "holds a run of another config, input or version of this program that is not finished" in outcome.err
     for way_out in ("--set", f"output.directory={folder / 'other'}"), ("--overwrite",):
         outcome = command("run", config, *way_out)
         assert outcome.code == 0, outcome.err
     for name in ("out", "other"):
         assert command("verify", folder / name).code == 0
+
+
+@pytest.mark.parametrize("before", ["assemble", "publish"])
+@pytest.mark.parametrize("what", ["moved", "removed"])
+def test_a_folder_that_is_moved_while_the_run_goes_on(scene, before, what):
+    """Exit 6 with the folder, no bug and no broken promise; the next run starts afresh."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    done = getattr(pipeline.run, before)
+
+    def later(*given, **named):
+        (folder / "out").rename(folder / "moved") if what == "moved" else shutil.rmtree(folder / "out")
+        return done(*given, **named)
+
+    with mock.patch(f"pipeline.run.{before}", later):
+        outcome = command("run", config)
+    assert outcome.code == 6, outcome.err
+    assert f"{folder / 'out' / '.work' / 'image'}: was moved or removed while the run went on" in outcome.err
+    assert command("run", config).code == 0
+    assert command("verify", folder / "out").code == 0
+
+
+def test_a_file_with_the_name_of_a_result_that_comes_while_the_run_goes_on(scene):
+    """It is kept under another name: the work of hours is not refused for it."""
+    folder, image, mask = scene
+    result = folder / "out" / "image" / "image_restored.tif"
+    done = pipeline.run.publish
+
+    def later(*given, **named):
+        result.parent.mkdir()
+        result.write_text("mine")
+        return done(*given, **named)
+
+    with mock.patch("pipeline.run.publish", later):
+        assert command("run", _constant(folder, image, mask)).code == 0
+    assert result.with_name("image_restored.tif.kept").read_text() == "mine"
+    assert command("verify", folder / "out").code == 0

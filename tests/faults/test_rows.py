@@ -27,6 +27,8 @@ ROWS = {
     "the log or terminal can no longer be written to (a full disk, a lost connection, closed streams)": """
         faults/test_surroundings.py::test_a_log_on_a_full_disk_ends_no_run
         faults/test_surroundings.py::test_no_file_takes_the_place_of_a_closed_stream""",
+    "who reads the answer goes away (a pipe into `head`)": """
+        faults/test_surroundings.py::test_a_reader_that_went_away_is_no_error""",
     "some blocks fail on every attempt": "faults/test_bad_runs.py::test_blocks_that_fail_on_every_attempt",
     "an image of a batch fails": "faults/test_bad_runs.py::test_one_bad_image_does_not_stop_the_batch",
     "an image fails, after its plan or before": """
@@ -50,10 +52,15 @@ ROWS = {
     "`record.json` damaged": "faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one",
     "an input of results, or the mask of a reference, changed or is gone": """
         faults/test_output_folder.py::test_verify_goes_on_after_what_it_cannot_read""",
+    "the folder of results is moved or removed while the run goes on": """
+        faults/test_output_folder.py::test_a_folder_that_is_moved_while_the_run_goes_on""",
     "an input changes while the run goes on": """
         faults/test_output_folder.py::test_an_input_that_changes_while_the_run_goes_on""",
     "an input changed between interruption and rerun": """
         faults/test_output_folder.py::test_an_input_that_changed_after_an_interruption""",
+    "results of another version of this program": "faults/test_versions.py::test_results_of_another_version",
+    "an unfinished run of another version": "faults/test_versions.py::test_an_unfinished_run_of_another_version",
+    "the folder of a project is moved or renamed": "faults/test_versions.py::test_a_project_that_was_moved",
     # your files
     "keep files of your own in a folder of results": """
         faults/test_publication.py::test_ended_at_any_step_of_the_publication""",
@@ -69,6 +76,8 @@ ROWS = {
     "call a file `...tif`, or give a URL with a query": """
         faults/test_publication.py::test_names_stay_inside_the_output_folder
         faults/test_privacy.py::test_no_credentials_in_results_or_messages""",
+    "put a file with the name of a result there while the run goes on": """
+        faults/test_output_folder.py::test_a_file_with_the_name_of_a_result_that_comes_while_the_run_goes_on""",
     "have a `run.json` of your own in `output.directory`, or other files where `evaluate` writes": """
         faults/test_output_folder.py::test_a_summary_of_somebody_else_is_not_replaced
         endtoend/test_evaluate.py::test_an_evaluation_is_replaced_in_one_step""",
@@ -82,6 +91,10 @@ ROWS = {
     "name a folder of results below a file": "faults/test_surroundings.py::test_results_below_a_file",
     "`verify` results on a read-only disk": """
         faults/test_output_folder.py::test_results_that_nobody_may_write_to_can_be_verified""",
+    "train to an `output` where an image, a config or a table of yours lies": """
+        unit/test_training_beside.py::test_no_file_of_others_is_replaced""",
+    "train without `--resume` where a training was stopped": """
+        unit/test_training_beside.py::test_a_training_that_was_stopped_is_not_begun_anew""",
     "`--overwrite` a config that is refused, or whose mask cannot be read": """
         faults/test_publication.py::test_the_old_result_stays_until_the_new_one_is_complete""",
     # files and configs from others
@@ -109,6 +122,8 @@ ROWS = {
     "numbers that are absurd (`block: 0`, `1e300 px`, a buffer of nan, an option out of range)": """
         faults/test_hostile_config.py::test_sizes_that_make_no_sense
         faults/test_hostile_config.py::test_values_that_make_no_sense""",
+    "a checkpoint that is damaged, or holds a program": """
+        unit/test_training_beside.py::test_a_checkpoint_that_is_none_is_told_and_not_executed""",
     "a card or weights that would take gigabytes, are not finite, or explode": """
         faults/test_hostile_weights.py::test_networks_that_no_image_needs
         faults/test_hostile_weights.py::test_files_that_claim_to_be_weights

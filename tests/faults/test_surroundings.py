@@ -106,3 +106,13 @@ def test_results_below_a_file(config):
     outcome = command("run", config, "--set", f"output.directory={there}/out")
     assert outcome.code == 6
     assert f"{there} is a file" in outcome.err
+
+
+def test_a_reader_that_went_away_is_no_error():
+    """`| head` ends a command with 0 and in silence; a disk that is full ends it with 6, as the answer is lost."""
+    schema = [sys.executable, "-m", "pipeline", "config", "schema"]
+    with subprocess.Popen(schema, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(schema, stdout=full, stderr=subprocess.DEVNULL, check=False).returncode == 6

@@ -235,13 +235,22 @@ def test_a_new_volume_mask_of_the_same_name_is_read_anew(tmp_path: Path) -> None
 
 
 def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
-    """More than 1e-3 mm apart would restore the wrong tissue; less is rounding."""
-    near, far = np.eye(4), np.eye(4)
-    near[0, 3], far[0, 3] = 5e-4, 0.5
-    _read(_volume(), kind="raster", path=_nifti(tmp_path / "near.nii", np.zeros((9, 3, 2), np.uint8), near))
-    path = _nifti(tmp_path / "far.nii", np.zeros((9, 3, 2), np.uint8), far)
-    with pytest.raises(SourceError, match=r"(?s)does not lie on the image's grid.*mask: .*image: .*resample"):
-        _read(_volume(), kind="raster", path=path)
+    """A part of a voxel would restore the wrong tissue; a hundredth is rounding, and is said."""
+    empty = np.zeros((9, 3, 2), np.uint8)
+    for shift, said in ((5e-4, False), (5e-3, True)):
+        near = np.eye(4)
+        near[0, 3] = shift
+        entry = {"kind": "raster", "path": _nifti(tmp_path / f"{shift}.nii", empty, near)}
+        notices = " ".join(open_masks([mask_options(entry)], _volume(), str).notices)
+        assert ("off the image's grid by up to 0.005 of a voxel; taken voxel by voxel" in notices) == said
+    shifted, turned = np.eye(4), np.eye(4)
+    shifted[0, 3] = 0.5
+    # small in every number of the matrix, and 0.032 of a voxel in the far corner
+    turned[1, 0] = 0.004
+    for far in (shifted, turned):
+        path = _nifti(tmp_path / "far.nii", empty, far)
+        with pytest.raises(SourceError, match=r"(?s)does not lie on the image's grid.*mask: .*image: .*resample"):
+            _read(_volume(), kind="raster", path=path)
 
 
 def test_truncated_nifti_mask_is_named(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_what_is_no_part_of_a_path_is_said(text, message):
 def test_no_image_no_part_of_it():
     """In `input.source` there is no image yet."""
     with pytest.raises(
-        ConfigError, match=r"'\{stem\}' stands for a part of an image's path, and no image is meant here"
+        ConfigError, match=r"'\{stem\}' stands for a part of an image's path, and this is the path of the image itself"
     ):
         PathResolver(base="/c")("{stem}.tif")
 

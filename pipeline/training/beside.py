@@ -1,0 +1,96 @@
+"""What lies beside the weights that a training writes, and what of it may be replaced."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import ConfigError, OutputConflict
+from pipeline.models.base import read_card
+
+CURVE = ("step", "relative_fit")
+"""The first columns of a curve, by which it is known."""
+
+
+def require_replaceable(weights: Path, config: Path) -> None:
+    """Refuse an output that, or whose card or curve, would take the place of a file that no training wrote.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    card, curve = (weights.with_suffix(suffix) for suffix in (".yaml", ".curve.csv"))
+    if weights.suffix != ".safetensors":
+        raise ConfigError(f"{config}: output: must end in .safetensors, found {weights.name}; call the weights so")
+    if card == config.resolve():
+        raise ConfigError(
+            f"{config}: output: the card of {weights.name} would be written over this file ({card.name}); "
+            "choose another name for one of them"
+        )
+    for path, ours in ((card, _is_card(card)), (curve, _starts(curve, ",".join(CURVE)))):
+        if path.exists() and not ours:
+            raise ConfigError(
+                f"{config}: output: {path} was not written by a training, and would be replaced; choose another name, "
+                "or move it away"
+            )
+
+
+def require_nothing_unfinished(weights: Path, steps: int, patience: int | None) -> None:
+    """Refuse to begin anew over a training that was stopped: its checkpoint may hold hours of work.
+
+    Args:
+        weights: the output.
+        steps: of the whole training.
+        patience: validations in a row without a better score that end it before; None = never.
+
+    Raises:
+        OutputConflict: names the checkpoint.
+    """
+    path = weights.with_suffix(".checkpoint.pt")
+    try:
+        saved = read_checkpoint(path, "cpu") if path.is_file() else {}
+    except ConfigError:
+        # of a damaged one nothing is lost
+        return
+    ended = patience is not None and saved.get("stale", 0) >= patience
+    if "bests" in saved and saved["step"] < steps and not ended:
+        raise OutputConflict(
+            f"{path}: a training was stopped here at step {saved['step']} of {steps}; --resume goes on with it; "
+            "to begin anew, delete this file"
+        )
+
+
+def read_checkpoint(path: Path, device: str) -> dict[str, Any]:
+    """Read a checkpoint onto a device; nothing in it is executed.
+
+    Raises:
+        ConfigError: it is damaged, or none.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch asks to be told of programs that it refuses to run
+            warnings.simplefilter("ignore")
+            saved = torch.load(path, weights_only=True, map_location=device)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        raise ConfigError(f"{path}: is no checkpoint, or damaged; delete it and train again") from None
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{path}: is no checkpoint of a training; move it away and train again")
+    return saved
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        return path.exists() and bool(read_card(path.with_suffix(".safetensors")))
+    except ConfigError:
+        return False
+
+
+def _starts(path: Path, text: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(text)) in (text.encode(), b"")
+    except OSError:
+        return False

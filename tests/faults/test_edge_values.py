@@ -1,0 +1,47 @@
+"""Values near the ends of their type: a run restores, reports and keeps what was observed to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.helpers import blobs, command, pixels, run_config, write_image
+
+SHAPE = (40, 40)
+
+
+def _field(low: int | float, high: int | float, dtype: str) -> np.ndarray:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    share = (2 + np.sin(y / 5) + np.cos(x / 7)) / 4
+    if np.dtype(dtype).kind == "f":
+        return (low + share * (high - low)).astype(dtype)[None]
+    # whole numbers of 64 bits are beyond float64
+    steps = np.rint(share * 50).astype(int)
+    return np.array([[low + int(n) * (high - low) // 50 for n in row] for row in steps], dtype)[None]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("int64", 2**60, 2**60 + 50),
+        ("uint64", 2**64 - 51, 2**64 - 1),
+        ("uint64", 0, 2**64 - 1),
+        ("float32", 1e-44, 1e-42),
+        ("float64", 1e-320, 1e-318),
+    ],
+)
+def test_values_near_the_ends_of_their_type(tmp_path, dtype, low, high):
+    """No error, no warning of a library, and a standard error no smaller than what float64 rounds away."""
+    values = _field(low, high, dtype)
+    image = write_image(tmp_path / "image.tif", values)
+    hole = blobs(SHAPE, n=2, radius=4)
+    config = run_config(tmp_path, image, write_image(tmp_path / "mask.tif", hole[None]))
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "out" / "image"
+    made, sigma = (pixels(folder / f"image_{name}.tif")[0] for name in ("restored", "uncertainty"))
+    assert made.dtype == values.dtype
+    assert (made == values[0])[hole == 0].all()
+    if np.dtype(dtype).kind in "iu" and low:
+        assert (sigma[hole == 1] >= np.spacing(float(low)) / 4).all()
+    assert command("verify", tmp_path / "out").code == 0
