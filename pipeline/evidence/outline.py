@@ -61,7 +61,7 @@ _RAREST, _COMMONEST = 1e-6, 0.9
 """Bounds of how often a kind of scrap is met at a distance."""
 
 _FARTHEST_OFF = 30.0
-"""Standardised differences are clipped here before their mean tells the direction of a scrap."""
+"""Longer differences, whitened, count as this long before their mean tells the direction of a scrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,8 +230,9 @@ def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np
     if share.sum() < _FEWEST:
         return None
     middle, whiten = np.median(calm, axis=1), whitening(calm)
-    clipped = np.clip(np.einsum("ij,jn->in", whiten, values - middle[:, None]), -_FARTHEST_OFF, _FARTHEST_OFF)
-    mean = np.einsum("cn,n->c", clipped, share) / share.sum()
+    white = np.einsum("ij,jn->in", whiten, values - middle[:, None])
+    shorter = np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.linalg.norm(white, axis=0), 1e-9))
+    mean = np.einsum("cn,n->c", white, share * shorter) / share.sum()
     weights = whiten @ (mean / np.linalg.norm(mean))
     level = float(weights @ middle)
     off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm))
