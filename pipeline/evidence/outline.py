@@ -6,6 +6,11 @@ from clear ones along one direction of the bands, and how often it is met at eac
 belongs to what its own value and its neighbours speak for (hidden Markov random field with expectation maximisation:
 Zhang, Brady & Smith 2001, doi:10.1109/42.906424, by mean field). The ground is fitted again on what is clear, near the
 holes, too.
+
+Ground that changed (a burnt field) is dark as well, but in other proportions than shadow. Differences of clear ground
+are few and large rather than normally distributed: what is unusual across the directions of the scraps may be as
+unusual along them (multivariate t distribution given some of its components: Ding 2016,
+doi:10.1080/00031305.2016.1164756).
 """
 
 from __future__ import annotations
@@ -33,8 +38,12 @@ _TOGETHER = 4.0
 _SWEEPS = 8
 """Times that neighbours are asked."""
 
-_ROUNDS = 4
-"""Times that ground and scraps are described anew."""
+_ROUNDS, _FIRST_ROUNDS = 6, 3
+"""Times that ground and scraps are described anew; in the first of them no ground is unusual, as the directions of
+scraps must be known before it can be so across them."""
+
+_TAILS = 1.0
+"""Degrees of freedom of the t distribution of clear ground: the fewer, the commoner what is far off."""
 
 _MARGIN = 1
 """Pixels around scraps that are doubted, too: an edge is seldom sharper."""
@@ -52,7 +61,7 @@ _RAREST, _COMMONEST = 1e-6, 0.9
 """Bounds of how often a kind of scrap is met at a distance."""
 
 _FARTHEST_OFF = 30.0
-"""Standardised differences are clipped here before their mean tells the direction of a scrap."""
+"""Longer differences, whitened, count as this long before their mean tells the direction of a scrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +86,20 @@ class Scrap:
     spread: float
     shares: tuple[float, ...]
 
-    def odds(self, differences: Field) -> Field:
-        """Return the logarithm of how much likelier differences `(c, *spatial)` are in the scrap than on clear ground.
+    def odds(self, differences: Field, unusual: Field) -> Field:
+        """Return the logarithm of how much likelier differences are in the scrap than on clear ground, `spatial`.
 
         More than is usual in the scrap is as likely as that: thick cloud is cloud, too.
+
+        Args:
+            differences: `(c, *spatial)`.
+            unusual: how many times the usual deviation the ground has here, clear or below the scrap, `spatial`.
         """
         off = np.einsum("c,c...->...", np.asarray(self.weights), differences) - self.level
-        inside = -0.5 * (np.minimum(off - self.usual, 0.0) / self.spread) ** 2 - np.log(self.spread)
-        outside = -0.5 * (off / self.clear) ** 2 - np.log(self.clear)
+        clear = self.clear * unusual
+        spread = np.sqrt(self.spread**2 + clear**2 - self.clear**2)
+        inside = -0.5 * (np.minimum(off - self.usual, 0.0) / spread) ** 2 - np.log(spread)
+        outside = -0.5 * (off / clear) ** 2 - np.log(clear)
         return np.where(off > 0, np.clip(inside - outside, _LOWEST, _HIGHEST), _LOWEST)
 
 
@@ -95,10 +110,15 @@ class Outline:
     Attributes:
         ground: what clear pixels look like.
         scraps: kinds of contaminated pixels.
+        across: weights of the differences that no scrap changes, in deviations of clear pixels, `(k, c)`; k is 0 where
+            there are as many scraps as bands.
+        middle: what they give for clear pixels, `(k,)`.
     """
 
     ground: Ground
     scraps: tuple[Scrap, ...]
+    across: tuple[tuple[float, ...], ...] = ()
+    middle: tuple[float, ...] = ()
 
     @property
     def reach_px(self) -> float:
@@ -119,11 +139,19 @@ class Outline:
         differences, told = _differences(self.ground, tile)
         ring = np.searchsorted(RINGS, tile.distance)
         known = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
-        odds = np.stack([scrap.odds(differences) for scrap in self.scraps])
+        unusual = self.unusual(differences)
+        odds = np.stack([scrap.odds(differences, unusual) for scrap in self.scraps])
         odds += np.log(np.clip(known, _RAREST, _COMMONEST))[:, ring]
         clear = np.log(np.clip(1.0 - known.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
         share = by_neighbours(np.concatenate([clear[None], odds]), told)[1:]
         return {p.name: np.where(told, s, 0.0) for p, s in zip(self.scraps, share, strict=True)}
+
+    def unusual(self, differences: Field) -> Field:
+        """Return how many times the usual deviation the ground has, at least 1, `spatial`, from `(c, *spatial)`."""
+        squares = np.zeros(differences.shape[1:])
+        for weights, level in zip(self.across, self.middle, strict=True):
+            squares += (np.einsum("c,c...->...", np.asarray(weights), differences) - level) ** 2
+        return np.sqrt(np.maximum(1.0, (_TAILS + squares) / (_TAILS + len(self.across))))
 
 
 def by_neighbours(odds: Field, told: Mask) -> Field:
@@ -151,18 +179,21 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
         first: pixels of each that are taken for one kind of scrap, bool `spatial`, by the name of the kind.
     """
     shares: _Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
-    outline = None
-    for _ in range(_ROUNDS):
-        outline = _described(tiles, shares)
+    outline = _described(tiles, shares, changed=False)
+    for number in range(1, _ROUNDS):
         if outline is None:
             return None
         every = [outline.shares(tile) for tile in tiles]
         shares = {scrap.name: [found[scrap.name] for found in every] for scrap in outline.scraps}
+        outline = _described(tiles, shares, changed=number >= _FIRST_ROUNDS)
     return outline
 
 
-def _described(tiles: Sequence[Tile], shares: _Shares) -> Outline | None:
-    """Describe ground and scraps by pixels that belong to them with some probability."""
+def _described(tiles: Sequence[Tile], shares: _Shares, *, changed: bool) -> Outline | None:
+    """Describe ground and scraps by pixels that belong to them with some probability.
+
+    With `changed` some of the ground may have.
+    """
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
     if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
@@ -180,7 +211,18 @@ def _described(tiles: Sequence[Tile], shares: _Shares) -> Outline | None:
         for name, parts in shares.items()
     ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
-    return Outline(ground=ground, scraps=some) if some else None
+    if not some or not changed:
+        return Outline(ground=ground, scraps=some) if some else None
+    across = _across(some, whitening(calm))
+    middle = across @ np.median(calm, axis=1)
+    return Outline(ground=ground, scraps=some, across=tuple(map(tuple, across.tolist())), middle=tuple(middle.tolist()))
+
+
+def _across(scraps: Sequence[Scrap], whiten: Field) -> Field:
+    """Return weights of differences that are uncorrelated with those of the scraps, `(k, c)`."""
+    along = np.linalg.solve(whiten, np.asarray([scrap.weights for scrap in scraps]).T)
+    directions = np.linalg.svd(along)[0]
+    return np.asarray(directions[:, len(scraps) :].T @ whiten)
 
 
 def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
@@ -188,8 +230,9 @@ def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np
     if share.sum() < _FEWEST:
         return None
     middle, whiten = np.median(calm, axis=1), whitening(calm)
-    clipped = np.clip(np.einsum("ij,jn->in", whiten, values - middle[:, None]), -_FARTHEST_OFF, _FARTHEST_OFF)
-    mean = np.einsum("cn,n->c", clipped, share) / share.sum()
+    white = np.einsum("ij,jn->in", whiten, values - middle[:, None])
+    shorter = np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.linalg.norm(white, axis=0), 1e-9))
+    mean = np.einsum("cn,n->c", white, share * shorter) / share.sum()
     weights = whiten @ (mean / np.linalg.norm(mean))
     level = float(weights @ middle)
     off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm))

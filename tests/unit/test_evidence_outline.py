@@ -11,7 +11,7 @@ from pipeline.evidence import learn
 from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
-from pipeline.evidence.outline import fit_outline
+from pipeline.evidence.outline import Outline, Scrap, fit_outline
 from pipeline.evidence.shifts import Excess
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.space import Space
@@ -138,3 +138,36 @@ def test_without_an_outline_sides_say_what_is_doubted(spoilt):
     limits = Doubt(ground=doubt.ground, sides=doubt.sides)
     assert limits.of(one)[cloud].mean() > 0.9
     assert limits.of(one).sum() > doubt.of(one).sum()
+
+
+def test_ground_that_changed_is_no_shadow():
+    """A field around a hole as dark as shadow in one band alone stays evidence, and shadow is found, in it, too."""
+    clear, hole = landscape(7), clouds(8)
+    cloud, near = scraps(hole, 9), ndimage.distance_transform_edt(~hole)
+    shadow = np.roll(cloud, (12, 12), (0, 1)) & ~cloud & (near < 24)
+    labels, _ = ndimage.label(hole)
+    field = ndimage.distance_transform_edt(labels != 2) < 24
+    ground = np.where(field, np.array([1.0, 1.0, 0.8, 1.0])[:, None, None] * clear, clear)
+    values = np.where(shadow, 0.7 * ground, ground) + np.array([500.0, 350.0, 150.0, 0.0])[:, None, None] * cloud
+    one = tile(values, hole, clear + 15 * np.random.default_rng(5).normal(size=clear.shape))
+    doubt = find_doubt([one])
+    assert doubt is not None
+    doubted = doubt.of(one)
+    beside = field & one.seen & (ndimage.distance_transform_edt(~(cloud | shadow)) >= 3)
+    assert beside.sum() > 500
+    assert doubted[beside].mean() < 0.03
+    assert doubted[shadow & one.seen].mean() > 0.97
+    assert doubted[shadow & one.seen & field].mean() > 0.97
+
+
+def test_no_ground_is_unusual_where_bands_are_as_few_as_scraps():
+    """Nothing lies across them; with more bands what is far off across is, and what is far off along is not."""
+    ground = fit_ground([tile(landscape(1), clouds(2))], [~clouds(2)])
+    bright = Scrap(name="bright", weights=(1.0, 0.0), level=0.0, clear=1.0, usual=9.0, spread=3.0, shares=(0.3,) * 6)
+    along, across = np.array([[9.0], [0.0]]), np.array([[0.0], [9.0]])
+    alone = Outline(ground=ground, scraps=(bright,))
+    assert alone.unusual(across) == [1.0]
+    told = replace(alone, across=((0.0, 1.0),), middle=(0.0,))
+    assert told.unusual(along) == [1.0]
+    assert told.unusual(across)[0] == pytest.approx(np.sqrt(41.0))
+    assert bright.odds(along, told.unusual(across)) < bright.odds(along, told.unusual(along))
