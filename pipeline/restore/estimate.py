@@ -26,12 +26,9 @@ from pipeline.references.reliance import Reliance, region
 from pipeline.references.siblings import Siblings
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
-from pipeline.restore.network import asked, raw_of, refine, with_network
+from pipeline.restore.network import counted, far, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Contamination, Draft, Estimate, Guide, Task
-
-_NEAR = 0.25
-"""Share of the patch up to which the local scale holds as it is."""
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
@@ -41,7 +38,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
         return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, drafts, recipe)
     return [
-        refined_by(recipe, task, draft, said, asked(model, task.window, task.beyond))
+        refined_by(recipe, task, draft, said, counted(model, task, draft.place))
         for task, draft, said in zip(tasks, drafts, refined, strict=True)
     ]
 
@@ -51,16 +48,10 @@ def refined_by(
     task: Task,
     draft: Draft,
     said: tuple[NDArray[np.float32], NDArray[np.float32]],
-    where_asked: NDArray[np.bool_],
+    counts: NDArray[np.float32],
 ) -> Estimate:
-    """Return the estimate of a window of which the network said `(mean, raw standard error)` where it was asked.
-
-    Where the window does not show what is around, it fades with depth: no network has seen holes as wide as those.
-    """
+    """Return the estimate of a window of which the network said `(mean, raw standard error)`, see `counted`."""
     predicted, raw = said
-    counts = where_asked.astype(np.float32)
-    if task.beyond is not None:
-        counts *= 1 - _far(task, draft.place)
     return finish(recipe, task, with_network(draft, predicted, counts, recipe), raw_of(recipe, draft, raw))
 
 
@@ -228,12 +219,7 @@ def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32
 
     A window without any observed pixel has no other, and its neighbours must not show a step.
     """
-    return np.asarray(raw + _far(task, place) * (typical_scale(recipe, raw) - raw), dtype=np.float32)
-
-
-def _far(task: Task, place: Situation) -> NDArray[np.float32]:
-    """Return how far from observed pixels hole pixels lie, `(c, *spatial)`: 1 from the size of a patch on."""
-    return np.asarray(np.clip((place.distance / task.patch - _NEAR) / (1 - _NEAR), 0, 1), dtype=np.float32)
+    return np.asarray(raw + far(task, place) * (typical_scale(recipe, raw) - raw), dtype=np.float32)
 
 
 def _contamination(task: Task, place: Situation) -> Contamination | None:

@@ -19,6 +19,9 @@ from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.restore.task import Draft, Task
 from pipeline.system import gpu
 
+_NEAR = 0.25
+"""Share of the patch up to which all counts that is said of a pixel so far from what is observed."""
+
 
 def asked(model: Inpainter, window: Window, beyond: Beyond | None = None) -> NDArray[np.bool_]:
     """Return the hole pixels the model is asked about: none in channels without any observed pixel to go by.
@@ -29,6 +32,22 @@ def asked(model: Inpainter, window: Window, beyond: Beyond | None = None) -> NDA
         return window.hole
     seen = window.valid.any(axis=tuple(range(1, window.valid.ndim)), keepdims=True)
     return window.hole & (seen | getattr(model, "blind", False))
+
+
+def far(task: Task, place: Situation) -> NDArray[np.float32]:
+    """Return how far from observed pixels hole pixels lie, `(c, *spatial)`: 1 from the size of a patch on."""
+    return np.asarray(np.clip((place.distance / task.patch - _NEAR) / (1 - _NEAR), 0, 1), dtype=np.float32)
+
+
+def counted(model: Inpainter, task: Task, place: Situation) -> NDArray[np.float32]:
+    """Return how far what the model says of each pixel counts, 0 to 1.
+
+    Where the window does not show what is around, that fades with depth: no network has seen holes as wide as those.
+    """
+    where = asked(model, task.window, task.beyond).astype(np.float32)
+    if task.beyond is None or getattr(model, "blind", False):
+        return where
+    return where * (1 - far(task, place))
 
 
 def with_network(draft: Draft, predicted: NDArray[np.float32], counts: NDArray[Any], recipe: Recipe) -> Draft:
@@ -96,8 +115,7 @@ def refine(
     patches: list[Patch] = []
     active = []
     for task, draft in zip(tasks, drafts, strict=True):
-        window = task.window
-        wanted = asked(model, window, task.beyond)
+        wanted = counted(model, task, draft.place) > 0
         if not testing:
             wanted = wanted & (needed(recipe, draft) > 0)
         channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))

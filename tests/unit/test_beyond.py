@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.fills.base import Window
 from pipeline.numerics.beyond import Beyond, distance_to_cut, push_pull, share_seen
-from pipeline.numerics.situation import across, situation
+from pipeline.numerics.situation import Situation, across, situation
 from pipeline.plan.workdir import WorkFolder
+from pipeline.restore.network import counted
+from pipeline.restore.task import Task
 from pipeline.survey.cells import Cells
 from tests.helpers import command, layer, pixels, result_hash, run_config, tiny_weights, use_everything, write_image
 
@@ -212,3 +215,27 @@ def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
     assert _steps(np.log(np.maximum(pixels(layer(folder, "uncertainty"))[0], 1e-3)), hole) < 1.3
     source = pixels(layer(folder, "source"))[0]
     assert _steps((source == 2).astype(float), hole) < 1.5
+
+
+def test_a_model_that_needs_nothing_observed_counts_everywhere(tmp_path):
+    """However deep a pixel lies: models that test the engine take the place of the restoration in every hole."""
+    config = _scene(tmp_path, guided=False)
+    model = {"kind": "constant", "options": {"value": 500}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model": model}))
+    folder = _run(config)
+    hole = np.load(tmp_path / "truth.npz")["hole"]
+    assert (pixels(layer(folder, "restored"))[0][hole] == 500).all()
+
+
+def test_a_network_is_not_asked_where_it_does_not_count():
+    """Deeper than a patch nothing that it says is taken, so no time is spent on it."""
+    hole = np.ones((1, 64, 64), dtype=bool)
+    window = Window(values=np.zeros(hole.shape, np.float32), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    depth = np.broadcast_to(np.linspace(20, 90, 64, dtype=np.float32), hole.shape)
+    seen = np.zeros(hole.shape, np.float32)
+    beyond = Beyond(distance=depth, behind=seen, mean=seen, scale=seen + 1, to_cut=np.ones((64, 64), np.float32))
+    task = Task(window=window, guides=(), patch=64, beyond=beyond)
+    place = Situation(distance=depth, shares=np.stack([seen, seen + 1, seen]))
+    counts = counted(object(), task, place)
+    assert np.array_equal(counts > 0, depth < 64)
+    assert (np.diff(counts[0, 0]) <= 0).all()

@@ -16,7 +16,7 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.column import column
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.estimate import base_fill, classical, finish, refined_by, where
-from pipeline.restore.network import asked, refine
+from pipeline.restore.network import counted, refine
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Estimate, Task
 
@@ -108,9 +108,9 @@ def _restored(recipe: Recipe, model: Inpainter | None, task: Task) -> tuple[Made
         # one look is enough for a network that has no part in the result
         looks = recipe if used else replace(recipe, network_views=1)
         (said,) = refine(model, [task], [draft], looks, testing=True)
-        seen = asked(model, task.window)
-        result = refined_by(recipe, task, draft, said, seen) if used else finish(recipe, task, draft, draft.scale)
-        predicted = np.where(seen, said[0], draft.mean)
+        counts = counted(model, task, draft.place)
+        result = refined_by(recipe, task, draft, said, counts) if used else finish(recipe, task, draft, draft.scale)
+        predicted = np.where(counts > 0, said[0], draft.mean)
     return Made(mean=result.mean, sigma=result.sigma), predicted
 
 
