@@ -217,16 +217,6 @@ def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
     assert _steps((source == 2).astype(float), hole) < 1.5
 
 
-def test_a_model_that_needs_nothing_observed_counts_everywhere(tmp_path):
-    """However deep a pixel lies: models that test the engine take the place of the restoration in every hole."""
-    config = _scene(tmp_path, guided=False)
-    model = {"kind": "constant", "options": {"value": 500}}
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"model": model}))
-    folder = _run(config)
-    hole = np.load(tmp_path / "truth.npz")["hole"]
-    assert (pixels(layer(folder, "restored"))[0][hole] == 500).all()
-
-
 def test_a_network_is_not_asked_where_it_does_not_count():
     """Deeper than a patch nothing that it says is taken, so no time is spent on it."""
     hole = np.ones((1, 64, 64), dtype=bool)

@@ -113,9 +113,9 @@ def test_where_all_is_kept_nothing_is_stored_and_all_is_counted(tmp_path, monkey
     assert np.array_equal(found.kept_cells, sum(block_sum(plane == KEEP, found.cell) for plane in states))
     assert found.near_holes(Box((44, 39), (50, 50)))
     assert not found.near_holes(Box((0, 0), (30, 90)))
-    _, valid, usable = coarse_values(_open(source, stored), 4)
-    assert np.array_equal(valid[0], block_sum(states[0] == KEEP, 4) > 0)
-    assert np.array_equal(usable[-1], block_sum(states[-1] != NEVER, 4) > 0)
+    cells = coarse_values(_open(source, stored), 4)
+    assert np.array_equal(cells.count[0], block_sum(states[0] == KEEP, 4))
+    assert np.array_equal(cells.usable[-1], block_sum(states[-1] != NEVER, 4) > 0)
 
 
 def test_only_restored_channels_count(tmp_path):
