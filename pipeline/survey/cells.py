@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from pipeline.system.signals import stop_if_asked
 
 _CHUNK = {2: 512, 3: 96}
 """Extent of the pieces that the fill is stored in, by dimensions: about a patch."""
+
+_STRIP = 1 << 18
+"""Cells that are taken together at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +56,15 @@ class Cells:
         count = np.stack([block_sum(plane, factor) for plane in self.count[:n_state]])
         usable = np.stack([block_sum(plane, factor) > 0 for plane in self.usable[:n_state]])
         mean, variance = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-        for c, own in enumerate(self.mean):
-            n, weight = np.maximum(count[min(c, n_state - 1)], 1), self.count[c]
-            exact = own.astype(np.float64)
-            middle, power = (
-                sums((weight * part)[None], factor)[0] / n for part in (exact, self.variance[c] + np.square(exact))
-            )
-            mean[c], variance[c] = middle, np.maximum(power - np.square(middle), 0.0)
+        # strip by strip: in float64 a plane is larger than all that is kept of it
+        rows = max(1, _STRIP // max(1, math.prod(shape[2:]) * factor ** len(shape[1:])))
+        for c, first in product(range(len(mean)), range(0, shape[1], rows)):
+            to, own = slice(first, first + rows), slice(first * factor, (first + rows) * factor)
+            weight, exact = self.count[c, own], self.mean[c, own].astype(np.float64)
+            n = np.maximum(count[min(c, n_state - 1), to], 1)
+            middle = sums((weight * exact)[None], factor)[0] / n
+            power = sums((weight * (self.variance[c, own] + np.square(exact)))[None], factor)[0] / n
+            mean[c, to], variance[c, to] = middle, np.maximum(power - np.square(middle), 0.0)
         return Cells(
             mean=mean,
             variance=variance,
@@ -92,7 +99,8 @@ def coarse_values(image: OpenImage, factor: int) -> Cells:
             n = np.maximum(seen[part], 1)
             power = sums(np.square(values, dtype=np.float64), factor)
             variance[part] = np.maximum(power / n - np.square(total[part] / n), 0.0)
-    mean = (total / np.maximum(seen, 1)).astype(np.float32)
+    total /= np.maximum(seen, 1)
+    mean = total.astype(np.float32, copy=False)
     return Cells(
         mean=mean,
         variance=np.broadcast_to(variance, total.shape),
