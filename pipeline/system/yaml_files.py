@@ -131,7 +131,7 @@ _PLAINLY = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
-    "too_short": "needs more items",
+    "too_short": "must have at least {min_length} of them",
 }
 """What pydantic says of types of values, in the words of YAML."""
 
@@ -165,7 +165,8 @@ def explain(
             message = "this key is required; add it"
         elif item["type"] != "value_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
-            message = _PLAINLY.get(item["type"]) or message.replace("Input should", "must")
+            known_as = _PLAINLY.get(item["type"], "").format_map(item.get("ctx", {}))
+            message = known_as or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         dotted = shortened(".".join(map(str, loc))) or "top level"
         lines.append(shortened(f"{document.origin(loc)}: {dotted}: {message}", _LONGEST_LINE))
