@@ -165,7 +165,8 @@ def explain(
             message = "this key is required; add it"
         elif item["type"] != "value_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
-            known_as = _PLAINLY.get(item["type"], "").format_map(item.get("ctx", {}))
+            least = item.get("ctx", {}).get("min_length")
+            known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least))
             message = known_as or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         dotted = shortened(".".join(map(str, loc))) or "top level"
