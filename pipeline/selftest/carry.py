@@ -61,7 +61,7 @@ def carried(windows: Sequence[Window], fill: FillSpec, width: int, step: int, se
     looks = [look for window in shared if (look := hidden_rims(window, width, rng)) is not None]
     if not looks:
         return Carry()
-    parts = each(partial(_changes, fill, step), looks)
+    parts = each(partial(_changes, fill, width, step), looks)
     (rim, holes), (clean, places) = ((sum(p[k][0] for p in parts), sum(p[k][1] for p in parts)) for k in (0, 1))
     known = (holes >= _FEWEST) & (places >= _FEWEST)
     if not known.any():
@@ -80,21 +80,23 @@ _Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Sums of squared changes `(c, knots)`, and of pixels `(knots,)`."""
 
 
-def _changes(fill: FillSpec, step: int, look: Look) -> tuple[_Sums, _Sums]:
+def _changes(fill: FillSpec, width: int, step: int, look: Look) -> tuple[_Sums, _Sums]:
     """Return what hiding the rims changes in the holes of a window, and in the same shapes elsewhere."""
     stop_if_asked()
     window, elsewhere = look.window, look.beside == 0
     seen = window.valid[0] & ~elsewhere
     depth = inside(~seen, np.asarray(window.spacing) / min(window.spacing))
     told = depth <= _DEEPEST[depth.ndim]
-    with_rim, without = (_restored(fill, window, some, told) for some in (seen, seen & ~look.hidden))
-    squares = np.square(with_rim.astype(np.float64) - without)
+    # one after the other: what the rim of the mask does to clean places beside it is no change of theirs
+    without_rim, without_both = seen & (look.away > width), seen & ~look.hidden
+    first, second, third = (_restored(fill, window, some, told) for some in (seen, without_rim, without_both))
 
-    def summed(some: Mask) -> _Sums:
+    def summed(change: NDArray[np.float32], some: Mask) -> _Sums:
         share = hats(step * depth[some], _KNOTS)
-        return squares[:, some] @ share.T, share.sum(axis=1)
+        return np.square(change[:, some].astype(np.float64)) @ share.T, share.sum(axis=1)
 
-    return summed(window.hole[0] & told), summed(elsewhere & told)
+    # lost slices have no rim
+    return summed(first - second, (look.away == 0) & told), summed(second - third, elsewhere & told)
 
 
 def _restored(fill: FillSpec, window: Window, seen: Mask, told: Mask) -> NDArray[np.float32]:
