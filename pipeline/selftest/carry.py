@@ -62,7 +62,7 @@ def carried(windows: Sequence[Window], fill: FillSpec, width: int, step: int, se
     if not looks:
         return Carry()
     parts = each(partial(_changes, fill, width, step), looks)
-    (rim, holes), (clean, places) = ((sum(p[k][0] for p in parts), sum(p[k][1] for p in parts)) for k in (0, 1))
+    (rim, holes), (clean, places) = (_total([part[k] for part in parts]) for k in (0, 1))
     known = (holes >= _FEWEST) & (places >= _FEWEST)
     if not known.any():
         return Carry()
@@ -78,6 +78,10 @@ def carried(windows: Sequence[Window], fill: FillSpec, width: int, step: int, se
 
 _Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Sums of squared changes `(c, knots)`, and of pixels `(knots,)`."""
+
+
+def _total(parts: Sequence[_Sums]) -> _Sums:
+    return np.sum([squares for squares, _ in parts], axis=0), np.sum([pixels for _, pixels in parts], axis=0)
 
 
 def _changes(fill: FillSpec, width: int, step: int, look: Look) -> tuple[_Sums, _Sums]:

@@ -3,7 +3,7 @@
 The rim is hidden together with the holes and predicted from further out. Where masks are wide enough, what was
 observed there differs from the prediction no more than at random clean places around which the same shapes were hidden.
 Contamination shows as residuals that are alike along the rim, larger than at the clean places, and fade away from it.
-The check only reports: the user decides about the mask.
+The check changes no value: the user decides about the mask.
 """
 
 from __future__ import annotations
