@@ -183,13 +183,15 @@ def with_reference(
 def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -> Estimate:
     """Clip the mean to the limits and turn the raw standard error into a calibrated one.
 
-    What contaminated pixels around add to it comes on top: the calibration did not see it.
+    What contaminated pixels around add to it comes on top: what the calibration hid lies elsewhere.
     """
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     raw = _faded(recipe, task, place, raw)
     sigma, hole = np.zeros_like(raw), window.hole
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
+    for c, rim in enumerate(recipe.rim):
+        sigma[c][hole[c]] = np.hypot(sigma[c][hole[c]], rim(place.distance[c][hole[c]]))
     around = _contamination(task, place)
     if around is not None:
         sigma = np.hypot(around.factor * sigma, around.left)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import Calibration
-from pipeline.numerics.situation import Curves, flat
+from pipeline.numerics.situation import Curve, Curves, flat
 from pipeline.references.joint import AnyRelation, Joint, guides_of
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import Reliance
@@ -35,6 +35,8 @@ class Recipe:
         network_precision: in which it looks at each channel; `auto` until the self-test has decided, see `Patch`.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
+        rim: standard error that a contaminated rim of the mask adds, over distance to observed pixels, one curve a
+            channel, data units; empty = nothing.
         quantum: step between stored values, data units; 0 = they are continuous.
         floor: smallest local scale of each channel, data units.
         typical: scale of each channel over the whole image, for pixels far from all that is observed.
@@ -54,6 +56,7 @@ class Recipe:
     network_precision: tuple[str, ...] = ()
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
+    rim: tuple[Curve, ...] = ()
     quantum: float = 0.0
     floor: tuple[float, ...]
     typical: tuple[float, ...]
@@ -104,6 +107,7 @@ def narrowed(recipe: Recipe, channels: Sequence[int]) -> Recipe:
         relations=(),
         references=(),
         network_precision=tuple(recipe.network_precision[c] for c in channels if recipe.network_precision),
+        rim=tuple(recipe.rim[c] for c in channels if recipe.rim),
         floor=tuple(recipe.floor[c] for c in channels),
         typical=tuple(recipe.typical[c] for c in channels),
         low=tuple(recipe.low[c] for c in channels),

@@ -3,7 +3,7 @@
 The rim is hidden together with the holes and predicted from further out. Where masks are wide enough, what was
 observed there differs from the prediction no more than at random clean places around which the same shapes were hidden.
 Contamination shows as residuals that are alike along the rim, larger than at the clean places, and fade away from it.
-The check only reports: the user decides about the mask.
+The check changes no value: the user decides about the mask.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.space import Space
+from pipeline.image.scan import block_sum
 from pipeline.numerics.distance import around
 from pipeline.numerics.statistics import local_statistics
 from pipeline.restore.task import Guide
@@ -74,13 +75,35 @@ class Rim:
     """What the rim check found."""
 
     tested_px: int = 0
-    """Rings looked at, 1 pixel each; 0 = it could not be tested."""
+    """How far it was looked at; 0 = it could not be tested."""
     wider_px: int = 0
     """Pixels by which the mask should be wider; 0 = clean."""
+    ring_px: int = 1
+    """Width of a ring; wider ones are looked at where all narrower ones are contaminated."""
     excess: tuple[float, ...] = ()
     """For each ring, squared residual along the rim over that at clean places; about 1 if clean."""
+    carried: tuple[float, ...] = ()
+    """Standard error that the rim adds in the holes of each channel, root mean square, data units; empty: clean, or it
+    could not be told."""
     seen_in: str = ""
     """Auxiliary image in which it was seen; empty: the image itself."""
+
+    @property
+    def open(self) -> bool:
+        """Whether all rings that were looked at are contaminated: it may reach farther."""
+        return 0 < self.tested_px == self.wider_px
+
+    def farther(self, beyond: Rim, ring_px: int) -> Rim:
+        """Return what wider rings add to it.
+
+        Args:
+            beyond: what was found on cells as rings.
+            ring_px: edge of a cell, pixels.
+        """
+        tested, wider = max(self.tested_px, ring_px * beyond.tested_px), ring_px * beyond.wider_px
+        if wider <= self.wider_px:
+            return replace(self, tested_px=tested)
+        return replace(beyond, tested_px=tested, wider_px=wider, ring_px=ring_px)
 
     def sentence(self, space: Space) -> str:
         """Return the finding in words, empty if there is nothing to say.
@@ -90,12 +113,14 @@ class Rim:
         """
         if not self.wider_px:
             return ""
-        more = " or more" if self.wider_px == self.tested_px else ""
+        more = " or more" if self.open else ""
         perhaps = "partial volume, halo, streaks" if space.kind == "volume" else "thin cloud, haze, shadow"
         where = f" in {self.seen_in}" if self.seen_in else ""
+        told = "are wider for it" if self.carried else "do not count it"
         return (
             f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them"
-            f"{where} ({perhaps}?): consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"{where} ({perhaps}?), and what is restored may be like them; error bars {told}: "
+            f"consider widening the mask by {self.wider_px} px (`buffer`)"
         )
 
 
@@ -120,7 +145,7 @@ def check_rim(windows: Sequence[Window], fill: FillSpec, floor: Sequence[float],
         stop_if_asked()
         if window.hole.any():
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
-            looks.append(_look(_narrow(window, some), [floor[c] for c in some], reach, rng))
+            looks.append(hidden_rims(narrow(window, some), reach, rng, [floor[c] for c in some]))
     found = each(partial(_segments, fill, reach), [look for look in looks if look is not None])
     rim, clean = [one for part, _ in found for one in part], [one for _, part in found for one in part]
     return _verdict(rim, clean, reach, ndim)
@@ -174,11 +199,24 @@ def _without_slices(hole: Mask) -> Mask:
     return kept
 
 
-def _narrow(window: Window, some: NDArray[np.intp]) -> Window:
+def narrow(window: Window, some: Sequence[int] | NDArray[np.intp]) -> Window:
     """Return some channels with common holes."""
     hole = np.broadcast_to(window.hole[some].any(axis=0), window.hole[some].shape)
     valid = np.broadcast_to(window.valid[some].all(axis=0), hole.shape)
     return replace(window, values=window.values[some], valid=valid, hole=hole)
+
+
+def pooled(window: Window, step: int) -> Window:
+    """Return a window on cells of `step` pixels a side: means of what is observed in them, holes where nothing is."""
+    if step == 1:
+        return window
+    count, inner = (np.stack([block_sum(one, step) for one in part]) for part in (window.valid, window.hole))
+    known = np.where(window.valid, window.values, np.float32(0)).astype(np.float64)
+    total = known
+    for axis in range(1, known.ndim):
+        total = np.add.reduceat(total, np.arange(0, total.shape[axis], step), axis=axis)
+    mean = (total / np.maximum(count, 1)).astype(np.float32)
+    return replace(window, values=mean, valid=count > 0, hole=(inner > 0) & (count == 0), guess=None)
 
 
 _Segment = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -186,7 +224,7 @@ _Segment = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class Look:
     """A window with the rims of its mask and of the same shapes elsewhere hidden."""
 
     window: Window
@@ -196,10 +234,10 @@ class _Look:
     """`(*spatial)`, steps from the mask."""
     beside: NDArray[np.float64]
     """`(*spatial)`, steps from the same shapes elsewhere."""
-    floor: Sequence[float]
+    floor: Sequence[float] = ()
 
 
-def _look(window: Window, floor: Sequence[float], reach: int, rng: np.random.Generator) -> _Look | None:
+def hidden_rims(window: Window, reach: int, rng: np.random.Generator, floor: Sequence[float] = ()) -> Look | None:
     """Return what is hidden of a window, None if too little would stay observed."""
     hole, seen = _without_slices(window.hole[0]), window.valid[0]
     if not hole.any():
@@ -215,10 +253,10 @@ def _look(window: Window, floor: Sequence[float], reach: int, rng: np.random.Gen
     hidden = seen & ((away <= reach) | (beside <= reach))
     if (seen & ~hidden).sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
         return None
-    return _Look(window=window, hidden=hidden, away=away, beside=beside, floor=floor)
+    return Look(window=window, hidden=hidden, away=away, beside=beside, floor=floor)
 
 
-def _segments(fill: FillSpec, reach: int, look: _Look) -> tuple[list[_Segment], list[_Segment]]:
+def _segments(fill: FillSpec, reach: int, look: Look) -> tuple[list[_Segment], list[_Segment]]:
     """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
     stop_if_asked()
     window, hidden, away, beside = look.window, look.hidden, look.away, look.beside

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from pipeline.fills._candidates import default_fills
-from pipeline.fills.base import FillSpec
+from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
 from pipeline.models.base import Inpainter, precision_of
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import STORED, Recipe
+from pipeline.restore.task import Guide
+from pipeline.selftest.carry import Carry, carried
 from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.precision import unless_small
-from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide
+from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide, pooled
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
 
 _RIM_WINDOWS = 3
 """Windows in which the rim of the mask is looked at."""
+
+_WIDEST_RING = 4
+"""Pixels: rings of 1, 2 and 4 are looked at as long as all of them are contaminated."""
 
 _WIDEST = 3e38
 """Just inside the range of float32."""
@@ -55,12 +61,9 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
     space = scene.source.space
     across = Orientation.of(space).axes[coarsest_axis(space)] if space.ndim == 3 else None
-    return replace(
-        verdict,
-        # where doubted pixels were found the rim is known, and they are holes of these windows
-        rim=Rim() if scene.states.doubted or scene.states.hazy else _rim(scene, start, rng),
-        samples=verdict.samples and verdict.samples.cropped(across),
-    )
+    verdict = replace(verdict, samples=verdict.samples and verdict.samples.cropped(across))
+    # where doubted pixels were found the rim is known, and they are holes of these windows
+    return verdict if scene.states.doubted or scene.states.hazy else _with_rim(scene, verdict, start, rng)
 
 
 def _guides(scene: Scene) -> list[FittedGuide]:
@@ -69,24 +72,57 @@ def _guides(scene: Scene) -> list[FittedGuide]:
     return fitted_guides(scene, labels, little=scene.little_trusted)
 
 
-def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> Rim:
+def _with_rim(scene: Scene, verdict: Verdict, start: Recipe, rng: np.random.Generator) -> Verdict:
+    """Return the verdict with what the rim of the mask is like, and in its bars what a contaminated one carries."""
+    rim, carry = _rim(scene, start, rng)
+    if not carry.by_depth:
+        return replace(verdict, rim=rim)
+    return replace(
+        verdict,
+        rim=replace(rim, carried=carry.mean),
+        recipe=replace(verdict.recipe, rim=carry.by_depth),
+        predicted_rmse=tuple(math.hypot(*both) for both in zip(verdict.predicted_rmse, carry.mean, strict=False)),
+    )
+
+
+def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> tuple[Rim, Carry]:
     """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
-    boxes, holes, kept = candidate_windows(scene, largest(scene), rng)
-    some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
-    read = [scene.window(box) for box in some]
-    windows, fill, seed = [window for window, _ in read], default_fills(scene.ndim, scene.spacing)[0], scene.job.seed
-    if len(windows) == 1 and scene.ndim == 2:
-        windows *= 2
-    found = check_rim(windows, fill, start.floor, seed)
-    if found.wider_px or scene.source.space.kind != "volume":
-        return found
-    # a lesion is as wide in one contrast as in another, but need not show in both
+    fill, seed = default_fills(scene.ndim, scene.spacing)[0], scene.job.seed
+    windows, guides = _rim_windows(scene, 1, rng)
+    found, step = check_rim(windows, fill, start.floor, seed), 1
+    if not found.wider_px and scene.source.space.kind == "volume":
+        found = _rim_of_auxiliaries(scene, windows, guides, fill) or found
+    while found.open and not found.seen_in and step < _WIDEST_RING:
+        wide, _ = _rim_windows(scene, 2 * step, rng)
+        beyond = check_rim(wide, fill, start.floor, seed)
+        if not beyond.tested_px:
+            break
+        found, step = found.farther(beyond, 2 * step), 2 * step
+        if found.ring_px == step:
+            windows = wide
+    carry = carried(windows, fill, found.wider_px // found.ring_px, found.ring_px, seed) if found.wider_px else Carry()
+    return found, carry
+
+
+def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> tuple[list[Window], list[tuple[Guide, ...]]]:
+    """Draw windows with holes on cells of `step` pixels, and what the guides show in them, pixel by pixel."""
+    boxes, holes, kept = candidate_windows(scene, tuple(step * n for n in largest(scene)), rng)
+    read = [scene.window(box) for box in draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)]
+    windows, guides = [pooled(window, step) for window, _ in read], [seen for _, seen in read]
+    again = 2 if len(windows) == 1 and scene.ndim == 2 else 1
+    return windows * again, guides * again
+
+
+def _rim_of_auxiliaries(
+    scene: Scene, windows: Sequence[Window], guides: Sequence[tuple[Guide, ...]], fill: FillSpec
+) -> Rim | None:
+    """Look at the rim in other contrasts: a lesion is as wide in one as in another, but need not show in both."""
     for k, ref in enumerate(scene.job.guides):
         if ref.role == "auxiliary":
-            there = check_rim_of_guide(windows, [guides[k] for _, guides in read], fill, seed)
+            there = check_rim_of_guide(windows, [seen[k] for seen in guides], fill, scene.job.seed)
             if there.wider_px:
                 return replace(there, seen_in=ref.label)
-    return found
+    return None
 
 
 def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:

@@ -14,9 +14,11 @@ from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.masks.base import KEEP
+from pipeline.numerics.situation import Curve
 from pipeline.restore.estimate import estimate
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
+from pipeline.selftest.evaluation import rounds as rounds_of
 from pipeline.selftest.evaluation.families import TITLES, families
 from pipeline.selftest.evaluation.hiding import Place, hiding, places
 from pipeline.selftest.evaluation.methods import RUN, made_of
@@ -25,6 +27,7 @@ from pipeline.selftest.evaluation.scoring import Counted, Errors, parts_of
 from pipeline.selftest.evaluation.table import table
 from pipeline.selftest.evaluation.words import sentence
 from pipeline.selftest.setup import start_recipe
+from pipeline.selftest.verdict import Verdict
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 
 
@@ -89,6 +92,21 @@ def test_a_run_is_what_a_block_would_make(scene):
     np.testing.assert_array_equal(made[RUN].sigma, ours.sigma)
     assert {"nearest", "harmonic"} <= set(made)
     assert made["nearest"].sigma is None
+
+
+def test_what_is_hidden_has_no_contaminated_rim(scene, monkeypatch):
+    """Bars are scored without what the rim of the mask carries: hidden pixels lie elsewhere."""
+    spoilt = replace(start_recipe(scene), rim=(Curve(knots=(1.0,), values=(9.0,)),))
+    seen = []
+
+    def made(told, recipe, *rest):
+        seen.append(recipe.rim)
+        return made_of(told, recipe, *rest)
+
+    monkeypatch.setattr(rounds_of, "self_test", lambda *_: Verdict(recipe=spoilt))
+    monkeypatch.setattr(rounds_of, "made_of", made)
+    rounds(scene, None, list(TITLES[scene.ndim])[:1], [0], lambda _: None)
+    assert set(seen) == {()}
 
 
 def _place(hidden: np.ndarray, values: np.ndarray | None = None) -> Place:

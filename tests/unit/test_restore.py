@@ -11,7 +11,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
 from pipeline.numerics.calibration import Calibration
-from pipeline.numerics.situation import Situation, flat, situation
+from pipeline.numerics.situation import Curve, Situation, flat, situation
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.relation import fit_relation
@@ -71,6 +71,19 @@ def test_observed_pixels_pass_through():
     assert (result.sigma[window.valid] == 0).all()
     assert (result.sigma[window.hole] > 0).all()
     assert np.array_equal(result.origin, np.where(window.hole, CLASSICAL, OBSERVED))
+
+
+def test_a_contaminated_rim_widens_error_bars_by_depth():
+    """What it carries is added in quadrature in holes, by channel and distance; values stay, observed pixels have 0."""
+    window = _window()
+    (plain,) = estimate(RECIPE, None, [_task(window)])
+    curves = tuple(Curve(knots=(1.0, 4.0), values=values) for values in ((5.0, 50.0), (0.0, 0.0)))
+    (wide,) = estimate(replace(RECIPE, rim=curves), None, [_task(window)])
+    added = np.stack([curve(depth) for curve, depth in zip(curves, wide.place.distance, strict=True)])
+    assert np.allclose(wide.sigma, np.where(window.hole, np.hypot(plain.sigma, added), 0))
+    assert wide.sigma[0][window.hole[0]].min() >= 5
+    assert np.array_equal(wide.sigma[1], plain.sigma[1])
+    assert np.array_equal(wide.mean, plain.mean)
 
 
 def test_contaminated_pixels_around_widen_error_bars_alone():
