@@ -57,7 +57,9 @@ class ComputeConfig(Section):
         default="auto", description="Where blocks run."
     )
     workers: AutoCount = Field(default="auto", description="Worker processes.")
-    memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, in bytes or as '4 GiB', the default.")
+    memory_per_worker: ByteCount = Field(
+        default=4 * 2**30, description="Memory of one worker, in bytes or as '4 GiB', the default."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
     batch_size: AutoCount = Field(
         default="auto",
