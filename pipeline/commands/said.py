@@ -19,7 +19,7 @@ _LICENCE = 24
 
 
 def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
-    """Return how each image of a run ended, and where its results and its report are."""
+    """Return how each image of a run ended, how far to trust it, and where its results and its report are."""
     lines = []
     for entry in summary["sources"]:
         holes = entry["holes"]
@@ -32,6 +32,8 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
             lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
+        if "judgement" in entry:
+            lines.append(f"{entry['stem']}: {entry['judgement']['said']}")
         lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
         if "derivative" in entry:
             lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")

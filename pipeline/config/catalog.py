@@ -248,7 +248,8 @@ class _Finder:
         if "/" in text or Path(text).suffix:
             if leads := dangling(path):
                 raise SourceError(f"{path}: no such file; it is a link to {leads}, which is not there")
-            near = _in_gdals_words(text) or _near_files(Path(path))
+            missed = self._resolver().missed(text)
+            near = f"; {missed}" if missed else _in_gdals_words(text) or _near_files(Path(path))
             raise SourceError(f"{path}: no such file{near}")
         hint = yaml_files.nearest(text, self.entries)
         raise ConfigError(
@@ -257,8 +258,11 @@ class _Finder:
         )
 
     def _path(self, text: str) -> str:
+        return self._resolver()(text)
+
+    def _resolver(self) -> PathResolver:
         base = str(self.base)
-        return (resolver_of(self.image, base) if self.image else PathResolver(base=base))(text)
+        return resolver_of(self.image, base) if self.image else PathResolver(base=base)
 
     def _is_file_a_band(self, items: tuple[str | tuple[str, ...], ...]) -> bool:
         """True for two or more files that are single-band rasters of one grid."""

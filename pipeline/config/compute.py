@@ -51,13 +51,15 @@ class OtherJobsConfig(JobsConfig):
 
 
 class ComputeConfig(Section):
-    """Where and with how much; none of it changes the result."""
+    """Where and with how much; it changes no result, but a GPU may round last digits otherwise."""
 
     executor: Annotated[str, BeforeValidator(known_kind("execute", extra=("auto",)))] = Field(
         default="auto", description="Where blocks run."
     )
     workers: AutoCount = Field(default="auto", description="Worker processes.")
-    memory_per_worker: ByteCount = Field(default=4 * 2**30, description="Memory of one worker, e.g. '4 GiB'.")
+    memory_per_worker: ByteCount = Field(
+        default=4 * 2**30, description="Memory of one worker, in bytes or as '4 GiB', the default."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
     batch_size: AutoCount = Field(
         default="auto",

@@ -43,7 +43,7 @@ class PathResolver:
 
         Raises:
             ConfigError: as `absolute`.
-            SourceError: there is something that is no file, or the file lies beside the image instead.
+            SourceError: there is something that is no file, or no file, and the text tells why.
         """
         path = self.absolute(text)
         if not self.files_only or is_address(path):
@@ -51,6 +51,8 @@ class PathResolver:
         what = kind_of(path)
         if what == "special" or (what == "folder" and not path.endswith(".zarr")):
             raise SourceError(f"{path}: is {describe(path)}, no mask file; give a file")
+        if not what and (missed := self.missed(text)):
+            raise SourceError(f"{path}: mask file not found; {missed}")
         if not what and self.folder and kind_of(self.absolute(f"{{folder}}/{text}")) == "file":
             raise SourceError(
                 f"{path}: mask file not found, but the folder of the image has it: write '{{folder}}/{text}'"
@@ -67,6 +69,17 @@ class PathResolver:
         # the image's own name is no text of the user's: nothing in it is a variable
         named = _PLACEHOLDER.sub(self._value, yaml_files.expand_environment(text, self.base))
         return named if is_address(named) else os.path.normpath(Path(self.base) / named)
+
+    def missed(self, text: str) -> str:
+        r"""Return which `{stem/PATTERN/TEXT}` replaces nothing in the image's name, for messages; empty if none.
+
+        >>> PathResolver(base="/data", stem="scene_B4").missed("{stem/_B5/_B6}.tif")
+        "{stem/_B5/_B6} replaces nothing, as '_B5' is not in the image's name 'scene_B4'"
+        """
+        for match in _PLACEHOLDER.finditer(text):
+            if self.stem and match["pattern"] and not re.search(match["pattern"], self.stem):
+                return f"{match[0]} replaces nothing, as '{match['pattern']}' is not in the image's name '{self.stem}'"
+        return ""
 
     def _value(self, match: re.Match[str]) -> str:
         if not self.stem:

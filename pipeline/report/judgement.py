@@ -59,6 +59,16 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     return Judgement(level="poor" if poor else "look" if look else "sound", reasons=(*poor, *look))
 
 
+def in_one_line(record: Mapping[str, Any]) -> str:
+    """Return the judgement of a result with its reasons, for the command line."""
+    judgement, error, account = judged(record), relative_error(record), record["holes"].get("account")
+    if judgement.level == "sound":
+        return "sound by its self-test" + (f", the error to expect is {said_of(error)}" if error is not None else "")
+    # the account has a line of its own
+    reasons = [reason for reason in judgement.reasons if reason != account]
+    return f"{judgement.words}: {'; '.join(reasons) or 'not all that was asked for was restored'}"
+
+
 def relative_error(record: Mapping[str, Any]) -> float | None:
     """Return the root mean square error to expect over the range of the values, mean over channels; None if unknown.
 

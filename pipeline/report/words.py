@@ -69,6 +69,7 @@ def source_words(record: Mapping[str, Any]) -> dict[str, str]:
     """Return by name of a source what says more to somebody who has not read the config: which reference it is."""
     guides = enumerate(record["references"])
     named = {f"{guide['role']} {k}": f"{guide['role']} {k} ({guide['label']})" for k, guide in guides}
+    named["classical"] = "classical interpolation"
     return named | {"other channels": f"other {channel_of(record)}s of the image"}
 
 

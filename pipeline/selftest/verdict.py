@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ from pipeline.plan.samples import Samples
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.rim import Rim
 from pipeline.selftest.weights import Comparison
-from pipeline.system.words import in_percent
+from pipeline.system.words import counted, in_percent
+
+_BETWEEN = re.compile(r"(?<=\)) \+ (?=(?:reference|auxiliary) \d+ \()")
+"""Stands between the names of guides that are heard together."""
 
 FAMILY_NAMES = {
     "thin": "thin holes (dead pixels, lines, lost slices)",
@@ -100,7 +104,7 @@ def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tup
     for family, spec in zip(FAMILY_NAMES, recipe.fills, strict=True):
         if not any(score.family == family for row in fills for score in row.families):
             continue
-        parts = [spec.label, *(_part(row, family) for row in tools)]
+        parts = [spec.label, *_parts(tools, family)]
         said.append(f"{FAMILY_NAMES[family]}: {', '.join(parts)}")
     if recipe.network_weight > 0 and BFLOAT16 in recipe.network_precision:
         count = f"{recipe.network_precision.count(BFLOAT16)} of {len(recipe.network_precision)} channels"
@@ -108,12 +112,34 @@ def sentences(recipe: Recipe, fills: Sequence[Row], tools: Sequence[Row]) -> tup
     return tuple(said)
 
 
+def _parts(tools: Sequence[Row], family: str) -> list[str]:
+    """Say which part each method has in a family of holes; sets of guides without a part are counted only."""
+    parts, sets = [], 0
+    for row in tools:
+        part = _part(row, family)
+        if not part and _BETWEEN.search(row.method):
+            sets += 1
+            continue
+        name, _, reason = row.method.partition(": ")
+        parts.append(part or f"{name} not used" + (f" ({reason})" if reason else ""))
+    return parts + ([f"{counted(sets, 'set')} of several guides together not used"] if sets else [])
+
+
 def _part(row: Row, family: str) -> str:
-    """Say which part a method has in a family of holes; the words agree with the table and with `Row.chosen`."""
+    """Say which part a method has in a family of holes, empty if none; it agrees with the table and `Row.chosen`."""
     score = next((score for score in row.families if score.family == family), None)
     if score is not None and score.weight > 0:
-        return f"{row.method} at {in_percent(score.weight)} ({score.gain_db:+.2f} dB)"
+        return f"{_shortly(row.method)} at {in_percent(score.weight)} ({score.gain_db:+.2f} dB)"
     if row.chosen and not any(one.weight > 0 for one in row.families):
-        return f"{row.method} only where nothing could be tested"
-    name, _, reason = row.method.partition(": ")
-    return f"{name} not used" + (f" ({reason})" if reason else "")
+        return f"{_shortly(row.method)} only where nothing could be tested"
+    return ""
+
+
+def _shortly(method: str) -> str:
+    """Return the name of several guides without what stands in brackets behind each.
+
+    >>> _shortly("reference 0 (may) + reference 1 (june) + auxiliary 2 (radar)"), _shortly("reference 0 (may)")
+    ('reference 0, reference 1 and auxiliary 2 together', 'reference 0 (may)')
+    """
+    *first, last = (part.partition(" (")[0] for part in _BETWEEN.split(method))
+    return f"{', '.join(first)} and {last} together" if first else method

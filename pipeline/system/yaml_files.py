@@ -26,6 +26,8 @@ _LONGEST_WORD = 100
 """Of which similar words are looked for."""
 _DEEPEST_SET = 16
 """Keys of a dotted path on the command line."""
+_BARE = re.compile(r"\$([A-Za-z]\w+)")
+"""A variable as shells know it, without braces."""
 
 Loc = tuple[str | int, ...]
 """Path of a value in a document: `("mask", 0, "buffer")` is written `mask.0.buffer`."""
@@ -180,7 +182,8 @@ def expand_environment(text: str, where: str) -> str:
     """Return a path or URL with `${NAME}` replaced from the environment and a leading `~` by the home folder.
 
     Raises:
-        ConfigError: a variable is not set, there is no such user, or no file system could hold such a path.
+        ConfigError: a variable is not set or lacks its braces, there is no such user, or no file system could hold such
+            a path.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -189,6 +192,10 @@ def expand_environment(text: str, where: str) -> str:
             raise ConfigError(f"{where}: '{text}' needs the environment variable {name}, which is not set")
         return os.environ[name]
 
+    for bare in _BARE.finditer(text):
+        # a folder may be called like this (`$RECYCLE.BIN`), but hardly like a variable that is set
+        if bare[1] in os.environ or bare[0] == text.partition("/")[0]:
+            raise ConfigError(f"{where}: '{text}': {bare[0]} is not replaced; write ${{{bare[1]}}}, with braces")
     expanded = re.sub(r"\$\{(\w+)\}", value, text)
     return require_possible(expanded if "://" in expanded else home_expanded(expanded, where), where)
 

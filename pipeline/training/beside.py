@@ -11,18 +11,19 @@ import torch
 
 from pipeline.errors import ConfigError, OutputConflict
 from pipeline.models.base import read_card
+from pipeline.training.log import is_log
 
 CURVE = ("step", "relative_fit")
 """The first columns of a curve, by which it is known."""
 
 
 def require_replaceable(weights: Path, config: Path) -> None:
-    """Refuse an output that, or whose card or curve, would take the place of a file that no training wrote.
+    """Refuse an output that, or whose card, curve or log, would take the place of a file that no training wrote.
 
     Raises:
         ConfigError: names the file.
     """
-    card, curve = (weights.with_suffix(suffix) for suffix in (".yaml", ".curve.csv"))
+    card, curve, log = (weights.with_suffix(suffix) for suffix in (".yaml", ".curve.csv", ".log"))
     if weights.suffix != ".safetensors":
         raise ConfigError(f"{config}: output: must end in .safetensors, found {weights.name}; call the weights so")
     if card == config.resolve():
@@ -30,7 +31,7 @@ def require_replaceable(weights: Path, config: Path) -> None:
             f"{config}: output: the card of {weights.name} would be written over this file ({card.name}); "
             "choose another name for one of them"
         )
-    for path, ours in ((card, _is_card(card)), (curve, _starts(curve, ",".join(CURVE)))):
+    for path, ours in ((card, _is_card(card)), (curve, _starts(curve, ",".join(CURVE))), (log, is_log(log))):
         if path.exists() and not ours:
             raise ConfigError(
                 f"{config}: output: {path} was not written by a training, and would be replaced; choose another name, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pipeline.errors import OutputConflict, PipelineError
 
 _LOGGER = logging.getLogger("pipeline.training")
 _EVERY_SECONDS = 30.0
+_OPENING = "inpaint-pipeline training"
+_OURS = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (inpaint-pipeline training|.+ for (training|validation): )")
+"""How a log of this program starts; before it had an opening, with what was cut."""
 
 
 @contextmanager
@@ -38,8 +42,9 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
     people.setLevel(logging.WARNING if quiet else logging.INFO)
     before = _LOGGER.level
     _LOGGER.setLevel(logging.INFO)
-    for handler in (file, people):
-        _LOGGER.addHandler(handler)
+    _LOGGER.addHandler(file)
+    _LOGGER.info(_OPENING)
+    _LOGGER.addHandler(people)
     try:
         yield
     except PipelineError as error:
@@ -52,6 +57,16 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
             _LOGGER.removeHandler(handler)
         file.close()
         _LOGGER.setLevel(before)
+
+
+def is_log(path: Path) -> bool:
+    """Return True for a file that `logged` has written, or an empty one."""
+    try:
+        with path.open("rb") as file:
+            start = file.readline(1000)
+    except OSError:
+        return False
+    return not start or _OURS.match(start) is not None
 
 
 class Pace:

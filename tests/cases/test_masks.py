@@ -335,6 +335,18 @@ def test_a_guide_that_one_image_lacks_fails_that_image_alone(tmp_path):
     assert (tmp_path / "out" / f"{scenes[1]}_SR_B4" / "record.json").exists()
 
 
+def test_a_pattern_that_is_not_in_the_name_says_so(tmp_path):
+    """Of a mask and of a guide that are not found as their placeholder replaced nothing; one that is there is taken."""
+    write_image(tmp_path / "scene_B4.tif", smooth((1, 30, 32)))
+    write_image(tmp_path / "scene_B4_mask.tif", blobs((30, 32), n=2)[None])
+    found = {"kind": "raster", "path": "{stem/_B9/}_mask.tif"}
+    for mask, guides in (({"kind": "raster", "path": "{stem/_B9/_mask}.png"}, []), (found, ["{stem/_B9/_B5}.tiff"])):
+        outcome = command("plan", _config(tmp_path, "scene_B4.tif", mask, input={"auxiliary": guides}))
+        assert outcome.code == 4
+        assert "} replaces nothing, as '_B9' is not in the image's name 'scene_B4'" in outcome.err
+    assert command("plan", _config(tmp_path, "scene_B4.tif", found)).code == 0
+
+
 def test_a_glob_that_takes_the_masks_says_so(tmp_path):
     """Nothing is begun; the message says what to write, and that works."""
     for name in ("a", "b"):

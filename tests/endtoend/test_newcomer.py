@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from pipeline.plan.workdir import WorkFolder
+from pipeline.report.judgement import in_one_line, judged
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 44)
@@ -193,6 +194,34 @@ def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome
             assert path.is_absolute()
             assert path.is_file()
     assert str(batch[0] / "out") in batch[2].err.splitlines()[-1]
+
+
+def test_the_last_lines_say_how_far_to_trust_it(batch: tuple[Path, Path, Outcome]) -> None:
+    """The same judgement as the page of the batch, with its reasons; run.json has it, too."""
+    folder = batch[0] / "out"
+    entries = json.loads((folder / "run.json").read_text())["sources"]
+    page = (folder / "index.html").read_text()
+    for entry in entries:
+        record = json.loads((folder / entry["stem"] / "record.json").read_text())
+        judgement = judged(record)
+        assert entry["judgement"]["level"] == judgement.level
+        (line,) = (
+            line for line in batch[2].err.splitlines() if line == f"{entry['stem']}: {entry['judgement']['said']}"
+        )
+        assert line.startswith(f"{entry['stem']}: {judgement.words}")
+        assert all(reason in line for reason in judgement.reasons)
+        assert judgement.words in page
+
+
+def test_what_needs_a_look_is_said_with_its_reason() -> None:
+    """Each level of a record has its words; what the account says already is not repeated."""
+    test = {"coverage_90": 0.9, "predicted_rmse": [1.0], "value_range": [100.0], "note": ""}
+    record = {"holes": {"pixels": 9, "left": {}, "account": "all"}, "self_test": test}
+    assert in_one_line(record) == "sound by its self-test, the error to expect is 1.0 % of the range of the values"
+    poor = in_one_line(record | {"self_test": test | {"predicted_rmse": [40.0]}})
+    assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is as large")
+    left = in_one_line(record | {"holes": {"pixels": 9, "left": {"refused": 1}, "account": "8 of 9 were filled"}})
+    assert left == "look at it: not all that was asked for was restored"
 
 
 def test_status_is_a_table_with_a_sentence(batch: tuple[Path, Path, Outcome]) -> None:

@@ -62,6 +62,9 @@ OK = "input: {source: x}\n"
             OK + "output: {directory: '${INPAINT_NO_SUCH}/x'}\n",
             r"environment variable INPAINT_NO_SUCH, which is not set",
         ),
+        (OK + "output: {directory: $HOME/x}\n", r":2: output.directory: '\$HOME/x': \$HOME is not .*write \$\{HOME\}"),
+        (OK + "output: {directory: /x/a$HOME}\n", r"write \$\{HOME\}, with braces"),
+        (OK + "output: {directory: $INPAINT_NO_SUCH/x}\n", r"write \$\{INPAINT_NO_SUCH\}, with braces"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None:

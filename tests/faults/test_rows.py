@@ -91,7 +91,7 @@ ROWS = {
     "name a folder of results below a file": "faults/test_surroundings.py::test_results_below_a_file",
     "`verify` results on a read-only disk": """
         faults/test_output_folder.py::test_results_that_nobody_may_write_to_can_be_verified""",
-    "train to an `output` where an image, a config or a table of yours lies": """
+    "train to an `output` where an image, a config, a table or a log of yours lies": """
         unit/test_training_beside.py::test_no_file_of_others_is_replaced""",
     "train without `--resume` where a training was stopped": """
         unit/test_training_beside.py::test_a_training_that_was_stopped_is_not_begun_anew""",

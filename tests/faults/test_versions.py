@@ -94,5 +94,9 @@ def test_a_project_that_was_moved(config):
     assert (made[0] == 7)[hole].all()
     record = (new / "out" / "a" / "record.json").read_bytes()
     again = new.rename(old.parent / "again")
+    outcome = command("verify", again / "out")
+    assert outcome.code == 4, outcome.err
+    assert "a: files: ok" in outcome.out
+    assert f"{new / 'a.tif'}" in outcome.out
     assert command("run", again / config.name).code == 0
     assert (again / "out" / "a" / "record.json").read_bytes() == record

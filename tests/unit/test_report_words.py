@@ -95,7 +95,8 @@ def test_a_reference_that_makes_little_of_the_values_it_is_named_for_is_told(wei
     record["holes"]["by_source"] = {"classical": 500, "reference 0": 500}
     rows = [{"method": f"reference {k} ({name})", "weight": weight} for k, name in enumerate(("clear", "unused"))]
     record["self_test"]["methods"] = rows
-    told = "from: 50 % classical, 50 % reference 0 (clear) (blended over what the image itself tells: on hidden pixels "
+    told = "from: 50 % classical interpolation, 50 % reference 0 (clear) "
+    told += "(blended over what the image itself tells: on hidden pixels "
     assert (f"{told}18 % of reference 0 (clear));" in verdict(record)) == said
     assert ("blended" in verdict(record)) == said
 

@@ -108,6 +108,22 @@ def test_sentences_name_each_family_and_its_tools(weight, said):
     assert deep == f"wide holes (clouds, regions, blobs): nearest, {said}"
 
 
+def test_sentences_on_many_guides_stay_short():
+    """Sets of guides with a part are named by number, those without are counted; brackets of files stay whole."""
+    fills = [_row("nearest", _score("deep", 1.0))]
+    names = [f"reference {k} (s + {k})" for k in range(4)]
+    sets = [names, names[:3], names[1:]]
+    weights = {" + ".join(one): 0.6 * (one is names) for one in sets} | {
+        name: 0.2 * (name == names[0]) for name in names
+    }
+    tools = [replace(_row(name, _score("deep", weight)), chosen=weight > 0) for name, weight in weights.items()]
+    (said,) = sentences(RECIPE, fills, tools)
+    together = "reference 0, reference 1, reference 2 and reference 3 together at 60 % (+1.25 dB)"
+    unused = ", ".join(f"{name} not used" for name in names[1:])
+    alone = f"reference 0 (s + 0) at 20 % (+1.25 dB), {unused}"
+    assert said.endswith(f"nearest, {together}, {alone}, 2 sets of several guides together not used")
+
+
 def test_sentences_say_why_a_guide_is_not_used():
     """What the table has beside its name."""
     fills = [_row("nearest", _score("deep", 1.0))]

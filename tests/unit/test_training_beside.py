@@ -17,7 +17,12 @@ from tests.helpers import small_training
 
 @pytest.mark.parametrize(
     ("output", "foreign"),
-    [("scene.tif", "scene.tif"), ("mine.safetensors", "mine.yaml"), ("a.safetensors", "a.curve.csv")],
+    [
+        ("scene.tif", "scene.tif"),
+        ("mine.safetensors", "mine.yaml"),
+        ("a.safetensors", "a.curve.csv"),
+        ("a.safetensors", "a.log"),
+    ],
 )
 def test_no_file_of_others_is_replaced(tmp_path, output, foreign):
     """An image, a config and a table with the names of an output are named, and stay."""

@@ -79,7 +79,7 @@ def test_the_log_tells_what_ran_and_how_it_went(tmp_path, capsys):
     train(path, quiet=False)
     lines = (tmp_path / "weights" / "small.log").read_text().splitlines()
     told = capsys.readouterr().err.splitlines()
-    assert [line[len("2026-01-01 00:00:00 ") :] for line in lines] == told
+    assert [line[len("2026-01-01 00:00:00 ") :] for line in lines] == ["inpaint-pipeline training", *told]
     text = "\n".join(told)
     for words in ("synthetic optical x 4 for training: ", "small, seed 0:", "6 steps of 4", "float32 on cpu"):
         assert words in text
