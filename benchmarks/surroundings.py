@@ -21,7 +21,7 @@ from pipeline.training.config import read_config
 from pipeline.training.data import HOLE, SCALE, TARGET, Sample
 from pipeline.training.validation import INPUT
 
-AROUND = {2: (4, 8, 16, 32), 3: (4, 8, 12)}
+AROUND = {2: (4, 8, 12, 16, 32), 3: (4, 8, 12)}
 
 
 @torch.inference_mode()

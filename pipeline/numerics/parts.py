@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-AROUND = {2: 8, 3: 8}
+AROUND = {2: 12, 3: 8}
 """Pixels around asked ones that a part holds, by dimensions: more improved nothing (docs/decisions/training.md)."""
 
 _STEP = {2: 16, 3: 8}
