@@ -54,25 +54,31 @@ def held_out(config: TrainingConfig, path: Path) -> list[Sample]:
     return samples(config.model_copy(update={"train": (ONE_SCENE[config.ndim],)}), path)[1]
 
 
-def main() -> None:
-    """Print one line a set of views."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def asked_for(description: str | None) -> tuple[str, TrainingConfig, Path, ResidualUNet]:
+    """Return the shipped weights that the command line names: name, training config, its file, network."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("weights", choices=("optical", "t1", "ct"))
-    options = parser.parse_args()
+    name = parser.parse_args().weights
     torch.set_num_threads(1)
-    path = ROOT / f"configs/train_{options.weights}.yaml"
+    path = ROOT / f"configs/train_{name}.yaml"
     config = read_config(path)
     network = ResidualUNet(config.ndim, config.network.widths, config.network.bottom_units)
-    network.load_state_dict(load_file(find_weights(options.weights)))
+    network.load_state_dict(load_file(find_weights(name)))
+    return name, config, path, network.eval()
+
+
+def main() -> None:
+    """Print one line a set of views."""
+    name, config, path, network = asked_for(__doc__)
     sets = views(config.ndim)
     found: dict[str, list[dict[str, float]]] = {}
     for case in held_out(config, path):
-        found.setdefault(case.family, []).append(gains(network.eval(), case, sets))
+        found.setdefault(case.family, []).append(gains(network, case, sets))
     families = sorted(found)
-    print(f"| {options.weights} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")
-    for name in sets:
-        means = [float(np.mean([gain[name] for gain in found[family]])) for family in families]
-        print(f"| {name} | {' | '.join(f'{m:+.2f}' for m in means)} | {np.mean(means):+.3f} |")
+    print(f"| {name} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")
+    for views_of in sets:
+        means = [float(np.mean([gain[views_of] for gain in found[family]])) for family in families]
+        print(f"| {views_of} | {' | '.join(f'{m:+.2f}' for m in means)} | {np.mean(means):+.3f} |")
 
 
 if __name__ == "__main__":

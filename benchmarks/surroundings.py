@@ -6,18 +6,14 @@ cases, and the pixels that are looked at as a share of the tile's.
 
 from __future__ import annotations
 
-import argparse
 from unittest import mock
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
-from benchmarks.mirrored import ROOT, held_out
+from benchmarks.mirrored import asked_for, held_out
 from pipeline.models._unet import ResidualUNet
-from pipeline.models.base import find_weights
 from pipeline.numerics import parts
-from pipeline.training.config import read_config
 from pipeline.training.data import HOLE, SCALE, TARGET, Sample
 from pipeline.training.validation import INPUT
 
@@ -52,23 +48,16 @@ def gains(network: ResidualUNet, case: Sample) -> dict[str, tuple[float, float]]
 
 def main() -> None:
     """Print one line for each width."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", choices=("optical", "t1", "ct"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    path = ROOT / f"configs/train_{options.weights}.yaml"
-    config = read_config(path)
-    network = ResidualUNet(config.ndim, config.network.widths, config.network.bottom_units)
-    network.load_state_dict(load_file(find_weights(options.weights)))
+    name, config, path, network = asked_for(__doc__)
     found: dict[str, list[dict[str, tuple[float, float]]]] = {}
     for case in held_out(config, path):
-        found.setdefault(case.family, []).append(gains(network.eval(), case))
+        found.setdefault(case.family, []).append(gains(network, case))
     families = sorted(found)
-    print(f"| {options.weights} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")
-    for name in next(iter(found.values()))[0]:
-        means = np.array([np.mean([some[name] for some in found[family]], axis=0) for family in families])
+    print(f"| {name} | {' | '.join(families)} | mean |\n|{'---|' * (len(families) + 2)}")
+    for width in next(iter(found.values()))[0]:
+        means = np.array([np.mean([some[width] for some in found[family]], axis=0) for family in families])
         cells = [f"{gain:+.2f} ({share:.0%})" for gain, share in means]
-        print(f"| {name} | {' | '.join(cells)} | {means[:, 0].mean():+.3f} ({means[:, 1].mean():.0%}) |")
+        print(f"| {width} | {' | '.join(cells)} | {means[:, 0].mean():+.3f} ({means[:, 1].mean():.0%}) |")
 
 
 if __name__ == "__main__":
