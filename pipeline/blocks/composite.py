@@ -33,25 +33,26 @@ def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blende
     Hole pixels get the rounded and clipped estimate in the stored dtype, never the nodata value; everything else is
     moved bit for bit. Returns arrays `(n_channels_of_file, ...)`, `(c, ...)` and `(n_state, ...)`.
     """
-    channels = list(plan.channels)
     restored = stored.copy()
-    hole = np.broadcast_to(state == FILL, blended.mean.shape)
-    sigma = blended.sigma + _rounding_sigma(plan)
+    filled = state == FILL
+    some = filled.any(axis=0)
+    hole = np.broadcast_to(filled[:, some], (len(plan.channels), np.count_nonzero(some)))
+    sigma = blended.sigma[:, some] + _rounding_sigma(plan)
     origin = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
-    found = blended.origin if plan.n_state > 1 else blended.origin[:1]
-    origin = np.where(state == FILL, found, origin).astype(np.uint8)
-    value = to_stored(blended.mean + column(plan.centre, plan.ndim), plan)
+    origin[:, some] = np.where(filled[:, some], blended.origin[: plan.n_state, some], origin[:, some])
+    value = to_stored(blended.mean[:, some] + column(plan.centre, 1), plan)
     if plan.refuse_above is not None:
-        limit = plan.refuse_above * column(plan.spread, plan.ndim)
-        too_far = hole & (sigma > limit)
+        too_far = hole & (sigma > plan.refuse_above * column(plan.spread, 1))
         if plan.n_state == 1:
             too_far = np.broadcast_to(too_far.any(axis=0, keepdims=True), too_far.shape)
         for c, code in enumerate(plan.refused):
             value[c] = np.where(too_far[c], np.asarray(code).astype(value.dtype), value[c])
-        origin = np.where(too_far[: plan.n_state] & (state == FILL), np.uint8(REFUSED), origin)
-    restored[channels] = np.where(hole, value, stored[channels])
-    uncertainty = np.where(hole, sigma, 0.0).astype(np.float32)
+        origin[:, some] = np.where(too_far[: plan.n_state], np.uint8(REFUSED), origin[:, some])
+    uncertainty = np.zeros(blended.sigma.shape, dtype=np.float32)
     uncertainty[np.broadcast_to(state == NEVER, uncertainty.shape)] = np.nan
+    for c, channel in enumerate(plan.channels):
+        restored[channel][some] = np.where(hole[c], value[c], stored[channel][some])
+        uncertainty[c][some] = np.where(hole[c], sigma[c], uncertainty[c][some])
     return {"restored": restored, "uncertainty": uncertainty, "origin": origin}
 
 
@@ -84,5 +85,5 @@ def _rounding_sigma(plan: Plan) -> NDArray[np.float64] | float:
     """Rounding to an integer adds a uniform error of one quantum, 1/sqrt(12); float64 leaves some out above 2^53."""
     if np.dtype(plan.dtype).kind not in "iu":
         return 0.0
-    quantum: NDArray[np.float64] = np.maximum(1.0, np.spacing(np.abs(column(plan.centre, plan.ndim))))
+    quantum: NDArray[np.float64] = np.maximum(1.0, np.spacing(np.abs(column(plan.centre, 1))))
     return quantum * 12**-0.5

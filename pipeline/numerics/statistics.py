@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from pipeline.numerics.alike import alike
 from pipeline.numerics.beyond import Beyond, handed_over
+from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
 
 Array = NDArray[np.float32]
@@ -50,41 +51,46 @@ def local_statistics(
         beyond: what the whole image says of this channel, `(1, *spatial)`, for pixels around which the window does not
             show all that counts; None = it does everywhere.
     """
-    mean, scale = (_refined(part, values.shape) for part in _coarse(values, valid))
+    mean, scale = (_refined(part, values.shape)[0] for part in _coarse(values[None], valid[None]))
     if beyond is not None:
         seen = beyond.seen(beyond.distance[0])
         mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
     return LocalStatistics(mean=mean, scale=_above(floor, scale))
 
 
-def local_scale(values: Array, valid: NDArray[np.bool_], floor: float) -> Array:
-    """Return the `scale` of `local_statistics` alone, in two thirds of the time."""
-    return _above(floor, _refined(_coarse(values, valid)[1], values.shape))
+def local_scale(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating]) -> Array:
+    """Return the `scale` of `local_statistics` alone, of several channels together, in a third of the time.
+
+    Args:
+        values: `(c, *spatial)`, finite.
+        valid: `(c, *spatial)`; True = observed.
+        floor: `(c,)`, smallest scale of each channel, data units.
+    """
+    return _above(column(floor, values.ndim - 1), _refined(_coarse(values, valid)[1], values.shape[1:]))
 
 
 def _coarse(values: Array, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return local mean and standard deviation of cells of `_CELL` pixels."""
-    weight = valid if valid.any() else np.ones_like(valid)
-    centre = float(values[weight].mean(dtype=np.float64))
-    shifted = np.where(weight, values - np.float32(centre), np.float32(0)).astype(np.float64)
-    cell = _CELL[values.ndim]
-    count = _cells(weight.astype(np.float64), cell)
-    total = _cells(shifted, cell)
-    squares = _cells(shifted**2, cell)
-    n = max(count.sum(), 1e-12)
-    mean = np.full(count.shape, total.sum() / n)
-    power = np.full(count.shape, squares.sum() / n)
+    """Return local mean and standard deviation of each channel on cells of `_CELL` pixels, `(c, *cells)`."""
+    ndim, inner = values.ndim - 1, tuple(range(1, values.ndim))
+    weight = valid[:1] if valid.strides[0] == 0 else valid
+    weight = weight | ~weight.any(axis=inner, keepdims=True)
+    seen = np.broadcast_to(weight, values.shape)
+    centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
+    shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
+    count, total, squares = (_cells(field, _CELL[ndim]) for field in (weight.astype(np.float64), shifted, shifted**2))
+    n = np.maximum(count.sum(axis=inner, keepdims=True), 1e-12)
+    mean, power = total.sum(axis=inner, keepdims=True) / n, squares.sum(axis=inner, keepdims=True) / n
     for sigma in _SIGMAS:
-        w = gaussian_filter(count, sigma, mode="nearest") + _PRIOR
+        around = [gaussian_filter(f, (0, *(sigma,) * ndim), mode="nearest") for f in (count, total, squares)]
         mean, power = (
-            (gaussian_filter(field, sigma, mode="nearest") + _PRIOR * wider) / w
-            for field, wider in ((total, mean), (squares, power))
+            (field + _PRIOR * wider) / (around[0] + _PRIOR)
+            for field, wider in zip(around[1:], (mean, power), strict=True)
         )
     return mean + centre, np.sqrt(np.maximum(power - mean**2, 0.0))
 
 
-def _above(floor: float, scale: Array) -> Array:
-    return np.maximum(scale, np.float32(max(floor, float(np.finfo(np.float32).tiny) * 1e6)))
+def _above(floor: float | NDArray[np.floating], scale: Array) -> Array:
+    return np.maximum(scale, np.maximum(floor, np.finfo(np.float32).tiny * 1e6).astype(np.float32))
 
 
 def varied(values: Array, floor: Array) -> NDArray[np.bool_]:
@@ -137,20 +143,20 @@ def network_input(values: Array, valid: NDArray[np.bool_], statistics: LocalStat
 
 
 def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
-    """Average over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros."""
-    padded = np.pad(field, [(0, -n % cell) for n in field.shape])
-    split = [size for n in padded.shape for size in (n // cell, cell)]
-    averaged: NDArray[np.float64] = padded.reshape(split).mean(axis=tuple(range(1, 2 * field.ndim, 2)))
+    """Average `(c, *spatial)` over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros."""
+    padded = np.pad(field, [(0, 0), *((0, -n % cell) for n in field.shape[1:])])
+    split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
+    averaged: NDArray[np.float64] = padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2)))
     return averaged
 
 
 def _refined(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
-    """Interpolate linearly between the centres of cells, axis by axis; beyond the outermost a field is constant."""
+    """Interpolate `(c, *cells)` linearly between their centres, axis by axis; beyond the outermost it is constant."""
     fine = coarse
-    for axis, n in enumerate(shape):
+    for axis, n in enumerate(shape, start=1):
         place = np.clip((np.arange(n) + 0.5) / _CELL[len(shape)] - 0.5, 0, coarse.shape[axis] - 1)
         low = place.astype(np.intp)
-        share = (place - low).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        share = (place - low).reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
         below = np.take(fine, low, axis=axis)
         above = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
         fine = below + share * (above - below)

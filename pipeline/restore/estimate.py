@@ -238,12 +238,14 @@ def _contamination(task: Task, place: Situation) -> Contamination | None:
 def roughness(recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None) -> NDArray[np.float32]:
     """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
     raw = typical_scale(recipe, window.values)
-    for c, floor in enumerate(recipe.floor):
-        if not window.hole[c].any():
-            continue
-        if window.valid[c].any():
-            raw[c] = local_scale(window.values[c], window.valid[c], floor)
-        if beyond is not None:
-            far = np.maximum(beyond.scale[c], np.float32(floor))
-            raw[c] = handed_over(raw[c], far, beyond.seen(place.distance[c]))
+    inner, floor = tuple(range(1, raw.ndim)), np.asarray(recipe.floor)
+    asked = window.hole.any(axis=inner)
+    known = asked & window.valid.any(axis=inner)
+    if known.any():
+        some = slice(None) if known.all() else known
+        raw[known] = local_scale(window.values[some], window.valid[some], floor[some])
+    if beyond is not None and asked.any():
+        distance = place.distance[:1] if beyond.shared else place.distance[asked]
+        far = np.maximum(beyond.scale[asked], column(floor[asked], raw.ndim - 1, np.float32))
+        raw[asked] = handed_over(raw[asked], far, beyond.seen(distance))
     return raw

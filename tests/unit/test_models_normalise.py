@@ -87,10 +87,14 @@ def test_inputs_are_clipped():
 
 @pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
 def test_the_scale_alone_is_that_of_the_statistics(shape):
-    """To the last bit: what a window is normalised by is what its error starts from."""
+    """To the last bit, whatever channels go along: what a window is normalised by is what its error starts from."""
     rng = np.random.default_rng(3)
-    values, valid = rng.normal(size=shape).astype(np.float32), rng.random(shape) > 0.4
-    np.testing.assert_array_equal(local_scale(values, valid, 0.1), local_statistics(values, valid, 0.1).scale)
+    values, valid = rng.normal(size=(3, *shape)).astype(np.float32), rng.random((3, *shape)) > 0.4
+    valid[2] = False
+    floor = np.asarray([0.1, 0.2, 0.3])
+    for seen in (valid, np.broadcast_to(valid[0], valid.shape)):
+        alone = [local_statistics(*channel).scale for channel in zip(values, seen, floor, strict=True)]
+        np.testing.assert_array_equal(local_scale(values, seen, floor), alone)
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
@@ -99,4 +103,4 @@ def test_fields_are_linear_between_the_centres_of_cells(shape):
     cell = {2: 8, 3: 4}[len(shape)]
     coarse = np.random.default_rng(4).normal(size=[-(-n // cell) for n in shape])
     expected = zoom(coarse, cell, order=1, mode="nearest", grid_mode=True)[tuple(slice(n) for n in shape)]
-    np.testing.assert_allclose(statistics._refined(coarse, shape), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(statistics._refined(coarse[None], shape)[0], expected, rtol=1e-6, atol=1e-6)
