@@ -36,7 +36,7 @@ def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blende
     restored = stored.copy()
     filled = state == FILL
     some = filled.any(axis=0)
-    hole = np.broadcast_to(filled[:, some], (len(plan.channels), np.count_nonzero(some)))
+    hole = np.broadcast_to(filled[:, some], (len(plan.channels), int(some.sum())))
     sigma = blended.sigma[:, some] + _rounding_sigma(plan)
     origin = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
     origin[:, some] = np.where(filled[:, some], blended.origin[: plan.n_state, some], origin[:, some])
