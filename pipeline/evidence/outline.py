@@ -28,6 +28,8 @@ from pipeline.evidence.tile import LARGEST, RINGS, Tile
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _Shares = dict[str, list[Field]]
+_Differences = tuple[Field, Mask]
+"""Of a tile from the ground, in its deviations, `(c, *spatial)`, and bool `spatial`, where they are told."""
 
 _BLUR = 0.7
 """Deviation of the Gaussian that pixels are seen through, pixels: it must not reach over edges."""
@@ -134,9 +136,9 @@ class Outline:
         around = ndimage.binary_dilation(found, np.ones((3,) * tile.seen.ndim), iterations=_MARGIN)
         return np.asarray(around & tile.seen & (tile.distance > 0) & (tile.distance <= RINGS[-1]))
 
-    def shares(self, tile: Tile) -> dict[str, Field]:
-        """Return the probability of each kind of scrap, 0 to 1, `spatial`."""
-        differences, told = _differences(self.ground, tile)
+    def shares(self, tile: Tile, known: _Differences | None = None) -> dict[str, Field]:
+        """Return the probability of each kind of scrap, 0 to 1, `spatial`; `known` are the tile's differences."""
+        differences, told = known or _differences(self.ground, tile)
         ring = np.searchsorted(RINGS, tile.distance)
         known = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
         unusual = self.unusual(differences)
@@ -179,32 +181,34 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
         first: pixels of each that are taken for one kind of scrap, bool `spatial`, by the name of the kind.
     """
     shares: _Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
-    outline = _described(tiles, shares, changed=False)
+    outline, differences = _described(tiles, shares, changed=False)
     for number in range(1, _ROUNDS):
         if outline is None:
             return None
-        every = [outline.shares(tile) for tile in tiles]
+        every = [outline.shares(tile, known) for tile, known in zip(tiles, differences, strict=True)]
         shares = {scrap.name: [found[scrap.name] for found in every] for scrap in outline.scraps}
-        outline = _described(tiles, shares, changed=number >= _FIRST_ROUNDS)
+        outline, differences = _described(tiles, shares, changed=number >= _FIRST_ROUNDS)
     return outline
 
 
-def _described(tiles: Sequence[Tile], shares: _Shares, *, changed: bool) -> Outline | None:
-    """Describe ground and scraps by pixels that belong to them with some probability.
+def _described(
+    tiles: Sequence[Tile], shares: _Shares, *, changed: bool
+) -> tuple[Outline | None, Sequence[_Differences]]:
+    """Describe ground and scraps by pixels that belong to them with some probability; and the tiles' differences.
 
     With `changed` some of the ground may have.
     """
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
     if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
-        return None
+        return None, ()
     ground = fit_ground(tiles, clear)
     both = [_differences(ground, tile) for tile in tiles]
     told = np.concatenate([t.ravel() for _, t in both])
     values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
     calm = np.clip(values[:, np.concatenate([c.ravel() for c in clear])[told]], -LARGEST, LARGEST)
     if calm.shape[1] < _FEWEST_CLEAR:
-        return None
+        return None, ()
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
     scraps = [
         _scrap(name, values, calm, np.concatenate([part.ravel() for part in parts])[told], ring)
@@ -212,10 +216,11 @@ def _described(tiles: Sequence[Tile], shares: _Shares, *, changed: bool) -> Outl
     ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
     if not some or not changed:
-        return Outline(ground=ground, scraps=some) if some else None
+        return Outline(ground=ground, scraps=some) if some else None, both
     across = _across(some, whitening(calm))
     middle = across @ np.median(calm, axis=1)
-    return Outline(ground=ground, scraps=some, across=tuple(map(tuple, across.tolist())), middle=tuple(middle.tolist()))
+    rows = tuple(map(tuple, across.tolist()))
+    return Outline(ground=ground, scraps=some, across=rows, middle=tuple(middle.tolist())), both
 
 
 def _across(scraps: Sequence[Scrap], whiten: Field) -> Field:
@@ -251,7 +256,7 @@ def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np
     )
 
 
-def _differences(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
+def _differences(ground: Ground, tile: Tile) -> _Differences:
     """Return differences from the ground in its deviations, seen through `_BLUR`, and where they are told."""
     scaled, told = ground.differences(tile)
     share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BLUR), 1e-6)
