@@ -5,25 +5,26 @@ farthest from them, after what a reference (if there is one) says of the ground 
 brighter than far off (haze, thin cloud) and darker (shadow). In each, bands count by how much they differ near the
 holes and how little they differ elsewhere (matched filter on whitened differences), which needs no names of bands.
 Nothing is doubted unless the holes, laid over other places of the image, find far smaller differences (`shifts`): so
-ground that changed is not. Fainter differences count where dark ones lie as shadows do beside bright ones (`cast`).
-Then a pixel is doubted where such a pixel is at least twice as frequent at its distance as far off, so that it is more
-likely contaminated than not (two-groups model and local false discovery rate: Efron 2004,
-doi:10.1198/016214504000000089). Where that leaves scraps of cloud and shadow with edges, `outline` says where they end,
-and `veil` what they add to the ground. Where all holes together show nothing, one that stands out by itself (`single`)
-is looked at as if it were the only one.
+ground that changed is not. Nor is ground that is bright because what is far off lies in shadow (`contrast`). Fainter
+differences count where dark ones lie as shadows do beside bright ones (`cast`). Then a pixel is doubted where such a
+pixel is at least twice as frequent at its distance as far off, so that it is more likely contaminated than not
+(two-groups model and local false discovery rate: Efron 2004, doi:10.1198/016214504000000089). Where that leaves scraps
+of cloud and shadow with edges, `outline` says where they end, and `veil` what they add to the ground. Where all holes
+together show nothing, one that stands out by itself (`single`) is looked at as if it were the only one.
 
 Where nearly all is hidden there is no far off (`few`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed
+from pipeline.evidence.contrast import lit_better
 from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
 from pipeline.evidence.few import doubt_among_few
 from pipeline.evidence.ground import Ground, fit_ground, whitening
@@ -74,6 +75,8 @@ _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
 _ROUNDS = 3
+
+_SIGNS = {"bright": 1.0, "dark": -1.0}
 
 
 def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True) -> Doubt | None:
@@ -208,17 +211,20 @@ class _Rings:
 
     def sides(self) -> tuple[Side, ...]:
         """Return the ways in which pixels differ near the holes, beyond chance."""
-        found = {name: (sign, self.beyond(sign)) for name, sign in (("bright", 1.0), ("dark", -1.0))}
-        deviations = [one.deviations if one is not None else 0.0 for _, one in found.values()]
-        least = _LIKELY if max(deviations) >= _RELIABLE else _RELIABLE
-        if self.referred and _FAINT <= min(deviations) < least and self._cast(*(one for _, one in found.values())):
-            least = _FAINT
-        sides = [
-            self.side(name, sign, one.values)
-            for name, (sign, one) in found.items()
-            if one is not None and one.deviations >= least
-        ]
+        found = {name: self.beyond(sign) for name, sign in _SIGNS.items()}
+        believed = self._believed(found)
+        if "bright" in believed and self._lit:
+            believed = self._believed(found | {"bright": None})
+        sides = [self.side(name, _SIGNS[name], one.values) for name, one in believed.items()]
         return tuple(side for side in sides if side is not None)
+
+    def _believed(self, found: Mapping[str, Excess | None]) -> dict[str, Excess]:
+        """Return those of both sides that are beyond chance."""
+        deviations = [one.deviations if one is not None else 0.0 for one in found.values()]
+        least = _LIKELY if max(deviations) >= _RELIABLE else _RELIABLE
+        if self.referred and _FAINT <= min(deviations) < least and self._cast(*found.values()):
+            least = _FAINT
+        return {name: one for name, one in found.items() if one is not None and one.deviations >= least}
 
     def beyond(self, sign: float) -> Excess | None:
         """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
@@ -265,6 +271,11 @@ class _Rings:
             above = [np.einsum("c,c...->...", w, d) - level for w, level in zip(both, middle, strict=True)]
             windows.append(Patterns(bright=above[0], dark=above[1], told=told & (tile.distance <= RINGS[-1])))
         return followed(windows) >= _FOLLOWS
+
+    @property
+    def _lit(self) -> bool:
+        """Say whether what is beside the holes is bright because what is far from them lies in shadow."""
+        return self.referred and lit_better(self.ground, self.tiles, self._beside, self.far)
 
     @property
     def _beside(self) -> list[Mask]:
