@@ -192,7 +192,7 @@ def _without_edges(wide: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) ->
 
 
 def _marked(scene: Scene, doubt: Doubt, *, gaps: bool) -> StateScan:
-    """Mark doubted pixels in the states of the whole image, as holes if the job says so, and hazy ones.
+    """Mark doubted pixels in the states of the whole image, and hazy ones.
 
     Returns the new counts.
     """
@@ -219,12 +219,32 @@ def _marked(scene: Scene, doubt: Doubt, *, gaps: bool) -> StateScan:
     return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted, hazy=hazy)
 
 
+def with_doubted_filled(scene: Scene) -> Scene:
+    """Make holes of the doubted pixels if the job says so, once the holes of the mask have been tested.
+
+    What is evidence is the same with them and without. Holes that have grown into one another fit nowhere, so that
+    nothing like them could be hidden, and what helps would not be found.
+    """
+    before, cell = scene.states, scene.states.cell
+    if not scene.job.fill_doubted or not before.doubted:
+        return scene
+    array = zarr.open_array(scene.job.work.state, mode="r+")
+    holes = before.hole_cells.copy()
+    for box in Box.whole(scene.shape).tiles(array.chunks[1:]):
+        stop_if_asked()
+        states = np.asarray(array[box.at()])
+        doubted = states == DOUBT
+        if doubted.any():
+            array[box.at()] = np.where(doubted, np.uint8(FILL), states)
+            holes[cells_of(box, cell)] += sum(block_sum(plane, cell) for plane in doubted)
+    return replace(scene, states=replace(before, holes=int(holes.sum()), hole_cells=holes, doubted=0))
+
+
 class _Told:
     """What is told of the pixels of an image, window by window: memory does not grow with the box."""
 
     def __init__(self, scene: Scene, doubt: Doubt, *, gaps: bool) -> None:
         self._scene, self._doubt, self._gaps = scene, doubt, gaps
-        self._state = np.uint8(FILL if scene.job.fill_doubted else DOUBT)
         self._haze = _haze_array(scene, doubt)
 
     def of(self, box: Box) -> bytes | None:
@@ -248,7 +268,7 @@ class _Told:
             if self._doubt.outline is None:
                 share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))
                 doubted = (share > 0.5 * told) & tile.seen
-            new = np.where(doubted, self._state, np.where(amount.any(axis=0), np.uint8(HAZY), np.uint8(KEEP)))
+            new = np.where(doubted, np.uint8(DOUBT), np.where(amount.any(axis=0), np.uint8(HAZY), np.uint8(KEEP)))
             states[own], amounts[:, *own] = new[inner], np.where(new == HAZY, amount, 0.0)[:, *inner]
         if self._haze is not None and amounts.any():
             self._haze[box.at()] = amounts

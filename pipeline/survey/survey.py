@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
 from pipeline.evidence.doubt import Doubt
-from pipeline.evidence.mark import said_of_doubt, with_doubt
+from pipeline.evidence.mark import said_of_doubt, with_doubt, with_doubted_filled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.levels import said_of_levels
@@ -126,6 +126,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         if verdict.samples is not None:
             verdict.samples.save(job.work.samples)
         clock.lap("self-test")
+        scene = with_doubted_filled(scene)
         coarse = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
         plan = _plan(scene, verdict.recipe, model_ref, coarse)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from rasterio.io import DatasetWriter
 
-from pipeline.evidence.mark import with_doubt
+from pipeline.evidence.mark import with_doubt, with_doubted_filled
+from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
+from pipeline.masks.base import DOUBT, FILL
 from tests.helpers import order_of, run_config, write_image, write_tiff
 from tests.unit.test_evidence_doubt import clouds, ground, ring
 
@@ -74,6 +76,28 @@ def test_dates_of_a_netcdf_variable_are_no_bands_of_one_look(tmp_path: Path) -> 
     image = write_tiff(tmp_path / "image.tif", values.astype(np.float32), nodata=-9999, setup=tag)
     mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
     assert not _looked_at(tmp_path, image, mask)
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_what_is_doubted_becomes_a_hole_after_the_holes_of_the_mask_were_tested(tmp_path: Path, fill: bool) -> None:
+    """Holes that have grown into one another fit nowhere, so the self-test must see those of the mask."""
+    hole = clouds(2)
+    values = ground(1) + np.array([500, 400, 300, 50])[:, None, None] * ring(hole, 4.0)
+    image = write_tiff(tmp_path / "image.tif", values.astype(np.float32))
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    job = order_of(run_config(tmp_path, image, mask, input={"fill_doubted": fill})).job
+    scene, _ = with_doubt(open_scene(job, Clock())[0])
+    tested = np.asarray(scene.image.state[0])
+    assert np.array_equal(tested == FILL, hole)
+    doubted = tested == DOUBT
+    # haze is taken off what stays as it is
+    assert doubted.any() == fill
+    after = with_doubted_filled(scene)
+    told = np.asarray(after.image.state[0])
+    assert np.array_equal(told == FILL, hole | doubted if fill else hole)
+    assert after.states.holes == (told == FILL).sum()
+    assert np.array_equal(after.states.hole_cells, block_sum(told == FILL, after.states.cell))
+    assert after.states.doubted == (0 if fill else doubted.sum())
 
 
 def _looked_at(folder: Path, image: Path, mask: Path) -> bool:
