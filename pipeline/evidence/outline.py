@@ -140,11 +140,11 @@ class Outline:
         """Return the probability of each kind of scrap, 0 to 1, `spatial`; `known` are the tile's differences."""
         differences, told = known or _differences(self.ground, tile)
         ring = np.searchsorted(RINGS, tile.distance)
-        known = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
+        met = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
         unusual = self.unusual(differences)
         odds = np.stack([scrap.odds(differences, unusual) for scrap in self.scraps])
-        odds += np.log(np.clip(known, _RAREST, _COMMONEST))[:, ring]
-        clear = np.log(np.clip(1.0 - known.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
+        odds += np.log(np.clip(met, _RAREST, _COMMONEST))[:, ring]
+        clear = np.log(np.clip(1.0 - met.sum(axis=0), 1.0 - _COMMONEST, 1.0))[ring]
         share = by_neighbours(np.concatenate([clear[None], odds]), told)[1:]
         return {p.name: np.where(told, s, 0.0) for p, s in zip(self.scraps, share, strict=True)}
 
