@@ -20,15 +20,13 @@ from nibabel.spatialimages import HeaderDataError
 from pipeline.errors import SourceError
 from pipeline.formats._files import how_it_starts, untrusted
 from pipeline.formats._gzip import open_inflated
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import ROUNDED, Space
 
 _LARGEST_OFFSET = 256 * 2**20
 """Header and extensions, which are held in memory."""
 _quiet = threading.RLock()
 """Filters of warnings are global to the process."""
 _MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_APART = 0.05
-"""Share of a voxel by which the two matrices may differ and still say the same: they are rounded differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +120,7 @@ def other_matrix(header: Any, space: Space) -> OtherMatrix | None:
         # a damaged quaternion is no second opinion
         return None
     apart = _furthest(space, affine)
-    if not apart > _APART * min(space.spacing):
+    if not apart > ROUNDED * min(space.spacing):
         return None
     return OtherMatrix(
         name="qform", code=codes["qform"], used="sform", used_code=codes["sform"], affine=affine, apart=apart
@@ -136,7 +134,7 @@ def on_other_matrix(named: Sequence[tuple[str, Any, Space]]) -> str:
         named: for each of the two what to call it, its `OtherMatrix` or None, and its grid.
     """
     for (name, other, space), (guest, _, place) in (named, named[::-1]):
-        if other is not None and not replace(space, affine=other.affine).mismatch(place):
+        if other is not None and not replace(space, affine=other.affine).mismatch(place, tolerance=ROUNDED):
             return (
                 f"{guest} lies on the {other.name} of {name}: {other.sentence()}. Find out which of the two is right, "
                 "and make both the same (e.g. fslorient -copyqform2sform, or -copysform2qform)"

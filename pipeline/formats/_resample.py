@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space, same_crs
+from pipeline.geometry.space import ROUNDED, Space, same_crs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def resampled(source: Source, space: Space) -> Source:
     Raises:
         ConfigError: the two are in different reference systems.
     """
-    if not source.space.mismatch(space):
+    if not source.space.mismatch(space, tolerance=ROUNDED):
         return source
     if source.space.kind != space.kind or not same_crs(source.space.crs, space.crs):
         raise ConfigError(

@@ -16,7 +16,7 @@ from pipeline.formats._repeat import repeated
 from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space, same_crs
+from pipeline.geometry.space import ROUNDED, Space, same_crs
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.numerics.replicated import pixel_size
@@ -106,7 +106,7 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
         ConfigError: it lies on another grid and is not to be resampled; names both grids.
     """
     source = open_source(guide.source, target.space)
-    difference = target.space.mismatch(source.space)
+    difference = target.space.mismatch(source.space, tolerance=ROUNDED)
     if difference:
         raise ConfigError(
             f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"

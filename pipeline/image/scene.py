@@ -237,6 +237,11 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
         if image.space.crs and not guide.source.space.crs
     ]
     said += [
+        f"{ref.role} {guide.source.paths[0]}: {off}"
+        for ref, guide in zip(job.guides, guides, strict=True)
+        if (off := image.space.said_of_offset(guide.source.space))
+    ]
+    said += [
         f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"
         for ref, guide in zip(job.guides, guides, strict=True)
         if isinstance(guide.source, Resampled)

@@ -20,14 +20,12 @@ from pipeline.formats._image import require_place
 from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.space import ROUNDED
 from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
 
 _READ_ONCE = threading.Lock()
-_ROUNDED = 0.02
-"""Share of a voxel that programs may move a grid by when they write its numbers anew; no voxel is taken for another."""
-_SAID = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +74,7 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         dtype, slope, inter = _stored(header)
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
-    mismatch = source.space.mismatch(own)
-    share = source.space.offset(own) if source.space.shape == own.shape else math.inf
-    if mismatch and share > _ROUNDED:
+    if mismatch := source.space.mismatch(own, tolerance=ROUNDED):
         raise SourceError(
             f"{path}: the mask does not lie on the image's grid ({mismatch})\n"
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
@@ -91,10 +87,13 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     facts = Path(path).stat()
-    notices: tuple[str, ...] = ()
-    if share > _SAID:
-        notices = (f"{path}: lies off the image's grid by up to {share:.1g} of a voxel; taken voxel by voxel",)
-    return VolumeMask(path=path, marks=marks, stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns), notices=notices)
+    said = source.space.said_of_offset(own)
+    return VolumeMask(
+        path=path,
+        marks=marks,
+        stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns),
+        notices=(f"{path}: {said}",) if said else (),
+    )
 
 
 @lru_cache(maxsize=8)

@@ -540,6 +540,19 @@ def test_a_mask_on_the_other_matrix_of_the_image(tmp_path: Path) -> None:
     _refused(config, 2, "the auxiliary lies on the qform of the image")
 
 
+def test_guides_on_a_rounded_grid(tmp_path: Path) -> None:
+    """A guide whose grid another program rounded is taken as it is, and said to lie off; farther it is refused."""
+    values, hole = smooth((1, *VOLUME), "int16"), blobs(VOLUME, n=2, radius=3)[None]
+    image, mask = _placed(tmp_path / "x.nii", values, 0.0), _placed(tmp_path / "m.nii", hole, 0.03)
+    near, far = _placed(tmp_path / "near.nii", values, 0.04), _placed(tmp_path / "far.nii", values, 0.06)
+    planned = command("plan", _config(tmp_path, image, mask, input={"auxiliary": [str(near)]}))
+    assert planned.code == 0, planned.err
+    assert "m.nii: lies off the image's grid by up to 0.03 of a voxel" in planned.out
+    assert "auxiliary " + str(near) + ": lies off the image's grid by up to 0.04 of a voxel" in planned.out
+    assert "interpolated" not in planned.out
+    _refused(_config(tmp_path, image, mask, input={"auxiliary": [str(far)]}), 2, "0.06 mm apart", "lies on the qform")
+
+
 def test_two_places_of_one_volume_are_said(tmp_path: Path) -> None:
     """Even where all goes well the user hears which matrix was used; equal ones are not spoken of."""
     values, hole = smooth((1, *VOLUME), "int16"), blobs(VOLUME, n=2, radius=3)[None]

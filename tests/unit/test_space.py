@@ -1,8 +1,10 @@
 """A grid says distances in the units that its image has."""
 
+from dataclasses import replace
+
 import pytest
 
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import ROUNDED, Space
 
 NORTH = (0.0001, 0, 10.0, 0, -0.0001, 60.5)
 
@@ -21,3 +23,23 @@ NORTH = (0.0001, 0, 10.0, 0, -0.0001, 60.5)
 def test_a_distance_is_told_in_pixels_and_on_the_ground(kind, shape, affine, units, said):
     """Along the finest axis; degrees of longitude are half as long at 60 degrees north."""
     assert Space(kind=kind, shape=shape, affine=affine, units=units).far(8) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "affine", "turned", "apart"),
+    [
+        # a number that is small by itself lies 199 steps away from the far corner
+        ("volume", (1.0, 0, 0, 0, 0, 2.0, 0, 0, 0, 0, 4.0, 0), {4: 9e-4}, 199 * 9e-4),
+        ("volume", (0.1, 0, 0, 0, 0, 0.2, 0, 0, 0, 0, 0.4, 0), {3: 2e-3}, 0.02),
+        ("raster", (10.0, 0, 0, 0, -20.0, 0), {3: 9e-3}, 200 * 9e-4),
+    ],
+)
+def test_how_far_grids_are_apart_is_a_share_of_a_pixel_at_the_far_corner(kind, affine, turned, apart):
+    """Whatever the size of pixels; a twentieth counts as the same place for masks and guides only."""
+    space = Space(kind=kind, shape=(5, 6, 200) if kind == "volume" else (6, 200), affine=affine, units="mm")
+    other = replace(space, affine=tuple(turned.get(at, value) for at, value in enumerate(affine)))
+    assert space.offset(other) == pytest.approx(apart)
+    assert space.mismatch(other)
+    assert bool(space.mismatch(other, tolerance=ROUNDED)) == (apart > ROUNDED)
+    assert f"up to {apart:.1g} of a {space.unit}" in space.said_of_offset(other)
+    assert space.mismatch(space) == space.said_of_offset(space) == ""

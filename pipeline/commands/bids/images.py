@@ -14,6 +14,7 @@ from pipeline.config.lesions import LESION_NAMES, masks_in, places
 from pipeline.errors import ConfigError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.geometry.space import ROUNDED
 from pipeline.system.paths import kind_of
 
 MODALITIES = ("T1w", "T2w", "FLAIR", "bold")
@@ -185,7 +186,7 @@ def _guides(
 def _misfit(path: Path, source: Source) -> str:
     other = open_any(str(path))
     try:
-        return source.space.mismatch(other.space)
+        return source.space.mismatch(other.space, tolerance=ROUNDED)
     finally:
         other.close()
 
