@@ -94,6 +94,8 @@ class Space:
         if np.allclose(ours[:, :-1], theirs[:, :-1], rtol=1e-9, atol=0):
             distance = math.hypot(*(ours - theirs)[:, -1])
             return f"origins {_digits(distance)}{'' if self.units == 'unknown' else ' ' + self.units} apart"
+        if self.kind == "volume" and self.axis_codes != other.axis_codes:
+            return f"voxel axes {self.axis_codes} against {other.axis_codes}"
         return f"affine {_short(self.affine)} against {_short(other.affine)}"
 
     def offset(self, other: Space) -> float:

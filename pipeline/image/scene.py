@@ -212,7 +212,7 @@ def _names(source: Source, channels: tuple[int, ...]) -> str:
 
 
 def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
-    """Return a notice for each value that looks like nodata which nobody declared."""
+    """Return a notice for each value that looks like nodata nobody declared, and for channels of one value."""
     found: dict[float, list[int]] = {}
     for channel, end in zip(channels, values.lone_ends, strict=True):
         if end is not None:
@@ -223,6 +223,20 @@ def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> l
         f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
         f"write `input.nodata: {value:.17g}`"
         for value, where in found.items()
+    ] + _said_of_still(source, channels, values)
+
+
+def _said_of_still(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
+    still: dict[float, list[int]] = {}
+    for channel, low, high in zip(channels, values.low.tolist(), values.high.tolist(), strict=True):
+        if low == high:
+            still.setdefault(low, []).append(channel)
+    if len(channels) == sum(map(len, still.values())):
+        return []
+    return [
+        f"{_names(source, tuple(where))}: {value:.6g} wherever it was looked at, while other channels vary, and holes "
+        "there get that value; if nothing was observed, leave it out (`bands`)"
+        for value, where in still.items()
     ]
 
 

@@ -575,6 +575,18 @@ def test_nodata_that_nobody_declared_is_suspected(tmp_path: Path) -> None:
     assert "input.nodata" not in command("plan", config, "--set", "input.nodata=-9999").out
 
 
+def test_a_lost_volume_of_zeros_is_told(tmp_path: Path) -> None:
+    """A volume of a series that holds one value, as lost ones do, is named with what to do."""
+    values, hole = smooth((3, *VOLUME), "int16"), blobs(VOLUME, n=2, radius=3)[None]
+    mask = write_image(tmp_path / "m.nii", hole)
+    whole = _config(tmp_path, write_image(tmp_path / "x.nii", values), mask)
+    assert "wherever it was looked at" not in command("plan", whole).out
+    values[1] = 0
+    lost = _config(tmp_path, write_image(tmp_path / "x.nii", values), mask)
+    assert "channel volume_2: 0 wherever it was looked at, while other channels vary" in command("plan", lost).out
+    assert "looked at" not in command("plan", lost, "--set", "input.bands=[1, 3]").out
+
+
 @pytest.mark.parametrize(
     ("values", "found"),
     [

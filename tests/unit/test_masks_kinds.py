@@ -245,6 +245,9 @@ def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
         assert ("off the image's grid by up to 0.005 of a voxel; taken voxel by voxel" in notices) == said
     shifted, turned = np.eye(4), np.eye(4)
     shifted[0, 3] = 0.5
+    mirrored = _nifti(tmp_path / "mirrored.nii", empty, np.diag([-1, 1, 1, 1]))
+    with pytest.raises(SourceError, match=r"voxel axes RAS against LAS"):
+        _read(_volume(), kind="raster", path=mirrored)
     # small in every number of the matrix, and 0.064 of a voxel in the far corner
     turned[1, 0] = 0.008
     for far in (shifted, turned):
