@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import ROUNDED, Space, same_crs
+from pipeline.geometry.space import ROUNDED, SAME, Space, same_crs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +116,13 @@ class Resampled:
         index = np.meshgrid(
             *(np.arange(a, b, dtype=np.float64) for a, b in zip(box.start, box.stop, strict=True)), indexing="ij"
         )
-        rows = zip(self.matrix[:-1], needed.start, strict=True)
-        return np.stack([sum(m * i for m, i in zip(row, index, strict=False)) + row[-1] - start for row, start in rows])
+        rows = zip(self.matrix[:-1], self.inner.space.shape, needed.start, strict=True)
+        return np.stack(
+            [
+                _inside(sum(m * i for m, i in zip(row, index, strict=False)) + row[-1], extent) - start
+                for row, extent, start in rows
+            ]
+        )
 
     def _needed(self, box: Box) -> Box:
         """Box of the file that the window depends on."""
@@ -126,6 +131,12 @@ class Resampled:
         low, high = np.floor(mapped.min(axis=0)) - 1, np.ceil(mapped.max(axis=0)) + 2
         whole = Box.whole(self.inner.space.shape)
         return Box(tuple(int(v) for v in low), tuple(int(v) for v in high)) & whole
+
+
+def _inside(position: NDArray[np.float64], extent: int) -> NDArray[np.float64]:
+    """Return positions along an axis with those that rounding put just beyond the outermost pixels on these."""
+    nearest = np.clip(position, 0, extent - 1)
+    return np.where(np.abs(position - nearest) <= SAME, nearest, position)
 
 
 def _interpolated(values: NDArray[np.float32], where: NDArray[np.float64]) -> NDArray[np.float32]:

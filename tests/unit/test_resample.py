@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.formats._resample import index_to_world, resampled
 from pipeline.geometry.box import Box
+from pipeline.geometry.orientation import Orientation, canonical_space
 from pipeline.testing import ArraySource, raster_space, volume_space
 from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
 from tests.support_formats import UTM33, Affine
@@ -35,6 +36,17 @@ def _ramp(space) -> np.ndarray:
 
 HEAD = volume_space((12, 14, 10))
 OBLIQUE = replace(volume_space((9, 9, 9)), affine=(1.7, 0.1, 0, -0.5, 0, 1.5, 0, -1, 0, 0, 2, -2))
+
+
+def test_the_same_voxels_along_other_axes_keep_their_values():
+    """A guide that another program wrote mirrored and turned is read to its last voxel, without smoothing."""
+    given = replace(volume_space((7, 8, 9)), affine=(-1.7, 0, 0.1, 5, 0, 0.1, 2, -1, 0.1, -1.5, 0, 9))
+    values = np.random.default_rng(0).normal(size=(1, *given.shape)).astype(np.float32)
+    order = Orientation.of(given)
+    view = resampled(ArraySource(values=values, space=given), canonical_space(given))
+    assert canonical_space(given).mismatch(given)
+    found = view.read(Box.whole(view.space.shape))
+    np.testing.assert_allclose(found, order.canonical(values), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("target", "given"), [(TARGET, COARSE), (HEAD, OBLIQUE)])
