@@ -49,12 +49,18 @@ def inside_from(mask: Mask, sampling: Sequence[float] | Field) -> tuple[Field, N
     return distance, nearest[:, mask[box]].astype(np.intp) + first[:, None]
 
 
-def around(mask: Mask, most: float) -> Field:
-    """Return the distance in pixels to the nearest pixel of a mask, `(*spatial)`; may be infinite above `most`."""
+def around(mask: Mask, most: float, sampling: Sequence[float] | None = None) -> Field:
+    """Return the distance to the nearest pixel of a mask, `(*spatial)`; may be infinite above `most`.
+
+    Args:
+        mask: bool `(*spatial)`.
+        most: distance up to which it is wanted.
+        sampling: step per axis, at least 1; 1 if None.
+    """
     distance = np.full(mask.shape, np.inf)
     box = _box(mask, math.ceil(most))
     if box:
-        distance[box] = distance_transform_edt(~mask[box])
+        distance[box] = distance_transform_edt(~mask[box], sampling=sampling)
     return distance
 
 

@@ -178,11 +178,16 @@ def _reach(windows: Sequence[Window], most: int) -> int:
         for window in windows:
             hole = _without_slices(np.asarray(window.hole.any(axis=0)))
             seen = window.valid.all(axis=0)
-            away = around(hole, 2 * reach) > 2 * reach
+            away = around(hole, 2 * reach, _steps(window)) > 2 * reach
             left, total = left + int((seen & away).sum()), total + int(seen.sum())
         if left >= (1 - _MOST_HIDDEN) * total > 0:
             return reach
     return 0
+
+
+def _steps(window: Window) -> tuple[int, ...]:
+    """Return the step along each axis in whole shortest ones: what lies a thick slice away is no rim."""
+    return tuple(round(step / min(window.spacing)) for step in window.spacing)
 
 
 def _without_slices(hole: Mask) -> Mask:
@@ -231,9 +236,9 @@ class Look:
     hidden: Mask
     """`(*spatial)`, observed pixels that are hidden."""
     away: NDArray[np.float64]
-    """`(*spatial)`, steps from the mask."""
+    """`(*spatial)`, shortest steps from the mask."""
     beside: NDArray[np.float64]
-    """`(*spatial)`, steps from the same shapes elsewhere."""
+    """`(*spatial)`, shortest steps from the same shapes elsewhere."""
     floor: Sequence[float] = ()
 
 
@@ -242,14 +247,14 @@ def hidden_rims(window: Window, reach: int, rng: np.random.Generator, floor: Seq
     hole, seen = _without_slices(window.hole[0]), window.valid[0]
     if not hole.any():
         return None
-    away = around(hole, 2 * reach)
+    away = around(hole, 2 * reach, _steps(window))
     shape = hole
     for axis in range(hole.ndim):
         if rng.random() < 0.5:
             shape = np.flip(shape, axis=axis)
         shape = np.roll(shape, int(rng.integers(hole.shape[axis])), axis=axis)
     elsewhere = shape & seen & (away > 2 * reach)
-    beside = around(elsewhere, 2 * reach)
+    beside = around(elsewhere, 2 * reach, _steps(window))
     hidden = seen & ((away <= reach) | (beside <= reach))
     if (seen & ~hidden).sum() < (1 - _MOST_HIDDEN) * 0.5 * seen.sum():
         return None

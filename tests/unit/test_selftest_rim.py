@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.space import Space
 from pipeline.restore.task import Guide
-from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim, check_rim_of_guide
+from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim, check_rim_of_guide, hidden_rims
 from pipeline.synthetic.noise import fractal
 
 SPLINE = FillSpec("tension", {"t": 0.5})
@@ -209,6 +209,24 @@ def test_lost_slices_have_no_rim_but_lesions_beside_them_do():
     alone = np.zeros_like(clean.hole)
     alone[:, 10] = True
     assert check_rim([replace(clean, hole=alone, valid=~alone)], spline, (0.1, 0.1), 0) == Rim()
+
+
+@pytest.mark.parametrize(("height", "wider"), [(0.0, 0), (20.0, 1)])
+def test_what_lies_a_thick_slice_away_is_no_rim(height, wider):
+    """Slices six steps apart, discs hidden in some: their rim is in their own plane, and is found there."""
+    window = _window((20, 66, 66), 0, 0.0)
+    from_middle = (np.arange(66) % 22 - 11) ** 2
+    discs = np.zeros(window.hole.shape, dtype=bool)
+    discs[:, 3::7] = np.add.outer(from_middle, from_middle) < 25
+    other_slices = ~discs[0].any(axis=(1, 2))
+    soft = np.stack([distance_transform_edt(~plane) == 1 for plane in discs[0]])
+    soft[other_slices] = False
+    values = np.where(discs, 0, window.values + height * soft).astype(np.float32)
+    thick = replace(window, hole=discs, valid=~discs, values=values, spacing=(6.0, 1.0, 1.0))
+    look = hidden_rims(thick, 3, np.random.default_rng(0))
+    assert look.away[other_slices].min() >= 6
+    assert look.hidden[soft].all()
+    assert check_rim([thick], FillSpec("tension", {"t": 0.95}), (0.1, 0.1), 0).wider_px == wider
 
 
 @pytest.mark.parametrize("height", [0.0, 20.0])
