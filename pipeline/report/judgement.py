@@ -50,6 +50,8 @@ def judged(record: Mapping[str, Any]) -> Judgement:
         (poor if held < _HELD_POOR else look).append(
             f"error bars are too narrow: the 90 % interval held {100 * held:.0f} % of hidden values"
         )
+    if wider := ((test or {}).get("rim") or {}).get("wider_px"):
+        look.append(f"pixels beside the mask do not fit what surrounds them: it should be wider by {wider} px")
     if test and test.get("note"):
         look.append(test["note"])
     if holes["pixels"] and not test:

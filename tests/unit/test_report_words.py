@@ -155,6 +155,8 @@ def test_methods_name_other_channels_and_a_network_that_led_nowhere() -> None:
         ({"coverage_90": 0.7, "predicted_rmse": [20.0, 0.0]}, "poor", "held 70 %"),
         ({"note": "few observed pixels"}, "look", "few observed"),
         ({"value_range": []}, "sound", ""),
+        ({"rim": {"wider_px": 0}}, "sound", ""),
+        ({"rim": {"wider_px": 2}}, "look", "wider by 2 px"),
     ],
 )
 def test_the_self_test_decides_the_colour(changes: dict[str, Any], level: str, reason: str) -> None:
