@@ -126,7 +126,7 @@ def test_the_second_signal_does_what_it_did_before():
 
 
 def test_a_terminal_that_closes_is_heard_once_and_under_nohup_never():
-    """Shell and kernel both say so, which must not end at once what is to be finished; what is ignored stays ignored."""
+    """Shell and kernel both say so, which must not end at once what is to be finished; `nohup` ignores it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         with Stop() as stop:
