@@ -145,6 +145,8 @@ ROWS = {
         faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why
         faults/test_hostile_processes.py::test_a_program_without_memory_says_so
         faults/test_hostile_processes.py::test_more_workers_than_a_machine_can_start_are_refused""",
+    "`PROJ_LIB` or `PROJ_DATA` names the data base of another program (QGIS, PostGIS, another conda)": """
+        faults/test_surroundings.py::test_a_data_base_of_reference_systems_that_is_not_there""",
     "a process of a training is killed": """
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
