@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.blocks.events import STAGES, Events
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _LINE_EVERY_SECONDS = 30.0
+_SILENT_SECONDS = 5.0
+"""After which people wonder whether anything goes on."""
 _SAID = {
     "survey": "looks for the holes and tests on hidden pixels what restores them best",
     "blocks": "restores the holes",
@@ -206,3 +210,26 @@ class Bar(Lines):
 def progress() -> Events:
     """Return the listener that fits stderr."""
     return Bar() if sys.stderr.isatty() else Lines()
+
+
+@contextmanager
+def patience(doing: str) -> Iterator[None]:
+    """While in context, say on stderr what takes so long, after 5 s and then every 30 s: for commands without stages.
+
+    Args:
+        doing: what is done, to what.
+    """
+    over = threading.Event()
+
+    def keep_saying() -> None:
+        seconds = _SILENT_SECONDS
+        while not over.wait(seconds):
+            sys.stderr.write(redacted(f"{doing} ...\n"))
+            sys.stderr.flush()
+            seconds = _LINE_EVERY_SECONDS
+
+    threading.Thread(target=keep_saying, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

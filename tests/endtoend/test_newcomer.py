@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.commands.progress import Lines
+from pipeline.commands.progress import Lines, patience
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import in_one_line, judged
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
@@ -216,6 +216,19 @@ def test_a_log_says_now_and_then_where_the_run_is(monkeypatch: pytest.MonkeyPatc
         begin(lines)
         assert log.again.wait(60)
         lines.close()
+
+
+def test_a_command_without_stages_says_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than once; a quick one says nothing."""
+    monkeypatch.setattr("pipeline.commands.progress._LINE_EVERY_SECONDS", 0.001)
+    log = _Log("scene: reads ...\n")
+    monkeypatch.setattr("sys.stderr", log)
+    with patience("scene: reads"):
+        pass
+    assert not log.getvalue()
+    monkeypatch.setattr("pipeline.commands.progress._SILENT_SECONDS", 0.001)
+    with patience("scene: reads"):
+        assert log.again.wait(60)
 
 
 def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:
