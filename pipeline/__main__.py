@@ -12,11 +12,11 @@ try:
     from typing import NoReturn
 
     from pipeline.errors import Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
+    from pipeline.system.signals import heard
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
 """What errors say, beside `MemoryError`, when a process may not take more memory."""
 
@@ -26,7 +26,7 @@ _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUO
 
 def main() -> None:
     """Run the command line and exit with a documented code (see `pipeline.errors`)."""
-    before = {number: signal.signal(number, _end) for number in _SIGNALS}
+    before = {number: signal.signal(number, _end) for number in heard()}
     try:
         from pipeline.cli import app
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 def program() -> None:
     """Be the whole process: `main`, with stop signals heard until the very end, when libraries shut down."""
-    for number in _SIGNALS:
+    for number in heard():
         signal.signal(number, _end)
     # imported here: `main`, called by itself, is not the whole process
     from pipeline.system.process import mind_streams, settle

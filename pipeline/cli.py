@@ -182,13 +182,15 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
+    from pipeline.commands.progress import patience
     from pipeline.commands.said import said_of_plan
     from pipeline.commands.tables import job_scripts, plan_table
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
         return
-    facts = plan_table(config, set_ or [])
+    with patience("looks for the holes and reads samples of the images"):
+        facts = plan_table(config, set_ or [])
     _print(facts, as_json, lambda: said_of_plan(facts, config))
     for row in facts["images"]:
         if not row["holes"]:

@@ -79,6 +79,6 @@ class Unreachable(PipelineError):
 
 
 class Interrupted(PipelineError):
-    """Stopped on request (Ctrl-C, SIGTERM); run again to continue."""
+    """Stopped on request (Ctrl-C, SIGTERM, SIGHUP); run again to continue."""
 
     exit_code = 130

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.blocks.events import STAGES, Events
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 
 
 _LINE_EVERY_SECONDS = 30.0
+_SILENT_SECONDS = 5.0
+"""After which people wonder whether anything goes on."""
 _SAID = {
-    "survey": "survey: looks for the holes and tests on hidden pixels what restores them best",
-    "blocks": "blocks: restores the holes",
-    "files": "files: writes the results, checks them and makes the report",
-    "cube": "cube: puts the restored dates into one zarr with a time axis and reads it back",
-    "upload": "upload: sends the results to object storage and reads them back",
+    "survey": "looks for the holes and tests on hidden pixels what restores them best",
+    "blocks": "restores the holes",
+    "files": "writes the results, checks them and makes the report",
+    "cube": "puts the restored dates into one zarr with a time axis and reads it back",
+    "upload": "sends the results to object storage and reads them back",
     "continue": "an earlier run had surveyed the image; its plan is used",
 }
 
@@ -63,27 +68,34 @@ class ToGo:
     def __str__(self) -> str:
         """Return it in words, empty if nothing is known."""
         seconds = self.seconds
-        return "" if seconds is None else f"about {in_words(seconds)} to go"
+        if seconds is None:
+            return ""
+        return f"about {in_words(seconds)} to go" if seconds > 0 else "takes longer than foreseen"
 
 
 class Lines(Events):
-    """Plain lines, for logs."""
+    """Plain lines, for logs; every 30 s one says where the run is, so that nobody takes work for a standstill."""
 
     def __init__(self) -> None:
         self._done = self._total = 0
-        self._last = 0.0
-        self._of = ""
+        self._of = self._at = ""
+        self._over: threading.Event | None = None
         self._surveyed = False
         self._to_go = ToGo()
 
     def image(self, stem: str, *, number: int, count: int) -> None:  # noqa: ARG002
         """Note which image it is."""
         self._of = f" (image {number} of {count})" if count > 1 else ""
+        self._at = ""
         self._to_go, self._surveyed = ToGo(), False
 
     def stage(self, stem: str, name: str) -> None:
         """Say which stage begins."""
-        self._say(f"{stem}{self._of}: {_numbered(name)}")
+        self._at = f"{stem}{self._of}: {_numbered(name)}"
+        self._say(self._at + (f": {_SAID[name]}" if name in _SAID else ""))
+        if self._over is None:
+            self._over = threading.Event()
+            threading.Thread(target=self._keep_saying, args=(self._over,), daemon=True).start()
 
     def expected(self, stem: str, cost: Cost, workers: int) -> None:
         """Say how long it will take: before the self-test in all, after it what is left."""
@@ -99,20 +111,19 @@ class Lines(Events):
 
     def blocks(self, stem: str, *, done: int, total: int) -> None:
         """Say how many blocks there are."""
-        self._done, self._total, self._last = done, total, time.monotonic()
+        self._done, self._total = done, total
         self._to_go.blocks(done, total)
         self.stage(stem, "blocks")
         count = f"{total} block{'' if total == 1 else 's'} to restore"
         before = f"{done} of them done before" if done else ""
         self._say(", ".join(filter(None, [f"{stem}: {count}", before, str(self._to_go)])))
+        self._at = self._counted(stem)
 
     def block_done(self, stem: str, result: BlockResult) -> None:  # noqa: ARG002
-        """Count, and say so every 30 s."""
+        """Count."""
         self._done += 1
         self._to_go.block_done()
-        if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
-            self._last = time.monotonic()
-            self._say(f"{stem}{self._of}: {self._done} of {self._total} blocks, {self._to_go}")
+        self._at = self._counted(stem)
 
     def already_done(self, stem: str) -> None:
         """Say that nothing needs doing."""
@@ -120,7 +131,21 @@ class Lines(Events):
 
     def failed(self, stem: str, error: Exception) -> None:
         """Say what failed."""
+        self._at = ""
         self._say(f"{stem}: FAILED: {error}")
+
+    def close(self) -> None:
+        """Say no more."""
+        if self._over is not None:
+            self._over.set()
+
+    def _keep_saying(self, over: threading.Event) -> None:
+        while not over.wait(_LINE_EVERY_SECONDS):
+            if self._at:
+                self._say(", ".join(filter(None, [self._at, str(self._to_go)])))
+
+    def _counted(self, stem: str) -> str:
+        return f"{stem}{self._of}: {self._done} of {self._total} blocks"
 
     def _say(self, text: str) -> None:
         sys.stderr.write(redacted(text) + "\n")
@@ -128,8 +153,7 @@ class Lines(Events):
 
 
 def _numbered(name: str) -> str:
-    said = _SAID.get(name, name)
-    return f"stage {STAGES.index(name) + 1} of {len(STAGES)}, {said}" if name in STAGES else said
+    return f"stage {STAGES.index(name) + 1} of {len(STAGES)}, {name}" if name in STAGES else name
 
 
 class Bar(Lines):
@@ -186,3 +210,26 @@ class Bar(Lines):
 def progress() -> Events:
     """Return the listener that fits stderr."""
     return Bar() if sys.stderr.isatty() else Lines()
+
+
+@contextmanager
+def patience(doing: str) -> Iterator[None]:
+    """While in context, say on stderr what takes so long, after 5 s and then every 30 s: for commands without stages.
+
+    Args:
+        doing: what is done, to what.
+    """
+    over = threading.Event()
+
+    def keep_saying() -> None:
+        seconds = _SILENT_SECONDS
+        while not over.wait(seconds):
+            sys.stderr.write(redacted(f"{doing} ...\n"))
+            sys.stderr.flush()
+            seconds = _LINE_EVERY_SECONDS
+
+    threading.Thread(target=keep_saying, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

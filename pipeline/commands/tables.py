@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.commands.aside import aside
+from pipeline.commands.progress import patience
 from pipeline.config.catalog import check, list_entries, presence, resolve_sources
 from pipeline.config.fetched import copied
 from pipeline.config.products import open_product
@@ -220,7 +221,8 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
 def _verified(folder: Path) -> list[Check]:
     """Return the checks of an image; what is wrong with its record is told as one, so that others are checked, too."""
     try:
-        return verify(folder)
+        with patience(f"{folder.name}: reads every pixel of image and results again"):
+            return verify(folder)
     except SourceError as error:
         return [Check(name="record", held=None, detail=str(error), unread=True)]
 
@@ -312,7 +314,9 @@ def rebuild_reports(directory: Path) -> Iterator[Path]:
     failed: list[PipelineError] = []
     for folder in folders:
         try:
-            yield _rebuilt(folder)
+            with patience(f"{folder.name}: makes its pictures again"):
+                path = _rebuilt(folder)
+            yield path
         except PipelineError as error:
             failed.append(error)
     if folders != [directory]:

@@ -7,16 +7,20 @@ and nowhere else; no status pages are served; what workers put aside lies in a f
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +34,10 @@ from pipeline.system.signals import HEARD
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
 """A worker that is not there by then never comes; to give up may take nearly as long again."""
+
+_FOLDER = "inpaint-workers-"
+_NEW_SECONDS = 60
+"""Longer than it takes from making a folder to locking it."""
 
 NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 _LOGGERS = ("distributed", "tornado.application", "asyncio")
@@ -47,7 +55,7 @@ def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iter
     """
     _check_locks()
     known = credentials()
-    with quiet(), without_main(), dask.config.set(NO_PAGES), _private_folder() as folder:
+    with quiet(), without_main(), dask.config.set(NO_PAGES), private_folder() as folder:
         try:
             started = _in_thread_without_signals(workers, memory_bytes, folder, known, gpus)
             client = Client(started)
@@ -125,9 +133,12 @@ def _check_locks() -> None:
         PlanRefused: shared memory is read-only, full or forbidden.
     """
     before = os.environ.get("PYTHONWARNINGS")
-    # Python's own process that clears locks away after a crash need not tell our user about it
+    # Python's own process that clears locks away after a crash need not tell our user about it, and of the signals to
+    # the whole group it is deaf to all but SIGHUP
     os.environ["PYTHONWARNINGS"] = "ignore"
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.environ.pop("PYTHONWARNINGS")
     if before is not None:
         os.environ["PYTHONWARNINGS"] = before
@@ -141,16 +152,47 @@ def _check_locks() -> None:
 
 
 @contextmanager
-def _private_folder() -> Iterator[str]:
+def private_folder() -> Iterator[str]:
+    """Give a folder for what workers put aside, that only the owner can enter; it is gone afterwards.
+
+    Who is ended at once leaves theirs behind: it is removed by the next one who needs a folder.
+
+    Raises:
+        ClusterGone: no folder can be made.
+    """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="inpaint-workers-", ignore_cleanup_errors=True)
+        _remove_abandoned()
+        folder = tempfile.TemporaryDirectory(prefix=_FOLDER, ignore_cleanup_errors=True)
     except OSError as error:
         raise ClusterGone(
             f"no folder for temporary files ({error.strerror or error}); free some space or set TMPDIR to another "
             "folder, and run again to continue"
         ) from error
-    with folder as name:
+    with folder as name, _opened(Path(name)) as descriptor:
+        # where there are no locks, nobody else gets one either, so nothing is ever removed
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield name
+
+
+def _remove_abandoned() -> None:
+    """Remove folders of this user that no process holds any more: the lock on them ended with it."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        # in use, or removed by another run at the same time
+        with suppress(OSError), _opened(path) as descriptor:
+            facts = os.fstat(descriptor)
+            if facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > _NEW_SECONDS:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.formats._categories import name_categories
 from pipeline.formats._gdal import gdal_env, quiet, window_of
 from pipeline.formats._image import pulled, windows
 from pipeline.formats._nodata import creating
+from pipeline.formats._photometric import mark_white_is_zero
 from pipeline.formats._raster_header import RasterHeader, apply_header
 from pipeline.formats.base import Layer, Pull, WriteOptions
 from pipeline.geometry.box import Box
@@ -55,6 +56,8 @@ def write_cog(layer: Layer, path: Path, header: RasterHeader, space: Space, pixe
             _copy_cog(tiled, finished, "NEAREST" if layer.role in ("source", "doubt") else "AVERAGE", apart=apart)
     if apart:
         _unpark_tags(finished, sum(len(band.tags) for band in header.bands))
+    if header.white_is_zero:
+        mark_white_is_zero(finished)
     sidecar = finished.with_name(finished.name + SIDECAR)
     if layer.categories:
         name_categories(sidecar, layer.categories, layer.n_channels)

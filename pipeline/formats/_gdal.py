@@ -12,17 +12,19 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.crs import CRS
 from rasterio.enums import Interleaving
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window
 
-from pipeline.errors import SourceError
+from pipeline.errors import PlanRefused, SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._archive import ZIP
 from pipeline.formats._files import (
@@ -62,6 +64,8 @@ _MAX_READS = 1_000_000
 _MAX_DEPTH = 16
 MAX_BLOCK_BYTES = 2**30
 """A tile or strip is decoded whole, whatever the window."""
+_PROJ = ("PROJ_DATA", "PROJ_LIB")
+"""Where PROJ looks for its data base instead of beside itself; installers of other programs set them."""
 _filters = threading.RLock()
 
 
@@ -134,7 +138,9 @@ def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspect
 
     Raises:
         SourceError: missing, unreadable, not one of the supported drivers, or a VRT that reads what it must not.
+        PlanRefused: no reference system can be looked up on this machine.
     """
+    _require_reference_systems()
     # before GDAL: opening a VRT may open what it reads
     if not inspected and not is_remote(path) and _is_vrt(path):
         vrt_sources(path)
@@ -148,6 +154,22 @@ def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspect
         dataset.close()
         raise
     return dataset
+
+
+@cache
+def _require_reference_systems() -> None:
+    """Check that PROJ finds its data base: without it names of reference systems are lost from files, without a word.
+
+    Raises:
+        PlanRefused: it does not; names the variables of the environment that say where it is.
+    """
+    try:
+        with gdal_env():
+            CRS.from_epsg(4326)
+    except CRSError as error:
+        said = ", ".join(f"{name}={os.environ[name]}" for name in _PROJ if name in os.environ)
+        remedy = f"{said} is not the data base of this environment; unset it" if said else "install rasterio again"
+        raise PlanRefused(f"PROJ cannot look up reference systems ({error}): {remedy}, and run again") from None
 
 
 def vrt_sources(path: str) -> tuple[str, ...]:

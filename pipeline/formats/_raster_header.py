@@ -48,6 +48,7 @@ class RasterHeader:
         gcps: `(points, CRS)` or None.
         tags: default domain of the dataset, AREA_OR_POINT included.
         domains: tags in domains of their own, by domain.
+        white_is_zero: 0 is white, and the largest value black (`MINISWHITE`).
     """
 
     crs: CRS | None = None
@@ -57,6 +58,7 @@ class RasterHeader:
     bands: tuple[Band, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     domains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    white_is_zero: bool = False
 
     @property
     def nodata(self) -> float | None:
@@ -79,7 +81,14 @@ def read_header(dataset: Any, indexes: tuple[int, ...]) -> RasterHeader:
         bands=tuple(_read_bands(dataset, indexes)),
         tags=dataset.tags(),
         domains=domains(dataset),
+        white_is_zero=white_is_zero(dataset),
     )
+
+
+def white_is_zero(dataset: Any) -> bool:
+    """Return True if 0 is white in a file of more than black and white: GDAL gives it a colour table of its own."""
+    two = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
+    return dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and not two
 
 
 def domains(dataset: Any, index: int = 0) -> dict[str, dict[str, str]]:
@@ -108,6 +117,8 @@ def _read_bands(dataset: Any, indexes: tuple[int, ...]) -> Iterator[Band]:
     # each is a list of all bands, so they are asked for once
     names, scales, offsets = dataset.descriptions, dataset.scales, dataset.offsets
     units, nodata, colours = dataset.units, declared_nodata(dataset), dataset.colorinterp
+    if white_is_zero(dataset):
+        colours = tuple(ColorInterp.gray if colour == ColorInterp.palette else colour for colour in colours)
     for index in indexes:
         at = index - 1
         yield Band(
@@ -138,7 +149,8 @@ def merge_headers(headers: list[RasterHeader], names: tuple[str, ...]) -> Raster
         apart = {k: v for k, v in header.domains.items() if k not in shared}
         bands += [replace(b, tags={**own, **b.tags}, domains={**apart, **b.domains}) for b in header.bands]
     named = tuple(replace(b, description=name) for b, name in zip(bands, names, strict=True))
-    return replace(first, bands=named, tags=common, domains=shared)
+    white = all(header.white_is_zero for header in headers)
+    return replace(first, bands=named, tags=common, domains=shared, white_is_zero=white)
 
 
 def header_of_space(like: Source) -> RasterHeader:
@@ -172,7 +184,7 @@ def header_of_layer(header: RasterHeader, layer: Layer, like: Source) -> RasterH
         their = known.get(name, Band())
         bands.append(Band(description=name, nodata=layer.nodata, scale=their.scale, unit=their.unit))
     grid = {k: v for k, v in header.tags.items() if k == "AREA_OR_POINT"}
-    return replace(header, bands=tuple(bands), tags={**grid, **layer.tags}, domains={})
+    return replace(header, bands=tuple(bands), tags={**grid, **layer.tags}, domains={}, white_is_zero=False)
 
 
 def apply_header(dataset: rasterio.io.DatasetWriter, header: RasterHeader) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from pipeline.formats._raster_header import (
     merge_headers,
     read_header,
     unkept_domains,
+    white_is_zero,
 )
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -46,6 +48,7 @@ SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
 _SILENT = "JP2OpenJPEG"
 """Driver of files that cannot say which value means nothing; what the config says of them is written to the result."""
+_COLOURS = "SOURCE_COLOR_SPACE"
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
 
 
@@ -189,8 +192,8 @@ def _require_one_image(path: str, dataset: Any) -> None:
     inside = list(dataset.subdatasets)
     names = ", ".join(name.rpartition(":")[2] for name in inside)
     raise SourceError(
-        f"{path}: holds several images ({names}); take out the one to restore, e.g. `gdal_translate {inside[0]} "
-        f"{inside[0].rpartition(':')[2]}.tif`"
+        f"{path}: holds several images ({names}); take out the one to restore, e.g. `gdal_translate {quote(inside[0])} "
+        f"{quote(inside[0].rpartition(':')[2] + '.tif')}`"
     )
 
 
@@ -319,7 +322,7 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
     where = ", ".join(files)
     if any(name.startswith("complex") for name in names):
         raise SourceError(f"{where}: complex values ({names[0]}) cannot be restored; use amplitude or dB")
-    if any(datasets[c.file].colorinterp[c.band - 1] == ColorInterp.palette for c in channels):
+    if any(_holds_codes(datasets[c.file], c.band) for c in channels):
         raise SourceError(
             f"{where}: the colour table says that the values are class codes, which cannot be restored; "
             "expand it to RGB first, or use the file as a mask"
@@ -330,6 +333,10 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
     return dtype
 
 
+def _holds_codes(dataset: Any, band: int) -> bool:
+    return dataset.colorinterp[band - 1] == ColorInterp.palette and not white_is_zero(dataset)
+
+
 def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]) -> tuple[str, ...]:
     notices = []
     masks = {_mask_key(c) for c in channels if c.mask_band}
@@ -338,6 +345,8 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
             f"{files[0]}: the bands have {len(masks)} masks, a GeoTIFF holds one: in the result a pixel is valid if it "
             "is in any of them"
         )
+    inked = [p for p, d in zip(files, datasets, strict=True) if d.tags(ns="IMAGE_STRUCTURE").get(_COLOURS) == "CMYK"]
+    notices += [f"{path}: colours are stored as CMYK; they are read, restored and written as RGB" for path in inked]
     paged = [path for path, dataset in zip(files, datasets, strict=True) if dataset.subdatasets]
     notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})

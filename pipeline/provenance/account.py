@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.plan.plan import Plan
+from pipeline.report.judgement import UNVALUED
 from pipeline.restore.codes import REFUSED, source_name
 
 
@@ -23,7 +24,7 @@ def account(plan: Plan, states: Mapping[str, int], by_source: Mapping[str, int])
     refused = by_source.get(source_name(REFUSED, ()), 0)
     reasons = {
         "wider than max_gap or around the content": states.get("wide", 0),
-        "marked, but without a value (nodata)": states.get("left", 0),
+        UNVALUED: states.get("left", 0),
         "in channels without any value": states.get("marked_empty", 0),
         "refused as too uncertain": refused,
     }

@@ -17,7 +17,7 @@ from pipeline.image.open import open_source
 from pipeline.plan.plan import Plan
 from pipeline.report.evidence import evidence
 from pipeline.report.gallery import Gallery, gallery
-from pipeline.report.judgement import judged
+from pipeline.report.judgement import advised, judged
 from pipeline.report.methods import methods
 from pipeline.report.pages import templates
 from pipeline.report.styles import write_styles
@@ -77,6 +77,7 @@ def _page(
         record=record,
         verdict=verdict(record),
         judgement=judged(record),
+        advice=advised(record),
         methods=methods(record),
         viewers=viewers(
             [output["path"] for output in record["outputs"]], record["space"]["kind"], record["space"]["channels"]

@@ -17,6 +17,10 @@ _VARIATION = 1 / 4.65
 large as that is the one of putting the image's mean into every hole."""
 _NOTABLE = 0.5
 """Share of that from which the error is worth a look."""
+UNVALUED = "marked, but without a value (nodata)"
+"""Why pixels were left that a mask marks where the image has nothing, as the record says it."""
+_OVER_THE_EDGE = 0.01
+"""Share of what was asked for up to which such pixels are those of clouds that reach over the edge of the image."""
 _HELD_POOR, _HELD_LOOK = 0.75, 0.85
 """Share of hidden pixels in the 90 % interval below which error bars are much, or noticeably, too narrow."""
 
@@ -40,7 +44,10 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     poor, look = [], []
     error = relative_error(record)
     if error is not None and error >= _VARIATION:
-        poor.append(f"the error to expect, {said_of(error)}, is as large as the variation of the image itself")
+        poor.append(
+            f"the error to expect, {said_of(error)}, is as large as the variation of the image itself: "
+            "its mean in every hole would be as near"
+        )
     elif error is not None and error >= _NOTABLE * _VARIATION:
         look.append(
             f"the error to expect, {said_of(error)}, is {in_tenths(error / _VARIATION)} of what the image itself varies"
@@ -56,9 +63,32 @@ def judged(record: Mapping[str, Any]) -> Judgement:
         look.append(test["note"])
     if holes["pixels"] and not test:
         look.append("nothing was hidden to test it")
-    if holes.get("left"):
+    if _left_to_do(holes):
         look.append(str(holes["account"]))
     return Judgement(level="poor" if poor else "look" if look else "sound", reasons=(*poor, *look))
+
+
+def _left_to_do(holes: Mapping[str, Any]) -> bool:
+    """Say whether pixels were left that somebody may have wanted."""
+    left = dict(holes.get("left") or {})
+    unvalued = left.pop(UNVALUED, 0)
+    return bool(left) or unvalued > _OVER_THE_EDGE * holes.get("asked", 0)
+
+
+def advised(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what would make the result better, or safer to use, as far as the record knows."""
+    rim = (record.get("self_test") or {}).get("rim") or {}
+    advice = [rim["advice"]] if rim.get("advice") else []
+    error = relative_error(record)
+    if error is None or error < _NOTABLE * _VARIATION:
+        return tuple(advice)
+    if not record["references"]:
+        volume = record["space"]["kind"] == "volume"
+        what, key = ("contrast of the same person", "auxiliary") if volume else ("date of the same place", "references")
+        advice.append(f"all comes from the image itself: another {what}, in `input.{key}`, tells most about holes")
+    if record["config"]["output"]["refuse_above"] is None:
+        advice.append("`output.refuse_above: 0.1` leaves out pixels whose standard error is above a tenth of the range")
+    return tuple(advice)
 
 
 def in_one_line(record: Mapping[str, Any]) -> str:

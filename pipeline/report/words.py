@@ -103,8 +103,8 @@ def _thinly(record: Mapping[str, Any]) -> str:
     }
     if not said:
         return ""
-    parts = ", ".join(f"{share} of {text}" for text, share in said.items())
-    return f" (blended over what the image itself tells: on hidden {unit_of(record)}s {parts})"
+    parts = ", ".join(f"{text} made {share}" for text, share in said.items())
+    return f" (blended, mostly of what the image itself tells: of values on hidden {unit_of(record)}s {parts})"
 
 
 def network_part(record: Mapping[str, Any]) -> str:

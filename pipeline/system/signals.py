@@ -1,7 +1,8 @@
 """Stop in good order: the first signal finishes what is in flight, the second ends the program at once.
 
-Ctrl-C and SIGTERM say that somebody wants an end (exit 130), SIGUSR1 that a job's time is nearly up (exit 75: submit
-it again). Slurm sends it to a batch script with `--signal=B:USR1@300`.
+Ctrl-C and SIGTERM say that somebody wants an end (exit 130), SIGHUP that the terminal or the connection is gone (130,
+too; ignored under `nohup`), SIGUSR1 that a job's time is nearly up (exit 75: submit it again). Slurm sends the last to
+a batch script with `--signal=B:USR1@300`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ from typing import Any
 
 from pipeline.errors import Interrupted, PipelineError, Unfinished
 
-HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """What asks for a stop."""
+_NEVER_AGAIN = (signal.SIGHUP, signal.SIGUSR1)
+"""What ends nothing at once: a terminal that closes says so twice, by its shell and by the kernel."""
 
 _STOPPING = (
     "inpaint-pipeline: stopping: what is in flight is finished first and everything finished is kept; "
     "press Ctrl-C again to end at once\n"
 )
+
+
+def heard() -> tuple[signal.Signals, ...]:
+    """Return what asks this process for a stop: all of HEARD, without SIGHUP where `nohup` lets it be ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(number for number in HEARD if number != signal.SIGHUP or not ignored)
 
 
 class Stop:
@@ -51,7 +60,7 @@ class Stop:
     def __enter__(self) -> Stop:
         # handlers can only be set in the main thread; elsewhere (a notebook's worker) signals stay as they are
         if threading.current_thread() is threading.main_thread():
-            for number in HEARD:
+            for number in heard():
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -60,7 +69,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._requested and number != signal.SIGUSR1:
+        if self._requested and number not in _NEVER_AGAIN:
             previous = self._previous.get(number)
             if callable(previous):
                 previous(number, frame)

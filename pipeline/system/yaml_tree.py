@@ -160,10 +160,10 @@ class _Walk:
 
     def _text(self, node: ScalarNode) -> Any:
         try:
-            node.value.encode()
-        except UnicodeEncodeError:
+            # JSON writes a character beyond 16 bits as two escapes, and every JSON is YAML
+            return node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
             raise self._error(node, f"{shortened(ascii(node.value))} holds half a character") from None
-        return node.value
 
     def _tag_error(self, node: Node) -> ConfigError:
         tag = shortened(str(node.tag).replace(_TAG, "!!"))

@@ -101,7 +101,7 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
         PlanRefused: the device is not there.
         OutputConflict: the output cannot be written, or a training that was stopped would be lost.
         ClusterGone: a process that fills holes or cuts batches died.
-        Interrupted: Ctrl-C or SIGTERM.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     path = Path(config_path)
     config = placed(read_config(path))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import shlex
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
+from pipeline.commands.progress import Lines, patience
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import in_one_line, judged
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
@@ -182,6 +185,50 @@ def test_progress_names_stage_image_and_time(batch: tuple[Path, Path, Outcome]) 
         found = [re.search(r"stage (\d) of 3", line) for line in own]
         assert [int(match[1]) for match in found if match] == [1, 2, 3]
         assert any(re.search(r"takes about \d+ s \(\d+ s to \d+ s\)", line) for line in own)
+
+
+class _Log(io.StringIO):
+    """A log that tells when a text has come again."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text, self.again = text, threading.Event()
+
+    def write(self, text: str) -> int:
+        """Take a text."""
+        written = super().write(text)
+        if self.getvalue().count(self._text) > 1:
+            self.again.set()
+        return written
+
+
+def test_a_log_says_now_and_then_where_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In stages without blocks, too, which take minutes in large images; on and on, until the run is over."""
+    monkeypatch.setattr("pipeline.commands.progress._LINE_EVERY_SECONDS", 0.001)
+    for begin, said in (
+        (lambda lines: lines.stage("scene", "survey"), "scene: stage 1 of 3, survey"),
+        (lambda lines: lines.blocks("scene", done=0, total=7), "scene: 0 of 7 blocks"),
+    ):
+        log = _Log(said)
+        monkeypatch.setattr("sys.stderr", log)
+        lines = Lines()
+        lines.image("scene", number=1, count=1)
+        begin(lines)
+        assert log.again.wait(60)
+        lines.close()
+
+
+def test_a_command_without_stages_says_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than once; a quick one says nothing."""
+    monkeypatch.setattr("pipeline.commands.progress._LINE_EVERY_SECONDS", 0.001)
+    log = _Log("scene: reads ...\n")
+    monkeypatch.setattr("sys.stderr", log)
+    with patience("scene: reads"):
+        pass
+    assert not log.getvalue()
+    monkeypatch.setattr("pipeline.commands.progress._SILENT_SECONDS", 0.001)
+    with patience("scene: reads"):
+        assert log.again.wait(60)
 
 
 def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:

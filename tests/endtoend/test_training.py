@@ -114,6 +114,10 @@ def _interrupt_group(pid: int) -> None:
     os.killpg(pid, signal.SIGINT)
 
 
+def _hang_up_group(pid: int) -> None:
+    os.killpg(pid, signal.SIGHUP)
+
+
 def _interrupt_twice(pid: int) -> None:
     os.killpg(pid, signal.SIGINT)
     select.select([], [], [], 0.1)
@@ -130,6 +134,7 @@ def _interrupt_twice(pid: int) -> None:
         (FILLS, _kill, -signal.SIGKILL),
         (STEPS, _term_group, 130),
         (STEPS, _interrupt_group, 130),
+        (STEPS, _hang_up_group, 130),
         (STEPS, _kill, -signal.SIGKILL),
     ],
 )
@@ -141,7 +146,7 @@ def test_no_process_outlives_a_training(tmp_path, nursery, words, end, code):
     assert "Traceback" not in rest
     if code == 130:
         assert "inpaint-pipeline: " in rest
-    if end in (_term, _term_group, _interrupt_group):
+    if end in (_term, _term_group, _interrupt_group, _hang_up_group):
         assert "stopped" in (tmp_path / "small.log").read_text().splitlines()[-1]
 
 

@@ -26,7 +26,7 @@ from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._choose import choose_executor
-from pipeline.execute._processes import cluster, without_main
+from pipeline.execute._processes import cluster, private_folder, without_main
 from pipeline.survey.survey import outline, survey
 from pipeline.system.signals import HEARD, NEVER, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
@@ -125,6 +125,23 @@ def test_the_second_signal_does_what_it_did_before():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_terminal_that_closes_is_heard_once_and_under_nohup_never():
+    """Shell and kernel both say so, which must not end at once what is to be finished; `nohup` ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with Stop() as stop:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert isinstance(stop.error("run again"), Interrupted)
+            assert stop.requested()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_only_work_that_may_stop_is_stopped():
     """Outside of a stage that may stop, and in other threads, the question is never asked."""
     stop_if_asked()
@@ -210,7 +227,7 @@ program()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("at", ["pipeline.cli", "typer", "pipeline.run", "numpy"])
 def test_a_signal_while_libraries_are_imported_is_no_traceback(tmp_path, at, number):
     """Before any command has taken the signals over: 130 and one line."""
@@ -269,6 +286,25 @@ def test_nobody_else_can_use_a_local_cluster():
         private = next(p for p in Path(folder).parents if p.name.startswith("inpaint-workers-"))
         assert private.stat().st_mode & 0o777 == 0o700
     assert not private.exists()
+
+
+def test_a_folder_that_an_ended_run_left_behind_is_removed(tmp_path, monkeypatch):
+    """By the next run with workers; what is in use, new, a link or somebody else's word for a file stays."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    elsewhere = tmp_path / "mine"
+    (tmp_path / "inpaint-workers-left" / "scratch").mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "inpaint-workers-link").symlink_to(elsewhere)
+    (tmp_path / "inpaint-workers-file").touch()
+    with private_folder() as used:
+        (tmp_path / "inpaint-workers-new").mkdir()
+        for path in (Path(used), elsewhere, tmp_path / "inpaint-workers-left"):
+            os.utime(path, (0, 0))
+        with private_folder() as other:
+            kept = {path.name for path in tmp_path.iterdir()}
+    names = {f"inpaint-workers-{name}" for name in ("link", "file", "new")}
+    assert kept == names | {"mine", Path(used).name, Path(other).name}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"mine"}
 
 
 def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(monkeypatch, capfd):

@@ -100,10 +100,10 @@ def test_twenty_kills_and_the_same_bytes(tmp_path, tmp_path_factory, nursery):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGHUP, True)])
 @pytest.mark.parametrize("executor", ["serial", "local"])
 def test_a_polite_stop_is_130_and_resumable(tmp_path, expected, nursery, executor, number, group):
-    """SIGTERM (a scheduler) and Ctrl-C (the whole group) end in order: exit 130, nothing published, then the same."""
+    """A scheduler's SIGTERM, Ctrl-C and a closed terminal end in order: exit 130, nothing published, then the same."""
     config = _config(tmp_path)
     workdir = tmp_path / "out" / ".work" / "image"
     setting, hold = f"compute.executor={executor}", blocks_held(executor, 20)

@@ -21,6 +21,10 @@ ROWS = {
         faults/test_kill.py::test_a_polite_stop_is_130_and_resumable
         faults/test_hostile_processes.py::test_ctrl_c_in_the_survey_ends_the_run_at_once
         faults/test_hostile_processes.py::test_more_signals_end_a_run_at_once""",
+    "the terminal or the connection is closed (SIGHUP)": """
+        faults/test_kill.py::test_a_polite_stop_is_130_and_resumable
+        faults/test_hostile_processes.py::test_a_terminal_that_closes_is_heard_once_and_under_nohup_never
+        endtoend/test_training.py::test_no_process_outlives_a_training""",
     "disk full": "faults/test_bad_runs.py::test_a_full_disk",
     "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
         faults/test_surroundings.py::test_each_limit_of_what_may_be_written_is_named""",
@@ -132,6 +136,7 @@ ROWS = {
     # processes
     "a worker is killed while blocks run": "faults/test_kill.py::test_a_killed_worker_is_replaced",
     "a second Ctrl-C or SIGTERM while workers start or work": """
+        faults/test_hostile_processes.py::test_a_folder_that_an_ended_run_left_behind_is_removed
         faults/test_kill.py::test_a_second_stop_while_workers_start_ends_at_once""",
     "a worker is killed while the cluster starts, or none comes up": """
         faults/test_hostile_processes.py::test_a_worker_killed_while_the_cluster_starts_is_no_traceback
@@ -140,6 +145,8 @@ ROWS = {
         faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why
         faults/test_hostile_processes.py::test_a_program_without_memory_says_so
         faults/test_hostile_processes.py::test_more_workers_than_a_machine_can_start_are_refused""",
+    "`PROJ_LIB` or `PROJ_DATA` names the data base of another program (QGIS, PostGIS, another conda)": """
+        faults/test_surroundings.py::test_a_data_base_of_reference_systems_that_is_not_there""",
     "a process of a training is killed": """
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",

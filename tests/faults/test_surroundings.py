@@ -116,3 +116,15 @@ def test_a_reader_that_went_away_is_no_error():
         assert (process.stderr.read(), process.wait()) == (b"", 0)
     with Path("/dev/full").open("w") as full:
         assert subprocess.run(schema, stdout=full, stderr=subprocess.DEVNULL, check=False).returncode == 6
+
+
+@pytest.mark.parametrize("name", ["PROJ_LIB", "PROJ_DATA"])
+def test_a_data_base_of_reference_systems_that_is_not_there(tmp_path, name):
+    """Installers of other programs set these: told before the work, as names of reference systems would be lost."""
+    image = write_image(tmp_path / "image.tif", smooth((1, 9, 9)))
+    environment = {**os.environ, name: str(tmp_path)}
+    asked = [sys.executable, "-m", "pipeline", "inspect", str(image)]
+    done = subprocess.run(asked, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3
+    assert f"{name}={tmp_path} is not the data base of this environment; unset it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -85,6 +85,14 @@ def test_yaml_is_1_2(tmp_path: Path) -> None:
     assert config.mask[0].model_dump()["above"] == 1e-4
 
 
+def test_json_with_any_character_is_yaml(tmp_path: Path) -> None:
+    """What `json.dumps` writes beyond 16 bits stands as two escapes."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"\U0001f6f0": "\U0001f600.tif"}))
+    assert "\\ud83d" in path.read_text()
+    assert read_yaml(path).data == {"\U0001f6f0": "\U0001f600.tif"}
+
+
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("none", None), ("~", "auto"), ("-9999", -9999.0)])
 def test_nodata_choices(tmp_path: Path, text: str, value: object) -> None:
     """auto, none or a number; nan too."""

@@ -18,6 +18,7 @@ from rio_cogeo import cog_validate
 
 from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats import _cog, geotiff
+from pipeline.formats._photometric import mark_white_is_zero
 from pipeline.geometry.box import Box
 from tests.support_formats import (
     digest,
@@ -56,6 +57,7 @@ def _facts(path: Path) -> dict[str, Any]:
                 "transform": tuple(dataset.transform),
                 "gcps": ([p.asdict() | {"id": ""} for p in points], gcp_crs),
                 "rpcs": dataset.rpcs.to_dict() if dataset.rpcs else None,
+                "white_is_zero": dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE"),
                 "tags": dataset.tags(),
                 "band_tags": [dataset.tags(i) for i in dataset.indexes],
                 "mask": dataset.dataset_mask().tobytes(),
@@ -173,6 +175,46 @@ def test_header_and_pixels_survive(case: str, tmp_path: Path) -> None:
             assert same_bytes(dataset.read(), values)
     assert _is_valid_cog(result)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tif", "restored.tif", "scratch"]
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": "YES"}, {"endianness": "BIG"}], ids=["small", "big", "other end"])
+def test_white_is_marked_in_every_image_of_a_file_but_its_mask(options: dict[str, str], tmp_path: Path) -> None:
+    """The levels for viewers would be inverted against the image otherwise."""
+    values = random_values((1, 70, 90), "uint8")
+    path = write_tiff(tmp_path / "in.tif", values, photometric="MINISBLACK", setup=_with_mask, **options)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    mark_white_is_zero(path)
+    for level in ({}, {"overview_level": 0}):
+        with rasterio.open(path, **level) as dataset:
+            assert dataset.tags(ns="IMAGE_STRUCTURE")["MINISWHITE"] == "YES"
+            assert not dataset.read_masks(1)[:5, :5].any()
+    with rasterio.open(path) as dataset:
+        assert same_bytes(dataset.read(), values)
+
+
+@pytest.mark.parametrize(("dtype", "setup"), [("uint8", None), ("uint16", _with_mask)])
+def test_a_scan_in_which_0_is_white_is_no_map_of_classes(dtype: str, setup: Any, tmp_path: Path) -> None:
+    """As other programs write it GDAL calls it a palette; with one bit it is black and white, which stays refused."""
+    values = random_values((1, 70, 90), dtype)
+    path = write_tiff(tmp_path / "in.tif", values, photometric="MINISBLACK", setup=setup)
+    mark_white_is_zero(path)
+    result = _restore(path, tmp_path)
+    assert _facts(result) == _facts(path)
+    assert _facts(path)["colorinterp"] == (ColorInterp.palette,)
+    with rasterio.open(result) as dataset:
+        assert same_bytes(dataset.read(), values)
+    bits = write_tiff(tmp_path / "bits.tif", values.astype("uint8") & 1, photometric="MINISWHITE", nbits=1)
+    with rasterio.open(bits, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.palette]
+    with pytest.raises(SourceError, match="class codes"):
+        geotiff.open_source([str(bits)])
+
+
+def test_inks_are_told(tmp_path: Path) -> None:
+    """GDAL hands a CMYK file on as colours of light, so what comes back is not what was stored."""
+    path = write_tiff(tmp_path / "in.tif", random_values((4, 20, 30), "uint8"), photometric="CMYK")
+    assert any("stored as CMYK" in notice for notice in geotiff.open_source([str(path)]).notices)
 
 
 def test_nodata_beside_a_mask_is_read_and_kept(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
-from pipeline.report.judgement import judged
+from pipeline.report.judgement import UNVALUED, advised, judged
 from pipeline.report.methods import _guides, _network
 from pipeline.report.pages import templates
 from pipeline.report.words import by_channel, network_part, unit_of, verdict
@@ -96,8 +96,8 @@ def test_a_reference_that_makes_little_of_the_values_it_is_named_for_is_told(wei
     rows = [{"method": f"reference {k} ({name})", "weight": weight} for k, name in enumerate(("clear", "unused"))]
     record["self_test"]["methods"] = rows
     told = "from: 50 % classical interpolation, 50 % reference 0 (clear) "
-    told += "(blended over what the image itself tells: on hidden pixels "
-    assert (f"{told}18 % of reference 0 (clear));" in verdict(record)) == said
+    told += "(blended, mostly of what the image itself tells: of values on hidden pixels "
+    assert (f"{told}reference 0 (clear) made 18 %);" in verdict(record)) == said
     assert ("blended" in verdict(record)) == said
 
 
@@ -177,6 +177,31 @@ def test_what_was_not_tested_or_not_filled_is_amber() -> None:
     assert judged(record | {"holes": left}).level == "look"
     nothing = {"pixels": 0, "account": "no pixels to restore were found"}
     assert judged({"holes": nothing, "self_test": None}).level == "sound"
+
+
+@pytest.mark.parametrize(("unvalued", "level"), [(30, "sound"), (31, "look")])
+def test_a_mask_that_reaches_over_the_edge_is_no_reason_to_look(unvalued: int, level: str) -> None:
+    """A buffered cloud beside a swath's edge marks some pixels without a value; more of them were perhaps wanted."""
+    record = _record(weight=0.0, share=0.0)
+    record["holes"] |= {"asked": 3000, "left": {UNVALUED: unvalued}, "account": "some of 3,000 pixels were filled"}
+    assert judged(record).level == level
+    record["holes"]["left"] |= {"refused as too uncertain": 1}
+    assert judged(record).level == "look"
+
+
+def test_what_helps_is_said_where_something_would() -> None:
+    """A contaminated rim always; other images and a limit where errors are large, unless they are there."""
+    record = _record(weight=0.0, share=0.0, kind="volume") | {"config": {"output": {"refuse_above": None}}}
+    record["self_test"] |= {"predicted_rmse": [1.0], "value_range": [100.0]}
+    assert advised(record) == ()
+    record["self_test"]["rim"] = {"advice": "consider widening the mask by 2 px (`buffer`)"}
+    assert advised(record) == ("consider widening the mask by 2 px (`buffer`)",)
+    record["self_test"] |= {"predicted_rmse": [20.0], "rim": None}
+    assert [words.split("`")[1] for words in advised(record)] == ["input.auxiliary", "output.refuse_above: 0.1"]
+    record["space"]["kind"] = "raster"
+    assert "another date of the same place, in `input.references`" in advised(record)[0]
+    record |= {"references": [{"role": "reference"}], "config": {"output": {"refuse_above": 0.3}}}
+    assert advised(record) == ()
 
 
 def test_templates_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
