@@ -63,7 +63,7 @@ _CELLS_BYTES = 13
 _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
 """Then also per cell, per cell and channel (measured 105 with one channel, 145 with four), and the most cells."""
 _CORRECTION_CELLS = 40_000
-"""Cells with a regression around each, which takes what it takes in a patch, if there are guides or channels with other holes."""
+"""Cells with a regression around each, which takes what it takes in a patch, if there are guides or siblings."""
 _BEYOND_WINDOW_BYTES = 40
 """The same, as read for a window: per pixel and channel, once for the image and once for each relation, or sibling."""
 ASSEMBLY_BYTES = 64 * 2**20
