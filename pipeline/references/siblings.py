@@ -87,7 +87,8 @@ def _channel_fill(
     if not alone.hole.any():
         return result
     for sibling, beyond in reversed(siblings):
-        values, valid = (part[list(sibling.channels)] for part in (window.values, window.valid))
+        others = list(sibling.channels)
+        values, valid = window.values[others], window.valid[others]
         predicted = None
         if beyond is not None:
             predicted = replace(Prediction.of(sibling.relation, values, valid, window.spacing), beyond=beyond)

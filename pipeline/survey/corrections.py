@@ -64,7 +64,7 @@ def _of_sibling(
     """Return values and logarithm of the ratio for one channel, `(1, *cells)` each."""
     stop_if_asked()
     others = list(sibling.channels)
-    seen = cells.valid[others].all(axis=0)
+    seen = np.asarray(cells.valid[others].all(axis=0))
     return _told(_on_cells(cells, [channel], spacing), sibling.relation, cells.mean[others], seen, cell)
 
 
