@@ -205,7 +205,7 @@ def test_no_patch_shows_in_what_a_reference_brings(tmp_path, monkeypatch):
 
 
 def test_no_patch_shows_in_what_other_channels_bring(tmp_path):
-    """A hole in one channel, the others observed: what they leave over is told from the whole image, too."""
+    """A hole in one channel, the others observed: what they leave over is told from the whole image, for any block."""
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:EDGE, :EDGE] / EDGE
 
@@ -226,6 +226,8 @@ def test_no_patch_shows_in_what_other_channels_bring(tmp_path):
     folder = _run(run_config(tmp_path, image, None, mask=asked, patch={"size": PATCH, "overlap": OVERLAP}))
     error = ndimage.gaussian_filter(pixels(layer(folder, "restored"))[0] - values[0], 2)
     assert _steps(error, ndimage.binary_erosion(hole[0] > 0, iterations=6)) < 1.15
+    expected = result_hash(folder)
+    assert result_hash(_run(tmp_path / "run.yaml", "compute.block=[80, 112]")) == expected
 
 
 def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
