@@ -14,6 +14,7 @@ from pipeline.geometry.box import Box
 from pipeline.numerics.beyond import Beyond, distance_to_cut
 from pipeline.plan.plan import Plan
 from pipeline.references.prediction import Correction
+from pipeline.references.siblings import Siblings
 from pipeline.restore.task import Contamination
 
 
@@ -32,7 +33,7 @@ def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Rea
     Args:
         fields: float32 `(n, *cells)`: distances and what lies behind, one of each plane of holes; mean and scale of
             each channel; `left` of each channel and `factor` of contamination, if there is any; values and logarithm of
-            the ratio of each channel for each relation that is consulted.
+            the ratio of each channel, or of each of `Siblings.every`, for each relation that is consulted.
         plan: whose cells these are.
         box: of the window.
         window: the window.
@@ -42,9 +43,11 @@ def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Rea
         return Read()
     channels, shape, planes = len(window.values), window.values.shape, plan.n_state
     contaminated = bool(plan.hazy or plan.doubted)
-    numbers = [k for k, _ in plan.recipe.consulted]
     sizes = [planes, planes, channels, channels, channels * contaminated, contaminated]
-    sizes += [channels, channels] * len(numbers)
+    numbers = []
+    for k, relation in plan.recipe.consulted:
+        numbers.append(k)
+        sizes += [len(relation.every) if isinstance(relation, Siblings) else channels] * 2
     distance, behind, mean, scale, left, factor, *rest = np.split(
         coarse_window(fields, plan.beyond_cell, box), np.cumsum(sizes)[:-1]
     )

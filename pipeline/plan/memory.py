@@ -16,6 +16,7 @@ from pipeline.errors import OutputConflict, PipelineError, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
+from pipeline.references.siblings import Siblings
 from pipeline.system.paths import existing
 from pipeline.system.units import format_bytes
 
@@ -62,9 +63,9 @@ _CELLS_BYTES = 13
 _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
 """Then also per cell, per cell and channel (measured 105 with one channel, 145 with four), and the most cells."""
 _CORRECTION_CELLS = 40_000
-"""Cells with a regression around each, which takes what it takes in a patch, if there are guides."""
+"""Cells with a regression around each, which takes what it takes in a patch, if there are guides or siblings."""
 _BEYOND_WINDOW_BYTES = 40
-"""The same, as read for a window: per pixel and channel, once for the image and once for each relation."""
+"""The same, as read for a window: per pixel and channel, once for the image and once for each relation, or sibling."""
 ASSEMBLY_BYTES = 64 * 2**20
 """What the writer of a file may hold of it at once."""
 _WRITING_BYTES = 48 * 2**20
@@ -103,7 +104,7 @@ def process_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) ->
     unknowns = plan.n_holes * plan.n_state // channels
     exact = pixels if cell == 1 else 0
     survey = base_bytes(plan) + _survey_bytes(
-        channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides)
+        channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides) or plan.n_state > 1
     )
     assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
@@ -148,7 +149,8 @@ def _patch_bytes(plan: Plan) -> int:
     patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
     if plan.beyond_cell:
-        window += patch * c * _BEYOND_WINDOW_BYTES * (1 + len(plan.recipe.consulted))
+        told = sum(len(r.every) if isinstance(r, Siblings) else c for _, r in plan.recipe.consulted)
+        window += patch * (c + told) * _BEYOND_WINDOW_BYTES
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0

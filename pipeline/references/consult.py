@@ -9,39 +9,42 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
-from pipeline.references.joint import Joint
-from pipeline.references.prediction import Prediction
+from pipeline.references.joint import Joint, Look
+from pipeline.references.prediction import Correction, Prediction
 from pipeline.references.relation import Relation
 from pipeline.references.siblings import Siblings, sibling_fill
 
 
 def consult(
     window: Window,
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
+    look: Look,
     relation: Relation | Siblings | Joint,
     base: NDArray[np.float32],
     standing: NDArray[np.float32],
     predicted: Prediction | None = None,
+    beyond: Correction | None = None,
 ) -> ReferenceFill:
     """Return what a guide says about the holes of a window; see `reference_fill`.
 
-    Siblings look at the window itself, not at `values`: what is hidden there must be hidden from them.
+    Siblings look at the window itself, not at the guide: what is hidden there must be hidden from them.
 
     Args:
         window: as in `reference_fill`.
-        values: as in `reference_fill`; of several guides their bands one after the other, see `stacked`.
-        valid: as in `reference_fill`.
+        look: values and validity of the guide; of several guides their bands one after the other, see `stacked`.
         relation: how the guide is related to the image.
         base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
         standing: float32 like `base`, reliability of what came before; 0.5 where it is a single-image fill. The
             guide's own reliability is relative to it: 0.5 where both are equally good.
         predicted: what `prediction` returns for this relation here, if it is known already.
+        beyond: what the whole image says beside the relation where the window does not show what is around, for each
+            channel or, of siblings, for each of `Siblings.every`; None = the window does.
     """
     if isinstance(relation, Siblings):
-        result = sibling_fill(window, relation, base)
+        result = sibling_fill(window, relation, base, beyond)
     else:
-        result = reference_fill(window, values, valid, _one(relation), base, predicted=predicted)
+        if beyond is not None:
+            predicted = replace(predicted or prediction(window, *look, relation), beyond=beyond)
+        result = reference_fill(window, *look, _one(relation), base, predicted=predicted)
     return replace(result, reliability=compared(result.reliability, standing))
 
 

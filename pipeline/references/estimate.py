@@ -28,6 +28,9 @@ _FEATHER = 6.0
 
 _FADE = 6.0
 """Distance over which the residual fades where a relation was fitted on few pixels, in steps of the finest axis."""
+_BELIEVED = 6.0
+"""Deviation of the Gaussian over which a correction fades elsewhere, over `Relation.reach`: twice the distance at which
+5 % of the covariance is left."""
 _INFLATION = 1.5
 """Error of a prediction over its misfit on the pixels that it was fitted on (measured 1.3 to 1.8 on date pairs)."""
 _SMOOTH = 1.0 / 3.0
@@ -110,7 +113,7 @@ def _channel_estimates(
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)
     for channels, guide in _together(window, predicted):
-        values, ratio = _corrected(window, relation, predicted, sigma, (channels, guide))
+        values, ratio = _corrected(window, relation, predicted, (channels, guide), sigma=sigma)
         if predicted.beyond is not None:
             common = window.valid[channels[0]] & predicted.seen
             values, ratio = predicted.beyond.some(channels).over(
@@ -122,20 +125,21 @@ def _channel_estimates(
     return estimate, reliability
 
 
-def correction(window: Window, relation: Relation, predicted: Prediction, sigma: float) -> Correction:
-    """Return what the observed pixels of a window, or cells of an image, say beside a relation.
+def correction(window: Window, relation: Relation, predicted: Prediction, cell: int) -> Correction:
+    """Return what the observed cells of an image say beside a relation.
 
     Args:
-        window: as in `reference_fill`.
-        relation: as there.
-        predicted: what the relation makes of the reference.
-        sigma: as there, in the steps of the window.
+        window: the image on cells.
+        relation: as in `reference_fill`.
+        predicted: what the relation makes of the reference on cells.
+        cell: size of a cell, steps of the finest axis.
     """
     shape = window.values.shape
     values, ratio = np.zeros(shape), np.ones(shape)
     for channels, guide in _together(window, predicted):
         said, misfit = predicted.some(channels)
-        own, worse = _corrected(window, relation, predicted, sigma, (channels, guide))
+        some = channels, guide
+        own, worse = _corrected(window, relation, predicted, some, sigma=max(1.0, SIGMA / cell), step=cell)
         values[channels], ratio[channels] = own - said, worse / misfit
     return Correction(values=values, ratio=ratio, to_cut=np.full(shape[1:], np.inf, dtype=np.float32))
 
@@ -157,10 +161,15 @@ def _corrected(
     window: Window,
     relation: Relation,
     predicted: Prediction,
-    sigma: float,
     some: tuple[list[int], NDArray[np.float32]],
+    *,
+    sigma: float,
+    step: float = 1.0,
 ) -> tuple[Field, Field]:
-    """Return the estimate of some channels, and its squared misfit over the local variance, `(n, *spatial)`."""
+    """Return the estimate of some channels, and its squared misfit over the local variance, `(n, *spatial)`.
+
+    `sigma` is in steps of the window's finest axis, which are `step` times those of the image.
+    """
     channels, guide = some
     said, misfit = predicted.some(channels)
     common, hole = window.valid[channels[0]] & predicted.seen, window.hole[channels[0]] & predicted.seen
@@ -170,13 +179,10 @@ def _corrected(
     observed = window.values[channels].astype(np.float64)
     scales = _scales(sigma, window.spacing)
     fit = local_fit(observed, (said, misfit), guide, common, scales, robust=relation.robust)
-    few = relation.clusters is None
-    values = said if few else fit.values
-    estimate = values
+    estimate = said if relation.clusters is None else fit.values
     if relation.carries:
-        rest = interpolate(observed - values, common, hole, guide, window.spacing)
-        # what few pixels say holds beside them only; farther off the map of the whole image stands
-        estimate = estimate + (rest * _fading(common, window.spacing) if few else rest)
+        estimate = estimate + interpolate(observed - estimate, common, hole, guide, window.spacing)
+    estimate = said + _believed(relation, common, window.spacing, step) * (estimate - said)
     overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
     return estimate, overfit_ratio * fit.misfit * misfit / np.maximum(fit.spread, 1e-30)
 
@@ -186,10 +192,19 @@ def _variance(ridge: Ridge) -> Field:
     return np.asarray(np.maximum(((np.asarray(ridge.high) - np.asarray(ridge.low)) / 5.15) ** 2, 1e-30))
 
 
-def _fading(common: NDArray[np.bool_], spacing: Sequence[float]) -> Field:
-    """Return 1 on pixels that are observed in both, falling with distance from them."""
-    away = inside(~common, [step / min(spacing) for step in spacing])
-    return np.asarray(np.exp(-away / _FADE))
+def _believed(relation: Relation, common: NDArray[np.bool_], spacing: Sequence[float], step: float) -> Field:
+    """Return the weight of a correction: 1 on pixels that are observed in both, falling with distance from them.
+
+    What is left over at two places is the less alike the farther they are apart, so far off the map of the whole image
+    stands, as the mean does in simple kriging. What few pixels say holds beside them only.
+    """
+    few = relation.clusters is None
+    if not few and relation.reach is None:
+        return np.ones(common.shape)
+    away = step * inside(~common, [own / min(spacing) for own in spacing])
+    if few:
+        return np.asarray(np.exp(-away / _FADE))
+    return np.asarray(np.exp(-0.5 * np.square(away / (_BELIEVED * (relation.reach or np.inf)))))
 
 
 def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float]) -> NDArray[np.float32]:

@@ -64,6 +64,8 @@ class Relation:
         mildest: per band, smallest predicted `log_misfit` that is believed, smaller ones count as this.
         worst: per band, largest one that is believed.
         overfit_ratio: per band, squared misfit of pixels left out of the fit over that of fitted ones, at least 1.
+        reach: distance within which what the relation leaves over is alike, the length of its exponential covariance in
+            steps of the finest axis; None = not known.
         robust: pixels that do not fit count less, here and in the regression around a pixel.
         pixel_sizes: of each band of the reference along each axis, in pixels of the grid; empty = all are those of the
             grid.
@@ -87,6 +89,7 @@ class Relation:
     mildest: tuple[float, ...]
     worst: tuple[float, ...]
     overfit_ratio: tuple[float, ...]
+    reach: float | None = None
     robust: bool = True
     pixel_sizes: tuple[tuple[float, ...], ...] = ()
     resolved: tuple[float, ...] = ()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
+from pipeline.references.prediction import Correction, Prediction
 from pipeline.references.relation import Relation
 
 
@@ -34,14 +35,32 @@ class Siblings:
 
     of: tuple[tuple[Sibling, ...], ...]
 
+    @property
+    def every(self) -> list[tuple[int, Sibling]]:
+        """Return all of them, each with the channel that it tells about, channel by channel."""
+        return [(k, sibling) for k, some in enumerate(self.of) for sibling in some]
 
-def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) -> ReferenceFill:
+
+def sibling_fill(
+    window: Window, siblings: Siblings, base: NDArray[np.float32], beyond: Correction | None = None
+) -> ReferenceFill:
     """Estimate the holes of each channel of a window from its siblings.
+
+    Args:
+        window: as in `reference_fill`.
+        siblings: of its channels.
+        base: as there.
+        beyond: what the whole image says beside them, `(n, *spatial)` in the order of `Siblings.every`; None = nothing.
 
     Raises:
         ValueError: the window has other channels.
     """
-    parts = [_channel_fill(window, k, some, base[k : k + 1]) for k, some in enumerate(siblings.of)]
+    corrections = [None if beyond is None else beyond.some([i]) for i in range(len(siblings.every))]
+    ends = np.cumsum([len(some) for some in siblings.of])
+    parts = [
+        _channel_fill(window, k, list(zip(some, corrections[end - len(some) : end], strict=True)), base[k : k + 1])
+        for k, (some, end) in enumerate(zip(siblings.of, ends, strict=True))
+    ]
     return ReferenceFill(
         values=np.concatenate([p.values for p in parts]),
         usable=np.concatenate([p.usable for p in parts]),
@@ -50,7 +69,9 @@ def sibling_fill(window: Window, siblings: Siblings, base: NDArray[np.float32]) 
     )
 
 
-def _channel_fill(window: Window, k: int, siblings: Sequence[Sibling], base: NDArray[np.float32]) -> ReferenceFill:
+def _channel_fill(
+    window: Window, k: int, siblings: Sequence[tuple[Sibling, Correction | None]], base: NDArray[np.float32]
+) -> ReferenceFill:
     """Return what siblings say about channel `k`, `(1, *spatial)`; one fades into the next, the last into `base`."""
     one = slice(k, k + 1)
     alone = replace(
@@ -65,15 +86,14 @@ def _channel_fill(window: Window, k: int, siblings: Sequence[Sibling], base: NDA
     result = ReferenceFill(values=values, usable=np.zeros_like(alone.hole), trust=nothing, reliability=nothing)
     if not alone.hole.any():
         return result
-    for sibling in reversed(siblings):
+    for sibling, beyond in reversed(siblings):
         others = list(sibling.channels)
-        better = reference_fill(
-            alone,
-            window.values[others],
-            window.valid[others],
-            sibling.relation,
-            np.where(alone.hole, result.values, base),
-        )
+        values, valid = window.values[others], window.valid[others]
+        predicted = None
+        if beyond is not None:
+            predicted = replace(Prediction.of(sibling.relation, values, valid, window.spacing), beyond=beyond)
+        own = np.where(alone.hole, result.values, base)
+        better = reference_fill(alone, values, valid, sibling.relation, own, predicted=predicted)
         result = ReferenceFill(
             values=better.values,
             usable=better.usable | result.usable,

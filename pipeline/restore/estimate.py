@@ -19,11 +19,10 @@ from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_scale
-from pipeline.references.consult import compared, consult, prediction
+from pipeline.references.consult import compared, consult
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
-from pipeline.references.siblings import Siblings
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.network import counted, far, raw_of, refine, with_network
@@ -65,12 +64,8 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     for k, (relation, numbers, reliance) in enumerate(used):
         if relation is not None and reliance.highest > 0:
             guide = look(task, relation, numbers)
-            predicted = None
-            if k in task.corrections and not isinstance(relation, Siblings):
-                said = prediction(window, guide.values, guide.valid, relation)
-                predicted = replace(said, beyond=task.corrections[k])
-            standing = draft.mean, draft.reliability
-            result = consult(window, guide.values, guide.valid, relation, *standing, predicted)
+            shown, standing = (guide.values, guide.valid), (draft.mean, draft.reliability)
+            result = consult(window, shown, relation, *standing, beyond=task.corrections.get(k))
             draft = with_reference(draft, result, code_of(relation, numbers), reliance, window.spacing)
     return draft
 

@@ -11,6 +11,7 @@ from pipeline.numerics.situation import Curve, Curves, flat
 from pipeline.references.joint import AnyRelation, Joint, guides_of
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import Reliance
+from pipeline.references.siblings import Siblings
 
 STORED = "stored"
 """Marker instead of a base fill: holes keep what the file stores there, for a model that must change nothing."""
@@ -90,12 +91,12 @@ class Recipe:
         return tuple(weights)
 
     @property
-    def consulted(self) -> list[tuple[int, Relation]]:
-        """Return number and relation of those that look at guides and have any weight; siblings look at the image."""
-        found = []
+    def consulted(self) -> list[tuple[int, Relation | Siblings]]:
+        """Return number and relation of those that have any weight."""
+        found: list[tuple[int, Relation | Siblings]] = []
         for k, (relation, reliance) in enumerate(zip(self.relations, self.references, strict=True)):
             own = relation.relation if isinstance(relation, Joint) else relation
-            if isinstance(own, Relation) and own.ridge.samples and reliance.highest > 0:
+            if own is not None and reliance.highest > 0 and (isinstance(own, Siblings) or own.ridge.samples):
                 found.append((k, own))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,10 +17,9 @@ from pipeline.image.scene import Scene
 from pipeline.references.align import Pair, misregistration
 from pipeline.references.context import context
 from pipeline.references.joint import AnyRelation, Joint, common_sets, stacked
-from pipeline.references.relation import Relation, fit_relation
-from pipeline.references.ridge import fit_ridge
 from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.task import Guide
+from pipeline.selftest.sampled import Sampled, at_resolution
 from pipeline.system.signals import stop_if_asked
 
 _SAMPLES = 30_000
@@ -60,20 +59,6 @@ _SIBLING_SAMPLES = 60_000
 """Pixels to fit on, shared by all channels with holes; each has at least a tenth of `_SAMPLES`."""
 
 
-_LEADING = 0.98
-"""Share of what several guides explain together from which one of them is said to lead."""
-
-_FEW = 10_000
-"""Pixels on which that is looked at."""
-
-_BACKGROUND = 20
-"""Of so many pixels of an empty background one is learned from."""
-
-_Field = NDArray[np.float32]
-Sizes = Sequence[tuple[float, ...]]
-"""Of the pixels of each band along each axis, in pixels of the grid."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedGuide:
     """A reference or auxiliary, several together, or the image's other channels."""
@@ -94,55 +79,6 @@ class FittedGuide:
         return self.later() if self.later else self.relation
 
 
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """Pixels observed in the image and seen by some guides."""
-
-    target: list[NDArray[np.float32]] = field(default_factory=list)
-    around: list[NDArray[np.float32]] = field(default_factory=list)
-    robust: bool = True
-    """Pixels that do not fit may be clouds or change: one of the guides is a reference, or a channel of the image."""
-
-    def add(self, values: _Field, looks: _Field, both: NDArray[np.bool_], grid: tuple[slice, ...]) -> None:
-        """Take the pixels of a grid that are in `both`, of the image and of the context of the guides."""
-        use, cut = both[grid], (slice(None), *grid)
-        self.target.append(values[cut][:, use].T)
-        self.around.append(looks[cut][:, use].T)
-
-    def related(self, bands: int, *, few: bool = False) -> Relation | None:
-        """Return the relation of guides with so many bands; None if too few pixels are seen in both."""
-        target, around = np.concatenate(self.target), np.concatenate(self.around)
-        some = without_background(np.concatenate([target, around[:, :bands]], axis=1))
-        enough = int(some.sum()) >= 10 * (bands + 1)
-        return fit_relation(target[some], around[some], bands, few=few, robust=self.robust) if enough else None
-
-    def alone(
-        self, bands: int, offset: tuple[float, ...], *, few: bool, resolution: tuple[Sizes, Sequence[float]]
-    ) -> Relation | None:
-        """Return the relation of one guide."""
-        stop_if_asked()
-        relation = self.related(bands, few=few)
-        return replace(at_resolution(relation, *resolution), offset=offset, carries=not few) if relation else None
-
-    def leader(self, parts: Sequence[Sequence[int]], numbers: Sequence[int]) -> int | None:
-        """Return the guide whose bands alone explain nearly all that those of all do, by a linear map; else None.
-
-        Args:
-            parts: columns of the context that are each guide's bands.
-            numbers: of the guides.
-        """
-        step = -(-sum(map(len, self.target)) // _FEW)
-        target, around = np.concatenate(self.target)[::step], np.concatenate(self.around)[::step]
-
-        def explained(columns: Sequence[int]) -> float:
-            return float(np.mean(fit_ridge(target, around[:, list(columns)]).explained))
-
-        alone = [explained(part) for part in parts]
-        best = int(np.argmax(alone))
-        together = explained([column for part in parts for column in part])
-        return numbers[best] if alone[best] >= _LEADING * together else None
-
-
 def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) -> list[FittedGuide]:
     """Relate the guides of the scene to the image: several of them together first, then each by itself.
 
@@ -159,13 +95,6 @@ def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) 
     if scene.has_siblings:
         found.append(FittedGuide(label=labels[-1], relation=_siblings(scene)))
     return found
-
-
-def at_resolution(relation: Relation, pixel_sizes: Sizes, own: Sequence[float]) -> Relation:
-    """Return a relation that knows how large the pixels of both images are, if some of the guide's are larger."""
-    if all(max(axes) <= min(own) for axes in pixel_sizes):
-        return relation
-    return replace(relation, pixel_sizes=tuple(pixel_sizes), resolved=tuple(own))
 
 
 def _own_sizes(scene: Scene) -> tuple[float, ...]:
@@ -191,13 +120,13 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
     joint_sets = [] if little else common_sets(seen, bands)
     groups = [*joint_sets, *((k,) for k in range(len(bands)))]
     dates = [[scene.job.guides[k].role == "reference" for k in group] for group in groups]
-    samples = [_Samples(robust=any(some)) for some in dates]
+    samples = [Sampled(robust=any(some)) for some in dates]
     for window, guides, grid in _tiles(scene, _SAMPLES):
         valid = np.asarray(window.valid.all(axis=0))
         for group, sample in zip(groups, samples, strict=True):
             looks = [(guides[k].values, guides[k].valid) for k in group]
             values, (there,) = stacked(looks, [offsets[k] for k in group])
-            sample.add(window.values, context(values, there, window.spacing), valid & there, grid)
+            sample.add(window.values, context(values, there, window.spacing), valid & there, grid, window.spacing)
     result = []
     for group, sample, date in zip(groups, samples, dates, strict=True):
         stop_if_asked()
@@ -217,22 +146,6 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
         joint = Joint(guides=group, offsets=tuple(offsets[k] for k in group), relation=relation, leader=leader)
         result.append(FittedGuide(label=label, relation=joint, is_reference=only_dates))
     return result
-
-
-def without_background(rows: _Field) -> NDArray[np.bool_]:
-    """Return which rows `(n, columns)` to learn from: all but those with the commonest value in every column.
-
-    Where most of a volume is empty, misfits are judged by those of the emptiness, and all that is not empty passes for
-    an outlier. One row in twenty of the background is kept.
-    """
-    same = np.ones(len(rows), dtype=np.bool_)
-    for column in rows.T:
-        values, counts = np.unique(column, return_counts=True)
-        same &= column == values[np.argmax(counts)] if len(values) else same
-        if not same.any():
-            break
-    same[np.flatnonzero(same)[::_BACKGROUND]] = False
-    return ~same
 
 
 def _first_look(scene: Scene) -> tuple[list[tuple[float, ...]], NDArray[np.bool_]]:
@@ -266,12 +179,12 @@ def _siblings(scene: Scene) -> Siblings | None:
     if not pairs:
         return None
     samples = max(_SAMPLES // 10, _SIBLING_SAMPLES // sum(1 for some in sets if some))
-    found = [_Samples() for _ in pairs]
+    found = [Sampled() for _ in pairs]
     for window, _, grid in _tiles(scene, samples):
         for sample, (k, others) in zip(found, pairs, strict=True):
             seen = np.asarray(window.valid[others].all(axis=0))
             looks = context(window.values[others], seen, window.spacing)
-            sample.add(window.values[[k]], looks, seen & window.valid[k], grid)
+            sample.add(window.values[[k]], looks, seen & window.valid[k], grid, window.spacing)
     of: list[list[Sibling]] = [[] for _ in sets]
     sizes, own = pixel_sizes(scene.source), _own_sizes(scene)
     for sample, (k, others) in zip(found, pairs, strict=True):

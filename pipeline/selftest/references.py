@@ -195,7 +195,8 @@ def _said(
     stop_if_asked()
     guide, draft = look(trial.placement.task, relation, numbers), trial.draft
     predicted = known.get(trial.placement.start)
-    return consult(trial.window, guide.values, guide.valid, relation, draft.mean, draft.reliability, predicted)
+    shown = guide.values, guide.valid
+    return consult(trial.window, shown, relation, draft.mean, draft.reliability, predicted)
 
 
 def _weighed(consulted: Sequence[Consulted], beliefs: Sequence[Belief]) -> Reliance:

@@ -89,6 +89,6 @@ def coarse_factor(scene: Scene) -> int:
     cells = factor**ndim
     exact = math.prod(scene.shape) if factor == 1 else 0
     counts = n_values // cells, scene.states.holes // cells, exact
-    channels, guided = len(scene.image.channels), bool(scene.guides)
+    channels, guided = len(scene.image.channels), bool(scene.guides) or scene.has_siblings
     check_survey(scene.source.paths[0], counts, channels, scene.job.memory_bytes, guided=guided)
     return factor

@@ -12,9 +12,11 @@ from pipeline.fills.base import Window
 from pipeline.image.scene import Scene
 from pipeline.masks.base import evidence
 from pipeline.numerics.beyond import push_pull
-from pipeline.references.estimate import SIGMA, correction
+from pipeline.references.estimate import correction
 from pipeline.references.joint import guides_of
 from pipeline.references.prediction import Prediction
+from pipeline.references.relation import Relation
+from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.recipe import Recipe
 from pipeline.survey.cells import Cells, aligned_tiles, planes_of, sums
 from pipeline.system.signals import stop_if_asked
@@ -29,7 +31,9 @@ def correction_step(shape: Sequence[int]) -> int:
 
 
 def corrections(scene: Scene, recipe: Recipe, cells: Cells, cell: int) -> list[NDArray[np.float32]]:
-    """Return values and logarithm of the ratio for each consulted relation, float32 `(c, *cells)` each.
+    """Return values and logarithm of the ratio for each consulted relation, float32 `(n, *cells)` each.
+
+    `n` is the number of channels, or that of `Siblings.every`.
 
     Args:
         scene: the image.
@@ -37,18 +41,47 @@ def corrections(scene: Scene, recipe: Recipe, cells: Cells, cell: int) -> list[N
         cells: of the whole image, at most `_MOST`.
         cell: their size, pixels.
     """
-    valid = cells.valid
-    window = Window(values=cells.mean, valid=valid, hole=cells.usable & ~valid, spacing=scene.spacing)
     numbers, result = guides_of(recipe.relations), []
     for k, relation in recipe.consulted:
-        reference, seen = _means(scene, numbers[k], cell)
-        predicted = Prediction.on_cells(relation, reference, seen)
-        found = correction(window, relation, predicted, max(1.0, SIGMA / cell))
-        # where the reference shows nothing stands what is said around: whoever interpolates must not meet a 0 there
-        told = (seen & cells.usable.any(axis=0)).astype(np.float64)
-        for field in (found.values, np.log(found.ratio)):
-            around = push_pull(told, np.where(told > 0, field, 0.0)) if told.any() else field
-            result.append(np.where(told > 0, field, around).astype(np.float32))
+        if isinstance(relation, Siblings):
+            parts = [_of_sibling(cells, c, sibling, scene.spacing, cell) for c, sibling in relation.every]
+            result += [np.concatenate(part) for part in zip(*parts, strict=True)]
+        else:
+            window = _on_cells(cells, list(range(len(cells.mean))), scene.spacing)
+            result += _told(window, relation, *_means(scene, numbers[k], cell), cell)
+    return result
+
+
+def _on_cells(cells: Cells, channels: list[int], spacing: tuple[float, ...]) -> Window:
+    """Return some channels of the whole image as one window of cells."""
+    valid = cells.valid[channels]
+    return Window(values=cells.mean[channels], valid=valid, hole=cells.usable[channels] & ~valid, spacing=spacing)
+
+
+def _of_sibling(
+    cells: Cells, channel: int, sibling: Sibling, spacing: tuple[float, ...], cell: int
+) -> list[NDArray[np.float32]]:
+    """Return values and logarithm of the ratio for one channel, `(1, *cells)` each."""
+    stop_if_asked()
+    others = list(sibling.channels)
+    seen = np.asarray(cells.valid[others].all(axis=0))
+    return _told(_on_cells(cells, [channel], spacing), sibling.relation, cells.mean[others], seen, cell)
+
+
+def _told(
+    window: Window, relation: Relation, reference: NDArray[np.float32], seen: NDArray[np.bool_], cell: int
+) -> list[NDArray[np.float32]]:
+    """Return values and logarithm of the ratio of one relation, `(c, *cells)` each.
+
+    Where the reference shows nothing stands what is said around: whoever interpolates must not meet a 0 there.
+    """
+    predicted = Prediction.on_cells(relation, reference, seen)
+    found = correction(window, relation, predicted, cell)
+    told = (seen & (window.valid | window.hole).any(axis=0)).astype(np.float64)
+    result = []
+    for field in (found.values, np.log(found.ratio)):
+        around = push_pull(told, np.where(told > 0, field, 0.0)) if told.any() else field
+        result.append(np.where(told > 0, field, around).astype(np.float32))
     return result
 
 

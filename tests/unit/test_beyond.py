@@ -204,6 +204,32 @@ def test_no_patch_shows_in_what_a_reference_brings(tmp_path, monkeypatch):
     assert _steps(np.log(np.maximum(pixels(layer(folder, "uncertainty"))[0], 1e-3)), truth["hole"]) < 1.3
 
 
+def test_no_patch_shows_in_what_other_channels_bring(tmp_path):
+    """A hole in one channel, the others observed: what they leave over is told from the whole image, for any block."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:EDGE, :EDGE] / EDGE
+
+    def field(width: float) -> np.ndarray:
+        found = ndimage.gaussian_filter(rng.normal(size=(EDGE, EDGE)), width, mode="wrap")
+        return found / found.std()
+
+    ground = [80 * field(40) + (0.3 + 2.2 * x) * (40 * field(6) + 25 * field(1.5)) for _ in range(2)]
+    others = [ground[0], 0.6 * ground[0] + 0.5 * ground[1], ground[1]]
+    # what the other channels do not see, only the observed pixels around tell
+    shade = 300 * np.exp(-((y - 0.8) ** 2 + (x - 0.2) ** 2) / 0.15)
+    own = 0.7 * ground[0] + 0.4 * ground[1] + shade + 10 * field(1)
+    values = np.rint(1500 + np.stack([own, *(other + 10 * field(1) for other in others)])).clip(1)
+    hole = np.zeros(values.shape, np.uint8)
+    hole[0] = np.hypot(y - 0.5, x - 0.5) < 0.34
+    image, mask = write_image(tmp_path / "image.tif", values.astype(np.uint16)), write_image(tmp_path / "m.tif", hole)
+    asked = [{"kind": "raster", "path": str(mask), "band": "all"}]
+    folder = _run(run_config(tmp_path, image, None, mask=asked, patch={"size": PATCH, "overlap": OVERLAP}))
+    error = ndimage.gaussian_filter(pixels(layer(folder, "restored"))[0] - values[0], 2)
+    assert _steps(error, ndimage.binary_erosion(hole[0] > 0, iterations=6)) < 1.15
+    expected = result_hash(folder)
+    assert result_hash(_run(tmp_path / "run.yaml", "compute.block=[80, 112]")) == expected
+
+
 def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
     """It is asked where a patch sees nothing observed, too, and sees depth and statistics of the whole image."""
     use_everything(monkeypatch)

@@ -386,7 +386,7 @@ def test_another_channel_of_the_image_fills_a_dead_detector():
     around = context(truth[:2], np.ones((96, 96), bool), window.spacing)
     relation = fit_relation(truth[2:, use].T, around[:, use].T, 2)
     siblings = Siblings(of=((), (), (Sibling(channels=(0, 1), relation=relation),)))
-    result = consult(window, truth, ~hole, siblings, base, np.full_like(base, 0.5))
+    result = consult(window, (truth, ~hole), siblings, base, np.full_like(base, 0.5))
     assert np.array_equal(result.usable, hole)
     assert error(truth[2:], result.values[2:], hole[2]) < 0.1 * error(truth[2:], base[2:], hole[2])
     assert np.array_equal(result.values[:2], truth[:2])
@@ -409,7 +409,7 @@ def test_where_one_sibling_is_lost_too_the_others_tell():
             Sibling(channels=channels, relation=fit_relation(truth[3:, use].T, around[:, use].T, len(channels)))
         )
     one, both = (
-        consult(window, truth, ~hole, Siblings(of=((), (), (), some)), base, np.full_like(base, 0.5))
+        consult(window, (truth, ~hole), Siblings(of=((), (), (), some)), base, np.full_like(base, 0.5))
         for some in (tuple(found[:1]), tuple(found))
     )
     crossing = hole[3] & hole[0]
