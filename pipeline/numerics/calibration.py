@@ -2,7 +2,8 @@
 
 A raw standard error (local roughness, or the network's scale) is multiplied by a factor so that 90 % of the
 absolute errors of held-back pixels lie below `1.645 x` it (conformal scaling; Romano, Patterson and Candes 2019).
-Factors are continuous, never fall with distance and go on growing beyond the largest distance that could be tested.
+Factors are continuous, never fall with distance and go on growing beyond the largest distance that could be tested, as
+the root of the image's structure function does.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.numerics.situation import FAMILIES, KNOTS, Curves, Field, Situation, blended, curves_of, hats
+from pipeline.numerics.structure import Growth
 
 Z90 = 1.645
 """Half width of a two-sided 90 % normal interval in standard errors: the meaning of our uncertainty layer."""
 
-_GROWTH_EXPONENT = 0.25
-_UNKNOWN = 4.0
-"""How many times as far as was tested own factors count no more, where holes are that deep."""
 FEWEST_PIXELS = 200
 """Held-back pixels below which nothing is fitted."""
 
@@ -45,11 +44,13 @@ class Calibration:
     Attributes:
         factors: factor over distance of each family, non-decreasing.
         tested_to: largest distance with enough held-back pixels of each family; beyond it factors go on growing.
+        growth: how errors grow in this image; beyond what was tested factors grow as much.
         pixels: number of held-back pixels used; 0 = the stored default.
     """
 
     factors: Curves = field(default_factory=_stored)
     tested_to: tuple[float, ...] = (KNOTS[0][-1], 16.0, 16.0)
+    growth: Growth = field(default_factory=Growth)
     pixels: int = 0
 
     def factor(self, place: Situation) -> Field:
@@ -70,22 +71,15 @@ class Calibration:
         tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in limits]))
         return np.asarray(np.maximum(self.factor(place) / tested, np.float32(1)), dtype=np.float32)
 
-    def at_least_stored(self, *, where_tested: bool = True) -> Calibration:
+    def at_least_stored(self) -> Calibration:
         """Return one whose factors are those of this one or the stored default's, whichever are larger at a distance.
 
         Both are compared as they have grown there, so that the stored ones, which rise with distance by themselves, do
         not grow once more because little could be tested here.
-
-        Args:
-            where_tested: False: as far as was tested, own factors stay, and at four times that distance the rule holds.
         """
-        rows = []
-        every = zip(KNOTS, self.tested_to, self._at_knots(), Calibration()._at_knots(), strict=True)
-        for knots, limit, own, stored in every:
-            share = 1.0 if where_tested else np.clip(np.log(np.asarray(knots) / limit) / np.log(_UNKNOWN), 0.0, 1.0)
-            rows.append((own + share * (np.maximum(own, stored) - own)).tolist())
+        rows = [np.maximum(*both) for both in zip(self._at_knots(), Calibration()._at_knots(), strict=True)]
         farthest = tuple(max(limit, row[-1]) for limit, row in zip(self.tested_to, KNOTS, strict=True))
-        return replace(self, factors=curves_of(rows), tested_to=farthest)
+        return replace(self, factors=curves_of([row.tolist() for row in rows]), tested_to=farthest)
 
     def _at_knots(self) -> list[NDArray[np.float64]]:
         """Return the factors at the knots of each family, as they have grown there."""
@@ -94,7 +88,7 @@ class Calibration:
     def _grown(self, distances: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         """Return the factor of each family at distances of its own."""
         return [
-            curve(distance) * np.maximum(distance / limit, 1.0) ** _GROWTH_EXPONENT
+            curve(distance) * (self.growth(np.maximum(distance, limit)) / self.growth(np.asarray(limit)))
             for curve, distance, limit in zip(self.factors.all, distances, self.tested_to, strict=True)
         ]
 
@@ -115,8 +109,8 @@ def fit(
     hidden, and with `cautious`, the running maximum is taken instead.
 
     A knot on which less weight than that of 200 pixels falls takes the factor of the knot next nearer to observed
-    pixels; a family of holes without any such knot takes the factors of all families together. With fewer than 200
-    pixels in all the stored default is returned.
+    pixels; a family of holes without any such knot takes that of all families together beside observed pixels, which
+    grows from there. With fewer than 200 pixels in all the stored default is returned.
 
     Args:
         absolute_error: `(n,)`.
@@ -130,11 +124,11 @@ def fit(
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
     ratio, distance, shares = ratio[order], distance[order], shares[:, order]
-    everyone = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None, cautious=cautious)
+    everyone, _ = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None, cautious=cautious)
     rows, tested = [], []
     for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
         careful = cautious or family == "border"
-        nearest = [everyone[0][int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knot))))] for knot in knots]
+        nearest = everyone[int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knots[0]))))]
         values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest, cautious=careful)
         rows.append(values)
         tested.append(limit)
@@ -147,7 +141,7 @@ def _curve(
     share: NDArray[np.floating],
     knots: Sequence[float],
     *,
-    fallback: Sequence[float] | None,
+    fallback: float | None,
     cautious: bool,
 ) -> tuple[list[float], float]:
     """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted."""
@@ -168,7 +162,7 @@ def _curve(
             factor = _factor(ratio, weight)
         pools.append((factor, first, weight))
     if not pools:
-        return list(fallback) if fallback is not None else [_factor(ratio, np.ones(ratio.size))] * len(knots), tested
+        return [_factor(ratio, np.ones(ratio.size)) if fallback is None else fallback] * len(knots), tested
     starts = [first for _, first, _ in pools]
     own = np.searchsorted(starts, np.arange(len(knots)), side="right") - 1
     return [pools[max(i, 0)][0] for i in own], tested

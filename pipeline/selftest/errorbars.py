@@ -13,9 +13,11 @@ from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, 
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.numerics.statistics import varied
+from pipeline.numerics.structure import growth_of
 from pipeline.restore.blend import CARRIED, carried
 from pipeline.restore.estimate import error_factor, finish
 from pipeline.restore.recipe import Recipe, narrowed
+from pipeline.selftest.placing import Placement
 from pipeline.selftest.trial import Trial
 from pipeline.system.signals import stop_if_asked
 
@@ -27,6 +29,9 @@ _FEWEST = 64
 
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
+
+_AS_FINE = 1.01
+"""Steps along an axis, in those of the finest, up to which distances along it are told by counting pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +120,27 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
     return replace(recipe, single=single, referenced=referenced)
 
 
-def widened(recipe: Recipe, *, where_tested: bool) -> Recipe:
+def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.float64]) -> Recipe:
+    """Return the recipe with fitted calibrations that grow as the image's structure function beyond what was tested.
+
+    Args:
+        recipe: with both calibrations.
+        placements: windows of the image, with what was hidden in them.
+        spread: robust range of each channel, `(c,)`.
+    """
+    seen = {
+        p.start: (np.where(p.hidden, p.truth, p.task.window.values), p.task.window.valid | p.hidden) for p in placements
+    }
+    spacing = placements[0].task.window.spacing
+    finest = [axis for axis, step in enumerate(spacing) if step <= _AS_FINE * min(spacing)]
+    growth = growth_of(seen.values(), spread, finest)
+    single, referenced = (replace(c, growth=growth) if c.pixels else c for c in (recipe.single, recipe.referenced))
+    return replace(recipe, single=single, referenced=referenced)
+
+
+def widened(recipe: Recipe) -> Recipe:
     """Return the recipe with both calibrations as `Calibration.at_least_stored` makes them."""
-    single, referenced = (c.at_least_stored(where_tested=where_tested) for c in (recipe.single, recipe.referenced))
+    single, referenced = recipe.single.at_least_stored(), recipe.referenced.at_least_stored()
     return replace(recipe, single=single, referenced=referenced)
 
 

@@ -28,6 +28,7 @@ from pipeline.selftest.errorbars import (
     cross_calibrated,
     cross_coverage,
     expected_rmse,
+    grown,
     tested_on,
     widened,
 )
@@ -49,8 +50,8 @@ _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
 
 _FARTHER = 4.0
-"""How many times as far from observed pixels as nearly all hidden ones the typical hole pixel must lie for the error
-bars to be no narrower than the stored ones out there."""
+"""How many times as far from observed pixels as nearly all hidden ones the typical hole pixel must lie for a note that
+error bars there are not tested."""
 
 _NEARLY_ALL = 0.95
 
@@ -92,10 +93,10 @@ def judge(
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
-    fitted = calibrated(recipe, tested, plain)
+    fitted = grown(calibrated(recipe, tested, plain), placements, spread)
     whole = helped is drafts or len(recipe.floor) == 1
     drafted = tested if whole else each(partial(tested_on, recipe=recipe, all_tell=True), drafts)
-    recipe = widened(fitted, where_tested=sparse) if sparse or shallow else fitted
+    recipe = widened(fitted) if sparse else fitted
     return Verdict(
         recipe=recipe,
         rows=(*rows, *tools),
@@ -201,6 +202,6 @@ def _note(recipe: Recipe, *, sparse: bool, shallow: bool) -> str:
     if shallow:
         return (
             "the holes reach much farther from observed pixels than anything that could be hidden: "
-            "there the uncertainty is at least that of the stored calibration"
+            "there the uncertainty is not tested; it grows as the image's own differences do with distance"
         )
     return ""

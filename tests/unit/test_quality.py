@@ -11,6 +11,7 @@ import pytest
 from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
 from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
+from pipeline.numerics.structure import Growth
 
 
 def test_psnr():
@@ -85,13 +86,16 @@ def test_raw_errors_that_grow_too_fast_do_not_widen_all_bars():
 
 
 def test_families_have_their_own_factors():
-    """Twice the error at the border: twice the factor there; a family that was not tested takes that of all."""
+    """Twice the error at the border: twice the factor there; one not tested takes that of all beside what is seen."""
     error, raw, distance = _errors()
     border = np.arange(error.size) % 2 == 0
     shares = np.stack([np.zeros(error.size), ~border, border])
     calibration = fit(np.where(border, 2 * error, error), raw, distance, shares)
     assert calibration.factors.border.values[3] == pytest.approx(2 * calibration.factors.deep.values[3], rel=0.1)
     assert calibration.factors.thin.values[0] > calibration.factors.deep.values[0]
+    alone = fit(error, raw, distance, _deep(error.size))
+    assert set(alone.factors.border.values) == {alone.factors.deep.values[0]}
+    assert alone.tested_to[2] == 1
 
 
 def test_too_little_evidence_keeps_the_stored_default():
@@ -114,14 +118,12 @@ def test_bars_that_were_hardly_tested_do_not_grow_twice():
     assert (high.factor(far) > stored).all()
 
 
-def test_where_holes_are_deep_bars_are_widened_beyond_what_was_tested():
-    """As fitted up to 4 px, no narrower than the stored ones from 16 px on, between them at 8 px."""
-    low = replace(Calibration(), factors=flat(0.01), tested_to=(1.5, 4.0, 4.0), pixels=500)
-    place = _place(np.array([1.0, 4.0, 8.0, 16.0, 100.0]))
-    own, stored, wider = (c.factor(place) for c in (low, Calibration(), low.at_least_stored(where_tested=False)))
-    assert wider[:2] == pytest.approx(own[:2], rel=1e-6)
-    assert wider[2] == pytest.approx((own[2] + stored[2]) / 2, rel=1e-6)
-    assert wider[3:] == pytest.approx(stored[3:], rel=1e-6)
+def test_beyond_what_was_tested_bars_grow_as_the_image_does():
+    """As fitted up to 2 px; twice that at 8 px, as differences are; then by their last slope, a square root."""
+    growth = Growth(lags=(1.0, 2.0, 4.0, 8.0), roots=(1.0, 2.0, 2.0, 4.0))
+    calibration = replace(Calibration(), factors=flat(0.5), tested_to=(1.5, 2.0, 2.0), growth=growth, pixels=500)
+    factor = calibration.factor(_place(np.array([0.0, 1.0, 2.0, 4.0, 8.0, 32.0])))
+    assert factor == pytest.approx([0.5, 0.5, 0.5, 0.5, 1.0, 2.0], rel=1e-6)
 
 
 def test_perfect_methods_still_state_an_error():
