@@ -64,7 +64,7 @@ def test_channels_count_by_their_range_and_pieces_together():
     )
 
 
-@pytest.mark.parametrize(("size", "farthest"), [(256, 64), (64, 16), (10, None)])
+@pytest.mark.parametrize(("size", "farthest"), [(256, 64), (64, 32), (6, None)])
 def test_lags_count_as_far_as_there_are_several_independent_places(size, farthest):
     """Where too little is known of an image the fourth root of the distance is taken."""
     growth = growth_of([_whole(_walk(0)[:, :size, :size])], ONE, (0, 1))

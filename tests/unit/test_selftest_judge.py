@@ -58,7 +58,7 @@ def test_an_image_of_which_less_than_a_tenth_is_observed_is_sparse(observed, lan
 
 @pytest.mark.parametrize(("columns", "deep"), [(40, True), (95, False)])
 def test_where_holes_are_far_deeper_than_what_could_be_hidden_bars_grow_as_the_image_does(columns, deep):
-    """Dead pixels beside a cloud that reaches 60 px deep: on a slope bars are 60 times as wide there, and it is said."""
+    """Dead pixels beside a cloud that reaches 60 px deep: on a slope bars are 60 times as wide there."""
     near = np.zeros((1, 100, 100), bool)
     near[..., :columns] = True
     placements = []
