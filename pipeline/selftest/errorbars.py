@@ -121,21 +121,25 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
 
 
 def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.float64]) -> Recipe:
-    """Return the recipe with fitted calibrations that grow as the image's structure function beyond what was tested.
+    """Return the recipe with bars that grow beyond what was tested as the image's structure function does.
+
+    Not where a reference carries the mean: what two dates do not share is finer than what they show.
 
     Args:
-        recipe: with both calibrations.
+        recipe: with both calibrations; one with the stored factors stays as it is.
         placements: windows of the image, with what was hidden in them.
         spread: robust range of each channel, `(c,)`.
     """
-    seen = {
-        p.start: (np.where(p.hidden, p.truth, p.task.window.values), p.task.window.valid | p.hidden) for p in placements
-    }
+    if not recipe.single.pixels:
+        return recipe
+    windows = {p.start: p for p in placements}.values()
+    fields = [(np.where(p.hidden, p.truth, p.task.window.values), p.task.window.valid | p.hidden) for p in windows]
     spacing = placements[0].task.window.spacing
     finest = [axis for axis, step in enumerate(spacing) if step <= _AS_FINE * min(spacing)]
-    growth = growth_of(seen.values(), spread, finest)
-    single, referenced = (replace(c, growth=growth) if c.pixels else c for c in (recipe.single, recipe.referenced))
-    return replace(recipe, single=single, referenced=referenced)
+    single = replace(recipe.single, growth=growth_of(fields, spread, finest))
+    return replace(
+        recipe, single=single, referenced=single if recipe.referenced == recipe.single else recipe.referenced
+    )
 
 
 def widened(recipe: Recipe) -> Recipe:

@@ -10,8 +10,10 @@ import pytest
 from pipeline.fills.base import FillSpec, Window
 from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Situation
+from pipeline.numerics.structure import Growth
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
+from pipeline.selftest.errorbars import grown
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.judge import against_the_test, judge
 from pipeline.selftest.placing import Placement
@@ -73,6 +75,17 @@ def test_where_holes_are_far_deeper_than_what_could_be_hidden_bars_grow_as_the_i
     one, far = verdict.recipe.single.factor(_deep(1.0, 60.0))
     assert one < 0.6
     assert far / one == pytest.approx(60, rel=0.01)
+
+
+def test_bars_of_references_keep_their_growth():
+    """What two dates do not share is finer than what they show; where none leads both are one, and stored ones stay."""
+    fitted = replace(Calibration(), pixels=500)
+    own = grown(replace(RECIPE, single=fitted, referenced=fitted), _placements(1.0), np.array([4.0]))
+    assert own.single.growth != Growth()
+    assert own.referenced == own.single
+    led = grown(replace(RECIPE, single=fitted, referenced=replace(fitted, pixels=300)), _placements(1.0), np.ones(1))
+    assert led.single.growth != led.referenced.growth == Growth()
+    assert grown(RECIPE, _placements(1.0), np.ones(1)) == RECIPE
 
 
 @pytest.mark.parametrize(("leads", "gain", "said"), [(True, -4.4, True), (True, 0.2, False), (False, -4.4, False)])
