@@ -57,7 +57,7 @@ def held_out(config: TrainingConfig, path: Path) -> list[Sample]:
 def asked_for(description: str | None) -> tuple[str, TrainingConfig, Path, ResidualUNet]:
     """Return the shipped weights that the command line names: name, training config, its file, network."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("weights", choices=("optical", "t1", "ct"))
+    parser.add_argument("weights", choices=("optical", "optical_small", "t1", "ct"))
     name = parser.parse_args().weights
     torch.set_num_threads(1)
     path = ROOT / f"configs/train_{name}.yaml"

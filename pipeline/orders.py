@@ -128,11 +128,11 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
     inputs = _file_facts(named) + input_facts(_said_by(spec))
     masks = _mask_facts(spec)
-    weights = job.model.weights_file(source)
+    weights = job.model.weights_files(source)
     contents = {
         "inputs": [content_of(fact) for fact in inputs],
         "masks": [one | {"files": [content_of(file) for file in one["files"]]} for one in masks],
-        "weights": input_facts([str(weights)])[0]["sha256"] if weights else None,
+        "weights": [fact["sha256"] for fact in input_facts([str(path) for path in weights])],
     }
     return Order(
         stem=spec.stem,

@@ -152,7 +152,7 @@ def _learned() -> list[Line]:
     for goal, file, column in (
         ("points 30 %", "optical", "points"),
         ("stripes", "optical", "stripes"),
-        ("cloud", "optical", "cloud"),
+        ("cloud", "optical_small", "cloud"),
         ("blob T1", "t1", "blobs"),
     ):
         with (CURVES / f"{file}.csv").open() as text:

@@ -25,6 +25,8 @@ if str(ROOT) not in sys.path:
 Bands = NDArray[Any]
 Fill = Callable[[Bands, NDArray[np.bool_]], Bands]
 _PATCH, _OVERLAP = 256, 32
+_WEIGHTS = "optical"
+"""The larger of the two that rasters get."""
 _REACH = 200.0
 """Pixels that GDAL looks for something observed; nothing is left unfilled in these scenes."""
 
@@ -90,10 +92,11 @@ def _by_network(values: Bands, hole: NDArray[np.bool_], infer: Callable[[Any, An
     import torch
 
     from pipeline.models.autoencoder import open_model
+    from pipeline.models.base import find_weights
     from pipeline.numerics.statistics import depth_channel, local_statistics, network_input
 
     torch.set_num_threads(1)
-    model = open_model(Path("optical"), ndim=2, device="cpu", options={})
+    model = open_model(find_weights(_WEIGHTS), ndim=2, device="cpu", options={})
     filled = gdal(values, hole).astype(np.float32)
     valid = ~hole
     depth = depth_channel(valid, (1.0, 1.0))
@@ -132,7 +135,8 @@ def forced(folder: Path) -> None:
 
     path = folder / "forced.json"
     sections = json.loads((folder / "inputs.json").read_text())
-    path.write_text(json.dumps({**sections, "output": {"directory": str(folder / "forced")}}))
+    model = {"kind": "autoencoder", "weights": _WEIGHTS}
+    path.write_text(json.dumps({**sections, "model": model, "output": {"directory": str(folder / "forced")}}))
     config = load_config(path)
     order = order_of(config, resolve_sources(config)[0])
     order.work.path.mkdir(parents=True, exist_ok=True)

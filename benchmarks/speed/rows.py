@@ -80,9 +80,9 @@ TABLES = {
     "inferers": Table(
         title="Other sliding windows with the same network",
         number="ratio",
-        text="The same network, patch (256) and overlap (32), one view, every hole pixel from the network; processor "
-        "time of the other tool over ours, whole processes. Others look at every patch, ours at those with holes; 100 "
-        "% means a hole in every patch.",
+        text="The same network (`optical`), patch (256) and overlap (32), one view, every hole pixel from the network; "
+        "processor time of the other tool over ours, whole processes. Others look at every patch, ours at those with "
+        "holes; 100 % means a hole in every patch.",
     ),
     "memory": Table(
         title="Memory",

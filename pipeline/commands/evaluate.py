@@ -139,7 +139,7 @@ def _look(order: Order, job: Job, wanted: Sequence[str], tell: Tell) -> tuple[di
         if scene.states.holes == 0:
             note = "no holes, so there is nothing to restore and no hole shape to test with"
             return {**head, "sentence": note, "families": [], "rows": []}, {}
-        model, _ = find_model(job, scene.source)
+        model, _ = find_model(scene)
         scene, _ = with_doubt(scene)
         names = [scene.source.channel_names[c] for c in scene.image.channels]
         shown = rgb_channels(names) if scene.ndim == 2 else [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,17 @@ class ModelChoice:
         traits: Traits = getattr(load("models", self.kind), "TRAITS", Traits())
         return traits
 
-    def weights_file(self, source: Source) -> Path | None:
-        """Return the weights file: the one that was named, or the shipped one for the kind of image.
+    def weights_files(self, source: Source) -> tuple[Path, ...]:
+        """Return the weights file that was named, or the shipped ones for the kind of image; see `by_holes`.
 
         Raises:
             ConfigError: no such name or file.
             SourceError: the image cannot be read.
         """
         if self.fill or not self.traits.has_weights:
-            return None
-        return find_weights(auto_weights(source) if self.weights == "auto" else self.weights)
+            return ()
+        names = auto_weights(source) if self.weights == "auto" else (self.weights,)
+        return tuple(find_weights(name) for name in names)
 
     def open(self, weights: Path | None, ndim: int) -> Inpainter | None:
         """Open the model for images of `ndim` dimensions; None if a fill was chosen.
@@ -78,17 +80,20 @@ class ModelChoice:
 
 HOUNSFIELD = "hounsfield"
 """`suits` of weights for computed tomography."""
-_DEFAULT = {2: "optical", 3: "t1"}
+_DEFAULT = {2: ("optical", "optical_small"), 3: ("t1",)}
+_FEW_THIN = 0.1
+"""Share of the hole pixels in thin holes below which the smaller weights are as good (docs/decisions/training.md)."""
 _SLICES, _MAX_VALUES = 8, 1 << 24
 _AIR, _SOFT = (-1100.0, -850.0), (-200.0, 200.0)
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW = 0.01, 0.03, 0.01
 
 
-def auto_weights(source: Source) -> str:
-    """Return the name of the shipped weights that fit an image.
+def auto_weights(source: Source) -> tuple[str, ...]:
+    """Return the names of the shipped weights that fit an image, the most able first; see `by_holes`.
 
-    Rasters get `optical`; volumes in Hounsfield units those whose card says `suits: hounsfield`, other volumes and, if
-    there are none, these too `t1`. The choice is a start: whether the network is used at all is up to the self-test.
+    Rasters get `optical` or `optical_small`; volumes in Hounsfield units those whose card says `suits: hounsfield`,
+    other volumes and, if there are none, these too `t1`. The choice is a start: whether the network is used at all is
+    up to the self-test.
 
     Raises:
         SourceError: the middle of a volume cannot be read.
@@ -97,8 +102,22 @@ def auto_weights(source: Source) -> str:
     if ndim == 3:
         suited = [s.name for s in shipped() if s.ndim == ndim and s.card.suits == HOUNSFIELD]
         if suited and hounsfield(_middle(source)):
-            return suited[0]
+            return (suited[0],)
     return _DEFAULT[ndim]
+
+
+def by_holes(files: Sequence[Path], thin: Callable[[], float]) -> Path | None:
+    """Return which of the weights that fit an image it gets: the small ones where hardly any hole is thin.
+
+    Small ones do as well in clouds, and worse by a tenth of a decibel in lost pixels and lines.
+
+    Args:
+        files: as `ModelChoice.weights_files` gives them; none of a model without weights.
+        thin: says which share of the hole pixels lies in thin holes, 0 to 1; asked only if there is a choice.
+    """
+    if len(files) > 1 and thin() < _FEW_THIN:
+        return files[1]
+    return files[0] if files else None
 
 
 def hounsfield(values: NDArray[np.floating]) -> bool:

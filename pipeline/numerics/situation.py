@@ -24,11 +24,11 @@ OpenEdges = Sequence[tuple[bool, bool]]
 
 FAMILIES = ("thin", "deep", "border")
 """Thin: dead pixels, lines, lost slices. Deep: clouds, regions, lesions. Border: nothing observed on the far side."""
-_THIN = 2.5
+THIN = 2.5
 """Greatest distance to observed pixels, in pixels along any axis, of a hole that is thin all over: a lost slice is thin
 however thick it is."""
-_CORE_REACH = (3.0, 5.0)
-"""Within the first of these distances, in pixels, from a core deeper than `_THIN` a pixel is deep, beyond the second
+CORE_REACH = (3.0, 5.0)
+"""Within the first of these distances, in pixels, from a core deeper than `THIN` a pixel is deep, beyond the second
 thin."""
 _SMOOTH = 4
 """Depth in pixels from which what lies behind is averaged over a square as wide as a pixel is deep: all that have the
@@ -184,13 +184,13 @@ def _of_plane(
     exact, nearest = inside_from(~valid, sampling)
     depth = exact.astype(np.float32)
     pixels_deep = depth if (sampling == 1).all() else inside(~valid)
-    core = hole & (pixels_deep > _THIN)
+    core = hole & (pixels_deep > THIN)
     shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
     distance = depth if far is None else far.bounded(depth)[0]
     if not core.any():
         shares[0] = 1.0
         return distance, shares
-    near, most = _CORE_REACH
+    near, most = CORE_REACH
     thin = np.clip((around(core, most) - near) / (most - near), 0.0, 1.0)
     end = _march(hole, valid, nearest[:, hole[~valid]], edges)
     behind = np.zeros(hole.shape, dtype=np.float64)

@@ -22,6 +22,7 @@ from pipeline.image.levels import said_of_levels
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.image.unseen import said_of_unseen
+from pipeline.models._choice import by_holes
 from pipeline.models.base import Inpainter, Portable, reduced_to, said_of_reduced
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
@@ -34,6 +35,7 @@ from pipeline.selftest.setup import self_test, start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import Coarse, coarse_factor, coarse_fill
 from pipeline.survey.cost import forecast
+from pipeline.survey.thin import thin_share
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import Each, computed_by, threaded
 
@@ -112,7 +114,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         scene, notices = open_scene(job, clock)
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)
-        model, model_ref = find_model(job, scene.source)
+        model, model_ref = find_model(scene)
         clock.lap("model")
         sketch = _plan(scene, start_recipe(scene, model), model_ref, Coarse(fill_cell=coarse_factor(scene)))
         ahead = forecast(scene, sketch, model)
@@ -173,7 +175,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
     """Return what is known without computing a value; all there is to know of an image without holes."""
     model, model_ref, coarse = None, None, Coarse(fill_cell=1)
     if scene.states.holes:
-        model, model_ref = find_model(scene.job, scene.source)
+        model, model_ref = find_model(scene)
         coarse = Coarse(fill_cell=coarse_factor(scene))
     plan = _plan(scene, start_recipe(scene, model), model_ref, coarse)
     gpu, said_of_gpu = _gpu(plan, model)
@@ -202,21 +204,21 @@ def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:
     return memory, said_of_reduced(reduced) if reduced else said
 
 
-def find_model(job: Job, source: Source) -> tuple[Inpainter | None, ModelRef | None]:
-    """Open the model a job asks for; without a model section, shipped weights that fit the kind of image.
+def find_model(scene: Scene) -> tuple[Inpainter | None, ModelRef | None]:
+    """Open the model a job asks for; without a model section, shipped weights that fit the image and its holes.
 
     Raises:
         ConfigError: unknown kind, missing weights or wrong hash.
         PlanRefused: the device is not there.
     """
-    choice = job.model
-    weights = choice.weights_file(source)
+    choice = scene.job.model
+    weights = by_holes(choice.weights_files(scene.source), lambda: thin_share(scene))
     if weights is not None:
         import torch
 
         # sums over threads would make the self-test depend on the machine
         torch.set_num_threads(1)
-    model = choice.open(weights, source.space.ndim)
+    model = choice.open(weights, scene.ndim)
     if model is None:
         return None, None
     ref = ModelRef(

@@ -10,10 +10,11 @@ import pytest
 
 from pipeline.formats import open_any
 from pipeline.models import _choice
-from pipeline.models._choice import HOUNSFIELD, auto_weights, hounsfield
+from pipeline.models._choice import HOUNSFIELD, ModelChoice, auto_weights, by_holes, hounsfield
 from pipeline.models.base import Card, Shipped
 from pipeline.synthetic.body import body_volume
 from pipeline.synthetic.brain import brain_volume
+from tests.helpers import write_image
 
 RNG = np.random.default_rng(0)
 BODY = body_volume((16, 56, 64), seed=1)
@@ -67,15 +68,15 @@ def _nifti(path: Path, stored: np.ndarray, intercept: float = 0.0) -> Path:
 def test_volumes_get_weights_by_their_numbers(tmp_path, cards):
     """The file's slope and intercept count: stored values alone say nothing."""
     shifted = (BODY.astype(np.int32) + 1024).astype(np.uint16)
-    assert auto_weights(open_any(str(_nifti(tmp_path / "ct.nii.gz", BODY)))) == "bones"
-    assert auto_weights(open_any(str(_nifti(tmp_path / "shift.nii", shifted, -1024.0)))) == "bones"
-    assert auto_weights(open_any(str(_nifti(tmp_path / "mr.nii", shifted)))) == "t1"
+    assert auto_weights(open_any(str(_nifti(tmp_path / "ct.nii.gz", BODY)))) == ("bones",)
+    assert auto_weights(open_any(str(_nifti(tmp_path / "shift.nii", shifted, -1024.0)))) == ("bones",)
+    assert auto_weights(open_any(str(_nifti(tmp_path / "mr.nii", shifted)))) == ("t1",)
 
 
 def test_without_weights_for_it_ct_gets_the_default(tmp_path, cards):
     """The self-test decides whether they are of use."""
     del cards[0]
-    assert auto_weights(open_any(str(_nifti(tmp_path / "ct.nii.gz", BODY)))) == "t1"
+    assert auto_weights(open_any(str(_nifti(tmp_path / "ct.nii.gz", BODY)))) == ("t1",)
 
 
 @pytest.mark.realdata
@@ -96,4 +97,16 @@ def test_without_weights_for_it_ct_gets_the_default(tmp_path, cards):
 )
 def test_real_volumes_are_told_apart(data_dir, cards, path, expected):
     """Contrasts, scanners and ways of normalising."""
-    assert (auto_weights(open_any(str(data_dir / "medical" / path))) == "bones") is expected
+    assert (auto_weights(open_any(str(data_dir / "medical" / path))) == ("bones",)) is expected
+
+
+def test_rasters_get_small_weights_unless_holes_are_thin(tmp_path):
+    """A tenth of the hole pixels decides; where one file is named nobody looks at the holes."""
+    image = open_any(str(write_image(tmp_path / "image.tif", np.ones((1, 8, 8), np.float32))))
+    files = ModelChoice().weights_files(image)
+    assert [path.stem for path in files] == ["optical", "optical_small"]
+    assert [by_holes(files, lambda share=share: share).stem for share in (0.0, 0.09, 0.1, 1.0)] == [
+        "optical_small", "optical_small", "optical", "optical",
+    ]  # fmt: skip
+    assert by_holes(ModelChoice(weights="optical").weights_files(image), pytest.fail).stem == "optical"
+    assert by_holes(ModelChoice(kind="tension").weights_files(image), pytest.fail) is None
