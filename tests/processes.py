@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -174,6 +175,8 @@ def _serve() -> None:
             answer = os.fork()
             if answer == 0:
                 os.setpgid(0, 0)
+                # tests may run under nohup, whose children ignore it
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 os.environ.update(question["environment"])
                 if question["hold"]:
                     _wait_at(*question["hold"], Path(question["errors"]))

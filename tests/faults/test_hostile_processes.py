@@ -215,7 +215,8 @@ def test_ctrl_c_in_evaluate_leaves_no_folder(tmp_path, monkeypatch):
 
 
 _AS_A_PROGRAM = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup
 class Signals:
     def find_spec(self, name, path=None, target=None):
         if name == {at!r}:
