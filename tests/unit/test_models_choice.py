@@ -101,11 +101,11 @@ def test_real_volumes_are_told_apart(data_dir, cards, path, expected):
 
 
 def test_rasters_get_small_weights_unless_holes_are_thin(tmp_path):
-    """A tenth of the hole pixels decides; where one file is named nobody looks at the holes."""
+    """A twentieth of the hole pixels decides; where one file is named nobody looks at the holes."""
     image = open_any(str(write_image(tmp_path / "image.tif", np.ones((1, 8, 8), np.float32))))
     files = ModelChoice().weights_files(image)
     assert [path.stem for path in files] == ["optical", "optical_small"]
-    assert [by_holes(files, lambda share=share: share).stem for share in (0.0, 0.09, 0.1, 1.0)] == [
+    assert [by_holes(files, lambda share=share: share).stem for share in (0.0, 0.04, 0.05, 1.0)] == [
         "optical_small", "optical_small", "optical", "optical",
     ]  # fmt: skip
     assert by_holes(ModelChoice(weights="optical").weights_files(image), pytest.fail).stem == "optical"
