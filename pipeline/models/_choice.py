@@ -82,8 +82,8 @@ HOUNSFIELD = "hounsfield"
 """`suits` of weights for computed tomography."""
 _DEFAULT = {2: ("optical", "optical_small"), 3: ("t1",)}
 _FEW_THIN = 0.05
-"""Share of the hole pixels in thin holes below which the smaller weights are as good (docs/decisions/training.md): clouds
-have 1 %, the gaps of a broken scanner 9 %."""
+"""Share of the hole pixels in thin holes below which the smaller weights are as good: clouds have 1 %, the gaps of a
+broken scanner 9 % (docs/decisions/training.md)."""
 _SLICES, _MAX_VALUES = 8, 1 << 24
 _AIR, _SOFT = (-1100.0, -850.0), (-200.0, 200.0)
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW = 0.01, 0.03, 0.01

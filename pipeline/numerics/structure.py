@@ -55,7 +55,7 @@ def growth_of(
     Args:
         fields: pieces of the image: values and which of them are known, `(c, *spatial)` each, any units.
         scale: of each channel, `(c,)`, same units, by which their differences are divided; 0 = a channel is left out.
-        axes: along which lags are taken, of `spatial`: those with the finest steps.
+        axes: along which lags are taken, of `spatial`: those with steps alike.
     """
     use = np.flatnonzero(scale > 0)
     squares, pairs, ndim = np.zeros(len(_LAGS)), np.zeros(len(_LAGS)), 2

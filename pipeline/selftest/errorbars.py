@@ -30,8 +30,8 @@ _FEWEST = 64
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
 
-_AS_FINE = 1.01
-"""Steps along an axis, in those of the finest, up to which distances along it are told by counting pixels."""
+_ALIKE = 1.1
+"""Longest step over the shortest up to which distances are told by counting pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,20 +123,20 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
 def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.float64]) -> Recipe:
     """Return the recipe with bars that grow beyond what was tested as the image's structure function does.
 
-    Not where a reference carries the mean: what two dates do not share is finer than what they show.
+    Not where a reference carries the mean: what two dates do not share is finer than what they show. Nor where slices
+    are thick: distances across them are no lags within them.
 
     Args:
         recipe: with both calibrations; one with the stored factors stays as it is.
         placements: windows of the image, with what was hidden in them.
         spread: robust range of each channel, `(c,)`.
     """
-    if not recipe.single.pixels:
+    spacing = placements[0].task.window.spacing
+    if not recipe.single.pixels or max(spacing) > _ALIKE * min(spacing):
         return recipe
     windows = {p.start: p for p in placements}.values()
     fields = [(np.where(p.hidden, p.truth, p.task.window.values), p.task.window.valid | p.hidden) for p in windows]
-    spacing = placements[0].task.window.spacing
-    finest = [axis for axis, step in enumerate(spacing) if step <= _AS_FINE * min(spacing)]
-    single = replace(recipe.single, growth=growth_of(fields, spread, finest))
+    single = replace(recipe.single, growth=growth_of(fields, spread, range(len(spacing))))
     return replace(
         recipe, single=single, referenced=single if recipe.referenced == recipe.single else recipe.referenced
     )
