@@ -11,7 +11,6 @@ import fcntl
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import dask
 from distributed import Client, LocalCluster, Nanny, Security
 
 from pipeline.errors import ClusterGone, PlanRefused
+from pipeline.system.files import remove_made
 from pipeline.system.gpu import VISIBLE
 from pipeline.system.signals import HEARD
 
@@ -183,7 +183,7 @@ def _remove_abandoned() -> None:
             facts = os.fstat(descriptor)
             if facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > _NEW_SECONDS:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
+                remove_made(path)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.references.relation import fit_relation
-from pipeline.selftest import guides
+from pipeline.selftest import guides, sampled
 from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings, sibling_sets
 
 N = 4000
@@ -195,8 +195,8 @@ def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples
         return _tiles(scene, n)
 
     monkeypatch.setattr(guides, "_tiles", tiles)
-    unrelated = SimpleNamespace(ridge=SimpleNamespace(samples=0))
-    monkeypatch.setattr(guides, "fit_relation", lambda *_, **__: unrelated)
+    unrelated = SimpleNamespace(clusters=None, ridge=SimpleNamespace(samples=0))
+    monkeypatch.setattr(sampled, "fit_relation", lambda *_, **__: unrelated)
     assert _siblings(image) is None
     assert wanted == [30_000, samples]
 
@@ -233,7 +233,7 @@ def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, mon
         fitted.append(robust)
         return fit_relation(*given, robust=robust, **options)
 
-    monkeypatch.setattr(guides, "fit_relation", fit)
+    monkeypatch.setattr(sampled, "fit_relation", fit)
     related = [guide.related() for guide in guides.fitted_guides(scene, ["first", "second"])]
     assert len(related) == 3
     assert fitted == robust
