@@ -36,6 +36,8 @@ _START_SECONDS = 120
 """A worker that is not there by then never comes; to give up may take nearly as long again."""
 
 _FOLDER = "inpaint-workers-"
+_MARK = ".made-by-inpaint-pipeline"
+"""Empty file in each of them: a folder of the user's that happens to have such a name is never removed."""
 _NEW_SECONDS = 60
 """Longer than it takes from making a folder to locking it."""
 
@@ -171,6 +173,7 @@ def private_folder() -> Iterator[str]:
     with folder as name, _opened(Path(name)) as descriptor:
         # where there are no locks, nobody else gets one either, so nothing is ever removed
         with suppress(OSError):
+            (Path(name) / _MARK).touch()
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield name
 
@@ -181,7 +184,8 @@ def _remove_abandoned() -> None:
         # in use, or removed by another run at the same time
         with suppress(OSError), _opened(path) as descriptor:
             facts = os.fstat(descriptor)
-            if facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > _NEW_SECONDS:
+            ours = facts.st_uid == os.geteuid() and (path / _MARK).is_file()
+            if ours and time.time() - facts.st_mtime > _NEW_SECONDS:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove_made(path)
 

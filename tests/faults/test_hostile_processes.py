@@ -290,20 +290,22 @@ def test_nobody_else_can_use_a_local_cluster():
 
 
 def test_a_folder_that_an_ended_run_left_behind_is_removed(tmp_path, monkeypatch):
-    """By the next run with workers; what is in use, new, a link or somebody else's word for a file stays."""
+    """By the next run with workers; what is in use, new, a link, a file or a folder of the user's own stays."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     elsewhere = tmp_path / "mine"
     (tmp_path / "inpaint-workers-left" / "scratch").mkdir(parents=True)
+    (tmp_path / "inpaint-workers-left" / ".made-by-inpaint-pipeline").touch()
+    (tmp_path / "inpaint-workers-notes" / "of the user").mkdir(parents=True)
     elsewhere.mkdir()
     (tmp_path / "inpaint-workers-link").symlink_to(elsewhere)
     (tmp_path / "inpaint-workers-file").touch()
     with private_folder() as used:
         (tmp_path / "inpaint-workers-new").mkdir()
-        for path in (Path(used), elsewhere, tmp_path / "inpaint-workers-left"):
+        for path in (Path(used), elsewhere, tmp_path / "inpaint-workers-left", tmp_path / "inpaint-workers-notes"):
             os.utime(path, (0, 0))
         with private_folder() as other:
             kept = {path.name for path in tmp_path.iterdir()}
-    names = {f"inpaint-workers-{name}" for name in ("link", "file", "new")}
+    names = {f"inpaint-workers-{name}" for name in ("link", "file", "new", "notes")}
     assert kept == names | {"mine", Path(used).name, Path(other).name}
     assert {path.name for path in tmp_path.iterdir()} == names | {"mine"}
 
