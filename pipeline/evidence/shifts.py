@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -89,7 +90,17 @@ def excess(windows: Sequence[Surroundings], seed: int = 0) -> Excess | None:
         seed: of the shifts that are drawn.
     """
     rng = np.random.default_rng(seed)
-    found = [pair for pair in (_measured(window, rng) for window in windows) if pair is not None]
+    return _beyond_chance([_Shifted(window).compared(window.near, rng) for window in windows])
+
+
+def excess_of_each(window: Surroundings, nears: Sequence[Mask], seed: int = 0) -> list[Excess | None]:
+    """Return `excess` of a window for other pixels beside holes, `spatial`; what they share is computed once."""
+    shifted = _Shifted(window)
+    return [_beyond_chance([shifted.compared(near, np.random.default_rng(seed))]) for near in nears]
+
+
+def _beyond_chance(pairs: Sequence[tuple[_Sums, _Sums] | None]) -> Excess | None:
+    found = [pair for pair in pairs if pair is not None]
     if not found:
         return None
     own, shifted = found[0]
@@ -108,35 +119,53 @@ def _length(values: Field) -> Field:
     return np.asarray(np.sqrt((np.maximum(values, 0.0) ** 2).sum(axis=-1)))
 
 
-def _measured(window: Surroundings, rng: np.random.Generator) -> tuple[_Sums, _Sums] | None:
-    """Return the sums of a window as it is, and of `_DRAWS` shifts of it; None if too few can be told."""
-    values, told, *masks = (
-        _thinned(part.astype(np.float64))
-        for part in (np.where(window.told, window.values, 0.0), window.told, window.near, window.far)
-    )
-    counts = [float((mask * told).sum()) for mask in masks]
-    if min(counts) < 1:
-        return None
-    axes = tuple(range(told.ndim))
-    own = _Sums(*(np.asarray(part) for mask, n in zip(masks, counts, strict=True) for part in (_sum(values, mask), n)))
-    spectra = fft.rfftn(np.concatenate([values, told[None]]), axes=[1 + a for a in axes])
-    mirrored = list(product((1, -1), repeat=told.ndim))
-    drawn: list[list[Field]] = []
-    for steps in mirrored:
-        around = [mask[tuple(slice(None, None, s) for s in steps)] for mask in masks]
-        sums = [
-            fft.irfftn(np.conj(fft.rfftn(mask)) * spectra, s=told.shape, axes=[1 + a for a in axes]) for mask in around
-        ]
-        usable = (sums[0][-1] >= _ENOUGH * counts[0]) & (sums[1][-1] >= _ENOUGH * counts[1])
-        if all(s == 1 for s in steps):
-            usable &= _far_enough(told.shape)
-        places = np.flatnonzero(usable)
-        drawn.append([part.reshape(len(part), -1)[:, places] for part in sums])
-    near, far = (np.concatenate([part[k] for part in drawn], axis=1) for k in (0, 1))
-    if near.shape[1] < _FEWEST_SHIFTS:
-        return None
-    some = rng.integers(0, near.shape[1], _DRAWS)
-    return own, _Sums(near[:-1, some].T, near[-1, some], far[:-1, some].T, far[-1, some])
+class _Shifted:
+    """A window under all shifts, seen with `_STRIDE`."""
+
+    def __init__(self, window: Surroundings) -> None:
+        self.values, self.told, self.far = (
+            _thinned(part.astype(np.float64))
+            for part in (np.where(window.told, window.values, 0.0), window.told, window.far)
+        )
+        self._axes = tuple(range(self.told.ndim))
+        self._mirrored = list(product((1, -1), repeat=self.told.ndim))
+
+    @cached_property
+    def _spectra(self) -> NDArray[np.complex128]:
+        both = np.concatenate([self.values, self.told[None]])
+        return np.asarray(fft.rfftn(both, axes=[1 + a for a in self._axes]))
+
+    @cached_property
+    def _far_sums(self) -> list[Field]:
+        return self._sums(self.far)
+
+    def _sums(self, mask: Field) -> list[Field]:
+        """Return what a mask covers under each shift, values and told pixels, `(c + 1, *spatial)`, by way to mirror."""
+        around = [mask[tuple(slice(None, None, s) for s in steps)] for steps in self._mirrored]
+        axes = [1 + a for a in self._axes]
+        return [fft.irfftn(np.conj(fft.rfftn(one)) * self._spectra, s=self.told.shape, axes=axes) for one in around]
+
+    def compared(self, near: Mask, rng: np.random.Generator) -> tuple[_Sums, _Sums] | None:
+        """Return the sums of near and far pixels as they are, and of `_DRAWS` shifts; None if too few can be told."""
+        masks = _thinned(near.astype(np.float64)), self.far
+        counts = [float((mask * self.told).sum()) for mask in masks]
+        if min(counts) < 1:
+            return None
+        own = _Sums(
+            *(np.asarray(part) for mask, n in zip(masks, counts, strict=True) for part in (_sum(self.values, mask), n))
+        )
+        drawn: list[list[Field]] = []
+        for steps, *sums in zip(self._mirrored, self._sums(masks[0]), self._far_sums, strict=True):
+            usable = (sums[0][-1] >= _ENOUGH * counts[0]) & (sums[1][-1] >= _ENOUGH * counts[1])
+            if all(s == 1 for s in steps):
+                usable &= _far_enough(self.told.shape)
+            places = np.flatnonzero(usable)
+            drawn.append([part.reshape(len(part), -1)[:, places] for part in sums])
+        beside, beyond = (np.concatenate([part[k] for part in drawn], axis=1) for k in (0, 1))
+        if beside.shape[1] < _FEWEST_SHIFTS:
+            return None
+        some = rng.integers(0, beside.shape[1], _DRAWS)
+        return own, _Sums(beside[:-1, some].T, beside[-1, some], beyond[:-1, some].T, beyond[-1, some])
 
 
 def _thinned(values: Field) -> Field:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.evidence.shifts import Surroundings, excess
+from pipeline.evidence.shifts import Surroundings, excess_of_each
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
 from pipeline.system.threads import each
@@ -62,15 +62,21 @@ def standing_out(
     large = [(k, label) for k, window in enumerate(windows) for label in _largest(window, nearest[k])]
     least = _RELIABLE + _TAIL * max(0.0, np.log(max(len(large), 1) / _LARGEST))
     asked = [hole for hole in large if among is None or hole in among]
-    told = each(_stands_out_by, [(windows[k], nearest[k], label) for k, label in asked])
-    return [hole for hole, deviations in zip(asked, told, strict=True) if deviations >= least]
+    of_window = [(k, [label for window, label in asked if window == k]) for k in dict.fromkeys(k for k, _ in asked)]
+    told = each(_stand_out_by, [(windows[k], nearest[k], labels) for k, labels in of_window])
+    return [
+        (k, label)
+        for (k, labels), found in zip(of_window, told, strict=True)
+        for label, deviations in zip(labels, found, strict=True)
+        if deviations >= least
+    ]
 
 
-def _stands_out_by(hole: tuple[Surroundings, Labels, int]) -> float:
-    """Return the deviations of what is beside one hole of a window, the label given; -inf if that cannot be told."""
-    window, nearest, label = hole
-    told = excess([replace(window, near=window.near & (nearest == label))])
-    return -np.inf if told is None else told.deviations
+def _stand_out_by(holes: tuple[Surroundings, Labels, list[int]]) -> list[float]:
+    """Return the deviations of what is beside some holes of a window, by label; -inf for what cannot be told."""
+    window, nearest, labels = holes
+    told = excess_of_each(window, [window.near & (nearest == label) for label in labels])
+    return [-np.inf if one is None else one.deviations for one in told]
 
 
 def _largest(window: Surroundings, nearest: Labels) -> list[int]:
