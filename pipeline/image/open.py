@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, Space, same_crs
+from pipeline.image.pieces import pieces
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.numerics.replicated import pixel_size
@@ -27,9 +28,6 @@ from pipeline.restore.task import Guide
 from pipeline.system.redact import is_redacted
 
 _CENTRE_REACH = 16
-
-_PIECES, _PIECE = (0.25, 0.5, 0.75), 64
-"""Where on the diagonal of a raster its bands are looked at for pixels larger than those of the grid, and how far."""
 
 
 def open_source(ref: SourceRef, space: Space | None = None) -> Source:
@@ -88,24 +86,19 @@ class OpenGuide:
 
 def pixel_sizes(source: Source) -> tuple[tuple[float, ...], ...]:
     """Return how large the pixels of each channel are along each axis, in pixels of the grid; 1 for volumes."""
-    shape = source.space.shape
     if source.space.ndim != 2:
         return ((1.0,) * source.space.ndim,) * source.n_channels
-    pieces = []
-    for share in _PIECES:
-        start = tuple(max(0, int(share * n) - _PIECE // 2) for n in shape)
-        piece = source.read(Box(start, tuple(a + _PIECE for a in start)) & Box.whole(shape))
-        pieces.append([pixel_size(band) for band in piece])
-    return tuple(map(tuple, np.median(pieces, axis=0).tolist()))
+    sizes = [[pixel_size(band) for band in piece] for piece in pieces(source)]
+    return tuple(map(tuple, np.median(sizes, axis=0).tolist()))
 
 
 def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
     """Open a reference or auxiliary of the image `target`, with its own masks (without any, its nodata is all known).
 
     Raises:
-        ConfigError: it lies on another grid and is not to be resampled; names both grids.
+        ConfigError: it lies on another grid and is not to be resampled; names both grids. Or it has no band but alpha.
     """
-    source = open_source(guide.source, target.space)
+    source = _without_alpha(open_source(guide.source, target.space), guide, target.space)
     difference = target.space.mismatch(source.space, tolerance=ROUNDED)
     if difference:
         raise ConfigError(
@@ -117,6 +110,23 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
     shift = guide.shift * source.n_channels if len(guide.shift) == 1 else guide.shift
     return OpenGuide(source=source, mask=mask, centre=_guide_centre(source, mask), shift=shift)
+
+
+def _without_alpha(source: Source, guide: GuideRef, space: Space) -> Source:
+    """Return a guide without bands that say how opaque it is: they hide pixels, and tell nothing of the ground.
+
+    Raises:
+        ConfigError: there is no other band.
+    """
+    ref, fixed = guide.source, source.fixed_channels
+    if not fixed or ref.repeat:
+        return source
+    asked = ref.bands or tuple(range(1, source.n_channels + 1))
+    bands = tuple(band for c, band in enumerate(asked) if c not in fixed)
+    source.close()
+    if not bands:
+        raise ConfigError(f"{guide.role} {source.paths[0]}: no band but alpha; choose others (`bands`)")
+    return open_source(replace(ref, bands=bands), space)
 
 
 def _on_other_matrix(image: Source, guide: Source, role: str) -> str:

@@ -15,6 +15,7 @@ from pipeline.formats._resample import Resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
+from pipeline.image.alpha import said_of_alpha
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
@@ -174,7 +175,7 @@ def _without_empty(
 def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[str, ...]) -> list[str]:
     """Return what the user should know of files and holes, after what was `said` before they were opened."""
     notices = [*said, *(f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ()))]
-    notices += [*getattr(source, "notices", ()), *mask.notices]
+    notices += [*getattr(source, "notices", ()), *said_of_alpha(source), *mask.notices]
     notices += mask.examine() if isinstance(mask, ComposedMask) else ()
     if len(source.paths) > 1:
         notices.append(

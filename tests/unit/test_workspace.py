@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rasterio.enums import ColorInterp
 
+from pipeline.errors import ConfigError
 from pipeline.formats import geotiff
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
+from pipeline.image.alpha import said_of_alpha
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.workspace import Workspace
 from pipeline.masks.base import FILL, KEEP
 from pipeline.plan.refs import GuideRef, SourceRef
 from tests.helpers import blobs, command, run_config, smooth, write_image
+from tests.support_formats import write_tiff
 
 
 def test_a_guide_with_a_large_offset_keeps_its_differences(tmp_path: Path) -> None:
@@ -37,6 +42,45 @@ def test_a_guide_that_float32_holds_is_not_shifted(tmp_path: Path) -> None:
     ref = SourceRef(kind="geotiff", paths=(str(path),))
     guide = open_guide(GuideRef(source=ref), open_source(ref))
     assert (guide.read(Box((0, 0), (8, 8))).values == 1234).all()
+
+
+RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+
+
+def _with_alpha(path: Path, values: np.ndarray) -> SourceRef:
+    """Write four bands of which the last is alpha."""
+    write_tiff(path, values, setup=lambda d: setattr(d, "colorinterp", RGBA))
+    return SourceRef(kind="geotiff", paths=(str(path),))
+
+
+def test_alpha_of_a_guide_hides_pixels_and_is_no_band_of_it(tmp_path: Path) -> None:
+    """All that is opaque is seen; with a band that is never observed no pixel of the guide would be."""
+    values = np.full((4, 8, 8), 255, dtype=np.uint8)
+    values[:3], values[3, :2] = 7, 0
+    ref = _with_alpha(tmp_path / "date.tif", values)
+    guide = open_guide(GuideRef(source=ref), open_source(ref))
+    seen = guide.read(Box((0, 0), (8, 8)))
+    assert guide.source.n_channels == 3
+    assert not seen.valid[:, :2].any()
+    assert seen.valid[:, 2:].all()
+    assert (seen.values[:, 2:] == 7).all()
+
+
+def test_a_guide_of_nothing_but_alpha_is_refused(tmp_path: Path) -> None:
+    """It would hide pixels and tell nothing."""
+    image = _with_alpha(tmp_path / "date.tif", np.full((4, 8, 8), 255, dtype=np.uint8))
+    with pytest.raises(ConfigError, match="no band but alpha"):
+        open_guide(GuideRef(source=replace(image, bands=(4,))), open_source(image))
+
+
+def test_data_that_are_marked_as_alpha_are_named(tmp_path: Path) -> None:
+    """GDAL marks the fourth band of bytes so; a band of opacity with soft edges and a hidden part is no data."""
+    values = (smooth((4, 64, 64)) * 20 + 100).astype(np.uint8)
+    (said,) = said_of_alpha(open_source(_with_alpha(tmp_path / "infrared.tif", values)))
+    assert "band_4 is marked" in said
+    assert "--colorinterp red,green,blue,undefined" in said
+    values[3], values[3, :20], values[3, 20:24] = 255, 0, np.arange(64)
+    assert not said_of_alpha(open_source(_with_alpha(tmp_path / "opacity.tif", values)))
 
 
 def test_the_image_is_opened_once_a_stage(tmp_path, monkeypatch):
