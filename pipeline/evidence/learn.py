@@ -31,7 +31,7 @@ from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.shifts import Excess, Surroundings, excess
-from pipeline.evidence.single import as_if_only, nearest_hole, places_of, standing_out
+from pipeline.evidence.single import Hole, Labels, as_if_only, nearest_hole, places_of, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.evidence.veil import fit_veils
 
@@ -116,10 +116,10 @@ def _single(rings: _Rings) -> Sequence[Tile]:
         return ()
     tiles = rings.tiles
     nearest = [nearest_hole(tile) for tile in tiles]
-    holes = standing_out(rings.surroundings(1.0), nearest)
+    holes = rings.bright_ones(nearest)
     if holes and rings.referred:
         bare = _Rings.around([replace(tile, guides=()) for tile in tiles])
-        holes = standing_out(bare.surroundings(1.0), nearest, among=holes)
+        holes = bare.bright_ones(nearest, among=holes)
     return as_if_only(tiles, nearest, holes) if holes else ()
 
 
@@ -228,14 +228,27 @@ class _Rings:
 
     def beyond(self, sign: float) -> Excess | None:
         """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
-        near, far = self._of_all(self._beside), self._of_all(self.far)
+        return excess(self.surroundings(sign)) if self._higher(sign, self._beside) else None
+
+    def bright_ones(self, nearest: Sequence[Labels], among: Sequence[Hole] | None = None) -> list[Hole]:
+        """Return the holes that stand out by themselves (`standing_out`) beside which bands are brighter, too."""
+        holes = standing_out(self.surroundings(1.0), nearest, among=among)
+        own = [
+            [b & (n == label) & (k == at) for at, (b, n) in enumerate(zip(self._beside, nearest, strict=True))]
+            for k, label in holes
+        ]
+        return [hole for hole, some in zip(holes, own, strict=True) if self._higher(1.0, some)]
+
+    def _higher(self, sign: float, some: Sequence[Mask]) -> bool:
+        """Say whether bands as they are lie higher (lower) in some pixels than far from the holes, all in all.
+
+        Whitened ones can be higher where these are lower.
+        """
+        near, far = self._of_all(some), self._of_all(self.far)
         if near.shape[1] < _FEWEST_RING or far.shape[1] < _FEWEST_FAR:
-            return None
+            return False
         more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
-        if more.sum() <= 0:
-            # whitened bands can be lower where all are brighter
-            return None
-        return excess(self.surroundings(sign))
+        return bool(more.sum() > 0)
 
     def surroundings(self, sign: float) -> list[Surroundings]:
         """Return the windows with their whitened bands, high ones on one side."""

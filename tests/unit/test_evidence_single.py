@@ -64,6 +64,17 @@ def test_a_field_that_was_dark_on_the_other_date_is_ground(scene):
     assert doubt.reach_px == 0
 
 
+@pytest.mark.parametrize("with_guide", [True, False])
+def test_a_burnt_field_beside_one_hole_is_ground(scene, with_guide):
+    """It is darker in most bands; where bands are whitened it is brighter in one, which is no cloud."""
+    clear, hole, _, haze = scene
+    guide = clear + 60 * np.random.default_rng(0).normal(size=clear.shape) if with_guide else None
+    burnt = clear + np.array([60.0, -60.0, -60.0, -60.0])[:, None, None] * haze
+    doubt = find_doubt([tile(burnt, hole, guide)])
+    assert doubt is not None
+    assert doubt.reach_px == 0
+
+
 def test_more_holes_need_more_proof():
     """What is proof among eight holes of one window is none among those of a hundred windows."""
     rng = np.random.default_rng(3)
