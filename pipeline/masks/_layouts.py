@@ -3,7 +3,8 @@
 Sources, by row of `LAYOUTS`:
 
 - `collection2`, `collection2_tm`, `radsat`: QA_PIXEL and QA_RADSAT, Landsat 8-9 and 4-7 Collection 2 Level 2 Science
-  Product Guides (USGS LSDS-1619, LSDS-1618). Landsat 4 to 7 do not see cirrus.
+  Product Guides (USGS LSDS-1619, LSDS-1618). Landsat 4 to 7 do not see cirrus. The bit for cloud is set at high
+  confidence, as in both layouts of Collection 1.
 - `pixel_qa`: Collection 1 surface reflectance (USGS LSDS-1368). `bqa`: Collection 1 Level 1 (USGS LSDS-1834); shadow,
   snow and cirrus by high confidence.
 - `hls`: Fmask layer, HLS Product User Guide v2.0, quality assessment layer; bit 0 (cirrus) is reserved there and not
@@ -116,7 +117,7 @@ SclClass = Literal[
 """By code, from 0."""
 
 _COLLECTION2 = Layout(
-    flags=_bits(dilated=1, cirrus=2, cloud=3, shadow=4, snow=5, clear=6, water=7),
+    flags={**_bits(dilated=1, cirrus=2, cloud=3, shadow=4, snow=5, clear=6, water=7), "cloud_medium": _field(8, 2, 2)},
     default=("dilated", "cirrus", "cloud", "shadow"),
     fill=Flag(mask=1),
     width=16,
@@ -140,14 +141,24 @@ LAYOUTS: dict[str, Layout] = {
         names=r"QA_RADSAT",
     ),
     "pixel_qa": Layout(
-        flags={**_bits(clear=1, water=2, shadow=3, snow=4, cloud=5), "cirrus": _field(8, 2, 3)},
+        flags={
+            **_bits(clear=1, water=2, shadow=3, snow=4, cloud=5),
+            "cloud_medium": _field(6, 2, 2),
+            "cirrus": _field(8, 2, 3),
+        },
         default=("cirrus", "cloud", "shadow"),
         fill=Flag(mask=1),
         width=16,
         names=r"pixel_qa",
     ),
     "bqa": Layout(
-        flags={**_bits(cloud=4), "shadow": _field(7, 2, 3), "snow": _field(9, 2, 3), "cirrus": _field(11, 2, 3)},
+        flags={
+            **_bits(cloud=4),
+            "cloud_medium": _field(5, 2, 2),
+            "shadow": _field(7, 2, 3),
+            "snow": _field(9, 2, 3),
+            "cirrus": _field(11, 2, 3),
+        },
         default=("cirrus", "cloud", "shadow"),
         fill=Flag(mask=1),
         width=16,

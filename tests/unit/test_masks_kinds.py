@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,15 @@ def test_older_landsat_layouts(tmp_path: Path) -> None:
     states = _read(_image((1, 6)), kind="qa_pixel", layout="pixel_qa", path=pixel_qa)[0, 0]
     assert states.tolist() == [2, 0, 1, 1, 0, 0]
     assert _read(_image((1, 5)), kind="qa_pixel", layout="bqa", path=bqa)[0, 0].tolist() == [2, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("layout", "bit"), [("collection2", 8), ("collection2_tm", 8), ("pixel_qa", 6), ("bqa", 5)])
+def test_cloud_of_medium_confidence_is_a_hole_only_if_asked_for(tmp_path: Path, layout: str, bit: int) -> None:
+    """The two bits of Landsat's confidence: 1 is low, 2 medium, 3 high, which has a bit of its own."""
+    path = _write(tmp_path / "qa.tif", np.array([[1 << bit, 2 << bit, 3 << bit]], np.uint16))
+    read = partial(_read, _image((1, 3)), kind="qa_pixel", layout=layout, path=path)
+    assert read()[0, 0].tolist() == [0, 0, 0]
+    assert read(flags=["cloud_medium"])[0, 0].tolist() == [0, 1, 0]
 
 
 def test_flag_must_exist_in_the_layout() -> None:
