@@ -24,8 +24,9 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
     for entry in summary["sources"]:
         holes = entry["holes"]
         doubted, hazy = holes.get("doubted"), holes.get("hazy")
-        doubt = f"; {doubted:,} observed pixels were not used, they look like cloud or shadow" if doubted else ""
-        doubt += f"; {hazy:,} observed pixels were used without the haze or shadow over them" if hazy else ""
+        over = f" over {planes} channels" if (planes := holes.get("planes", 1)) > 1 else ""
+        doubt = f"; {doubted:,} observed pixels{over} were not used, they look like cloud or shadow" if doubted else ""
+        doubt += f"; {hazy:,} observed pixels{over} were used without the haze or shadow over them" if hazy else ""
         result = f"{directory}/{entry['outputs'][0]}"
         report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith("report.html")), None)
         if entry.get("roofline"):

@@ -301,14 +301,16 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = max(states.doubted + states.kept, 1)
-    over = looks if doubt.veils else "haze"
+    above = looks if doubt.veils else "haze"
     kinds = (
-        (states.hazy, over, "what is restored from them is restored from what they show without it"),
+        (states.hazy, above, "what is restored from them is restored from what they show without it"),
         (states.doubted, looks, "nothing is restored from them"),
     )
+    planes = scene.image.state.shape[0]
+    over = f" over {planes} channels" if planes > 1 else ""
     said = [
-        f"{count} observed pixels ({100 * count / total:.0f} %), up to {far} from the mask, look like {what}: they "
-        f"stay as they are, but {use}"
+        f"{count} observed pixels{over} ({100 * count / total:.0f} %), up to {far} from the mask, look like {what}: "
+        f"they stay as they are, but {use}"
         for count, what, use in kinds
         if count
     ]

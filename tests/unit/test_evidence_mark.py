@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rasterio.io import DatasetWriter
 
-from pipeline.evidence.mark import with_doubt, with_doubted_filled
+from pipeline.evidence.mark import said_of_doubt, with_doubt, with_doubted_filled
 from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks.base import DOUBT, FILL
@@ -107,3 +108,20 @@ def _looked_at(folder: Path, image: Path, mask: Path) -> bool:
     marked, doubt = with_doubt(scene)
     assert (marked.states.doubted + marked.states.hazy > 0) == (doubt is not None)
     return doubt is not None
+
+
+@pytest.mark.parametrize(
+    ("planes", "counted"), [(1, "30 observed pixels (30 %)"), (3, "30 observed pixels over 3 channels (30 %)")]
+)
+def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, counted: str) -> None:
+    """Where channels have gaps of their own their pixels are counted apart, more than the image has."""
+    scene = SimpleNamespace(
+        source=SimpleNamespace(space=SimpleNamespace(far="{} px".format)),
+        states=SimpleNamespace(doubted=30, kept=70, hazy=0),
+        image=SimpleNamespace(state=np.zeros((planes, 10, 10))),
+        job=SimpleNamespace(fill_doubted=False),
+    )
+    doubt = SimpleNamespace(reach_px=6, sides=(SimpleNamespace(name="bright"),), veils=None)
+    assert said_of_doubt(scene, doubt).startswith(
+        f"{counted}, up to 6 px from the mask, look like haze or thin cloud: "
+    )
