@@ -74,6 +74,11 @@ class StateScan:
         """Return False if no cell over a box has a hole: the counts spare reading most of a large image."""
         return bool(self.hole_cells[cells_of(box, self.cell)].any())
 
+    def spread_over_holes(self, shape: tuple[int, ...], edge: int, most: int) -> list[Box]:
+        """Return windows of `edge` pixels near holes, spread over an image of this shape, at most so many."""
+        boxes = [box for box in Box.whole(shape).tiles((edge,) * len(shape)) if self.near_holes(box)]
+        return boxes[:: -(-len(boxes) // most) or 1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueScan:

@@ -16,6 +16,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.image.alpha import said_of_alpha
+from pipeline.image.background import background_of
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
@@ -107,9 +108,9 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Book the time since the last call under `name`."""
+        """Book the time since the last call under `name`, beside what stands there."""
         now = time.perf_counter()
-        self.seconds[name] = now - self._last
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
 
 
@@ -129,6 +130,11 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     channels = restorable(source)
     mask = job.open_mask(source)
     channels, states, state = _without_empty(source, mask, channels, job.work.state)
+    background = background_of(source, states, state) if job.source.nodata is None else None
+    if background is not None:
+        job = replace(job, notices=(*job.notices, background.sentence(source.paths[0])))
+        if background.known:
+            return open_scene(replace(job, source=replace(job.source, nodata=background.value)), clock)
     notices = _what_was_found(source, mask, states, job.notices)
     clock.lap("masks")
     if states.holes == 0:

@@ -43,9 +43,7 @@ def said_of_unseen(scene: Scene) -> list[str]:
 
 def _windows(scene: Scene) -> list[tuple[Box, NDArray[np.bool_]]]:
     """Return windows with holes, spread over the image, and the pixels that are holes of any channel."""
-    tiles = Box.whole(scene.shape).tiles((_EDGE[scene.ndim],) * scene.ndim)
-    boxes = [box for box in tiles if scene.states.near_holes(box)]
-    some = boxes[:: -(-len(boxes) // _LOOKS) or 1]
+    some = scene.states.spread_over_holes(scene.shape, _EDGE[scene.ndim], _LOOKS)
     return [(box, np.asarray(scene.image.holes(box).any(axis=0))) for box in some]
 
 

@@ -1,0 +1,108 @@
+"""The empty background of a volume of which one organ was kept (a skull-stripped head): set by a program, not measured.
+
+Taken for evidence it darkens every hole at the organ's surface, as values there do not fall off toward it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
+from pipeline.image.scan import StateScan
+from pipeline.masks.base import FILL, KEEP
+
+_OUTSIDE = 0.95
+"""Share of the voxels on the six faces of a volume that hold one value, from which it is an empty background."""
+
+_WITHIN = 0.1
+"""Share of the voxels to restore up to which the background's value among them is that of the organ, too."""
+
+_BLANKED = 0.9
+"""Share of the voxels to restore that hold one value, from which somebody has blanked them."""
+
+_EDGE, _LOOKS = 64, 64
+"""Edge of the windows that are looked at, voxels, and their number."""
+
+_NEAR = 2
+"""Voxels between a hole and the background within which fills see both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """An empty background that holes reach."""
+
+    value: float
+    """What it holds, stored units."""
+    known: bool
+    """Whether the voxels to restore hold values of their own, which say that they lie in the organ; else they were
+    blanked, and nobody knows where the organ ends in them."""
+
+    def sentence(self, name: str) -> str:
+        """Return what the user should know of it; `name` is the image's."""
+        if self.known:
+            return (
+                f"{name}: all around it is exactly {self.value:.9g} and what is to be restored is not: this is taken "
+                "for an empty background, which stays as it is and is no evidence; `input.nodata: none` takes it for "
+                "measured"
+            )
+        return (
+            f"{name}: all around it is exactly {self.value:.9g}, and what is to be restored there was blanked; if none "
+            f"of it lies in the background, write `input.nodata: {self.value:.9g}`, else holes at the organ's surface "
+            "get values like the background's"
+        )
+
+
+def background_of(source: Source, states: StateScan, state: zarr.Array) -> Background | None:
+    """Return the empty background of a volume of one channel; None without one, or where no hole comes near it.
+
+    A hole at the end of the volume (a lost slice) lies across organ and background: there both are evidence.
+
+    Args:
+        source: the image; nothing is known of its nodata.
+        states: where its holes are.
+        state: the state of every voxel, uint8 `(1, *spatial)`.
+    """
+    if source.space.kind != "volume" or source.n_channels > 1 or source.nodata[0] is not None or not states.holes:
+        return None
+    faces = list(_faces(source.space.shape))
+    value, share = _most_frequent(np.concatenate([source.read(box)[0].ravel() for box in faces]))
+    if share < _OUTSIDE or not np.isfinite(value) or any((state[box.at()] == FILL).any() for box in faces):
+        return None
+    near, found = False, []
+    for box in states.spread_over_holes(source.space.shape, _EDGE, _LOOKS):
+        values, told = source.read(box)[0], np.asarray(state[box.at()])[0]
+        hole = told == FILL
+        found.append(values[hole])
+        near = near or bool((binary_dilation(hole, iterations=_NEAR) & (values == value) & (told == KEEP)).any())
+    inside = np.concatenate(found)
+    if not near or not inside.size:
+        return None
+    _, alike = _most_frequent(inside)
+    if alike < _BLANKED and (inside == value).mean() > _WITHIN:
+        return None
+    return Background(value=value, known=alike < _BLANKED)
+
+
+def _faces(shape: tuple[int, ...]) -> Iterator[Box]:
+    """Return windows spread over the faces of a volume, one voxel thick; all of them where it is small."""
+    for axis in range(len(shape)):
+        starts = [sorted({0, max(n - _EDGE, 0) // 2, max(n - _EDGE, 0)}) for n in shape]
+        starts[axis] = [0, shape[axis] - 1]
+        for start in product(*starts):
+            stop = tuple(s + (1 if a == axis else _EDGE) for a, s in enumerate(start))
+            yield Box(start, stop) & Box.whole(shape)
+
+
+def _most_frequent(values: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the value that is there most often (NaN is one), and its share."""
+    found, counts = np.unique(values, return_counts=True)
+    most = int(np.argmax(counts))
+    return found[most].item(), float(counts[most] / values.size)

@@ -1,0 +1,100 @@
+"""The empty background of a volume of which one organ was kept: no evidence for holes that lie in the organ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.image.scene import Clock, Scene, open_scene
+from pipeline.plan.refs import SourceRef
+from tests.helpers import command, order_of, pixels, run_config, smooth
+from tests.support_formats import write_nifti
+
+SHAPE = (36, 36, 36)
+GRID = np.stack(np.meshgrid(*(np.arange(n) - 18 for n in SHAPE), indexing="ij"))
+ORGAN = np.sqrt((GRID**2).sum(axis=0)) < 15
+VALUES = smooth(SHAPE, dtype="int16")
+SURFACE = ORGAN & (np.sqrt(((GRID - 9) ** 2).sum(axis=0)) < 6)
+"""A lesion at the surface of the organ."""
+
+
+def opened(folder: Path, values: NDArray[np.generic], hole: NDArray[np.bool_], **given: object) -> tuple[Scene, str]:
+    """Return a volume, opened with a drawn mask, and all that is said of it."""
+    image, mask = folder / "head.nii.gz", folder / "mask.nii.gz"
+    write_nifti(image, values)
+    write_nifti(mask, hole.astype(np.uint8))
+    scene, notices = open_scene(order_of(run_config(folder, image, mask, input=given)).job, Clock())
+    return scene, "\n".join(notices)
+
+
+def cut_out(background: int = 0) -> NDArray[np.int16]:
+    """Return the organ alone."""
+    return np.where(ORGAN, VALUES, background).astype(np.int16)
+
+
+@pytest.mark.parametrize("background", [0, -7])
+def test_an_empty_background_is_no_evidence_for_a_hole_at_the_surface(tmp_path: Path, background: int) -> None:
+    """It is taken for nodata and that is said; holes stay what they are."""
+    scene, said = opened(tmp_path, cut_out(background), SURFACE)
+    assert scene.job.source.nodata == background
+    assert (scene.states.holes, scene.states.never) == (SURFACE.sum(), (~ORGAN).sum())
+    assert f"all around it is exactly {background} and what is to be restored is not" in said
+    assert scene.values.low.min() > background
+
+
+def test_what_is_restored_at_the_surface_is_like_the_organ(tmp_path: Path) -> None:
+    """Half of the error, or less; the background and its header come back as they were."""
+    image, mask, errors = tmp_path / "head.nii.gz", tmp_path / "mask.nii.gz", {}
+    write_nifti(image, np.where(SURFACE, VALUES // 2, cut_out()).astype(np.int16))
+    write_nifti(mask, SURFACE.astype(np.uint8))
+    for nodata in ("auto", "none"):
+        config = run_config(tmp_path, image, mask, input={"nodata": nodata}, model={"kind": "tension"})
+        assert command("run", config, "--overwrite").code == 0
+        (restored,) = tmp_path.rglob("*_restored.nii.gz")
+        found = pixels(restored)[0]
+        errors[nodata] = np.abs(found.astype(float) - pixels_of(VALUES))[pixels_of(SURFACE)].mean()
+        assert (found == pixels(image)[0])[pixels_of(~SURFACE)].all()
+    assert errors["auto"] < 0.5 * errors["none"]
+    assert command("verify", restored.parent).code == 0
+
+
+def pixels_of(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return values `(x, y, z)` as they are read, `(z, y, x)`."""
+    return np.ascontiguousarray(values.T)
+
+
+def test_blanked_voxels_do_not_say_where_the_organ_ends(tmp_path: Path) -> None:
+    """Nothing is changed, and the notice says what to write if they lie in it."""
+    scene, said = opened(tmp_path, np.where(SURFACE, 0, cut_out()), SURFACE)
+    assert scene.job.source.nodata is None
+    assert scene.states.never == 0
+    assert "write `input.nodata: 0`" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "hole"),
+    [
+        pytest.param(cut_out(), ORGAN & (np.sqrt((GRID**2).sum(axis=0)) < 6), id="deep inside"),
+        pytest.param(np.where(GRID[2] == 3, 0, cut_out()), GRID[2] == 3, id="a lost slice"),
+        pytest.param(cut_out(), np.sqrt(((GRID - 9) ** 2).sum(axis=0)) < 6, id="across the surface"),
+        pytest.param(np.where(ORGAN, VALUES, VALUES % 5), SURFACE, id="noise around"),
+        pytest.param(np.stack([cut_out()] * 3, axis=-1), SURFACE, id="a series"),
+    ],
+)
+def test_elsewhere_it_is_evidence(tmp_path: Path, values: NDArray[np.generic], hole: NDArray[np.bool_]) -> None:
+    """Where holes do not reach it, or reach across, and where it is no background, all is as it was."""
+    scene, said = opened(tmp_path, values.astype(np.int16), hole)
+    assert scene.job.source.nodata is None
+    assert "all around it" not in said
+
+
+@pytest.mark.parametrize(("given", "nodata"), [("none", None), (5, 5)])
+def test_what_the_user_says_of_nodata_counts(tmp_path: Path, given: object, nodata: float | None) -> None:
+    """`none` takes the background for measured; another value is nodata alone."""
+    scene, said = opened(tmp_path, cut_out(), SURFACE, nodata=given)
+    ref: SourceRef = scene.job.source
+    assert (ref.nodata == nodata) if nodata else np.isnan(ref.nodata)
+    assert "all around it" not in said
