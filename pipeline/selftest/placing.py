@@ -42,7 +42,8 @@ _THIN_SHARE = 0.12
 
 _TRIES = 16
 """Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do. As many more
-are passed over if no piece of them is clear; of a volume, what has been hidden by then is enough."""
+are passed over if no line or slice of them is clear; of a volume, what has been hidden by then is enough, and of single
+channels the first pattern that is not clear: more would lie side by side."""
 
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
@@ -263,7 +264,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     apart_from: NDArray[np.integer] | None = None
-    reaches, passed = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0
+    reaches, passed, told = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0, 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
@@ -277,9 +278,9 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         if large.any():
             apart_from = _chessboard(taken) if apart_from is None else apart_from
             clear = order[~large[order] | (_clearance(labels, apart_from, large)[order] > reach)]
-        if not clear.size and reach:
+        if reach and not (large[clear].any() if large.any() else clear.size):
             passed += 1
-            if passed % _TRIES == 0 and len(reaches) > 1 and result.sum() >= _MIN_HIDDEN:
+            if passed % _TRIES == 0 and len(reaches) > 1 and told >= _MIN_HIDDEN:
                 break
             continue
         offered |= layer
@@ -290,8 +291,10 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
         added = layer & keep[labels]
         result |= added
+        told += int(added.sum()) * bool(large.any())
         taken, apart_from = taken | added.any(axis=0), None
-        if result.sum() >= (0.5 * goal if attempt < _TRIES + passed else _MIN_HIDDEN):
+        enough = _MIN_HIDDEN if attempt >= _TRIES + passed or (apart and not reach) else 0.5 * goal
+        if result.sum() >= enough:
             break
     chance = result.sum() / max(int(offered.sum()), 1)
     single = offered & (rng.random(hidden.shape[1:]) < chance)
