@@ -132,7 +132,7 @@ def _long_tailed(fields: Field, widths: Sequence[float]) -> Field:
     """Blur `(n, *coarse)` by the kernel; each doubling of the width is a halving of the grid."""
     shape = fields.shape[1:]
     blurred: Field = ndimage.gaussian_filter(fields, (0.0, *widths), mode="constant")
-    if all(width >= extent / 2 for width, extent in zip(widths, shape, strict=True)):
+    if all(extent == 1 or width >= extent / 2 for width, extent in zip(widths, shape, strict=True)):
         inner = tuple(range(1, fields.ndim))
         return np.asarray(blurred + _TAIL * fields.mean(axis=inner, keepdims=True))
     half = (2,) * len(shape)

@@ -125,3 +125,13 @@ def test_few_pixels_have_the_pulled_map_alone():
     assert not relation.correction
     assert np.allclose(np.asarray(relation.ridge.matrix)[:, :2], np.eye(2), atol=0.05)
     assert not np.asarray(relation.ridge.matrix)[:, 2:].any()
+
+
+@pytest.mark.parametrize("scales", [(0.2, 1.0, 1.0), (0.1, 0.4, 4.0)])
+def test_a_window_narrower_than_a_thick_slice_is_one_of_its_own(scales):
+    """On coarse cells of thick slices the regression sees less than half a slice: it ends, and finds a level."""
+    rng = np.random.default_rng(0)
+    said, guide = rng.standard_normal((1, 5, 16, 12)), rng.standard_normal((1, 5, 16, 12)).astype(np.float32)
+    common = rng.random((5, 16, 12)) < 0.7
+    fit = local_fit(said + 3.0, (said, np.ones_like(said)), guide, common, scales)
+    assert np.allclose(fit.values, said + 3.0)
