@@ -42,8 +42,8 @@ _THIN_SHARE = 0.12
 
 _TRIES = 16
 """Patterns of thin holes that are laid until so much is hidden; from then on `_MIN_HIDDEN` pixels will do. As many more
-are passed over if no line or slice of them is clear; of a volume, what has been hidden by then is enough, and of single
-channels the first pattern that is not clear: more would lie side by side."""
+are passed over if no piece of them is clear, of single channels no line or slice; of a volume, what has been hidden by
+then is enough, and of single channels the first pattern that is not clear: more would lie side by side."""
 
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
@@ -278,7 +278,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         if large.any():
             apart_from = _chessboard(taken) if apart_from is None else apart_from
             clear = order[~large[order] | (_clearance(labels, apart_from, large)[order] > reach)]
-        if reach and not (large[clear].any() if large.any() else clear.size):
+        if reach and not (large[clear].any() if apart and large.any() else clear.size):
             passed += 1
             if passed % _TRIES == 0 and len(reaches) > 1 and told >= _MIN_HIDDEN:
                 break
@@ -291,7 +291,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         keep[order[: max(1, int(np.searchsorted(np.cumsum(size[order]) * per_channel, room)))] + 1] = True
         added = layer & keep[labels]
         result |= added
-        told += int(added.sum()) * bool(large.any())
+        told += int(added.sum()) * bool(large.any() or not apart)
         taken, apart_from = taken | added.any(axis=0), None
         enough = _MIN_HIDDEN if attempt >= _TRIES + passed or (apart and not reach) else 0.5 * goal
         if result.sum() >= enough:
