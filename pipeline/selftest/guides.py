@@ -213,10 +213,12 @@ def sibling_sets(
     """Return the siblings of channel `k`, then those for the holes that not all of the first are observed at.
 
     Time points lose slices that lie close to each other, lines of one detector cross those of another: some holes of a
-    channel have others of its siblings beside them. Arguments as in `choose_siblings`.
+    channel have others of its siblings beside them. Holes in which nothing is observed, as under a cloud, do not count.
+    Arguments as in `choose_siblings`.
     """
     sets: list[tuple[int, ...]] = []
     left = hole.copy()
+    left[k] &= valid.any(axis=0)
     while len(sets) < _SETS and left[k].sum() > _REST * hole[k].sum():
         chosen = choose_siblings(k, values, valid, left)
         if not chosen:

@@ -119,6 +119,14 @@ def test_a_channel_has_three_sets_of_siblings_at_most():
     assert sibling_sets(1, values, valid, hole) == []
 
 
+def test_what_all_channels_lost_does_not_count_against_siblings():
+    """A cloud over most of the image in all bands says nothing of who tells about a few lines that one of them lost."""
+    values, valid, hole = _observed([[], [], []])
+    valid[:, 200:], hole[:, 200:] = False, True
+    assert sibling_sets(0, values, valid, hole) == [(1, 2, 3)]
+    assert sibling_sets(1, values, valid, hole) == []
+
+
 @dataclass
 class _Image:
     """Counts the windows that are read of a large image without any value."""
