@@ -197,14 +197,14 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
     Each neighbourhood is taken relative to its mean (weights sum to one, the level drops out) and to its spread.
     """
     offsets = np.append(0, sites.near)
-    parts = list(_parts(sites.centre, len(offsets)))
-    spread = [flat[part[:, None] + offsets].var(axis=1) for part in parts]
-    floor = _FLOOR * float(np.concatenate(spread).mean())
+    samples = [flat[part[:, None] + offsets] for part in _parts(sites.centre, len(offsets))]
+    for sample in samples:
+        sample -= sample.mean(axis=1, keepdims=True)
+    variances = [np.square(sample).mean(axis=1) for sample in samples]
+    floor = _FLOOR * float(np.concatenate(variances).mean())
     total = np.zeros((len(offsets), len(offsets)))
     if floor > 0:
-        for part, variance in zip(parts, spread, strict=True):
-            sample = flat[part[:, None] + offsets]
-            sample -= sample.mean(axis=1, keepdims=True)
+        for sample, variance in zip(samples, variances, strict=True):
             sample /= np.sqrt(variance + floor)[:, None]
             total += inner(sample.T, sample.T)
     total /= len(sites.centre)
