@@ -23,6 +23,8 @@ from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Differences = tuple[Field, Mask]
+"""Of a tile from the ground in its standard deviations, `(c, *spatial)`, and bool `spatial`, where they are told."""
 
 SMOOTH = 1.5
 """Deviation of the Gaussian that pixels are seen through, pixels: haze is smooth, noise and texture are not."""
@@ -132,12 +134,15 @@ class Doubt:
         amounts = self.hazy(tile)[None] if self.haze else np.zeros((0, *tile.seen.shape))
         return amounts, self.of(self.cleared(tile))
 
-    def of(self, tile: Tile) -> Mask:
-        """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are."""
+    def of(self, tile: Tile, known: Differences | None = None) -> Mask:
+        """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are.
+
+        `known` is what `standardised` says of the tile.
+        """
         if self.outline:
             return self.outline.of(tile)
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
-        differences, told = standardised(self.ground, tile)
+        differences, told = known or standardised(self.ground, tile)
         ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
         for side in self.sides:
             index = np.einsum("c,c...->...", np.asarray(side.weights), differences)
@@ -146,7 +151,7 @@ class Doubt:
         return doubted & tile.seen & (tile.distance > 0)
 
 
-def standardised(ground: Ground, tile: Tile) -> tuple[Field, Mask]:
+def standardised(ground: Ground, tile: Tile) -> Differences:
     """Return smoothed differences from the ground in its standard deviations, `(c, *spatial)`, and where it is told."""
     scaled, told = ground.differences(tile)
     share = ndimage.gaussian_filter(told.astype(np.float64), SMOOTH)

@@ -25,7 +25,7 @@ import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed
 from pipeline.evidence.contrast import lit_better
-from pipeline.evidence.doubt import NOTICEABLE, Doubt, Field, Mask, Side, standardised
+from pipeline.evidence.doubt import NOTICEABLE, Differences, Doubt, Field, Mask, Side, standardised
 from pipeline.evidence.few import doubt_among_few
 from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.haze import fit_haze
@@ -106,7 +106,7 @@ def _told(rings: _Rings, *, through: bool) -> Doubt:
     doubt = Doubt(ground=rings.ground, sides=rings.sides())
     hazy = _through_haze(doubt, rings)
     if hazy.haze is None:
-        return _outlined(doubt, rings.tiles, through=through)
+        return _outlined(doubt, rings.tiles, rings.known, through=through)
     return hazy if through else doubt
 
 
@@ -131,7 +131,7 @@ def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     tiles, far = rings.tiles, rings.far
     if [side.name for side in doubt.sides] != ["bright"]:
         return doubt
-    clear = [f & ~doubt.of(t) for t, f in zip(tiles, far, strict=True)]
+    clear = [f & ~doubt.of(t, known) for t, f, known in zip(tiles, far, rings.known, strict=True)]
     haze = fit_haze(doubt.ground, tiles, clear)
     if haze is None:
         return doubt
@@ -147,20 +147,22 @@ def _through_haze(doubt: Doubt, rings: _Rings) -> Doubt:
     return replace(through, sides=() if scraps is None else (scraps,))
 
 
-def _outlined(doubt: Doubt, tiles: Sequence[Tile], *, through: bool = True) -> Doubt:
+def _outlined(doubt: Doubt, tiles: Sequence[Tile], known: Sequence[Differences], *, through: bool = True) -> Doubt:
     """Tell where the scraps that were found end; what covers most of a ring is none, and its edge is faint."""
-    first = {side.name: [_pixels(doubt, side, tile) for tile in tiles] for side in doubt.sides}
+    first = {
+        side.name: [_pixels(doubt, side, *both) for both in zip(tiles, known, strict=True)] for side in doubt.sides
+    }
     outline = fit_outline(tiles, first) if first else None
     if outline is None or max(max(scrap.shares) for scrap in outline.scraps) > _MOST:
         return doubt
     return replace(doubt, outline=outline, veils=fit_veils(outline, tiles) if through else None)
 
 
-def _pixels(doubt: Doubt, side: Side, tile: Tile) -> Mask:
+def _pixels(doubt: Doubt, side: Side, tile: Tile, known: Differences) -> Mask:
     """Return the pixels of a tile that one side doubts by themselves and that are brighter (darker) in the mean."""
-    mean = standardised(doubt.ground, tile)[0].mean(axis=0)
+    mean = known[0].mean(axis=0)
     alone = replace(doubt, sides=(replace(side, rim_px=0.0),))
-    return np.asarray(alone.of(tile) & (mean > 0 if side.name == "bright" else mean < 0))
+    return np.asarray(alone.of(tile, known) & (mean > 0 if side.name == "bright" else mean < 0))
 
 
 def _calm(ground: Ground, tile: Tile) -> Mask:
@@ -208,6 +210,11 @@ class _Rings:
             noticeable=NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
             referred=ground.guide is not None,
         )
+
+    @property
+    def known(self) -> list[Differences]:
+        """Return what is known of each window, for `Doubt.of`."""
+        return list(zip(self.differences, self.told, strict=True))
 
     def sides(self) -> tuple[Side, ...]:
         """Return the ways in which pixels differ near the holes, beyond chance."""

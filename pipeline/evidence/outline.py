@@ -210,15 +210,16 @@ def _described(
     if calm.shape[1] < _FEWEST_CLEAR:
         return None, ()
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
+    usual = _Calm(differences=calm, middle=np.median(calm, axis=1), whiten=whitening(calm))
     scraps = [
-        _scrap(name, values, calm, np.concatenate([part.ravel() for part in parts])[told], ring)
+        _scrap(name, values, usual, np.concatenate([part.ravel() for part in parts])[told], ring)
         for name, parts in shares.items()
     ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
     if not some or not changed:
         return Outline(ground=ground, scraps=some) if some else None, both
-    across = _across(some, whitening(calm))
-    middle = across @ np.median(calm, axis=1)
+    across = _across(some, usual.whiten)
+    middle = across @ usual.middle
     rows = tuple(map(tuple, across.tolist()))
     return Outline(ground=ground, scraps=some, across=rows, middle=tuple(middle.tolist())), both
 
@@ -230,17 +231,25 @@ def _across(scraps: Sequence[Scrap], whiten: Field) -> Field:
     return np.asarray(directions[:, len(scraps) :].T @ whiten)
 
 
-def _scrap(name: str, values: Field, calm: Field, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calm:
+    """Differences of clear pixels, `(c, n)`, their medians `(c,)`, and what makes them alike in all directions."""
+
+    differences: Field
+    middle: Field
+    whiten: Field
+
+
+def _scrap(name: str, values: Field, calm: _Calm, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
     """Describe a scrap by differences `(c, n)`, those of clear pixels, and the share and ring of each pixel `(n,)`."""
     if share.sum() < _FEWEST:
         return None
-    middle, whiten = np.median(calm, axis=1), whitening(calm)
-    white = np.einsum("ij,jn->in", whiten, values - middle[:, None])
+    white = np.einsum("ij,jn->in", calm.whiten, values - calm.middle[:, None])
     shorter = np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.linalg.norm(white, axis=0), 1e-9))
     mean = np.einsum("cn,n->c", white, share * shorter) / share.sum()
-    weights = whiten @ (mean / np.linalg.norm(mean))
-    level = float(weights @ middle)
-    off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm))
+    weights = calm.whiten @ (mean / np.linalg.norm(mean))
+    level = float(weights @ calm.middle)
+    off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm.differences))
     clear = max(1.0, float(1.4826 * np.median(np.abs(rest - np.median(rest)))))
     usual = float((share * off).sum() / share.sum())
     spread = max(float(np.sqrt((share * (off - usual) ** 2).sum() / share.sum())), clear)

@@ -87,10 +87,13 @@ class Calibration:
 
     def _grown(self, distances: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         """Return the factor of each family at distances of its own."""
-        return [
-            curve(distance) * (self.growth(np.maximum(distance, limit)) / self.growth(np.asarray(limit)))
-            for curve, distance, limit in zip(self.factors.all, distances, self.tested_to, strict=True)
-        ]
+        grown = []
+        for curve, distance, limit in zip(self.factors.all, distances, self.tested_to, strict=True):
+            factor, beyond = curve(distance), distance > limit
+            # most pixels lie no farther from observed ones than what was tested
+            factor[beyond] *= self.growth(distance[beyond]) / self.growth(np.asarray(limit))
+            grown.append(factor)
+        return grown
 
 
 def fit(

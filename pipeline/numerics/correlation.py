@@ -40,11 +40,12 @@ def correlation_length(parts: Sequence[tuple[Field, Field]]) -> float | None:
         for axis in range(places.shape[1]):
             # neighbours along this axis come one after the other
             order = np.lexsort(np.roll(places.T, -axis - 1, axis=0))
-            own, at = values[order] / unit, places[order]
-            for k in range(2 * int(np.log2(max(len(own) // 2, 1))) + 1):
+            # sums over a few channels or axes are slow where these lie side by side
+            own, at = np.ascontiguousarray((values[order] / unit).T), np.ascontiguousarray(places[order].T)
+            for k in range(2 * int(np.log2(max(len(order) // 2, 1))) + 1):
                 lag = int(2 ** (k * _BIN))
-                product = (own[lag:] * own[:-lag]).mean(axis=1)
-                distance = np.sqrt(((at[lag:] - at[:-lag]) ** 2).sum(axis=1))
+                product = (own[:, lag:] * own[:, :-lag]).mean(axis=0)
+                distance = np.sqrt(((at[:, lag:] - at[:, :-lag]) ** 2).sum(axis=0))
                 numbers = np.log2(np.maximum(distance / _NEAREST, 0.5)) / _BIN + 1 / _BIN
                 classes = np.minimum(numbers.astype(np.intp), len(counts) - 1)
                 counts += np.bincount(classes, minlength=len(counts))

@@ -161,6 +161,8 @@ def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
     """
     for kind in {w.kind for w in written}:
         layers = {w.role: open_layer(plan.source, w.path, w.role, kind) for w in written if w.kind == kind}
+        # gz volumes are read window by window, and again for the report: inflate them once
+        layers = {role: layer.stage(plan.work.staged) for role, layer in layers.items() if role in (*IMAGES, "source")}
         checks = []
         for role in [role for role in IMAGES if role in layers]:
             checks.append(observed_pixels(plan, source, layers[role], layers["source"]))

@@ -88,12 +88,12 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     if len(y) < _ENOUGH * (n_ref + 1):
         zeros = (0.0,) * bands
         return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
-    weight = cauchy(_distance(x), outlier)
+    weight, scales = cauchy(_distance(x), outlier), (_scale(y), _scale(x))
     for _ in range(_PASSES):
-        matrix, offset = regress(y, x, weight, ridge)
-        misfit = (((y - inner(x, matrix) - offset) / _scale(y)) ** 2).mean(axis=1)
+        matrix, offset = regress(y, x, weight, ridge, scales)
+        misfit = (((y - inner(x, matrix) - offset) / scales[0]) ** 2).mean(axis=1)
         weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
-    matrix, offset = regress(y, x, weight, ridge)
+    matrix, offset = regress(y, x, weight, ridge, scales)
     rest = np.einsum("n,nj->j", weight, (y - inner(x, matrix) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
     explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
@@ -193,11 +193,13 @@ class Moments:
         return matrix, mean[m:] - np.einsum("ij,j->i", matrix, mean[:m])
 
 
-def regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
-    """Return matrix `(c, c_ref)` and offset `(c,)`."""
+def regress(
+    y: Field, x: Field, weight: Field, ridge: float, scales: tuple[Field, Field] | None = None
+) -> tuple[Field, Field]:
+    """Return matrix `(c, c_ref)` and offset `(c,)`; `scales` are the deviations of the columns, if they are known."""
     total = weight.sum()
     mean_y, mean_x = (np.einsum("n,nj->j", weight, part) / total for part in (y, x))
-    scale_y, scale_x = _scale(y), _scale(x)
+    scale_y, scale_x = scales or (_scale(y), _scale(x))
     ys, xs = ((y - mean_y) / scale_y).T, ((x - mean_x) / scale_x).T
     moments = inner(xs * weight, np.concatenate([xs, ys])) / total
     gram, cross = moments[:, : len(xs)] + ridge * np.eye(len(xs)), moments[:, len(xs) :]

@@ -81,7 +81,7 @@ def judge(
         return _untested(len(placements), guides, start)
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
-    recipe, tools, helped = weigh_references(alone, guides, recipe, spread)
+    recipe, tools, helped = weigh_references(alone, guides, recipe, spread) if guides else (recipe, [], alone)
     drafts = helped
     if model is not None:
         with getattr(model, "remembering", nullcontext)():
@@ -89,7 +89,8 @@ def judge(
         tools.append(row)
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
-    tested, plain = (each(partial(tested_on, recipe=recipe, all_tell=False), trials) for trials in (helped, alone))
+    tested = each(partial(tested_on, recipe=recipe, all_tell=False), helped)
+    plain = tested if alone is helped else each(partial(tested_on, recipe=recipe, all_tell=False), alone)
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
@@ -146,24 +147,25 @@ def _with_network(
         network has a part in it they are of one channel each, as it treats each channel by itself.
     """
     started = time.perf_counter()
-    before = alone, helped
-    alone, helped = rotated(alone), rotated(helped)
+    before, led = (alone, helped), any(recipe.reference_weights)
+    alone = rotated(alone)
     recipe, own = judged(model, alone, recipe, referenced=False)
-    refined, mixed = own, helped
-    if any(recipe.reference_weights):
+    refined = own
+    if led:
         if any(guide.leads for guide in guides):
             # what can be hidden says nothing of holes that references lead: nothing shows that a network helps there
             recipe = replace(recipe, network_referenced=flat(0.0))
-        recipe, said, mixed = over_references(model, helped, recipe)
+        recipe, said, mixed = over_references(model, rotated(helped), recipe)
         refined = said or own
-    elif recipe.network_weight > 0:
-        mixed = networked(own, recipe)
-    row = row_of(f"network {model.name}", refined, networked(refined, recipe), spread)
+    made = networked(refined, recipe)
+    row = row_of(f"network {model.name}", refined, made, spread)
     chosen = recipe.network_weight > 0
     row = replace(row, windows=len(refined), chosen=chosen, seconds=time.perf_counter() - started)
     if not chosen:
         return replace(recipe, network_views=None, network_precision=()), row, *before
     recipe = with_precision(model, refined, recipe)
+    if not led:
+        return recipe, row, made, made
     return recipe, row, networked(own, recipe) if recipe.network.highest > 0 else alone, mixed
 
 

@@ -188,33 +188,34 @@ def _hide_deep(
     observed = max(int(window.valid.sum()), 1)
     sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
     sizes = np.asarray([shape.mask.sum() for shape in shapes], dtype=np.float64)
+    free: Mask | None = None
     for attempt in range(_SHAPES_PER_WINDOW):
+        if free is None:
+            free = window.valid & ~binary_dilation((window.hole | hidden).any(axis=0), iterations=2)
         # first a hole as a typical pixel sees it (a large one), then any
         chance = sizes / sizes.sum() if attempt == 0 else None
         shape = shapes[int(rng.choice(len(sizes), p=chance))]
-        layer = _lay(shape, window, hidden, sides, rng)
+        layer = _lay(shape, window.valid, free, sides, rng)
         if layer is not None and not crowded and of_single_channels([shape.mask]):
             layer &= ~(window.hole | hidden).any(axis=0)
         if layer is not None and (hidden | layer).sum() <= _MOST * observed:
-            hidden = hidden | layer
+            hidden, free = hidden | layer, None
         if hidden.sum() > _DEEP_SHARE * observed:
             break
     return hidden
 
 
-def _lay(shape: Shape, window: Window, hidden: Mask, sides: Sides, rng: np.random.Generator) -> Mask | None:
+def _lay(shape: Shape, valid: Mask, free: Mask, sides: Sides, rng: np.random.Generator) -> Mask | None:
     """Lay a shape where most of it falls on observed pixels clear of other holes; None if no such place was found."""
-    taken = (window.hole | hidden).any(axis=0)
-    free = window.valid & ~binary_dilation(taken, iterations=2)
     best, best_share = None, _WORST_PLACE
     for _ in range(_PLACES):
-        laid = _moved(shape, window.valid.shape, sides, rng)
+        laid = _moved(shape, valid.shape, sides, rng)
         if laid is None:
             continue
         total = int(laid.sum())
         share = float((laid & free).sum()) / total if total else 0.0
         if share > best_share:
-            best, best_share = laid & window.valid, share
+            best, best_share = laid & valid, share
         if share == 1.0:
             break
     return best

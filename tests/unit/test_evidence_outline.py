@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence import learn
-from pipeline.evidence.doubt import Doubt
+from pipeline.evidence.doubt import Doubt, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.outline import Outline, Scrap, fit_outline
@@ -119,7 +119,7 @@ def test_what_covers_most_of_a_ring_has_no_outline(spoilt):
         hidden = near & (field > level * field.std())
         some = replace(one, values=(clear + bright * hidden).astype(np.float32))
         sides = tuple(side for side in doubt.sides if side.name == "bright")
-        found = learn._outlined(Doubt(ground=doubt.ground, sides=sides), [some])
+        found = learn._outlined(Doubt(ground=doubt.ground, sides=sides), [some], [standardised(doubt.ground, some)])
         assert (found.outline is not None) == edges
         assert found.of(some)[hidden].mean() > 0.9
 

@@ -170,8 +170,11 @@ def _block(height: int, width: int) -> Shape:
     return Shape(mask=np.ones((1, height, width), bool), edge=INSIDE)
 
 
+_CLEAR = np.broadcast_to(np.arange(40) >= 22, (1, 10, 40))
+
+
 def _half_lost() -> Window:
-    """Return a window whose first twenty columns of forty are a hole; columns from 22 on are clear of it."""
+    """Return a window whose first twenty columns of forty are a hole; columns from 22 on are clear of it (`_CLEAR`)."""
     hole = np.zeros((1, 10, 40), bool)
     hole[..., :20] = True
     return _seen(hole)
@@ -184,7 +187,7 @@ def test_a_wide_hole_lies_mostly_on_observed_pixels(start, clear):
     The script counts from 3: so far from the window's ends a wide hole begins.
     """
     window = _half_lost()
-    laid = _lay(_block(10, 10), window, np.zeros(window.hole.shape, bool), CLOSED, Script(*[(0, start)] * 99))
+    laid = _lay(_block(10, 10), window.valid, _CLEAR, CLOSED, Script(*[(0, start)] * 99))
     assert (laid is not None) == clear
     assert laid is None or laid.any(axis=(0, 1)).nonzero()[0].tolist() == list(range(20, start + 13))
 
@@ -194,7 +197,7 @@ def test_sixteen_places_are_tried_for_a_wide_hole(tries, found):
     """A place that comes up last is found; then the shape is given up."""
     window = _half_lost()
     script = Script(*[(0, 0)] * (tries - 1), (0, 25))
-    assert (_lay(_block(10, 10), window, np.zeros(window.hole.shape, bool), CLOSED, script) is not None) == found
+    assert (_lay(_block(10, 10), window.valid, _CLEAR, CLOSED, script) is not None) == found
 
 
 def test_wide_holes_are_hidden_until_an_eighth_of_the_window_is():
