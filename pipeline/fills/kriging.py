@@ -197,16 +197,15 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
     Each neighbourhood is taken relative to its mean (weights sum to one, the level drops out) and to its spread.
     """
     offsets = np.append(0, sites.near)
-    samples = [flat[part[:, None] + offsets] for part in _parts(sites.centre, len(offsets))]
-    for sample in samples:
-        sample -= sample.mean(axis=1, keepdims=True)
+    around = (flat[part[:, None] + offsets] for part in _parts(sites.centre, len(offsets)))
+    samples = [values - values.mean(axis=1, keepdims=True) for values in around]
     variances = [np.square(sample).mean(axis=1) for sample in samples]
     floor = _FLOOR * float(np.concatenate(variances).mean())
     total = np.zeros((len(offsets), len(offsets)))
     if floor > 0:
         for sample, variance in zip(samples, variances, strict=True):
-            sample /= np.sqrt(variance + floor)[:, None]
-            total += inner(sample.T, sample.T)
+            alike = (sample / np.sqrt(variance + floor)[:, None]).T
+            total += inner(alike, alike)
     total /= len(sites.centre)
     return total[0, 1:], total[1:, 1:]
 

@@ -142,7 +142,9 @@ def _long_tailed(fields: Field, widths: Sequence[float]) -> Field:
 
 def _split(fields: Field, steps: Sequence[int]) -> Field:
     """Return `(n, *coarse, pixels of a block)` of `(n, *spatial)`, padded by zeros."""
-    padded = np.pad(fields, [(0, 0), *((0, -n % f) for n, f in zip(fields.shape[1:], steps, strict=True))])
+    missing = [(0, -n % f) for n, f in zip(fields.shape[1:], steps, strict=True)]
+    # also where nothing is missing `np.pad` copies
+    padded = np.pad(fields, [(0, 0), *missing]) if np.any(missing) else fields
     extents = [extent for n, f in zip(padded.shape[1:], steps, strict=True) for extent in (n // f, f)]
     inner = tuple(range(2, 2 * len(steps) + 1, 2))
     parts = np.moveaxis(padded.reshape(-1, *extents), inner, tuple(range(-len(steps), 0)))
