@@ -164,10 +164,12 @@ def by_neighbours(odds: Field, told: Mask) -> Field:
         told: bool `spatial`, pixels that have a say.
     """
     near = np.maximum(_around(told.astype(np.float64)), 1e-6)
-    share = odds
+    share, total = odds, odds
     for sweep in range(_SWEEPS):
-        voices = np.stack([_around(np.where(told, part, 0.0)) for part in share]) / near if sweep else 0.0
-        total = odds + _TOGETHER * voices
+        if sweep:
+            others = np.stack([_around(np.where(told, part, 0.0)) for part in share[1:]]) / near
+            # those who do not speak for any other kind speak for the first
+            total = odds + _TOGETHER * np.concatenate([1.0 - others.sum(axis=0, keepdims=True), others])
         share = np.exp(total - total.max(axis=0))
         share /= share.sum(axis=0)
     return share

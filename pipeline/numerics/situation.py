@@ -245,19 +245,21 @@ def _march(hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges)
     if not active.size:
         return end
     free = inside(state == 0)
-    at = np.argwhere(hole).astype(np.float64)
-    direction = at - nearest.T
+    at = np.argwhere(hole)[active].astype(np.float64)
+    direction = at - nearest.T[active]
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
-    limit = np.asarray(state.shape) - 1
+    # axis by axis is faster than pixel by pixel
+    at, direction = (np.ascontiguousarray(part.T) for part in (at, direction))
+    limit = np.asarray(state.shape)[:, None] - 1
     for _ in range(_MARCH):
-        cell = np.clip(np.rint(at[active]).astype(np.intp) + 1, 0, limit)
-        found = state[tuple(cell.T)]
+        cell = np.ravel_multi_index(tuple(np.clip(np.rint(at).astype(np.intp) + 1, 0, limit)), state.shape)
+        found = state.ravel()[cell]
         end[active] = found
         keep = found == 0
-        active, cell = active[keep], cell[keep]
-        if not active.size:
+        if not keep.any():
             break
-        at[active] += direction[active] * np.maximum(1.0, free[tuple(cell.T)] - 1.0)[:, None]
+        active, cell, at, direction = active[keep], cell[keep], at[:, keep], direction[:, keep]
+        at += direction * np.maximum(1.0, free.ravel()[cell] - 1.0)
     return end
 
 
