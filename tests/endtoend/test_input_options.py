@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.formats import open_any
+from pipeline.formats import nifti, open_any
+from pipeline.formats._gzip import inflate_range
 from pipeline.output.verify import verify
 from pipeline.run import run
 from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
@@ -45,6 +46,17 @@ def test_nodata_of_a_volume(tmp_path):
     assert (outcome := command("run", config)).code == 0, outcome.err
     assert (pixels(layer(tmp_path / "out" / "image", "source"))[0, 2, 5:9, 5:9] == 255).all()
     assert command("verify", tmp_path / "out").code == 0
+
+
+def test_results_of_a_packed_volume_are_inflated_as_a_whole(tmp_path, monkeypatch):
+    """Windows of the last check would each inflate a file from its start."""
+    image = write_image(tmp_path / "image.nii.gz", smooth((1, 16, 16, 16), "int16"))
+    mask = write_image(tmp_path / "mask.nii.gz", blobs((16, 16, 16), radius=3)[None])
+    parts = []
+    monkeypatch.setattr(nifti, "inflate_range", lambda *part: parts.append(part) or inflate_range(*part))
+    outcome = command("run", run_config(tmp_path, image, mask, **FILL))
+    assert outcome.code == 0, outcome.err
+    assert not parts
 
 
 @pytest.mark.parametrize("bands", [[2], [3, 1]])

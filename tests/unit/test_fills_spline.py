@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+from pyamg.aggregation import smoothed_aggregation_solver
 from scipy import sparse
 
 from pipeline.fills import harmonic, tension
@@ -210,6 +211,24 @@ def test_wide_holes_of_volumes_take_half_of_the_iterations_with_their_root():
         counts.append(next(count))
         assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert counts[1] < counts[0] / 2
+
+
+def test_multigrid_is_the_one_that_pyamg_sets_up():
+    """Level by level the matrices of PyAMG's own smoothed aggregation, in float32."""
+    hole = np.pad(np.random.default_rng(0).random((14, 16, 18)) < 0.8, 3)
+    matrix = build(hole, np.ones_like(hole), (2.0, 1.0, 1.0), 0.9).inner
+    theirs = smoothed_aggregation_solver(
+        matrix,
+        strength=("symmetric", {"theta": 0.0}),
+        smooth=("jacobi", {"omega": 4.0 / 3.0, "weighting": "local"}),
+        improve_candidates=None,
+        max_coarse=40,
+    ).levels
+    ours = solver.Multigrid(matrix)._levels
+    assert len(ours) == len(theirs) - 1 > 1
+    for own, level in zip(ours, theirs, strict=False):
+        for part, other in ((own.matrix, level.A), (own.prolong, level.P), (own.restrict, level.R)):
+            assert np.array_equal(part.toarray(), other.toarray().astype(np.float32))
 
 
 @pytest.mark.parametrize(("rows", "t"), [(2, 0.95), (16, 0.5)])
