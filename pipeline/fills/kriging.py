@@ -204,8 +204,8 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
     total = np.zeros((len(offsets), len(offsets)))
     if floor > 0:
         for sample, variance in zip(samples, variances, strict=True):
-            alike = (sample / np.sqrt(variance + floor)[:, None]).T
-            total += inner(alike, alike)
+            np.divide(sample, np.sqrt(variance + floor)[:, None], out=sample)
+            total += inner(sample.T, sample.T)
     total /= len(sites.centre)
     return total[0, 1:], total[1:, 1:]
 
