@@ -212,8 +212,7 @@ def _lay(shape: Shape, valid: Mask, free: Mask, sides: Sides, rng: np.random.Gen
         laid = _moved(shape, valid.shape, sides, rng)
         if laid is None:
             continue
-        total = int(laid.sum())
-        share = float((laid & free).sum()) / total if total else 0.0
+        share = float((laid & free).sum()) / max(int(laid.sum()), 1)
         if share > best_share:
             best, best_share = laid & valid, share
         if share == 1.0:
