@@ -50,6 +50,10 @@ image shows far from the holes tested may well be there, but a cloud of its own 
 _PRICE_DB = 5.0
 """Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
 
+_LEAST_DB = 0.1
+"""Worth of another date, what is known of others included, below which it is left out: nobody sees such a gain, and
+it comes with parts of holes that get worse."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consulted(Proposal):
@@ -302,8 +306,8 @@ class _Change:
     def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
         """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.
 
-        The scale is 0 if none is worth its harm. Without beliefs the gate is the lowest that is not noticeably worse,
-        and the scale the largest.
+        The scale is 0 if none is worth its harm, with beliefs if none is worth `_LEAST_DB`. Without them the gate is
+        the lowest that is not noticeably worse, and the scale the largest.
         """
         pieces = Pieces.of(self.trials, self.error, some)
         error, step, around = self.error[some], self.step[some], self.around[some]
@@ -327,7 +331,7 @@ class _Change:
             tried |= {(scale, gate): worth(scale, opened, share) for scale in _SCALES}
         scale, gate = max(tried, key=lambda key: tried[key])
         most = tried[scale, gate]
-        if most < 0:
+        if most < (0.0 if self.in_holes is None else _LEAST_DB):
             return 0.0, gate
         if self.in_holes is None:
             # nothing else here counts what is lost in real holes, which are deeper and far more often behind a gate

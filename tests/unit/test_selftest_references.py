@@ -150,6 +150,13 @@ def test_a_scale_that_nobody_would_notice_is_the_largest(believed, scale):
     assert careful(said, FULL, believed=believed).near == (scale,) * 5
 
 
+@pytest.mark.parametrize(("gain", "used"), [(-0.04, False), (-0.01, True)])
+def test_another_date_that_is_worth_next_to_nothing_is_left_out(gain, used):
+    """Eight believed pieces that gain 2 dB make 0.13 dB of 120 pieces: a loss of 0.04 dB in the others is too much."""
+    said = consulted(trials_of(np.ones((7, 1, 32, 32))), _by_piece(np.full(PIECES, 10 ** (-gain / 20))), 0.95)
+    assert careful(said, FULL, believed=True) == (FULL if used else replace(FULL, near=(0.0,) * 5, far=(0.0,) * 5))
+
+
 def test_what_could_not_be_tested_is_not_left_to_the_fill():
     """All was hidden where the guide is sure, or knows that it is not; in between weights lie between."""
     sure = np.tile(np.repeat([0.25, 1.0], 16), (1, 32, 1))
