@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from pipeline.numerics.situation import FAMILIES, KNOTS, Curves, Field, Situation, blended, curves_of, hats
 from pipeline.numerics.structure import Growth
@@ -24,6 +25,10 @@ FEWEST_PIXELS = 200
 """Held-back pixels below which nothing is fitted."""
 
 _SMALLEST = 1e-6
+_WITHIN = (0.1, 0.9)
+"""Shares of the held-back pixels between which the mean is moved to that of real holes."""
+_STEEPEST = 10.0
+"""Largest exponent of a weight."""
 # factors fitted on optical scenes of three places and two sensors were 0.8-1.2 in thin holes, rose from 1.0 to 1.3 in
 # wide ones and to 1.4 at edges (16 pixels away); the stored ones lie above them far out, as nothing confirms them
 _STORED = (
@@ -101,6 +106,7 @@ def fit(
     raw: NDArray[np.floating],
     distance: NDArray[np.floating],
     shares: NDArray[np.floating],
+    weight: NDArray[np.floating],
     *,
     cautious: bool = False,
 ) -> Calibration:
@@ -120,14 +126,16 @@ def fit(
         raw: `(n,)`, > 0.
         distance: `(n,)`, steps of the finest axis.
         shares: `(3, n)`, families.
+        weight: `(n,)`, how often each pixel counts, >= 0, on average 1 (see `tilted`).
         cautious: no factor is below that of nearer pixels, for errors of methods that were tuned on these very pixels.
     """
     if absolute_error.size < FEWEST_PIXELS:
         return Calibration()
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
-    ratio, distance, shares = ratio[order], distance[order], shares[:, order]
-    everyone, _ = _curve(ratio, distance, np.ones(ratio.size), KNOTS[1], fallback=None, cautious=cautious)
+    ratio, distance, weight = ratio[order], distance[order], weight[order].astype(np.float64)
+    shares = shares[:, order] * weight
+    everyone, _ = _curve(ratio, distance, weight, KNOTS[1], fallback=None, cautious=cautious)
     rows, tested = [], []
     for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
         careful = cautious or family == "border"
@@ -136,6 +144,42 @@ def fit(
         rows.append(values)
         tested.append(limit)
     return Calibration(factors=curves_of(rows), tested_to=tuple(tested), pixels=int(ratio.size))
+
+
+def tilted(
+    held_back: NDArray[np.floating], wanted: NDArray[np.floating], held_back_tells: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return how often each held-back pixel is to count so that they are on average like the pixels of real holes.
+
+    Where pixels can be held back is not where holes are: a factor fitted mostly on calm water is wrong on the coast.
+    Under such a shift intervals hold if each pixel counts as the ratio of both densities (weighted conformal
+    prediction: Tibshirani et al. 2019, arXiv:1904.06019). The ratio is an exponential of one property (Qin 1998,
+    doi:10.1093/biomet/85.3.619), whose mean it brings to that of the holes, but no farther than nine tenths of the
+    pixels lie: beyond, a few of them would decide all.
+
+    Args:
+        held_back: `(n,)`, the property.
+        wanted: `(m,)`, that of the pixels of real holes; without any all count alike.
+        held_back_tells: `(n,)`, which are to be like them.
+
+    Returns:
+        `(n,)` float32, > 0, on average 1 over those that tell.
+    """
+    own = held_back[held_back_tells].astype(np.float64)
+    if not own.size or not wanted.size or own.std() == 0:
+        return np.ones(held_back.size, dtype=np.float32)
+    away, middle, width = held_back.astype(np.float64), own.mean(), own.std()
+    target = float(np.clip(wanted.mean(dtype=np.float64), *np.quantile(own, _WITHIN)))
+
+    def counts(slope: float, of: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(np.clip(slope * (of - middle) / width, -_STEEPEST, _STEEPEST))
+
+    def missed(slope: float) -> float:
+        return float(np.average(own, weights=counts(slope, own))) - target
+
+    ends = missed(-_STEEPEST), missed(_STEEPEST)
+    slope = float(brentq(missed, -_STEEPEST, _STEEPEST, xtol=1e-6)) if ends[0] < 0 < ends[1] else 0.0
+    return (counts(slope, away) / counts(slope, own).mean()).astype(np.float32)
 
 
 def _curve(
@@ -165,7 +209,7 @@ def _curve(
             factor = _factor(ratio, weight)
         pools.append((factor, first, weight))
     if not pools:
-        return [_factor(ratio, np.ones(ratio.size)) if fallback is None else fallback] * len(knots), tested
+        return [_factor(ratio, share) if fallback is None else fallback] * len(knots), tested
     starts = [first for _, first, _ in pools]
     own = np.searchsorted(starts, np.arange(len(knots)), side="right") - 1
     return [pools[max(i, 0)][0] for i in own], tested
@@ -183,15 +227,18 @@ def coverage(absolute_error: NDArray[np.floating], sigma: NDArray[np.floating]) 
 
 
 def mean_squared_ratio(
-    error: NDArray[np.floating], raw: NDArray[np.floating], distance: NDArray[np.floating], shares: NDArray[np.floating]
+    error: NDArray[np.floating],
+    raw: NDArray[np.floating],
+    distance: NDArray[np.floating],
+    shares: NDArray[np.floating],
+    weight: NDArray[np.floating],
 ) -> Curves:
     """Return `mean (error / raw)^2` over distance for each family, from held-back pixels as in `fit`."""
     square = (error.astype(np.float64) / raw) ** 2
-    overall = float(square.mean()) if square.size else 1.0
+    overall = float(np.average(square, weights=weight)) if square.size else 1.0
     rows = []
     for k in range(len(FAMILIES)):
-        weight = hats(distance, KNOTS[k]) * shares[k]
-        total = weight.sum(axis=1)
+        counts = hats(distance, KNOTS[k]) * (shares[k] * weight)
         prior = FEWEST_PIXELS / 4
-        rows.append(((weight * square).sum(axis=1) + prior * overall) / (total + prior))
+        rows.append(((counts * square).sum(axis=1) + prior * overall) / (counts.sum(axis=1) + prior))
     return curves_of(rows)

@@ -3,10 +3,14 @@
 The statistics form a continuous field rather than one number a patch, so neighbouring patches see nearly the
 same normalised values. Over a large hole they fade into those of wider windows (push-pull: Gortler et
 al., The Lumigraph, SIGGRAPH 1996).
+
+What a network sees is divided by statistics of wide windows, which leave the structure in it. How far off a pixel is
+follows from what is beside it: a scale of the same width says the same of calm water and of the coast 16 pixels away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +28,8 @@ CLIP = 6.0
 """Normalised inputs are clipped to +-CLIP: one glint or dead pixel must not swamp a patch."""
 _CELL = {2: 8, 3: 4}
 _SIGMAS = (18.0, 6.0, 2.0)
+_CLOSER = {2: (4, 2), 3: (2,)}
+"""Cells, in pixels, on which the local scale gets windows as narrow as one of them where enough is observed."""
 _PRIOR = 0.05
 _AROUND = 5
 
@@ -51,7 +57,10 @@ def local_statistics(
         beyond: what the whole image says of this channel, `(1, *spatial)`, for pixels around which the window does not
             show all that counts; None = it does everywhere.
     """
-    mean, scale = (_refined(part, values.shape)[0] for part in _coarse(values[None], valid[None]))
+    sums, cell = _Sums.of(values[None], valid[None]), _CELL[values.ndim]
+    mean, power = _local(sums, cell, _SIGMAS)
+    coarse = mean + sums.centre, _deviation(mean, power)
+    mean, scale = (_refined(part, values.shape, cell)[0].astype(np.float32) for part in coarse)
     if beyond is not None:
         seen = beyond.seen(beyond.distance[0])
         mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
@@ -59,34 +68,74 @@ def local_statistics(
 
 
 def local_scale(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating]) -> Array:
-    """Return the `scale` of `local_statistics` alone, of several channels together, in a third of the time.
+    """Return the standard deviation of the observed pixels close by, of several channels together, `(c, *spatial)`.
+
+    The window is Gaussian, 2 pixels wide beside observed ones and as wide as that of `local_statistics` far from them.
 
     Args:
         values: `(c, *spatial)`, finite.
         valid: `(c, *spatial)`; True = observed.
         floor: `(c,)`, smallest scale of each channel, data units.
     """
-    return _above(column(floor, values.ndim - 1), _refined(_coarse(values, valid)[1], values.shape[1:]))
+    ndim = values.ndim - 1
+    sums = _Sums.of(values, valid)
+    cell = _CELL[ndim]
+    moments = _local(sums, cell, _SIGMAS)
+    for closer in _CLOSER[ndim]:
+        shape = tuple(-(-n // closer) for n in values.shape[1:])
+        wider = [_refined(part, shape, cell // closer) for part in moments]
+        cell, moments = closer, _local(sums, closer, (1.0,), wider)
+    return _above(column(floor, ndim), _refined(_deviation(*moments), values.shape[1:], cell).astype(np.float32))
 
 
-def _coarse(values: Array, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return local mean and standard deviation of each channel on cells of `_CELL` pixels, `(c, *cells)`."""
-    ndim, inner = values.ndim - 1, tuple(range(1, values.ndim))
-    weight = valid[:1] if valid.strides[0] == 0 else valid
-    weight = weight | ~weight.any(axis=inner, keepdims=True)
-    seen = np.broadcast_to(weight, values.shape)
-    centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
-    shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
-    count, total, squares = (_cells(field, _CELL[ndim]) for field in (weight.astype(np.float64), shifted, shifted**2))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """What moments are made of, `(c or 1, *spatial)` each: observed shares, values around a centre, their squares."""
+
+    weight: NDArray[np.float64]
+    shifted: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    """`(c, 1, ...)`, data units."""
+
+    @classmethod
+    def of(cls, values: Array, valid: NDArray[np.bool_]) -> _Sums:
+        """Return those of the observed pixels, of channels without any those of all."""
+        ndim, inner = values.ndim - 1, tuple(range(1, values.ndim))
+        weight = valid[:1] if valid.strides[0] == 0 else valid
+        weight = weight | ~weight.any(axis=inner, keepdims=True)
+        seen = np.broadcast_to(weight, values.shape)
+        centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
+        shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
+        return cls(weight=weight.astype(np.float64), shifted=shifted, squares=shifted**2, centre=centre)
+
+
+def _local(
+    sums: _Sums, cell: int, sigmas: Sequence[float], wider: Sequence[NDArray[np.float64]] | None = None
+) -> list[NDArray[np.float64]]:
+    """Return the local mean, around the centre, and mean square of each channel on cells, `(c, *cells)` each.
+
+    Args:
+        sums: of all pixels.
+        cell: pixels a side.
+        sigmas: of the windows, in cells, narrower and narrower.
+        wider: what counts where they see too little, on the same cells; without, the moments of all observed pixels.
+    """
+    count, *totals = (_cells(field, cell) for field in (sums.weight, sums.shifted, sums.squares))
+    inner = tuple(range(1, count.ndim))
     n = np.maximum(count.sum(axis=inner, keepdims=True), 1e-12)
-    mean, power = total.sum(axis=inner, keepdims=True) / n, squares.sum(axis=inner, keepdims=True) / n
-    for sigma in _SIGMAS:
-        around = [gaussian_filter(f, (0, *(sigma,) * ndim), mode="nearest") for f in (count, total, squares)]
-        mean, power = (
-            (field + _PRIOR * wider) / (around[0] + _PRIOR)
-            for field, wider in zip(around[1:], (mean, power), strict=True)
-        )
-    return mean + centre, np.sqrt(np.maximum(power - mean**2, 0.0))
+    moments = list(wider) if wider else [total.sum(axis=inner, keepdims=True) / n for total in totals]
+    for sigma in sigmas:
+        widths = (0, *(sigma,) * len(inner))
+        around = [gaussian_filter(field, widths, mode="nearest") for field in (count, *totals)]
+        moments = [
+            (field + _PRIOR * other) / (around[0] + _PRIOR) for field, other in zip(around[1:], moments, strict=True)
+        ]
+    return moments
+
+
+def _deviation(mean: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(np.maximum(power - mean**2, 0.0)))
 
 
 def _above(floor: float | NDArray[np.floating], scale: Array) -> Array:
@@ -150,14 +199,14 @@ def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
     return averaged
 
 
-def _refined(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
+def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> NDArray[np.float64]:
     """Interpolate `(c, *cells)` linearly between their centres, axis by axis; beyond the outermost it is constant."""
     fine = coarse
     for axis, n in enumerate(shape, start=1):
-        place = np.clip((np.arange(n) + 0.5) / _CELL[len(shape)] - 0.5, 0, coarse.shape[axis] - 1)
+        place = np.clip((np.arange(n) + 0.5) / cell - 0.5, 0, coarse.shape[axis] - 1)
         low = place.astype(np.intp)
         share = (place - low).reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
         below = np.take(fine, low, axis=axis)
         above = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
         fine = below + share * (above - below)
-    return fine.astype(np.float32)
+    return fine

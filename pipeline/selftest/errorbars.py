@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio
+from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio, tilted
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.numerics.statistics import varied
@@ -20,6 +21,7 @@ from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.trial import Trial
 from pipeline.system.signals import stop_if_asked
+from pipeline.system.threads import each
 
 _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
@@ -57,6 +59,8 @@ class Tested(Pixels):
     telling: NDArray[np.bool_]
     """`(n,)`, False where values do not vary, as around the head of a volume: what is restored there without error says
     nothing about the rest."""
+    weight: NDArray[np.float32]
+    """`(n,)`, how often each counts for the real holes, on average 1 over those that tell."""
     holes: Pixels
     """The real hole pixels of the window, whose truth nobody knows."""
 
@@ -70,7 +74,20 @@ class Tested(Pixels):
             channel=self.channel[some],
             error=self.error[some],
             telling=self.telling[some],
+            weight=self.weight[some],
         )
+
+
+def tested_all(trials: Sequence[Trial], recipe: Recipe, *, all_tell: bool) -> list[Tested]:
+    """Return `tested_on` of each trial; hidden pixels count as often as real holes have raw errors like theirs."""
+    tested = each(partial(tested_on, recipe=recipe, all_tell=all_tell), trials)
+    typical, floor = (np.asarray(part, dtype=np.float64) for part in (recipe.typical, recipe.floor))
+    holes = [t.holes for t in tested]
+    hidden, real = (np.concatenate([np.log(p.raw / typical[p.channel]) for p in of]) for of in (tested, holes))
+    tells = np.concatenate([h.raw > _TELLING * floor[h.channel] for h in holes])
+    weight = tilted(hidden, real[tells], np.concatenate([t.telling for t in tested]))
+    ends = np.cumsum([t.error.size for t in tested])[:-1]
+    return [replace(t, weight=own) for t, own in zip(tested, np.split(weight, ends), strict=True)]
 
 
 def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
@@ -100,6 +117,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
         **pixels(hidden),
         error=trial.error_of(result.mean),
         telling=trial.hidden(np.broadcast_to(telling, hidden.shape)),
+        weight=np.ones(int(hidden.sum()), dtype=np.float32),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
 
@@ -163,6 +181,7 @@ def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:
         np.concatenate([t.raw for t in use])[every],
         np.concatenate([t.place.distance for t in use])[every],
         np.concatenate([t.place.shares for t in use], axis=1)[:, every],
+        np.concatenate([t.weight for t in use])[every],
         cautious=cautious,
     )
 
@@ -200,8 +219,9 @@ def cross_coverage(
     """
     inside, seen = np.zeros(n_channels), np.zeros(n_channels)
     for t, width in zip(tested, widths, strict=True):
-        inside += np.bincount(t.channel[(np.abs(t.error) <= width) & t.telling], minlength=n_channels)
-        seen += np.bincount(t.channel[t.telling], minlength=n_channels)
+        held = np.abs(t.error) <= width
+        inside += np.bincount(t.channel, weights=t.weight * (held & t.telling), minlength=n_channels)
+        seen += np.bincount(t.channel, weights=t.weight * t.telling, minlength=n_channels)
     shares = tuple(float(a / n) if n else None for a, n in zip(inside, seen, strict=True))
     return float(inside.sum() / seen.sum()) if seen.any() else None, shares
 
@@ -245,14 +265,16 @@ def _expected(
     def said(pixels: Pixels) -> NDArray[np.float64]:
         """Return the sum of the squared errors that the ratios say, for each channel."""
         ratio = np.where(pixels.trust >= CARRIED, with_reference.at(pixels.place), without.at(pixels.place))
-        return summed(pixels, ratio.astype(np.float64) * pixels.raw.astype(np.float64) ** 2)
+        squares = ratio.astype(np.float64) * pixels.raw.astype(np.float64) ** 2
+        return summed(pixels, squares * pixels.weight if isinstance(pixels, Tested) else squares)
 
     def summed(pixels: Pixels, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(pixels.channel, weights=values, minlength=n).astype(np.float64)
 
     hidden, real = np.zeros((3, n)), np.zeros((2, n))
     for t in tested:
-        hidden += np.stack([said(t), summed(t, np.ones(t.raw.size)), summed(t, t.error.astype(np.float64) ** 2)])
+        off = t.error.astype(np.float64) ** 2
+        hidden += np.stack([said(t), summed(t, t.weight), summed(t, t.weight * off)])
         deeper = replace(t.holes, raw=t.holes.raw * _beyond(t.holes, fitted, used))
         real += np.stack([said(deeper), summed(t.holes, np.ones(t.holes.raw.size))])
     # what the ratios get wrong in a channel they get wrong in its holes, too
@@ -281,4 +303,5 @@ def _squared_ratio(tested: Sequence[Tested]) -> Curves:
         np.concatenate([t.raw for t in tested]),
         np.concatenate([t.place.distance for t in tested]),
         np.concatenate([t.place.shares for t in tested], axis=1),
+        np.concatenate([t.weight for t in tested]),
     )

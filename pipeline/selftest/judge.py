@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from pipeline.selftest.errorbars import (
     cross_coverage,
     expected_rmse,
     grown,
-    tested_on,
+    tested_all,
     widened,
 )
 from pipeline.selftest.fills import choose_fills
@@ -44,7 +43,6 @@ from pipeline.selftest.scores import row_of
 from pipeline.selftest.site import sites_of
 from pipeline.selftest.trial import Trial, rotated
 from pipeline.selftest.verdict import Row, Verdict, sentences
-from pipeline.system.threads import each
 
 _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
@@ -89,14 +87,14 @@ def judge(
         tools.append(row)
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
-    tested = each(partial(tested_on, recipe=recipe, all_tell=False), helped)
-    plain = tested if alone is helped else each(partial(tested_on, recipe=recipe, all_tell=False), alone)
+    tested = tested_all(helped, recipe, all_tell=False)
+    plain = tested if alone is helped else tested_all(alone, recipe, all_tell=False)
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     fitted = grown(calibrated(recipe, tested, plain), placements, spread)
     whole = helped is drafts or len(recipe.floor) == 1
-    drafted = tested if whole else each(partial(tested_on, recipe=recipe, all_tell=True), drafts)
+    drafted = tested if whole else tested_all(drafts, recipe, all_tell=True)
     recipe = widened(fitted) if sparse else fitted
     return Verdict(
         recipe=recipe,
