@@ -106,8 +106,8 @@ def fit(
     raw: NDArray[np.floating],
     distance: NDArray[np.floating],
     shares: NDArray[np.floating],
-    weight: NDArray[np.floating],
     *,
+    weight: NDArray[np.floating] | None = None,
     cautious: bool = False,
 ) -> Calibration:
     """Fit the factors on held-back pixels.
@@ -126,16 +126,16 @@ def fit(
         raw: `(n,)`, > 0.
         distance: `(n,)`, steps of the finest axis.
         shares: `(3, n)`, families.
-        weight: `(n,)`, how often each pixel counts, >= 0, on average 1 (see `tilted`).
+        weight: `(n,)`, how often each pixel counts, on average 1 (see `tilted`); None = all alike.
         cautious: no factor is below that of nearer pixels, for errors of methods that were tuned on these very pixels.
     """
     if absolute_error.size < FEWEST_PIXELS:
         return Calibration()
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
-    ratio, distance, weight = ratio[order], distance[order], weight[order].astype(np.float64)
-    shares = shares[:, order] * weight
-    everyone, _ = _curve(ratio, distance, weight, KNOTS[1], fallback=None, cautious=cautious)
+    counts = np.ones(ratio.size) if weight is None else weight[order].astype(np.float64)
+    ratio, distance, shares = ratio[order], distance[order], shares[:, order] * counts
+    everyone, _ = _curve(ratio, distance, counts, KNOTS[1], fallback=None, cautious=cautious)
     rows, tested = [], []
     for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
         careful = cautious or family == "border"
@@ -147,7 +147,7 @@ def fit(
 
 
 def tilted(
-    held_back: NDArray[np.floating], wanted: NDArray[np.floating], held_back_tells: NDArray[np.bool_]
+    held_back: NDArray[np.floating], wanted: NDArray[np.floating], telling: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Return how often each held-back pixel is to count so that they are on average like the pixels of real holes.
 
@@ -160,15 +160,15 @@ def tilted(
     Args:
         held_back: `(n,)`, the property.
         wanted: `(m,)`, that of the pixels of real holes; without any all count alike.
-        held_back_tells: `(n,)`, which are to be like them.
+        telling: `(n,)`, which of the former are to be like the latter.
 
     Returns:
         `(n,)` float32, > 0, on average 1 over those that tell.
     """
-    own = held_back[held_back_tells].astype(np.float64)
+    own = held_back[telling].astype(np.float64)
     if not own.size or not wanted.size or own.std() == 0:
         return np.ones(held_back.size, dtype=np.float32)
-    away, middle, width = held_back.astype(np.float64), own.mean(), own.std()
+    middle, width = own.mean(), own.std()
     target = float(np.clip(wanted.mean(dtype=np.float64), *np.quantile(own, _WITHIN)))
 
     def counts(slope: float, of: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,9 +177,11 @@ def tilted(
     def missed(slope: float) -> float:
         return float(np.average(own, weights=counts(slope, own))) - target
 
-    ends = missed(-_STEEPEST), missed(_STEEPEST)
-    slope = float(brentq(missed, -_STEEPEST, _STEEPEST, xtol=1e-6)) if ends[0] < 0 < ends[1] else 0.0
-    return (counts(slope, away) / counts(slope, own).mean()).astype(np.float32)
+    # of few different values the ninth tenth may be the largest one, which no weights reach
+    slope = float(np.copysign(_STEEPEST, target - own.mean()))
+    if missed(-_STEEPEST) < 0 < missed(_STEEPEST):
+        slope = float(brentq(missed, -_STEEPEST, _STEEPEST, xtol=1e-6))
+    return (counts(slope, held_back.astype(np.float64)) / counts(slope, own).mean()).astype(np.float32)
 
 
 def _curve(
@@ -231,10 +233,11 @@ def mean_squared_ratio(
     raw: NDArray[np.floating],
     distance: NDArray[np.floating],
     shares: NDArray[np.floating],
-    weight: NDArray[np.floating],
+    weight: NDArray[np.floating] | None = None,
 ) -> Curves:
     """Return `mean (error / raw)^2` over distance for each family, from held-back pixels as in `fit`."""
     square = (error.astype(np.float64) / raw) ** 2
+    weight = np.ones(square.size) if weight is None else weight
     overall = float(np.average(square, weights=weight)) if square.size else 1.0
     rows = []
     for k in range(len(FAMILIES)):

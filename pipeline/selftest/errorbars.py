@@ -181,7 +181,7 @@ def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:
         np.concatenate([t.raw for t in use])[every],
         np.concatenate([t.place.distance for t in use])[every],
         np.concatenate([t.place.shares for t in use], axis=1)[:, every],
-        np.concatenate([t.weight for t in use])[every],
+        weight=np.concatenate([t.weight for t in use])[every],
         cautious=cautious,
     )
 

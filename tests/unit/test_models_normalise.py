@@ -86,15 +86,30 @@ def test_inputs_are_clipped():
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
-def test_the_scale_alone_is_that_of_the_statistics(shape):
-    """To the last bit, whatever channels go along: what a window is normalised by is what its error starts from."""
+def test_the_scale_of_a_channel_is_its_own(shape):
+    """To the last bit, whatever channels go along; one without any observed pixel has that of all its values."""
     rng = np.random.default_rng(3)
     values, valid = rng.normal(size=(3, *shape)).astype(np.float32), rng.random((3, *shape)) > 0.4
     valid[2] = False
     floor = np.asarray([0.1, 0.2, 0.3])
     for seen in (valid, np.broadcast_to(valid[0], valid.shape)):
-        alone = [local_statistics(*channel).scale for channel in zip(values, seen, floor, strict=True)]
+        alone = [local_scale(*(part[k : k + 1] for part in (values, seen, floor)))[0] for k in range(3)]
         np.testing.assert_array_equal(local_scale(values, seen, floor), alone)
+    assert local_scale(values, valid, floor)[2].mean() == pytest.approx(values[2].std(), rel=0.1)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_scale_is_that_of_what_is_close_by(ndim):
+    """Calm water beside a rough coast is calm; the window that a network sees through has the coast in it."""
+    shape = (64,) * ndim
+    values = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    values[:40] *= 0.01
+    valid = np.ones(shape, bool)
+    hole = (slice(29, 32),) * ndim
+    valid[hole] = False
+    close = local_scale(values[None], valid[None], np.asarray([1e-3]))[0]
+    assert (close[hole] < 0.4 * local_statistics(values, valid, 1e-3).scale[hole]).all()
+    assert np.median(close[48:]) == pytest.approx(1.0, rel=0.1)
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
@@ -103,4 +118,4 @@ def test_fields_are_linear_between_the_centres_of_cells(shape):
     cell = {2: 8, 3: 4}[len(shape)]
     coarse = np.random.default_rng(4).normal(size=[-(-n // cell) for n in shape])
     expected = zoom(coarse, cell, order=1, mode="nearest", grid_mode=True)[tuple(slice(n) for n in shape)]
-    np.testing.assert_allclose(statistics._refined(coarse[None], shape)[0], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(statistics._refined(coarse[None], shape, cell)[0], expected, rtol=1e-6, atol=1e-6)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio
+from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio, tilted
 from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
 from pipeline.numerics.structure import Growth
@@ -96,6 +96,33 @@ def test_families_have_their_own_factors():
     alone = fit(error, raw, distance, _deep(error.size))
     assert set(alone.factors.border.values) == {alone.factors.deep.values[0]}
     assert alone.tested_to[2] == 1
+
+
+def test_pixels_count_as_often_as_real_holes_are_like_them():
+    """Errors grow with roughness; weighted pixels are as rough on average as the holes, but only as far as they lie."""
+    rng = np.random.default_rng(8)
+    rough, everyone = rng.normal(size=20_000), np.ones(20_000, bool)
+    for wanted, reached in ((0.8, 0.8), (-0.5, -0.5), (0.0, 0.0), (9.0, np.quantile(rough, 0.9))):
+        weight = tilted(rough, np.full(50, wanted), everyone)
+        assert weight.mean() == pytest.approx(1, rel=1e-5)
+        assert np.average(rough, weights=weight) == pytest.approx(reached, abs=1e-3)
+    error = np.exp(rough) * np.abs(rng.standard_normal(rough.size))
+    raw, distance = np.ones(rough.size), np.full(rough.size, 4.0)
+    holes = np.exp(rng.normal(0.8, 1, 20_000)) * np.abs(rng.standard_normal(20_000))
+    factors = [
+        fit(error, raw, distance, _deep(raw.size), weight=weight).factor(_place(distance))
+        for weight in (None, tilted(rough, np.full(50, 0.8), everyone))
+    ]
+    assert coverage(holes, factors[0]) < 0.8
+    assert coverage(holes, factors[1]) == pytest.approx(0.9, abs=0.02)
+
+
+def test_without_a_difference_all_pixels_count_alike():
+    """No hole pixels, one roughness, or nothing that tells."""
+    rough, telling = np.arange(9.0), np.arange(9) > 4
+    assert set(tilted(rough, np.empty(0), telling)) == {1.0}
+    assert set(tilted(np.ones(9), rough, telling)) == {1.0}
+    assert set(tilted(rough, rough, np.zeros(9, bool))) == {1.0}
 
 
 def test_too_little_evidence_keeps_the_stored_default():

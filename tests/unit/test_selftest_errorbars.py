@@ -49,6 +49,7 @@ def _tested(
         channel=seen.channel,
         error=error.astype(np.float32),
         telling=np.arange(error.size) < (error.size if telling is None else telling),
+        weight=np.ones(error.size, np.float32),
         holes=_pixels(0) if holes is None else holes,
     )
 
@@ -81,6 +82,33 @@ def test_air_beside_a_head_tells_nothing():
     assert errorbars.tested_on(
         trials_of(np.full((1, 1, 12, 12), 2.0), scale=9.0)[0], RECIPE, all_tell=False
     ).telling.all()
+
+
+def test_hidden_pixels_count_as_often_as_holes_are_like_them():
+    """Most are hidden in calm water, where nothing is wrong, a few on the coast, and the holes lie on the coast.
+
+    Bars and what is told of them are those of the coast; where holes are like what is hidden all count alike.
+    """
+    shape = (1, 40, 50)
+    hidden, scale, mean = np.ones(shape, bool), np.full(shape, 2.0), np.full(shape, 0.2)
+    hidden[..., :4] = False
+    scale[..., :4] = scale[..., -6:] = 8.0
+    mean[..., -6:] = 32.0
+    mean[:, ::2, -6:] = 16.0
+
+    def tested(scale: np.ndarray) -> errorbars.Tested:
+        (trial,) = trials_of(np.minimum(mean, 99)[None], scale=scale)
+        trial = replace(trial, placement=replace(trial.placement, hidden=hidden))
+        return errorbars.tested_all([trial], RECIPE, all_tell=False)[0]
+
+    coast = tested(scale)
+    assert coast.weight.mean() == pytest.approx(1)
+    assert coast.weight[coast.raw > 4].sum() > 0.99 * coast.weight.sum()
+    recipe = calibrated(RECIPE, [coast], [coast])
+    assert _factor(recipe) == pytest.approx(4 / Z90)
+    assert cross_coverage([coast], [np.full(coast.raw.size, 20.0)], 1)[0] == pytest.approx(0.5, abs=0.01)
+    same = tested(np.where(np.arange(50) % 4 == 0, 8.0, 2.0) * np.ones(shape))
+    assert same.weight == pytest.approx(1, abs=0.1)
 
 
 def test_real_holes_are_kept_apart_from_hidden_pixels():
