@@ -57,9 +57,10 @@ def local_statistics(
         beyond: what the whole image says of this channel, `(1, *spatial)`, for pixels around which the window does not
             show all that counts; None = it does everywhere.
     """
-    sums, cell = _Sums.of(values[None], valid[None]), _CELL[values.ndim]
-    mean, power = _local(sums, cell, _SIGMAS)
-    coarse = mean + sums.centre, _deviation(mean, power)
+    cell = _CELL[values.ndim]
+    sums, centre = _sums(values[None], valid[None], cell)
+    mean, power = _local(sums, _SIGMAS)
+    coarse = mean + centre, _deviation(mean, power)
     mean, scale = (_refined(part, values.shape, cell)[0].astype(np.float32) for part in coarse)
     if beyond is not None:
         seen = beyond.seen(beyond.distance[0])
@@ -78,56 +79,48 @@ def local_scale(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.float
         floor: `(c,)`, smallest scale of each channel, data units.
     """
     ndim = values.ndim - 1
-    sums = _Sums.of(values, valid)
-    cell = _CELL[ndim]
-    moments = _local(sums, cell, _SIGMAS)
+    cell, closest = _CELL[ndim], _CLOSER[ndim][-1]
+    sums, _ = _sums(values, valid, closest)
+    moments = _local([_cells(field, cell // closest) for field in sums], _SIGMAS)
     for closer in _CLOSER[ndim]:
-        shape = tuple(-(-n // closer) for n in values.shape[1:])
-        wider = [_refined(part, shape, cell // closer) for part in moments]
-        cell, moments = closer, _local(sums, closer, (1.0,), wider)
+        fields = [_cells(field, closer // closest) for field in sums]
+        wider = [_refined(part, fields[0].shape[1:], cell // closer) for part in moments]
+        cell, moments = closer, _local(fields, (1.0,), wider)
     return _above(column(floor, ndim), _refined(_deviation(*moments), values.shape[1:], cell).astype(np.float32))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sums:
-    """What moments are made of, `(c or 1, *spatial)` each: observed shares, values around a centre, their squares."""
+def _sums(values: Array, valid: NDArray[np.bool_], cell: int) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return what moments are made of, on cells of so many pixels, and the centre that values are counted from.
 
-    weight: NDArray[np.float64]
-    shifted: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    """`(c, 1, ...)`, data units."""
-
-    @classmethod
-    def of(cls, values: Array, valid: NDArray[np.bool_]) -> _Sums:
-        """Return those of the observed pixels, of channels without any those of all."""
-        ndim, inner = values.ndim - 1, tuple(range(1, values.ndim))
-        weight = valid[:1] if valid.strides[0] == 0 else valid
-        weight = weight | ~weight.any(axis=inner, keepdims=True)
-        seen = np.broadcast_to(weight, values.shape)
-        centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
-        shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
-        return cls(weight=weight.astype(np.float64), shifted=shifted, squares=shifted**2, centre=centre)
+    These are the observed shares, the values around the centre and their squares, `(c or 1, *cells)` each, of channels
+    without any observed pixel those of all; the centre is `(c, 1, ...)`, data units.
+    """
+    ndim, inner = values.ndim - 1, tuple(range(1, values.ndim))
+    weight = valid[:1] if valid.strides[0] == 0 else valid
+    weight = weight | ~weight.any(axis=inner, keepdims=True)
+    seen = np.broadcast_to(weight, values.shape)
+    centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
+    shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
+    return [_cells(field, cell) for field in (weight.astype(np.float64), shifted, shifted**2)], centre
 
 
 def _local(
-    sums: _Sums, cell: int, sigmas: Sequence[float], wider: Sequence[NDArray[np.float64]] | None = None
+    fields: Sequence[NDArray[np.float64]], sigmas: Sequence[float], wider: Sequence[NDArray[np.float64]] | None = None
 ) -> list[NDArray[np.float64]]:
     """Return the local mean, around the centre, and mean square of each channel on cells, `(c, *cells)` each.
 
     Args:
-        sums: of all pixels.
-        cell: pixels a side.
+        fields: see `_sums`.
         sigmas: of the windows, in cells, narrower and narrower.
         wider: what counts where they see too little, on the same cells; without, the moments of all observed pixels.
     """
-    count, *totals = (_cells(field, cell) for field in (sums.weight, sums.shifted, sums.squares))
+    count, *totals = fields
     inner = tuple(range(1, count.ndim))
     n = np.maximum(count.sum(axis=inner, keepdims=True), 1e-12)
     moments = list(wider) if wider else [total.sum(axis=inner, keepdims=True) / n for total in totals]
     for sigma in sigmas:
         widths = (0, *(sigma,) * len(inner))
-        around = [gaussian_filter(field, widths, mode="nearest") for field in (count, *totals)]
+        around = [gaussian_filter(field, widths, mode="nearest") for field in fields]
         moments = [
             (field + _PRIOR * other) / (around[0] + _PRIOR) for field, other in zip(around[1:], moments, strict=True)
         ]
