@@ -59,6 +59,7 @@ def trials_of(
             origin=np.ones(shape, np.uint8),
             trust=np.broadcast_to(np.float32(trust), shape),
             place=place,
+            close=np.broadcast_to(np.float32(scale), shape),
             scale=np.broadcast_to(np.float32(scale), shape),
             lead=np.zeros(shape, np.float32),
             reliability=np.full(shape, 0.5, np.float32),

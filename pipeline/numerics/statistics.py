@@ -68,25 +68,28 @@ def local_statistics(
     return LocalStatistics(mean=mean, scale=_above(floor, scale))
 
 
-def local_scale(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating]) -> Array:
-    """Return the standard deviation of the observed pixels close by, of several channels together, `(c, *spatial)`.
+def local_scales(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating]) -> tuple[Array, Array]:
+    """Return the `scale` of `local_statistics`, and that of a closer window, of several channels, `(c, *spatial)` each.
 
-    The window is Gaussian, 2 pixels wide beside observed ones and as wide as that of `local_statistics` far from them.
+    The closer one is Gaussian, 2 pixels wide beside observed pixels, and as wide as the other far from them.
 
     Args:
         values: `(c, *spatial)`, finite.
         valid: `(c, *spatial)`; True = observed.
         floor: `(c,)`, smallest scale of each channel, data units.
     """
-    ndim = values.ndim - 1
+    ndim, shape = values.ndim - 1, values.shape[1:]
     cell, closest = _CELL[ndim], _CLOSER[ndim][-1]
     sums, _ = _sums(values, valid, closest)
     moments = _local([_cells(field, cell // closest) for field in sums], _SIGMAS)
+    wide = _refined(_deviation(*moments), shape, cell)
     for closer in _CLOSER[ndim]:
         fields = [_cells(field, closer // closest) for field in sums]
-        wider = [_refined(part, fields[0].shape[1:], cell // closer) for part in moments]
-        cell, moments = closer, _local(fields, (1.0,), wider)
-    return _above(column(floor, ndim), _refined(_deviation(*moments), values.shape[1:], cell).astype(np.float32))
+        about = [_refined(part, fields[0].shape[1:], cell // closer) for part in moments]
+        cell, moments = closer, _local(fields, (1.0,), about)
+    close = _refined(_deviation(*moments), shape, cell)
+    smallest = column(floor, ndim)
+    return _above(smallest, wide.astype(np.float32)), _above(smallest, close.astype(np.float32))
 
 
 def _sums(values: Array, valid: NDArray[np.bool_], cell: int) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:

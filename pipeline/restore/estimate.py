@@ -18,7 +18,7 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
-from pipeline.numerics.statistics import local_scale
+from pipeline.numerics.statistics import local_scales
 from pipeline.references.consult import compared, consult
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
@@ -34,7 +34,7 @@ def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> 
     """Restore windows; the result of a window does not depend on the others in the call."""
     drafts = [classical(recipe, task) for task in tasks]
     if model is None or recipe.network_weight == 0:
-        return [finish(recipe, task, draft, draft.scale) for task, draft in zip(tasks, drafts, strict=True)]
+        return [finish(recipe, task, draft, draft.close) for task, draft in zip(tasks, drafts, strict=True)]
     refined = refine(model, tasks, drafts, recipe)
     return [
         refined_by(recipe, task, draft, said, counted(model, task, draft.place))
@@ -140,12 +140,14 @@ def filled(
     recipe: Recipe, window: Window, mean: NDArray[np.float32], place: Situation, beyond: Beyond | None = None
 ) -> Draft:
     """Return the draft that a base fill makes."""
+    scale, close = roughness(recipe, window, place, beyond)
     return Draft(
         mean=mean,
         origin=np.where(window.hole, np.uint8(CLASSICAL), np.uint8(OBSERVED)),
         trust=np.zeros_like(mean),
         place=place,
-        scale=roughness(recipe, window, place, beyond),
+        scale=scale,
+        close=close,
         lead=np.zeros_like(mean),
         reliability=np.full_like(mean, 0.5),
     )
@@ -230,17 +232,23 @@ def _contamination(task: Task, place: Situation) -> Contamination | None:
     return own.seen_from(far, task.beyond.seen(distance))
 
 
-def roughness(recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None) -> NDArray[np.float32]:
-    """Raw standard error without a network: the local standard deviation of the observed pixels, where needed."""
-    raw = typical_scale(recipe, window.values)
-    inner, floor = tuple(range(1, raw.ndim)), np.asarray(recipe.floor)
-    asked = window.hole.any(axis=inner)
-    known = asked & window.valid.any(axis=inner)
+def roughness(
+    recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the local standard deviation of the observed pixels, and that of those close by, where needed."""
+    scales = tuple(typical_scale(recipe, window.values) for _ in range(2))
+    ndim, floor = len(window.spacing), np.asarray(recipe.floor)
+    asked = window.hole.any(axis=tuple(range(1, ndim + 1)))
+    known = asked & window.valid.any(axis=tuple(range(1, ndim + 1)))
     if known.any():
         some = slice(None) if known.all() else known
-        raw[known] = local_scale(window.values[some], window.valid[some], floor[some])
+        for scale, found in zip(
+            scales, local_scales(window.values[some], window.valid[some], floor[some]), strict=True
+        ):
+            scale[known] = found
     if beyond is not None and asked.any():
         distance = place.distance[:1] if beyond.shared else place.distance[asked]
-        far = np.maximum(beyond.scale[asked], column(floor[asked], raw.ndim - 1, np.float32))
-        raw[asked] = handed_over(raw[asked], far, beyond.seen(distance))
-    return raw
+        far = np.maximum(beyond.scale[asked], column(floor[asked], ndim, np.float32))
+        for scale in scales:
+            scale[asked] = handed_over(scale[asked], far, beyond.seen(distance))
+    return scales

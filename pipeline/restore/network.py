@@ -93,9 +93,9 @@ def _of_families(network: Curves, draft: Draft) -> NDArray[np.float32]:
 def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the standard error before calibration: the network's, `raw`, where it is `needed`.
 
-    Elsewhere it is the draft's own, the local standard deviation of the observed pixels.
+    Elsewhere it is the draft's own, the standard deviation of the observed pixels close by.
     """
-    return mix(draft.scale, raw, needed(recipe, draft))
+    return mix(draft.close, raw, needed(recipe, draft))
 
 
 def refine(

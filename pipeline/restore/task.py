@@ -107,7 +107,8 @@ class Draft:
         origin: uint8, source codes.
         trust: float32 in [0, 1], how far references carry the mean.
         place: distance and hole family of each pixel.
-        scale: float32, local standard deviation of the observed pixels.
+        scale: float32, local standard deviation of the observed pixels, the unit that steps are limited in.
+        close: float32, that of the observed pixels close by, the raw standard error where no network speaks.
         lead: float32 in [0, 1], share of the mean of the reference that `origin` names.
         reliability: float32 in [0, 1], how reliable what the references brought is; 0.5 where they brought nothing.
     """
@@ -117,5 +118,6 @@ class Draft:
     trust: NDArray[np.float32]
     place: Situation
     scale: NDArray[np.float32]
+    close: NDArray[np.float32]
     lead: NDArray[np.float32]
     reliability: NDArray[np.float32]

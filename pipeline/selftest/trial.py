@@ -47,7 +47,7 @@ class Trial(Site):
             unit=site.unit,
             channels=site.channels,
             draft=draft,
-            raw=draft.scale,
+            raw=draft.close,
         )
 
     @property
@@ -81,6 +81,7 @@ class Trial(Site):
                 trust=draft.trust[picked],
                 place=place,
                 scale=draft.scale[picked],
+                close=draft.close[picked],
                 lead=draft.lead[picked],
                 reliability=draft.reliability[picked],
             ),

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import zoom
 
 from pipeline.numerics import statistics
-from pipeline.numerics.statistics import CLIP, depth_channel, local_scale, local_statistics, network_input
+from pipeline.numerics.statistics import CLIP, depth_channel, local_scales, local_statistics, network_input
 from pipeline.synthetic.noise import fractal
 
 
@@ -86,16 +86,18 @@ def test_inputs_are_clipped():
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (20, 17, 12)])
-def test_the_scale_of_a_channel_is_its_own(shape):
-    """To the last bit, whatever channels go along; one without any observed pixel has that of all its values."""
+def test_the_scale_alone_is_that_of_the_statistics(shape):
+    """To rounding, whatever channels go along; the closer one of a channel is its own to the last bit."""
     rng = np.random.default_rng(3)
     values, valid = rng.normal(size=(3, *shape)).astype(np.float32), rng.random((3, *shape)) > 0.4
     valid[2] = False
     floor = np.asarray([0.1, 0.2, 0.3])
     for seen in (valid, np.broadcast_to(valid[0], valid.shape)):
-        alone = [local_scale(*(part[k : k + 1] for part in (values, seen, floor)))[0] for k in range(3)]
-        np.testing.assert_array_equal(local_scale(values, seen, floor), alone)
-    assert local_scale(values, valid, floor)[2].mean() == pytest.approx(values[2].std(), rel=0.1)
+        wide, close = local_scales(values, seen, floor)
+        alone = [local_statistics(*channel).scale for channel in zip(values, seen, floor, strict=True)]
+        np.testing.assert_allclose(wide, alone, rtol=1e-6)
+        own = [local_scales(values[k : k + 1], seen[k : k + 1], floor[k : k + 1])[1][0] for k in range(3)]
+        np.testing.assert_array_equal(close, own)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -107,7 +109,7 @@ def test_the_scale_is_that_of_what_is_close_by(ndim):
     valid = np.ones(shape, bool)
     hole = (slice(29, 32),) * ndim
     valid[hole] = False
-    close = local_scale(values[None], valid[None], np.asarray([1e-3]))[0]
+    close = local_scales(values[None], valid[None], np.asarray([1e-3]))[1][0]
     assert (close[hole] < 0.4 * local_statistics(values, valid, 1e-3).scale[hole]).all()
     assert np.median(close[48:]) == pytest.approx(1.0, rel=0.1)
 

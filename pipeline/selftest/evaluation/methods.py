@@ -102,14 +102,14 @@ def _restored(recipe: Recipe, model: Inpainter | None, task: Task) -> tuple[Made
     draft, predicted = classical(recipe, task), None
     result: Estimate
     if model is None:
-        result = finish(recipe, task, draft, draft.scale)
+        result = finish(recipe, task, draft, draft.close)
     else:
         used = recipe.network_weight > 0
         # one look is enough for a network that has no part in the result
         looks = recipe if used else replace(recipe, network_views=1)
         (said,) = refine(model, [task], [draft], looks, testing=True)
         counts = counted(model, task, draft.place)
-        result = refined_by(recipe, task, draft, said, counts) if used else finish(recipe, task, draft, draft.scale)
+        result = refined_by(recipe, task, draft, said, counts) if used else finish(recipe, task, draft, draft.close)
         predicted = np.where(counts > 0, said[0], draft.mean)
     return Made(mean=result.mean, sigma=result.sigma), predicted
 
