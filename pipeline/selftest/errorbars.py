@@ -42,6 +42,8 @@ class Pixels:
 
     raw: NDArray[np.float32]
     """`(n,)`, uncalibrated standard error, data units."""
+    close: NDArray[np.float32]
+    """`(n,)`, standard deviation of the observed pixels close by, data units."""
     place: Situation
     """Distance `(n,)` and family shares `(3, n)`."""
     trust: NDArray[np.float32]
@@ -69,6 +71,7 @@ class Tested(Pixels):
         return replace(
             self,
             raw=self.raw[some],
+            close=self.close[some],
             place=Situation(distance=self.place.distance[some], shares=self.place.shares[:, some]),
             trust=self.trust[some],
             channel=self.channel[some],
@@ -79,12 +82,12 @@ class Tested(Pixels):
 
 
 def tested_all(trials: Sequence[Trial], recipe: Recipe, *, all_tell: bool) -> list[Tested]:
-    """Return `tested_on` of each trial; hidden pixels count as often as real holes have raw errors like theirs."""
+    """Return `tested_on` of each trial; each hidden pixel counts as often as real holes are as rough around."""
     tested = each(partial(tested_on, recipe=recipe, all_tell=all_tell), trials)
     typical, floor = (np.asarray(part, dtype=np.float64) for part in (recipe.typical, recipe.floor))
     holes = [t.holes for t in tested]
-    hidden, real = (np.concatenate([np.log(p.raw / typical[p.channel]) for p in of]) for of in (tested, holes))
-    tells = np.concatenate([h.raw > _TELLING * floor[h.channel] for h in holes])
+    hidden, real = (np.concatenate([np.log(p.close / typical[p.channel]) for p in of]) for of in (tested, holes))
+    tells = np.concatenate([h.close > _TELLING * floor[h.channel] for h in holes])
     weight = tilted(hidden, real[tells], np.concatenate([t.telling for t in tested]))
     ends = np.cumsum([t.error.size for t in tested])[:-1]
     return [replace(t, weight=own) for t, own in zip(tested, np.split(weight, ends), strict=True)]
@@ -108,6 +111,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
         return {
             "raw": result.raw[some],
+            "close": trial.draft.close[some],
             "place": Situation(distance=trial.place.distance[some], shares=trial.place.shares[:, some]),
             "trust": result.trust[some],
             "channel": np.asarray(trial.channels)[np.nonzero(some)[0]],

@@ -31,6 +31,7 @@ RECIPE = Recipe(
 def _pixels(n: int, channel: int = 0, raw: float = 1.0, trust: float = 0.0) -> Pixels:
     return Pixels(
         raw=np.full(n, raw, np.float32),
+        close=np.full(n, raw, np.float32),
         place=wide((n,)),
         trust=np.full(n, trust, np.float32),
         channel=np.full(n, channel),
@@ -44,6 +45,7 @@ def _tested(
     seen = _pixels(error.size, trust=trust)
     return errorbars.Tested(
         raw=seen.raw,
+        close=seen.close,
         place=seen.place,
         trust=seen.trust,
         channel=seen.channel,
