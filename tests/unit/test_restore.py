@@ -457,7 +457,7 @@ def test_error_bars_of_references_are_not_the_networks():
     """Where the network has no say beside references its stated error says nothing; elsewhere it stands."""
     window = _window()
     draft = filled(RECIPE, window, window.values, where(window))
-    draft = replace(draft, scale=np.full_like(draft.mean, 10.0), trust=np.full_like(draft.mean, 0.25))
+    draft = replace(draft, close=np.full_like(draft.mean, 10.0), trust=np.full_like(draft.mean, 0.25))
     raw = np.full_like(draft.mean, 2.0)
     silent = replace(RECIPE, network=flat(0.5), network_referenced=flat(0.0))
     assert np.allclose(raw_of(silent, draft, raw), 6.0)
