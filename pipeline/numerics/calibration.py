@@ -175,7 +175,7 @@ def tilted(
     target = float(np.clip(wanted.mean(dtype=np.float64), *np.quantile(own, _WITHIN)))
 
     def counts(slope: float, of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.exp(np.clip(slope * (of - middle) / width, -_STEEPEST, _STEEPEST))
+        return np.asarray(np.exp(np.clip(slope * (of - middle) / width, -_STEEPEST, _STEEPEST)))
 
     def missed(slope: float) -> float:
         return float(np.average(own, weights=counts(slope, own))) - target
@@ -184,7 +184,7 @@ def tilted(
     slope = float(np.copysign(_STEEPEST, target - own.mean()))
     if missed(-_STEEPEST) < 0 < missed(_STEEPEST):
         slope = float(brentq(missed, -_STEEPEST, _STEEPEST, xtol=1e-6))
-    return (counts(slope, held_back.astype(np.float64)) / counts(slope, own).mean()).astype(np.float32)
+    return np.asarray(counts(slope, held_back.astype(np.float64)) / counts(slope, own).mean(), dtype=np.float32)
 
 
 def _curve(
@@ -214,7 +214,7 @@ def _curve(
             factor = _factor(ratio, weight)
         pools.append((factor, first, weight))
     if not pools:
-        return [_factor(ratio, share) if fallback is None else fallback] * len(knots), tested
+        return [_factor(ratio, share.astype(np.float64)) if fallback is None else fallback] * len(knots), tested
     starts = [first for _, first, _ in pools]
     own = np.searchsorted(starts, np.arange(len(knots)), side="right") - 1
     return [pools[max(i, 0)][0] for i in own], tested

@@ -236,7 +236,7 @@ def roughness(
     recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the local standard deviation of the observed pixels, and that of those close by, where needed."""
-    scales = tuple(typical_scale(recipe, window.values) for _ in range(2))
+    scales = typical_scale(recipe, window.values), typical_scale(recipe, window.values)
     ndim, floor = len(window.spacing), np.asarray(recipe.floor)
     asked = window.hole.any(axis=tuple(range(1, ndim + 1)))
     known = asked & window.valid.any(axis=tuple(range(1, ndim + 1)))

@@ -278,7 +278,7 @@ def _expected(
     hidden, real = np.zeros((3, n)), np.zeros((2, n))
     for t in tested:
         off = t.error.astype(np.float64) ** 2
-        hidden += np.stack([said(t), summed(t, t.weight), summed(t, t.weight * off)])
+        hidden += np.stack([said(t), summed(t, t.weight.astype(np.float64)), summed(t, t.weight * off)])
         deeper = replace(t.holes, raw=t.holes.raw * _beyond(t.holes, fitted, used))
         real += np.stack([said(deeper), summed(t.holes, np.ones(t.holes.raw.size))])
     # what the ratios get wrong in a channel they get wrong in its holes, too
