@@ -59,9 +59,9 @@ def local_statistics(
     """
     cell = _CELL[values.ndim]
     sums, centre = _sums(values[None], valid[None], cell)
-    mean, power = _local(sums, _SIGMAS)
-    coarse = mean + centre, _deviation(mean, power)
-    mean, scale = (_refined(part, values.shape, cell)[0].astype(np.float32) for part in coarse)
+    middle, power = _local(sums, _SIGMAS)
+    coarse = middle + centre, _deviation(middle, power)
+    mean, scale = (np.asarray(_refined(part, values.shape, cell)[0], dtype=np.float32) for part in coarse)
     if beyond is not None:
         seen = beyond.seen(beyond.distance[0])
         mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
