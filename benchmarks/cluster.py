@@ -34,11 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+import dask  # noqa: E402
 from distributed import Client, LocalCluster  # noqa: E402
 
 from pipeline.blocks import journal  # noqa: E402
 from pipeline.blocks.block import BlockResult  # noqa: E402
 from pipeline.execute import _drive  # noqa: E402
+from pipeline.execute._processes import UNWATCHED  # noqa: E402
 from pipeline.execute.base import Work  # noqa: E402
 from pipeline.fills.base import FillSpec  # noqa: E402
 from pipeline.geometry.lattice import Lattice  # noqa: E402
@@ -81,6 +83,7 @@ def driven(times: NDArray[np.float64], workers: int) -> tuple[float, float]:
     work = Work(workdir="nowhere", digest="", blocks=tuple(np.argsort(-times).tolist()), workers=workers)
     options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": False}
     with (
+        dask.config.set(UNWATCHED),
         LocalCluster(**options, dashboard_address=None, memory_limit=0, silence_logs=50) as cluster,
         Client(cluster) as client,
         mock.patch.object(_drive, "_one", wait),

@@ -67,6 +67,7 @@ from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_byt
 from pipeline.system.files import remove_made
 from pipeline.system.meter import Uses, as_facts, metered
 from pipeline.system.signals import Stop, stoppable
+from pipeline.system.threads import each, threaded
 
 
 def run(
@@ -209,6 +210,14 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
         totals = compute(order, plan, events, workers, should_stop)
     # whoever was given up for lost writes nothing from here on
     clock["blocks"] = time.perf_counter()
+    with threaded(order.job.threads):
+        return _published(order, plan, facts, totals, clock, events)
+
+
+def _published(
+    order: Order, plan: Plan, facts: dict[str, Any], totals: Totals, clock: dict[str, float], events: Events
+) -> dict[str, Any]:
+    """Make and publish files, report and record of the finished blocks; returns the record."""
     record = build_record(order, plan, facts, totals)
     events.stage(order.stem, "files")
     written, display, uses = _write_files(order, plan, record)
@@ -319,12 +328,12 @@ def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_s
     events.blocks(order.stem, done=len(known), total=len(plan.blocks))
     workers.execute(plan, every - known)
     elsewhere = order.executor in ELSEWHERE
-    with stoppable(should_stop):
+    with stoppable(should_stop), threaded(order.job.threads):
         done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
         workers.execute(plan, harmed)
-        with stoppable(should_stop):
+        with stoppable(should_stop), threaded(order.job.threads):
             done, harmed = kept(order, plan, events, elsewhere=elsewhere)
     if harmed:
         where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
@@ -343,7 +352,8 @@ def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
 
 def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
     """Add to the record what is known once the files are there, and write the report beside them."""
-    record["outputs"] = [output_facts(w.role, w.path, ready) for w in written]
+    # a hash lets go of Python's lock
+    record["outputs"] = each(lambda w: output_facts(w.role, w.path, ready), written)
     # a reference system that TIFF cannot hold stands beside every layer, names of codes only beside layers of codes
     beside = "sidecar" if any(w.beside for w in written if w.role == "restored") else "categories"
     record["outputs"] += [output_facts(beside, path, ready) for w in written for path in w.beside]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.plan.workdir import WorkFolder, partial
 from pipeline.system.files import remove_made, sync_files
+from pipeline.system.threads import each
 
 LAYERS = ("restored", "uncertainty", "origin")
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, zarr.errors.BaseZarrError)
 """What zarr raises on files that are cut off, flipped or gone."""
+_LOOKED_AT = 256
+"""Blocks that are compared with their hashes together."""
 
 
 def create_store(plan: Plan, n_file_channels: int) -> None:
@@ -92,7 +96,13 @@ def damaged(plan: Plan, committed: Committed) -> list[int]:
         committed: facts of the blocks from the journal, with the hash of each layer.
     """
     arrays = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in LAYERS} if committed else {}
-    return sorted(block for block, facts in committed.each() if not _intact(arrays, plan.block_box(block), facts))
+    found: list[int] = []
+    entries = committed.each()
+    # there may be a million: few are held at a time
+    while some := list(islice(entries, _LOOKED_AT)):
+        whole = each(lambda entry: _intact(arrays, plan.block_box(entry[0]), entry[1]), some)
+        found += [block for (block, _), intact in zip(some, whole, strict=True) if not intact]
+    return sorted(found)
 
 
 def _intact(arrays: Mapping[str, zarr.Array], box: Box, facts: Mapping[str, Any]) -> bool:

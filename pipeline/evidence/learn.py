@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,7 @@ from pipeline.evidence.shifts import Excess, Surroundings, excess
 from pipeline.evidence.single import Hole, Labels, as_if_only, nearest_hole, places_of, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.evidence.veil import fit_veils
+from pipeline.system.threads import each
 
 FARTHEST = 40.0
 """Distance from the holes, pixels, from which nothing is gained by being farther."""
@@ -115,7 +117,7 @@ def _single(rings: _Rings) -> Sequence[Tile]:
     if sum(int(f.sum()) for f in rings.far) < _FEWEST_FAR:
         return ()
     tiles = rings.tiles
-    nearest = [nearest_hole(tile) for tile in tiles]
+    nearest = each(nearest_hole, tiles)
     holes = rings.bright_ones(nearest)
     if holes and rings.referred:
         bare = _Rings.around([replace(tile, guides=()) for tile in tiles])
@@ -192,7 +194,7 @@ class _Rings:
         ground = fit_ground(tiles, far)
         for _ in range(_ROUNDS - 1):
             # what was missed far from all holes must not pass for ground either
-            calm = [f & _calm(ground, t) for f, t in zip(far, tiles, strict=True)]
+            calm = [f & c for f, c in zip(far, each(partial(_calm, ground), tiles), strict=True)]
             if sum(int(c.sum()) for c in calm) < _FEWEST_FAR:
                 break
             ground = fit_ground(tiles, calm)
@@ -200,7 +202,7 @@ class _Rings:
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> _Rings:
-        both = [standardised(ground, tile) for tile in tiles]
+        both = each(partial(standardised, ground), tiles)
         return cls(
             tiles=tiles,
             ground=ground,

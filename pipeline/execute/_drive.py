@@ -40,16 +40,17 @@ ONE_AT_A_TIME = threading.Lock()
 class Warm(WorkerPlugin):  # type: ignore[misc]
     """Open the plan's files and model when a worker starts, so that no task pays for it.
 
-    As long as there is no plan (`digest` is empty), the worker only imports what it will need.
+    As long as there is no plan (`digest` is empty), the worker only imports what it will need. One that is the run's
+    `own` says nothing on its stderr and ends at once when it is closed.
     """
 
-    def __init__(self, workdir: str, digest: str, *, silent: bool) -> None:
-        self.workdir, self.digest, self.silent = workdir, digest, silent
+    def __init__(self, workdir: str, digest: str, *, own: bool) -> None:
+        self.workdir, self.digest, self.own = workdir, digest, own
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Be called by a worker that starts."""
         settle()
-        if self.silent:
+        if self.own:
             # what fails comes back as a future; what libraries say when a process is ended is not for our user
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
@@ -61,6 +62,12 @@ class Warm(WorkerPlugin):  # type: ignore[misc]
         with ONE_AT_A_TIME:
             open_workspace(self.workdir, self.digest)
 
+    def teardown(self, worker: Any) -> None:  # noqa: ARG002
+        """Be called by a worker that closes."""
+        if self.own:
+            # what counts is on disk; to take a process apart takes a third of a second of a core, and all wait for it
+            os._exit(0)
+
 
 def drive(
     client: Client,
@@ -69,7 +76,7 @@ def drive(
     should_stop: Callable[[], bool],
     *,
     patience_s: float,
-    silent: bool = False,
+    own: bool = False,
 ) -> Failures:
     """Run the blocks on the workers of a client; see `execute.base`.
 
@@ -79,14 +86,14 @@ def drive(
         on_done: hears of each block.
         should_stop: turns true when nothing new may start.
         patience_s: seconds without any worker after which none is expected any more.
-        silent: workers say nothing on their stderr.
+        own: workers are processes of this run alone, see `Warm`.
 
     Raises:
         ClusterGone: the scheduler does not answer, or all workers are gone; the journal is intact and a rerun
             continues.
     """
     try:
-        return _run(client, work, on_done, should_stop, patience_s, silent=silent)
+        return _run(client, work, on_done, should_stop, patience_s, own=own)
     except (CommClosedError, TimeoutError) as error:
         raise ClusterGone(f"{work.workdir}: the dask scheduler does not answer; run again to continue") from error
 
@@ -98,14 +105,14 @@ def _run(
     should_stop: Callable[[], bool],
     patience_s: float,
     *,
-    silent: bool,
+    own: bool,
 ) -> Failures:
     failures: Failures = {}
     if should_stop():
         return failures
     with suppress(CommClosedError):
         # raised where a worker is lost meanwhile; the one that takes its place gets the plugin when it comes
-        client.register_plugin(Warm(work.workdir, work.digest, silent=silent))
+        client.register_plugin(Warm(work.workdir, work.digest, own=own))
     queue = iter(work.blocks)
     pending: dict[Future, int] = {}
     suspects: list[int] = []

@@ -20,7 +20,7 @@ from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._crew import crew_of
-from pipeline.execute._processes import NO_PAGES, credentials, quiet, reason
+from pipeline.execute._processes import UNWATCHED, credentials, quiet, reason
 from pipeline.execute._watch import Watch, watched
 from pipeline.execute.base import Crew, Work
 from pipeline.plan.workdir import WorkFolder
@@ -175,7 +175,7 @@ def _lifetime(kind: str, config: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    with dask.config.set({**NO_PAGES, "distributed.deploy.lost-worker-timeout": _LOST_WORKER}):
+    with dask.config.set({**UNWATCHED, "distributed.deploy.lost-worker-timeout": _LOST_WORKER}):
         yield
 
 

@@ -76,7 +76,7 @@ class _Processes:
                 self._begin(work)
             client, some = self._started(), replace(work, blocks=tuple(left))
             try:
-                return drive(client, some, finished, should_stop, patience_s=_PATIENCE_S, silent=True)
+                return drive(client, some, finished, should_stop, patience_s=_PATIENCE_S, own=True)
             except ClusterGone as error:
                 gone = error
                 self.close()
@@ -101,7 +101,7 @@ class _Processes:
         client = self._stack.enter_context(cluster(work.workers, int(work.memory_bytes * 1.25), work.gpus))
         # what a worker imports for it takes most of its start
         with suppress(CommClosedError):
-            client.register_plugin(Warm(work.workdir, "", silent=True))
+            client.register_plugin(Warm(work.workdir, "", own=True))
         return client
 
     def _started(self) -> Client:

@@ -38,10 +38,12 @@ from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.facts import input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
+from pipeline.system.threads import each
 
 IMAGES = ("restored", "display")
 """Roles of layers whose observed pixels and header are those of the input."""
-_WINDOW = {2: (1024, 1024), 3: (64, 128, 128)}
+_WINDOW = {2: (512, 1024), 3: (64, 128, 128)}
+"""Extent of what is compared at once, in each thread, pixels."""
 _RECOMPUTED = 3
 
 
@@ -179,10 +181,11 @@ def open_layer(ref: SourceRef, path: Path, role: str, kind: str | None = None) -
 
 def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source) -> Check:
     """Compare every pixel that was not restored with the input, bit for bit."""
-    different = kept = unlike = 0
     # where validity stands beside the values, only the same format has a place for it
     apart = source.kind == restored.kind and bool(source.attributes.get("validity"))
-    for box in _windows(plan):
+
+    def look(box: Box) -> tuple[int, int, int]:
+        """Return how many observed pixels differ, how many there are, and how many are valid in one file only."""
         before, after = source.read(box), restored.read(box)
         moved = np.ones(before.shape, dtype=bool)
         code = from_published(origin.read(box), plan)
@@ -191,9 +194,11 @@ def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source
         )
         if source.fixed_channels:
             before = opaque_where_filled(before, is_filled(code), source)
-        kept += int(moved.sum())
-        different += int((_bits(before) != _bits(after))[moved].sum())
-        unlike += _unlike_validity(plan, source.never(box), restored.never(box), code) if apart else 0
+        different = int((_bits(before) != _bits(after))[moved].sum())
+        unlike = _unlike_validity(plan, source.never(box), restored.never(box), code) if apart else 0
+        return different, int(moved.sum()), unlike
+
+    different, kept, unlike = (sum(counts) for counts in zip(*each(look, _windows(plan)), strict=True))
     detail = f"{different} of {kept} observed pixels differ"
     if apart:
         detail += f"; {unlike} pixels are valid or not (mask, alpha) other than they should be"
@@ -289,8 +294,8 @@ def _compared(record: dict[str, Any]) -> int:
     return sum(output["role"] not in LOOKS for output in record["outputs"])
 
 
-def _windows(plan: Plan) -> Iterator[Box]:
-    yield from Box.whole(plan.space.shape).tiles(_WINDOW[plan.ndim])
+def _windows(plan: Plan) -> list[Box]:
+    return list(Box.whole(plan.space.shape).tiles(_WINDOW[plan.ndim]))
 
 
 def _bits(values: NDArray[Any]) -> NDArray[Any]:

@@ -50,6 +50,7 @@ from pipeline.restore.codes import (
     source_colour,
     source_name,
 )
+from pipeline.system.threads import each
 from pipeline.system.words import number
 
 _CHEAP = 1 << 24
@@ -143,7 +144,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
     look = _look(plan, source, channels, places.usual, quality)
     planes = Planes(source.space, sure=knows_sides(source))
     wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
-    views = tuple(show(pixels, look) for pixels in wholes)
+    views = tuple(each(partial(show, look=look), wholes))
     first = Section(
         anchor="whole",
         heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
@@ -151,7 +152,7 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
         shown=views,
     )
     details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
-    close = tuple(show(pixels, look) for pixels in details)
+    close = tuple(each(partial(show, look=look), details))
     # guides are read whole where that is cheap, else around the largest hole
     cheap = plan.ndim == 3 or math.prod(plan.space.shape) <= _CHEAP
     pixels, view = (wholes[planes.coarsest], views[planes.coarsest]) if cheap else (details[0], close[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.numerics.distance import inside
 from pipeline.plan.plan import Plan
 from pipeline.report.planes import Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
+from pipeline.system.threads import each
 
 _CELLS = {2: 512, 3: 96}
 _TILE = {2: 1024, 3: 96}
@@ -67,12 +69,19 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
         hole = ((code != OBSERVED) & (code != NEVER_TOUCHED)).any(axis=0)
         return hole, np.where(hole, np.nan_to_num(uncertainty(box)[list(channels)]).mean(axis=0), 0.0)
 
-    for block in range(len(plan.blocks)):
+    def in_cells(block: int) -> list[tuple[tuple[slice, ...], NDArray[Any], NDArray[Any]]]:
+        found = []
         for box in plan.block_box(block).tiles((_TILE[plan.ndim],) * plan.ndim):
             hole, sigma = look(box)
             at = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
-            count[at] += _by_cell(hole.astype(np.int64), np.add, box, cell)
-            worst[at] = np.maximum(worst[at], _by_cell(sigma, np.maximum, box, cell))
+            found.append(
+                (at, _by_cell(hole.astype(np.int64), np.add, box, cell), _by_cell(sigma, np.maximum, box, cell))
+            )
+        return found
+
+    for at, holes_there, worst_there in chain.from_iterable(each(in_cells, range(len(plan.blocks)))):
+        count[at] += holes_there
+        worst[at] = np.maximum(worst[at], worst_there)
 
     def inside(place: NDArray[Any]) -> Box:
         start = tuple(int(i) * cell for i in place)

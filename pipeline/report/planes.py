@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import ENDS, Orientation, canonical_space, coarsest_axis, tilts
 from pipeline.geometry.space import Space
+from pipeline.system.threads import each
 
 _MAX_EDGE = 560
 """Pixels of a picture of a whole image; larger images are thinned out."""
@@ -64,18 +65,21 @@ class Plane:
     def cut(self, pull: Pull) -> NDArray[Any]:
         """Return the pixels, thinned out, `(c, rows, columns)`, with the head or the front of a volume on top.
 
-        `pull` is asked tile by tile, so never more than one tile of a large image is held.
+        `pull` is asked tile by tile, so never more than one tile a thread of a large image is held.
         """
         step, ndim = self.step, self.box.ndim
         edge = max(step, _TILE // step * step)
-        values: NDArray[Any] | None = None
-        for tile in Box.whole(self.box.shape).tiles((edge,) * ndim):
-            part = pull(tile.shift(self.box.start))[(slice(None), *(slice(None, None, step),) * ndim)]
-            if values is None:
-                values = np.empty((len(part), *(-(-n // step) for n in self.box.shape)), dtype=part.dtype)
+
+        def thin(tile: Box) -> NDArray[Any]:
+            # a copy, as a view would hold the whole tile
+            return pull(tile.shift(self.box.start))[(slice(None), *(slice(None, None, step),) * ndim)].copy()
+
+        tiles = list(Box.whole(self.box.shape).tiles((edge,) * ndim))
+        parts = each(thin, tiles)
+        values = np.empty((len(parts[0]), *(-(-n // step) for n in self.box.shape)), dtype=parts[0].dtype)
+        for tile, part in zip(tiles, parts, strict=True):
             at = (slice(a // step, a // step + n) for a, n in zip(tile.start, part.shape[1:], strict=True))
             values[(slice(None), *at)] = part
-        assert values is not None, "a plane is never empty"
         if self.across is None:
             return values
         return self.turn.canonical(values).squeeze(axis=1 + self.across)[:, ::-1]
