@@ -120,11 +120,13 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         ahead = forecast(scene, sketch, model)
         if told is not None:
             told(sketch, ahead.cost)
+        # the look for thin cloud leaves a core for processes that start
+        others = hire(sketch) if hire else None
         clock.lap("forecast")
         notices += [*said_of_levels(scene), *said_of_unseen(scene)]
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
-        verdict = _tested(scene, model, model_ref, hire(sketch) if hire else None)
+        verdict = _tested(scene, model, model_ref, others)
         if verdict.samples is not None:
             verdict.samples.save(job.work.samples)
         clock.lap("self-test")
