@@ -117,9 +117,14 @@ def _unpark_tags(path: Path, count: int) -> None:
 
 def _copy_cog(tiled: Path, finished: Path, resampling: str, *, apart: bool) -> None:
     # overviews go to a file of GDAL's own first, at level 9 if none is named, which took more than all the rest
-    with rasterio.Env(ZSTD_LEVEL_OVERVIEW=_ZSTD_LEVEL):
+    with (
+        quiet(),
+        rasterio.Env(ZSTD_LEVEL_OVERVIEW=_ZSTD_LEVEL),
+        # tiles are unpacked by threads, too, or all others wait for one
+        rasterio.open(tiled, num_threads="ALL_CPUS") as source,
+    ):
         rasterio.shutil.copy(
-            tiled,
+            source,
             finished,
             driver="COG",
             blocksize=_TILE,
