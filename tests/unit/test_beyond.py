@@ -15,7 +15,7 @@ from pipeline.numerics.situation import Situation, across, situation
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.network import counted
 from pipeline.restore.task import Task
-from pipeline.survey.cells import Cells
+from pipeline.survey.cells import Cells, sums
 from tests.helpers import command, layer, pixels, result_hash, run_config, tiny_weights, use_everything, write_image
 
 EDGE, PATCH, OVERLAP = 256, 64, 16
@@ -100,6 +100,18 @@ def test_surroundings_are_narrow_where_much_is_observed_and_wide_elsewhere():
     assert mean[15, 70] == pytest.approx(3, abs=0.05)
     assert 1.3 < mean[15, 45] < 2.7
     assert (np.diff(mean[15, 25:65]) > -0.02).all()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+@pytest.mark.parametrize("shape", [(20, 30), (20, 27), (19, 30)])
+def test_sums_over_cells_are_those_of_each(shape, dtype):
+    """Ragged edges included; decimal numbers are summed in float64."""
+    values = (np.random.default_rng(0).normal(0, 1e6, (2, *shape))).astype(dtype)
+    found = sums(values, 5)
+    assert found.dtype == (np.float64 if dtype == "float32" else np.int32)
+    for i, j in np.ndindex(*found.shape[1:]):
+        cell = values[:, 5 * i : 5 * i + 5, 5 * j : 5 * j + 5].astype(np.float64)
+        np.testing.assert_allclose(found[:, i, j], cell.sum(axis=(1, 2)), rtol=1e-12, atol=1e-6)
 
 
 def test_cells_taken_together_are_those_of_the_pixels():

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.blocks import journal
+from pipeline.blocks import store as blocks_of_a_run
 from pipeline.blocks.block import process_block
 from pipeline.blocks.composite import Blended, composite, to_stored
-from pipeline.blocks.store import create_store, store
+from pipeline.blocks.store import create_store, damaged, store
 from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.fills.base import FillSpec
 from pipeline.geometry.box import Box
@@ -21,6 +23,7 @@ from pipeline.plan.refs import ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.restore.recipe import Recipe
+from pipeline.system.threads import threaded
 from pipeline.testing import raster_space
 
 SHAPE = (2, 3)
@@ -194,3 +197,23 @@ def test_a_block_of_another_plan_is_not_computed(tmp_path):
     plan.save()
     with pytest.raises(IntegrityError, match="changed"):
         process_block(str(tmp_path), "0" * 64, 0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_that_were_changed_are_found_among_many(tmp_path, monkeypatch, threads):
+    """However few are looked at together, and whoever looks; those that cannot be read are among them."""
+    monkeypatch.setattr(blocks_of_a_run, "_LOOKED_AT", 2)
+    space, rows = raster_space((2, 14)), tuple(BlockRow.of((0, k, 1, 1)) for k in range(7))
+    plan = _plan(str(tmp_path), space=space, blocks=rows)
+    create_store(plan, 1)
+    for block in range(len(rows)):
+        layers = {"restored": "uint8", "uncertainty": "float32", "origin": "uint8"}
+        hashes = store(plan, block, {name: np.full((1, 2, 2), block, dtype) for name, dtype in layers.items()})
+        journal.commit(plan.work.journal, plan.digest, block, {"sha256": hashes})
+    done = journal.committed(plan.work.journal, plan.digest)
+    with threaded(threads):
+        assert damaged(plan, done) == []
+        (plan.work.layer("origin") / "c/0/0/3").write_bytes(b"")
+        other = (plan.work.layer("restored") / "c/0/0/0").read_bytes()
+        (plan.work.layer("restored") / "c/0/0/6").write_bytes(other)
+        assert damaged(plan, done) == [3, 6]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import dask
 import pytest
 from distributed.scheduler import KilledWorker
 
 from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone
 from pipeline.execute import _drive, local
+from pipeline.execute._processes import UNWATCHED
 from pipeline.execute.base import Work
 
 _RESULT = BlockResult(block=0, patches=1, by_source={}, seconds={}, peak_rss_bytes=0)
@@ -84,3 +87,18 @@ def test_workers_that_are_all_gone_are_replaced_once(monkeypatch):
             assert local.execute(work, told.append, lambda stop=stop: stop) == {}
         assert given == [(0, 1, 2), (1, 2)][:clusters]
         assert [result.block for result in told] == [0, 1][:clusters]
+
+
+def test_only_a_worker_of_the_runs_own_ends_at_once(monkeypatch):
+    """One of a cluster that others use puts itself in order."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    for own in (False, True):
+        _drive.Warm("", "", own=own).teardown(None)
+    assert ended == [0]
+
+
+@pytest.mark.parametrize("key", UNWATCHED)
+def test_dask_knows_what_it_is_told(key):
+    """It takes any name: one that it has no more would change nothing, and nobody would see it."""
+    assert dask.config.get(key) is not None

@@ -20,6 +20,7 @@ from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan
 from pipeline.registry import kinds, load
 from pipeline.selftest.setup import self_test, start_recipe
+from pipeline.survey import survey as surveying
 from pipeline.survey.coarse import coarse_fill
 from pipeline.survey.survey import find_model, outline, survey
 from pipeline.testing import no_pixels_read, nothing_computed, pixels_read, random_image
@@ -138,3 +139,19 @@ def test_pixels_would_not_be_read_unseen(job: Job) -> None:
     """What is forbidden is what finding the holes does."""
     with no_pixels_read(type(open_source(job.source))), pytest.raises(AssertionError, match="pixels were read"):
         outline(job)
+
+
+def test_workers_are_asked_for_before_thin_cloud_is_looked_for(tmp_path, monkeypatch):
+    """That look leaves a core idle for half of its time, and processes take long to start."""
+
+    class Looking(Exception):
+        pass
+
+    def look(scene: object) -> None:
+        raise Looking
+
+    monkeypatch.setattr(surveying, "with_doubt", look)
+    asked: list[Plan] = []
+    with pytest.raises(Looking):
+        survey(order_of(_config(tmp_path)).job, hire=asked.append)
+    assert len(asked[0].blocks) == 1

@@ -19,6 +19,7 @@ from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, ram
 from pipeline.report.panels import Look, Pixels, show
 from pipeline.report.places import find_places
 from pipeline.report.planes import Planes
+from pipeline.system.threads import threaded
 from pipeline.system.words import number
 
 CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]
@@ -189,8 +190,8 @@ def _plan(shape: tuple[int, ...], blocks: list[Box]) -> Any:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("factor", [1, 3])
-def test_places_are_the_largest_holes_and_the_least_certain_pixels(factor: int) -> None:
+@pytest.mark.parametrize(("factor", "threads"), [(1, 1), (3, 1), (1, 3)])
+def test_places_are_the_largest_holes_and_the_least_certain_pixels(factor: int, threads: int) -> None:
     """Ordered by size, across blocks, deep inside; uncertain places are apart; cells of a large image hide nothing."""
     shape = (450 * factor, 400)
     code = np.zeros((1, *shape), dtype=np.uint8)
@@ -199,7 +200,8 @@ def test_places_are_the_largest_holes_and_the_least_certain_pixels(factor: int) 
     sigma = np.where((code > 0) & (code < 255), 1.0, 0.0)
     sigma[0, 301, 301], sigma[0, 302, 302], sigma[0, 12, 12] = 9.0, 8.0, 7.0
     blocks = [Box((0, 0), (200, 400)), Box((200, 0), (450, 400))]
-    places = find_places(_plan(shape, blocks), lambda b: code[b.at()], lambda b: sigma[b.at()], [0])
+    with threaded(threads):
+        places = find_places(_plan(shape, blocks), lambda b: code[b.at()], lambda b: sigma[b.at()], [0])
     assert [place.size for place in places.holes] == [3500, 900, 9]
     inside = (Box((200, 210), (250, 240)), Box((15, 15), (35, 35)), Box((300, 300), (303, 303)))
     for place, box in zip(places.holes, inside, strict=True):

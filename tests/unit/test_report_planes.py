@@ -9,6 +9,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation
 from pipeline.report import planes
 from pipeline.report.planes import Plane
+from pipeline.system.threads import threaded
 
 
 def _plane(box: Box, step: int, across: int | None = None) -> Plane:
@@ -46,3 +47,12 @@ def test_a_plane_of_a_volume(axis, monkeypatch):
     cut = np.take(volume, 9, axis=axis + 1)
     shown = _plane(Box(start, stop), 3, axis).cut(lambda part: volume[part.at()])
     assert np.array_equal(shown, cut[:, ::3, ::3][:, ::-1])
+
+
+def test_threads_read_the_same(monkeypatch):
+    """Tiles that come in another order lie where they belong."""
+    monkeypatch.setattr(planes, "_TILE", 16)
+    image = np.random.default_rng(0).random((2, 60, 100))
+    with threaded(3):
+        cut = _plane(Box((0, 0), (60, 100)), 3).cut(lambda part: image[part.at()])
+    assert np.array_equal(cut, image[:, ::3, ::3])

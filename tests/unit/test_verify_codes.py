@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.output.verify import codes_and_uncertainty
+from pipeline.output.verify import codes_and_uncertainty, observed_pixels
 from pipeline.plan.plan import Plan
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, REFERENCE, REFUSED, SEVERAL
+from pipeline.system.threads import threaded
 from pipeline.testing import ArraySource, raster_space
 from tests.unit.test_block_values import SHAPE, _plan
 
@@ -87,3 +88,21 @@ def test_counts_must_be_those_of_the_record():
     ]
     assert codes_and_uncertainty(plan, *layers, {}).held
     assert not codes_and_uncertainty(plan, *layers, {"classical": 1}).held
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_observed_pixel_is_compared(threads):
+    """In all windows, whoever looks at them; what was restored may differ."""
+    space = raster_space((600, 1100))
+    before = np.zeros((1, 600, 1100), dtype=np.uint8)
+    origin, after = np.full_like(before, OBSERVED), before.copy()
+    origin[0, 500:520, 1000:1050] = CLASSICAL
+    after[origin == CLASSICAL] = 7
+    plan = replace(_plan(), space=space)
+    for wrong, place in enumerate([None, (0, 0), (599, 1099), (520, 1049)]):
+        if place:
+            after[0][place] = 1
+        with threaded(threads):
+            check = observed_pixels(plan, *(ArraySource(values=v, space=space) for v in (before, after, origin)))
+        assert check.held == (wrong == 0)
+        assert check.detail == f"{wrong} of {600 * 1100 - 1000} observed pixels differ"
