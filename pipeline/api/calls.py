@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.api.base import Keep, Kind
-from pipeline.api.given import mask_entries, sections_of, several
-from pipeline.api.images import File, kind_of, path_of
+from pipeline.api.given import mask_entries, path_of, sections_of, several
+from pipeline.api.images import File, kind_of
 from pipeline.api.said import Logged, in_words_of_calls, require_own_process
 from pipeline.commands.evaluate import Asked, evaluate_table
 from pipeline.commands.tables import plan_table
@@ -84,7 +86,7 @@ def restore(
     kind = kind_of(image)
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind, folder) as config:
-        (entry,) = run(config, overwrite=overwrite, events=Logged())["sources"]
+        (entry,) = run(config, overwrite=overwrite, events=Logged(config.parent.parent))["sources"]
         results = load_config(config).folder / entry["directory"]
         record = json.loads((results / RECORD).read_text())
         layers = {output["role"]: results / output["path"] for output in record["outputs"]}
@@ -93,7 +95,7 @@ def restore(
             uncertainty=kind.layer(layers["uncertainty"]),
             source=kind.layer(layers["source"]),
             record=record,
-            folder=results if folder else None,
+            folder=None if folder is None else results,
             display=kind.layer(layers["display"]) if "display" in layers else None,
         )
 
@@ -177,7 +179,7 @@ class _Call:
         """Write the config and give its path; without a folder all of it is gone at the end."""
         require_own_process()
         with tempfile.TemporaryDirectory(prefix="inpaint-pipeline-") as temporary:
-            home = Path(folder or temporary).resolve()
+            home = Path(temporary).resolve() if folder is None else _home(folder)
             keep = partial(_kept, home / "inputs")
             content = self._content(kind, keep)
             content["output"] = _section(content, "output") | {"directory": str(home)}
@@ -192,7 +194,7 @@ class _Call:
         content = sections_of(self.sections)
         images: dict[str, Any] = {"source": kind.saved(keep, "image")}
         for name, guides in (("references", self.references), ("auxiliary", self.auxiliary)):
-            if found := [_guide(one, keep) for one in several(guides)]:
+            if found := [_guide(one, keep) for one in _guides(guides)]:
                 images[name] = found
         given = _section(content, "input")
         if twice := sorted(set(given) & set(images)):
@@ -232,8 +234,34 @@ def _require_one(config: Path, kind: File) -> None:
         )
 
 
+def _home(folder: str | Path) -> Path:
+    """Return the folder of results.
+
+    Raises:
+        ConfigError: no file system or no writer of images could hold it.
+    """
+    text = path_of(folder, "folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"folder: {text!r} is not UTF-8, which writers of images need; choose another one") from None
+    return Path(text)
+
+
+def _guides(given: Any) -> Sequence[Any]:
+    """Return references as a list: a pair of an image and its holes, which are True or False, is one of them."""
+    lone = isinstance(given, tuple) and len(given) == 2 and getattr(given[1], "dtype", None) == np.bool_
+    return [given] if lone else several(given)
+
+
 def _guide(guide: Any, keep: Keep) -> dict[str, Any]:
-    """Return the entry of a reference or auxiliary, which may come with its holes."""
+    """Return the entry of a reference or auxiliary, which may come with its holes.
+
+    Raises:
+        TypeError: it is no image and no pair.
+    """
+    if isinstance(guide, tuple) and len(guide) != 2:
+        raise TypeError(f"a reference is an image or a pair (image, its holes), found a tuple of {len(guide)}")
     image, holes = guide if isinstance(guide, tuple) else (guide, None)
     kind = kind_of(image)
     mask = _entries(kind, holes, keep)
@@ -245,7 +273,7 @@ def _entries(kind: Kind, holes: Any, keep: Keep) -> list[dict[str, Any]]:
     if holes is None:
         return []
     if isinstance(holes, str | Path):
-        return [{"kind": "raster", "path": path_of(holes)}]
+        return [{"kind": "raster", "path": path_of(holes, "holes")}]
     if isinstance(holes, Mapping) or (isinstance(holes, Sequence) and all(isinstance(e, Mapping) for e in holes)):
         return mask_entries(holes)
     return [kind.entry(holes, keep)]

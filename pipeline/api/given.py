@@ -11,15 +11,31 @@ import numpy as np
 
 from pipeline.config.relative import anchored
 from pipeline.errors import ConfigError
-from pipeline.system.paths import is_address
+from pipeline.system.paths import home_expanded, is_address, require_possible
 
 _ARGUMENTS = {("input", "source"): "the image is the first argument", ("output", "directory"): "use folder="}
 """Keys of sections that are arguments of their own."""
 
 
 def several(given: Any) -> Sequence[Any]:
-    """Return one thing as a list of one; lists and tuples stay."""
+    """Return one thing as a list of one, None as an empty one; lists and tuples stay."""
+    if given is None:
+        return ()
     return given if isinstance(given, list | tuple) else [given]
+
+
+def path_of(path: str | Path, name: str) -> str:
+    """Return an absolute path, `~` expanded; addresses stay as they are.
+
+    Args:
+        path: as it was given.
+        name: of the argument, for the message.
+
+    Raises:
+        ConfigError: no file system could hold it, or there is no such home folder.
+    """
+    text = require_possible(path if isinstance(path, str) else str(Path(path)), name)
+    return text if is_address(text) else str(Path(home_expanded(text, name)).resolve())
 
 
 def sections_of(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +48,7 @@ def sections_of(given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given.get(section), Mapping) and key in given[section]:
             raise ConfigError(f"{section}.{key}: {instead}; leave the key out")
     sections: dict[str, Any] = {
-        name: anchored(_plain(value, name), name) for name, value in given.items() if name != "mask"
+        name: anchored(_held(value, name), name) for name, value in given.items() if name != "mask"
     }
     return sections | ({"mask": _masks(given["mask"])} if given.get("mask") is not None else {})
 
@@ -47,12 +63,19 @@ def _masks(given: Any) -> Any:
 
 
 def _entry(entry: Any) -> Any:
-    found = anchored(_plain(entry, "mask"), "mask")
+    found = anchored(_held(entry, "mask"), "mask")
     path = found.get("path") if isinstance(found, dict) else None
     # a path with a placeholder is no file yet
     if not isinstance(path, str) or is_address(path) or path.startswith(("{folder}", "${")):
         return found
     return found | {"path": str(Path.cwd() / path)}
+
+
+def _held(value: Any, key: str) -> Any:
+    try:
+        return _plain(value, key)
+    except RecursionError:
+        raise ConfigError(f"{key}: is nested without end; give plain values") from None
 
 
 def _plain(value: Any, key: str) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.api.base import Keep, Kind
+from pipeline.api.given import path_of
 from pipeline.api.labelled import labelled
 from pipeline.api.rasters import Raster, values_of
 from pipeline.api.volumes import Volume
-from pipeline.system.paths import is_address
 
 
 def kind_of(image: Any) -> Kind:
@@ -24,7 +24,7 @@ def kind_of(image: Any) -> Kind:
         SourceError: it has another number of axes, or coordinates that are no regular grid.
     """
     if isinstance(image, str | Path):
-        return File(path=path_of(image))
+        return File(path=path_of(image, "image"))
     if hasattr(image, "dataobj") and hasattr(image, "header"):
         return Volume(image=image)
     if hasattr(image, "data_vars"):
@@ -34,11 +34,6 @@ def kind_of(image: Any) -> Kind:
     if isinstance(image, np.ndarray):
         return Raster(values=image)
     raise TypeError(f"{type(image).__name__}: give a numpy array, xarray.DataArray, nibabel image or path")
-
-
-def path_of(path: str | Path) -> str:
-    """Return an absolute path; addresses stay as they are."""
-    return str(path) if is_address(str(path)) else str(Path(path).resolve())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,17 +18,24 @@ _FILES = {"image": "the image", "guide": "in memory", "holes": "the holes"}
 _WORDS = (
     (r"--overwrite", "overwrite=True"),
     (r"output\.directory", "folder="),
+    (
+        r"`mask:` on its entry says what is hidden in it, `mask: \[\]` that nothing is",
+        "give it as a pair (image, its holes)",
+    ),
     (r"add a `mask:` entry \(`config new FILE` writes a commented start\)", "give `holes`"),
 )
 _first: list[int] = []
 
 
 class Logged(Events):
-    """Passes notices on as warnings of the logger `pipeline.api`."""
+    """Passes notices on as warnings of the logger `pipeline.api`; `inputs` as in `in_words_of_calls`."""
+
+    def __init__(self, inputs: Path) -> None:
+        self._inputs = inputs
 
     def notice(self, stem: str, text: str) -> None:
         """Log it."""
-        _LOG.warning("%s: %s", stem, text)
+        _LOG.warning("%s: %s", stem, _said(text, self._inputs, kept=True))
 
 
 @contextmanager

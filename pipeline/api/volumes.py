@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 
 from pipeline.api.base import Keep, marked, require_shape
+from pipeline.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,15 @@ class Volume:
 
         Raises:
             TypeError: it is no NIfTI image in one file.
+            SourceError: voxels are masked, for which NIfTI has no place.
         """
         if not isinstance(self.image, nibabel.nifti1.Nifti1Image):
             raise TypeError(
                 f"{type(self.image).__name__}: give a NIfTI image, e.g. nibabel.Nifti1Image.from_image(image)"
+            )
+        if np.ma.is_masked(self.image.dataobj):
+            raise SourceError(
+                "voxels of the image are masked, which NIfTI cannot hold: set them to NaN, or give `holes`"
             )
 
     def saved(self, keep: Keep, stem: str) -> str:

@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceEr
 from pipeline.system import yaml_files
 from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
-from pipeline.system.paths import dangling, describe, is_address, kind_of, shortened
+from pipeline.system.paths import dangling, describe, is_address, kind_of, looks_alike, same_name, shortened
 
 __all__ = [
     "Check",
@@ -72,7 +72,7 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
     given = config.input
     specs = []
     asked = Asked(bands=given.bands, nodata=given.nodata, mask=config.mask, mask_base=base, grid=given.grid)
-    for found in _without(finder.images(given.source, dates=given.series), given.exclude):
+    for found in _without(_once(finder.images(given.source, dates=given.series)), given.exclude):
         specs += [_with_guides(_placed(spec, config), found, given, finder) for spec in found.specs(asked)]
     if all(spec.problem for spec in specs):
         raise next(spec.problem for spec in specs if spec.problem)
@@ -107,6 +107,18 @@ def _with_guides(spec: SourceSpec, found: NamedImage, given: InputConfig, finder
         references=tuple(on_levels_of(one, spec, "reference") for one in references),
         auxiliary=tuple(on_levels_of(one, spec, "auxiliary") for one in auxiliary),
     )
+
+
+def _once(images: Sequence[NamedImage]) -> list[NamedImage]:
+    """Return each image once, also if two globs take it.
+
+    Raises:
+        ConfigError: an image is to have the same file as two of its bands.
+    """
+    for image in images:
+        if twice := [path for path in image.paths if image.paths.count(path) > 1]:
+            raise ConfigError(f"input.source: {twice[0]} is named twice as a band of one image; name each file once")
+    return list({(image.paths, image.entry and image.entry.name): image for image in images}.values())
 
 
 def _without(images: Sequence[NamedImage], patterns: tuple[str, ...]) -> list[NamedImage]:
@@ -182,7 +194,7 @@ class _Finder:
         """Return the images that a source stands for; with `dates` a flat list is no image with a file a band."""
         if isinstance(source, str):
             return self._one(source, names=names)
-        if not dates and self._is_file_a_band(source):
+        if not dates and len(set(source)) > 1 and self._is_file_a_band(source):
             paths = tuple(p for item in source for p in self._files(str(item)))
             return [NamedImage(paths=paths, base=str(self.base))]
         found: list[NamedImage] = []
@@ -329,15 +341,16 @@ def _check(entry: Entry) -> Check:
 
 
 def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:
-    own = {spec.stem for spec in specs}
+    """Return the images with names that no other has, nor one that file systems may take for the same."""
+    own = {same_name(spec.stem) for spec in specs}
     taken = set(_TAKEN)
     unique = []
     for spec in specs:
         stem, count = spec.stem, 1
-        while stem in taken or (count > 1 and stem in own):
+        while same_name(stem) in taken or (count > 1 and same_name(stem) in own):
             count += 1
             stem = f"{spec.stem}-{count}"
-        taken.add(stem)
+        taken.add(same_name(stem))
         unique.append(spec if count == 1 else dataclasses.replace(spec, stem=stem))
     return unique
 
@@ -366,6 +379,7 @@ def _near_files(path: Path) -> str:
     if kind_of(path.parent) != "folder":
         return f" (folder {path.parent} does not exist)"
     try:
-        return yaml_files.nearest(path.name, [p.name for p in path.parent.iterdir()])
+        names = [p.name for p in path.parent.iterdir()]
     except OSError:
         return ""
+    return f"; {said}" if (said := looks_alike(path.name, names)) else yaml_files.nearest(path.name, names)

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
-from pipeline.system.paths import dangling, is_address
+from pipeline.system.paths import dangling, is_address, looks_alike
 
 
 def is_remote(path: str) -> bool:
@@ -116,7 +116,10 @@ def missing(path: str, what: str = "no such file") -> SourceError:
         return SourceError(f"{file}: {what}, and no folder {file.parent}; check the path")
     near: list[str] = []
     with suppress(OSError):
-        near = difflib.get_close_matches(file.name, sorted(p.name for p in islice(file.parent.iterdir(), 10_000)), n=3)
+        names = sorted(p.name for p in islice(file.parent.iterdir(), 10_000))
+        if said := looks_alike(file.name, names):
+            return SourceError(f"{file}: {what}; {said}")
+        near = difflib.get_close_matches(file.name, names, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "check the path"
     return SourceError(f"{file}: {what}; {hint}")
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from pipeline.errors import SourceError
+from pipeline.formats._cf_time import moments
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import Space
@@ -39,7 +41,7 @@ _PROJ = {
     "spec_url": "https://github.com/zarr-conventions/geo-proj/blob/v1/README.md",
 }
 _UNIT_WORDS = {"mm": "millimeter", "m": "meter"}
-_MM = {"millimeter": 1.0, "meter": 1000.0, "micrometer": 0.001, "centimeter": 10.0}
+_MM = {"millimeter": 1.0, "meter": 1000.0, "micrometer": 0.001, "centimeter": 10.0, "nanometer": 1e-6}
 _ANATOMICAL = {
     "left-to-right": (0, 1.0),
     "right-to-left": (0, -1.0),
@@ -117,10 +119,26 @@ def fill_value_attribute(nodata: float, dtype: np.dtype[Any]) -> Any:
 
 
 def decode_fill_value(value: Any) -> float | None:
-    """Invert `fill_value_attribute`; plain JSON numbers of other writers are taken as they are."""
-    if isinstance(value, str):
+    """Invert `fill_value_attribute`; numbers of other writers, perhaps as text (`"NaN"`), are taken as they are."""
+    if isinstance(value, str) and len(value) == 12 and value.endswith("="):
         return float(struct.unpack("<d", base64.standard_b64decode(value))[0])
     return number(value)
+
+
+def declared_nodata(path: str, attributes: Mapping[str, Any]) -> float | None:
+    """Return the stored value that means nothing, as CF says it; None if none is named.
+
+    Raises:
+        SourceError: what is named is no number.
+    """
+    key = next((key for key in ("_FillValue", "missing_value") if attributes.get(key) is not None), None)
+    try:
+        return None if key is None else decode_fill_value(attributes[key])
+    except (TypeError, ValueError):
+        raise SourceError(
+            f"{path}: its attribute {key} must be one number, found {attributes[str(key)]!r}; correct it, or say "
+            "`nodata` in the config"
+        ) from None
 
 
 def number(value: Any) -> float | None:
@@ -216,8 +234,6 @@ def own_space(path: str, fields: Mapping[str, Any], shape: tuple[int, ...]) -> t
     return space, turn
 
 
-_STEPS = {"days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1000, "milliseconds": 1}
-"""Units of time in which CF counts, in milliseconds."""
 PLANES = {("y", "x"), ("lat", "lon"), ("latitude", "longitude")}
 """Names that the two dimensions of a raster have."""
 
@@ -233,13 +249,15 @@ def foreign_raster_space(
     name = attributes.get("grid_mapping", "spatial_ref")
     mapping = dict(group[name].attrs) if _has(group, name) else {}
     crs = mapping.get("crs_wkt") or attributes.get("proj:wkt2") or attributes.get("proj:code") or ""
-    parsed = CRS.from_user_input(crs) if crs else None
+    try:
+        parsed = CRS.from_user_input(crs) if crs else None
+    except CRSError as error:
+        raise SourceError(f"{path}: its reference system cannot be read ({error}); correct it in '{name}'") from error
     affine: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     if "spatial:transform" in attributes:
         affine = tuple(float(v) for v in attributes["spatial:transform"])
     elif "GeoTransform" in mapping:
-        c, a, b, f, d, e = (float(v) for v in str(mapping["GeoTransform"]).split())
-        affine = (a, b, c, d, e, f)
+        affine = _said_affine(path, name, str(mapping["GeoTransform"]))
     elif all(_has(group, name) for name in plane):
         y, x = plane
         affine = _affine_of_centres(path, group[x][:], group[y][:])
@@ -253,9 +271,9 @@ def foreign_names(array: Any, group: Any, ndim: int, count: int) -> tuple[str, .
     name = (array.metadata.dimension_names or ("",))[0]
     if array.ndim == ndim or not name or not _has(group, name) or group[name].shape != (count,):
         return numbered
-    values, (step, since, start) = group[name][:], f"{group[name].attrs.get('units', '')}  ".split(" ", 2)
-    if since == "since" and values.dtype.kind in "iuf" and step in _STEPS:
-        times = np.datetime64(start.strip().replace(" ", "T")) + np.rint(values * _STEPS[step]).astype("m8[ms]")
+    values, said = group[name][:], group[name].attrs
+    times = moments(values, str(said.get("units", "")), str(said.get("calendar", "")))
+    if times is not None:
         days = times.astype("M8[D]")
         values = days if (days == times).all() else times.astype("M8[s]")
     elif values.dtype.kind not in "UTO":
@@ -264,27 +282,62 @@ def foreign_names(array: Any, group: Any, ndim: int, count: int) -> tuple[str, .
     return names if len(set(names)) == count else numbered
 
 
+def _said_affine(path: str, name: str, text: str) -> tuple[float, ...]:
+    try:
+        c, a, b, f, d, e = (float(part) for part in text.split())
+    except ValueError:
+        raise SourceError(f"{path}: GeoTransform of '{name}' must be six numbers, found '{text}'; correct it") from None
+    return a, b, c, d, e, f
+
+
 def _affine_of_centres(path: str, x: Any, y: Any) -> tuple[float, ...]:
     steps = [(float(v[-1]) - float(v[0])) / (len(v) - 1) if len(v) > 1 else 1.0 for v in (x, y)]
     for name, values, step in (("x", x, steps[0]), ("y", y, steps[1])):
         worst = float(np.abs(values - (values[0] + step * np.arange(len(values)))).max())
-        if worst > 1e-3 * abs(step):
+        # not a number is no even step, either
+        if not worst <= 1e-3 * abs(step):
             raise SourceError(f"{path}: {name} is not evenly spaced (off by {worst:.3g}); resample it first")
     a, e = steps
     return (a, 0.0, float(x[0]) - a / 2, 0.0, e, float(y[0]) - e / 2)
 
 
-def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
-    """Return the grid of the first level of an OME-Zarr image: axis-aligned, in mm where a unit is given.
+def ome_image(path: str, group: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the array of the finest level of an OME-Zarr group's first image, and its multiscale.
+
+    Raises:
+        SourceError: it has none, as a plate or a collection of images has not, or its level is not there.
+    """
+    images = group.attrs["ome"].get("multiscales")
+    if not images:
+        there = ", ".join(sorted(group.attrs["ome"])) or "nothing"
+        raise SourceError(f"{path}: OME-Zarr without an image of its own ({there}); give one of the images in it")
+    level = str(images[0]["datasets"][0]["path"])
+    if level not in group:
+        raise SourceError(f"{path}: its finest level '{level}' is not there; copy the store again")
+    return group[level], images[0]
+
+
+def ome_space(path: str, shape: tuple[int, ...], multiscale: Any) -> Space:
+    """Return the grid of the first level of an OME-Zarr image: axis-aligned, in mm where units are given.
 
     Axes that say where they run in the body (RFC-4) are believed; others run to the right, the front and the head.
+
+    Raises:
+        SourceError: it is no scale and translation, which are all that OME-Zarr 0.5 has.
     """
-    transforms = multiscale["datasets"][0].get("coordinateTransformations", [])
-    found = {t["type"]: t[t["type"]] for t in transforms if t["type"] in {"scale", "translation"}}
-    unit = next((a.get("unit", "") for a in multiscale["axes"] if a.get("type") == "space"), "")
-    factor = _MM.get(unit, 1.0)
-    scale = [factor * float(v) for v in found.get("scale", [1.0] * 3)[-3:]]
-    origin = [factor * float(v) for v in found.get("translation", [0.0] * 3)[-3:]]
+    factors = [_MM.get(axis.get("unit", "")) for axis in multiscale["axes"][-3:]]
+    known = len(factors) == len(shape) and None not in factors
+    scale, origin = np.ones(3), np.zeros(3)
+    # those of the whole image come after those of the level
+    for one in (multiscale["datasets"][0], multiscale):
+        for transform in one.get("coordinateTransformations", ()):
+            kind = transform["type"]
+            if kind not in ("identity", "scale", "translation") or "path" in transform:
+                raise SourceError(f"{path}: a transformation of type {kind}, or in a file, is not read; resample it")
+            numbers = np.asarray(transform.get(kind, [kind == "scale"] * 3)[-3:], dtype=np.float64)
+            scale, origin = (scale * numbers, origin * numbers) if kind == "scale" else (scale, origin + numbers)
+    if known:
+        scale, origin = scale * factors, origin * factors
     rows = np.hstack([np.diag(scale[::-1]), np.reshape(origin[::-1], (3, 1))])
     if states_sides(multiscale):
         turned = np.zeros_like(rows)
@@ -296,7 +349,7 @@ def ome_space(shape: tuple[int, ...], multiscale: Any) -> Space:
         shape=shape,
         affine=tuple(rows.ravel().tolist()),
         crs="RAS+",
-        units="mm" if unit in _MM else "unknown",
+        units="mm" if known else "unknown",
     )
 
 

@@ -123,8 +123,8 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
     chosen = _select(path, names, bands)
     declared = [conventions.number(v) for v in own.get("nodata", ())]
-    if not declared:
-        declared = [conventions.decode_fill_value(array.attrs.get("_FillValue"))] * count
+    if not declared and nodata is None:
+        declared = [conventions.declared_nodata(path, array.attrs)] * count
     cf = (float(array.attrs.get("scale_factor", 1.0)), float(array.attrs.get("add_offset", 0.0)))
     scales = [(float(s), float(o)) for s, o in own.get("scale_offset", ())] or [cf] * count
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
@@ -162,7 +162,8 @@ def _open_node(path: str) -> Any:
     if not sniff(path):
         raise SourceError(f"{path}: no zarr.json in it, so it is no zarr v3 group or array; check the path")
     with untrusted(path, "unreadable zarr metadata", "copy the store again"):
-        return zarr.open(path, mode="r", zarr_format=3)
+        # what is consolidated may be of an earlier state: arrays say themselves how long they are
+        return zarr.open(path, mode="r", zarr_format=3, use_consolidated=False)
 
 
 def _require_files(array: Any, region: tuple[slice, ...]) -> None:
@@ -184,13 +185,13 @@ def _image_array(path: str, node: Any) -> tuple[Any, Any, Any]:
     """Return `(array, its group or None, its OME multiscale or None)`; the level that is used is the first of it."""
     if isinstance(node, zarr.Array):
         above = Path(path).parent
-        parent = zarr.open_group(above, mode="r") if sniff(str(above)) else None
+        parent = zarr.open_group(above, mode="r", use_consolidated=False) if sniff(str(above)) else None
         return node, parent, conventions.ome_level(parent, Path(path).name)
     if conventions.OWN in node.attrs and not node.attrs.get("complete"):
         raise SourceError(f"{path}: this product was never finished; run its job again")
     if "ome" in node.attrs:
-        multiscale = node.attrs["ome"]["multiscales"][0]
-        return node[multiscale["datasets"][0]["path"]], node, multiscale
+        level, multiscale = conventions.ome_image(path, node)
+        return level, node, multiscale
     # an early product of this program held its layers as groups
     if "restored" in node:
         inner = node["restored"]
@@ -220,7 +221,7 @@ def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str
     if multiscale is not None:
         dims = tuple(axis["name"] for axis in multiscale["axes"])
     if dims[-3:] == ("z", "y", "x") and array.ndim <= 4:
-        space = conventions.ome_space(array.shape[-3:], multiscale or {"datasets": [{}], "axes": []})
+        space = conventions.ome_space(path, array.shape[-3:], multiscale or {"datasets": [{}], "axes": []})
         return space, Orientation.none(3)
     if dims[-2:] in conventions.PLANES and array.ndim <= 3:
         space = conventions.foreign_raster_space(path, array.shape[-2:], dims[-2:], parent, dict(array.attrs))

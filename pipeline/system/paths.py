@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -113,6 +115,23 @@ def require_possible(text: str, where: str) -> str:
             f"at most {_LONGEST_PATH} and {_LONGEST_NAME}); choose a shorter one"
         )
     return text
+
+
+def same_name(name: str) -> str:
+    """Return what two names have in common that a file system of a Mac, of Windows or on a share takes for the same.
+
+    >>> same_name("Cafe\u0301.tif") == same_name("caf\u00e9.TIF")
+    True
+    """
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def looks_alike(name: str, there: Iterable[str]) -> str:
+    """Say that a file is there whose name only looks the same; empty if none is."""
+    composed = unicodedata.normalize("NFC", name)
+    if not any(one != name and unicodedata.normalize("NFC", one) == composed for one in there):
+        return ""
+    return f"a file is there whose name looks the same and has other characters ({name!a} is asked for); rename it"
 
 
 def shortened(text: str, most: int = 200) -> str:

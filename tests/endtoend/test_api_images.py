@@ -154,6 +154,10 @@ def _renamed(array: xarray.DataArray, **attributes: Any) -> xarray.DataArray:
         (lambda: _renamed(_labelled(), GeoTransform="1 2 3"), "six numbers"),
         (lambda: _renamed(_labelled(), crs_wkt="nonsense"), "reference system cannot be read"),
         (lambda: _labelled()[0], "is no raster"),
+        (
+            lambda: nibabel.Nifti1Image(np.ma.masked_array(np.zeros((3, 4, 5), np.float32), mask=True), AFFINE),
+            "masked, which NIfTI cannot hold",
+        ),
     ],
 )
 def test_what_a_dataarray_says_must_be_clear(image: Callable[[], Any], said: str) -> None:

@@ -32,6 +32,10 @@ def test_results_of_another_call_are_replaced_where_that_is_said(tmp_path):
     np.testing.assert_array_equal(again.values[:, HOLE == 0], (image + 1)[:, HOLE == 0])
 
 
+_ENDLESS: dict[str, object] = {}
+_ENDLESS["size"] = _ENDLESS
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
@@ -40,6 +44,12 @@ def test_results_of_another_call_are_replaced_where_that_is_said(tmp_path):
         ({"colour": {}}, ConfigError, "^colour: unknown key"),
         ({"model": "tension"}, ConfigError, "^model: must be a section with keys of its own"),
         ({"references": [smooth((1, 9, 9))]}, ConfigError, "^reference in memory lies on another grid"),
+        ({"references": [(smooth(SHAPE), HOLE, HOLE)]}, TypeError, "a pair .image, its holes., found a tuple of 3"),
+        ({"patch": _ENDLESS}, ConfigError, "^patch: is nested without end"),
+        ({"folder": "a\0b"}, ConfigError, "^folder: .* has a character that no path can have"),
+        ({"folder": ""}, ConfigError, "^folder: the path is empty"),
+        ({"folder": "a\udc80"}, ConfigError, "^folder: .* is not UTF-8"),
+        ({"holes": "a\0b"}, ConfigError, "^holes: .* has a character that no path can have"),
     ],
 )
 def test_messages_name_arguments(arguments, error, said):
@@ -47,6 +57,24 @@ def test_messages_name_arguments(arguments, error, said):
     with pytest.raises(error, match=said) as refused:
         restore(smooth(SHAPE), **{"holes": HOLE, **CHEAP, **arguments})
     assert "/inputs/" not in str(refused.value)
+
+
+def test_a_pair_alone_is_one_reference(caplog):
+    """`(image, its holes)` without a list around it; None is none. Notices speak of arguments, too."""
+    with caplog.at_level(logging.WARNING, "pipeline.api"):
+        found = restore(smooth(SHAPE), HOLE, references=(smooth(SHAPE), HOLE > 0), auxiliary=None, **CHEAP)
+        assert len(found.record["references"]) == 1
+        restore(smooth(SHAPE), HOLE, references=smooth(SHAPE), **CHEAP)
+    assert "reference in memory: it has no mask" in caplog.text
+    assert "/inputs/" not in caplog.text
+    assert "give it as a pair (image, its holes)" in caplog.text
+
+
+def test_the_home_folder_is_that_of_the_shell(tmp_path, monkeypatch):
+    """`~/results` made a folder called `~` in the working folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert restore(smooth(SHAPE), HOLE, folder="~/results", **CHEAP).folder == tmp_path / "results" / "image"
 
 
 def test_notices_are_logged(caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import pickle
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
 from pipeline.masks.base import FILL, open_masks
+from tests.helpers import smooth, write_image
 
 
 def _tif(path: Path, bands: int = 1, size: int = 4) -> Path:
@@ -348,3 +350,46 @@ def test_stems_stay_unique_when_a_numbered_name_is_taken(tmp_path: Path) -> None
         SourceSpec(name=n, stem=n, paths=(f"{i}/{n}.tif",), resolve=resolve) for i, n in enumerate(["a", "a", "a-2"])
     ]
     assert [spec.stem for spec in _with_unique_stems(specs)] == ["a", "a-3", "a-2"]
+
+
+def test_names_that_other_file_systems_take_for_one_are_apart(tmp_path: Path) -> None:
+    """Results are copied to Macs, to Windows and to shares, where the second would replace the first."""
+    from pipeline.config.catalog import PathResolver, SourceSpec, _with_unique_stems
+
+    names = ["Scene", "scene", "caf\u00e9", "cafe\u0301", "INDEX.HTML"]
+    resolve = PathResolver(base=str(tmp_path))
+    specs = [SourceSpec(name=n, stem=n, paths=(f"{n}.tif",), resolve=resolve) for n in names]
+    stems = [spec.stem for spec in _with_unique_stems(specs)]
+    assert stems == ["Scene", "scene-2", "caf\u00e9", "cafe\u0301-2", "INDEX.HTML-2"]
+
+
+@pytest.mark.parametrize("source", [["*.tif", "a.tif"], ["b.tif", "a.tif", "./a.tif"]])
+def test_an_image_that_two_globs_take_is_restored_once(tmp_path: Path, source: list[str]) -> None:
+    """It was restored twice, under two names."""
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.tif", smooth((2, 8, 9)))
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps({"input": {"source": source}, "mask": [{"kind": "nodata"}]}))
+    assert sorted(spec.stem for spec in resolve_sources(load_config(path))) == ["a", "b"]
+
+
+def test_a_file_is_one_band_of_an_image(tmp_path: Path) -> None:
+    """Named alone twice it is one image; as two bands of one it is refused."""
+    write_image(tmp_path / "a.tif", smooth((1, 8, 9)))
+    path = tmp_path / "run.yaml"
+    config = {"input": {"source": ["a.tif", "a.tif"]}, "mask": [{"kind": "nodata"}]}
+    path.write_text(json.dumps(config))
+    (spec,) = resolve_sources(load_config(path))
+    assert len(spec.paths) == 1
+    path.write_text(json.dumps(config | {"input": {"source": [["a.tif", "a.tif"]]}}))
+    with pytest.raises(ConfigError, match=r"a\.tif is named twice as a band of one image"):
+        resolve_sources(load_config(path))
+
+
+def test_a_name_that_only_looks_the_same_is_told(tmp_path: Path) -> None:
+    """`did you mean caf\u00e9.tif?` of a name that is shown the same helps nobody."""
+    write_image(tmp_path / "caf\u00e9.tif", smooth((1, 8, 9)))
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps({"input": {"source": "cafe\u0301.tif"}, "mask": [{"kind": "nodata"}]}))
+    with pytest.raises(SourceError, match=r"looks the same and has other characters \('cafe\\u0301\.tif'"):
+        resolve_sources(load_config(path))
