@@ -30,10 +30,13 @@ from pipeline.output.results import (
     changed,
     finished_folders,
     folders_of_runs,
+    kept_plan,
     nothing_in,
+    of_record,
     read_record,
     record_of,
     work_folder,
+    write_record,
 )
 from pipeline.output.verify import Check, verify
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
@@ -46,7 +49,6 @@ from pipeline.report.build import write_report
 from pipeline.run import looked_at
 from pipeline.survey.survey import Survey, outline
 from pipeline.system.facts import inputs_hashed_once, output_facts, software
-from pipeline.system.files import write_json
 from pipeline.system.lock import held
 from pipeline.system.redact import redacted
 from pipeline.system.signals import Stop, stoppable
@@ -333,13 +335,14 @@ def _rebuilt(folder: Path) -> Path:
     if not work.plan.exists():
         raise SourceError(f"{work.plan} is gone, the report cannot be made again")
     try:
-        plan = load_plan(work)
-        shown = write_report(plan, record, folder)
-        made = [output_facts(role, path, folder) for role, path in shown]
-        again = {output["path"] for output in made}
-        record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
-        render(record, plan.space, folder)
-        write_json(folder / RECORD, record)
+        plan = kept_plan(work)
+        with of_record(folder):
+            shown = write_report(plan, record, folder)
+            made = [output_facts(role, path, folder) for role, path in shown]
+            again = {output["path"] for output in made}
+            record["outputs"] = [o for o in record["outputs"] if o["path"] not in again] + made
+            render(record, plan.space, folder)
+        write_record(folder, record)
     except PipelineError:
         raise
     except OSError as error:

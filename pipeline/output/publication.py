@@ -18,10 +18,10 @@ from typing import Any
 
 from pipeline.errors import OutputConflict
 from pipeline.orders import Order
-from pipeline.output.results import RECORD, edited, own_names, read_record
+from pipeline.output.results import RECORD, edited, own_names, read_record, write_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
-from pipeline.system.files import exchanged, read_json, remove_made, sync, sync_tree, unsealed, write_json, write_sealed
+from pipeline.system.files import exchanged, read_json, remove_made, sync, sync_tree, unsealed, write_sealed
 
 
 def publish(order: Order, record: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ def publish(order: Order, record: dict[str, Any]) -> None:
     """
     beside = order.beside
     try:
-        write_json(beside.ready / RECORD, record)
+        write_record(beside.ready, record)
     except FileNotFoundError:
         raise OutputConflict(f"{beside.path}: was moved or removed while the run went on; run again") from None
     sync_tree(beside.ready)

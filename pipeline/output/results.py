@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.bids import RESULTS
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError, PipelineError, SourceError
 from pipeline.formats.base import Role
 from pipeline.orders import Order
+from pipeline.plan.facts import load_facts
+from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
-from pipeline.system.files import read_json
+from pipeline.system.files import finite, read_json, sealed, unsealed, write_json
 
 RECORD = "record.json"
 REPORTS = ("report.html", "thumbnail.webp")
@@ -36,6 +40,48 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except IntegrityError:
         return None
     return record if record is not None and _usable(record) else None
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of the finished image in `folder`, with a hash of itself."""
+    write_json(folder / RECORD, sealed(finite(record)))
+
+
+@contextmanager
+def of_record(folder: Path) -> Iterator[None]:
+    """Turn whatever a record that was edited makes the program do into an error that says so; a bug stays one.
+
+    Raises:
+        SourceError: the record of the finished image in `folder` is not what a run wrote.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        path = folder / RECORD
+        with suppress(IntegrityError):
+            unsealed(path, read_json(path) or {})
+            raise
+        raise SourceError(
+            f"{path}: does not hold what a run wrote ({error or type(error).__name__}); was it edited? run again with "
+            "--overwrite"
+        ) from error
+
+
+def kept_plan(work: WorkFolder) -> Plan:
+    """Return the plan of finished results, once it is clear that all that it needs is as the survey wrote it.
+
+    Raises:
+        SourceError: it is damaged.
+        OtherVersion: another version of this program wrote it.
+    """
+    try:
+        plan = load_plan(work)
+        load_facts(work)
+    except IntegrityError as error:
+        raise SourceError(f"{error}; run again with --overwrite") from error
+    return plan
 
 
 def _usable(record: dict[str, Any]) -> bool:
@@ -175,4 +221,8 @@ def changed(folder: Path, record: dict[str, Any]) -> tuple[list[str], list[str]]
 
 
 def _differs(path: Path, output: dict[str, Any]) -> bool:
-    return file_facts(path) != {"bytes": output["bytes"], "sha256": output["sha256"]}
+    # a pipe would be waited for without end
+    return not (path.is_file() or path.is_dir()) or file_facts(path) != {
+        "bytes": output["bytes"],
+        "sha256": output["sha256"],
+    }

@@ -29,7 +29,7 @@ from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.masks.base import mask_options
 from pipeline.output.assemble import Written, as_published, is_filled, opaque_where_filled
 from pipeline.output.header import differences, lost_tags
-from pipeline.output.results import LOOKS, changed, record_of, work_folder
+from pipeline.output.results import LOOKS, changed, kept_plan, of_record, record_of, work_folder
 from pipeline.plan.layers import from_published, known_codes, to_published
 from pipeline.plan.plan import OtherVersion, Plan, load_plan
 from pipeline.plan.refs import SourceRef
@@ -65,6 +65,11 @@ def verify(folder: Path) -> list[Check]:
         SourceError: no finished run there.
     """
     record = record_of(folder)
+    with of_record(folder):
+        return _verified(folder, record)
+
+
+def _verified(folder: Path, record: dict[str, Any]) -> list[Check]:
     try:
         promises = _promises(folder, record)
     except SourceError as error:
@@ -84,7 +89,7 @@ def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
     work = work_folder(folder, record)
     if not work.plan.exists():
         return [_unchecked(f"{work.path} is gone")]
-    plan = load_plan(work)
+    plan = kept_plan(work)
     inputs = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
     gone = ""
     if any(is_redacted(path) for path in inputs):

@@ -60,6 +60,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         IntegrityError: the file is damaged: cut off, empty, or not what this program writes.
     """
     try:
+        if path.exists() and not path.is_file():
+            # a pipe would be waited for without end
+            raise IntegrityError(f"{path}: is damaged (it is no file)")
         facts = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
@@ -77,7 +80,8 @@ def write_sealed(path: Path, facts: Mapping[str, Any], *, private: bool = False)
 
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON values with a hash of them, for a file that others read, too; `unsealed` takes it off."""
-    return {**facts, _SEAL: _hash(facts)}
+    plain = _plain(facts)
+    return {**plain, _SEAL: _hash(plain)}
 
 
 def unsealed(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +90,14 @@ def unsealed(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     Raises:
         IntegrityError: the file was changed since.
     """
-    plain = {key: value for key, value in facts.items() if key != _SEAL}
+    plain = _plain(facts)
     if facts.get(_SEAL) != _hash(plain):
         raise IntegrityError(f"{path}: is damaged (its content does not have its own hash)")
     return plain
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key != _SEAL}
 
 
 def _hash(facts: Mapping[str, Any]) -> str:

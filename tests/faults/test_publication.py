@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.output import publication
+from pipeline.output.verify import verify
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
 
 SHAPE = (24, 30)
@@ -25,6 +29,17 @@ def scene(tmp_path):
     image = write_image(tmp_path / "image.tif", smooth((1, *SHAPE)))
     mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=2, radius=3)[None])
     return run_config(tmp_path, image, mask, model={"kind": "constant", "options": {"value": 7}})
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """The output folder of a finished run; tests change copies of it."""
+    folder = tmp_path_factory.mktemp("published")
+    image = write_image(folder / "image.tif", smooth((1, *SHAPE)))
+    mask = write_image(folder / "mask.tif", blobs(SHAPE, n=2, radius=3)[None])
+    config = run_config(folder, image, mask, model={"kind": "constant", "options": {"value": 7}})
+    assert command("run", config).code == 0
+    return folder / "out"
 
 
 def _with_notes(folder: Path) -> None:
@@ -210,3 +225,63 @@ def test_a_record_without_a_part_is_a_damaged_one(scene, key):
         assert "record.json: is damaged; run again with --overwrite" in outcome.err
     assert command("run", scene, "--overwrite").code == 0
     assert command("verify", folder).code == 0
+
+
+def _edited(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    record = json.loads((folder / "record.json").read_text())
+    edit(record)
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("verb", "edit"),
+    [
+        ("verify", lambda record: record.pop("masks")),
+        ("verify", lambda record: record.update(outputs=[])),
+        ("verify", lambda record: record["holes"].update(by_source={"1": "many"})),
+        ("report", lambda record: record.update(software=None)),
+        ("report", lambda record: record.update(notices=5)),
+    ],
+)
+def test_a_record_that_was_edited_is_told_as_one(published, tmp_path, verb, edit):
+    """What it lacks is no bug of the program: exit 4 with the file, and other images of the folder are looked at."""
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    _edited(out / "image", edit)
+    outcome = command(verb, out)
+    assert outcome.code == 4
+    assert "record.json: does not hold what a run wrote" in outcome.err
+    assert "run again with --overwrite" in outcome.err
+
+
+def test_a_bug_is_not_blamed_on_the_record(published, monkeypatch):
+    """A record that is as it was written holds its own hash."""
+    monkeypatch.setattr("pipeline.output.verify._hashes", lambda *_: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        verify(published / "image")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "state.zarr/zarr.json"])
+def test_damage_beside_the_results_is_no_broken_promise(published, tmp_path, name):
+    """What `verify` needs is damaged, the results are not: exit 4 with the file, as `report`."""
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    (out / "image" / ".work" / name).write_bytes(b"")
+    for verb in ("verify", "report"):
+        outcome = command(verb, out)
+        assert outcome.code == 4
+        assert f"{out}/image/.work/{name.partition('/')[0]}" in outcome.err
+        assert "run again with --overwrite" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["record.json", "image_restored.tif"])
+def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(published, tmp_path, name):
+    """`status` says what is damaged."""
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    (out / "image" / name).unlink()
+    os.mkfifo(out / "image" / name)
+    outcome = command("status", out, "--json")
+    (row,) = json.loads(outcome.out)["images"]
+    assert (outcome.code, row["state"]) == (0, "damaged")
+    assert name in row["what"]
