@@ -8,6 +8,8 @@ import sys
 
 try:
     import signal
+    from contextlib import suppress
+    from pathlib import Path
     from types import FrameType
     from typing import NoReturn
 
@@ -76,8 +78,22 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # not through `sys.stderr`, which may have been interrupted in the middle of a line and cannot be re-entered
     try:
         os.write(2, b"inpaint-pipeline: interrupted; run again to continue\n")
+        _end_workers()
     finally:
         os._exit(Unfinished.exit_code if number == signal.SIGUSR1 else Interrupted.exit_code)
+
+
+def _end_workers() -> None:
+    """Kill the processes that this one has started to work for it.
+
+    They would end by themselves, but one that has not been told yet what to do would say that with a traceback.
+    """
+    for task in Path("/proc/self/task").glob("*/children"):
+        for child in task.read_text().split():
+            # gone already
+            with suppress(OSError):
+                if b"multiprocessing.spawn" in Path("/proc", child, "cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
 
 
 if __name__ == "__main__":

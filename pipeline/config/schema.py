@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.compute import ComputeConfig
+from pipeline.config.compute import ComputeConfig, JobsConfig, OtherJobsConfig
 from pipeline.config.fields import (
     Bands,
     DateText,
@@ -334,6 +334,8 @@ def known_keys(data: object) -> dict[yaml_files.Loc, Iterable[str]]:
         return keys
     for name, section in _SECTIONS.items():
         keys[(name,)] = section.model_fields
+    keys[("compute", "slurm")] = JobsConfig.model_fields
+    keys[("compute", "jobqueue")] = OtherJobsConfig.model_fields
     keys |= mask_keys(("mask",), data.get("mask"))
     given = data.get("input")
     for name in ("references", "auxiliary"):

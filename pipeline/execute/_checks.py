@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +49,11 @@ def check_workers(client: Client, work: Work) -> None:
                 f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
                 "compute.scratch) to a folder that all nodes share, under the same path"
             )
+        if not found["writes"]:
+            raise PlanRefused(
+                f"worker {address} on {found['host']} may not write to {work.workdir}; see to the permissions of that "
+                "folder, and that it is not mounted read-only there"
+            )
         if found["version"] != own["version"]:
             raise PlanRefused(
                 f"worker {address} has inpaint-pipeline {found['version']}, here it is {own['version']}; install the "
@@ -90,6 +96,7 @@ def _here(
             packages[name] = None
     return {
         "plan": work.path.is_dir() and seen_in_time(lambda: all_there(work) if planned else work.state.exists()),
+        "writes": os.access(work.path, os.W_OK),
         "version": __version__,
         "packages": packages,
         "host": socket.gethostname(),

@@ -21,7 +21,7 @@ from distributed import Client, Security
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._crew import crew_of
 from pipeline.execute._processes import UNWATCHED, credentials, quiet, reason
-from pipeline.execute._watch import Watch, watched
+from pipeline.execute._watch import Watch, said_by_jobs, watched
 from pipeline.execute.base import Crew, Work
 from pipeline.plan.workdir import WorkFolder
 
@@ -63,7 +63,7 @@ def jobs_of(kind: str, work: Work, should_stop: Callable[[], bool]) -> Iterator[
             cluster.adapt(minimum_jobs=work.workers, maximum_jobs=work.workers, interval="1s")
             with watched(kind, cluster, work.workers) as watch:
                 _wait_for_one(kind, client, work, should_stop, watch)
-                logs = WorkFolder(Path(work.workdir)).jobs
+                logs = _logs(kind, work)
                 patience_s = work.cluster.get("start_timeout", 3600.0)
                 with crew_of(client, work, patience_s=patience_s, check=partial(watch.check, logs)) as crew:
                     yield crew
@@ -101,7 +101,11 @@ def cluster_of(kind: str, config: Mapping[str, Any], memory_bytes: int, workdir:
 
 @contextmanager
 def _written_credentials(config: Mapping[str, Any], folder: Path) -> Iterator[Security | None]:
-    """Make credentials of this run in files that only the owner can read, on every node; they go with the cluster."""
+    """Make credentials of this run in files that only the owner can read, on every node; they go with the cluster.
+
+    Raises:
+        ConfigError: they cannot be written where the config says.
+    """
     if not config.get("tls", True):
         yield None
         return
@@ -109,11 +113,17 @@ def _written_credentials(config: Mapping[str, Any], folder: Path) -> Iterator[Se
     made = credentials().get_tls_config_for_role("worker")
     files: dict[str, Path] = {}
     try:
-        for name in ("ca_file", "cert", "key"):
-            handle, path = tempfile.mkstemp(prefix="inpaint-", suffix=f".{name}.pem", dir=where)
-            files[name] = Path(path)
-            with os.fdopen(handle, "w") as stream:
-                stream.write(made[name])
+        try:
+            for name in ("ca_file", "cert", "key"):
+                handle, path = tempfile.mkstemp(prefix="inpaint-", suffix=f".{name}.pem", dir=where)
+                files[name] = Path(path)
+                with os.fdopen(handle, "w") as stream:
+                    stream.write(made[name])
+        except OSError as error:
+            raise ConfigError(
+                f"{where}: credentials of the jobs cannot be written ({error.strerror or error}); set "
+                "shared_temp_directory of the jobs to a folder that this machine and all nodes see"
+            ) from error
         roles = {f"tls_{role}_{part}": str(files[part]) for role in _ROLES for part in ("cert", "key")}
         yield Security(tls_ca_file=str(files["ca_file"]), require_encryption=True, **roles)
     finally:
@@ -223,17 +233,23 @@ def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[
     while not client.nthreads():
         if should_stop():
             raise Interrupted("stopped before a job had started; run again to continue")
-        watch.check(WorkFolder(Path(work.workdir)).jobs)
+        watch.check(_logs(kind, work))
         now = time.monotonic()
         if now - started > work.cluster.get("start_timeout", 3600.0):
             raise ClusterGone(
-                f"no job started within {now - started:.0f} s ({_queue(kind)}); logs of jobs are in "
-                f"{WorkFolder(Path(work.workdir)).jobs}; run again to continue, or raise start_timeout"
+                f"no job started within {now - started:.0f} s ({_queue(kind)}); {said_by_jobs(_logs(kind, work))}; run "
+                "again to continue, or raise start_timeout"
             )
         if now - said > _SAY_EVERY_S:
             said = now
             work.notice(f"no job has started yet: {_queue(kind)}")
         time.sleep(_POLL_S)
+
+
+def _logs(kind: str, work: Work) -> Path:
+    """Return the folder of the jobs' logs."""
+    elsewhere = work.cluster.get("log_directory") or _of_site(kind, "log_directory")
+    return Path(elsewhere) if elsewhere else WorkFolder(Path(work.workdir)).jobs
 
 
 def _queue(kind: str) -> str:

@@ -12,11 +12,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ClusterGone
+from pipeline.system.paths import shortened
 
 _LOOK_S = 3.0
+_END_BYTES = 4000
 _MOST = 5
 """Jobs that may end early for each one that is wanted, before it is taken for a fault of theirs."""
 
@@ -32,19 +35,19 @@ class Watch:
         self._over = threading.Event()
         self._ended = 0
 
-    def check(self, where: object) -> None:
+    def check(self, logs: Path) -> None:
         """Give up on jobs of which too many have ended early.
 
         Args:
-            where: folder of their logs, for the message.
+            logs: folder of their logs, for the message.
 
         Raises:
             ClusterGone: says how many.
         """
         if self._ended >= self._most:
             raise ClusterGone(
-                f"{self._ended} jobs ended before a worker of theirs had come; their logs in {where} say why; run "
-                "again to continue"
+                f"{self._ended} jobs ended before a worker of theirs had come; {said_by_jobs(logs)}; run again to "
+                "continue"
             )
 
     def _look_until_over(self) -> None:
@@ -68,6 +71,17 @@ class Watch:
             return set()
         living = _living()
         return {name for name, number in numbers.items() if number not in living}
+
+
+def said_by_jobs(logs: Path) -> str:
+    """Say where the logs of jobs are, and what the newest one ends with: that is mostly why a job has ended."""
+    with suppress(OSError):
+        written = [path for path in logs.glob("*.err") if path.is_file() and path.stat().st_size]
+        for newest in sorted(written, key=lambda path: path.stat().st_mtime)[-1:]:
+            lines = newest.read_bytes()[-_END_BYTES:].decode(errors="replace").split("\n")
+            if said := [line.strip() for line in lines if line.strip()]:
+                return f"logs of jobs are in {logs}, {newest.name} ends with: {shortened(said[-1])}"
+    return f"logs of jobs are in {logs}"
 
 
 def _living() -> set[str]:

@@ -8,6 +8,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.execute import _checks, _jobs
 from pipeline.execute._crew import crew_of
+from pipeline.execute._watch import said_by_jobs
 from pipeline.execute.base import Work
 from pipeline.plan.workdir import WorkFolder
 from tests.cluster.scheduler import running
@@ -113,13 +115,14 @@ def test_a_scheduler_without_workers(tmp_path):
     ("found", "said"),
     [
         ({"plan": False}, "does not see /shared/work"),
+        ({"writes": False}, "may not write to /shared/work"),
         ({"version": "0.0.1"}, "has inpaint-pipeline 0.0.1"),
         ({"packages": {"numpy": "1.0"}}, "numpy 1.0"),
     ],
 )
 def test_workers_that_cannot_do_the_work_are_named(found, said):
     """Before anything is computed, with what to do."""
-    own = _checks._here("/shared/work") | {"plan": True}
+    own = _checks._here("/shared/work") | {"plan": True, "writes": True}
     answer = own | found | {"packages": own["packages"] | found.get("packages", {})}
     client = SimpleNamespace(run=lambda *_, **__: {"tcp://10.0.0.7:1234": answer})
     with pytest.raises(PlanRefused, match=said) as caught:
@@ -129,7 +132,7 @@ def test_workers_that_cannot_do_the_work_are_named(found, said):
 
 def test_workers_that_can_are_not_complained_about():
     """Same versions, and the plan is there; one that is lost while it is asked counts as any that is lost."""
-    own = _checks._here("/shared/work") | {"plan": True}
+    own = _checks._here("/shared/work") | {"plan": True, "writes": True}
     answers = {"a": own, "b": CommClosedError("Stream is closed")}
     client = SimpleNamespace(run=lambda *_, **__: answers)
     _checks.check_workers(client, Work(workdir="/shared/work", digest="", blocks=()))
@@ -215,3 +218,31 @@ def test_plan_prints_the_job_script(tmp_path):
     assert "#SBATCH -p gpu" in shown.out
     assert "pipeline" not in shown.err
     assert command("plan", config, "--show-job-script").code == 2
+
+
+def test_credentials_that_cannot_be_written_are_the_config_s(tmp_path):
+    """`shared_temp_directory` names no folder; it was called a bug."""
+    config = _config(tmp_path)
+    jobs = [*_sets(executor="slurm"), "--set", f"compute.slurm.shared_temp_directory={tmp_path}/none"]
+    outcome = command("plan", config, "--show-job-script", *jobs)
+    assert outcome.code == 2
+    assert f"{tmp_path}/none: credentials of the jobs cannot be written" in outcome.err
+    assert "shared_temp_directory" in outcome.err
+
+
+def test_what_jobs_said_last_stands_in_the_message(tmp_path):
+    """Of the newest log that says anything; a Python that is not there, say."""
+    assert said_by_jobs(tmp_path) == f"logs of jobs are in {tmp_path}"
+    for number, text in enumerate(("old\n", "first\nNo such file: /x/python\n\n", "")):
+        log = tmp_path / f"inpaint-worker-{number}.err"
+        log.write_text(text)
+        os.utime(log, (number, number))
+    said = said_by_jobs(tmp_path)
+    assert said == f"logs of jobs are in {tmp_path}, inpaint-worker-1.err ends with: No such file: /x/python"
+
+
+def test_the_logs_are_where_the_config_says(tmp_path):
+    """And not in the work folder then."""
+    work = Work(workdir=str(tmp_path), digest="", blocks=())
+    assert _jobs._logs("slurm", work) == WorkFolder(tmp_path).jobs
+    assert _jobs._logs("slurm", replace(work, cluster={"log_directory": "/logs"})) == Path("/logs")

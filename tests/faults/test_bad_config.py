@@ -44,6 +44,7 @@ OK = "input: {source: x}\n"
         (OK + "mask: true\n", r":2: mask: must be a list of entries .* found True"),
         ("input: {source: x, bands: [0]}\n", r":1: input\.bands: must be a list of bands.* found \[0\]"),
         ("input: {source: x, bands: B4}\n", r":1: input\.bands: must be a list of bands.* found 'B4'"),
+        (OK + "compute: {slurm: {partition: gpu}}\n", r"compute\.slurm\.partition: unknown key .known: .*queue"),
         ("input: {source: x, references: [{path: r, mas: []}]}\n", r"references\.0\.mas: unknown key - .*'mask'"),
         ("input: {source: x, references: [{path: r, source: r}]}\n", r"give 'path' or 'source', not both"),
         ("input: {source: 3}\n", r":1: input\.source: must be a catalog name, a path, a glob or a list"),

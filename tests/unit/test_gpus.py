@@ -234,7 +234,7 @@ def test_the_plan_has_the_memory_of_the_gpu(tmp_path, monkeypatch, free_mib):
 
 def test_workers_without_a_gpu_are_named():
     """Before anything is computed, with how jobs ask for one."""
-    own = _checks._here("/shared/work") | {"plan": True}
+    own = _checks._here("/shared/work") | {"plan": True, "writes": True}
     client = SimpleNamespace(run=lambda *_, **__: {"tcp://10.0.0.7:1234": own})
     work = Work(workdir="/shared/work", digest="", blocks=(), device="cuda")
     with pytest.raises(PlanRefused, match=r"10\.0\.0\.7.* sees no GPU.*--gres=gpu:1"):

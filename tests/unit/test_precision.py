@@ -180,7 +180,7 @@ def test_a_gpu_stays_with_float32():
 
 def test_workers_with_other_processors_are_named(monkeypatch):
     """Before anything is computed; where the network is float32 anyway nobody asks."""
-    own = _checks._here("/shared/work") | {"plan": True}
+    own = _checks._here("/shared/work") | {"plan": True, "writes": True}
     client = SimpleNamespace(run=lambda *_, **__: {"tcp://10.0.0.7:1234": own})
     work = Work(workdir="/shared/work", digest="", blocks=(), in_bfloat16=True)
     with pytest.raises(PlanRefused, match=r"10\.0\.0\.7.* does not compute in bfloat16.*precision: float32"):

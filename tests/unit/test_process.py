@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
+
+from tests.processes import outlived
 
 _CACHE = """
 import sys
@@ -44,3 +48,27 @@ def _cache(whose: str, **set_by_user: str) -> list[int]:
 def test_the_cache_of_gdal_has_one_size(whose: str, set_by_user: dict[str, str], expected: int) -> None:
     """GDAL loses what one thread has not written yet when another sets the size, so no call does."""
     assert _cache(whose, **set_by_user) == [expected] * 3
+
+
+def test_who_is_ended_at_once_leaves_no_half_started_process():
+    """One that is not told what to do would say so with a traceback; other processes are not ours to end."""
+    started = (
+        "import multiprocessing.util, os, signal, subprocess, sys\n"
+        "from pipeline.__main__ import _end\n"
+        "from multiprocessing import spawn\n"
+        "end, kept = os.pipe()\n"
+        "command = spawn.get_command_line(pipe_handle=end)\n"
+        "worker = multiprocessing.util.spawnv_passfds(spawn.get_executable(), command, [end])\n"
+        "other = subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "print(worker, other.pid, flush=True)\n"
+        "_end(signal.SIGTERM, None)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", started], capture_output=True, text=True, check=False)
+    worker, other = map(int, ended.stdout.split())
+    try:
+        assert ended.returncode == 130
+        assert ended.stderr == "inpaint-pipeline: interrupted; run again to continue\n"
+        assert psutil.pid_exists(other)
+        assert not outlived([p for p in psutil.process_iter() if p.pid == worker])
+    finally:
+        os.kill(other, signal.SIGKILL)
