@@ -53,7 +53,14 @@ ROWS = {
     "`.work/<stem>/request` damaged": "faults/test_damage.py::test_a_damaged_work_folder",
     "a published file changed after the run": "faults/test_publication.py::test_a_changed_result_is_no_finished_one",
     "a published file is missing": "faults/test_publication.py::test_a_missing_result_is_no_finished_one",
-    "`record.json` damaged": "faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one",
+    "`record.json` damaged, or edited so that it lacks what they need": """
+        faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one
+        faults/test_publication.py::test_a_record_that_was_edited_is_told_as_one
+        faults/test_publication.py::test_a_bug_is_not_blamed_on_the_record""",
+    "what `verify` needs of `.work` beside finished results damaged": """
+        faults/test_publication.py::test_damage_beside_the_results_is_no_broken_promise""",
+    "a pipe or device in the place of a result": """
+        faults/test_publication.py::test_a_pipe_in_the_place_of_a_result_is_not_waited_for""",
     "an input of results, or the mask of a reference, changed or is gone": """
         faults/test_output_folder.py::test_verify_goes_on_after_what_it_cannot_read""",
     "the folder of results is moved or removed while the run goes on": """
@@ -89,6 +96,11 @@ ROWS = {
         faults/test_output_folder.py::test_an_image_of_a_batch_reads_no_result_of_another""",
     "restore by a glob that also takes the results of the same config": """
         faults/test_output_folder.py::test_a_glob_leaves_out_what_its_run_has_written""",
+    "name an image twice, by two globs or by hand": """
+        unit/test_catalog.py::test_an_image_that_two_globs_take_is_restored_once
+        unit/test_catalog.py::test_a_file_is_one_band_of_an_image""",
+    "restore images whose names differ in case or in Unicode's forms only": """
+        unit/test_catalog.py::test_names_that_other_file_systems_take_for_one_are_apart""",
     "share a folder of results with other users": """
         faults/test_surroundings.py::test_a_summary_that_only_another_user_may_replace
         faults/test_surroundings.py::test_results_of_another_user_are_not_made_again_for_nothing""",
@@ -137,6 +149,7 @@ ROWS = {
     "a worker is killed while blocks run": "faults/test_kill.py::test_a_killed_worker_is_replaced",
     "a second Ctrl-C or SIGTERM while workers start or work": """
         faults/test_hostile_processes.py::test_a_folder_that_an_ended_run_left_behind_is_removed
+        unit/test_process.py::test_who_is_ended_at_once_leaves_no_half_started_process
         faults/test_kill.py::test_a_second_stop_while_workers_start_ends_at_once""",
     "a worker is killed while the cluster starts, or none comes up": """
         faults/test_hostile_processes.py::test_a_worker_killed_while_the_cluster_starts_is_no_traceback
@@ -194,7 +207,12 @@ ROWS = {
         faults/test_late.py::test_common_work_that_is_seen_late_is_joined""",
     "jobs end before their worker has come": """
         cluster/test_slurm.py::test_jobs_cancelled_before_their_worker_has_come_are_replaced
-        cluster/test_slurm.py::test_jobs_that_always_end_at_once_are_given_up_soon""",
+        cluster/test_slurm.py::test_jobs_that_always_end_at_once_are_given_up_soon
+        cluster/test_cluster.py::test_what_jobs_said_last_stands_in_the_message""",
+    "a worker may not write to the output folder (mounted read-only there)": """
+        cluster/test_cluster.py::test_workers_that_cannot_do_the_work_are_named""",
+    "credentials of the jobs cannot be written (`shared_temp_directory`)": """
+        cluster/test_cluster.py::test_credentials_that_cannot_be_written_are_the_config_s""",
     "the memory of a GPU is full": """
         unit/test_gpus.py::test_a_run_on_a_full_gpu_ends_well_and_says_so
         unit/test_gpus.py::test_a_gpu_without_memory_for_one_channel_is_said""",
