@@ -108,12 +108,22 @@ def _balanced(held: Sequence[Sample], most: int) -> list[Sample]:
 def _cached(
     part: Images | Synthetic, config: TrainingConfig, config_path: Path, stop: Stop, *, held: bool
 ) -> list[Sample]:
-    """Return the samples of one entry of the config; its index is written when all its arrays are."""
+    """Return the samples of one entry of the config; its index is written when all its arrays are.
+
+    Raises:
+        ConfigError: the cache cannot be made there.
+    """
     folder = Path(config.cache) / _digest(part, config, config_path, held=held)
     index = folder / "index.json"
     said = (_named(part), "validation" if held else "training")
-    if not index.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    rows = _indexed(index)
+    if rows is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{config_path}: cache: cannot make {folder} ({error.strerror or error}); name another folder"
+            ) from error
         log.info("%s for %s: cutting and filling holes", *said)
         families = (_validated(config) if held else [None] * config.masks_per_tile) * part.repeats
         store = partial(_store, config=config, folder=folder, families=families)
@@ -126,7 +136,7 @@ def _cached(
                 log.info("%d tiles", number)
         with replacing(index, shared=True) as fresh:
             fresh.write_text(json.dumps(entries), encoding="utf-8")
-    rows = json.loads(index.read_text(encoding="utf-8"))
+        rows = entries
     log.info("%s for %s: %d samples", *said, len(rows))
     return [
         Sample(
@@ -138,6 +148,23 @@ def _cached(
         )
         for r in rows
     ]
+
+
+def _indexed(index: Path) -> list[dict[str, Any]] | None:
+    """Return what is in the index of a cache; None if it or an array is not there, cut off, or something else."""
+    if not index.is_file():
+        return None
+    try:
+        rows: list[dict[str, Any]] = json.loads(index.read_bytes())
+        for row in rows:
+            Box(tuple(row["start"]), tuple(row["stop"]))
+        counts = {str(row["file"]): int(row["row"]) + 1 for row in rows if str(row["scene"]) and str(row["family"])}
+        # mapping an array compares its shape with the length of its file
+        if all(len(np.load(index.parent / file, mmap_mode="r")) >= count for file, count in counts.items()):
+            return rows
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        log.warning("%s: is damaged, and made again", index.parent)
+    return None
 
 
 def _named(part: Images | Synthetic) -> str:

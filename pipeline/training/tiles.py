@@ -60,7 +60,7 @@ def tiles(part: Images | Synthetic, config: TrainingConfig, config_path: Path) -
     """Yield the tiles of one entry of the config, scene by scene.
 
     Raises:
-        ConfigError: a pattern matches no file, a file has other dimensions, or `zoom` has.
+        ConfigError: a pattern matches no file, a file has other dimensions, or `zoom` or `region` has.
         SourceError: a file cannot be read.
     """
     if isinstance(part, Synthetic):
@@ -112,8 +112,9 @@ def _file_tiles(path: str, part: Images, config: TrainingConfig, config_path: Pa
     if ndim != config.ndim:
         raise ConfigError(f"{path}: has {ndim} dimensions, the config says ndim: {config.ndim}")
     zoom = (part.zoom,) * ndim if isinstance(part.zoom, int) else part.zoom
-    if len(zoom) != ndim:
-        raise ConfigError(f"zoom {list(zoom)}: has {len(zoom)} numbers, {path} has {ndim} dimensions")
+    if len(zoom) != ndim or min(zoom) < 1:
+        raise ConfigError(f"zoom {list(zoom)}: must be 1 or more for each of the {ndim} dimensions of {path}")
+    _require_region(part.region, ndim, path)
     masks = []
     for entry in part.masks:
         module = registry.load("masks", str(entry.get("kind")))
@@ -131,6 +132,22 @@ def _file_tiles(path: str, part: Images, config: TrainingConfig, config_path: Pa
     source.close()
     spacing = tuple(s * z for s, z in zip(source.space.spacing, zoom, strict=True))
     yield from _finished(scene, chosen, spacing, part.contrast)
+
+
+def _require_region(region: tuple[float, ...] | None, ndim: int, path: str) -> None:
+    """Check that a region has two corners of the image, the lower one first.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if region is None:
+        return
+    corners = tuple(zip(region[:ndim], region[ndim:], strict=False))
+    if len(region) != 2 * ndim or not all(0 <= low < high <= 1 for low, high in corners):
+        raise ConfigError(
+            f"region {list(region)}: must be {2 * ndim} fractions of {path}, the low corner before the high one, such "
+            f"as {[0] * ndim + [0.5] * ndim}"
+        )
 
 
 def _read(source: Source, box: Box, masks: Sequence[Any], zoom: tuple[int, ...]) -> tuple[Array, Mask, Mask]:

@@ -192,3 +192,57 @@ def test_samples_of_easy_images_are_left_out(tmp_path):
     for sample in training + held:
         planes = sample.planes().astype(np.float32)
         assert np.abs(planes[TARGET][planes[HOLE] > 0]).mean() > 0.009
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"region": [0.5, 0.5, 0.4, 0.4]}, r"region \[0\.5, 0\.5, 0\.4, 0\.4\]: must be 4 fractions of .*held\.tif"),
+        ({"region": [0, 0, 1]}, r"region \[0\.0, 0\.0, 1\.0\]: must be 4 fractions"),
+        ({"region": [0, 0, 2, 2]}, "must be 4 fractions"),
+        ({"zoom": 0}, r"zoom \[0, 0\]: must be 1 or more for each of the 2 dimensions"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_part_of_an_image_must_be_one(tmp_path, entry, said):
+    """A wrong region was said to have no clean tile, or ended as a bug."""
+    _image(tmp_path / "held.tif", (60, 60))
+    path = _config(tmp_path, train=[{"paths": ["held.tif"], "contrast": 0, **entry}])
+    with pytest.raises(ConfigError, match=said):
+        samples(read_config(path), path)
+
+
+def _cut(folder: Path) -> None:
+    array = next(folder.glob("*/*.npy"))
+    array.write_bytes(array.read_bytes()[:-100])
+
+
+def _other(folder: Path) -> None:
+    next(folder.glob("*/index.json")).write_text('[{"file": 5}]')
+
+
+def _half(folder: Path) -> None:
+    index = next(folder.glob("*/index.json"))
+    index.write_bytes(index.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("damage", [_cut, _other, _half, lambda folder: next(folder.glob("*/*.npy")).unlink()])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_damaged_cache_is_made_again(tmp_path, damage, caplog):
+    """The same samples as before, and a line that says so; a training ended as a bug."""
+    _image(tmp_path / "held.tif", (60, 60))
+    held = [{"paths": ["held.tif"], "contrast": 0}]
+    path = _config(tmp_path, train=held, validate_on=held, masks={"points": 1})
+    before = [sample.planes().tobytes() for part in samples(read_config(path), path) for sample in part]
+    damage(tmp_path / "cache")
+    again = [sample.planes().tobytes() for part in samples(read_config(path), path) for sample in part]
+    assert again == before
+    assert "is damaged, and made again" in caplog.text
+
+
+def test_a_cache_that_cannot_be_made_is_the_config_s(tmp_path):
+    """A file lies where its folder would."""
+    (tmp_path / "cache").write_text("mine")
+    path = _config(tmp_path)
+    with pytest.raises(ConfigError, match=r"cache: cannot make .* name another folder"):
+        samples(read_config(path), path)
