@@ -113,7 +113,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
         SourceError: a file is missing, unreadable or has another hash than the catalog says.
         Unreachable: the server of an image in object storage does not answer.
         PipelineError: what was found to be wrong with the image's references.
-        ConfigError: nothing says where the holes are.
+        ConfigError: nothing says where the holes are, or a reference is the image itself.
     """
     if spec.problem:
         raise spec.problem
@@ -127,6 +127,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     job = _job(config, spec, source, work)
     named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
     inputs = _file_facts(named) + input_facts(_said_by(spec))
+    _require_others(spec, dict(zip(named, (fact["sha256"] for fact in inputs), strict=False)))
     masks = _mask_facts(spec)
     weights = job.model.weights_files(source)
     contents = {
@@ -223,6 +224,28 @@ def _require_hashes(spec: SourceSpec) -> None:
     for one in (spec, *spec.references, *spec.auxiliary):
         for path, expected in one.sha256.items():
             verify_sha256(path, expected)
+
+
+def _require_others(spec: SourceSpec, hashes: Mapping[str, str | None]) -> None:
+    """Check that no reference or auxiliary is the image itself, whose holes would be filled with what hides them.
+
+    Args:
+        spec: the image. Bands of it that are not restored, and an image with a mask of its own, are guides like others.
+        hashes: of files; None for those behind addresses.
+
+    Raises:
+        ConfigError: one is, also as a link or a copy.
+    """
+    own = {hashes.get(path) for path in spec.paths} - {None}
+    for role, guides in (("reference", spec.references), ("auxiliary", spec.auxiliary)):
+        for guide in guides:
+            apart = spec.bands and guide.bands and not set(spec.bands) & set(guide.bands)
+            same = next((path for path in guide.paths if hashes.get(path) in own), None)
+            if same and not guide.mask and not apart:
+                raise ConfigError(
+                    f"{role} {redacted(same)} is the image itself, and nothing says what is hidden in it: holes would "
+                    "be filled with what hides them; leave it out, or name its `mask:`"
+                )
 
 
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:

@@ -211,7 +211,7 @@ class _Finder:
         specs = []
         for given in references:
             asked = Asked(bands=given.bands, nodata=given.nodata, mask=given.mask, mask_base=self.base, like=image)
-            for spec in (spec for found in self.images(given.source) for spec in found.specs(asked)):
+            for spec in (spec for found in self._others(given.source, image) for spec in found.specs(asked)):
                 if isinstance(spec.problem, ConfigError):
                     raise ConfigError(f"{given.source} among the references or auxiliaries: {spec.problem}")
                 if spec.problem:
@@ -221,6 +221,19 @@ class _Finder:
                     spec = dataclasses.replace(spec, shift=(given.shift,), levels=None)  # noqa: PLW2901
                 specs.append(dataclasses.replace(spec, date=given.date or spec.date, resample=given.resample))
         return tuple(specs)
+
+    def _others(self, source: SourceText, image: SourceSpec) -> list[NamedImage]:
+        """Return the images that a guide's source stands for; a glob of dates leaves out the image that it is to help.
+
+        Raises:
+            SourceError: it matches nothing else.
+        """
+        found = self.images(source)
+        if not isinstance(source, str) or not _GLOB_SIGNS & set(source):
+            return found
+        if others := [one for one in found if one.paths != image.paths]:
+            return others
+        raise SourceError(f"{source}: no file matches but the image itself")
 
     def _one(self, text: str, *, names: bool) -> list[NamedImage]:
         if names and self._is_name(text):

@@ -64,7 +64,7 @@ def test_a_pair_alone_is_one_reference(caplog):
     with caplog.at_level(logging.WARNING, "pipeline.api"):
         found = restore(smooth(SHAPE), HOLE, references=(smooth(SHAPE), HOLE > 0), auxiliary=None, **CHEAP)
         assert len(found.record["references"]) == 1
-        restore(smooth(SHAPE), HOLE, references=smooth(SHAPE), **CHEAP)
+        restore(smooth(SHAPE), HOLE, references=smooth(SHAPE) + 1, **CHEAP)
     assert "reference in memory: it has no mask" in caplog.text
     assert "/inputs/" not in caplog.text
     assert "give it as a pair (image, its holes)" in caplog.text

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import rasterio
 
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import load_config
 from pipeline.formats import nifti, open_any
 from pipeline.formats._gzip import inflate_range
 from pipeline.output.verify import verify
@@ -130,3 +133,37 @@ def test_names_in_the_report_are_text(tmp_path):
     assert "<b>&c" not in page
     assert "a&lt;b&gt;&amp;c" in page
     assert "uint16" in page
+
+
+@pytest.mark.parametrize("named", ["image.tif", "link.tif", "copy.tif"])
+def test_the_image_is_no_reference_of_itself(tmp_path, named):
+    """Its clouds were restored as clouds: exit 2. A mask of its own, or other bands of it, make it one like others."""
+    values, hole = smooth((2, 40, 46)), blobs((40, 46), n=2, radius=5)
+    image = write_image(tmp_path / "image.tif", np.where(hole, 5000, values).astype(values.dtype))
+    mask = write_image(tmp_path / "clouds.tif", hole[None])
+    (tmp_path / "link.tif").symlink_to(image)
+    shutil.copy(image, tmp_path / "copy.tif")
+    guide = {"path": str(tmp_path / named)}
+    refused = command("run", run_config(tmp_path, image, mask, input={"references": [guide]}))
+    assert refused.code == 2
+    assert f"{named} is the image itself, and nothing says what is hidden in it" in refused.err
+    masked = guide | {"mask": [{"kind": "raster", "path": str(mask)}]}
+    for allowed in ({"references": [masked]}, {"bands": [1], "references": [guide | {"bands": [2]}]}):
+        outcome = command("plan", run_config(tmp_path, image, mask, input=allowed))
+        assert outcome.code == 0, outcome.err
+
+
+def test_a_glob_of_dates_leaves_out_the_image_itself(tmp_path):
+    """The same glob serves every image of a batch."""
+    hole = blobs((40, 46), n=2, radius=5)
+    for number in (1, 2):
+        write_image(tmp_path / f"date_{number}.tif", smooth((2, 40, 46), seed=number))
+    mask = write_image(tmp_path / "clouds.tif", hole[None])
+    guides = {"references": [{"path": str(tmp_path / "date_*.tif")}]}
+    config = run_config(tmp_path, tmp_path / "date_1.tif", mask, input=guides)
+    (spec,) = resolve_sources(load_config(config))
+    assert [Path(one.paths[0]).name for one in spec.references] == ["date_2.tif"]
+    (tmp_path / "date_2.tif").unlink()
+    refused = command("run", config)
+    assert refused.code == 4
+    assert "no file matches but the image itself" in refused.err

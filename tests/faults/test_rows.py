@@ -96,6 +96,9 @@ ROWS = {
         faults/test_output_folder.py::test_an_image_of_a_batch_reads_no_result_of_another""",
     "restore by a glob that also takes the results of the same config": """
         faults/test_output_folder.py::test_a_glob_leaves_out_what_its_run_has_written""",
+    "name the image itself as its reference, also as a link or a copy": """
+        endtoend/test_input_options.py::test_the_image_is_no_reference_of_itself
+        endtoend/test_input_options.py::test_a_glob_of_dates_leaves_out_the_image_itself""",
     "name an image twice, by two globs or by hand": """
         unit/test_catalog.py::test_an_image_that_two_globs_take_is_restored_once
         unit/test_catalog.py::test_a_file_is_one_band_of_an_image""",
