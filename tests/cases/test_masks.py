@@ -460,8 +460,8 @@ def test_a_volume_without_a_place(tmp_path):
 def test_a_reference_without_any_mask_is_said(tmp_path):
     """One with a mask beside it is not, nor one whose entry says that nothing is hidden."""
     values = smooth((1, 32, 32))
-    for name in ("x", "r", "s", "t"):
-        write_image(tmp_path / f"{name}.tif", values)
+    for change, name in enumerate(("x", "r", "s", "t")):
+        write_image(tmp_path / f"{name}.tif", values + change)
     write_image(tmp_path / "m.tif", blobs((32, 32), n=1)[None])
     write_image(tmp_path / "s_mask.tif", blobs((32, 32), 1, n=1)[None])
     config = _config(
