@@ -46,7 +46,7 @@ def _likely(found: Survey) -> float:
 def test_more_work_takes_longer(tmp_path: Path) -> None:
     """Larger images, more bands, a reference, a network: each adds to the time."""
     small = _outline(tmp_path / "a", 64)
-    other = write_image(tmp_path / "other.tif", smooth((1, 64, 64)))
+    other = write_image(tmp_path / "other.tif", smooth((1, 64, 64), seed=1))
     more = [
         _outline(tmp_path / "b", 160, holes=20),
         _outline(tmp_path / "c", 64, bands=4),
