@@ -64,13 +64,10 @@ def _moment(text: str) -> datetime | None:
     found = _MOMENT.fullmatch(text.strip())
     if found is None:
         return None
-    zone = timedelta(hours=int(found["zh"] or 0), minutes=int(found["zm"] or 0))
+    year, month, day, hour, minute, second = (int(found[part] or 0) for part in "ymdHMS")
+    apart = timedelta(hours=int(found["zh"] or 0), minutes=int(found["zm"] or 0))
+    zone = timezone(-apart if found["sign"] == "-" else apart)
     try:
-        local = datetime(
-            *(int(found[part]) for part in "ymd"),
-            *(int(found[part] or 0) for part in "HMS"),
-            tzinfo=timezone(-zone if found["sign"] == "-" else zone),
-        )
-        return local.astimezone(UTC)
+        return datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC)
     except (OverflowError, ValueError):
         return None

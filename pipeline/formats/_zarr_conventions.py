@@ -325,8 +325,9 @@ def ome_space(path: str, shape: tuple[int, ...], multiscale: Any) -> Space:
     Raises:
         SourceError: it is no scale and translation, which are all that OME-Zarr 0.5 has.
     """
-    factors = [_MM.get(axis.get("unit", "")) for axis in multiscale["axes"][-3:]]
-    known = len(factors) == len(shape) and None not in factors
+    units = [axis.get("unit", "") for axis in multiscale["axes"][-3:]]
+    factors = np.array([_MM[unit] for unit in units if unit in _MM])
+    known = len(factors) == len(shape)
     scale, origin = np.ones(3), np.zeros(3)
     # those of the whole image come after those of the level
     for one in (multiscale["datasets"][0], multiscale):

@@ -120,7 +120,7 @@ def require_possible(text: str, where: str) -> str:
 def same_name(name: str) -> str:
     """Return what two names have in common that a file system of a Mac, of Windows or on a share takes for the same.
 
-    >>> same_name("Cafe\u0301.tif") == same_name("caf\u00e9.TIF")
+    >>> same_name("Zu\u0308rich.tif") == same_name("Z\u00fcrich.TIF")
     True
     """
     return unicodedata.normalize("NFC", name).casefold()
