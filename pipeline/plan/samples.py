@@ -72,8 +72,9 @@ class Samples:
         truth: `(n,)`, true values of some hidden pixels, centred data units.
         restored: the same as they were restored.
         channel: `(n,)`, their channel.
-        scores: `(len(SCORES) - 1,)`, hidden pixels by error over standard error, which was fitted on other windows.
-        seen: `(len(DISTANCES) - 1,)`, hidden pixels by distance to observed ones.
+        scores: `(len(SCORES) - 1,)`, hidden pixels by error over standard error, which was fitted on other windows;
+            each as often as real holes are as rough around, on average once.
+        seen: `(len(DISTANCES) - 1,)`, the same by distance to observed ones.
         held: those of them whose error the 90 % interval held.
         specimens: a few windows.
     """
@@ -81,9 +82,9 @@ class Samples:
     truth: NDArray[np.float32]
     restored: NDArray[np.float32]
     channel: NDArray[np.int32]
-    scores: NDArray[np.int64]
-    seen: NDArray[np.int64]
-    held: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    held: NDArray[np.float64]
     specimens: tuple[Specimen, ...] = ()
 
     def cropped(self, across: int | None) -> Self:

@@ -165,7 +165,7 @@ def _scatter(samples: Samples, plan: Plan, unit: str) -> tuple[Chart, str]:
 
 
 def _errors(samples: Samples, unit: str) -> tuple[Chart, str]:
-    total = max(1, int(samples.scores.sum()))
+    total = max(1, round(float(samples.scores.sum())))
     density = samples.scores / total / np.diff(SCORES)
     x = np.linspace(SCORES[0], SCORES[-1], 121)
     normal = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
@@ -187,8 +187,9 @@ def _errors(samples: Samples, unit: str) -> tuple[Chart, str]:
     for side in (-_WIDTH90, _WIDTH90):
         chart.line((side, side), (0, chart.up.high), "dashed")
     caption = (
-        f"Errors of {total:,} hidden values in standard errors, fitted on other windows; the curve is the normal "
-        "distribution of the same standard error. What matters is the share between the dashed lines, which should be "
+        f"Errors of {total:,} hidden values in standard errors, fitted on other windows; each counts as often as the "
+        "real holes are as rough around. The curve is the normal distribution of the same standard error. What "
+        "matters is the share between the dashed lines, which should be "
         "90 %; a narrower peak with longer tails is usual."
     )
     return chart, caption
@@ -214,7 +215,7 @@ def _coverage(samples: Samples, unit: str) -> tuple[Chart, str]:
         chart.bars((place + 0.1, place + 0.9), (share,))
         chart.text(place + 0.5, share, f"{100 * share:.0f} %")
     chart.line((0, max(1, len(used))), (0.9, 0.9), "dashed")
-    counts = ", ".join(f"{seen[k]:,} at {label}" for k, label in zip(used, labels, strict=True))
+    counts = ", ".join(f"{seen[k]:,.0f} at {label}" for k, label in zip(used, labels, strict=True))
     return (
         chart,
         f"Share that the 90 % interval held, by distance ({counts}). Below the dashed line error bars are too narrow.",

@@ -45,15 +45,16 @@ def samples_of(
     # as for the coverage: what is restored without error where nothing varies says nothing
     telling = np.concatenate([t.telling for t in tested])
     telling = telling if telling.any() else np.ones_like(telling)
-    held = telling & (np.abs(error) <= width)
+    weight = np.concatenate([t.weight for t in tested]).astype(np.float64) * telling
+    score = np.clip(Z90 * error / width, SCORES[0], SCORES[-1])
     some = slice(None, None, max(1, -(-error.size // _PIXELS)))
     return Samples(
         truth=truth[some],
         restored=(truth + error)[some],
         channel=np.concatenate([t.channel for t in tested])[some].astype(np.int32),
-        scores=np.histogram(np.clip(Z90 * error / width, SCORES[0], SCORES[-1])[telling], SCORES)[0].astype(np.int64),
-        seen=np.histogram(distance[telling], DISTANCES)[0].astype(np.int64),
-        held=np.histogram(distance[held], DISTANCES)[0].astype(np.int64),
+        scores=np.histogram(score, SCORES, weights=weight)[0],
+        seen=np.histogram(distance, DISTANCES, weights=weight)[0],
+        held=np.histogram(distance, DISTANCES, weights=weight * (np.abs(error) <= width))[0],
         specimens=_specimens(trials, tested, recipe, spread),
     )
 

@@ -152,7 +152,9 @@ def test_the_evidence_is_that_of_the_self_test(raster: Path) -> None:
     errors = [one.error for one in samples.specimens]
     assert errors == sorted(errors)
     assert shown.count('<svg class="chart"') == 3
-    assert samples.scores.sum() == samples.seen.sum() == record["self_test"]["hidden_pixels"]
+    # each counts as often as real holes are as rough around, on average once
+    assert samples.scores.sum() == pytest.approx(samples.seen.sum())
+    assert samples.seen.sum() == pytest.approx(record["self_test"]["hidden_pixels"], rel=0.02)
     assert samples.held.sum() / samples.seen.sum() == pytest.approx(record["self_test"]["coverage_90"], abs=1e-3)
     image = open_any(str(raster.parent.parent / "scene.tif"))
     hole = open_any(str(raster.parent.parent / "mask.tif"))
