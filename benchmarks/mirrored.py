@@ -62,7 +62,7 @@ def asked_for(description: str | None) -> tuple[str, TrainingConfig, Path, Resid
     torch.set_num_threads(1)
     path = ROOT / f"configs/train_{name}.yaml"
     config = read_config(path)
-    network = ResidualUNet(config.ndim, config.network.widths, config.network.bottom_units)
+    network = ResidualUNet(config.ndim, **config.network.model_dump())
     network.load_state_dict(load_file(find_weights(name)))
     return name, config, path, network.eval()
 

@@ -13,6 +13,7 @@ from typing import Self
 
 import torch
 from monai.networks.blocks import Convolution, ResidualUnit
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -65,24 +66,28 @@ class ResidualUNet(nn.Module):
         ndim: 2 or 3.
         widths: channels of each level, finest first; every level halves the resolution.
         bottom_units: residual units at the coarsest level.
+        unshuffle: pixels along each axis that the finest level sees as channels of one (Shi et al. 2016, sub-pixel
+            convolution, doi:10.1109/CVPR.2016.207, and its inverse); 1: each by itself.
     """
 
-    def __init__(self, ndim: int, widths: Sequence[int], bottom_units: int = 2) -> None:
+    def __init__(self, ndim: int, widths: Sequence[int], bottom_units: int = 2, unshuffle: int = 1) -> None:
         super().__init__()
-        require_bounded(ndim, widths, bottom_units)
-        self.multiple = 2 ** (len(widths) - 1)
+        require_bounded(ndim, widths, bottom_units, unshuffle)
+        self.multiple = unshuffle * 2 ** (len(widths) - 1)
+        self._unshuffle = unshuffle
+        pixels = unshuffle**ndim
         self._lowered = False
         first = widths[0]
         steps = list(pairwise(widths))
-        self.stem = Convolution(ndim, IN_CHANNELS, first, norm=None, act=_ACTIVATION)
+        self.stem = Convolution(ndim, IN_CHANNELS * pixels, first, norm=None, act=_ACTIVATION)
         self.encoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         self.down = nn.ModuleList(Convolution(ndim, a, b, strides=2, norm=None, act=_ACTIVATION) for a, b in steps)
         self.bottom = nn.Sequential(*(_unit(ndim, widths[-1]) for _ in range(bottom_units)))
         self.up = nn.ModuleList(_widen(ndim, b, a) for a, b in steps)
         self.decoder = nn.ModuleList(_unit(ndim, w) for w in widths[:-1])
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
-        self.residual_head = conv(first, 1, 1)
-        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act=_ACTIVATION), conv(16, 1, 1))
+        self.residual_head = conv(first, pixels, 1)
+        self.scale_head = nn.Sequential(Convolution(ndim, first, 16, norm=None, act=_ACTIVATION), conv(16, pixels, 1))
         for parameter in self.residual_head.parameters():
             nn.init.zeros_(parameter)
         for module in self.modules():
@@ -92,7 +97,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(n, 2, *spatial)`; the scale head learns from the features without changing them."""
-        x = self.stem(x)
+        x = self.stem(pixelunshuffle(x, x.dim() - 2, self._unshuffle))
         if self._lowered:
             x = x.bfloat16()
         skips = []
@@ -106,7 +111,9 @@ class ResidualUNet(nn.Module):
         log_scale = self.scale_head(x.detach()).float().clamp(*LOG_SCALE_RANGE)
         if self._lowered:
             x = x.float()
-        return torch.cat([self.residual_head(x).float(), log_scale], dim=1)
+        said = torch.stack([self.residual_head(x).float(), log_scale], dim=1)
+        y: Tensor = pixelshuffle(said.flatten(1, 2), x.dim() - 2, self._unshuffle)
+        return y
 
     def lowered(self) -> Self:
         """Return a copy that computes in bfloat16; its input and output stay float32.

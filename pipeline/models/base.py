@@ -40,6 +40,7 @@ FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
 _MOST_BYTES = 2**30
 """Of a weights file, which is read as a whole; those that come with the package have 3 MB."""
 _MOST_PARAMETERS, _MOST_LEVELS, _MOST_UNITS = 2**26, 6, 64
+_UNSHUFFLES = (1, 2, 4)
 """Of a network: a card is believed only so far, because a network takes its memory before its weights are read."""
 
 
@@ -315,13 +316,14 @@ def _card_path(weights: Path) -> Path:
     return path
 
 
-def require_bounded(ndim: int, widths: Sequence[int], bottom_units: int) -> None:
+def require_bounded(ndim: int, widths: Sequence[int], bottom_units: int, unshuffle: int = 1) -> None:
     """Refuse a network that no image needs, before memory is taken for it.
 
     Args:
         ndim: 2 or 3.
         widths: channels of each level, finest first.
         bottom_units: residual units at the coarsest level.
+        unshuffle: pixels along each axis that the finest level sees as channels of one.
 
     Raises:
         ValueError: not of that kind, or too large; says what is possible.
@@ -334,6 +336,8 @@ def require_bounded(ndim: int, widths: Sequence[int], bottom_units: int) -> None
         )
     if type(bottom_units) is not int or not 0 <= bottom_units <= _MOST_UNITS:
         raise ValueError(f"bottom_units {bottom_units!r} must be a whole number from 0 to {_MOST_UNITS}")
+    if type(unshuffle) is not int or unshuffle not in _UNSHUFFLES:
+        raise ValueError(f"unshuffle {unshuffle!r} must be one of {', '.join(map(str, _UNSHUFFLES))}")
     kernel = 3**ndim
     units = [2 * kernel * w * w for w in widths]
     total = 2 * sum(units[:-1]) + bottom_units * units[-1] + sum((kernel + 1) * a * b for a, b in pairwise(widths))

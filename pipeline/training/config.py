@@ -84,6 +84,10 @@ class Network(_Part):
 
     widths: tuple[int, ...] = Field(default=(24, 48, 96, 128), min_length=2)
     bottom_units: int = Field(default=2, ge=1)
+    unshuffle: Literal[1, 2, 4] = Field(
+        default=1,
+        description="Pixels along each axis that the finest level sees as channels of one: faster, worse for thin holes.",
+    )
 
 
 class Loss(_Part):
@@ -202,10 +206,11 @@ class TrainingConfig(_Part):
                 raise ValueError(f"{key}: no family '{stray[0]}' in {self.ndim}-D")
         if self.patch > self.tile:
             raise ValueError(f"patch {self.patch} must not be larger than tile {self.tile}")
-        require_bounded(self.ndim, self.network.widths, self.network.bottom_units)
-        multiple = 2 ** (len(self.network.widths) - 1)
+        network = self.network
+        require_bounded(self.ndim, network.widths, network.bottom_units, network.unshuffle)
+        multiple = network.unshuffle * 2 ** (len(network.widths) - 1)
         if self.patch % multiple:
-            raise ValueError(f"patch {self.patch} must be a multiple of {multiple} for these widths")
+            raise ValueError(f"patch {self.patch} must be a multiple of {multiple} for this network")
         return self
 
     @property

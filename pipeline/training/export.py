@@ -51,6 +51,7 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
         "architecture": {
             "widths": list(config.network.widths),
             "bottom_units": config.network.bottom_units,
+            "unshuffle": config.network.unshuffle,
         },
         "parameters": sum(p.numel() for p in network.parameters()),
         "base_fill": dict(config.base_fill),

@@ -194,7 +194,7 @@ def _exhausted(state: _State, config: TrainingConfig) -> bool:
 
 def _start(config: TrainingConfig) -> _State:
     torch.manual_seed(config.seed)
-    network = ResidualUNet(config.ndim, config.network.widths, config.network.bottom_units)
+    network = ResidualUNet(config.ndim, **config.network.model_dump())
     if config.ndim == 3:
         # At full strength the deep residual path drowns the zero head's first gradients in 3-D.
         network.shrink_units(_UNIT_SHRINK_3D)

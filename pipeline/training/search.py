@@ -45,7 +45,7 @@ class _Trial:
     def row(self, rung: int) -> dict[str, Any]:
         """Return its line of the results table; everything but `seconds` follows from config and data."""
         c, network = self.config, self.config.network
-        size = sum(p.numel() for p in ResidualUNet(c.ndim, network.widths, network.bottom_units).parameters())
+        size = sum(p.numel() for p in ResidualUNet(c.ndim, **network.model_dump()).parameters())
         return {
             "rung": rung,
             "trial": self.number,
@@ -126,6 +126,7 @@ def _drawn(config: TrainingConfig, rng: np.random.Generator) -> dict[str, Any]:
     if config.start is None:
         choice["widths"] = list(widths[int(rng.integers(len(widths)))])
         choice["bottom_units"] = int(depths[int(rng.integers(len(depths)))])
+        choice["unshuffle"] = config.network.unshuffle
     for name in ("learning_rate", "weight_decay", "gradient", "scale"):
         low, high = np.log(getattr(space, name))
         choice[name] = float(f"{np.exp(rng.uniform(low, high)):.3g}")
@@ -146,13 +147,13 @@ def _networks(config: TrainingConfig) -> list[tuple[int, ...]]:
         own[:-1],
         (*own, own[-1]),
     ]
-    return [w for w in near if len(w) >= 2 and config.patch % 2 ** (len(w) - 1) == 0]
+    return [w for w in near if len(w) >= 2 and config.patch % (config.network.unshuffle * 2 ** (len(w) - 1)) == 0]
 
 
 def _nested(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Put the values of a choice where the config has them."""
     result = {key: choice[key] for key in ("learning_rate", "weight_decay") if key in choice}
-    network = {key: choice[key] for key in ("widths", "bottom_units") if key in choice}
+    network = {key: choice[key] for key in ("widths", "bottom_units", "unshuffle") if key in choice}
     loss = {key: choice[key] for key in ("gradient", "scale") if key in choice}
     return result | ({"network": network} if network else {}) | ({"loss": loss} if loss else {})
 

@@ -59,6 +59,8 @@ def _run(folder: Path, weights: Path | str, verb: str = "run"):
         ({"widths": [4, 6], "bottom_units": 2.5}, r"bottom_units 2\.5"),
         ({"widths": [4, 6], "bottom_units": True}, "bottom_units True"),
         ({"widths": [4, 6], "bottom_units": "2"}, "bottom_units '2'"),
+        ({"widths": [4, 6], "unshuffle": 3}, "unshuffle 3 must be one of 1, 2, 4"),
+        ({"widths": [4, 6], "unshuffle": True}, "unshuffle True"),
         ({"widths": [6000, 6000]}, r"make \d+ parameters, more than"),
         ({"widths": [4, 10**30]}, "parameters, more than"),
         ({"widths": [1] * 7}, "at most 6"),

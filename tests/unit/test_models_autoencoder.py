@@ -264,6 +264,26 @@ def test_a_network_refuses_impossible_sizes():
         ResidualUNet(2, (8,))
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("unshuffle", [2, 4])
+def test_pixels_seen_as_channels_come_back_to_their_places(ndim, unshuffle):
+    """A network whose finest level passes on what it sees, and whose coarse ones are silent, gives its input back."""
+    pixels = unshuffle**ndim
+    network = ResidualUNet(ndim, (pixels, 4), unshuffle=unshuffle)
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    for channel in range(pixels):
+        # channels of the stem's input are all pixels of the values first, those of validity and depth follow
+        network.stem.conv.weight.data[(channel, channel, *(1,) * ndim)] = 1
+        network.residual_head.weight.data[(channel, channel, *(0,) * ndim)] = 1
+    extents = [network.multiple * n for n in (1, 2, 3)[:ndim]]
+    x = torch.rand(2, 3, *extents)
+    y = network(x)
+    assert y.shape == (2, 2, *extents)
+    assert torch.equal(y[:, 0], x[:, 0])
+    assert not y[:, 1].any()
+
+
 def test_the_scale_head_does_not_touch_the_mean():
     """Gradients of the stated scale stop at the shared features."""
     network = ResidualUNet(2, (8, 12))

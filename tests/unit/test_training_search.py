@@ -24,7 +24,7 @@ tile: 48
 patch: 32
 masks_per_tile: 2
 bands_per_mask: 1
-network: {widths: [6, 8], bottom_units: 1}
+network: {widths: [6, 8], bottom_units: 1, unshuffle: 2}
 batch: 2
 steps: 8
 validate_every: 2
