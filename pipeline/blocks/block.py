@@ -136,7 +136,7 @@ def _made(workspace: Workspace, pixels: Pixels, windows: Mapping[tuple[int, ...]
     """Return what the estimates of patches say, made from their windows together."""
     if not windows:
         return {}
-    tasks = [workspace.task(window, pixels) for window in windows.values()]
+    tasks = [workspace.task(index, window, pixels) for index, window in windows.items()]
     results = estimate(workspace.plan.recipe, workspace.model, tasks)
     return {index: Said.of(result) for index, result in zip(windows, results, strict=True)}
 

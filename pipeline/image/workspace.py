@@ -56,8 +56,8 @@ class Workspace:
         lattice = self.plan.lattice
         return estimate_box(lattice, index, (pixels.states_of(lattice.support(index)) == FILL).any(axis=0))
 
-    def task(self, box: Box, pixels: Pixels) -> Task:
-        """Cut a window out of what a block holds in memory."""
+    def task(self, index: tuple[int, ...], box: Box, pixels: Pixels) -> Task:
+        """Cut the window `box` of patch `index` out of what a block holds in memory."""
         plan = self.plan
         guess = coarse_window(self.coarse, plan.guess_factor, box)
         window, guides = pixels.window(box, guess)
@@ -71,6 +71,7 @@ class Workspace:
             window=window,
             guides=guides,
             base=base,
+            used=(plan.lattice.support(index) & box).within(box),
             patch=min(plan.lattice.patch),
             around=self.image.contamination(box),
             beyond=far.beyond,

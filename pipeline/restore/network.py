@@ -118,6 +118,8 @@ def refine(
         wanted = counted(model, task, draft.place) > 0
         if not testing:
             wanted = wanted & (needed(recipe, draft) > 0)
+        if task.used:
+            wanted = _only(wanted, task.used)
         channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))
         active.append(channels)
         if channels.size:
@@ -132,6 +134,13 @@ def refine(
             raw[channels] = prediction.scale
         results.append((full, raw))
     return results
+
+
+def _only(wanted: NDArray[np.bool_], part: tuple[slice, ...]) -> NDArray[np.bool_]:
+    """Return what is wanted in a part of a window, False elsewhere."""
+    some = np.zeros_like(wanted)
+    some[:, *part] = wanted[:, *part]
+    return some
 
 
 def _predicted(model: Inpainter, patches: list[Patch]) -> list[Prediction]:

@@ -59,6 +59,7 @@ class Task:
         window: observed values and holes, `(c, *spatial)`.
         guides: one per reference of the recipe, then the image itself if its channels have different holes.
         base: the exact base fill if the survey already has it, else None.
+        used: part of the window whose estimate is used; what it says beside is only seen. Empty = all of it.
         patch: smallest extent of the patches of the image, pixels: hole pixels farther from all that is observed can
             lie in a window without any.
         around: what contaminated pixels around the holes add to the error bars; None = nothing.
@@ -70,6 +71,7 @@ class Task:
     window: Window
     guides: tuple[Guide, ...] = ()
     base: NDArray[np.float32] | None = None
+    used: tuple[slice, ...] = ()
     patch: int
     around: Contamination | None = None
     beyond: Beyond | None = None

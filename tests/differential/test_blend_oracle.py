@@ -48,7 +48,7 @@ def _oracle(plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         weight = plan.lattice.weights(index, whole)
         weights += weight
         window = workspace.window(index, pixels)
-        task = workspace.task(window, pixels)
+        task = workspace.task(index, window, pixels)
         if not task.window.hole.any():
             continue  # a network has nothing to say there
         (result,) = estimate(plan.recipe, workspace.model, [task])
