@@ -273,7 +273,7 @@ def open_model(weights: Path | None, *, ndim: int, device: str, options: Mapping
             "set model.weights: auto"
         )
     sha256 = verified(weights, card)
-    return Autoencoder(_load(weights, card), card, sha256, device, options)
+    return Autoencoder(load_network(weights, card), card, sha256, device, options)
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -306,7 +306,13 @@ def _precision(device: str, options: Mapping[str, Any]) -> str:
     return asked
 
 
-def _load(weights: Path, card: Card) -> ResidualUNet:
+def load_network(weights: Path, card: Card) -> ResidualUNet:
+    """Return the network of a weights file, on the CPU.
+
+    Raises:
+        ConfigError: another architecture than the card's, or weights that are not finite or predict what no image
+            holds.
+    """
     try:
         network = ResidualUNet(card.ndim, **card.architecture)
         tensors = load_file(weights)

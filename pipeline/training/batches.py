@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.training.config import TrainingConfig
-from pipeline.training.data import HOLE, TARGET, Sample
+from pipeline.training.data import HOLE, NORMALISED, TARGET, TAUGHT, Sample
 from pipeline.training.workers import Forked, begin
 
 _AHEAD = 2
@@ -30,7 +30,7 @@ class _Batches(Dataset[NDArray[np.float16]]):
 
 
 def batches(training: Sequence[Sample], config: TrainingConfig, first: int, until: int) -> Iterator[Tensor]:
-    """Yield the batches `(batch, 6, *patch)`, float16, of steps `first` to `until - 1`.
+    """Yield the batches `(batch, 6 or 7, *patch)`, float16, of steps `first` to `until - 1`.
 
     Processes, not threads: beside a GPU, Python's lock would make the network wait for its batches. They come
     through pipes, not through shared memory: containers have little of it, and torch then waits forever.
@@ -63,7 +63,7 @@ def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> ND
     """Cut a patch around a random hole pixel, then flip, transpose and negate it at random.
 
     Args:
-        planes: `(6, *tile)`, see `pipeline.training.data`.
+        planes: `(6 or 7, *tile)`, see `pipeline.training.data`.
         size: extent of the patch.
         rng: source of randomness.
     """
@@ -76,5 +76,6 @@ def crop(planes: NDArray[np.float16], size: int, rng: np.random.Generator) -> ND
     flipped = tuple(axis + 1 for axis in range(len(spatial)) if rng.random() < 0.5)
     patch = np.ascontiguousarray(np.flip(patch, flipped))
     if rng.random() < 0.5:
-        patch[[0, TARGET]] *= -1
+        patch[[NORMALISED, TARGET]] *= -1
+        patch[TAUGHT:] *= -1
     return np.asarray(patch)

@@ -86,7 +86,7 @@ class Network(_Part):
     bottom_units: int = Field(default=2, ge=1)
     unshuffle: Literal[1, 2, 4] = Field(
         default=1,
-        description="Pixels along each axis that the finest level sees as channels of one: faster, worse for thin holes.",
+        description="Pixels along an axis that are channels of one at the finest level: faster, worse for thin ones.",
     )
 
 
@@ -95,6 +95,7 @@ class Loss(_Part):
 
     gradient: float = Field(default=0.1, ge=0, description="Finite differences, 2-D only (harms 3-D).")
     scale: float = Field(default=0.2, ge=0, description="Likelihood of the stated scale.")
+    taught: float = Field(default=1.0, ge=0, description="Fit to what the teacher says, if there is one.")
 
 
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -186,6 +187,11 @@ class TrainingConfig(_Part):
         description="Weights to start from: a name or a file. Dimensions, network, base fill and holes are then "
         "those of its card unless given, and the defaults those of a short adaptation.",
     )
+    teacher: str | None = Field(
+        default=None,
+        description="Weights whose answers are learnt from beside the truth: a name or a file. Small networks learn "
+        "wide holes in far fewer steps.",
+    )
     output: str = Field(description="Weights file to write; card, curve and checkpoint lie beside it.")
     cache: str = Field(default=".cache/training", description="Folder for precomputed fills.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for the card: limits, intended use.")
@@ -261,6 +267,7 @@ def read_config(path: Path) -> TrainingConfig:
     return config.model_copy(
         update={
             "output": output,
+            "teacher": config.teacher and str(start_weights(config.teacher, path)),
             "cache": resolve(config.cache, path),
             "train": tuple(_resolved(part, path) for part in config.train),
             "validate_on": tuple(_resolved(part, path) for part in config.validate_on),

@@ -30,9 +30,9 @@ from pipeline.training.workers import mapped
 
 log = logging.getLogger(__name__)
 
-NORMALISED, VALID, DEPTH, TARGET, HOLE, SCALE = range(6)
-"""Planes of a stored sample; the first three are the network's input, all in normalised units but SCALE,
-which is the local scale over the robust range of the channel."""
+NORMALISED, VALID, DEPTH, TARGET, HOLE, SCALE, TAUGHT = range(7)
+"""Planes of a sample; the first three are the network's input, all in normalised units but SCALE, which is the local
+scale over the robust range of the channel. TAUGHT is what a teacher makes of TARGET, if the config names one."""
 _LEAST_ERROR = 0.01
 _KRIGED = " kriged"
 _THICK = 1.2
@@ -41,18 +41,25 @@ _THICK = 1.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Where one sample lies and what it is: file of planes `(n, 6, *tile)` float16, row, scene, place, family."""
+    """Where one sample lies and what it is: file of planes `(n, 6, *tile)` float16, row, scene, place, family.
+
+    `taught` is the file `(n, *tile)` of what a teacher says, None without one.
+    """
 
     path: Path
     row: int
     scene: str
     box: Box
     family: str
+    taught: Path | None = None
 
     def planes(self) -> NDArray[np.float16]:
-        """Return `(6, *tile)`, mapped from disk."""
+        """Return `(6, *tile)`, mapped from disk, or `(7, *tile)` with what a teacher says."""
         stack: NDArray[np.float16] = np.load(self.path, mmap_mode="r")
-        return np.asarray(stack[self.row])
+        planes = np.asarray(stack[self.row])
+        if self.taught is None:
+            return planes
+        return np.concatenate([planes, np.load(self.taught, mmap_mode="r")[self.row][None]])
 
 
 def samples(config: TrainingConfig, config_path: Path, stop: Stop = NEVER) -> tuple[list[Sample], list[Sample]]:

@@ -93,6 +93,9 @@ def _training(config: TrainingConfig) -> dict[str, Any]:
     if config.start is not None:
         start = read_card(Path(config.start))
         chosen["start"] = {"name": start.name, "sha256": start.sha256}
+    if config.teacher is not None:
+        teacher = read_card(Path(config.teacher))
+        chosen["teacher"] = {"name": teacher.name, "sha256": teacher.sha256}
     return chosen
 
 

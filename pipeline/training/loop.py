@@ -25,12 +25,13 @@ from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
 from pipeline.training.beside import CURVE, read_checkpoint, require_nothing_unfinished
 from pipeline.training.config import TrainingConfig, read_config
-from pipeline.training.data import HOLE, TARGET, Sample, samples
+from pipeline.training.data import HOLE, TARGET, TAUGHT, Sample
 from pipeline.training.device import autocast, layout, mixed, placed
 from pipeline.training.export import export
 from pipeline.training.log import Pace, logged
 from pipeline.training.losses import losses
 from pipeline.training.said import verdict_on
+from pipeline.training.teacher import taught_samples
 from pipeline.training.validation import INPUT, Gains, validate
 from pipeline.training.workers import loaders_watched
 
@@ -108,7 +109,7 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
     if not resume:
         require_nothing_unfinished(Path(config.output), config.steps, config.patience)
     with Stop() as stop, logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
-        return fit(config, samples(config, path, stop), resume=resume, stop=stop)
+        return fit(config, taught_samples(config, path, stop), resume=resume, stop=stop)
 
 
 def fit(
@@ -225,8 +226,9 @@ def _one_step(state: _State, batch: Tensor, config: TrainingConfig) -> float:
     state.network.train()
     with autocast(config):
         output = state.network(planes[:, INPUT].contiguous(memory_format=layout(config.ndim)))
-    terms = losses(output, planes[:, TARGET], planes[:, HOLE])
-    loss = terms.fit + config.loss.scale * terms.likelihood
+    answers = planes[:, TAUGHT] if config.teacher else None
+    terms = losses(output, planes[:, TARGET], planes[:, HOLE], answers)
+    loss = terms.fit + config.loss.scale * terms.likelihood + config.loss.taught * terms.taught
     if config.ndim == 2:
         loss = loss + config.loss.gradient * terms.gradient
     state.optimiser.zero_grad(set_to_none=True)

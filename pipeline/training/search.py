@@ -22,10 +22,11 @@ from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
 from pipeline.system.signals import Stop
 from pipeline.training.config import TrainingConfig, read_config
-from pipeline.training.data import Sample, samples
+from pipeline.training.data import Sample
 from pipeline.training.device import placed
 from pipeline.training.log import logged
 from pipeline.training.loop import fit
+from pipeline.training.teacher import taught_samples
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def search(config_path: str | Path, n: int, *, resume: bool = False, quiet: bool
     path = Path(config_path)
     config = placed(read_config(path))
     with Stop() as stop, logged(Path(config.output).with_suffix(".search.log"), append=resume, quiet=quiet):
-        alive, table = _halved(config, n, samples(config, path, stop), stop, resume=resume)
+        alive, table = _halved(config, n, taught_samples(config, path, stop), stop, resume=resume)
     _write_table(Path(config.output).with_suffix(".search.csv"), table)
     best = _publish(path, config, alive[0], table)
     return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
