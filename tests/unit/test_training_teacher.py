@@ -21,7 +21,6 @@ from pipeline.training.loop import train
 from pipeline.training.teacher import taught_samples
 from tests.helpers import small_training, tiny_weights
 
-
 _FEW = {"train": [{"synthetic": "optical", "count": 2}], "masks_per_tile": 2, "bands_per_mask": 1}
 
 
