@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-AROUND = {2: 12, 3: 8}
+AROUND = {2: 8, 3: 8}
 """Pixels around asked ones that a part holds, by dimensions: more improved nothing (docs/decisions/training.md)."""
 
-_STEP = {2: 16, 3: 8}
+_STEP = {2: 8, 3: 8}
 """Extents are multiples of this where the patch allows it: few shapes are met, and none is padded."""
 
 _FIXED = {2: 4000, 3: 2500}
