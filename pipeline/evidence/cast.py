@@ -5,6 +5,8 @@ one direction and, as clouds of one image are about as high, at one distance (by
 Zhu & Woodcock 2012, doi:10.1016/j.rse.2011.10.028). So the dark pattern is laid over the bright one at every
 displacement at once, by Fourier transform. How well patterns agree that have nothing to do with each other is what the
 mirrored bright one shows. Both are looked at without what is broader than scraps of cloud: fields are.
+
+Clouds that a mask names cast shadows that it does not, if it knows of clouds alone: what is bright is then the mask.
 """
 
 from __future__ import annotations
@@ -33,8 +35,15 @@ _NEAREST, _FARTHEST = 6.0, 48.0
 
 _REACH = int(_FARTHEST) // _STRIDE
 
+_AWAY = np.hypot(*np.mgrid[-_REACH : _REACH + 1, -_REACH : _REACH + 1]) * _STRIDE
+_STEPS = (_AWAY >= _NEAREST) & (_AWAY <= _FARTHEST)
+"""Displacements that are looked at, of all in a square."""
+
 _MEET = 0.2
 """Share of the largest overlap of both patterns below which they are not compared: few pixels agree by chance."""
+
+_SURE, _BEST = 5.0, 1.3
+"""Deviations by which what is dark must follow the holes, and times the best agreement with mirrored holes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +71,40 @@ def followed(windows: Sequence[Patterns]) -> float:
         windows: of one image; the displacement is common to all. Those below 96 px in one direction say nothing: they
             leave few pixels to compare at most displacements.
     """
-    large = [w for w in windows if min(w.told.shape) >= 2 * _FARTHEST]
-    fine = [(_fine(w.bright, w.told), _fine(w.dark, w.told)) for w in large]
-    steps = np.arange(-_REACH, _REACH + 1) * _STRIDE
-    far = np.hypot(steps[:, None], steps)
+    own, *_ = _mirrored([(_fine(w.bright, w.told), _fine(w.dark, w.told)) for w in _large(windows)])
+    return float(own.max())
+
+
+def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
+    """Return by how many rows and columns shadows of what the holes hide are displaced; None if there is no proof.
+
+    As `followed`, but for the holes themselves: what is dark lies where their clouds cast shadows. Small holes are few
+    patterns, and mirrored ones may agree as well, so that the best of them must be exceeded, too.
+
+    Args:
+        windows: of one image; `bright` is what is hidden, 0 or 1, and known everywhere.
+    """
+    fine = [(_fine(w.bright, np.ones_like(w.told)), _fine(w.dark, w.told)) for w in _large(windows)]
+    own, *others = _mirrored(fine)
+    best = float(own.max())
+    if best < max(_SURE, _BEST * max(float(other.max()) for other in others)):
+        return None
+    row, col = np.argwhere(_STEPS)[int(own.argmax())]
+    return int(row - _REACH) * _STRIDE, int(col - _REACH) * _STRIDE
+
+
+def _large(windows: Sequence[Patterns]) -> list[Patterns]:
+    return [w for w in windows if min(w.told.shape) >= 2 * _FARTHEST]
+
+
+def _mirrored(fine: Sequence[tuple[Field, Field]]) -> list[Field]:
+    """Return the agreement of patterns at all `_STEPS`, and with each mirrored one, in deviations of the latter."""
     own, *others = (
-        _agreement([(bright[::rows, ::cols], dark) for bright, dark in fine])[(far >= _NEAREST) & (far <= _FARTHEST)]
+        _agreement([(bright[::rows, ::cols], dark) for bright, dark in fine])[_STEPS]
         for rows, cols in product((1, -1), repeat=2)
     )
     spread = float(np.std(others))
-    return float(own.max()) / spread if spread > 0 else 0.0
+    return [part / spread if spread > 0 else np.zeros_like(part) for part in (own, *others)]
 
 
 def _agreement(windows: Sequence[tuple[Field, Field]]) -> Field:

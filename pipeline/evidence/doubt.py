@@ -63,6 +63,8 @@ class Doubt:
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
         places: parts of the image whose holes alone count, all others are clean; () = all holes count.
         veils: what can be taken off these, so that they need no doubt. None = nothing.
+        shadow: rows and columns by which shadows of what the holes hide are displaced; what is dark is looked for
+            there, too. None = it is not known.
     """
 
     ground: Ground
@@ -72,10 +74,15 @@ class Doubt:
     outline: Outline | None = None
     places: tuple[Box, ...] = ()
     veils: Veils | None = None
+    shadow: tuple[int, int] | None = None
 
     @property
     def reach_px(self) -> float:
         """Return the distance from the holes up to which pixels are doubted or hazy, pixels; 0 if none are."""
+        return self._reach_px + (float(np.hypot(*self.shadow)) if self.shadow else 0.0)
+
+    @property
+    def _reach_px(self) -> float:
         if self.outline:
             return self.outline.reach_px
         told = [r for side in self.sides for r, limit in zip(RINGS, side.limits, strict=True) if np.isfinite(limit)]
@@ -128,8 +135,9 @@ class Doubt:
     def told(self, tile: Tile) -> tuple[Field, Mask]:
         """Return the amount of each thing that is taken off, `(k, *spatial)`, and the pixels that are doubted."""
         if self.outline and self.veils:
-            found = self.outline.of(tile)
-            amounts = self.veils.amounts(self.outline.ground, tile, found)
+            shaded = tile.shaded(self.shadow)
+            found = self.outline.of(shaded)
+            amounts = self.veils.amounts(self.outline.ground, shaded, found)
             return amounts, found & ~amounts.any(axis=0)
         amounts = self.hazy(tile)[None] if self.haze else np.zeros((0, *tile.seen.shape))
         return amounts, self.of(self.cleared(tile))
@@ -139,15 +147,18 @@ class Doubt:
 
         `known` is what `standardised` says of the tile.
         """
+        shaded = tile.shaded(self.shadow)
         if self.outline:
-            return self.outline.of(tile)
+            return self.outline.of(shaded)
         doubted = np.zeros(tile.seen.shape, dtype=np.bool_)
         differences, told = known or standardised(self.ground, tile)
-        ring = np.minimum(np.searchsorted(RINGS, tile.distance), len(RINGS))
         for side in self.sides:
+            away = shaded.distance if side.name == "dark" else tile.distance
+            ring = np.minimum(np.searchsorted(RINGS, away), len(RINGS))
             index = np.einsum("c,c...->...", np.asarray(side.weights), differences)
             doubted |= told & (index > np.asarray((*side.limits, np.inf))[ring])
-        doubted |= tile.distance <= max([self.rim_px, *(side.rim_px for side in self.sides)])
+            doubted |= away <= side.rim_px
+        doubted |= tile.distance <= self.rim_px
         return doubted & tile.seen & (tile.distance > 0)
 
 

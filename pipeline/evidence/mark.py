@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.haze import BLURRED
-from pipeline.evidence.learn import FARTHEST, find_doubt
+from pipeline.evidence.learn import find_doubt
+from pipeline.evidence.rings import FARTHEST
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
@@ -34,7 +35,8 @@ _MOST_VALUES = 24_000_000
 """Pixels times bands of image and references that are held while learning: about half a gigabyte."""
 
 _HALO = int(FARTHEST) + 8 + BLURRED
-"""Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image."""
+"""Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image, and the
+clouds of all shadows whose surroundings reach into it are seen."""
 
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""

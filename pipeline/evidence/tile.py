@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 
@@ -33,3 +34,21 @@ class Tile:
     distance: NDArray[np.float32]
     guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
     corner: tuple[int, ...] = (0, 0)
+
+    def shaded(self, step: tuple[int, int] | None) -> Tile:
+        """Return the window with distances from the holes and from where clouds in them cast shadows, one step away.
+
+        Such a place is observed, so its pixels are 1 px from itself. Without a step, distances are those of the holes.
+        """
+        if step is None:
+            return self
+        hole = self.distance == 0
+        cast = np.zeros_like(hole)
+        here, there = (
+            [slice(max(0, s * k), n - max(0, -s * k)) for k, n in zip(step, hole.shape, strict=True)] for s in (1, -1)
+        )
+        cast[tuple(here)] = hole[tuple(there)]
+        if not cast.any():
+            return self
+        away = np.maximum(ndimage.distance_transform_edt(~cast), 1.0).astype(np.float32)
+        return replace(self, distance=np.where(hole, np.float32(0), np.minimum(self.distance, away)))

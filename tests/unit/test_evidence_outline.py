@@ -12,6 +12,7 @@ from pipeline.evidence.doubt import Doubt, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.outline import Outline, Scrap, fit_outline
+from pipeline.evidence.rings import Rings
 from pipeline.evidence.shifts import Excess
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.space import Space
@@ -76,13 +77,13 @@ def test_faint_cloud_and_shadow_are_believed_where_one_follows_the_other(monkeyp
     """With a reference faint sides are proof if shadows are displaced alike; one alone, or without a reference, not."""
     hole = clouds(4)
     one = tile(landscape(3), hole)
-    rings = learn._Rings.of([one], [one.seen & (one.distance > 24)], fit_ground([one], [one.seen]))
+    rings = Rings.of([one], [one.seen & (one.distance > 24)], fit_ground([one], [one.seen]))
 
     def sides(bright, dark, *, referred, followed=6.0):
         found = {1.0: bright, -1.0: dark}
-        monkeypatch.setattr(learn._Rings, "beyond", lambda _, sign: Excess(values=np.ones(4), deviations=found[sign]))
-        monkeypatch.setattr(learn._Rings, "side", lambda _, name, *__: name)
-        monkeypatch.setattr(learn, "followed", lambda _: followed)
+        monkeypatch.setattr(Rings, "beyond", lambda _, sign: Excess(values=np.ones(4), deviations=found[sign]))
+        monkeypatch.setattr(Rings, "side", lambda _, name, *__: name)
+        monkeypatch.setattr("pipeline.evidence.rings.followed", lambda _: followed)
         return replace(rings, referred=referred).sides()
 
     assert not rings.referred
