@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from pipeline.evidence.tile import LARGEST
+from pipeline.evidence.tile import LARGEST, displaced
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -44,6 +44,10 @@ _MEET = 0.2
 
 _SURE, _BEST = 5.0, 1.3
 """Deviations by which what is dark must follow the holes, and times the best agreement with mirrored holes."""
+
+_DARK = 1.0
+"""Deviations of the ground by which most of what lies in these shadows must be darker than the rest: all clouds cast
+shadows, but one dark field agrees with one hole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,8 @@ def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
     """Return by how many rows and columns shadows of what the holes hide are displaced; None if there is no proof.
 
     As `followed`, but for the holes themselves: what is dark lies where their clouds cast shadows. Small holes are few
-    patterns, and mirrored ones may agree as well, so that the best of them must be exceeded, too.
+    patterns, and mirrored ones may agree as well, so that the best of them must be exceeded, too; and most of what lies
+    in the shadows must be dark.
 
     Args:
         windows: of one image; `bright` is what is hidden, 0 or 1, and known everywhere.
@@ -90,7 +95,11 @@ def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
     if best < max(_SURE, _BEST * max(float(other.max()) for other in others)):
         return None
     row, col = np.argwhere(_STEPS)[int(own.argmax())]
-    return int(row - _REACH) * _STRIDE, int(col - _REACH) * _STRIDE
+    step = int(row - _REACH) * _STRIDE, int(col - _REACH) * _STRIDE
+    inside = [displaced(w.bright > 0, step) & w.told for w in windows]
+    below = np.concatenate([w.dark[part] for w, part in zip(windows, inside, strict=True)])
+    rest = np.concatenate([w.dark[w.told & ~part] for w, part in zip(windows, inside, strict=True)])
+    return step if below.size and rest.size and np.median(below) - np.median(rest) >= _DARK else None
 
 
 def _large(windows: Sequence[Patterns]) -> list[Patterns]:

@@ -43,12 +43,18 @@ class Tile:
         if step is None:
             return self
         hole = self.distance == 0
-        cast = np.zeros_like(hole)
-        here, there = (
-            [slice(max(0, s * k), n - max(0, -s * k)) for k, n in zip(step, hole.shape, strict=True)] for s in (1, -1)
-        )
-        cast[tuple(here)] = hole[tuple(there)]
+        cast = displaced(hole, step)
         if not cast.any():
             return self
         away = np.maximum(ndimage.distance_transform_edt(~cast), 1.0).astype(np.float32)
         return replace(self, distance=np.where(hole, np.float32(0), np.minimum(self.distance, away)))
+
+
+def displaced(mask: Mask, step: tuple[int, int]) -> Mask:
+    """Return a mask `(rows, cols)` moved by some rows and columns; what leaves it is gone, and nothing comes in."""
+    moved = np.zeros_like(mask)
+    there, here = (
+        tuple(slice(max(0, s * k), n - max(0, -s * k)) for k, n in zip(step, mask.shape, strict=True)) for s in (1, -1)
+    )
+    moved[there] = mask[here]
+    return moved

@@ -118,6 +118,21 @@ def test_a_mirrored_pattern_that_agrees_as_well_is_no_proof() -> None:
     assert step_of_shadows([window]) is None
 
 
+def test_one_dark_field_behind_one_hole_is_no_shadow() -> None:
+    """All clouds cast shadows: four holes of five have clear ground where theirs would lie."""
+    hole = np.zeros(SHAPE, dtype=bool)
+    first = np.zeros(SHAPE, dtype=bool)
+    first[70:118, 40:88] = True
+    for row, col in ((60, 150), (180, 60), (170, 190), (120, 110)):
+        hole[row : row + 30, col : col + 30] = True
+    windows = [
+        Patterns(bright=(hole | first).astype(float), dark=4.0 * moved(some, STEP), told=~(hole | first))
+        for some in (first, first | hole)
+    ]
+    assert step_of_shadows(windows[:1]) is None
+    assert step_of_shadows(windows[1:]) == STEP
+
+
 def test_distances_are_those_of_holes_and_shadows() -> None:
     """Holes stay at 0, what lies under a shadow is 1 px from it, and without a step nothing changes."""
     hole = np.zeros(SHAPE, dtype=bool)
