@@ -77,7 +77,7 @@ def driven(times: NDArray[np.float64], workers: int) -> tuple[float, float]:
     def wait(_: Work, block: int) -> BlockResult:
         if times[block]:
             time.sleep(times[block])
-        return BlockResult(block=block, patches=0, by_source={}, seconds={}, peak_rss_bytes=0)
+        return BlockResult(block=block, patches=0, by_source={}, seconds={"compute": times[block]}, peak_rss_bytes=0)
 
     done: list[BlockResult] = []
     work = Work(workdir="nowhere", digest="", blocks=tuple(np.argsort(-times).tolist()), workers=workers)

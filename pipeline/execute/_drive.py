@@ -1,7 +1,8 @@
 """Blocks as tasks of a dask scheduler, whoever started its workers: a bounded window of large tasks.
 
-The scheduler never sees more than a few tasks a worker, however many blocks there are; a worker opens files and loads
-the model once (plugin), and computes one block at a time: open files are not for several threads.
+The scheduler never sees more than a few tasks a worker, however many blocks there are, and a task is as many blocks as
+take a moment together; a worker opens files and loads the model once (plugin), and computes one block at a time: open
+files are not for several threads.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +34,15 @@ from pipeline.system.process import settle
 
 _TASKS_PER_WORKER = 2
 _POLL_SECONDS = 1.0
+_TASK_SECONDS = 0.25
+"""What the blocks of a task take together, if one alone takes less: the scheduler needs milliseconds for any task."""
+_LEAST_SECONDS = 1e-3
+"""No block takes less; a test may say so."""
+_SHARES = 16
+"""Tasks that would be left for each worker if all were as large as the next (guided self-scheduling: Polychronopoulos
+and Kuck 1987, doi:10.1109/TC.1987.5009495): all end at about the same time, and a stop leaves most of the rest."""
+_MEMORY = 16
+"""Blocks over which the pace is smoothed."""
 ONE_AT_A_TIME = threading.Lock()
 """Held by a worker while it computes: open files are not for several threads."""
 
@@ -113,22 +123,25 @@ def _run(
     with suppress(CommClosedError):
         # raised where a worker is lost meanwhile; the one that takes its place gets the plugin when it comes
         client.register_plugin(Warm(work.workdir, work.digest, own=own))
-    queue = iter(work.blocks)
-    pending: dict[Future, int] = {}
+    queue, pending = _Queue(work.blocks), dict[Future, tuple[int, ...]]()
+    heard = queue.heard_by(on_done)
     suspects: list[int] = []
     tried_alone: set[int] = set()
     lonely_since: float | None = None
     while True:
         workers = _workers(client)
         if not should_stop():
-            _refill(client, work, queue, pending, max(work.workers, workers))
+            expected = max(work.workers, workers)
+            while len(pending) < expected * _TASKS_PER_WORKER and (blocks := queue.following(expected)):
+                pending[_submitted(client, work, blocks)] = blocks
             if suspects and not pending:
                 # which of the blocks that a lost worker held has ended it shows when each is tried alone
-                tried_alone.add(suspects[0])
-                _refill(client, work, iter([suspects.pop(0)]), pending, 1)
+                alone = suspects.pop(0)
+                tried_alone.add(alone)
+                pending[_submitted(client, work, (alone,))] = (alone,)
         if not pending:
             return failures
-        for block, text in _collect(pending, on_done).items():
+        for block, text in _collect(pending, heard).items():
             if text is None and block not in tried_alone:
                 suspects.append(block)
             else:
@@ -140,17 +153,43 @@ def _run(
             raise ClusterGone(f"{work.workdir}: all dask workers are gone; run again to continue")
 
 
-def _refill(client: Client, work: Work, queue: Iterator[int], pending: dict[Future, int], workers: int) -> None:
-    while len(pending) < workers * _TASKS_PER_WORKER:
-        block = next(queue, None)
-        if block is None:
-            return
-        # a worker lost while it runs a block costs a retry, not the run
-        key = f"block-{work.digest[:8]}-{block}-{uuid4().hex[:8]}"
-        future = client.submit(
-            _one, replace(work, blocks=(), cluster={}, notice=silence), block, key=key, retries=2, pure=False
-        )
-        pending[future] = block
+@dataclass(slots=True)
+class _Queue:
+    """Blocks that nobody has yet, and how long those before them took."""
+
+    blocks: tuple[int, ...]
+    given: int = 0
+    pace_s: float | None = None
+
+    def following(self, workers: int) -> tuple[int, ...]:
+        """Return the next blocks for one of so many workers, nothing at the end."""
+        most = (len(self.blocks) - self.given) // (workers * _SHARES)
+        of_time = 1 if self.pace_s is None else int(_TASK_SECONDS / max(self.pace_s, _LEAST_SECONDS))
+        blocks = self.blocks[self.given : self.given + max(1, min(most, of_time))]
+        self.given += len(blocks)
+        return blocks
+
+    def heard_by(self, on_done: Callable[[BlockResult], None]) -> Callable[[BlockResult], None]:
+        """Return what hears of each block for `on_done`, and keeps the pace."""
+
+        def heard(result: BlockResult) -> None:
+            seconds = sum(result.seconds.values())
+            before = seconds if self.pace_s is None else self.pace_s
+            self.pace_s = before + (seconds - before) / _MEMORY
+            on_done(result)
+
+        return heard
+
+
+def _submitted(client: Client, work: Work, blocks: tuple[int, ...]) -> Future:
+    # a worker lost while it runs a task costs a retry, not the run
+    key = f"block-{work.digest[:8]}-{blocks[0]}-{uuid4().hex[:8]}"
+    told = replace(work, blocks=blocks, cluster={}, notice=silence)
+    return client.submit(_each, told, key=key, retries=2, pure=False)
+
+
+def _each(work: Work) -> list[BlockResult | str]:
+    return [_one(work, block) for block in work.blocks]
 
 
 def _one(work: Work, block: int) -> BlockResult | str:
@@ -162,7 +201,9 @@ def _workers(client: Client) -> int:
     return len(client.nthreads()) if client.status == "running" else 0
 
 
-def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None]) -> dict[int, str | None]:
+def _collect(
+    pending: dict[Future, tuple[int, ...]], on_done: Callable[[BlockResult], None]
+) -> dict[int, str | None]:
     """Wait for blocks to end; returns what went wrong with those that failed, None where workers were lost with it.
 
     Raises:
@@ -174,23 +215,25 @@ def _collect(pending: dict[Future, int], on_done: Callable[[BlockResult], None])
     except TimeoutError:
         return failed
     for future in done:
-        block = pending[future]
+        blocks = pending[future]
         if future.cancelled():
-            raise ClusterGone(f"block {block} was cancelled: the dask scheduler is gone; run again to continue")
+            raise ClusterGone(f"block {blocks[0]} was cancelled: the dask scheduler is gone; run again to continue")
         try:
-            result = future.result(timeout=_POLL_SECONDS) if future.status != "error" else future.exception()
+            results = future.result(timeout=_POLL_SECONDS) if future.status != "error" else future.exception()
         except TimeoutError:
             # lost with its worker before it was fetched: another one makes it again, unless there is none any more
             continue
         except KilledWorker as lost:
-            result = lost
+            results = lost
         del pending[future]
-        if isinstance(result, KilledWorker):
-            failed[block] = None
-        elif isinstance(result, Exception):
-            failed[block] = f"block {block}: {type(result).__name__}: {result}"
-        elif isinstance(result, str):
-            failed[block] = result
-        else:
-            on_done(result)
+        if isinstance(results, KilledWorker):
+            failed |= dict.fromkeys(blocks)
+            continue
+        if isinstance(results, Exception):
+            results = [f"block {block}: {type(results).__name__}: {results}" for block in blocks]
+        for block, result in zip(blocks, results, strict=True):
+            if isinstance(result, str):
+                failed[block] = result
+            else:
+                on_done(result)
     return failed

@@ -40,9 +40,11 @@ class _Finished:
         return answer
 
 
-def _collected(monkeypatch, *answers: Any) -> tuple[dict[int, str | None], list[BlockResult], dict[Any, int]]:
+def _collected(
+    monkeypatch, *answers: Any, blocks: tuple[int, ...] = (0,)
+) -> tuple[dict[int, str | None], list[BlockResult], dict[Any, Any]]:
     monkeypatch.setattr(_drive, "wait", lambda futures, **_: mock.Mock(done=set(futures)))
-    pending: dict[Any, int] = {_Finished(*answers): 0}
+    pending: dict[Any, tuple[int, ...]] = {_Finished(*answers): blocks}
     told: list[BlockResult] = []
     failed: dict[int, str | None] = {}
     for _ in answers:
@@ -53,14 +55,37 @@ def _collected(monkeypatch, *answers: Any) -> tuple[dict[int, str | None], list[
 def test_a_result_that_is_lost_is_waited_for_with_a_bound(monkeypatch):
     """Another worker makes it again; without a bound nobody would notice that no worker is left."""
     assert _collected(monkeypatch, TimeoutError()) == ({}, [], mock.ANY)
-    failed, told, pending = _collected(monkeypatch, TimeoutError(), _RESULT)
+    failed, told, pending = _collected(monkeypatch, TimeoutError(), [_RESULT])
     assert (failed, told, pending) == ({}, [_RESULT], {})
 
 
 def test_a_block_whose_workers_all_died_is_tried_alone(monkeypatch):
     """None says that it may not have been this block's fault; a text says what went wrong in it."""
     assert _collected(monkeypatch, KilledWorker("block", None, 3)) == ({0: None}, [], {})
-    assert _collected(monkeypatch, "block 0: no") == ({0: "block 0: no"}, [], {})
+    assert _collected(monkeypatch, ["block 0: no"]) == ({0: "block 0: no"}, [], {})
+
+
+def test_a_task_says_what_became_of_each_of_its_blocks(monkeypatch):
+    """One that fails takes no other with it; if the worker is lost, any of them may have ended it."""
+    others = [replace(_RESULT, block=block) for block in (4, 6)]
+    found = _collected(monkeypatch, [others[0], "block 5: no", others[1]], blocks=(4, 5, 6))
+    assert found == ({5: "block 5: no"}, others, {})
+    assert _collected(monkeypatch, KilledWorker("block", None, 3), blocks=(4, 5)) == ({4: None, 5: None}, [], {})
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(2.0, 1), (0.05, 5), (0.0, 31)])
+def test_short_blocks_share_a_task(seconds, largest):
+    """As many as take a quarter of a second, in the order given, each once; at the end one by one, for all workers."""
+    queue = _drive._Queue(tuple(range(1000)))
+    given = [queue.following(2)]
+    assert len(given[0]) == 1, "nobody knows how long one takes"
+    heard = queue.heard_by(lambda _: None)
+    while given[-1]:
+        heard(replace(_RESULT, seconds={"read": seconds / 2, "compute": seconds / 2}))
+        given.append(queue.following(2))
+    assert [block for task in given for block in task] == list(range(1000))
+    assert max(map(len, given)) == largest
+    assert {len(task) for task in given[-33:-1]} == {1}
 
 
 def test_workers_that_are_all_gone_are_replaced_once(monkeypatch):
