@@ -86,6 +86,8 @@ def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box
     for axis, (low, weight) in enumerate(zip(lows, weights, strict=True), start=1):
         upper = np.minimum(low + 1, result.shape[axis] - 1)
         column = weight.reshape([-1 if a == axis else 1 for a in range(result.ndim)])
-        below, above = np.take(result, low, axis=axis), np.take(result, upper, axis=axis)
-        result = below + column * (above - below)
+        below, result = np.take(result, low, axis=axis), np.take(result, upper, axis=axis)
+        result -= below
+        result *= column
+        result += below
     return result

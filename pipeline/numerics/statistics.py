@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,11 +189,30 @@ def network_input(values: Array, valid: NDArray[np.bool_], statistics: LocalStat
 
 
 def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
-    """Average `(c, *spatial)` over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros."""
-    padded = np.pad(field, [(0, 0), *((0, -n % cell) for n in field.shape[1:])])
-    split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
-    averaged: NDArray[np.float64] = padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2)))
-    return averaged
+    """Average `(c, *spatial)` over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros.
+
+    Over several axes shorter than eight NumPy's mean takes ten times as long as sums of strided views, which are added
+    up in the same order.
+    """
+    ends = [-n % cell for n in field.shape[1:]]
+    padded = np.pad(field, [(0, 0), *((0, end) for end in ends)]) if any(ends) else field
+    if cell >= 8:
+        split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
+        return np.asarray(padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2))))
+    rows = padded[..., ::cell].copy()
+    for k in range(1, cell):
+        rows += padded[..., k::cell]
+    first, *rest = product(range(cell), repeat=field.ndim - 2)
+    total: NDArray[np.float64] = rows[_every(cell, first)].copy()
+    for place in rest:
+        total += rows[_every(cell, place)]
+    total /= cell ** (field.ndim - 1)
+    return total
+
+
+def _every(cell: int, place: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the index of the rows at one place of all cells."""
+    return (slice(None), *(slice(k, None, cell) for k in place))
 
 
 def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> NDArray[np.float64]:
@@ -203,6 +223,8 @@ def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> ND
         low = place.astype(np.intp)
         share = (place - low).reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
         below = np.take(fine, low, axis=axis)
-        above = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
-        fine = below + share * (above - below)
+        fine = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
+        fine -= below
+        fine *= share
+        fine += below
     return fine

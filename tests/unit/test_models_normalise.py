@@ -121,3 +121,15 @@ def test_fields_are_linear_between_the_centres_of_cells(shape):
     coarse = np.random.default_rng(4).normal(size=[-(-n // cell) for n in shape])
     expected = zoom(coarse, cell, order=1, mode="nearest", grid_mode=True)[tuple(slice(n) for n in shape)]
     np.testing.assert_allclose(statistics._refined(coarse[None], shape, cell)[0], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cell"), [((3, 41, 36), 2), ((2, 64, 30), 4), ((1, 50, 33), 8), ((2, 13, 20, 17), 2)]
+)
+def test_cells_are_means_to_the_last_bit(shape, cell):
+    """As NumPy adds them up, pixels beyond the edge counting as zeros: results do not change with the way."""
+    field = np.random.default_rng(6).normal(size=shape) ** 3
+    padded = np.pad(field, [(0, 0), *((0, -n % cell) for n in shape[1:])])
+    split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
+    mean = padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2)))
+    np.testing.assert_array_equal(statistics._cells(field, cell), mean)
