@@ -154,18 +154,23 @@ class _Shifted:
         own = _Sums(
             *(np.asarray(part) for mask, n in zip(masks, counts, strict=True) for part in (_sum(self.values, mask), n))
         )
-        drawn: list[list[Field]] = []
-        for steps, *sums in zip(self._mirrored, self._sums(masks[0]), self._far_sums, strict=True):
-            usable = (sums[0][-1] >= _ENOUGH * counts[0]) & (sums[1][-1] >= _ENOUGH * counts[1])
+        sums = self._sums(masks[0]), self._far_sums
+        places = []
+        for steps, *covered in zip(self._mirrored, *([part[-1] for part in parts] for parts in sums), strict=True):
+            usable = np.logical_and(*(part >= _ENOUGH * n for part, n in zip(covered, counts, strict=True)))
             if all(s == 1 for s in steps):
                 usable &= _far_enough(self.told.shape)
-            places = np.flatnonzero(usable)
-            drawn.append([part.reshape(len(part), -1)[:, places] for part in sums])
-        beside, beyond = (np.concatenate([part[k] for part in drawn], axis=1) for k in (0, 1))
-        if beside.shape[1] < _FEWEST_SHIFTS:
+            places.append(np.flatnonzero(usable))
+        ends = np.cumsum([part.size for part in places])
+        if ends[-1] < _FEWEST_SHIFTS:
             return None
-        some = rng.integers(0, beside.shape[1], _DRAWS)
-        return own, _Sums(beside[:-1, some].T, beside[-1, some], beyond[:-1, some].T, beyond[-1, some])
+        some = rng.integers(0, ends[-1], _DRAWS)
+        mirror, place = np.searchsorted(ends, some, side="right"), np.concatenate(places)[some]
+        beside, beyond = (np.empty((_DRAWS, len(self.values) + 1)) for _ in sums)
+        for k in range(len(places)):
+            for to, parts in zip((beside, beyond), sums, strict=True):
+                to[mirror == k] = parts[k].reshape(to.shape[1], -1)[:, place[mirror == k]].T
+        return own, _Sums(beside[:, :-1], beside[:, -1], beyond[:, :-1], beyond[:, -1])
 
 
 def _thinned(values: Field) -> Field:
