@@ -148,20 +148,24 @@ def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], asked: NDArray[np.
     steps = np.cumprod((1, *observed.shape[:0:-1]))[::-1].astype(np.intp)
     near = offsets @ steps
     pixel = np.flatnonzero(np.pad(asked, [(r, r) for r in pad]))
-    packed = [np.packbits(observed.ravel()[part[:, None] + near], axis=1) for part in _parts(pixel, len(near))]
+    kept, packed = [], []
+    for part in _parts(pixel, len(near)):
+        around = observed.ravel()[part[:, None] + near]
+        # most pixels of wide holes see next to nothing: they need not be sorted
+        enough = around.sum(axis=1) >= _SHARE * len(near)
+        kept.append(part[enough])
+        packed.append(np.packbits(around[enough], axis=1))
     patterns, index = np.unique(np.concatenate(packed), axis=0, return_inverse=True)
-    index = index.ravel()
+    order = np.argsort(index.ravel(), kind="stable")
+    first = np.searchsorted(index.ravel()[order], np.arange(len(patterns) + 1))
     pattern = np.unpackbits(patterns, axis=1, count=len(near)).astype(bool)
-    enough = pattern.sum(axis=1) >= _SHARE * len(near)
-    order = np.argsort(index, kind="stable")
-    order = order[enough[index[order]]]
-    first = np.searchsorted(index[order], np.append(np.flatnonzero(enough), len(pattern)))
     # never-touch pixels and what lies outside the window carry no information
     usable = np.pad(valid | hole, [(r, r) for r in pad])
     within = ndimage.minimum_filter(usable, size=[2 * r + 1 for r in pad], mode="constant")
     centre = np.flatnonzero(within & observed)
     centre = centre[:: max(1, len(centre) // _SAMPLES[valid.ndim])]
-    return _Sites(pad=pad, near=near, pixel=pixel[order], first=first, pattern=pattern[enough], centre=centre)
+    pixel = np.concatenate(kept)[order]
+    return _Sites(pad=pad, near=near, pixel=pixel, first=first, pattern=pattern, centre=centre)
 
 
 def _krige(start: NDArray[np.float32], sites: _Sites) -> NDArray[np.float32]:

@@ -89,13 +89,14 @@ def sites_of(placements: Sequence[Placement]) -> list[Site]:
     """
     ndim = len(placements[0].start)
     extent = [max(1, -(-n // (6 - ndim))) for n in placements[0].truth.shape[1:]]
-    cells = []
+    cells, pixels = [], []
     for placement in placements:
         lines = [
-            (a + np.arange(n)) // size
+            np.unique((a + np.arange(n)) // size, return_inverse=True)
             for a, n, size in zip(placement.start, placement.truth.shape[1:], extent, strict=True)
         ]
-        cells.append(np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1))
+        cells.append(np.stack(np.meshgrid(*(line for line, _ in lines), indexing="ij"), axis=-1))
+        pixels.append(np.ix_(*(where_on_line for _, where_on_line in lines)))
     most = np.max([cell.reshape(-1, ndim).max(axis=0) for cell in cells], axis=0) + 1
     flat = [np.ravel_multi_index(tuple(np.moveaxis(cell, -1, 0)), tuple(most)) for cell in cells]
     pieces = np.unique(np.concatenate([f.ravel() for f in flat]))
@@ -104,10 +105,10 @@ def sites_of(placements: Sequence[Placement]) -> list[Site]:
         Site(
             placement=placement,
             place=place,
-            unit=np.broadcast_to(np.searchsorted(pieces, numbers), placement.truth.shape),
+            unit=np.broadcast_to(np.searchsorted(pieces, numbers)[own], placement.truth.shape),
             channels=tuple(range(len(placement.truth))),
         )
-        for placement, place, numbers in zip(placements, places, flat, strict=True)
+        for placement, place, numbers, own in zip(placements, places, flat, pixels, strict=True)
     ]
 
 
