@@ -201,9 +201,7 @@ def _workers(client: Client) -> int:
     return len(client.nthreads()) if client.status == "running" else 0
 
 
-def _collect(
-    pending: dict[Future, tuple[int, ...]], on_done: Callable[[BlockResult], None]
-) -> dict[int, str | None]:
+def _collect(pending: dict[Future, tuple[int, ...]], on_done: Callable[[BlockResult], None]) -> dict[int, str | None]:
     """Wait for blocks to end; returns what went wrong with those that failed, None where workers were lost with it.
 
     Raises:

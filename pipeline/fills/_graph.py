@@ -65,8 +65,7 @@ def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequen
     matrix = (1.0 - t) * rows
     if t > 0:
         matrix = matrix + t * (rows[:, :n_first] @ laplacian)
-    matrix = matrix.tocsc()
-    inner, outer = matrix[:, :n].tocsr(), matrix[:, n:].tocsr()
+    inner, outer = matrix[:, :n], matrix[:, n:]
     inner.sort_indices()
     outer.sort_indices()
     return System(inner=inner, root=_root(rows[:, :n], unknown, t), outer=outer, unknown=nodes[:n], known=nodes[n:])

@@ -29,27 +29,27 @@ from pipeline.selftest.windows import PLACEMENTS, hole_shapes, test_extent
 from pipeline.system.meter import metered
 from pipeline.system.signals import stop_if_asked
 
-# Seconds on the reference machine (one core of an AMD EPYC), fitted to nine runs (docs/performance.md).
+# Seconds on the reference machine (one core of an AMD EPYC), fitted to eight runs (docs/performance.md).
 _PROBE_S, _PROBE_EDGE = 0.0062, 48
 """What `_speed` times: a sparse solution of a square of that edge."""
-_START_S, _START_NETWORK_S = 2.0, 1.2
+_START_S, _START_NETWORK_S = 2.0, 2.2
 """Start of the program; import of PyTorch and opening of the network."""
 _TEST_S, _TEST_PIXEL_S, _TEST_HOLE_S = 0.8, 4.5e-5, 3.3e-4
 """Self-test without references and network: at all, for each pixel of a window, and for each that holes like the
 image's would hide of it; all fills and all windows."""
-_GUIDE_S, _GUIDE_VALUE_S = 2.0, 1.6e-5
+_GUIDE_S, _GUIDE_VALUE_S = 2.0, 1e-5
 """The same more for each reference: at all, and for each pixel and channel of a window."""
 _UNKNOWN_S = {2: 6e-6, 3: 4e-5}
 """Coarse fill: for each hole pixel and channel, by dimensions."""
-_VALUE_S = 2e-7
-"""A pixel of a channel that is read and looked at once: masks, statistics."""
-_DOUBT_S, _DOUBT_VALUE_S = 0.2, 2.5e-7
-"""Looking for haze and shadow beside the mask of a raster: at all, for each pixel and channel of image and
-references."""
-_BLOCK_S, _ESTIMATE_S, _GUIDED_S = 0.1, 3e-7, 1.2e-6
+_VALUE_S = 5e-8
+"""A pixel of a channel in which next to nothing is done: masks, statistics, levels."""
+_DOUBT_S, _DOUBT_VALUE_S, _DOUBT_PIXELS = 0.2, 2.5e-7, 24 * 256**2
+"""Looking for haze and shadow beside the mask of a raster: at all, for each pixel and channel of image and references,
+and the most pixels that are looked at."""
+_BLOCK_S, _ESTIMATE_S, _GUIDED_S = 0.1, 3e-7, 2e-6
 """A block at all; an estimated pixel of a channel; the same more for each reference."""
-_FILES_S, _FILE_VALUE_S = 0.3, 4e-7
-"""Files and report: at all, and for each pixel of a channel."""
+_FILES_S, _FILE_VALUE_S, _MOVED_VALUE_S = 0.3, 1.7e-7, 5e-8
+"""Files and report: at all, for each pixel of a channel in blocks with holes, and in the rest."""
 
 _SPREAD = 1.3
 """Factor by which what is counted may be off either way."""
@@ -116,7 +116,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     cost = Cost(
         survey=_span([before + window * look_s * one.test / threads for one in looks]),
         blocks=_span([_block_seconds(plan, estimated) + seen * look_s * one.blocks for one in looks]),
-        files=Span.around(_speed() * (_FILES_S + values * _FILE_VALUE_S), _SPREAD),
+        files=Span.around(_speed() * _file_seconds(plan, values), _SPREAD),
     )
     return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen)
 
@@ -163,7 +163,7 @@ def _doubt_seconds(scene: Scene) -> float:
     if scene.ndim != 2 or scene.job.model.traits.sees_stored:
         return 0.0
     bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
-    return _DOUBT_S + math.prod(scene.shape) * bands * _DOUBT_VALUE_S
+    return _DOUBT_S + min(math.prod(scene.shape), _DOUBT_PIXELS) * bands * _DOUBT_VALUE_S
 
 
 def _coarse_seconds(scene: Scene, plan: Plan) -> float:
@@ -173,6 +173,11 @@ def _coarse_seconds(scene: Scene, plan: Plan) -> float:
 
 def _block_seconds(plan: Plan, estimated: float) -> float:
     return _speed() * (len(plan.blocks) * _BLOCK_S + estimated * (_ESTIMATE_S + len(plan.guides) * _GUIDED_S))
+
+
+def _file_seconds(plan: Plan, values: int) -> float:
+    in_blocks = min(values, len(plan.blocks) * math.prod(plan.block) * len(plan.channels))
+    return _FILES_S + in_blocks * _FILE_VALUE_S + (values - in_blocks) * _MOVED_VALUE_S
 
 
 def _estimated_values(scene: Scene, plan: Plan) -> tuple[float, float]:

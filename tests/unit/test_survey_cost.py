@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from pipeline.models.base import BFLOAT16, FLOAT32
@@ -54,6 +55,24 @@ def test_more_work_takes_longer(tmp_path: Path) -> None:
         _outline(tmp_path / "e", 64, network=True),
     ]
     assert all(_likely(found) > _likely(small) for found in more)
+
+
+def test_where_nothing_is_hidden_little_is_done(tmp_path: Path) -> None:
+    """Such blocks are only moved: a nearly empty image takes less time than one with holes all over it."""
+    costs = []
+    for name, step in (("a", 256), ("b", 20)):
+        (tmp_path / name).mkdir()
+        hole = np.zeros((1, 256, 256), dtype=np.uint8)
+        hole[0, ::step, ::step] = 1
+        image = write_image(tmp_path / name / "image.tif", smooth((1, 256, 256)))
+        mask = write_image(tmp_path / name / "mask.tif", hole)
+        sections = {"patch": {"size": 64}, "compute": {"block": 64}}
+        costs.append(outline(order_of(run_config(tmp_path / name, image, mask, **sections)).job).cost)
+    few, many = costs
+    assert few is not None
+    assert many is not None
+    assert few.files.likely < many.files.likely
+    assert few.blocks.likely < many.blocks.likely
 
 
 def test_what_the_self_test_decides_is_the_span(tmp_path: Path) -> None:
