@@ -74,7 +74,8 @@ class Assembler:
     def origin(self, box: Box) -> NDArray[np.uint8]:
         """Return the codes of the source layer over `box`, one plane or one per channel."""
         state = self._states(box)
-        base = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED)).astype(np.uint8)
+        base = np.full_like(state, OBSERVED)
+        base[state == NEVER] = NEVER_TOUCHED
         return self._overlay("origin", base, box)
 
     def doubt(self, box: Box) -> NDArray[np.uint8]:
@@ -83,7 +84,10 @@ class Assembler:
         One plane, or one per channel.
         """
         states = self._states(box)
-        return np.where(states == HAZY, np.uint8(2), np.asarray(states == DOUBT).astype(np.uint8))
+        # a window of one byte a pixel is the largest of all: two copies of it less
+        result = np.asarray(states == DOUBT).view(np.uint8)
+        result[states == HAZY] = 2
+        return result
 
     def _states(self, box: Box) -> NDArray[np.uint8]:
         return np.asarray(self.state[box.at()])[: self.plan.n_state]
