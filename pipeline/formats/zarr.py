@@ -66,23 +66,16 @@ class Zarr(Image):
         """
         self.require_inside(box)
         chosen = self.selected[channels]
+        values = np.empty((len(chosen), *box.shape), dtype=self.dtype)
+        lone = self.array.ndim == box.ndim
         inside = self.turn.canonical_box(box, self.space.shape)
         problem, remedy = f"cannot read window {box.start}-{box.stop}", "a chunk is damaged, copy the store again"
         with untrusted(self.paths[0], problem, remedy):
-            if len(chosen) == 1:
-                # no second copy of what may be all that memory is planned for
-                return np.ascontiguousarray(self._channel(chosen[0], inside), dtype=self.dtype)[None]
-            values = np.empty((len(chosen), *box.shape), dtype=self.dtype)
             for at, channel in enumerate(chosen):
-                values[at] = self._channel(channel, inside)
+                region = inside.slices if lone else (slice(channel, channel + 1), *inside.slices)
+                _require_files(self.array, region)
+                values[at] = self.turn.stored(self.array[region].reshape(inside.shape))
         return values
-
-    def _channel(self, channel: int, inside: Box) -> NDArray[Any]:
-        """Return stored values of a box of the array, `(*spatial)`, in the order of the image."""
-        lone = self.array.ndim == inside.ndim
-        region = inside.slices if lone else (slice(channel, channel + 1), *inside.slices)
-        _require_files(self.array, region)
-        return self.turn.stored(self.array[region].reshape(inside.shape))
 
     def never(self, box: Box) -> NDArray[np.bool_]:
         """Return True where nothing was observed: nodata, NaN or infinity; shape `(c or 1, *box.shape)`."""
