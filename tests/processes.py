@@ -41,11 +41,11 @@ class Hold:
 
 
 _EACH_BLOCK = {"serial": "pipeline.execute.serial.attempt", "local": "pipeline.execute._drive.uuid4"}
-"""What an executor calls in the leading process for each block before it is computed."""
+"""What an executor calls in the leading process before a block, or a task of several short ones, is computed."""
 
 
 def blocks_held(executor: str, number: int) -> Hold:
-    """Return a hold before a block: those before it are computed, it and those after it are not."""
+    """Return a hold before a block or task: those before it are computed, it and those after it are not."""
     return Hold(function=_EACH_BLOCK[executor], call=number)
 
 

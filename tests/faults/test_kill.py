@@ -19,8 +19,8 @@ from tests.processes import Hold, Running, blocks_held, outlived
 KILLS = {"serial": 16, "local": 4}
 
 
-ONE, MANY = (64, 72), (120, 112)
-"""Images of some 70 and 150 blocks: enough to be ended once, and twenty times."""
+ONE, MANY = (64, 72), (136, 120)
+"""Images of some 70 and 180 blocks: enough to be ended once, and twenty times."""
 
 
 def _config(folder: Path, shape: tuple[int, int] = ONE) -> Path:
