@@ -51,6 +51,7 @@ from pipeline.survey.survey import Survey, outline
 from pipeline.system.facts import inputs_hashed_once, output_facts, software
 from pipeline.system.lock import held
 from pipeline.system.redact import redacted
+from pipeline.system.room import free_bytes
 from pipeline.system.signals import Stop, stoppable
 
 
@@ -296,7 +297,7 @@ def machine_table() -> dict[str, Any]:
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "cores": len(os.sched_getaffinity(0)),
         "memory_GiB": memory / 2**30,
-        "free_disk_GiB": shutil.disk_usage(Path.cwd()).free / 2**30,
+        "free_disk_GiB": "unknown" if (free := free_bytes(Path.cwd())) is None else free / 2**30,
         "slurm": shutil.which("sbatch") or "none",
     }
 

@@ -15,6 +15,7 @@ from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 from pipeline.system.paths import dangling, is_address, looks_alike
+from pipeline.system.room import no_room, said_full
 
 
 def is_remote(path: str) -> bool:
@@ -163,7 +164,14 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
     """
     try:
         with scratch_folder(scratch) as folder:
-            yield folder
+            try:
+                yield folder
+            except errors as error:
+                # asked while what was written takes its room
+                number = no_room(folder, error)
+                if number is None:
+                    raise
+                raise OutputConflict(said_full(path, number)) from error
     except PipelineError:
         raise
     except errors as error:

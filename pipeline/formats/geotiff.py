@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from pipeline.formats._raster_header import (
     unkept_domains,
     white_is_zero,
 )
+from pipeline.formats._several import has_pages, require_one_image, require_real
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
@@ -174,27 +174,12 @@ def open_source(
         remote = any(map(is_remote, files))
         with untrusted(", ".join(files), "damaged header", "copy the file again"), gdal_env(remote=remote):
             for path, dataset in zip(files, datasets, strict=True):
-                _require_one_image(path, dataset)
+                require_one_image(path, dataset)
+                require_real(path, dataset, "use amplitude or dB")
                 require_complete(dataset, path)
             image = _describe(files, datasets, bands, nodata)
     require_plausible(image)
     return image
-
-
-def _require_one_image(path: str, dataset: Any) -> None:
-    """Check that a file is one image, not several.
-
-    Raises:
-        SourceError: names what is in it.
-    """
-    if dataset.count or not dataset.subdatasets:
-        return
-    inside = list(dataset.subdatasets)
-    names = ", ".join(name.rpartition(":")[2] for name in inside)
-    raise SourceError(
-        f"{path}: holds several images ({names}); take out the one to restore, e.g. `gdal_translate {quote(inside[0])} "
-        f"{quote(inside[0].rpartition(':')[2] + '.tif')}`"
-    )
 
 
 def _describe(
@@ -320,8 +305,6 @@ def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]
     found = {c.file: {datasets[c.file].dtypes[c.band - 1] for c in channels} for c in channels}
     names = sorted(set().union(*found.values()))
     where = ", ".join(files)
-    if any(name.startswith("complex") for name in names):
-        raise SourceError(f"{where}: complex values ({names[0]}) cannot be restored; use amplitude or dB")
     if any(_holds_codes(datasets[c.file], c.band) for c in channels):
         raise SourceError(
             f"{where}: the colour table says that the values are class codes, which cannot be restored; "
@@ -347,7 +330,7 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
         )
     inked = [p for p, d in zip(files, datasets, strict=True) if d.tags(ns="IMAGE_STRUCTURE").get(_COLOURS) == "CMYK"]
     notices += [f"{path}: colours are stored as CMYK; they are read, restored and written as RGB" for path in inked]
-    paged = [path for path, dataset in zip(files, datasets, strict=True) if dataset.subdatasets]
+    paged = [path for path, dataset in zip(files, datasets, strict=True) if has_pages(dataset)]
     notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})
     if unkept:

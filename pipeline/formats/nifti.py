@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
 from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
-from pipeline.formats._image import Image, pulled, require_channels, require_plausible, unobserved, windows
+from pipeline.formats._image import (
+    Image,
+    pulled,
+    require_channels,
+    require_once,
+    require_plausible,
+    unobserved,
+    windows,
+)
 from pipeline.formats._nifti_header import OtherMatrix, grid, other_matrix, read_header, version_of
 from pipeline.formats._remarks import remarks
 from pipeline.formats.base import FOR_LOOKING_AT, Layer, Pull, Source, WriteOptions
@@ -233,7 +241,9 @@ def _select(path: str, count: int, bands: Sequence[int | str] | None) -> tuple[i
     unknown = [band for band in bands if band not in names]
     if unknown or not bands:
         raise ConfigError(f"{path}: no volume {unknown}; use 1-{count} or volume_1 ... volume_{count}")
-    return tuple(names[band] for band in bands)
+    chosen = tuple(names[band] for band in bands)
+    require_once(path, bands, chosen)
+    return chosen
 
 
 def _attributes(header: Any) -> dict[str, Any]:

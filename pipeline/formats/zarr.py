@@ -35,6 +35,8 @@ SPACE_KINDS = ("raster", "volume")
 _MAX_CHUNK_BYTES = 2**30
 _SHOWN = 5
 """Arrays that a message names."""
+_LOOKED_FOR = 256
+"""Chunks that are looked for on disk when an array is opened: each may take a while on a folder of a network."""
 
 
 def sniff(path: str) -> bool:
@@ -150,10 +152,43 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
         attributes=facts,
         fixed_channels=fixed,
+        notices=_said_of_others(path, node) + (() if own else _said_of_unwritten(path, array, values)),
         array=array,
         selected=chosen,
         turn=turn,
     )
+
+
+def _said_of_others(path: str, node: Any) -> tuple[str, ...]:
+    """Say that a group of OME-Zarr has more images than the one that is read."""
+    images = node.attrs.get("ome", {}).get("multiscales", ()) if isinstance(node, zarr.Group) else ()
+    if len(images) < 2:
+        return ()
+    first, *others = (f"{path}/{image['datasets'][0]['path']}" for image in images)
+    return (f"{path}: holds {len(images)} images; {first} is read, the others are {', '.join(others[:_SHOWN])}",)
+
+
+def _said_of_unwritten(path: str, array: Any, nodata: Sequence[float | None]) -> tuple[str, ...]:
+    """Say that chunks of an array are not stored: they hold its fill value, though perhaps nothing was observed there.
+
+    Chunks that hold nothing else are left out by most writers, so a value it is. Of many chunks some all over the array
+    are looked for.
+    """
+    fill = array.fill_value
+    if not np.isfinite(fill) or fill in nodata:
+        return ()
+    sizes = array.shards or array.chunks
+    grid = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    places = np.unique(np.linspace(0, math.prod(grid) - 1, min(math.prod(grid), _LOOKED_FOR)).astype(np.int64))
+    folder = Path(array.store.root, array.path)
+    names = (
+        array.metadata.encode_chunk_key(tuple(map(int, at))) for at in zip(*np.unravel_index(places, grid), strict=True)
+    )
+    unwritten = sum(not (folder / name).exists() for name in names)
+    if not unwritten:
+        return ()
+    share = f"{100 * unwritten / len(places):.3g} % of its chunks are not stored and hold its fill value {fill}"
+    return (f"{path}: {share}, which counts as observed; if it means nothing, write `input.nodata: {fill}`",)
 
 
 def _open_node(path: str) -> Any:

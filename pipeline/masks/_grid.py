@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats._files import is_remote, missing, untrusted
 from pipeline.formats._image import require_place
+from pipeline.formats._several import has_pages, require_one_image, require_real
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -39,6 +40,7 @@ class RasterCodes:
         target: grid of the image.
         own: grid of the mask.
         aligned: both grids are one, so windows are read as they are.
+        blank: a mask or an alpha band of the file says where it has no value.
         count: how many bands the file has.
         notices: what the user should know.
 
@@ -52,19 +54,20 @@ class RasterCodes:
     target: Space
     own: Space
     aligned: bool
+    blank: bool = False
     count: int = 1
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return `(codes, inside)` for `box` of the image: `(len(bands), *box.shape)` and `(1, *box.shape)`.
 
-        `inside` is False outside the mask file; codes are 0 there.
+        `inside` is False outside the mask file, where codes are 0, and where its own mask or alpha band is 0.
 
         Raises:
             SourceError: the file is damaged; names the file and the window.
         """
         if self.aligned:
-            return self._window(box), np.ones((1, *box.shape), dtype=bool)
+            return self._window(box), self._known(box)[None]
         with _reading(self.path):
             rows, cols, inside = self._places(*(np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)))
         codes = np.zeros((len(self.bands), *box.shape), dtype=self.dtype)
@@ -77,8 +80,9 @@ class RasterCodes:
                     f"{self.path}: {needed.shape} pixels of the mask lie in one window of the image; bring it nearer "
                     "to the resolution of the image (gdalwarp)"
                 )
-            window = self._window(needed)
-            codes[:, inside] = window[:, rows - start[0], cols - start[1]]
+            rows, cols = rows - start[0], cols - start[1]
+            codes[:, inside] = self._window(needed)[:, rows, cols]
+            inside[inside] = self._known(needed)[rows, cols]
         return codes, inside[None]
 
     def covered(self) -> float:
@@ -112,12 +116,20 @@ class RasterCodes:
 
     @reads
     def _window(self, box: Box) -> NDArray[Any]:
-        from rasterio.windows import Window
+        from pipeline.formats._gdal import window_of
 
-        (y0, x0), (height, width) = box.start, box.shape
         with _opened(self.path, inspected=True) as dataset:
-            codes: NDArray[Any] = dataset.read(list(self.bands), window=Window(x0, y0, width, height))
+            codes: NDArray[Any] = dataset.read(list(self.bands), window=window_of(box))
         return codes
+
+    def _known(self, box: Box) -> NDArray[np.bool_]:
+        """Return where the file has a value of its own, `box.shape`."""
+        from pipeline.formats._gdal import window_of
+
+        if not self.blank:
+            return np.ones(box.shape, dtype=bool)
+        with _opened(self.path, inspected=True) as dataset:
+            return np.asarray(dataset.read_masks(self.bands[0], window=window_of(box)) > 0)
 
 
 def open_codes(
@@ -139,13 +151,15 @@ def open_codes(
         crs = dataset.crs.to_wkt() if dataset.crs else ""
         affine = tuple(float(v) for v in dataset.transform)[:6]
         own = Space(kind="raster", shape=dataset.shape, affine=affine, crs=crs, units=source.space.units)
-        count, nodata, dtype = dataset.count, dataset.nodata, np.dtype(dataset.dtypes[0])
+        wanted = bands or tuple(range(1, source.n_channels + 1))
+        count = dataset.count
+        if min(own.shape) < 1 or max(wanted) > count:
+            raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
+        # the bands of a VRT may be of several types
+        dtype = np.result_type(*(dataset.dtypes[band - 1] for band in wanted))
+        nodata, blank = dataset.nodatavals[wanted[0] - 1], any(map(_may_be_blank, dataset.mask_flag_enums))
+        pages = [f"{path}: holds several images (pages); the first is the mask"] if has_pages(dataset) else []
     require_place(path, own)
-    wanted = bands or tuple(range(1, source.n_channels + 1))
-    if min(own.shape) < 1 or max(wanted) > count:
-        raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
-    if dtype.kind not in "iuf":
-        raise SourceError(f"{path}: a mask holds real numbers, found {dtype}; convert it (gdal_translate)")
     if source.space.kind != "raster":
         raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
     target = source.space
@@ -162,9 +176,17 @@ def open_codes(
         target=target,
         own=own,
         aligned=aligned,
+        blank=blank,
         count=count,
     )
-    return replace(codes, notices=(*notice, *_said_of_cover(codes, outside)))
+    return replace(codes, notices=(*pages, *notice, *_said_of_cover(codes, outside)))
+
+
+def _may_be_blank(flags: list[Any]) -> bool:
+    """Return True if a file says by a mask or an alpha band where it has no value, not by nodata alone."""
+    from rasterio.enums import MaskFlags
+
+    return MaskFlags.per_dataset in flags
 
 
 def _said_of_cover(codes: RasterCodes, outside: Literal["keep"] | None) -> tuple[str, ...]:
@@ -259,6 +281,8 @@ def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
         raise SourceError(f"{path}: mask cannot be read: {error}") from error
     with _reading(path), gdal_env(remote=is_remote(path)), dataset:
         if not inspected:
+            require_one_image(path, dataset)
+            require_real(path, dataset, "a mask holds real numbers; convert it (gdal_translate)")
             require_complete(dataset, path)
         yield dataset
 

@@ -79,9 +79,10 @@ class RasterMask:
         return states_from(self._holes(codes, inside))
 
     def unsaid(self, box: Box) -> NDArray[np.bool_]:
-        """Return True outside the file and where it has its nodata; shape `(1 or c, *box.shape)`.
+        """Return True outside the file, where it has its nodata, and where its own mask or alpha band hides it.
 
-        A nodata of 0 counts as said: many tools declare it in files that mark with anything else.
+        Shape `(1 or c, *box.shape)`. A nodata of 0 counts as said: many tools declare it in files that mark with
+        anything else.
         """
         codes, inside = self.codes.read(box)
         return ~inside | (codes == self.codes.nodata) if self.codes.nodata else ~inside
@@ -90,20 +91,24 @@ class RasterMask:
         """Count the values under the image and say if they are not what a mask holds, and how much is its nodata."""
         windows = list(Box.whole(self.codes.target.shape).tiles((_WINDOW, _WINDOW)))
         step = -(-len(windows) * _WINDOW**2 // _LOOKED_AT)
-        tally, silent, looked = Tally(), 0, 0
+        tally, silent, blank, looked = Tally(), 0, 0, 0
         for box in windows[::step]:
             codes, inside = self.codes.read(box)
             inside = np.broadcast_to(inside, codes.shape)
             unknown = inside & (codes == self.codes.nodata) if self.codes.nodata else np.zeros_like(inside)
             tally.add(codes[inside & ~unknown], self._holes(codes, inside))
             silent, looked = silent + int(unknown.sum()), looked + unknown.size
+            blank += int((~inside).sum()) if self.codes.blank else 0
         layout = layout_of_name(self.codes.path)
         advice = f"`kind: qa_pixel` with `layout: {layout}`, as its name says" if layout else ""
         notices = said_of_values(self.codes.path, tally, self.marks, advice)
-        if not silent:
-            return notices
-        share = f"{100 * silent / looked:.3g} % of the image"
-        return (*notices, f"{self.codes.path}: has its own nodata ({self.codes.nodata:g}) on {share}, which is kept")
+        nodata = None if self.codes.nodata is None else f"{self.codes.nodata:g}"
+        told = {
+            f"has its own nodata ({nodata})": silent,
+            "says nothing (its own mask or alpha band, or its end)": blank,
+        }
+        said = (f"{self.codes.path}: {what} on {100 * n / looked:.3g} % of the image" for what, n in told.items() if n)
+        return (*notices, *(f"{one}, which is kept" for one in said))
 
     def _holes(self, codes: NDArray[np.generic], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         hole = self.marks.of(codes) & inside

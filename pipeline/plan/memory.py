@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 from pipeline.references.siblings import Siblings
-from pipeline.system.paths import existing
+from pipeline.system.room import free_bytes, is_full, no_room, number_told, said_full
 from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
@@ -81,14 +79,6 @@ _OVERVIEWS = 4 / 3
 """A file with its overviews over one without."""
 _OUTLINE_BYTES = 1 / 16
 """Outside of blocks, per pixel and plane: outlines of what is never touched, compressed (clouds took up to 1/20)."""
-_FULL_BYTES = 2**20
-"""Free bytes below which a disk counts as full."""
-_NO_ROOM = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some of your quota",
-    errno.EFBIG: "see to what limits the size of files (ulimit -f, the limits of a job, the file system)",
-}
-"""What the system says where no more can be written, and what to do."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
@@ -228,9 +218,9 @@ def check_room(plan: Plan, n_file_channels: int, *, display: bool = False) -> No
     Raises:
         PlanRefused: with needed and free bytes, and what to change.
     """
-    free = _free(plan.workdir)
+    free = free_bytes(plan.workdir)
     disk = disk_bytes(plan, n_file_channels, display=display)
-    if disk > free:
+    if free is not None and disk > free:
         raise PlanRefused(
             f"{plan.workdir}: the run may write {_said(disk)}, {_said(free)} are free. "
             "Choose another output.directory or free some space"
@@ -264,10 +254,9 @@ def check_disk(folder: str, reasons: Iterable[str]) -> None:
     Raises:
         OutputConflict: the disk is full.
     """
-    told = list(reasons)
-    found = next((number for number in _NO_ROOM if any(os.strerror(number) in reason for reason in told)), None)
-    if found or _free(folder) < _FULL_BYTES:
-        raise OutputConflict(_full(folder, found or errno.ENOSPC))
+    found = number_told(" ".join(reasons))
+    if found or is_full(folder):
+        raise OutputConflict(said_full(folder, found or errno.ENOSPC))
 
 
 @contextmanager
@@ -282,22 +271,10 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
     except PipelineError:
         raise
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        # numpy says how much it could write, and no number of an error; GDAL that a file it has written is none
-        silent = number is None and (isinstance(error, OSError) or type(error).__module__.startswith("rasterio"))
-        if silent and _free(folder) < _FULL_BYTES:
-            number = errno.ENOSPC
-        if number not in _NO_ROOM:
+        number = no_room(folder, error)
+        if number is None:
             raise
-        raise OutputConflict(_full(folder, number)) from error
-
-
-def _free(folder: str | Path) -> int:
-    return shutil.disk_usage(existing(Path(folder))).free
-
-
-def _full(folder: str | Path, number: int) -> str:
-    return f"{folder}: {os.strerror(number)}; {_NO_ROOM[number]} and run again to continue"
+        raise OutputConflict(said_full(folder, number)) from error
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:

@@ -157,10 +157,17 @@ def sync_files(paths: Iterable[Path]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force the content of a file, or the entries of a folder, to disk."""
+    """Force the content of a file, or the entries of a folder, to disk; some file systems do the former only.
+
+    Shares of Windows (CIFS) and file systems in user space may know no such thing for folders; PostgreSQL's
+    `fsync_fname` takes the same two answers for that.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF)):
+            raise
     finally:
         os.close(descriptor)
 

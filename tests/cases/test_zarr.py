@@ -169,3 +169,32 @@ def test_groups_of_images_are_no_image(tmp_path, ome, said):
     zarr_library.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=3, attributes={"ome": ome})
     with pytest.raises(SourceError, match=said):
         open_any(str(tmp_path / "plate.zarr"))
+
+
+def test_other_images_of_a_store_are_named(tmp_path):
+    """OME-Zarr may hold several in one group: the first was read without a word of the others."""
+    path = _ome(tmp_path / "image.zarr", ("millimeter",) * 3, _scale(1, 1, 1), [])
+    assert not any("holds 2" in note for note in open_any(path).notices)
+    group = zarr_library.open_group(path, mode="r+")
+    group.create_array("b0", data=np.ones((3, 4, 5), np.uint8), dimension_names=tuple("zyx"))
+    first = group.attrs["ome"]["multiscales"][0]
+    group.attrs["ome"] = {"multiscales": [first, {**first, "datasets": [{**first["datasets"][0], "path": "b0"}]}]}
+    (notice,) = (note for note in open_any(path).notices if "holds 2" in note)
+    assert notice.endswith(f"holds 2 images; {path}/0 is read, the others are {path}/b0")
+    assert (open_any(f"{path}/b0").read(whole(open_any(path))) == 1).all()
+
+
+@pytest.mark.parametrize(("fill", "declared", "told"), [(7, None, True), (7, 7, False), (np.nan, None, False)])
+def test_chunks_that_were_never_written_are_told(tmp_path, fill, declared, told):
+    """They hold the fill value, as zarr has it, and that is an observation unless somebody says that it is none."""
+    said = {} if declared is None else {"_FillValue": declared}
+    array = zarr_library.create_array(
+        tmp_path / "image.zarr", shape=(8, 8), chunks=(4, 4), dtype="f4", fill_value=fill, dimension_names=("y", "x")
+    )
+    array.attrs.update(said)
+    array[:4] = 1
+    image = open_any(str(tmp_path / "image.zarr"))
+    assert image.never(whole(image)).any() == (not told)
+    notices = [note for note in image.notices if "50 % of its chunks are not stored" in note]
+    assert len(notices) == told
+    assert all("`input.nodata: 7.0`" in note for note in notices)

@@ -391,7 +391,7 @@ def test_what_gdal_says_of_a_full_disk(tmp_path, monkeypatch):
     unreadable = rasterio._err.CPLE_OpenFailedError(1, 4, "tiled.tif: not recognized as a supported format")
     with pytest.raises(rasterio._err.CPLE_OpenFailedError), explain_full_disk(tmp_path):
         raise unreadable
-    monkeypatch.setattr("pipeline.plan.memory._free", lambda _: 4096)
+    monkeypatch.setattr("pipeline.system.room.free_bytes", lambda _: 4096)
     with pytest.raises(OutputConflict, match="No space left"), explain_full_disk(tmp_path):
         raise unreadable
 
@@ -434,7 +434,7 @@ def test_a_disk_too_small(scene, monkeypatch):
     """Exit 3 before anything is computed, with needed and free space."""
     folder, image, mask = scene
     full = shutil.disk_usage(folder)._replace(free=1000)
-    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
     _fails(_constant(folder, image, mask), 3, "1000 B are free", "output.directory")
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rasterio.errors import RasterioError
 
 from pipeline.errors import OutputConflict
+from pipeline.formats._files import writing
 from pipeline.plan.memory import check_disk, explain_full_disk
-from pipeline.system.files import unreplaceable
+from pipeline.system.files import sync, unreplaceable
+from pipeline.system.room import free_bytes, is_full
 from tests.helpers import blobs, command, run_config, smooth, write_image
 
 SHAPE = (40, 46)
@@ -57,6 +62,58 @@ def test_each_limit_of_what_may_be_written_is_named(tmp_path, number, advice):
         raise lost
     with pytest.raises(OutputConflict, match=f"{os.strerror(number)}.*{advice}"):
         check_disk(str(tmp_path), [f"OSError: {lost}"])
+
+
+def test_a_file_system_that_knows_less(config, monkeypatch):
+    """Shares of Windows and folders in user space force no folder to disk, and may not say how much is free."""
+    force = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        force(descriptor)
+
+    def silent(_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    monkeypatch.setattr(shutil, "disk_usage", silent)
+    outcome = command("run", config)
+    assert outcome.code == 0, outcome.err
+    assert command("verify", config.parent / "out").code == 0
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failing_disk_is_no_weak_file_system(tmp_path, monkeypatch, number):
+    """What was not forced to disk for another reason stays an error, of folders, too."""
+
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        sync(tmp_path)
+
+
+def test_a_disk_that_holds_nothing_says_nothing_of_its_room(tmp_path, monkeypatch):
+    """Some file systems in user space answer with zeros: nothing is refused for that."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
+    assert free_bytes(tmp_path / "not yet") is None
+    assert not is_full(tmp_path)
+
+
+def test_a_full_disk_under_gdal_is_told_as_one(tmp_path, monkeypatch):
+    """GDAL says that a strip cannot be written; asked while the file still takes its room, the disk says why."""
+    monkeypatch.setattr("pipeline.system.room.is_full", lambda _: any(tmp_path.glob("scratch/*/*")))
+
+    def write() -> None:
+        with writing(tmp_path / "image.tif", tmp_path / "scratch", (RasterioError,)) as folder:
+            (folder / "tiled.tif").touch()
+            raise RasterioError("TIFFAppendToStrip:Write error at scanline 0")
+
+    with pytest.raises(OutputConflict, match=r"image\.tif: No space left.*run again"):
+        write()
+    assert not any((tmp_path / "scratch").iterdir())
 
 
 def test_a_summary_that_only_another_user_may_replace(config, monkeypatch):

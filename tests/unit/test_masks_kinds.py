@@ -14,13 +14,17 @@ import rasterio
 import rasterio.warp
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from scipy.io import netcdf_file
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats import open_any
 from pipeline.geometry.box import Box
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._layouts import LAYOUTS, layout_of_name
-from pipeline.masks.base import mask_options, open_masks
+from pipeline.masks.base import FILL, mask_options, open_masks
 from pipeline.testing import ArraySource, raster_space, volume_space
+from tests.support_formats import write_tiff
 
 UTM33 = rasterio.CRS.from_epsg(32633).to_wkt()
 
@@ -185,6 +189,76 @@ def test_missing_and_damaged_masks(tmp_path: Path, content: bytes | None, messag
         path.write_bytes(content)
     with pytest.raises(SourceError, match=rf"mask\.tif: .*{message}|mask\.tif: {message}"):
         _read(_image((2, 2)), kind="raster", path=str(path))
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_what_a_mask_file_hides_is_kept(tmp_path: Path, coarse: bool) -> None:
+    """Under its own mask band a file has no value, whatever lies there: no hole, also with `invert`."""
+    codes = np.array([[1, 1, 0, 0]] * 2, np.uint8)
+    path = _write(tmp_path / "m.tif", codes, step=20.0 if coarse else 10.0)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(np.array([[0, 255, 0, 255]] * 2, np.uint8))
+    image = _image((4, 8) if coarse else (2, 4))
+    step = 2 if coarse else 1
+    mask = open_masks([mask_options({"kind": "raster", "path": path})], image, lambda p: p)
+    states = mask.read(Box.whole(image.space.shape))[0, ::step, ::step]
+    assert (states == FILL).tolist() == [[False, True, False, False]] * 2
+    assert any("its own mask or alpha band" in note and "on 50 %" in note for note in mask.examine())
+    turned = _read(image, kind="raster", path=path, invert=True)[0, ::step, ::step]
+    assert (turned == FILL).tolist() == [[False, False, False, True]] * 2
+
+
+def test_transparent_pixels_of_a_painted_mask_say_nothing(tmp_path: Path) -> None:
+    """White paint on a transparent PNG: colours below transparent pixels are whatever the program left there."""
+    painted = np.zeros((4, 6, 6), np.uint8)
+    painted[:3, :3] = painted[3, :2] = 255
+    Image.fromarray(painted.transpose(1, 2, 0)).save(tmp_path / "m.png")
+    states = _read(_image((6, 6)), kind="raster", path=str(tmp_path / "m.png"))[0]
+    assert (states == FILL).any(axis=1).tolist() == [True, True, False, False, False, False]
+
+
+def test_a_mask_of_several_pages_says_which_is_read(tmp_path: Path) -> None:
+    """The first page was taken without a word."""
+    with rasterio.open(_write(tmp_path / "one.tif", np.ones((4, 4), np.uint8))) as file:
+        profile = file.profile
+    for append in ("NO", "YES"):
+        with rasterio.open(tmp_path / "m.tif", "w", **profile, APPEND_SUBDATASET=append) as file:
+            file.write(np.full((1, 4, 4), append == "NO", np.uint8))
+    mask = open_masks([mask_options({"kind": "raster", "path": str(tmp_path / "m.tif")})], _image((4, 4)), str)
+    assert any("several images (pages); the first is the mask" in note for note in mask.notices)
+    assert (mask.read(Box.whole((4, 4))) == FILL).all()
+
+
+def test_bands_of_a_vrt_keep_their_types_on_another_grid(tmp_path: Path) -> None:
+    """Probabilities in band 2 behind bytes in band 1 became 0 where they were taken to the grid of the image."""
+    _write(tmp_path / "a.tif", np.zeros((2, 2), np.uint8), step=20.0)
+    _write(tmp_path / "b.tif", np.full((2, 2), 0.7, np.float32), step=20.0)
+    bands = "".join(
+        f'<VRTRasterBand dataType="{kind}" band="{at}"><SimpleSource><SourceFilename relativeToVRT="1">{name}.tif'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for at, (name, kind) in enumerate((("a", "Byte"), ("b", "Float32")), start=1)
+    )
+    grid = "<SRS>EPSG:32633</SRS><GeoTransform>500000, 20, 0, 5100000, 0, -20</GeoTransform>"
+    path = tmp_path / "m.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2">{grid}{bands}</VRTDataset>')
+    states = _read(_image((4, 4)), kind="raster", path=str(path), band=2, threshold=0.5)
+    assert (states == FILL).all()
+
+
+def test_a_mask_of_several_variables_or_complex_numbers_is_refused(tmp_path: Path) -> None:
+    """With what to do; both were called damaged."""
+    write_tiff(tmp_path / "c.tif", np.ones((1, 4, 4), np.complex64), dtype="complex_int16")
+    with pytest.raises(SourceError, match=r"complex values \(complex_int16\).*gdal_translate"):
+        _read(_image((4, 4)), kind="raster", path=str(tmp_path / "c.tif"))
+    with pytest.raises(SourceError, match=r"complex values \(complex_int16\).*amplitude"):
+        open_any(str(tmp_path / "c.tif"))
+    with netcdf_file(tmp_path / "two.nc", "w") as file:
+        for name in ("y", "x"):
+            file.createDimension(name, 4)
+        for name in ("clouds", "shadows"):
+            file.createVariable(name, "f4", ("y", "x"))[:] = 1
+    with pytest.raises(SourceError, match=r"several images \(clouds, shadows\).*gdal_translate"):
+        _read(_image((4, 4)), kind="raster", path=str(tmp_path / "two.nc"))
 
 
 def test_missing_band_is_named(tmp_path: Path) -> None:

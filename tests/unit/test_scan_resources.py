@@ -272,7 +272,7 @@ def test_files_that_name_others_may_hold_anything(tmp_path, name):
 def test_a_plan_that_fills_the_disk_is_refused_with_numbers(tmp_path, monkeypatch):
     """What is needed, what is free, and what to do."""
     full = shutil.disk_usage(tmp_path)._replace(free=10 * MiB)
-    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
     with pytest.raises(PlanRefused, match=r"may write 1\.16 GiB, 10 MiB are free.*output\.directory"):
         check_room(replace(_large(1024), blocks=(BlockRow(index=(0, 0), holes=1, patches=1),)), 1)
 
@@ -311,6 +311,6 @@ def test_an_error_of_numpy_on_a_full_disk(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="requested"), explain_full_disk(tmp_path):
         raise OSError("100 requested and 7 written")
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("pipeline.plan.memory.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
     with pytest.raises(OutputConflict, match="No space left"), explain_full_disk(tmp_path):
         raise OSError("100 requested and 7 written")
