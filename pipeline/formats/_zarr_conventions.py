@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.errors import SourceError
 from pipeline.formats._cf_time import moments
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import ROUNDED, Space
 from pipeline.numerics.number import exact
 
 OWN = "inpaint_pipeline"
@@ -240,11 +241,12 @@ PLANES = {("y", "x"), ("lat", "lon"), ("latitude", "longitude")}
 
 def foreign_raster_space(
     path: str, shape: tuple[int, int], plane: tuple[str, str], group: Any, attributes: Any
-) -> Space:
-    """Find the grid of a raster array that this project did not write.
+) -> tuple[Space, tuple[str, ...]]:
+    """Find the grid of a raster array that this project did not write, and what is to be said of it.
 
     Looks at `spatial:transform`, then the CF `spatial_ref` variable, then pixel centres in the coordinates of the
-    `plane`, one of `PLANES`.
+    `plane`, one of `PLANES`. Coordinates that lie a pixel or more beside what is stated count instead: xarray cuts them
+    with the array, and leaves the statement as it was.
     """
     name = attributes.get("grid_mapping", "spatial_ref")
     mapping = dict(group[name].attrs) if _has(group, name) else {}
@@ -253,16 +255,29 @@ def foreign_raster_space(
         parsed = CRS.from_user_input(crs) if crs else None
     except CRSError as error:
         raise SourceError(f"{path}: its reference system cannot be read ({error}); correct it in '{name}'") from error
+    key = ""
     affine: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     if "spatial:transform" in attributes:
-        affine = tuple(float(v) for v in attributes["spatial:transform"])
+        key, affine = "spatial:transform", tuple(float(v) for v in attributes["spatial:transform"])
     elif "GeoTransform" in mapping:
-        affine = _said_affine(path, name, str(mapping["GeoTransform"]))
-    elif all(_has(group, name) for name in plane):
-        y, x = plane
-        affine = _affine_of_centres(path, group[x][:], group[y][:])
+        key, affine = f"GeoTransform of '{name}'", _said_affine(path, name, str(mapping["GeoTransform"]))
     wkt = parsed.to_wkt() if parsed else ""
-    return Space(kind="raster", shape=shape, affine=affine, crs=wkt, units=crs_units(parsed))
+    stated = Space(kind="raster", shape=shape, affine=affine, crs=wkt, units=crs_units(parsed))
+    if not all(_has(group, axis) and group[axis].shape == (n,) for axis, n in zip(plane, shape, strict=True)):
+        return stated, ()
+    y, x = plane
+    try:
+        seen = replace(stated, affine=_affine_of_centres(path, group[x][:], group[y][:]))
+    except SourceError:
+        if key:
+            return stated, ()
+        raise
+    if not key:
+        return seen, ()
+    turned = affine[1] or affine[3]
+    if turned or not (apart := seen.mismatch(stated, tolerance=1 - ROUNDED)):
+        return stated, ()
+    return seen, (f"{path}: its coordinates {y} and {x} do not lie where {key} says ({apart}); they are used",)
 
 
 def foreign_names(array: Any, group: Any, ndim: int, count: int) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     if array.dtype.kind not in "iuf":
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
-    space, turn = _space(path, array, parent, multiscale, own)
+    space, turn, said = _space(path, array, parent, multiscale, own)
     count = require_channels(path, math.prod(array.shape[: array.ndim - space.ndim]))
     names = tuple(map(str, own.get("channel_names", ()))) or conventions.foreign_names(array, parent, space.ndim, count)
     if len(names) != count:
@@ -152,7 +152,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
         attributes=facts,
         fixed_channels=fixed,
-        notices=_said_of_others(path, node) + (() if own else _said_of_unwritten(path, array, values)),
+        notices=said + _said_of_others(path, node) + (() if own else _said_of_unwritten(path, array, values)),
         array=array,
         selected=chosen,
         turn=turn,
@@ -248,19 +248,21 @@ def _below(path: str, group: Any) -> str:
     return f"give one of its arrays: {shown}" + (f" and {len(deeper) - _SHOWN} more" if deeper[_SHOWN:] else "")
 
 
-def _space(path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str, Any]) -> tuple[Space, Orientation]:
-    """Return the grid of the image as it is read, and how the array is turned against it."""
+def _space(
+    path: str, array: Any, parent: Any, multiscale: Any, own: Mapping[str, Any]
+) -> tuple[Space, Orientation, tuple[str, ...]]:
+    """Return the grid of the image as it is read, how the array is turned against it, and what is to be said of it."""
     if "space" in own:
-        return conventions.own_space(path, own["space"], array.shape)
+        return *conventions.own_space(path, own["space"], array.shape), ()
     dims = tuple(array.metadata.dimension_names or ())
     if multiscale is not None:
         dims = tuple(axis["name"] for axis in multiscale["axes"])
     if dims[-3:] == ("z", "y", "x") and array.ndim <= 4:
         space = conventions.ome_space(path, array.shape[-3:], multiscale or {"datasets": [{}], "axes": []})
-        return space, Orientation.none(3)
+        return space, Orientation.none(3), ()
     if dims[-2:] in conventions.PLANES and array.ndim <= 3:
-        space = conventions.foreign_raster_space(path, array.shape[-2:], dims[-2:], parent, dict(array.attrs))
-        return space, Orientation.none(2)
+        space, said = conventions.foreign_raster_space(path, array.shape[-2:], dims[-2:], parent, dict(array.attrs))
+        return space, Orientation.none(2), said
     if not any(dims):
         raise SourceError(
             f"{path}: the dimensions of shape {array.shape} have no names, so it is not known which of them are space; "

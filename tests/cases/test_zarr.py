@@ -110,6 +110,27 @@ def test_dates_that_were_added_later_are_there(tmp_path):
     assert (image.read(whole(image))[2] == 7).all()
 
 
+@pytest.mark.parametrize(("start", "origin", "told"), [(3, 30, True), (0, 0, False)])
+def test_what_xarray_has_cut_lies_where_its_coordinates_say(tmp_path, start, origin, told):
+    """`isel` cuts coordinates and leaves the GeoTransform as it was: masks on the map came beside the image."""
+    axes = {"y": -5.0 - 10 * np.arange(4), "x": 5.0 + 10 * np.arange(start, start + 5)}
+    coordinates = {name: (list(values), {}) for name, values in axes.items()}
+    path = _store(tmp_path / "image.zarr", spatial_ref=([0], {"GeoTransform": "0 10 0 0 0 -10"}), **coordinates)
+    image = open_any(f"{path}/sst")
+    assert image.space.affine == (10, 0, origin, 0, -10, 0)
+    said = [note for note in image.notices if "GeoTransform of 'spatial_ref' says (origins 30 apart)" in note]
+    assert len(said) == told
+
+
+@pytest.mark.parametrize("place", ["0.2 10 0 0 0 -10", "0 8 6 0 6 -8"])
+def test_a_stated_place_counts_where_coordinates_say_no_better(tmp_path, place):
+    """Numbers that were rounded, and a rotated grid, which has no coordinates of its own."""
+    axes = {"y": (list(-5.0 - 10 * np.arange(4)), {}), "x": (list(5.0 + 10 * np.arange(5)), {})}
+    path = _store(tmp_path / "image.zarr", spatial_ref=([0], {"GeoTransform": place}), **axes)
+    c, a, b, f, d, e = map(float, place.split())
+    assert open_any(f"{path}/sst").space.affine == (a, b, c, d, e, f)
+
+
 def _scale(*factors: float) -> list[dict[str, Any]]:
     return [{"type": "scale", "scale": list(factors)}]
 
