@@ -261,6 +261,22 @@ def test_a_mask_of_several_variables_or_complex_numbers_is_refused(tmp_path: Pat
         _read(_image((4, 4)), kind="raster", path=str(tmp_path / "two.nc"))
 
 
+def test_a_band_for_each_needs_as_many(tmp_path: Path) -> None:
+    """Where an image is restored in one band of three, its mask of three bands does not say which of them is meant."""
+    path = _write(tmp_path / "m.tif", np.ones((3, 4, 4), np.uint8))
+    with pytest.raises(SourceError, match=r"has 3 bands, and 1 of the image.*`band: 3`.*gdal_translate -b"):
+        _read(_image((4, 4)), kind="raster", path=path, band="all")
+
+
+def test_a_jpeg_is_no_mask_of_whole_numbers(tmp_path: Path) -> None:
+    """Around what was drawn lie values of 1 to 9: nobody means them."""
+    drawn = np.zeros((16, 16), np.uint8)
+    drawn[5:11, 5:9] = 255
+    Image.fromarray(drawn).save(tmp_path / "m.jpg")
+    mask = open_masks([mask_options({"kind": "raster", "path": str(tmp_path / "m.jpg")})], _image((16, 16)), str)
+    assert any("Choose with `threshold: 127`, as JPEG smears" in note for note in mask.examine())
+
+
 def test_missing_band_is_named(tmp_path: Path) -> None:
     """Asking for band 3 of a one-band mask says so."""
     path = _write(tmp_path / "m.tif", np.ones((2, 2), np.uint8))
