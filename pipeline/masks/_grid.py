@@ -157,8 +157,8 @@ def open_codes(
             raise SourceError(f"{path}: has {count} band(s), band {max(wanted)} is asked for")
         if bands is None and count != source.n_channels:
             raise SourceError(
-                f"{path}: has {count} bands, and {source.n_channels} of the image are restored: `band: all` needs one "
-                f"for each; name one that holds for all (`band: {count}`), or take the right ones out (gdal_translate -b)"
+                f"{path}: has {count} bands, and {source.n_channels} of the image are restored; `band: all` needs one "
+                f"for each: name one (`band: {count}`), or take the right ones out (gdal_translate -b)"
             )
         # the bands of a VRT may be of several types
         dtype = np.result_type(*(dataset.dtypes[band - 1] for band in wanted))

@@ -25,9 +25,15 @@ ROWS = {
         faults/test_kill.py::test_a_polite_stop_is_130_and_resumable
         faults/test_hostile_processes.py::test_a_terminal_that_closes_is_heard_once_and_under_nohup_never
         endtoend/test_training.py::test_no_process_outlives_a_training""",
-    "disk full": "faults/test_bad_runs.py::test_a_full_disk",
+    "disk full": """
+        faults/test_bad_runs.py::test_a_full_disk
+        faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one""",
     "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
         faults/test_surroundings.py::test_each_limit_of_what_may_be_written_is_named""",
+    "a file system that cannot force folders to disk, or does not say how much is free (some shares)": """
+        faults/test_surroundings.py::test_a_file_system_that_knows_less
+        faults/test_surroundings.py::test_a_failing_disk_is_no_weak_file_system
+        faults/test_surroundings.py::test_a_disk_that_holds_nothing_says_nothing_of_its_room""",
     "the log or terminal can no longer be written to (a full disk, a lost connection, closed streams)": """
         faults/test_surroundings.py::test_a_log_on_a_full_disk_ends_no_run
         faults/test_surroundings.py::test_no_file_takes_the_place_of_a_closed_stream""",
