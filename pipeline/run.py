@@ -148,6 +148,9 @@ def _tried(
         error = explained(unexpected, config.folder / f"{spec.stem}{LOG}")
         note_failure(config, spec, order, error)
         return failed_entry(spec.stem, error), error
+    finally:
+        # the library of netCDF gives whoever opens a file anew what it has of the old one, as long as that is open
+        open_workspace.cache_clear()
 
 
 def _put_together(

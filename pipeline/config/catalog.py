@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceEr
 from pipeline.system import yaml_files
 from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
-from pipeline.system.paths import dangling, describe, is_address, kind_of, looks_alike, same_name, shortened
+from pipeline.system.paths import barred, dangling, describe, is_address, kind_of, looks_alike, same_name, shortened
 
 __all__ = [
     "Check",
@@ -264,6 +264,8 @@ class _Finder:
             raise SourceError(f"{path}: is {describe(path)}; give a file")
         if what:
             return [path]
+        if folder := barred(path):
+            raise SourceError(f"{path}: no permission to look into {folder}; change its mode or owner")
         if _GLOB_SIGNS & set(path):
             matches = _glob(Path(path))
             if left := [match for match in matches if not is_result(match, self.results)]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
-from pipeline.system.paths import dangling, is_address, looks_alike
+from pipeline.system.paths import barred, dangling, is_address, looks_alike
 from pipeline.system.room import no_room, said_full
 
 
@@ -111,6 +111,8 @@ def _kind(mode: int) -> str:
 def missing(path: str, what: str = "no such file") -> SourceError:
     """Return the error of a file that is not there: where a link leads, or what else in its folder is called alike."""
     file = Path(path)
+    if folder := barred(file):
+        return SourceError(f"{file}: no permission to look into {folder}; change its mode or owner")
     if leads := dangling(file):
         return SourceError(f"{file}: {what}; it is a link to {leads}, which is not there")
     if not file.parent.is_dir():

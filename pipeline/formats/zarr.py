@@ -268,6 +268,11 @@ def _space(
             f"{path}: the dimensions of shape {array.shape} have no names, so it is not known which of them are space; "
             "write it with xarray, or with `dimension_names`: (y, x), (band, y, x), (z, y, x) or (t, z, y, x)"
         )
+    if dims[-2:] in conventions.PLANES:
+        raise SourceError(
+            f"{path}: dimensions {dims} are those of a cube, and one image is (band, y, x); take one out, e.g. "
+            f"`xarray.open_zarr(...).isel({dims[0]}=0).to_zarr(...)`"
+        )
     raise SourceError(
         f"{path}: dimensions {dims} are not those of an image; name and order them (y, x), (band, y, x), (z, y, x) or "
         "(t, z, y, x); (lat, lon) and (latitude, longitude) do for (y, x)"

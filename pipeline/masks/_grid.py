@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.meter import reads
+from pipeline.system.paths import kind_of
 
 _MAX_WINDOW_BYTES = 2**30
 """A mask on another grid may be much finer than its image."""
@@ -278,7 +278,7 @@ def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
     """Open a mask file: other than an image it may be a PNG, a JPEG or have a colour table."""
     from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset, require_complete
 
-    if not is_remote(path) and not Path(path).exists():
+    if not is_remote(path) and not kind_of(path):
         raise missing(path, "mask file not found")
     try:
         dataset = open_dataset(path, MASK_DRIVERS, inspected=inspected)

@@ -24,6 +24,7 @@ from pipeline.geometry.space import ROUNDED
 from pipeline.masks._values import Marks, Tally, said_of_values
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
+from pipeline.system.paths import kind_of
 
 _READ_ONCE = threading.Lock()
 
@@ -147,7 +148,7 @@ def _load(path: str) -> Any:
 
     if is_remote(path):
         require_file(path, local=True)
-    if not Path(path).exists():
+    if not kind_of(path):
         raise missing(path, "mask file not found")
     require_file(path)
     try:

@@ -107,6 +107,7 @@ def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
         try:
             return _checks(folder, load_plan(place), record)
         finally:
+            open_workspace.cache_clear()
             if not leftover and place.staged.exists():
                 remove_made(place.staged)
 

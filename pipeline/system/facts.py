@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.errors import SourceError
+from pipeline.system.paths import barred
 
 _ANSWER_S = 10.0
 _PACKAGES = (
@@ -79,6 +81,9 @@ def input_facts(paths: Iterable[str], belonging: Callable[[str], Iterable[str]] 
     Returns:
         `path`, `bytes` and `sha256` of each; if there are any, `files` with the same of what belongs to it. An
         address has no `sha256` but what its server says of its content: `bytes` (or None), `etag`, `last_modified`.
+
+    Raises:
+        SourceError: one of them is there and cannot be read.
     """
     facts = []
     for text in paths:
@@ -102,10 +107,16 @@ def content_of(fact: Mapping[str, Any]) -> Any:
 
 def _one_input(text: str) -> dict[str, Any]:
     path = Path(text)
-    if path.is_file():
-        return {"path": text, "bytes": path.stat().st_size, "sha256": sha256_of_input(path)}
-    if path.exists():
-        return {"path": text, **file_facts(path)}
+    try:
+        if path.is_file():
+            return {"path": text, "bytes": path.stat().st_size, "sha256": sha256_of_input(path)}
+        if path.exists():
+            return {"path": text, **file_facts(path)}
+    except OSError as error:
+        named = error.filename or text
+        folder = barred(named)
+        why = f"no permission to look into {folder}" if folder else f"cannot be read ({error.strerror or error})"
+        raise SourceError(f"{named}: {why}; see to its mode or disk") from error
     return {"path": text, "bytes": None, "sha256": None, **_remote_facts(text)}
 
 

@@ -52,6 +52,19 @@ def dangling(path: str | Path) -> str:
         return ""
 
 
+def barred(path: str | Path) -> str:
+    """Return the folder above a path that this user may not look into; an empty text if there is none.
+
+    >>> barred("/dev/null")
+    ''
+    """
+    for folder in reversed(Path(path).parents):
+        # below such a folder nothing can be asked
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            return str(folder)
+    return ""
+
+
 def describe(path: str | Path) -> str:
     """Return what lies at a path in words, for a message that says why it is no file.
 

@@ -670,3 +670,15 @@ def test_netcdf(tmp_path: Path) -> None:
     assert _restored(folder).suffix == ".tif"
     with pytest.raises(SourceError, match=r"several images \(sst, ice\).*gdal_translate"):
         open_any(str(_netcdf(tmp_path / "two.nc", "sst", "ice")))
+
+
+def test_a_netcdf_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    """Whoever opens one that is still open gets what it was: a second run in one Python found the old holes."""
+    image = _netcdf(tmp_path / "x.nc", "sst")
+    config = _config(tmp_path, image, None, mask=[{"kind": "threshold", "above": 1300}])
+    _run(config)
+    before = pixels(image)
+    with netcdf_file(image, "a", mmap=False) as file:
+        file.variables["sst"][:] += 50
+    folder, _ = _run(config, "--overwrite")
+    assert np.array_equal(pixels(layer(folder, "source")) != 0, before + 50 > 1300)

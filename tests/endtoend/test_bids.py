@@ -264,6 +264,17 @@ def test_one_bad_image_does_not_stop_the_others(small):
     assert single.code == 4
 
 
+def test_an_image_that_is_there_packed_and_not(small):
+    """To BIDS it is one image: the second took the place of the first with `--overwrite`, as was advised."""
+    packed = small / "heads/sub-02/anat/sub-02_T1w.nii.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    outcome = command("bids", small / "heads", small / "out", "participant", "--participant-label", "02", *CHEAP)
+    assert outcome.code == 5
+    assert "sub-02_T1w.nii.gz beside it is the same image to BIDS; keep one" in outcome.err
+    assert "sub-02_T1w.nii beside it is the same image to BIDS; keep one" in outcome.err
+    assert not (small / "out/sub-02").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -62,6 +63,55 @@ def test_each_limit_of_what_may_be_written_is_named(tmp_path, number, advice):
         raise lost
     with pytest.raises(OutputConflict, match=f"{os.strerror(number)}.*{advice}"):
         check_disk(str(tmp_path), [f"OSError: {lost}"])
+
+
+@pytest.fixture
+def hidden(tmp_path, monkeypatch):
+    """A folder with an image, a mask and a volume mask that this user may not look into."""
+    folder = tmp_path / "hidden"
+    folder.mkdir()
+    for name in ("image.tif", "mask.tif"):
+        write_image(folder / name, blobs(SHAPE)[None])
+    look, may = os.stat, os.access
+
+    def no_look(path: object, *more: object, **options: object) -> object:
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", no_look)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(folder) and may(path, mode))
+    return folder
+
+
+@pytest.mark.parametrize("key", ["image.tif", "*.tif", "mask"])
+def test_a_folder_that_this_user_may_not_look_into(config, hidden, key):
+    """Its files were said not to be there; a mask in it was taken for a fault of the folder of results."""
+    given = json.loads(config.read_text())
+    if key == "mask":
+        given["mask"][0]["path"] = str(hidden / "mask.tif")
+    else:
+        given["input"]["source"] = str(hidden / key)
+    config.write_text(json.dumps(given))
+    outcome = command("run", config)
+    assert outcome.code == 4, outcome.err
+    assert f"no permission to look into {hidden}" in outcome.err
+
+
+def test_a_mask_that_this_user_may_not_read(config, monkeypatch):
+    """An input, so exit 4, with its name."""
+    mask = config.parent / "mask.tif"
+    may_open = Path.open
+
+    def no_open(path: Path, *more: object, **options: object) -> object:
+        if path == mask:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return may_open(path, *more, **options)
+
+    monkeypatch.setattr(Path, "open", no_open)
+    outcome = command("run", config)
+    assert outcome.code == 4, outcome.err
+    assert f"{mask}: cannot be read (Permission denied)" in outcome.err
 
 
 def test_a_file_system_that_knows_less(config, monkeypatch):

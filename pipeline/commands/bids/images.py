@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.commands.bids.lost import lost_slices
 from pipeline.config.bids import DESCRIPTION, BidsImage, BidsName, bids_image, bids_name
 from pipeline.config.lesions import LESION_NAMES, masks_in, places
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.space import ROUNDED
@@ -121,8 +121,12 @@ def look(image: BidsImage, choice: Choice) -> Found:
     """Look for the masks of an image, in a series for lost slices, and for contrasts that may guide.
 
     Raises:
-        SourceError: the image, a mask or a sidecar cannot be read.
+        SourceError: the image, a mask or a sidecar cannot be read; or the image is there twice, packed and not.
     """
+    packed = image.path.name.endswith(".gz")
+    twin = image.path.with_name(image.path.name.removesuffix(".gz") if packed else f"{image.path.name}.gz")
+    if kind_of(twin):
+        raise SourceError(f"{image.path}: {twin.name} beside it is the same image to BIDS; keep one of the two")
     source = open_any(str(image.path))
     try:
         masks, remarks = _masks(image, choice, source)
