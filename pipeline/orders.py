@@ -375,10 +375,14 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
 
     Raises:
         ConfigError: it has no such band; names the key, and its line in `config`.
+        SourceError: it cannot be read; says that it is a reference or auxiliary, as the image itself may be sound.
     """
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
-    source = source_ref(spec, opened(spec, config, role), staged)
+    try:
+        source = source_ref(spec, opened(spec, config, role), staged)
+    except SourceError as error:
+        raise SourceError(f"{role} {error}, or leave it out") from error
     return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
 
 

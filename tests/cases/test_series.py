@@ -294,6 +294,17 @@ def test_the_nearest_in_time_first(tmp_path: Path) -> None:
     assert all(not one.references for spec in specs for one in spec.references)
 
 
+def test_a_date_that_cannot_be_read_is_named_as_a_reference(tmp_path: Path) -> None:
+    """The others fail for it with files of their own that are sound: the message says what it is to them."""
+    dates = [_date(tmp_path, at) for at in range(2)]
+    dates[1].write_bytes(dates[1].read_bytes()[:900])
+    outcome = command("run", _config(tmp_path, [str(date) for date in dates]))
+    assert outcome.code == 5
+    assert f"S2_{DATES[0]}: FAILED: reference {dates[1]}: truncated" in outcome.err
+    assert f"S2_{DATES[1]}: FAILED: {dates[1]}: truncated" in outcome.err
+    assert "or leave it out" in outcome.err
+
+
 def test_dates_that_are_not_known(tmp_path: Path) -> None:
     """One image without a date: their order in the list is that in time, and the notice says so."""
     names = [_date(tmp_path, at) for at in (3, 0, 1)]
