@@ -151,7 +151,11 @@ class Nifti(Image):
             raw = inflate_range(self.data_path, start, start + shape[0] * plane)
             return np.frombuffer(raw, dtype=self.stored).reshape(shape)
         _require_complete(self.data_path, self.expected_bytes)
-        return np.memmap(self.data_path, dtype=self.stored, mode="r", offset=start, shape=shape)
+        try:
+            return np.memmap(self.data_path, dtype=self.stored, mode="r", offset=start, shape=shape)
+        except OSError:
+            # some file systems in user space map no files
+            return np.fromfile(self.data_path, self.stored, math.prod(shape), offset=start).reshape(shape)
 
 
 def open_source(

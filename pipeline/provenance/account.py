@@ -39,6 +39,8 @@ def _sentence(plan: Plan, asked: int, filled: int, left: Mapping[str, int]) -> s
     over = f" over {plan.n_state} channels" if plan.n_state > 1 else ""
     if not asked:
         return f"no {what} to restore were found"
+    if not left and filled == 1:
+        return f"the one {what.removesuffix('s')} to restore{over} was filled"
     if not left:
         return f"all {filled:,} {what} to restore{over} were filled"
     why = ", ".join(f"{number:,} {reason}" for reason, number in left.items())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import _gzip, nifti
 from pipeline.geometry.box import Box
 from tests.support_formats import (
@@ -143,6 +145,26 @@ def test_windows_of_gzip_equal_those_of_its_staged_copy(tmp_path: Path) -> None:
     box = Box((1, 2, 3), (4, 5, 6))
     assert same_bytes(staged.read(box, slice(1, 3)), source.read(box, slice(1, 3)))
     assert staged.read(box).dtype == np.dtype("int32").newbyteorder("=")
+
+
+def test_a_file_that_cannot_be_mapped_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems in user space map no files; the voxels of a window are those of a mapped one."""
+    path = write_nifti(tmp_path / "in.nii", random_values((5, 6, 7, 2), "int16", 3))
+    image, box = nifti.open_source([str(path)]), Box((1, 2, 0), (4, 5, 5))
+    mapped = np.array(image.read(box))
+
+    def unmapped(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(np, "memmap", unmapped)
+    assert np.array_equal(image.read(box), mapped)
+
+
+def test_a_volume_is_taken_once(tmp_path: Path) -> None:
+    """By number and by name it is the same one, as for bands of rasters."""
+    path = write_nifti(tmp_path / "in.nii", np.zeros((3, 4, 5, 2), np.int16))
+    with pytest.raises(ConfigError, match="2, volume_2 name one band"):
+        nifti.open_source([str(path)], bands=[2, "volume_2"])
 
 
 def test_metres_and_microns_become_millimetres(tmp_path: Path) -> None:

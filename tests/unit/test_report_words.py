@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
+from pipeline.provenance.account import account
 from pipeline.report.judgement import UNVALUED, advised, judged
 from pipeline.report.methods import _guides, _network
 from pipeline.report.pages import templates
@@ -214,3 +216,13 @@ def test_templates_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     page = templates().get_template("group.html.j2").render(facts)
     assert "<h1>0 images</h1>" in page
     assert "1 &lt;sound&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("ndim", "filled", "said"),
+    [(2, 1, "the one pixel to restore was filled"), (3, 1200, "all 1,200 voxels to restore were filled")],
+)
+def test_one_pixel_is_not_all_of_them(ndim, filled, said):
+    """The sentence is one that somebody would write."""
+    plan = SimpleNamespace(ndim=ndim, n_state=1)
+    assert account(plan, {}, {"classical": filled})["account"] == said
