@@ -17,7 +17,7 @@ from scipy.ndimage import binary_dilation
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan
-from pipeline.masks.base import FILL, KEEP
+from pipeline.masks.base import FILL, KEEP, holds
 
 _OUTSIDE = 0.95
 """Share of the voxels on the six faces of a volume that hold one value, from which it is an empty background."""
@@ -31,6 +31,9 @@ _BLANKED = 0.9
 _EDGE, _LOOKS = 64, 64
 """Edge of the windows that are looked at, voxels, and their number."""
 
+_MOST = 300_000
+"""Values of what is to be restored that are looked at in a window: all of one channel, a part of a long series."""
+
 _NEAR = 2
 """Voxels between a hole and the background within which fills see both."""
 
@@ -39,56 +42,62 @@ _NEAR = 2
 class Background:
     """An empty background that holes reach."""
 
-    value: float
-    """What it holds, stored units."""
+    values: tuple[float, ...]
+    """What each channel holds in it, stored units."""
     known: bool
     """Whether the voxels to restore hold values of their own, which say that they lie in the organ; else they were
     blanked, and nobody knows where the organ ends in them."""
 
     def sentence(self, name: str) -> str:
         """Return what the user should know of it; `name` is the image's."""
+        different = dict.fromkeys(f"{value:.9g}" for value in self.values)
+        around = f"{name}: all around it is exactly {' / '.join(different)}"
         if self.known:
             return (
-                f"{name}: all around it is exactly {self.value:.9g} and what is to be restored is not: this is taken "
-                "for an empty background, which stays as it is and is no evidence; `input.nodata: none` takes it for "
-                "measured"
+                f"{around} and what is to be restored is not: this is taken for an empty background, which stays as it "
+                "is and is no evidence; `input.nodata: none` takes it for measured"
             )
+        advice = f"if none of it lies in the background, write `input.nodata: {next(iter(different))}`, else "
         return (
-            f"{name}: all around it is exactly {self.value:.9g}, and what is to be restored there was blanked; if none "
-            f"of it lies in the background, write `input.nodata: {self.value:.9g}`, else holes at the organ's surface "
-            "get values like the background's"
+            f"{around}, and what is to be restored there was blanked; {advice if len(different) == 1 else ''}holes at "
+            "the organ's surface get values like the background's"
         )
 
 
 def background_of(source: Source, states: StateScan, state: zarr.Array) -> Background | None:
-    """Return the empty background of a volume of one channel; None without one, or where no hole comes near it.
+    """Return the empty background of a volume; None without one, or where no hole comes near it.
 
-    A hole at the end of the volume (a lost slice) lies across organ and background: there both are evidence.
+    In a volume of several channels it is where each of them holds its value of the background: an organ is kept in all
+    of them alike, and in it one channel alone may hold that value. A hole at the end of the volume (a lost slice) lies
+    across organ and background: there both are evidence.
 
     Args:
         source: the image; nothing is known of its nodata.
         states: where its holes are.
-        state: the state of every voxel, uint8 `(1, *spatial)`.
+        state: the state of every voxel, uint8 `(1 or c, *spatial)`.
     """
-    if source.space.kind != "volume" or source.n_channels > 1 or source.nodata[0] is not None or not states.holes:
+    if source.space.kind != "volume" or any(value is not None for value in source.nodata) or not states.holes:
         return None
     faces = list(_faces(source.space.shape))
-    value, share = _most_frequent(np.concatenate([source.read(box)[0].ravel() for box in faces]))
-    if share < _OUTSIDE or not np.isfinite(value) or any((state[box.at()] == FILL).any() for box in faces):
+    around = np.concatenate([source.read(box).reshape(source.n_channels, -1) for box in faces], axis=1)
+    background = tuple(_most_frequent(channel)[0] for channel in around)
+    if holds(around, background).mean() < _OUTSIDE or not np.isfinite(background).all():
+        return None
+    if any((state[box.at()] == FILL).any() for box in faces):
         return None
     near, found = False, []
     for box in states.spread_over_holes(source.space.shape, _EDGE, _LOOKS):
-        values, told = source.read(box)[0], np.asarray(state[box.at()])[0]
-        hole = told == FILL
-        found.append(values[hole])
-        near = near or bool((binary_dilation(hole, iterations=_NEAR) & (values == value) & (told == KEEP)).any())
-    inside = np.concatenate(found)
+        values, told = source.read(box), np.asarray(state[box.at()])
+        hole, empty = (told == FILL).any(axis=0), holds(values, background)[0]
+        found.append(values[:, hole][:, :: -(-values[:, hole].size // _MOST) or 1])
+        near = near or bool((binary_dilation(hole, iterations=_NEAR) & empty & (told == KEEP).all(axis=0)).any())
+    inside = np.concatenate(found, axis=1)
     if not near or not inside.size:
         return None
-    _, alike = _most_frequent(inside)
-    if alike < _BLANKED and (inside == value).mean() > _WITHIN:
+    known = any(_most_frequent(channel)[1] < _BLANKED for channel in inside)
+    if known and holds(inside, background).mean() > _WITHIN:
         return None
-    return Background(value=value, known=alike < _BLANKED)
+    return Background(values=background, known=known)
 
 
 def _faces(shape: tuple[int, ...]) -> Iterator[Box]:

@@ -127,14 +127,14 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         clock.lap("stage")
     space = source.space
     lattice = lattice_of(job, space.shape)
-    channels = restorable(source)
     mask = job.open_mask(source)
-    channels, states, state = _without_empty(source, mask, channels, job.work.state)
+    channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
     background = background_of(source, states, state) if job.source.nodata is None else None
     if background is not None:
         job = replace(job, notices=(*job.notices, background.sentence(source.paths[0])))
-        if background.known:
-            return open_scene(replace(job, source=replace(job.source, nodata=background.value)), clock)
+    if background is not None and background.known and isinstance(mask, ComposedMask):
+        mask = replace(mask, background=background.values)
+        channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
     notices = _what_was_found(source, mask, states, job.notices)
     clock.lap("masks")
     if states.holes == 0:

@@ -12,7 +12,7 @@ The three states of a pixel are named here and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -188,6 +188,9 @@ class ComposedMask:
     fill_nodata: FillNodata = "never"
     """Which nodata pixels are holes: those that a mask `drawn` by somebody marks (not those of its buffer); `never`
     any; those `inside` a mask's holes; `all`."""
+    background: tuple[float, ...] = ()
+    """What each channel of the image holds in an empty background; empty = there is none. It is nodata, and nodata that
+    no `fill_nodata: all` means."""
     notices: tuple[str, ...] = ()
     """What the masks had to say."""
 
@@ -210,7 +213,8 @@ class ComposedMask:
         The second is bool, `(1 or c, *box.shape)`; it is False everywhere unless `fill_nodata` is `drawn`. The third,
         likewise, is True where a mask marks a pixel that is never touched all the same, as it has no value.
         """
-        nodata = self.source.never(box)
+        empty = holds(self.source.read(box), self.background) if self.background else np.zeros((1, *box.shape), bool)
+        nodata = self.source.never(box) | empty
         hole = outside = claimed = drawn = np.zeros((1, *box.shape), dtype=bool)
         for part in self.parts:
             said = part.read(box)
@@ -220,7 +224,7 @@ class ComposedMask:
             drawn = np.zeros_like(drawn)
         untouchable, marked = outside | nodata, hole
         if self.fill_nodata == "all":
-            hole = hole | untouchable
+            hole = hole | (untouchable & ~empty)
         elif self.fill_nodata == "inside":
             hole = (hole & ~outside) | claimed
         else:
@@ -245,6 +249,12 @@ class ComposedMask:
         full = np.broadcast_to(states, (self.source.n_channels, *states.shape[1:])).copy()
         full[list(fixed)] = NEVER
         return full
+
+
+def holds(values: NDArray[np.generic], background: Sequence[float]) -> NDArray[np.bool_]:
+    """Return where all channels `(c, ...)` hold what they hold in an empty background, bool `(1, ...)`."""
+    told = [channel == value for channel, value in zip(values, background, strict=True)]
+    return np.logical_and.reduce(told)[None]
 
 
 def mask_options(entry: Mapping[str, Any]) -> MaskOptions:
