@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.fills.base import FillSpec, Window
 from pipeline.numerics.distance import inside
 from pipeline.numerics.situation import KNOTS, Curve, hats
-from pipeline.selftest.rim import Look, hidden_rims, narrow
+from pipeline.selftest.rings import Look, hidden_rims, narrow
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 

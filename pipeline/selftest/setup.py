@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.precision import unless_small
-from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide, pooled
+from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide
+from pipeline.selftest.rings import pooled
 from pipeline.selftest.verdict import Verdict
 from pipeline.selftest.windows import candidate_windows, draw, hole_shapes, largest, test_windows
 
@@ -88,38 +88,54 @@ def _with_rim(scene: Scene, verdict: Verdict, start: Recipe, rng: np.random.Gene
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> tuple[Rim, Carry]:
     """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
     fill, seed = default_fills(scene.ndim, scene.spacing)[0], scene.job.seed
-    windows, guides = _rim_windows(scene, 1, rng)
-    found, step = check_rim(windows, fill, start.floor, seed), 1
+    looked = _rim_windows(scene, 1, rng)
+    found, step = check_rim(looked.windows, fill, start.floor, seed, looked.starts), 1
     if not found.wider_px and scene.source.space.kind == "volume":
-        found = _rim_of_auxiliaries(scene, windows, guides, fill) or found
+        found = _rim_of_auxiliaries(scene, looked, fill) or found
     while found.open and not found.seen_in and step < _WIDEST_RING:
-        wide, _ = _rim_windows(scene, 2 * step, rng)
-        beyond = check_rim(wide, fill, start.floor, seed)
+        wide = _rim_windows(scene, 2 * step, rng)
+        beyond = check_rim(wide.windows, fill, start.floor, seed, wide.starts)
         if not beyond.tested_px:
             break
         found, step = found.farther(beyond, 2 * step), 2 * step
         if found.ring_px == step:
-            windows = wide
-    carry = carried(windows, fill, found.wider_px // found.ring_px, found.ring_px, seed) if found.wider_px else Carry()
-    return found, carry
+            looked = wide
+    if not found.wider_px:
+        return found, Carry()
+    return found, carried(looked.windows, fill, found.wider_px // found.ring_px, found.ring_px, seed)
 
 
-def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> tuple[list[Window], list[tuple[Guide, ...]]]:
-    """Draw windows with holes on cells of `step` pixels, and what the guides show in them, pixel by pixel."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """Windows in which the rim is looked at."""
+
+    windows: list[Window]
+    """On cells of some pixels."""
+    guides: list[tuple[Guide, ...]]
+    """What the guides show in them, pixel by pixel."""
+    starts: list[tuple[int, ...]]
+    """Where they begin, cells."""
+
+
+def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> _Looked:
+    """Draw windows with holes, on cells of `step` pixels."""
     boxes, holes, kept = candidate_windows(scene, tuple(step * n for n in largest(scene)), rng)
-    read = [scene.window(box) for box in draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)]
-    windows, guides = [pooled(window, step) for window, _ in read], [seen for _, seen in read]
-    again = 2 if len(windows) == 1 and scene.ndim == 2 else 1
-    return windows * again, guides * again
+    some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
+    some = some * (2 if len(some) == 1 and scene.ndim == 2 else 1)
+    read = [scene.window(box) for box in some]
+    return _Looked(
+        windows=[pooled(window, step) for window, _ in read],
+        guides=[seen for _, seen in read],
+        starts=[tuple(first // step for first in box.start) for box in some],
+    )
 
 
-def _rim_of_auxiliaries(
-    scene: Scene, windows: Sequence[Window], guides: Sequence[tuple[Guide, ...]], fill: FillSpec
-) -> Rim | None:
+def _rim_of_auxiliaries(scene: Scene, looked: _Looked, fill: FillSpec) -> Rim | None:
     """Look at the rim in other contrasts: a lesion is as wide in one as in another, but need not show in both."""
     for k, ref in enumerate(scene.job.guides):
         if ref.role == "auxiliary":
-            there = check_rim_of_guide(windows, [seen[k] for seen in guides], fill, scene.job.seed)
+            shown = [seen[k] for seen in looked.guides]
+            there = check_rim_of_guide(looked.windows, shown, fill, scene.job.seed, looked.starts)
             if there.wider_px:
                 return replace(there, seen_in=ref.label)
     return None

@@ -15,7 +15,8 @@ from pipeline.numerics.situation import Curve
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest import setup
 from pipeline.selftest.carry import Carry, carried
-from pipeline.selftest.rim import Rim, pooled
+from pipeline.selftest.rim import Rim
+from pipeline.selftest.rings import pooled
 from pipeline.selftest.setup import start_recipe
 from pipeline.selftest.verdict import Verdict
 from pipeline.synthetic.noise import fractal

@@ -11,11 +11,15 @@ from scipy.ndimage import distance_transform_edt
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.space import Space
 from pipeline.restore.task import Guide
-from pipeline.selftest.rim import Rim, _cut, _reach, _verdict, check_rim, check_rim_of_guide, hidden_rims
+from pipeline.selftest.rim import Rim, _reach, _verdict, check_rim, check_rim_of_guide
+from pipeline.selftest.rings import by_place, cut, hidden_rims
 from pipeline.synthetic.noise import fractal
 
 SPLINE = FillSpec("tension", {"t": 0.5})
 GRID = Space(kind="raster", shape=(192, 192), affine=(30.0, 0, 0, 0, -30.0, 0), units="m")
+
+TWICE = ((0, 0), (0, 0))
+"""The same window of an image, looked at twice."""
 
 
 def _window(shape: tuple[int, ...], width: int, height: float, seed: int = 0) -> Window:
@@ -40,7 +44,7 @@ def _window(shape: tuple[int, ...], width: int, height: float, seed: int = 0) ->
 @pytest.mark.parametrize("seed", range(4))
 def test_a_clean_mask_needs_no_more_buffer(seed):
     """Whatever the texture: 0 pixels wider, and nothing to say."""
-    rim = check_rim([_window((192, 192), 0, 0.0, seed)] * 2, SPLINE, (0.1, 0.1), seed)
+    rim = check_rim([_window((192, 192), 0, 0.0, seed)] * 2, SPLINE, (0.1, 0.1), seed, TWICE)
     assert rim.tested_px >= 3
     assert rim.wider_px == 0
     assert not rim.sentence(GRID)
@@ -50,7 +54,7 @@ def test_a_clean_mask_needs_no_more_buffer(seed):
 @pytest.mark.parametrize("height", [12.0, -12.0])
 def test_haze_and_shadow_of_known_width_are_found(width, height):
     """Brighter or darker rims: exactly as many pixels as were spoilt, said in words."""
-    rim = check_rim([_window((192, 192), width, height)] * 2, SPLINE, (0.1, 0.1), 0)
+    rim = check_rim([_window((192, 192), width, height)] * 2, SPLINE, (0.1, 0.1), 0, TWICE)
     assert rim.wider_px == width
     assert f"up to {width} px ({30 * width} m)" in rim.sentence(GRID)
     assert f"widening the mask by {width} px" in rim.sentence(GRID)
@@ -62,7 +66,7 @@ def test_a_rim_that_is_spoilt_unevenly_is_found():
     thick = distance_transform_edt(window.valid[0]) == 1
     thick[32:] = thick[:, 32:] = False
     spoilt = replace(window, values=window.values + np.where(thick, np.float32(900), np.float32(0)))
-    rim = check_rim([spoilt] * 2, SPLINE, (0.1, 0.1), 0)
+    rim = check_rim([spoilt] * 2, SPLINE, (0.1, 0.1), 0, TWICE)
     assert rim.excess[0] > 10
     assert rim.wider_px == 1
 
@@ -145,10 +149,34 @@ def test_three_channels_are_looked_at(channels, looked_at):
 )
 def test_residuals_are_independent_over_so_many_pixels(shape, pieces):
     """Pieces of 12 pixels, of 8 in volumes, whose sums are counted one by one."""
-    cut = _cut(np.ones(shape), np.ones(shape, bool), np.ones(shape), 2)
-    assert len(cut) == pieces
-    assert sum(count[0] for _, count in cut) == np.prod(shape)
-    assert not sum(count[1] for _, count in cut)
+    found = cut(np.ones(shape), np.ones(shape, bool), np.ones(shape), 2, (0,) * len(shape)).values()
+    assert len(found) == pieces
+    assert sum(count[0] for _, count in found) == np.prod(shape)
+    assert not sum(count[1] for _, count in found)
+
+
+def test_a_place_counts_once_however_often_it_is_looked_at():
+    """Windows that overlap show the same pieces: of the image, whatever lies where in a window."""
+    residual = np.random.default_rng(0).normal(size=(36, 36))
+    whole, wanted = np.ones((36, 36)), np.ones((36, 36), bool)
+    at_once = cut(residual, wanted, whole, 1, (0, 0))
+    parts = [cut(residual[a : a + 24], wanted[a : a + 24], whole[a : a + 24], 1, (a, 0)) for a in (0, 12)]
+    means = [[float(sums[0] / counts[0]) for sums, counts in some] for some in (at_once.values(), by_place(parts))]
+    assert np.allclose(sorted(means[0]), sorted(means[1]))
+    assert len(means[0]) == 9
+    assert cut(residual[7:24], wanted[7:24], whole[7:24], 1, (7, 0)).keys() < at_once.keys()
+
+
+@pytest.mark.parametrize(("starts", "pieces"), [((), 2), (((0, 0), (0, 0)), 1), (((0, 0), (0, 192)), 2)])
+def test_windows_say_where_they_begin(monkeypatch, starts, pieces):
+    """The same window twice has as many pieces of rim as once, at other places as two."""
+    counted = []
+    monkeypatch.setattr("pipeline.selftest.rim._verdict", lambda rim, *_: counted.append(len(rim)) or Rim())
+    window = _window((192, 192), 0, 0.0)
+    check_rim([window], SPLINE, (0.1, 0.1), 0)
+    check_rim([window] * 2, SPLINE, (0.1, 0.1), 0, starts)
+    once, twice = counted
+    assert 0.8 < twice / (pieces * once) < 1.25
 
 
 def _pieces(squares: np.ndarray, pixels: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
