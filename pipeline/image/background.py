@@ -22,6 +22,13 @@ from pipeline.masks.base import FILL, KEEP, holds
 _OUTSIDE = 0.95
 """Share of the voxels on the six faces of a volume that hold one value, from which it is an empty background."""
 
+_CUT = 0.5
+"""Share from which it is one where the organ ends at once, as it may be cut at some faces (one half of a brain)."""
+
+_SHARP = 0.2
+"""Share of the organ's values that half of its voxels beside the background have at least, if it ends at once; the air
+around a head is dark beside what is exactly zero in it."""
+
 _WITHIN = 0.1
 """Share of the voxels to restore up to which the background's value among them is that of the organ, too."""
 
@@ -81,23 +88,46 @@ def background_of(source: Source, states: StateScan, state: zarr.Array) -> Backg
     faces = list(_faces(source.space.shape))
     around = np.concatenate([source.read(box).reshape(source.n_channels, -1) for box in faces], axis=1)
     background = tuple(_most_frequent(channel)[0] for channel in around)
-    if holds(around, background).mean() < _OUTSIDE or not np.isfinite(background).all():
+    share = holds(around, background).mean()
+    if share < _CUT or not np.isfinite(background).all():
         return None
     if any((state[box.at()] == FILL).any() for box in faces):
         return None
-    near, found = False, []
-    for box in states.spread_over_holes(source.space.shape, _EDGE, _LOOKS):
-        values, told = source.read(box), np.asarray(state[box.at()])
-        hole, empty = (told == FILL).any(axis=0), holds(values, background)[0]
-        found.append(values[:, hole][:, :: -(-values[:, hole].size // _MOST) or 1])
-        near = near or bool((binary_dilation(hole, iterations=_NEAR) & empty & (told == KEEP).all(axis=0)).any())
-    inside = np.concatenate(found, axis=1)
-    if not near or not inside.size:
+    boxes = states.spread_over_holes(source.space.shape, _EDGE, _LOOKS)
+    looks = [_look(source.read(box), np.asarray(state[box.at()]), background) for box in boxes]
+    inside = np.concatenate([values for _, values, _ in looks], axis=1)
+    is_one = share >= _OUTSIDE or sum(end for _, _, end in looks) > 0
+    if not inside.size or not is_one or not any(near for near, _, _ in looks):
         return None
     known = any(_most_frequent(channel)[1] < _BLANKED for channel in inside)
     if known and holds(inside, background).mean() > _WITHIN:
         return None
     return Background(values=background, known=known)
+
+
+def _look(
+    values: NDArray[np.generic], told: NDArray[np.uint8], background: tuple[float, ...]
+) -> tuple[bool, NDArray[np.generic], int]:
+    """Look at a window with holes.
+
+    Args:
+        values: `(c, *spatial)`.
+        told: the states of its voxels, `(1 or c, *spatial)`.
+        background: what each channel holds in an empty one.
+
+    Returns:
+        Whether holes come near the background, the values to restore `(c, n)` (some where they are many), and whether
+        the organ ends at once: 1 or -1, 0 where none of its end is seen.
+    """
+    hole, kept, empty = (told == FILL).any(axis=0), (told == KEEP).all(axis=0), holds(values, background)[0]
+    inside = values[:, hole]
+    near = bool((binary_dilation(hole, iterations=_NEAR) & empty & kept).any())
+    organ = kept & ~empty
+    beside, shown = (
+        np.abs(values[0][some].astype(np.float64) - background[0]) for some in (organ & binary_dilation(empty), organ)
+    )
+    end = (1 if np.median(beside) > _SHARP * np.percentile(shown, 99) else -1) if beside.size else 0
+    return near, inside[:, :: -(-inside.size // _MOST) or 1], end
 
 
 def _faces(shape: tuple[int, ...]) -> Iterator[Box]:

@@ -90,6 +90,16 @@ def test_elsewhere_it_is_evidence(tmp_path: Path, values: NDArray[np.generic], h
     assert "all around it" not in said
 
 
+@pytest.mark.parametrize(("soft", "never"), [(False, True), (True, False)])
+def test_a_piece_of_an_organ_has_a_background_if_the_organ_ends_at_once(
+    tmp_path: Path, soft: bool, never: bool
+) -> None:
+    """Cut through its middle, a face shows the organ; air that fades into exactly 0 around a head is no background."""
+    depth = np.clip((15 - np.sqrt((GRID**2).sum(axis=0))) / 8, 0, 1) if soft else 1
+    scene, _ = opened(tmp_path, (cut_out() * depth).astype(np.int16)[13:], SURFACE[13:])
+    assert (scene.states.never > 0) == never
+
+
 def test_channels_share_a_background_whatever_each_holds_in_it(tmp_path: Path) -> None:
     """A voxel of the organ in which one channel holds that value stays evidence, and channels keep one state."""
     other = np.where(ORGAN, VALUES + 50, -3).astype(np.int16)
