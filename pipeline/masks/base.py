@@ -254,7 +254,7 @@ class ComposedMask:
 def holds(values: NDArray[np.generic], background: Sequence[float]) -> NDArray[np.bool_]:
     """Return where all channels `(c, ...)` hold what they hold in an empty background, bool `(1, ...)`."""
     told = [channel == value for channel, value in zip(values, background, strict=True)]
-    return np.logical_and.reduce(told)[None]
+    return np.asarray(np.logical_and.reduce(told))[None]
 
 
 def mask_options(entry: Mapping[str, Any]) -> MaskOptions:

@@ -127,7 +127,8 @@ def segments(fill: FillSpec, reach: int, look: Look) -> tuple[Pieces, Pieces]:
         hole=np.broadcast_to(hole, window.hole.shape),
     )
     predicted = fill(tested)
-    rim, clean = {}, {}
+    rim: Pieces = {}
+    clean: Pieces = {}
     for c, low in enumerate(look.floor):
         scale = local_statistics(tested.values[c], left, low).scale
         residual = np.where(seen, (window.values[c] - predicted[c]) / scale, 0.0)
