@@ -55,7 +55,7 @@ def _gain_db(path: Path, box: Box, draw: Draw, name: str, seed: int = 5) -> floa
     ],
 )
 def test_optical_weights_help_on_average(data_dir, name, draw, least):
-    """Lost pixels gain clearly by the large ones, nothing else loses; what one hole hides is chance, so twelve count."""
+    """Lost pixels gain clearly by the large ones, nothing loses; what a hole hides is chance, so twelve count."""
     box = Box((0, 0), (192, 192))
     gains = [_gain_db(data_dir / tile, box, draw, name, seed) for tile in LAZIO for seed in range(6)]
     assert np.mean(gains) > least
