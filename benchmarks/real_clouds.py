@@ -11,6 +11,8 @@ their edge, bands 2, 3, 4 and 8:
 - led: share of hole pixels that the reference leads;
 - detail: correlation with the clear date after taking off a Gaussian blur of 6 px (a copy of it has 1);
 - contrast: standard deviation of that detail over the clear date's;
+- ground: the same two of the cloudy date itself where it is seen, at least 10 px from the mask and not hazier than the
+  median there, if that is 5000 pixels: what a perfect restoration would have if the ground under the clouds is like it;
 - excess: mean of restored minus clear date, less the median difference of the dates over pixels at least 10 px from the
   mask and not hazier than their median, in shares of the clear date's 1-99 % range; haze is positive, most in blue.
 
@@ -44,6 +46,7 @@ from pipeline.run import run  # noqa: E402
 
 Field = NDArray[np.float64]
 BANDS = (1, 2, 3, 7)
+ENOUGH = 5000
 GREEN, SHORTWAVE = 2, 11
 PAGE, PICTURE = ROOT / "docs/real-clouds.md", ROOT / "docs/images/real-clouds.webp"
 
@@ -63,6 +66,7 @@ class Measured(NamedTuple):
     led: float
     detail: float
     contrast: float
+    ground: tuple[float, float]
     excess: tuple[float, float, float]
     ground_differs: bool
 
@@ -105,9 +109,19 @@ def restored(pair: Pair, folder: Path, overrides: Sequence[str]) -> dict[str, ND
     return {path.stem.rsplit("_", 1)[-1]: read(path) for path in found}
 
 
-def detail(band: Field) -> Field:
-    """Return a band without its coarse part."""
-    return np.asarray(band - ndimage.gaussian_filter(band, 6))
+def detail(band: Field, seen: NDArray[np.bool_]) -> Field:
+    """Return a band without its coarse part, which is told from the pixels that are seen."""
+    share = np.maximum(ndimage.gaussian_filter(seen.astype(np.float64), 6), 1e-6)
+    return np.asarray(band - ndimage.gaussian_filter(np.where(seen, band, 0.0), 6) / share)
+
+
+def likeness(image: Field, clear: Field, seen: NDArray[np.bool_], some: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return correlation of detail with the clear date and contrast over it, at some of the pixels that are seen."""
+    fine = [(detail(image[b], seen)[some], detail(clear[b], seen)[some]) for b in BANDS]
+    return (
+        float(np.mean([np.corrcoef(ours, theirs)[0, 1] for ours, theirs in fine])),
+        float(np.mean([ours.std() / theirs.std() for ours, theirs in fine])),
+    )
 
 
 def measured(pair: Pair, layers: dict[str, NDArray[np.generic]]) -> Measured:
@@ -118,15 +132,16 @@ def measured(pair: Pair, layers: dict[str, NDArray[np.generic]]) -> Measured:
     far = far if far.sum() >= 500 else ~hole
     haze = (cloudy - clear)[1]
     far &= haze <= np.median(haze[far])
-    fine = [(detail(result[b])[deep], detail(clear[b])[deep]) for b in BANDS]
+    fine, contrast = likeness(result, clear, np.ones_like(hole), deep)
     reach = np.ptp(np.percentile(clear, (1, 99), axis=(1, 2)), axis=0)
     level = np.median((cloudy - clear)[:, far], axis=1)
     source = layers["source"][0]
     return Measured(
         holes=float(hole.mean()),
         led=float(((source >= 10) & (source < 254))[hole].mean()),
-        detail=float(np.mean([np.corrcoef(ours, theirs)[0, 1] for ours, theirs in fine])),
-        contrast=float(np.mean([ours.std() / theirs.std() for ours, theirs in fine])),
+        detail=fine,
+        contrast=contrast,
+        ground=likeness(cloudy, clear, ~hole, far) if far.sum() >= ENOUGH else (np.nan, np.nan),
         excess=tuple(float(((result - clear)[b][deep].mean() - level[b]) / reach[b]) for b in BANDS[:3]),
         ground_differs=ground_differs(cloudy, clear, ~hole),
     )
@@ -161,17 +176,32 @@ def strip(pair: Pair, layers: dict[str, NDArray[np.generic]]) -> NDArray[np.uint
 
 def table(rows: dict[str, Measured]) -> str:
     """Return the measured pairs and their mean as a Markdown table."""
-    lines = ["| pair | holes | led | detail | contrast | excess blue / green / red |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| pair | holes | led | detail (ground) | contrast (ground) | excess blue / green / red |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, row in rows.items():
-        excess = " / ".join(f"{value:+.2f}" for value in row.excess) + (
-            " (ground differs)" if row.ground_differs else ""
-        )
-        lines.append(f"| {name} | {row.holes:.0%} | {row.led:.0%} | {row.detail:.2f} | {row.contrast:.2f} | {excess} |")
-    mean = [np.mean([getattr(row, name) for row in rows.values()]) for name in ("holes", "led", "detail", "contrast")]
-    same = [row.excess for row in rows.values() if not row.ground_differs]
-    excess = " / ".join(f"{value:+.2f}" for value in np.mean(same, axis=0)) if same else "-"
-    lines.append(f"| **mean** | {mean[0]:.0%} | {mean[1]:.0%} | {mean[2]:.2f} | {mean[3]:.2f} | {excess} |")
-    return "\n".join(lines)
+        line = _line(name, row, row.excess)
+        lines.append(f"{line[:-1]}(ground differs) |" if row.ground_differs else line)
+    found = list(rows.values())
+    same = [row.excess for row in found if not row.ground_differs]
+    told = [row.ground for row in found if np.isfinite(row.ground).all()]
+    mean = Measured(
+        *(float(np.mean([getattr(row, name) for row in found])) for name in ("holes", "led", "detail", "contrast")),
+        ground=tuple(np.mean(told, axis=0)) if told else (np.nan, np.nan),
+        excess=tuple(np.mean(same, axis=0)) if same else (),
+        ground_differs=False,
+    )
+    return "\n".join([*lines, _line("**mean**", mean, mean.excess)])
+
+
+def _line(name: str, row: Measured, excess: Sequence[float]) -> str:
+    parts = [
+        f"{value:.2f}" + (f" ({ground:.2f})" if np.isfinite(ground) else "")
+        for value, ground in zip((row.detail, row.contrast), row.ground, strict=True)
+    ]
+    cells = [name, f"{row.holes:.0%}", f"{row.led:.0%}", *parts, " / ".join(f"{v:+.2f}" for v in excess) or "-"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
