@@ -88,10 +88,7 @@ def consulted(trials: list[Trial], values: ArrayLike, reliability: ArrayLike = 0
     full = (len(trials), *trials[0].draft.mean.shape)
     said, sure = (np.broadcast_to(np.float32(part), full) for part in (values, reliability))
     results = [
-        ReferenceFill(
-            values=said[k], usable=t.placement.hidden, trust=np.ones(full[1:], np.float32), reliability=sure[k]
-        )
-        for k, t in enumerate(trials)
+        ReferenceFill(values=said[k], usable=t.placement.hidden, reliability=sure[k]) for k, t in enumerate(trials)
     ]
     return [Consulted.of(trial, result) for trial, result in zip(trials, results, strict=True)]
 

@@ -10,5 +10,5 @@ A reference enters in three steps, each of which repairs what the one before can
 Several references that see the same pixels have one relation of all their bands (`joint`), before each has its own.
 
 The last step makes the result meet the observed pixels without a seam. Where the reference itself sees
-nothing (its own clouds) the single-image fill stands, and the two are feathered into one another.
+nothing (its own clouds) the single-image fill stands, moved by what the reference changes beside it (`continued`).
 """

@@ -1,4 +1,4 @@
-"""From one reference to values: relation, local correction, interpolated residual, feathered edges."""
+"""From one reference to values: relation, local correction, interpolated residual."""
 
 from __future__ import annotations
 
@@ -22,10 +22,6 @@ SIGMA = 12.0
 """Width of the regression window, in steps of the finest axis."""
 _WIDER = 0.2
 """Estimates may leave the robust range of the target by this share of it (unless the base fill does too)."""
-_FEATHER = 6.0
-"""Pixels over which the estimate fades into the base fill beside hole pixels that the reference does not see."""
-
-
 _FADE = 6.0
 """Distance over which the residual fades where a relation was fitted on few pixels, in steps of the finest axis."""
 _BELIEVED = 6.0
@@ -44,8 +40,6 @@ class ReferenceFill:
     Attributes:
         values: float32 `(c, *spatial)`; observed, estimate in usable holes, base fill elsewhere.
         usable: bool `(c, *spatial)`; hole pixels where the reference had something to say.
-        trust: float32 `(c, *spatial)` in [0, 1]; share of the estimate in `values`, the rest is the base fill. 0 beside
-            pixels that the reference does not see, rising to 1; 0 where not usable.
         reliability: float32 `(c, *spatial)` in [0, 1]; the higher, the smaller the squared error to expect relative
             to that of a local mean: 0.5 if they are equal, 0.9 at a third. Low where the scene changed or the
             reference is cloudy, 0 where not usable.
@@ -53,7 +47,6 @@ class ReferenceFill:
 
     values: NDArray[np.float32]
     usable: NDArray[np.bool_]
-    trust: NDArray[np.float32]
     reliability: NDArray[np.float32]
 
 
@@ -84,24 +77,21 @@ def reference_fill(
     _check_shapes(window, reference, reference_valid, relation, base)
     values = np.where(window.valid, window.values, base).astype(np.float32)
     nothing = np.zeros(values.shape, dtype=np.float32)
-    unusable = ReferenceFill(values=values, usable=np.zeros_like(window.hole), trust=nothing, reliability=nothing)
+    unusable = ReferenceFill(values=values, usable=np.zeros_like(window.hole), reliability=nothing)
     if relation.ridge.samples == 0 or not (window.hole & seen_by(reference, reference_valid)).any():
         return unusable
     predicted = predicted or Prediction.of(relation, reference, reference_valid, window.spacing)
-    seen, usable = predicted.seen, window.hole & predicted.seen
+    usable = window.hole & predicted.seen
     if not usable.any():
         return unusable
     estimate, reliability = _channel_estimates(window, relation, predicted, sigma)
     bounded = estimate.astype(np.float32)
     if relation.carries:
         bounded = _bounded(bounded, relation.ridge, base)
-    # a seam can only show where the base fill begins: at pixels that neither of the two images saw
-    trust = _feather(seen | ~window.hole.any(axis=0), window.spacing)
-    np.copyto(values, base + trust * (bounded - base), where=usable, casting="same_kind")
+    np.copyto(values, bounded, where=usable)
     return ReferenceFill(
         values=values,
         usable=usable,
-        trust=np.where(usable, trust, np.float32(0)),
         reliability=np.where(usable, reliability, np.float32(0)),
     )
 
@@ -251,13 +241,3 @@ def _bounded(estimate: NDArray[np.float32], ridge: Ridge, base: NDArray[np.float
     slack = _WIDER * (high - low)
     clipped: NDArray[np.float32] = np.clip(estimate, np.minimum(low - slack, base), np.maximum(high + slack, base))
     return clipped
-
-
-def _feather(seen: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
-    """Return 0 beside pixels with nothing to go by, rising to 1 over `_FEATHER` pixels."""
-    if seen.all():
-        return np.ones(seen.shape, dtype=np.float32)
-    distance = inside(seen, [s / min(spacing) for s in spacing])
-    ramp = np.clip((distance - 1.0) / _FEATHER, 0.0, 1.0)
-    result: NDArray[np.float32] = (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
-    return result

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
+from pipeline.references.continued import continued
 from pipeline.references.estimate import ReferenceFill, reference_fill
 from pipeline.references.prediction import Correction, Prediction
 from pipeline.references.relation import Relation
@@ -64,7 +65,6 @@ def sibling_fill(
     return ReferenceFill(
         values=np.concatenate([p.values for p in parts]),
         usable=np.concatenate([p.usable for p in parts]),
-        trust=np.concatenate([p.trust for p in parts]),
         reliability=np.concatenate([p.reliability for p in parts]),
     )
 
@@ -72,7 +72,7 @@ def sibling_fill(
 def _channel_fill(
     window: Window, k: int, siblings: Sequence[tuple[Sibling, Correction | None]], base: NDArray[np.float32]
 ) -> ReferenceFill:
-    """Return what siblings say about channel `k`, `(1, *spatial)`; one fades into the next, the last into `base`."""
+    """Return what siblings say about channel `k`, `(1, *spatial)`; where one ends the next goes on without a seam."""
     one = slice(k, k + 1)
     alone = replace(
         window,
@@ -83,7 +83,7 @@ def _channel_fill(
     )
     nothing = np.zeros_like(base)
     values = np.where(alone.valid, alone.values, base)
-    result = ReferenceFill(values=values, usable=np.zeros_like(alone.hole), trust=nothing, reliability=nothing)
+    result = ReferenceFill(values=values, usable=np.zeros_like(alone.hole), reliability=nothing)
     if not alone.hole.any():
         return result
     for sibling, beyond in reversed(siblings):
@@ -94,10 +94,13 @@ def _channel_fill(
             predicted = replace(Prediction.of(sibling.relation, values, valid, window.spacing), beyond=beyond)
         own = np.where(alone.hole, result.values, base)
         better = reference_fill(alone, values, valid, sibling.relation, own, predicted=predicted)
+        said = better.values
+        if result.usable.any():
+            followed = own + continued(said - own, better.usable, alone)
+            said = np.where(alone.hole & ~better.usable, followed, said)
         result = ReferenceFill(
-            values=better.values,
+            values=said,
             usable=better.usable | result.usable,
-            trust=better.trust + (1 - better.trust) * result.trust,
             reliability=np.where(better.usable, better.reliability, result.reliability),
         )
     return result

@@ -20,6 +20,7 @@ from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_scales
 from pipeline.references.consult import compared, consult
+from pipeline.references.continued import continued
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
@@ -66,7 +67,7 @@ def classical(recipe: Recipe, task: Task) -> Draft:
             guide = look(task, relation, numbers)
             shown, standing = (guide.values, guide.valid), (draft.mean, draft.reliability)
             result = consult(window, shown, relation, *standing, beyond=task.corrections.get(k))
-            draft = with_reference(draft, result, code_of(relation, numbers), reliance, window.spacing)
+            draft = with_reference(draft, result, code_of(relation, numbers), reliance, window)
     return draft
 
 
@@ -153,27 +154,28 @@ def filled(
     )
 
 
-def with_reference(
-    draft: Draft, result: ReferenceFill, code: int, reliance: Reliance, spacing: Sequence[float]
-) -> Draft:
-    """Blend in what a guide with this source code says where it is usable; weight 0 changes nothing."""
+def with_reference(draft: Draft, result: ReferenceFill, code: int, reliance: Reliance, window: Window) -> Draft:
+    """Blend in what a guide with this source code says where it is usable; weight 0 changes nothing.
+
+    The fill beside it follows, see `continued`, and keeps its code.
+    """
     if reliance.highest == 0:
         return draft
     place = draft.place
     weight = np.where(result.usable, reliance.at(result.reliability, place.distance, place.shares[0]), np.float32(0))
     if reliance.gate > 0:
-        weight = reliance.open(region(result.reliability, result.usable, spacing)) * weight
-    brought = weight * result.trust
-    left = draft.lead * (1 - brought)
-    leads = (brought >= NAMED) & (brought >= left)
+        weight = reliance.open(region(result.reliability, result.usable, window.spacing)) * weight
+    left = draft.lead * (1 - weight)
+    leads = (weight >= NAMED) & (weight >= left)
     absolute = compared(result.reliability, 1 - draft.reliability)
+    mean = mix(draft.mean, limited(draft, result.values, reliance.limit), weight)
     return replace(
         draft,
-        mean=mix(draft.mean, limited(draft, result.values, reliance.limit), weight),
+        mean=np.where(result.usable, mean, draft.mean + continued(mean - draft.mean, result.usable, window)),
         origin=np.where(leads, np.uint8(code), draft.origin),
-        trust=1 - (1 - draft.trust) * (1 - brought),
-        lead=np.where(leads, brought, left),
-        reliability=draft.reliability + brought * np.maximum(absolute - draft.reliability, np.float32(0)),
+        trust=1 - (1 - draft.trust) * (1 - weight),
+        lead=np.where(leads, weight, left),
+        reliability=draft.reliability + weight * np.maximum(absolute - draft.reliability, np.float32(0)),
     )
 
 

@@ -107,7 +107,7 @@ def weigh_references(
         reliance = LEADING if guide.leads else _weighed(tested, BELIEFS if guide.is_reference else ())
         code = code_of(relation, numbers)
         mixed = [
-            one.trial.with_draft(with_reference(one.trial.draft, one.result, code, reliance, one.spacing))
+            one.trial.with_draft(with_reference(one.trial.draft, one.result, code, reliance, one.trial.window))
             for one in consulted
         ]
         if isinstance(relation, Joint) and reliance.highest > 0 and reliance.gate == 0:

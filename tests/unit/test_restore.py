@@ -164,24 +164,24 @@ def test_mixing_is_exact_at_its_ends():
 
 
 def test_a_reference_keeps_its_code():
-    """Where a reference was usable the code names it, also after the network had its say."""
+    """Where a reference was usable the code names it, also after the network; beside it the fill follows, as a fill."""
     window = _window()
-    usable = window.hole & (np.arange(SHAPE[1]) < 25)
+    leftmost = int(np.argwhere(window.hole[0])[:, 1].min())
+    usable = window.hole & (np.arange(SHAPE[1]) < leftmost + 4)
     fill = ReferenceFill(
         values=np.full_like(window.values, 9.0),
         usable=usable,
-        trust=usable.astype(np.float32),
         reliability=np.ones_like(window.values),
     )
     half = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
-    draft = with_reference(
-        filled(RECIPE, window, window.values, where(window)), fill, REFERENCE + 1, half, window.spacing
-    )
+    draft = with_reference(filled(RECIPE, window, window.values, where(window)), fill, REFERENCE + 1, half, window)
     draft = with_network(draft, np.full_like(window.values, 100.0), window.hole, replace(RECIPE, network=flat(0.5)))
     assert (draft.origin[usable] == REFERENCE + 1).all()
     assert (draft.origin[window.hole & ~usable] == NETWORK).all()
     assert (draft.mean[usable] == 52.25).all()
-    assert (draft.mean[window.hole & ~usable] == 50.0).all()
+    beside = draft.mean[window.hole & ~usable]
+    assert (beside >= 50.0).all()
+    assert 50.5 < beside.max() < 52.25
 
 
 def _places(*distances: float) -> Situation:

@@ -58,7 +58,7 @@ def test_dead_pixels_do_not_cost_a_cloud_its_reference():
         assert kept.thin == (0,) * 5
         assert kept.far[-1] == 1
         result = said[0].result
-        mixed = with_reference(trials[0].draft, result, REFERENCE, kept, (1.0, 1.0))
+        mixed = with_reference(trials[0].draft, result, REFERENCE, kept, trials[0].window)
         assert np.array_equal(mixed.mean, np.where(result.usable & ~thin, np.float32(1), mean))
 
 
@@ -71,7 +71,7 @@ def test_a_cloud_of_the_reference_is_gated_out_if_the_region_tells(told):
     reliability = np.where(cloud, 0.1, 0.95) if told else np.full(cloud.shape, 0.6)
     said = consulted(trials, values, reliability)
     draft = trials[0].draft
-    mixed = with_reference(draft, said[0].result, REFERENCE, careful(said, HALF), (1.0, 1.0)).mean - draft.mean
+    mixed = with_reference(draft, said[0].result, REFERENCE, careful(said, HALF), trials[0].window).mean - draft.mean
     # a region is seen through a blur, so around the cloud's edge the gate is half open
     assert (mixed[:, 8:-8, -20:-8] == 0).all()
     assert (mixed[:, 8:-8, 8:20] == (-0.5 if told else 0)).all()
