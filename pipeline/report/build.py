@@ -22,7 +22,7 @@ from pipeline.report.methods import methods
 from pipeline.report.pages import templates
 from pipeline.report.styles import write_styles
 from pipeline.report.viewers import viewers
-from pipeline.report.words import speak, verdict
+from pipeline.report.words import register_words, verdict
 from pipeline.system.files import finite, remove_made, replacing, write_text
 
 REPORT, THUMBNAIL = "report.html", "thumbnail.webp"
@@ -70,7 +70,7 @@ def _page(
     environment.filters["mebibytes"] = lambda b: f"{b / 2**20:.0f} MiB"
     environment.filters["yaml"] = _as_yaml
     environment.filters["address"] = quote
-    speak(environment, record, [record["space"]["bands"][c] for c in plan.channels])
+    register_words(environment, record, [record["space"]["bands"][c] for c in plan.channels])
     template = environment.get_template("report.html.j2")
     pictures = gallery(plan, record, folder, source, quality=quality) if source else None
     html = template.render(

@@ -42,7 +42,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts:
+class Comparison:
     """The comparison of one method in one family of holes, in words."""
 
     method: str
@@ -61,7 +61,7 @@ class Evidence:
     windows: tuple[Window, ...]
     charts: tuple[tuple[Chart, str], ...]
     """Each with its caption."""
-    verdicts: tuple[Verdicts, ...]
+    comparisons: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ def evidence(plan: Plan, record: Mapping[str, Any], source: Source, quality: int
     seen = _Seen(plan=plan, source=source, planes=Planes(source.space, sure=knows_sides(source)), unit=unit)
     windows = tuple(_window(one, seen, quality) for one in samples.specimens)
     charts = (_scatter(samples, plan, unit), _errors(samples, unit), _coverage(samples, unit))
-    return Evidence(windows=windows, charts=charts, verdicts=tuple(_verdicts(record)))
+    return Evidence(windows=windows, charts=charts, comparisons=tuple(_comparisons(record)))
 
 
 def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
@@ -222,7 +222,7 @@ def _coverage(samples: Samples, unit: str) -> tuple[Chart, str]:
     )
 
 
-def _verdicts(record: Mapping[str, Any]) -> list[Verdicts]:
+def _comparisons(record: Mapping[str, Any]) -> list[Comparison]:
     names = {"thin": "thin", "deep": "wide", "border": "at the edge"}
     found = []
     for row in record["self_test"]["methods"]:
@@ -231,7 +231,7 @@ def _verdicts(record: Mapping[str, Any]) -> list[Verdicts]:
             if not sure or sure["change"] is None or sure["error"] is None:
                 continue
             found.append(
-                Verdicts(
+                Comparison(
                     method=row["method"],
                     family=names[family["family"]],
                     tried=f"{100 * sure['weight']:.0f} %",

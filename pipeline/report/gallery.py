@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import PipelineError
 from pipeline.formats import open_any
 from pipeline.formats._image import knows_sides
-from pipeline.formats.base import Source
+from pipeline.formats.base import Pull, Source
 from pipeline.geometry.box import Box
 from pipeline.image.open import open_guide
 from pipeline.masks.base import FILL, NEVER
@@ -24,20 +24,20 @@ from pipeline.plan.layers import from_published, to_published
 from pipeline.plan.plan import Plan
 from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import css
+from pipeline.report.highlights import Highlights, find_highlights
 from pipeline.report.panels import (
-    Look,
     Picture,
     Pixels,
-    Pulls,
-    Shown,
+    Readers,
+    Rendering,
+    View,
     display_pictures,
     guide_pictures,
     origin_picture,
-    show,
     thumbnail,
+    view_of,
 )
-from pipeline.report.places import Places, find_places
-from pipeline.report.planes import Plane, Planes, Pull
+from pipeline.report.planes import Plane, Planes
 from pipeline.report.styles import Shades
 from pipeline.restore.codes import (
     CLASSICAL,
@@ -64,11 +64,11 @@ class Section:
     anchor: str
     heading: str
     text: str
-    shown: tuple[Shown, ...]
+    views: tuple[View, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuideShown:
+class GuideView:
     """A reference or auxiliary: what it is called, its share of the result, its pictures or why there are none."""
 
     role: str
@@ -79,7 +79,7 @@ class GuideShown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Composition:
     """What the result was made of: the whole image, a plane through the largest hole, or what is around that.
 
     Attributes:
@@ -89,10 +89,10 @@ class Made:
         guides: references and auxiliaries.
     """
 
-    image: Shown
+    image: View
     origin: Picture
     legend: tuple[tuple[str, str, float], ...]
-    guides: tuple[GuideShown, ...]
+    guides: tuple[GuideView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class Gallery:
 
     Attributes:
         sections: the whole image first, then details.
-        made: what the result was made of.
+        composition: what the result was made of.
         axes: where the stored axes of a volume point, e.g. `PIR`; empty for rasters.
         thumbnail: before and after beside each other, a small WebP.
         shades: how other programs are to show the same.
@@ -117,7 +117,7 @@ class Gallery:
     """
 
     sections: tuple[Section, ...]
-    made: Made
+    composition: Composition
     axes: str
     thumbnail: bytes
     shades: Shades
@@ -137,73 +137,78 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
     Raises:
         SourceError: a result cannot be opened any more.
     """
-    pulls = _pulls(plan, record, folder, source)
+    readers = _readers(plan, record, folder, source)
     names = [source.channel_names[c] for c in plan.channels]
     channels = _channels(plan, names, [wavelengths(source)[c] for c in plan.channels])
-    places = find_places(plan, pulls.origin, pulls.uncertainty, channels)
-    look = _look(plan, source, channels, places.usual, quality)
+    highlights = find_highlights(plan, readers.origin, readers.uncertainty, channels)
+    rendering = _rendering(plan, source, channels, highlights.usual, quality)
     planes = Planes(source.space, sure=knows_sides(source))
-    wholes = [Pixels.of(plane, pulls, channels) for plane in planes.whole(places.holes[0].centre)]
-    views = tuple(each(partial(show, look=look), wholes))
+    wholes = [Pixels.of(plane, readers, channels) for plane in planes.whole(highlights.holes[0].centre)]
+    views = tuple(each(partial(view_of, rendering=rendering), wholes))
     first = Section(
         anchor="whole",
         heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
         text="",
-        shown=views,
+        views=views,
     )
-    details = [Pixels.of(planes.detail(place.centre), pulls, channels) for place in (*places.holes, *places.uncertain)]
-    close = tuple(each(partial(show, look=look), details))
+    details = [
+        Pixels.of(planes.detail(place.centre), readers, channels)
+        for place in (*highlights.holes, *highlights.uncertain)
+    ]
+    close = tuple(each(partial(view_of, rendering=rendering), details))
     # guides are read whole where that is cheap, else around the largest hole
     cheap = plan.ndim == 3 or math.prod(plan.space.shape) <= _CHEAP
     pixels, view = (wholes[planes.coarsest], views[planes.coarsest]) if cheap else (details[0], close[0])
     return Gallery(
-        sections=(first, *_details(places, close, look)),
-        made=_made(plan, record, source, pixels, view, look),
+        sections=(first, *_details(highlights, close, rendering)),
+        composition=_composition(plan, record, source, pixels, view, rendering),
         axes=source.space.axis_codes if plan.ndim == 3 else "",
         thumbnail=thumbnail(wholes[planes.coarsest]),
-        shades=_shades(plan, wholes[planes.coarsest], look),
-        display=_display(pulls, details[0], look),
+        shades=_shades(plan, wholes[planes.coarsest], rendering),
+        display=_display(readers, details[0], rendering),
     )
 
 
-def _display(pulls: Pulls, pixels: Pixels, look: Look) -> Display | None:
-    if pulls.display is None:
+def _display(readers: Readers, pixels: Pixels, rendering: Rendering) -> Display | None:
+    if readers.display is None:
         return None
-    return Display(plane=pixels.plane, pictures=display_pictures(pixels, pulls.display, look))
+    return Display(plane=pixels.plane, pictures=display_pictures(pixels, readers.display, rendering))
 
 
-def _shades(plan: Plan, pixels: Pixels, look: Look) -> Shades:
+def _shades(plan: Plan, pixels: Pixels, rendering: Rendering) -> Shades:
     low, high = (values.ravel() for values in pixels.stretch)
-    shown = [plan.channels[c] for c in look.channels]
+    shown = [plan.channels[c] for c in rendering.channels]
     return Shades(
         bands=[c + 1 for c in shown],
-        ranges=[(a * s + o, b * s + o) for a, b, (s, o) in zip(low, high, look.scales, strict=True)],
+        ranges=[(a * s + o, b * s + o) for a, b, (s, o) in zip(low, high, rendering.scales, strict=True)],
         sigma_band=plan.published.index(shown[0]) + 1,
-        sigma_top=look.sigma_top * look.sigma_scale,
+        sigma_top=rendering.sigma_top * rendering.sigma_scale,
     )
 
 
-def _details(places: Places, views: tuple[Shown, ...], look: Look) -> Iterator[Section]:
-    n = len(places.holes)
-    sizes = ", ".join(f"{place.size:,.0f}" for place in places.holes)
-    near = f" Holes less than {places.cell} {look.noun} apart count as one." if places.cell > 1 else ""
+def _details(highlights: Highlights, views: tuple[View, ...], rendering: Rendering) -> Iterator[Section]:
+    n = len(highlights.holes)
+    sizes = ", ".join(f"{place.size:,.0f}" for place in highlights.holes)
+    near = f" Holes less than {highlights.cell} {rendering.noun} apart count as one." if highlights.cell > 1 else ""
     yield Section(
         anchor="largest",
         heading="The largest holes" if n > 1 else "The largest hole",
-        text=f"At full resolution; {sizes} {look.noun}.{near}",
-        shown=views[:n],
+        text=f"At full resolution; {sizes} {rendering.noun}.{near}",
+        views=views[:n],
     )
-    if places.uncertain:
-        tops = ", ".join(number(place.size * look.sigma_scale) for place in places.uncertain)
+    if highlights.uncertain:
+        tops = ", ".join(number(place.size * rendering.sigma_scale) for place in highlights.uncertain)
         yield Section(
             anchor="unsure",
             heading="Where the uncertainty is largest",
-            text=f"At full resolution; standard errors of {tops}{' ' + look.units if look.units else ''}.",
-            shown=views[n:],
+            text=f"At full resolution; standard errors of {tops}{' ' + rendering.units if rendering.units else ''}.",
+            views=views[n:],
         )
 
 
-def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, view: Shown, look: Look) -> Made:
+def _composition(
+    plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels, view: View, rendering: Rendering
+) -> Composition:
     by_source = record["holes"]["by_source"]
     total = max(1, sum(by_source.values()))
     roles = [guide.role for guide in plan.guides]
@@ -214,25 +219,25 @@ def _made(plan: Plan, record: Mapping[str, Any], source: Source, pixels: Pixels,
         facts = {"role": guide.role, "label": guide.label, "share": shares[REFERENCE + k]}
         try:
             opened = open_guide(guide, source)
-            pictures = guide_pictures(opened, REFERENCE + k, pixels, look)
+            pictures = guide_pictures(opened, REFERENCE + k, pixels, rendering)
         except PipelineError as error:
-            guides.append(GuideShown(**facts, missing=str(error)))
+            guides.append(GuideView(**facts, missing=str(error)))
         else:
-            guides.append(GuideShown(**facts, pictures=pictures))
-    return Made(
+            guides.append(GuideView(**facts, pictures=pictures))
+    return Composition(
         image=view,
-        origin=origin_picture(pixels, look),
+        origin=origin_picture(pixels, rendering),
         legend=tuple((css(source_colour(c)), source_name(c, roles), share) for c, share in shares.items() if share),
         guides=tuple(guides),
     )
 
 
-def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, quality: int) -> Look:
+def _rendering(plan: Plan, source: Source, channels: Sequence[int], usual: float, quality: int) -> Rendering:
     shown = [plan.channels[c] for c in channels]
     scales = [source.scale_offset[c] for c in shown]
     given = list(source.attributes.get("units", ()))
     units = {str(given[c]) for c in shown if c < len(given)}
-    return Look(
+    return Rendering(
         channels=channels,
         names=[source.channel_names[c] for c in shown],
         of_several=len(plan.channels) > 1,
@@ -246,7 +251,7 @@ def _look(plan: Plan, source: Source, channels: Sequence[int], usual: float, qua
     )
 
 
-def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Pulls:
+def _readers(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) -> Readers:
     paths: dict[str, Path] = {}
     for output in reversed(record["outputs"]):
         if output["role"] in ("restored", "uncertainty", "source", "display"):
@@ -264,7 +269,7 @@ def _pulls(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source) 
         return from_published(to_published(codes, plan, NEVER_TOUCHED), plan)
 
     blocks = partial(_where_computed, frozenset(block.index for block in plan.blocks), plan.block)
-    return Pulls(
+    return Readers(
         before=before,
         after=blocks(lambda box: staged["restored"].read(box)[list(plan.channels)], before),
         uncertainty=blocks(

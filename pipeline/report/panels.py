@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.base import FOR_LOOKING_AT
+from pipeline.formats.base import FOR_LOOKING_AT, Pull
 from pipeline.image.open import OpenGuide
 from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
@@ -25,7 +25,7 @@ from pipeline.report.drawing import (
     tinted,
     webp,
 )
-from pipeline.report.planes import Plane, Pull
+from pipeline.report.planes import Plane
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, source_colour
 from pipeline.system.words import in_percent, number
 
@@ -57,7 +57,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulls:
+class Readers:
     """Where the pixels come from: stored input, restored, standard error, source codes, states, display.
 
     States are there if any pixel is doubted or hazy.
@@ -72,7 +72,7 @@ class Pulls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Rendering:
     """How an image is shown.
 
     Attributes:
@@ -99,7 +99,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class View:
     """All pictures of one plane."""
 
     plane: Plane
@@ -123,18 +123,20 @@ class Pixels:
     states: NDArray[np.uint8] | None
 
     @classmethod
-    def of(cls, plane: Plane, pulls: Pulls, channels: Sequence[int]) -> Pixels:
+    def of(cls, plane: Plane, readers: Readers, channels: Sequence[int]) -> Pixels:
         """Read them."""
         chosen = list(channels)
-        codes = plane.cut(pulls.origin)
+        codes = plane.cut(readers.origin)
         # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
         origin = codes[chosen if len(codes) > 1 else [0]].max(axis=0)
-        states = None if pulls.doubt is None else np.where(origin == OBSERVED, plane.cut(pulls.doubt).max(axis=0), KEEP)
+        states = (
+            None if readers.doubt is None else np.where(origin == OBSERVED, plane.cut(readers.doubt).max(axis=0), KEEP)
+        )
         return cls(
             plane=plane,
-            before=plane.cut(pulls.before)[chosen],
-            after=plane.cut(pulls.after)[chosen],
-            sigma=np.nan_to_num(plane.cut(pulls.uncertainty))[chosen].mean(axis=0),
+            before=plane.cut(readers.before)[chosen],
+            after=plane.cut(readers.after)[chosen],
+            sigma=np.nan_to_num(plane.cut(readers.uncertainty))[chosen].mean(axis=0),
             origin=origin,
             states=states,
         )
@@ -150,56 +152,56 @@ class Pixels:
         return stretch(self.before, self.origin == OBSERVED)
 
 
-def show(pixels: Pixels, look: Look) -> Shown:
+def view_of(pixels: Pixels, rendering: Rendering) -> View:
     """Return the pictures of one plane."""
     low, high = pixels.stretch
     before, after = colour(pixels.before, low, high), colour(pixels.after, low, high)
     never = pixels.origin == NEVER_TOUCHED
     marked = tinted(before, pixels.hole, HOLE_COLOUR, 0.65)
-    said = f"{look.noun.capitalize()} to restore in red; dark grey is never touched."
+    said = f"{rendering.noun.capitalize()} to restore in red; dark grey is never touched."
     if pixels.states is not None:
         marked = tinted(marked, pixels.states == DOUBT, DOUBT_COLOUR, 0.5)
         marked = tinted(marked, pixels.states == HAZY, HAZE_COLOUR, 0.5)
         said = (
-            f"{look.noun.capitalize()} to restore in red; observed ones that look like cloud or shadow, kept but not "
-            "used, in blue; those used without the haze or shadow over them in light blue."
+            f"{rendering.noun.capitalize()} to restore in red; observed ones that look like cloud or shadow, kept "
+            "but not used, in blue; those used without the haze or shadow over them in light blue."
         )
     marked[never] = _NEVER_GREY
-    heat = ramp(np.where(pixels.hole, pixels.sigma / max(look.sigma_top, 1e-30), 0.0))
+    heat = ramp(np.where(pixels.hole, pixels.sigma / max(rendering.sigma_top, 1e-30), 0.0))
     heat[never] = _NEVER_GREY
     ranges = ", ".join(
         f"{name} {number(a * s + o)} to {number(b * s + o)}"
-        for name, a, b, (s, o) in zip(look.names, low.ravel(), high.ravel(), look.scales, strict=True)
+        for name, a, b, (s, o) in zip(rendering.names, low.ravel(), high.ravel(), rendering.scales, strict=True)
     )
-    unit = f" {look.units}" if look.units else ""
+    unit = f" {rendering.units}" if rendering.units else ""
 
     def picture(name: str, caption: str, values: NDArray[Any]) -> Picture:
-        return Picture(name=name, caption=caption, uri=webp(values, look.quality))
+        return Picture(name=name, caption=caption, uri=webp(values, rendering.quality))
 
-    (scale, offset), grey = look.scales[0], len(low) == 1
-    which = f": {look.names[0]}" if grey and look.of_several else ""
+    (scale, offset), grey = rendering.scales[0], len(low) == 1
+    which = f": {rendering.names[0]}" if grey and rendering.of_several else ""
     stretched = "" if grey else f" Colours: {ranges}{unit}."
     ends = [number(float(v.ravel()[0]) * scale + offset) for v in (low, high)]
-    return Shown(
+    return View(
         plane=pixels.plane,
         before=picture("before", f"The input as stored{which}.{stretched}", before),
         after=picture("after", "The restored image, in the same colours.", after),
         holes=picture("holes", said, marked),
         uncertainty=picture("uncertainty", "One standard error of what was restored; black was observed.", heat),
-        values_bar=Bar(colours=("#000", "#fff"), low=ends[0], high=ends[1], unit=look.units) if grey else None,
+        values_bar=Bar(colours=("#000", "#fff"), low=ends[0], high=ends[1], unit=rendering.units) if grey else None,
         sigma_bar=Bar(
             colours=("#000", *(css(shade) for shade in RAMP)),
             low="0",
-            high=number(look.sigma_top * look.sigma_scale) + " or more",
-            unit=look.units,
+            high=number(rendering.sigma_top * rendering.sigma_scale) + " or more",
+            unit=rendering.units,
         ),
     )
 
 
-def display_pictures(pixels: Pixels, display: Pull, look: Look) -> tuple[Picture, Picture]:
+def display_pictures(pixels: Pixels, display: Pull, rendering: Rendering) -> tuple[Picture, Picture]:
     """Return the restored image and the display product of one plane, in the same colours."""
-    sharp = pixels.plane.cut(display)[list(look.channels)]
-    mean, texture = (webp(colour(values, *pixels.stretch), look.quality) for values in (pixels.after, sharp))
+    sharp = pixels.plane.cut(display)[list(rendering.channels)]
+    mean, texture = (webp(colour(values, *pixels.stretch), rendering.quality) for values in (pixels.after, sharp))
     return (
         Picture(name="restored", caption="The scientific result: the mean of what may be there.", uri=mean),
         Picture(name="display product", caption=f"{FOR_LOOKING_AT.capitalize()}.", uri=texture),
@@ -214,25 +216,25 @@ def thumbnail(pixels: Pixels) -> bytes:
     return beside([colour(values, low, high) for values in (pixels.before, pixels.after)], (size[0], size[1]))
 
 
-def origin_picture(pixels: Pixels, look: Look) -> Picture:
+def origin_picture(pixels: Pixels, rendering: Rendering) -> Picture:
     """Return the source layer in colours over the darkened image."""
     picture = 0.45 * colour(pixels.after, *pixels.stretch)
     for code in np.unique(pixels.origin[pixels.hole]):
         picture = tinted(picture, pixels.origin == code, source_colour(int(code)), 0.8)
     picture[pixels.origin == NEVER_TOUCHED] = _NEVER_GREY
     return Picture(
-        name="source", caption="What led where: the source layer in colours.", uri=webp(picture, look.quality)
+        name="source", caption="What led where: the source layer in colours.", uri=webp(picture, rendering.quality)
     )
 
 
-def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> tuple[Picture, ...]:
+def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, rendering: Rendering) -> tuple[Picture, ...]:
     """Return a reference or auxiliary with its own mask, its difference to the image, and where it leads there.
 
     Args:
         guide: the open image.
         code: its code in the source layer.
         pixels: of the restored image, in the plane to show.
-        look: how the restored image is shown.
+        rendering: how the restored image is shown.
     """
     names = guide.source.channel_names
     chosen = rgb_channels(names, wavelengths(guide.source)) if pixels.plane.across is None else [0]
@@ -247,7 +249,7 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
     part = led.sum() / max(1, pixels.hole.sum())
 
     def shown(name: str, caption: str, drawn: NDArray[np.float64]) -> Picture:
-        return Picture(name=name, caption=caption, uri=webp(drawn, look.quality))
+        return Picture(name=name, caption=caption, uri=webp(drawn, rendering.quality))
 
     off, most = _difference(pixels, values, masked)
     return (
@@ -260,7 +262,7 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, look: Look) -> t
         ),
         shown(
             "where it leads",
-            f"It leads in {100 * part:.0f} % of the restored {look.noun} shown here, in green.",
+            f"It leads in {100 * part:.0f} % of the restored {rendering.noun} shown here, in green.",
             leads,
         ),
     )

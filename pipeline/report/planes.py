@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.base import Pull
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import ENDS, Orientation, canonical_space, coarsest_axis, tilts
 from pipeline.geometry.space import Space
@@ -23,8 +23,6 @@ _DETAIL = {2: 256, 3: 96}
 _SMALL_DETAIL = {2: 96, 3: 64}
 """Extent of a picture at full resolution, in the finest pixels; the small one for images that are small themselves."""
 _PLANES = ("axial", "coronal", "sagittal")
-
-Pull = Callable[[Box], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

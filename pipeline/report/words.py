@@ -19,7 +19,7 @@ _SHOWN = 12
 """Channels of which the page gives numbers; the record has all."""
 
 
-def speak(environment: Environment, record: Mapping[str, Any], channels: Sequence[str]) -> None:
+def register_words(environment: Environment, record: Mapping[str, Any], channels: Sequence[str]) -> None:
     """Give templates the words for a record.
 
     These are the filters `percent`, `signed` and `told`, and `unit`, `channels`, `network` and `by_channel`.

@@ -16,8 +16,8 @@ from pipeline.geometry.space import Space
 from pipeline.masks.base import DOUBT, HAZY, KEEP
 from pipeline.report.bands import rgb_channels, wavelengths
 from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, ramp, stretch, webp
-from pipeline.report.panels import Look, Pixels, show
-from pipeline.report.places import find_places
+from pipeline.report.highlights import find_highlights
+from pipeline.report.panels import Pixels, Rendering, view_of
 from pipeline.report.planes import Planes
 from pipeline.system.threads import threaded
 from pipeline.system.words import number
@@ -110,11 +110,11 @@ def test_the_caption_says_which_channels_are_shown(names: list[str], of_several:
     plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
     codes = np.zeros((3, 3), np.uint8)
     pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, states=None)
-    look = Look(
+    rendering = Rendering(
         channels=range(n), names=names, of_several=of_several, units="", scales=[(1.0, 0.0)] * n,
         sigma_scale=1.0, sigma_top=1.0, noun="pixels", quality=50,
     )  # fmt: skip
-    assert show(pixels, look).before.caption == said
+    assert view_of(pixels, rendering).before.caption == said
 
 
 def test_hazy_and_doubted_pixels_have_colours_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,12 +130,12 @@ def test_hazy_and_doubted_pixels_have_colours_of_their_own(monkeypatch: pytest.M
     plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
     states = np.array([[DOUBT, HAZY, KEEP]] * 3, np.uint8)
     codes = np.zeros((3, 3), np.uint8)
-    look = Look(
+    rendering = Rendering(
         channels=range(3), names=["r", "g", "b"], of_several=False, units="", scales=[(1.0, 0.0)] * 3,
         sigma_scale=1.0, sigma_top=1.0, noun="pixels", quality=50,
     )  # fmt: skip
     pixels = Pixels(plane=plane, before=values, after=values, sigma=values[0], origin=codes, states=states)
-    marked = show(pixels, look).holes
+    marked = view_of(pixels, rendering).holes
     assert "kept but not used, in blue; those used without the haze or shadow over them in light blue" in marked.caption
     plain = colour(values, *pixels.stretch)[1].astype(int)
     some = shown[int(marked.uri)][1].astype(int)
@@ -201,7 +201,7 @@ def test_places_are_the_largest_holes_and_the_least_certain_pixels(factor: int, 
     sigma[0, 301, 301], sigma[0, 302, 302], sigma[0, 12, 12] = 9.0, 8.0, 7.0
     blocks = [Box((0, 0), (200, 400)), Box((200, 0), (450, 400))]
     with threaded(threads):
-        places = find_places(_plan(shape, blocks), lambda b: code[b.at()], lambda b: sigma[b.at()], [0])
+        places = find_highlights(_plan(shape, blocks), lambda b: code[b.at()], lambda b: sigma[b.at()], [0])
     assert [place.size for place in places.holes] == [3500, 900, 9]
     inside = (Box((200, 210), (250, 240)), Box((15, 15), (35, 35)), Box((300, 300), (303, 303)))
     for place, box in zip(places.holes, inside, strict=True):

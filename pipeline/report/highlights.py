@@ -1,8 +1,8 @@
-"""Where to look: the largest holes of an image, and the places where the uncertainty is largest."""
+"""Which parts of an image to show: the largest holes, and where the uncertainty is largest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.base import Pull
 from pipeline.geometry.box import Box
 from pipeline.numerics.distance import inside
 from pipeline.plan.plan import Plan
-from pipeline.report.planes import Pull
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED
 from pipeline.system.threads import each
 
@@ -23,17 +23,20 @@ _SHOWN = 3
 _APART = {2: 128, 3: 32}
 """Places of large uncertainty are at least this far from each other, in pixels."""
 
+_Read = Callable[[Box], tuple[NDArray[np.bool_], NDArray[Any]]]
+"""Gives of a box where something was restored, and the standard errors there (0 elsewhere), both `(*box.shape)`."""
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A pixel to look at: where, and how large the hole (pixels) or the uncertainty there is."""
+class Highlight:
+    """A pixel worth a look: where, and how large the hole (pixels) or the uncertainty there is."""
 
     centre: tuple[int, ...]
     size: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Highlights:
     """What is to be seen of an image.
 
     Attributes:
@@ -43,13 +46,13 @@ class Places:
         cell: holes less than so many pixels apart count as one.
     """
 
-    holes: tuple[Place, ...]
-    uncertain: tuple[Place, ...]
+    holes: tuple[Highlight, ...]
+    uncertain: tuple[Highlight, ...]
     usual: float
     cell: int
 
 
-def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[int]) -> Places:
+def find_highlights(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[int]) -> Highlights:
     """Look at every block with holes once; memory does not grow with the image, which is counted in cells.
 
     Args:
@@ -58,49 +61,60 @@ def find_places(plan: Plan, origin: Pull, uncertainty: Pull, channels: Sequence[
         uncertainty: gives standard errors `(c, *box.shape)`.
         channels: those that are shown: their holes and their mean uncertainty count; at least one must have a hole.
     """
-    shape = plan.space.shape
-    cell = max(1, -(-max(shape) // _CELLS[plan.ndim]))
-    count = np.zeros([-(-n // cell) for n in shape], dtype=np.int64)
-    worst = np.zeros(count.shape)
 
-    def look(box: Box) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    def read(box: Box) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         code = origin(box)
         code = code[list(channels) if len(code) > 1 else [0]]
         hole = ((code != OBSERVED) & (code != NEVER_TOUCHED)).any(axis=0)
         return hole, np.where(hole, np.nan_to_num(uncertainty(box)[list(channels)]).mean(axis=0), 0.0)
 
-    def in_cells(block: int) -> list[tuple[tuple[slice, ...], NDArray[Any], NDArray[Any]]]:
+    cell = max(1, -(-max(plan.space.shape) // _CELLS[plan.ndim]))
+    count, worst = _counted(plan, read, cell)
+
+    def box_of(place: NDArray[Any]) -> Box:
+        start = tuple(int(i) * cell for i in place)
+        return Box(start, tuple(s + cell for s in start)) & Box.whole(plan.space.shape)
+
+    holes = []
+    for place, size in _largest(count, plan.spacing):
+        box = box_of(place)
+        among = np.argwhere(read(box)[0])
+        nearest = among[int(np.argmin(((among - np.asarray(box.shape) // 2) ** 2).sum(axis=1)))]
+        holes.append(_highlight(box, nearest, size))
+    uncertain = []
+    for place in _apart(worst, -(-_APART[plan.ndim] // cell)):
+        box = box_of(place)
+        sigma = read(box)[1]
+        top = np.unravel_index(int(np.argmax(sigma)), sigma.shape)
+        uncertain.append(_highlight(box, top, float(sigma[top])))
+    usual = float(np.percentile(worst[worst > 0], 98)) if (worst > 0).any() else 1.0
+    return Highlights(holes=tuple(holes), uncertain=tuple(uncertain), usual=usual, cell=cell)
+
+
+def _highlight(box: Box, place: Iterable[Any], size: float) -> Highlight:
+    """Return a pixel by its place in a box."""
+    return Highlight(tuple(int(a + b) for a, b in zip(place, box.start, strict=True)), size)
+
+
+def _counted(plan: Plan, read: _Read, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return by cells of the image how many hole pixels each has, and their largest standard error."""
+
+    def in_block(block: int) -> list[tuple[tuple[slice, ...], NDArray[Any], NDArray[Any]]]:
         found = []
         for box in plan.block_box(block).tiles((_TILE[plan.ndim],) * plan.ndim):
-            hole, sigma = look(box)
+            hole, sigma = read(box)
             at = tuple(slice(a // cell, -(-b // cell)) for a, b in zip(box.start, box.stop, strict=True))
             found.append(
                 (at, _by_cell(hole.astype(np.int64), np.add, box, cell), _by_cell(sigma, np.maximum, box, cell))
             )
         return found
 
-    for at, holes_there, worst_there in chain.from_iterable(each(in_cells, range(len(plan.blocks)))):
+    count = np.zeros([-(-n // cell) for n in plan.space.shape], dtype=np.int64)
+    worst = np.zeros(count.shape)
+    for at, holes_there, worst_there in chain.from_iterable(each(in_block, range(len(plan.blocks)))):
         count[at] += holes_there
         worst[at] = np.maximum(worst[at], worst_there)
-
-    def inside(place: NDArray[Any]) -> Box:
-        start = tuple(int(i) * cell for i in place)
-        return Box(start, tuple(s + cell for s in start)) & Box.whole(shape)
-
-    holes = []
-    for place, size in _largest(count, plan.spacing):
-        box = inside(place)
-        among = np.argwhere(look(box)[0])
-        nearest = among[int(np.argmin(((among - np.asarray(box.shape) // 2) ** 2).sum(axis=1)))]
-        holes.append(Place(tuple(int(a + b) for a, b in zip(nearest, box.start, strict=True)), size))
-    uncertain = []
-    for place in _apart(worst, -(-_APART[plan.ndim] // cell)):
-        box = inside(place)
-        sigma = look(box)[1]
-        top = np.unravel_index(int(np.argmax(sigma)), sigma.shape)
-        uncertain.append(Place(tuple(int(a + b) for a, b in zip(top, box.start, strict=True)), float(sigma[top])))
-    usual = float(np.percentile(worst[worst > 0], 98)) if (worst > 0).any() else 1.0
-    return Places(holes=tuple(holes), uncertain=tuple(uncertain), usual=usual, cell=cell)
+    return count, worst
 
 
 def _by_cell(values: NDArray[Any], reduce: np.ufunc, box: Box, cell: int) -> NDArray[Any]:
