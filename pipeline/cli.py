@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
+from pipeline.commands.options import AsJson, Overrides, Overwrite, Quiet
 from pipeline.errors import Interrupted
 
 
@@ -45,7 +46,7 @@ app.add_typer(config_app, name="config")
 
 def _config(path: Path) -> Path:
     """Refuse what is no config before a command begins with it."""
-    from pipeline.commands.mistaken import require_config
+    from pipeline.commands.hints import require_config
 
     require_config(path)
     return path
@@ -53,7 +54,7 @@ def _config(path: Path) -> Path:
 
 def _training(path: Path) -> Path:
     """Refuse what is no config of a training."""
-    from pipeline.commands.mistaken import require_training
+    from pipeline.commands.hints import require_training
 
     require_training(path)
     return path
@@ -66,13 +67,6 @@ TrainingConfig = Annotated[
     Path,
     typer.Argument(help="YAML config of a training, e.g. train_mine.yaml.", show_default=False, callback=_training),
 ]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 def _version(wanted: bool) -> None:
@@ -107,15 +101,11 @@ def run(
 
 def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **how: bool) -> None:
     """Run, and say how each image ended."""
-    from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
     from pipeline.run import run as run_config
 
-    events = Events() if quiet else progress()
-    try:
+    with progress(quiet=quiet) as events:
         summary = run_config(config, overrides, events=events, **how)
-    finally:
-        events.close()
     if as_json:
         _print_json(summary)
     elif not quiet:
@@ -138,15 +128,11 @@ def shard(
 
     Example: inpaint-pipeline shard $SLURM_ARRAY_TASK_ID/8 configs/sentinel.yaml
     """
-    from pipeline.blocks.events import Events
     from pipeline.commands.progress import progress
     from pipeline.shards import shard as compute
 
-    events = Events() if quiet else progress()
-    try:
+    with progress(quiet=quiet) as events:
         entries = compute(share, config, set_ or [], overwrite=overwrite, events=events)
-    finally:
-        events.close()
     if as_json:
         _print_json(entries)
     elif not quiet:
@@ -182,14 +168,14 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
-    from pipeline.commands.progress import patience
+    from pipeline.commands.progress import heartbeat
     from pipeline.commands.said import said_of_plan
     from pipeline.commands.tables import job_scripts, plan_table
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
         return
-    with patience("looks for the holes and reads samples of the images"):
+    with heartbeat("looks for the holes and reads samples of the images"):
         facts = plan_table(config, set_ or [])
     _print(facts, as_json, lambda: said_of_plan(facts, config))
     for row in facts["images"]:
@@ -259,9 +245,9 @@ def evaluate(
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
-    from pipeline.commands.evaluate import Asked, evaluate_table, said_of_evaluation, telling
+    from pipeline.commands.evaluate import evaluate_table, said_of_evaluation, tell_on_stderr
 
-    facts = evaluate_table(config, set_ or [], Asked.of(family, overwrite=overwrite), telling(quiet=quiet))
+    facts = evaluate_table(config, set_ or [], family or (), overwrite=overwrite, tell=tell_on_stderr(quiet=quiet))
     _print(facts, as_json, lambda: said_of_evaluation(facts))
 
 

@@ -18,7 +18,7 @@ from pipeline.api.base import Keep, Kind
 from pipeline.api.given import mask_entries, path_of, sections_of, several
 from pipeline.api.images import File, kind_of
 from pipeline.api.said import Logged, in_words_of_calls, require_own_process
-from pipeline.commands.evaluate import Asked, evaluate_table
+from pipeline.commands.evaluate import evaluate_table
 from pipeline.commands.tables import plan_table
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
@@ -150,7 +150,7 @@ def evaluate(
     """
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind_of(image), folder) as config:
-        rows = evaluate_table(config, (), Asked.of(several(families), overwrite=overwrite))["evaluation"]
+        rows = evaluate_table(config, (), several(families) or (), overwrite=overwrite)["evaluation"]
     return [{key: value for key, value in row.items() if key != "image"} for row in rows]
 
 

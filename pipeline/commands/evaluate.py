@@ -10,15 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from pipeline import __version__
-from pipeline.commands.aside import aside
 from pipeline.commands.layout import aligned
+from pipeline.commands.temporary import temporary_job
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import BlockFailed, ConfigError, IntegrityError, Interrupted, OutputConflict, PipelineError
@@ -45,28 +44,21 @@ Tell = Callable[[str, str], None]
 """Hears the image and what is done to it now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is asked of an evaluation beside the config: families of holes (all without any), and if it may replace."""
-
-    families: tuple[str, ...] = ()
-    overwrite: bool = False
-
-    @classmethod
-    def of(cls, families: Sequence[str] | None, *, overwrite: bool = False) -> Asked:
-        """Return what is asked in words that may be missing."""
-        return cls(families=tuple(families or ()), overwrite=overwrite)
-
-
 def evaluate_table(
-    config_path: Path, overrides: Sequence[str], asked: Asked | None = None, tell: Tell | None = None
+    config_path: Path,
+    overrides: Sequence[str],
+    families: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
     """Evaluate every image of a config; its files lie in `<output.directory>/<stem>_evaluation`.
 
     Args:
         config_path: the config.
         overrides: `a.b=VALUE` for keys of the config.
-        asked: families, and whether an evaluation of another config or input may be replaced.
+        families: of holes; all without any.
+        overwrite: an evaluation of another config or input may be replaced.
         tell: hears of progress.
 
     Returns:
@@ -76,7 +68,7 @@ def evaluate_table(
     Raises:
         PipelineError: nothing could be evaluated; for a batch of which a part failed, `BlockFailed` (exit code 5).
     """
-    asked, tell = asked or Asked(), tell or (lambda _stem, _text: None)
+    tell = tell or (lambda _stem, _text: None)
     config = load_config(config_path, overrides)
     specs = resolve_sources(config)
     images: list[dict[str, Any]] = []
@@ -85,7 +77,7 @@ def evaluate_table(
         for spec in specs:
             try:
                 with stoppable(stop.requested):
-                    images.append(_evaluated(order_of(config, spec), asked, tell))
+                    images.append(_evaluated(order_of(config, spec), families, tell, overwrite=overwrite))
             except PipelineError as error:
                 if len(specs) == 1 or isinstance(error, Interrupted):
                     raise
@@ -99,7 +91,7 @@ def evaluate_table(
     return {"evaluation": rows, "images": said, "directory": str(config.folder)}
 
 
-def telling(*, quiet: bool) -> Tell:
+def tell_on_stderr(*, quiet: bool) -> Tell:
     """Return what says on stderr how far an evaluation is; nothing if it is to be quiet."""
 
     def tell(stem: str, text: str) -> None:
@@ -109,24 +101,24 @@ def telling(*, quiet: bool) -> Tell:
     return tell
 
 
-def _evaluated(order: Order, asked: Asked, tell: Tell) -> dict[str, Any]:
+def _evaluated(order: Order, families: Sequence[str], tell: Tell, *, overwrite: bool) -> dict[str, Any]:
     """Return the facts of an image: those that lie there of the same request, else new ones."""
     folder = order.folder.with_name(f"{order.stem}_evaluation")
-    request = hashlib.sha256(json.dumps([order.request, sorted(asked.families), __version__]).encode()).hexdigest()
-    known = _known(folder, request, overwrite=asked.overwrite)
+    request = hashlib.sha256(json.dumps([order.request, sorted(families), __version__]).encode()).hexdigest()
+    known = _known(folder, request, overwrite=overwrite)
     if known is not None:
         tell(order.stem, f"was evaluated before, see {folder / PAGE}")
         return known
     _require_writable(folder)
-    with aside(order) as job:
-        facts, examples = _look(order, job, asked.families, tell)
+    with temporary_job(order) as job:
+        facts, examples = _scored(order, job, families, tell)
     # as read back from the file
     facts = dict(finite({"request": request, **facts}))
     _publish(folder, facts, examples)
     return facts
 
 
-def _look(order: Order, job: Job, wanted: Sequence[str], tell: Tell) -> tuple[dict[str, Any], dict[str, Example]]:
+def _scored(order: Order, job: Job, wanted: Sequence[str], tell: Tell) -> tuple[dict[str, Any], dict[str, Example]]:
     """Return what an evaluation finds, and an example of each family."""
     if job.model.traits.sees_stored:
         raise ConfigError(
@@ -202,12 +194,12 @@ def _require_writable(folder: Path) -> None:
         OutputConflict: they cannot.
     """
     there = next(place for place in folder.parents if place.exists())
-    with _told(folder), tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}-") as draft:
+    with _conflicts(folder), tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}-") as draft:
         write_text(Path(draft) / FACTS, "{}")
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _conflicts(folder: Path) -> Iterator[None]:
     """Turn errors of the file system into one that says what to do."""
     try:
         yield
@@ -219,7 +211,7 @@ def _told(folder: Path) -> Iterator[None]:
 
 def _publish(folder: Path, facts: Mapping[str, Any], examples: Mapping[str, Example]) -> None:
     """Write the files and let them appear in one step."""
-    with _told(folder):
+    with _conflicts(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
             ready = Path(draft) / "new"

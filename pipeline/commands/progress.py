@@ -34,7 +34,7 @@ _SAID = {
 }
 
 
-class ToGo:
+class RemainingTime:
     """How long the image at hand will still take: by the plan, then by the pace of its own blocks."""
 
     def __init__(self) -> None:
@@ -81,13 +81,13 @@ class Lines(Events):
         self._of = self._at = ""
         self._over: threading.Event | None = None
         self._surveyed = False
-        self._to_go = ToGo()
+        self._to_go = RemainingTime()
 
     def image(self, stem: str, *, number: int, count: int) -> None:  # noqa: ARG002
         """Note which image it is."""
         self._of = f" (image {number} of {count})" if count > 1 else ""
         self._at = ""
-        self._to_go, self._surveyed = ToGo(), False
+        self._to_go, self._surveyed = RemainingTime(), False
 
     def stage(self, stem: str, name: str) -> None:
         """Say which stage begins."""
@@ -207,13 +207,18 @@ class Bar(Lines):
         self._progress.console.print(redacted(text), markup=False, highlight=False)
 
 
-def progress() -> Events:
-    """Return the listener that fits stderr."""
-    return Bar() if sys.stderr.isatty() else Lines()
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Events]:
+    """Give the listener that fits stderr, or one that says nothing; it is closed at the end."""
+    events = Events() if quiet else Bar() if sys.stderr.isatty() else Lines()
+    try:
+        yield events
+    finally:
+        events.close()
 
 
 @contextmanager
-def patience(doing: str) -> Iterator[None]:
+def heartbeat(doing: str) -> Iterator[None]:
     """While in context, say on stderr what takes so long, after 5 s and then every 30 s: for commands without stages.
 
     Args:

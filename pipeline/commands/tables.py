@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.commands.aside import aside
-from pipeline.commands.progress import patience
+from pipeline.commands.progress import heartbeat
+from pipeline.commands.temporary import temporary_job
 from pipeline.config.catalog import check, list_entries, presence, resolve_sources
 from pipeline.config.fetched import copied
 from pipeline.config.products import open_product
@@ -224,7 +224,7 @@ def verify_table(directory: Path) -> dict[str, list[dict[str, Any]]]:
 def _verified(folder: Path) -> list[Check]:
     """Return the checks of an image; what is wrong with its record is told as one, so that others are checked, too."""
     try:
-        with patience(f"{folder.name}: reads every pixel of image and results again"):
+        with heartbeat(f"{folder.name}: reads every pixel of image and results again"):
             return verify(folder)
     except SourceError as error:
         return [Check(name="record", held=None, detail=str(error), unread=True)]
@@ -317,7 +317,7 @@ def rebuild_reports(directory: Path) -> Iterator[Path]:
     failed: list[PipelineError] = []
     for folder in folders:
         try:
-            with patience(f"{folder.name}: makes its pictures again"):
+            with heartbeat(f"{folder.name}: makes its pictures again"):
                 path = _rebuilt(folder)
             yield path
         except PipelineError as error:
@@ -357,6 +357,6 @@ def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, 
     specs = resolve_sources(config)
     cubes_of(config, specs)
     for order in orders(config, specs):
-        with aside(order) as job, Stop() as stop, stoppable(stop.requested):
+        with temporary_job(order) as job, Stop() as stop, stoppable(stop.requested):
             found.append((order, looked_at(order, job, outline)))
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.found import Found, found
+from pipeline.commands.inputs import Inputs, named_inputs
 from pipeline.config.catalog import list_entries
 from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
@@ -36,7 +36,7 @@ input:
   # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
-mask:{found}                              # holes = union of the entries
+mask:{kind}                              # holes = union of the entries
 {mask}
   # - {{kind: scl, path: SCL.tif, buffer: 60 m}}              # Sentinel-2 scene classes
   # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # quality codes of Landsat, HLS, MODIS, VIIRS
@@ -101,7 +101,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
         ConfigError: a name of the catalog together with something else.
     """
     given = [names] if isinstance(names, str | Path) else list(names)
-    files = found([str(name) for name in given])
+    files = named_inputs([str(name) for name in given])
     results = _as_written(f"out/{files.stem}")
     if files.name:
         return _of_catalog(files, results)
@@ -115,7 +115,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             more=_other_sources(files, volume=volume),
             directory=results,
             mask=_mask_lines(files, source, directory),
-            found=" auto" if files.brought else "",
+            kind=" auto" if files.brought else "",
         )
     finally:
         source.close()
@@ -139,7 +139,7 @@ def write_template(template: Template, output: Path) -> str:
     return f"wrote {output}{about}; next: {edit}inpaint-pipeline plan {shlex.quote(str(output))}"
 
 
-def _of_catalog(files: Found, results: str) -> Template:
+def _of_catalog(files: Inputs, results: str) -> Template:
     entry = list_entries()[files.name].config
     text = _CATALOG.format(name=files.name, title=entry.title, directory=results)
     if not entry.mask:
@@ -147,7 +147,7 @@ def _of_catalog(files: Found, results: str) -> Template:
     return Template(text=text, complete=bool(entry.mask), said="a name of the catalog")
 
 
-def _title(files: Found) -> str:
+def _title(files: Inputs) -> str:
     paths = files.scenes or files.images[0]
     name = (
         Path(paths[0]).name
@@ -157,7 +157,7 @@ def _title(files: Found) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
-def _said(files: Found) -> str:
+def _said(files: Inputs) -> str:
     bands, images = len(files.images[0]), len(files.images)
     parts = [f"bands {', '.join(files.bands)} of a scene"] if files.scenes and images == 1 else []
     if images > 1:
@@ -178,7 +178,7 @@ def _facts(source: Source) -> str:
     return f"{count}, {source.dtype}, {nodata}; {source.space.describe()}"
 
 
-def _source(files: Found, directory: str | Path) -> str:
+def _source(files: Inputs, directory: str | Path) -> str:
     """Return the value of `input.source`: a file, the files of the bands, the images of a batch, or scenes."""
     if files.scenes:
         scenes = [_as_written(p) if is_address(p) else _path_as_written(Path(p), directory) for p in files.scenes]
@@ -198,7 +198,7 @@ def _inner(paths: Sequence[str]) -> str:
     return "\n".join([f"    - - {first}", *(f"      - {path}" for path in rest)])
 
 
-def _other_sources(files: Found, *, volume: bool) -> str:
+def _other_sources(files: Inputs, *, volume: bool) -> str:
     if files.scenes or len(files.images) > 1 or len(files.images[0]) > 1:
         return ""
     if volume:
@@ -206,14 +206,14 @@ def _other_sources(files: Found, *, volume: bool) -> str:
     return "  # source: [B02.tif, B03.tif]     # one file a band; or a glob for a batch\n"
 
 
-def _marks(files: Found, source: Source) -> bool:
+def _marks(files: Inputs, source: Source) -> bool:
     """Return True if the config says which pixels to restore: a mask was found, or nodata may be a gap."""
     return bool(files.masks or files.brought) or (
         source.space.kind == "raster" and any(v is not None for v in source.nodata)
     )
 
 
-def _mask_lines(files: Found, source: Source, directory: str | Path) -> str:
+def _mask_lines(files: Inputs, source: Source, directory: str | Path) -> str:
     in_metres = source.space.units == "m"
     if files.brought:
         return f"  # auto: what the scene brings ({Path(files.brought[0]).name}), widened by 60 m; or entries such as"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.commands.progress import Lines, patience
+from pipeline.commands.progress import Lines, heartbeat
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import in_one_line, judged
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
@@ -223,11 +223,11 @@ def test_a_command_without_stages_says_what_takes_long(monkeypatch: pytest.Monke
     monkeypatch.setattr("pipeline.commands.progress._LINE_EVERY_SECONDS", 0.001)
     log = _Log("scene: reads ...\n")
     monkeypatch.setattr("sys.stderr", log)
-    with patience("scene: reads"):
+    with heartbeat("scene: reads"):
         pass
     assert not log.getvalue()
     monkeypatch.setattr("pipeline.commands.progress._SILENT_SECONDS", 0.001)
-    with patience("scene: reads"):
+    with heartbeat("scene: reads"):
         assert log.again.wait(60)
 
 

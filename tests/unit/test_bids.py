@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from pipeline.cli import app
-from pipeline.commands.bids.images import Choice, Found, images_of, look
+from pipeline.commands.bids.images import Choice, ImageInputs, find_inputs, images_of
 from pipeline.commands.bids.lost import lost_slices
 from pipeline.config.bids import Derivation, bids_image, bids_name, dataset_of
 from pipeline.config.lesions import lesions, masks_in, places
@@ -214,20 +214,20 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data_set(tmp_path_factory.mktemp("looked") / "heads")
 
 
-def _marked(found: Found) -> list[str]:
+def _marked(found: ImageInputs) -> list[str]:
     return [Path(entry["path"]).name for entry in found.mask]
 
 
 def test_a_lesion_is_hidden_in_guides_and_a_spoilt_contrast_is_not(heads, tmp_path):
     """Masks named by a pattern are of one image: each guide has those of its own name."""
     image = bids_image(heads / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
-    of_lesion = look(image, Choice(root=heads))
+    of_lesion = find_inputs(image, Choice(root=heads))
     assert [Path(guide["mask"][0]["path"]).name for guide in of_lesion.auxiliary] == _marked(of_lesion)
     metal = heads.parent / "masks" / "sub-01_ses-1_T1w_desc-metal_mask.nii.gz"
     metal.parent.mkdir(exist_ok=True)
     write_image(metal, lesion(4)[None])
     spoilt = Choice(root=heads, mask_folders=(metal.parent,), mask_names=("*_desc-metal_mask.nii.gz",))
-    found = look(image, spoilt)
+    found = find_inputs(image, spoilt)
     assert _marked(found) == [metal.name]
     assert [(Path(guide["path"]).name, guide["mask"]) for guide in found.auxiliary] == [
         ("sub-01_ses-1_FLAIR.nii.gz", [])
@@ -240,7 +240,7 @@ def test_a_mask_on_another_grid_is_named(heads):
     other = heads.parent / "shifted"
     other.mkdir()
     write_image(other / "sub-03_label-lesion_mask.nii.gz", lesion(3)[None, :-1])
-    found = look(image, Choice(root=heads, mask_folders=(other,)))
+    found = find_inputs(image, Choice(root=heads, mask_folders=(other,)))
     assert found.mask == ()
     assert "mask sub-03_label-lesion_mask.nii.gz lies on another grid and is not used: shape" in found.remarks[0]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pipeline.commands.options import AsJson, Overwrite, Quiet
+
 if TYPE_CHECKING:
     from pipeline.commands.bids.images import Choice
 
@@ -88,9 +90,9 @@ def bids(
         list[str] | None,
         typer.Option("--set", metavar="a.b=VALUE", help="Set a key of the configs; may be repeated."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives.
 
@@ -118,15 +120,11 @@ def _participant(
 ) -> None:
     import json
 
-    from pipeline.blocks.events import Events
     from pipeline.commands.bids.participant import participant, said_of_participants
     from pipeline.commands.progress import progress
 
-    events = Events() if quiet else progress()
-    try:
+    with progress(quiet=quiet) as events:
         facts = participant(choice, target, overrides, overwrite=overwrite, events=events)
-    finally:
-        events.close()
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
     elif not quiet:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.bids.images import Choice, images_of
-from pipeline.commands.bids.participant import Place, without_images
+from pipeline.commands.bids.participant import DerivativePaths, without_images
 from pipeline.config.bids import RESULTS, Derivation, read_object
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
@@ -62,7 +62,7 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
     if not (target / RESULTS).is_dir():
         raise ConfigError(f"{target}: no results are there; run the participant level first")
     images = images_of(choice)
-    rows = [_row(Place(target=target, image=image)) for image in images]
+    rows = [_row(DerivativePaths(target=target, image=image)) for image in images]
     for entry in without_images(choice, images):
         rows.append({"participant_id": entry["image"], "state": entry["state"], "verdict": entry["error"]})
     text = io.StringIO()
@@ -89,18 +89,18 @@ def said_of_group(facts: Mapping[str, Any]) -> str:
     return f"{counted(len(states), 'image')}: {counts}; table {facts['table']}"
 
 
-def _row(place: Place) -> dict[str, Any]:
-    image = place.image
+def _row(paths: DerivativePaths) -> dict[str, Any]:
+    image = paths.image
     labels = image.name.entities
     row = {"participant_id": f"sub-{labels['sub']}", "image": image.within}
     if "ses" in labels:
         row["session_id"] = f"ses-{labels['ses']}"
-    record = read_record(place.results)
+    record = read_record(paths.results)
     if record is None:
-        return row | _without_results(place)
+        return row | _without_results(paths)
     holes = record["holes"]
     left = sum(holes["left"].values())
-    derivation = Derivation(target=place.target, image=image, metadata={}, reads=())
+    derivation = Derivation(target=paths.target, image=image, metadata={}, reads=())
     state = "partly" if left else "restored" if holes["filled"] else "nothing to restore"
     facts = {
         "state": state,
@@ -110,7 +110,7 @@ def _row(place: Place) -> dict[str, Any]:
         "left_voxels": left,
         "coverage_90": _number((record["self_test"] or {}).get("coverage_90")),
         "restored": (image.folder / derivation.name("restored")).as_posix(),
-        "report": (place.results / "report.html").relative_to(place.target).as_posix(),
+        "report": (paths.results / "report.html").relative_to(paths.target).as_posix(),
     }
     return row | facts | _errors(derivation.folder / derivation.name("restored", ".json"))
 
@@ -125,10 +125,10 @@ def _errors(sidecar: Path) -> dict[str, str]:
     return {}
 
 
-def _without_results(place: Place) -> dict[str, str]:
+def _without_results(paths: DerivativePaths) -> dict[str, str]:
     """Return what the participant level said of an image that it could not restore."""
     with suppress(PipelineError, LookupError, TypeError):
-        entry = read_object(place.outcome)
+        entry = read_object(paths.outcome)
         return {"state": str(entry["state"]), "verdict": " ".join(str(entry["error"]).split())}
     return {"state": "not run", "verdict": "no results"}
 

@@ -46,7 +46,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ImageInputs:
     """What was found for an image.
 
     Attributes:
@@ -117,7 +117,7 @@ def _is_wanted(name: BidsName, suffixes: Sequence[str]) -> bool:
     return name.suffix in suffixes and name.extension in (".nii", ".nii.gz") and magnitude
 
 
-def look(image: BidsImage, choice: Choice) -> Found:
+def find_inputs(image: BidsImage, choice: Choice) -> ImageInputs:
     """Look for the masks of an image, in a series for lost slices, and for contrasts that may guide.
 
     Raises:
@@ -139,10 +139,10 @@ def look(image: BidsImage, choice: Choice) -> Found:
         guides = _guides(image, choice, source, masks) if entries else ([], [])
     finally:
         source.close()
-    return Found(mask=tuple(entries), auxiliary=tuple(guides[0]), remarks=(*remarks, *guides[1]))
+    return ImageInputs(mask=tuple(entries), auxiliary=tuple(guides[0]), remarks=(*remarks, *guides[1]))
 
 
-def looked_for(image: BidsImage, choice: Choice) -> str:
+def mask_search(image: BidsImage, choice: Choice) -> str:
     """Return in words what would have been a mask of an image, and where."""
     names = choice.mask_names or LESION_NAMES
     where = [*map(str, choice.mask_folders), str(image.folder), f"derivatives/*/{image.session}"]

@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.blocks.events import Events
-from pipeline.commands.bids.images import Choice, Found, images_of, look, looked_for, participants_of
+from pipeline.commands.bids.images import Choice, ImageInputs, find_inputs, images_of, mask_search, participants_of
 from pipeline.config.bids import RESULTS, BidsImage
 from pipeline.config.names import stem_of
 from pipeline.config.schema import overridden
@@ -34,7 +34,7 @@ _HEAD = """\
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class DerivativePaths:
     """Where config, results and report of an image lie in the data set of derivatives `target`."""
 
     target: Path
@@ -92,19 +92,19 @@ def participant(
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     for number, image in enumerate(images, start=1):
-        place = Place(target=target, image=image)
-        events.notice(place.stem, f"image {number} of {len(images)}")
+        paths = DerivativePaths(target=target, image=image)
+        events.notice(paths.stem, f"image {number} of {len(images)}")
         try:
-            entry = _restored(choice, place, overrides, overwrite=overwrite, events=events)
+            entry = _restored(choice, paths, overrides, overwrite=overwrite, events=events)
         except Interrupted:
             raise
         except (PipelineError, OSError) as error:
             failure = error if isinstance(error, PipelineError) else SourceError(f"{image.path}: {error}")
             entry = {"state": "failed", "error": str(failure), "exit_code": failure.exit_code}
             if len(images) > 1:
-                events.failed(place.stem, failure)
-        _note(place, entry)
-        entries.append({"image": place.stem} | entry)
+                events.failed(paths.stem, failure)
+        _note(paths, entry)
+        entries.append({"image": paths.stem} | entry)
     if failure is not None:
         raise failure if len(images) == 1 else _some_failed(entries)
     entries += without_images(choice, images)
@@ -161,47 +161,47 @@ def without_images(choice: Choice, images: Sequence[BidsImage]) -> list[dict[str
     return [{"image": f"sub-{label}", "state": "no image", "error": said} for label in without]
 
 
-def _note(place: Place, entry: Mapping[str, Any]) -> None:
+def _note(paths: DerivativePaths, entry: Mapping[str, Any]) -> None:
     """Keep what became of an image for the table, without the folders that it lies in: they may be private."""
-    known = (str(place.image.path), str(place.target))
-    publisher = Publisher(folder=place.target, base=place.folder.resolve(), known=known)
+    known = (str(paths.image.path), str(paths.target))
+    publisher = Publisher(folder=paths.target, base=paths.folder.resolve(), known=known)
     shown = {key: publisher.text(value) if key == "error" else value for key, value in entry.items()}
     kept: dict[str, Any] = {key: shown[key] for key in ("state", "error") if key in shown}
     with suppress(OSError):
         # a folder that cannot be written is what the entry says already
-        place.folder.mkdir(parents=True, exist_ok=True)
-        write_json(place.outcome, kept)
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        write_json(paths.outcome, kept)
 
 
 def _restored(
-    choice: Choice, place: Place, overrides: Sequence[str], *, overwrite: bool, events: Events
+    choice: Choice, paths: DerivativePaths, overrides: Sequence[str], *, overwrite: bool, events: Events
 ) -> dict[str, Any]:
     """Restore one image and return what became of it."""
-    found = look(place.image, choice)
+    found = find_inputs(paths.image, choice)
     for remark in found.remarks:
-        events.notice(place.stem, remark)
+        events.notice(paths.stem, remark)
     if not found.mask:
         off_grid = "".join(f"{remark}; " for remark in found.remarks)
-        if place.image.name.suffix == "bold":
+        if paths.image.name.suffix == "bold":
             return {"state": "nothing to restore", "error": f"{off_grid}no slice is lost in some volumes only"}
         return {
             "state": "no mask",
-            "error": f"{off_grid}no mask was found; looked for {looked_for(place.image, choice)}",
+            "error": f"{off_grid}no mask was found; looked for {mask_search(paths.image, choice)}",
         }
-    before = place.config.read_text(encoding="utf-8") if place.config.exists() else None
-    _write_config(place, found, overrides)
-    events.notice(place.stem, _said(found))
+    before = paths.config.read_text(encoding="utf-8") if paths.config.exists() else None
+    _write_config(paths, found, overrides)
+    events.notice(paths.stem, _said(found))
     try:
-        (done,) = run(place.config, overwrite=overwrite, events=events)["sources"]
+        (done,) = run(paths.config, overwrite=overwrite, events=events)["sources"]
     except OutputConflict:
         if before is not None:
             # the results are those of the config before
-            write_text(place.config, before)
+            write_text(paths.config, before)
         raise
     return {
         "state": "done",
         "derivative": done["derivative"],
-        "report": (place.results / "report.html").relative_to(place.target).as_posix(),
+        "report": (paths.results / "report.html").relative_to(paths.target).as_posix(),
         "account": done["holes"]["account"],
         "masks": [entry.get("path", f"slices of {counted(len(entry.get('volumes', ())), 'volume')}")
                   for entry in found.mask],
@@ -210,7 +210,7 @@ def _restored(
     }  # fmt: skip
 
 
-def _said(found: Found) -> str:
+def _said(found: ImageInputs) -> str:
     masks = [Path(entry["path"]).name for entry in found.mask if "path" in entry]
     lost = sum(len(entry["slices"]) * len(entry["volumes"]) for entry in found.mask if "slices" in entry)
     said = [*masks, *([counted(lost, "lost slice")] if lost else [])]
@@ -218,14 +218,14 @@ def _said(found: Found) -> str:
     return f"to restore: {', '.join(said)}" + (f"; guided by {guides}" if guides else "")
 
 
-def _write_config(place: Place, found: Found, overrides: Sequence[str]) -> None:
+def _write_config(paths: DerivativePaths, found: ImageInputs, overrides: Sequence[str]) -> None:
     """Write the config of an image; its paths are relative to it, so that data set and derivatives can move together.
 
     Raises:
         ConfigError: an override is no key of a config.
         OutputConflict: the folder cannot be written.
     """
-    source: dict[str, Any] = {"source": str(place.image.path)}
+    source: dict[str, Any] = {"source": str(paths.image.path)}
     if found.auxiliary:
         source["auxiliary"] = list(found.auxiliary)
     if any(entry["kind"] == "slices" for entry in found.mask):
@@ -233,15 +233,15 @@ def _write_config(place: Place, found: Found, overrides: Sequence[str]) -> None:
         source["fill_nodata"] = "inside"
     config = {"input": source, "mask": list(found.mask), "output": {"directory": ".", "bids": "../.."}}
     try:
-        place.folder.mkdir(parents=True, exist_ok=True)
+        paths.folder.mkdir(parents=True, exist_ok=True)
         # read from where it lies, not by a symbolic link
-        here = place.folder.resolve()
+        here = paths.folder.resolve()
         text, yaml = StringIO(), YAML()
         yaml.width = _NEVER_FOLDED
-        yaml.dump(overridden(_relative(config, here), overrides, place.config), text)
-        write_text(place.config, _HEAD.format(name=place.config.name) + text.getvalue())
+        yaml.dump(overridden(_relative(config, here), overrides, paths.config), text)
+        write_text(paths.config, _HEAD.format(name=paths.config.name) + text.getvalue())
     except OSError as error:
-        raise OutputConflict(f"{place.folder}: cannot write ({error.strerror or error}); choose another") from error
+        raise OutputConflict(f"{paths.folder}: cannot write ({error.strerror or error}); choose another") from error
 
 
 def _relative(value: Any, folder: Path) -> Any:

@@ -36,7 +36,7 @@ _LIKE_A_MASK = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Inputs:
     """What is to be restored, as it will stand in a config.
 
     Attributes:
@@ -62,7 +62,7 @@ class Found:
     brought: tuple[str, ...] = ()
 
 
-def found(names: Sequence[str]) -> Found:
+def named_inputs(names: Sequence[str]) -> Inputs:
     """Return what files, folders, patterns or the name of a catalog entry stand for.
 
     Raises:
@@ -74,7 +74,7 @@ def found(names: Sequence[str]) -> Found:
     if of_catalog:
         if len(names) > 1:
             raise ConfigError(f"{', '.join(of_catalog)}: a name of the catalog is written into a config of its own")
-        return Found(images=(), name=names[0], stem=names[0])
+        return Inputs(images=(), name=names[0], stem=names[0])
     scenes = [select(product, None)[0] for name in names if (product := open_product(name)) is not None]
     if scenes:
         return _of_scenes(names, scenes)
@@ -94,7 +94,7 @@ def found(names: Sequence[str]) -> Found:
         raise SourceError(
             f"{', '.join(names)}: rasters and volumes; name those of one kind, and write a config for each"
         )
-    return Found(
+    return Inputs(
         images=images,
         masks=entries_found,
         masks_beside=_like_masks(Path(first), {file for image in images for file in image}),
@@ -103,7 +103,7 @@ def found(names: Sequence[str]) -> Found:
     )
 
 
-def _of_scenes(names: Sequence[str], scenes: Sequence[Selection]) -> Found:
+def _of_scenes(names: Sequence[str], scenes: Sequence[Selection]) -> Inputs:
     """Return what to write for delivered scenes, which bring their masks.
 
     Raises:
@@ -120,7 +120,7 @@ def _of_scenes(names: Sequence[str], scenes: Sequence[Selection]) -> Found:
             f"{', '.join(band.name for band in differs.bands)}; write a config for each"
         )
     masks = [str(entry.model_dump()["path"]) for one in scenes for entry in one.product.mask]
-    return Found(
+    return Inputs(
         images=tuple(one.paths for one in scenes),
         brought=tuple(masks) if len(masks) == len(scenes) else (),
         stem=first.product.name if len(scenes) == 1 else "scenes",

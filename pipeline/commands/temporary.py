@@ -1,4 +1,4 @@
-"""Look at an image without leaving anything: all that a survey writes goes to a temporary folder."""
+"""Survey an image without leaving anything: all that a survey writes goes to a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.plan.workdir import WorkFolder
 
 
 @contextmanager
-def aside(order: Order) -> Iterator[Job]:
+def temporary_job(order: Order) -> Iterator[Job]:
     """Give the job of an order with a work folder that is gone at the end."""
     with tempfile.TemporaryDirectory(prefix="inpaint-plan-") as folder:
         job = order.job
