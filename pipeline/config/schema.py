@@ -131,7 +131,7 @@ class ModelConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Options of the model or fill. The network has two: test_time_augmentation (true), the mean over "
-        "mirrored looks where it pays; false takes half of its time. precision (auto): float32, or bfloat16, which "
+        "mirrored views where it pays; false takes half of its time. precision (auto): float32, or bfloat16, which "
         "takes half of the time on processors that compute in it; auto is that where estimates move by less than a "
         "stored step.",
     )
