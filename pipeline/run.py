@@ -93,13 +93,13 @@ def run(
     started = time.time()
     events = events or Events()
     config = load_config(config_path, overrides)
-    specs, cubes = asked_for(config)
+    specs, cubes = images_and_cubes(config)
     entries: list[dict[str, Any]] = []
     failure: PipelineError | None = None
     with Stop() as stop, inputs_hashed_once():
         for number, spec in enumerate(specs, start=1):
             events.image(spec.stem, number=number, count=len(specs))
-            entry, error = _tried(config, spec, events, stop, overwrite=overwrite, computed=computed)
+            entry, error = _restore_or_explain(config, spec, events, stop, overwrite=overwrite, computed=computed)
             entries.append(entry)
             failure = error or failure
             if error is not None and len(specs) > 1:
@@ -107,9 +107,9 @@ def run(
                 events.failed(spec.stem, error)
             if stop.requested():
                 break
-        rows, trouble = _put_together(config, cubes, entries, events, stop, overwrite=overwrite)
+        rows, trouble = _make_cubes(config, cubes, entries, events, stop, overwrite=overwrite)
         summary = published_summary(summary_of(config, entries, rows, started), config, specs)
-        written = _told(config, specs, summary, events)
+        written = _write_overview(config, specs, summary, events)
         if stop.requested():
             raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
     if config.address and not isinstance(failure, Unreachable):
@@ -121,7 +121,7 @@ def run(
     return summary
 
 
-def asked_for(config: RunConfig) -> tuple[list[SourceSpec], list[Cube]]:
+def images_and_cubes(config: RunConfig) -> tuple[list[SourceSpec], list[Cube]]:
     """Return the images and the cubes of a config; raises what is refused before the first image is begun."""
     specs = resolve_sources(config)
     cubes = cubes_of(config, specs)
@@ -130,7 +130,7 @@ def asked_for(config: RunConfig) -> tuple[list[SourceSpec], list[Cube]]:
     return specs, cubes
 
 
-def _tried(
+def _restore_or_explain(
     config: RunConfig, spec: SourceSpec, events: Events, stop: Stop, *, overwrite: bool, computed: bool
 ) -> tuple[dict[str, Any], PipelineError | None]:
     """Restore one image; return its entry in the summary, and what went wrong: the others of a batch go on."""
@@ -153,7 +153,7 @@ def _tried(
         open_workspace.cache_clear()
 
 
-def _put_together(
+def _make_cubes(
     config: RunConfig,
     cubes: Sequence[Cube],
     entries: Sequence[Mapping[str, Any]],
@@ -177,7 +177,7 @@ def _put_together(
     return rows, failure
 
 
-def _told(config: RunConfig, specs: Sequence[SourceSpec], summary: Mapping[str, Any], events: Events) -> Path:
+def _write_overview(config: RunConfig, specs: Sequence[SourceSpec], summary: Mapping[str, Any], events: Events) -> Path:
     """Write the page of all images and the summary, whose path is returned."""
     written = write_summary(config.folder, summary)
     if not config.address:
@@ -193,16 +193,19 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
         if order.address:
             with stoppable(should_stop):
                 return delivered(
-                    order, lambda: finished or _made(order, events, should_stop), events, overwrite=overwrite
+                    order,
+                    lambda: finished or _compute_and_publish(order, events, should_stop),
+                    events,
+                    overwrite=overwrite,
                 )
         if finished is not None:
             events.already_done(order.stem)
-            _derive(order, finished)
+            _write_derivatives(order, finished)
             return finished
-        return _made(order, events, should_stop)
+        return _compute_and_publish(order, events, should_stop)
 
 
-def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def _compute_and_publish(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     if order.bids is not None:
         require_free(order.bids)
     clock = {"start": time.perf_counter()}
@@ -214,10 +217,10 @@ def _made(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict
     # whoever was given up for lost writes nothing from here on
     clock["blocks"] = time.perf_counter()
     with threaded(order.job.threads):
-        return _published(order, plan, facts, totals, clock, events)
+        return _finish(order, plan, facts, totals, clock, events)
 
 
-def _published(
+def _finish(
     order: Order, plan: Plan, facts: dict[str, Any], totals: Totals, clock: dict[str, float], events: Events
 ) -> dict[str, Any]:
     """Make and publish files, report and record of the finished blocks; returns the record."""
@@ -225,14 +228,14 @@ def _published(
     events.stage(order.stem, "files")
     written, display, uses = _write_files(order, plan, record)
     if display:
-        _tell_display(order, record, display, events)
+        _add_display(order, record, display, events)
     clock["assemble"] = time.perf_counter()
-    _time(record, clock)
+    _add_times(record, clock)
     spent = measured(facts, totals, uses, record["seconds"])
     record["roofline"] = roofline(plan, record["patches"], spent).facts()
-    _complete(record, plan, written, order.beside.ready, clock["start"])
+    _add_outputs(record, plan, written, order.beside.ready, clock["start"])
     publish(order, record)
-    _derive(order, record)
+    _write_derivatives(order, record)
     return record
 
 
@@ -248,7 +251,7 @@ def _write_files(order: Order, plan: Plan, record: Mapping[str, Any]) -> tuple[l
     return written, display, uses
 
 
-def _tell_display(order: Order, record: dict[str, Any], display: Display, events: Events) -> None:
+def _add_display(order: Order, record: dict[str, Any], display: Display, events: Events) -> None:
     """Add to the record what was measured while the display product was written."""
     record["display"] = display.facts()
     for notice in display.notices():
@@ -256,7 +259,7 @@ def _tell_display(order: Order, record: dict[str, Any], display: Display, events
         record["notices"].append(notice)
 
 
-def _derive(order: Order, record: Mapping[str, Any]) -> None:
+def _write_derivatives(order: Order, record: Mapping[str, Any]) -> None:
     """Put published results into the data set of derivatives that the config names."""
     if order.bids is None:
         return
@@ -280,10 +283,10 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     for stale in (work.plan, work.blocks, work.seams, work.samples, work.haze, work.beyond, work.parcels):
         remove_made(stale)
     events.stage(order.stem, "survey")
-    told = partial(_tell_cost, order, events)
+    told = partial(_announce_cost, order, events)
     started = time.process_time()
     with metered() as uses:
-        found = looked_at(order, order.job, partial(survey, told=told, hire=workers.of_windows))
+        found = rehearsed_survey(order, order.job, partial(survey, told=told, hire=workers.of_windows))
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
     save_facts(work, found.facts() | spent | {"windows_by": workers.account()})
     if found.cost is not None:
@@ -295,12 +298,12 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     return load_plan(work), load_facts(work)
 
 
-def _tell_cost(order: Order, events: Events, plan: Plan, cost: Cost) -> None:
+def _announce_cost(order: Order, events: Events, plan: Plan, cost: Cost) -> None:
     _, workers = choose_executor(order, plan, max(1, len(plan.blocks)))
     events.expected(order.stem, cost, workers)
 
 
-def looked_at(order: Order, job: Job, look: Callable[[Job], Survey]) -> Survey:
+def rehearsed_survey(order: Order, job: Job, look: Callable[[Job], Survey]) -> Survey:
     """Return what a look at the image says (`survey` or `outline`), after it is clear that the results can be written.
 
     Raises:
@@ -345,7 +348,7 @@ def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_s
     return done.totals()
 
 
-def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
+def _add_times(record: dict[str, Any], clock: Mapping[str, float]) -> None:
     """Add to the record how long the stages took."""
     stages = record["seconds"]
     stages["survey_total"] = clock["survey"] - clock["start"]
@@ -353,7 +356,7 @@ def _time(record: dict[str, Any], clock: Mapping[str, float]) -> None:
     stages["assemble"] = clock["assemble"] - clock["blocks"]
 
 
-def _complete(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
+def _add_outputs(record: dict[str, Any], plan: Plan, written: Sequence[Written], ready: Path, started: float) -> None:
     """Add to the record what is known once the files are there, and write the report beside them."""
     # a hash lets go of Python's lock
     record["outputs"] = each(lambda w: output_facts(w.role, w.path, ready), written)

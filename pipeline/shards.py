@@ -27,7 +27,7 @@ from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import note_failure
-from pipeline.run import asked_for, plan_of
+from pipeline.run import images_and_cubes, plan_of
 from pipeline.system.facts import inputs_hashed_once
 from pipeline.system.signals import Stop, stoppable
 
@@ -87,7 +87,7 @@ def shard(
     """
     share, events = Share.of(text), events or Events()
     config = load_config(config_path, overrides)
-    specs, _ = asked_for(config)
+    specs, _ = images_and_cubes(config)
     # shares begin with different images, so that more than one is surveyed at a time
     first = (share.number - 1) * len(specs) // share.count
     entries: list[dict[str, Any]] = []

@@ -46,7 +46,7 @@ from pipeline.provenance.failure import failures
 from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
-from pipeline.run import looked_at
+from pipeline.run import rehearsed_survey
 from pipeline.survey.survey import Survey, outline
 from pipeline.system.facts import inputs_hashed_once, output_facts, software
 from pipeline.system.lock import held
@@ -358,5 +358,5 @@ def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, 
     cubes_of(config, specs)
     for order in orders(config, specs):
         with temporary_job(order) as job, Stop() as stop, stoppable(stop.requested):
-            found.append((order, looked_at(order, job, outline)))
+            found.append((order, rehearsed_survey(order, job, outline)))
     return found

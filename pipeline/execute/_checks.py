@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,9 @@ def check_workers(client: Client, work: Work) -> None:
     Raises:
         PlanRefused: says which worker lacks what.
     """
-    needs_gpu = work.device.startswith("cuda")
     planned = bool(work.digest)
     own = _here(work.workdir, planned=planned)
-    asked = {"planned": planned, "look_for_gpus": needs_gpu, "look_for_bfloat16": work.in_bfloat16}
+    asked = {"planned": planned, "look_for_gpus": work.device.startswith("cuda"), "look_for_bfloat16": work.in_bfloat16}
     for address, found in client.run(_here, work.workdir, **asked, on_error="return").items():
         if isinstance(found, OSError):
             # lost meanwhile: as at any other time, what takes its place is made like it
@@ -44,36 +44,40 @@ def check_workers(client: Client, work: Work) -> None:
             raise PlanRefused(
                 f"worker {address} says: {found}; install inpaint-pipeline {own['version']} there"
             ) from found
-        if not found["plan"]:
-            raise PlanRefused(
-                f"worker {address} on {found['host']} does not see {work.workdir}; set output.directory (or "
-                "compute.scratch) to a folder that all nodes share, under the same path"
-            )
-        if not found["writes"]:
-            raise PlanRefused(
-                f"worker {address} on {found['host']} may not write to {work.workdir}; see to the permissions of that "
-                "folder, and that it is not mounted read-only there"
-            )
-        if found["version"] != own["version"]:
-            raise PlanRefused(
-                f"worker {address} has inpaint-pipeline {found['version']}, here it is {own['version']}; install the "
-                "same version on both"
-            )
-        if needs_gpu and not found["gpus"]:
-            raise PlanRefused(
-                f"worker {address} on {found['host']} sees no GPU; ask for one a job, e.g. job_extra_directives: "
-                '["--gres=gpu:1"], or set compute.device: cpu'
-            )
-        if work.in_bfloat16 and not found["bfloat16"]:
-            raise PlanRefused(
-                f"worker {address} on {found['host']} has a processor that does not compute in bfloat16, as here the "
-                "network may; ask for nodes of one kind, or set model.options: {precision: float32} and run again with "
-                "--overwrite"
-            )
-        other = [name for name in _MATTER if found["packages"].get(name) != own["packages"].get(name)]
-        if other:
-            which = ", ".join(f"{n} {found['packages'].get(n)} (here {own['packages'].get(n)})" for n in other)
-            raise PlanRefused(f"worker {address} has other packages: {which}; use one environment for all")
+        if problem := next(_problems(found, own, work), ""):
+            raise PlanRefused(f"worker {address} {problem}")
+
+
+def _problems(found: Mapping[str, Any], own: Mapping[str, Any], work: Work) -> Iterator[str]:
+    """Yield what keeps a worker from doing the work and what to do about it, by what `_here` says there and here."""
+    here = f"on {found['host']}"
+    if not found["plan"]:
+        yield (
+            f"{here} does not see {work.workdir}; set output.directory (or compute.scratch) to a folder that all nodes "
+            "share, under the same path"
+        )
+    if not found["writes"]:
+        yield (
+            f"{here} may not write to {work.workdir}; see to the permissions of that folder, and that it is not "
+            "mounted read-only there"
+        )
+    if found["version"] != own["version"]:
+        yield f"has inpaint-pipeline {found['version']}, here it is {own['version']}; install the same version on both"
+    if work.device.startswith("cuda") and not found["gpus"]:
+        yield (
+            f'{here} sees no GPU; ask for one a job, e.g. job_extra_directives: ["--gres=gpu:1"], or set '
+            "compute.device: cpu"
+        )
+    if work.in_bfloat16 and not found["bfloat16"]:
+        yield (
+            f"{here} has a processor that does not compute in bfloat16, as here the network may; ask for nodes of one "
+            "kind, or set model.options: {precision: float32} and run again with --overwrite"
+        )
+    there, ours = found["packages"], own["packages"]
+    other = [name for name in _MATTER if there.get(name) != ours.get(name)]
+    if other:
+        which = ", ".join(f"{name} {there.get(name)} (here {ours.get(name)})" for name in other)
+        yield f"has other packages: {which}; use one environment for all"
 
 
 def _here(
