@@ -96,16 +96,7 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
     matrix, offset = regress(y, x, weight, ridge, scales)
     rest = np.einsum("n,nj->j", weight, (y - inner(x, matrix) - offset) ** 2)
     total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
-    explained = np.clip(1.0 - rest / np.maximum(total, 1e-300), 0.0, 1.0)
-    low, high = np.quantile(y, (0.005, 0.995), axis=0)
-    return Ridge(
-        matrix=tuple(map(tuple, matrix.tolist())),
-        offset=tuple(offset.tolist()),
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        samples=len(y),
-        explained=tuple(explained.tolist()),
-    )
+    return _ridge(y, matrix, offset, 1.0 - rest / np.maximum(total, 1e-300))
 
 
 def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | None = None) -> Ridge:
@@ -133,7 +124,11 @@ def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | No
     matrix = same + slope
     offset = np.median(y - inner(x, matrix), axis=0)
     left, around = y - inner(x, matrix) - offset, y - y.mean(axis=0)
-    explained = 1.0 - (left**2).sum(axis=0) / np.maximum((around**2).sum(axis=0), 1e-300)
+    return _ridge(y, matrix, offset, 1.0 - (left**2).sum(axis=0) / np.maximum((around**2).sum(axis=0), 1e-300))
+
+
+def _ridge(y: Field, matrix: Field, offset: Field, explained: Field) -> Ridge:
+    """Return a map that was fitted to `y`, with the range of values it may give."""
     low, high = np.quantile(y, (0.005, 0.995), axis=0)
     return Ridge(
         matrix=tuple(map(tuple, matrix.tolist())),
