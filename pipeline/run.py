@@ -29,10 +29,10 @@ from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
 from pipeline.orders import Order, order_of, require_unchanged
 from pipeline.output.assemble import Assembler, Written, assemble
-from pipeline.output.computed import check_computed, kept
+from pipeline.output.computed import check_computed, finished_blocks
 from pipeline.output.cube import Cube, cubes_of, make_cube
-from pipeline.output.dataset import add, layers, require_free
-from pipeline.output.delivery import delivered, delivered_before, send_summary
+from pipeline.output.dataset import add_derivatives, derivative_layers, require_derivatives_free
+from pipeline.output.delivery import delivered_before, make_and_deliver, send_summary
 from pipeline.output.display import Display
 from pipeline.output.folder import claimed, require_apart
 from pipeline.output.publication import publish
@@ -192,7 +192,7 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
     with claimed(order, overwrite=overwrite) as finished:
         if order.address:
             with stoppable(should_stop):
-                return delivered(
+                return make_and_deliver(
                     order,
                     lambda: finished or _compute_and_publish(order, events, should_stop),
                     events,
@@ -207,7 +207,7 @@ def restore(order: Order, *, overwrite: bool, events: Events, should_stop: Calla
 
 def _compute_and_publish(order: Order, events: Events, should_stop: Callable[[], bool]) -> dict[str, Any]:
     if order.bids is not None:
-        require_free(order.bids)
+        require_derivatives_free(order.bids)
     clock = {"start": time.perf_counter()}
     with Workers(order, events, should_stop) as workers:
         with stoppable(should_stop):
@@ -263,9 +263,9 @@ def _write_derivatives(order: Order, record: Mapping[str, Any]) -> None:
     """Put published results into the data set of derivatives that the config names."""
     if order.bids is None:
         return
-    with layers(order, record) as made:
+    with derivative_layers(order, record) as made:
         told = bids.sidecars(order, record, made.expected_error, made.mean_restored)
-        add(order.bids, made.files, told, bids.dataset_description(order), bids.ignored(order))
+        add_derivatives(order.bids, made.files, told, bids.dataset_description(order), bids.ignored(order))
 
 
 def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[str, Any]]:
@@ -335,12 +335,12 @@ def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_s
     workers.execute(plan, every - known)
     elsewhere = order.executor in ELSEWHERE
     with stoppable(should_stop), threaded(order.job.threads):
-        done, harmed = kept(order, plan, events, elsewhere=elsewhere)
+        done, harmed = finished_blocks(order, plan, events, elsewhere=elsewhere)
     if harmed:
         events.notice(order.stem, f"{len(harmed)} finished blocks were damaged on disk and are computed again")
         workers.execute(plan, harmed)
         with stoppable(should_stop), threaded(order.job.threads):
-            done, harmed = kept(order, plan, events, elsewhere=elsewhere)
+            done, harmed = finished_blocks(order, plan, events, elsewhere=elsewhere)
     if harmed:
         where = "check the disk, and that all machines see the same files there" if elsewhere else "check the disk"
         raise IntegrityError(f"{work.blocks}: blocks {harmed[:3]} do not stay as they were written; {where}")

@@ -150,7 +150,7 @@ def evaluate(
     """
     call = _Call(holes=holes, references=references, auxiliary=auxiliary, sections=sections)
     with call.config(kind_of(image), folder) as config:
-        rows = evaluate_table(config, (), several(families) or (), overwrite=overwrite)["evaluation"]
+        rows = evaluate_table(config, (), several(families), overwrite=overwrite)["evaluation"]
     return [{key: value for key, value in row.items() if key != "image"} for row in rows]
 
 

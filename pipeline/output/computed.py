@@ -50,7 +50,7 @@ def check_computed(order: Order, events: Events) -> None:
     )
 
 
-def kept(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[Committed, list[int]]:
+def finished_blocks(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[Committed, list[int]]:
     """Return the facts of all finished blocks, and the blocks that are not there as they were written.
 
     Args:
@@ -59,20 +59,20 @@ def kept(order: Order, plan: Plan, events: Events, *, elsewhere: bool) -> tuple[
         events: hears if something is waited for.
         elsewhere: other machines have computed blocks, which may be seen late.
     """
-    found = _looked(order, plan)
+    found = _finished(order, plan)
     if found[1] and (elsewhere or journal.of_other_hosts(order.work.journal)):
         events.notice(order.stem, f"{len(found[1])} blocks that other machines computed are not seen here yet")
 
         def look() -> bool:
             nonlocal found
-            found = _looked(order, plan)
+            found = _finished(order, plan)
             return not found[1]
 
         late.seen_in_time(look)
     return found
 
 
-def _looked(order: Order, plan: Plan) -> tuple[Committed, list[int]]:
+def _finished(order: Order, plan: Plan) -> tuple[Committed, list[int]]:
     done = journal.committed(order.work.journal, plan.digest)
     # a line of the journal may be damaged, too
     return done, sorted({*damaged(plan, done), *(set(range(len(plan.blocks))) - set(done))})

@@ -29,7 +29,7 @@ from pipeline.formats._zarr_cube import CubeDate, attributes_of, is_intact, unli
 from pipeline.formats.base import Role, Source
 from pipeline.orders import opened
 from pipeline.output.assemble import DOUBT_NAMES
-from pipeline.output.cube_place import AddressPlace, FolderPlace, Place
+from pipeline.output.cube_target import AddressTarget, FolderTarget, Target
 from pipeline.output.results import RECORD, ROLES, read_record, record_of
 from pipeline.output.verify import Check
 from pipeline.plan.memory import ASSEMBLY_BYTES
@@ -65,11 +65,11 @@ class Cube:
         return WorkFolder.running(self.path.parent, self.path.name).path
 
     @property
-    def place(self) -> Place:
+    def target(self) -> Target:
         """Where it lies."""
         if self.address:
-            return AddressPlace(self.address, self.path.name, self.work)
-        return FolderPlace(self.path, self.work)
+            return AddressTarget(self.address, self.path.name, self.work)
+        return FolderTarget(self.path, self.work)
 
 
 def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
@@ -100,7 +100,7 @@ def cubes_of(config: RunConfig, specs: Sequence[SourceSpec]) -> list[Cube]:
         _require_alike([(spec.stem, headers[spec.stem]) for spec in cube.dates if spec.stem in headers], where)
         _require_one_convention(cube.dates, where)
         if not cube.address:
-            cube.place.attributes()
+            cube.target.attributes()
         cubes.append(cube)
     return cubes
 
@@ -193,14 +193,14 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
     row = {"path": cube.path.name, "dates": len(held), "missing": missing}
     if not held:
         return row | {"state": "none"}
-    place = cube.place
+    target = cube.target
     try:
-        with place.held():
-            state = _made(cube, place, held, missing, events, overwrite=overwrite)
+        with target.held():
+            state = _made(cube, target, held, missing, events, overwrite=overwrite)
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{place.name}: cannot be written ({error.strerror or error}); run again") from error
+        raise OutputConflict(f"{target.name}: cannot be written ({error.strerror or error}); run again") from error
     finally:
         for folder in (cube.work, cube.work.parent):
             with suppress(OSError):
@@ -213,7 +213,7 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
 
 def _made(
     cube: Cube,
-    place: Place,
+    target: Target,
     held: Sequence[tuple[datetime, SourceSpec]],
     missing: Sequence[str],
     events: Events,
@@ -222,19 +222,19 @@ def _made(
 ) -> str:
     building = cube.work / "building.zarr"
     remove_made(building)
-    records = {spec.stem: record_of(place.results(spec.stem)) for _, spec in held}
+    records = {spec.stem: record_of(target.results(spec.stem)) for _, spec in held}
     attributes = _attributes([(moment, records[spec.stem]) for moment, spec in held], missing)
-    there = place.attributes()
+    there = target.attributes()
     if there is not None:
         if set(there.get("dates", ())) & set(missing):
             return "kept"
-        _require_intact(place, overwrite=overwrite)
+        _require_intact(target, overwrite=overwrite)
         if not overwrite and all(there.get(key) == value for key, value in attributes.items()):
             events.already_done(cube.path.name)
             return "done"
     events.image(cube.path.name, number=1, count=1)
     events.stage(cube.path.name, "cube")
-    dates = [_date(moment, spec, records[spec.stem], place) for moment, spec in held]
+    dates = [_date(moment, spec, records[spec.stem], target) for moment, spec in held]
     # headers of what was in object storage are seen here first
     images = {spec.stem: date.layers["restored"] for (_, spec), date in zip(held, dates, strict=True)}
     _require_rasters(images, _KEY)
@@ -242,8 +242,8 @@ def _made(
     write_cube(building, dates, attributes, ASSEMBLY_BYTES)
     if there is not None:
         # it may have been changed in the meantime
-        _require_intact(place, overwrite=overwrite)
-    place.put(building)
+        _require_intact(target, overwrite=overwrite)
+    target.put(building)
     return "done"
 
 
@@ -273,10 +273,10 @@ def _guides(record: Mapping[str, Any]) -> list[str]:
     return [str(guide.get("label", "")) for guide in record.get("references", ())]
 
 
-def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], place: Place) -> CubeDate:
+def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], target: Target) -> CubeDate:
     layers: dict[Role, Any] = {o["role"]: o for o in reversed(record["outputs"]) if o["role"] in _LAYERS}
-    place.bring(spec.stem, layers.values())
-    folder = place.results(spec.stem)
+    target.bring(spec.stem, layers.values())
+    folder = target.results(spec.stem)
     roles = [guide["role"] for guide in record["references"]]
     codes = names_of(roles)
     # codes that this date cannot have
@@ -295,10 +295,10 @@ def _date(moment: datetime, spec: SourceSpec, record: Mapping[str, Any], place: 
     )
 
 
-def _require_intact(place: Place, *, overwrite: bool) -> None:
-    if not overwrite and not place.intact():
+def _require_intact(target: Target, *, overwrite: bool) -> None:
+    if not overwrite and not target.intact():
         raise OutputConflict(
-            f"{place.name} is not what was written (somebody has changed it, or added to it); move it away, or use "
+            f"{target.name} is not what was written (somebody has changed it, or added to it); move it away, or use "
             "--overwrite to replace it"
         )
 

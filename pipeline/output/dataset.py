@@ -42,7 +42,7 @@ _LOCK, _IGNORE, _README = ".inpaint-pipeline.lock", ".bidsignore", "README.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layers:
+class DerivativeLayers:
     """The files of an image that go into a data set, and what they say on the whole.
 
     Attributes:
@@ -57,7 +57,7 @@ class Layers:
 
 
 @contextmanager
-def layers(order: Order, record: Mapping[str, Any]) -> Iterator[Layers]:
+def derivative_layers(order: Order, record: Mapping[str, Any]) -> Iterator[DerivativeLayers]:
     """Yield the layers of a finished image, with a mask that is 1 where a voxel was restored; it is gone afterwards."""
     outputs = {o["role"]: order.folder / o["path"] for o in reversed(record["outputs"]) if _is_nifti(o["path"])}
     files = {role: outputs[role] for role in ("restored", "uncertainty", "source", "doubt") if role in outputs}
@@ -67,7 +67,7 @@ def layers(order: Order, record: Mapping[str, Any]) -> Iterator[Layers]:
     mask = folder / f"mask{order.bids.image.name.extension if order.bids else '.nii.gz'}"
     try:
         sums = _write_mask(files, mask)
-        yield Layers(files={**files, "mask": mask}, expected_error=sums.error, mean_restored=sums.mean)
+        yield DerivativeLayers(files={**files, "mask": mask}, expected_error=sums.error, mean_restored=sums.mean)
     finally:
         remove_made(folder)
 
@@ -123,7 +123,7 @@ def _write_mask(files: Mapping[str, Path], mask: Path) -> _Sums:
     return sums
 
 
-def require_free(place: Derivation) -> None:
+def require_derivatives_free(place: Derivation) -> None:
     """Check, before anything is computed, that the results can go into the data set.
 
     Raises:
@@ -137,7 +137,7 @@ def require_free(place: Derivation) -> None:
                 raise OutputConflict(_foreign(place.folder / name))
 
 
-def add(
+def add_derivatives(
     place: Derivation, files: Mapping[str, Path], sidecars: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any],
     ignored: Sequence[str],
 ) -> None:  # fmt: skip

@@ -29,7 +29,9 @@ from pipeline.system.objects import Address
 _LISTED = f"{WorkFolder.NAME}/{LIST}"
 
 
-def delivered(order: Order, make: Callable[[], dict[str, Any]], events: Events, *, overwrite: bool) -> dict[str, Any]:
+def make_and_deliver(
+    order: Order, make: Callable[[], dict[str, Any]], events: Events, *, overwrite: bool
+) -> dict[str, Any]:
     """Make the results of an image and send them to its address; the record of those that are there already.
 
     What was there stays until the new results are complete and checked, there, too. The copies in `order.folder` go
@@ -68,7 +70,7 @@ def delivered_before(order: Order, *, overwrite: bool = False) -> dict[str, Any]
     """Return the record of results of this very order that are complete at their address, else None.
 
     Raises:
-        OutputConflict, ConfigError, Unreachable: as `delivered`.
+        OutputConflict, ConfigError, Unreachable: as `make_and_deliver`.
     """
     if not order.address or (bundle := _bundle(order)).begun():
         return None

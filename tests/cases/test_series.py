@@ -24,7 +24,7 @@ from pipeline.config.schema import load_config
 from pipeline.config.series import day_of_name
 from pipeline.errors import ConfigError, Interrupted, OutputConflict
 from pipeline.formats._zarr_cube import attributes_of
-from pipeline.output import cube_place
+from pipeline.output import cube_target
 from pipeline.output.cube import Cube, check_cubes, cubes_of, make_cube
 from pipeline.system.facts import file_facts
 from pipeline.system.files import remove_made
@@ -225,9 +225,9 @@ def test_a_stopped_cube_is_completed(copied: Cube, at: str, monkeypatch: pytest.
     remove_made(copied.path)
     _made(copied, BOTH[:1])
     with monkeypatch.context() as patch:
-        patch.setattr(cube_place, "exchanged", lambda *_: False)
+        patch.setattr(cube_target, "exchanged", lambda *_: False)
         if at == "before the exchange":
-            patch.setattr(cube_place.FolderPlace, "put", _end)
+            patch.setattr(cube_target.FolderTarget, "put", _end)
         elif at == "between two renames":
             rename = Path.rename
             patch.setattr(Path, "rename", lambda one, to: _end() if one.name == "building.zarr" else rename(one, to))

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.bids import Derivation, bids_image
-from pipeline.output.dataset import add
+from pipeline.output.dataset import add_derivatives
 from tests.helpers import Outcome, command
 from tests.support_bids import LOST, VOLUMES, lesion, write_data_set
 
@@ -309,7 +309,7 @@ def test_participants_at_once_write_one_description(tmp_path):
 
     def adding(number: int) -> None:
         about = {"GeneratedBy": [{"Name": "inpaint-pipeline"}], "DatasetLinks": {f"set{number}": f"../{number}"}}
-        add(place, {}, {"restored": {"Inpainting": {}}}, {"Name": "x", **about}, [f"line{number}"])
+        add_derivatives(place, {}, {"restored": {"Inpainting": {}}}, {"Name": "x", **about}, [f"line{number}"])
 
     adding(0)
     (out / "dataset_description.json").write_text(

@@ -20,7 +20,7 @@ from pipeline.blocks.events import Events
 from pipeline.config.fetched import copied, matching
 from pipeline.errors import ConfigError, Interrupted, OutputConflict, Unreachable
 from pipeline.orders import Order
-from pipeline.output.delivery import delivered, delivered_before, send_summary
+from pipeline.output.delivery import delivered_before, make_and_deliver, send_summary
 from pipeline.output.folder import claimed
 from pipeline.provenance.summary import is_summary
 from pipeline.system import lease, objects
@@ -202,7 +202,7 @@ class _Prepared:
 
     def send(self, *, overwrite: bool = False) -> dict[str, Any]:
         with claimed(self.order, overwrite=overwrite):
-            return delivered(self.order, self._make, Events(), overwrite=overwrite)
+            return make_and_deliver(self.order, self._make, Events(), overwrite=overwrite)
 
     def _make(self) -> dict[str, Any]:
         folder = self.order.folder

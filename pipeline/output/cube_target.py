@@ -19,7 +19,7 @@ from pipeline.system.objects import PARALLEL, Address
 from pipeline.system.threads import each, threaded
 
 
-class Place(Protocol):
+class Target(Protocol):
     """Where a cube will lie, beside the results of its dates.
 
     Every method may raise `OutputConflict`, one that asks a server `Unreachable` and `ConfigError`, too.
@@ -63,7 +63,7 @@ def _foreign(name: str) -> OutputConflict:
     return OutputConflict(f"{name} is no cube of this program; move it away, or choose another output.directory")
 
 
-class FolderPlace:
+class FolderTarget:
     """A folder of this machine."""
 
     def __init__(self, path: Path, work: Path) -> None:
@@ -118,7 +118,7 @@ class FolderPlace:
             remove_made(old)
 
 
-class AddressPlace:
+class AddressTarget:
     """An address in object storage: dates are fetched from there, the cube is made here and sent."""
 
     def __init__(self, address: str, name: str, work: Path) -> None:
