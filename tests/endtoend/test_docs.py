@@ -13,7 +13,7 @@ from pipeline.config.schema import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-_LINK = re.compile(r"\]\(([^)\s#]+)(?:#([^)\s]+))?\)")
+_LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
 _YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 CONFIGS = [
     pytest.param(text, id=f"{page.name}-{number}")
@@ -62,11 +62,11 @@ def test_every_command_has_help_and_an_example(make_cli: ModuleType) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Relative links and their anchors exist."""
+    """Relative links and their anchors exist, those within the page, too."""
     for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in target:
             continue
-        path = (page.parent / target).resolve()
+        path = (page.parent / target).resolve() if target else page
         assert path.exists(), f"{page.name}: {target} is missing"
         if anchor:
             headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
