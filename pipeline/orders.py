@@ -126,7 +126,7 @@ def order_of(config: RunConfig, spec: SourceSpec) -> Order:
     check_fits(config, source)
     job = _job(config, spec, source, work)
     named = [path for ref in (job.source, *(g.source for g in job.guides)) for path in ref.paths]
-    inputs = _file_facts(named) + input_facts(_said_by(spec))
+    inputs = _file_facts(named) + input_facts(_metadata_files(spec))
     _require_others(spec, dict(zip(named, (fact["sha256"] for fact in inputs), strict=False)))
     masks = _mask_facts(spec)
     weights = job.model.weights_files(source)
@@ -214,7 +214,7 @@ def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str
     return Derivation(target=output.bids, image=image, metadata=image.metadata(), reads=named)
 
 
-def _said_by(spec: SourceSpec) -> tuple[str, ...]:
+def _metadata_files(spec: SourceSpec) -> tuple[str, ...]:
     """Return the files that say what the bands of delivered scenes are: another offset is another request."""
     scenes = (one.selection.product for one in (spec, *spec.references, *spec.auxiliary) if one.selection)
     return tuple(dict.fromkeys(file for product in scenes for file in product.files))
@@ -281,12 +281,12 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         display=config.output.display,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
-        notices=tuple(_said(spec)),
+        notices=tuple(_source_notices(spec)),
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
 
 
-def _said(spec: SourceSpec) -> list[str]:
+def _source_notices(spec: SourceSpec) -> list[str]:
     """Return what was found on the way from the config to the files of an image, and which references have no mask."""
     bare = [
         f"reference {redacted(one.paths[0])}: it has no mask; all that it shows, clouds too, counts as seen; `mask:` "
@@ -337,7 +337,7 @@ def opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") ->
             return repeated([open_any(path, kind=spec.kind, nodata=spec.nodata) for path in spec.paths])
         return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
     except ConfigError as error:
-        raise ConfigError(f"{_asked(spec, config, role)}: {error}") from None
+        raise ConfigError(f"{_key_of_bands(spec, config, role)}: {error}") from None
 
 
 def _repeats(spec: SourceSpec) -> bool:
@@ -345,7 +345,7 @@ def _repeats(spec: SourceSpec) -> bool:
     return spec.selection is not None and bool(spec.selection.repeated)
 
 
-def _asked(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
+def _key_of_bands(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
     """Return where the bands of a spec were asked for."""
     key = {"reference": "references", "auxiliary": "auxiliary"}.get(role, "")
     if config is not None and not key and config.input.bands:

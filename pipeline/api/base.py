@@ -28,7 +28,7 @@ class Kind(Protocol):
         """Return a layer of the result in the kind of the image."""
 
 
-def marked(holes: Any) -> NDArray[np.bool_]:
+def hole_mask(holes: Any) -> NDArray[np.bool_]:
     """Return which pixels are holes: as in a mask file, all but 0, NaN and what is masked.
 
     Raises:

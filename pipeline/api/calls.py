@@ -27,6 +27,7 @@ from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.output.results import RECORD
 from pipeline.run import run
+from pipeline.system.words import listed
 
 Image = Any
 """An array, a `xarray.DataArray`, a nibabel image, or the path of a file; see `restore`."""
@@ -228,10 +229,7 @@ def _require_one(config: Path, kind: File) -> None:
     """
     found = [spec.stem for spec in resolve_sources(load_config(config))]
     if len(found) > 1:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise ConfigError(
-            f"{kind.path} stands for {len(found)} images: {', '.join(found[:3])}{more}; give one at a time"
-        )
+        raise ConfigError(f"{kind.path} stands for {len(found)} images: {listed(found)}; give one at a time")
 
 
 def _home(folder: str | Path) -> Path:

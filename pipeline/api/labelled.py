@@ -106,7 +106,7 @@ def _require_order(dims: tuple[Any, ...]) -> None:
 
 def _transform(array: Any, name: str, mapping: Mapping[str, Any]) -> Affine | None:
     """Return the affine: that of the attribute where coordinates do not say another one, as in a part cut out."""
-    said = _said(name, str(mapping["GeoTransform"])) if "GeoTransform" in mapping else None
+    said = _affine_of(name, str(mapping["GeoTransform"])) if "GeoTransform" in mapping else None
     y, x = _start_and_step(array, array.dims[-2]), _start_and_step(array, array.dims[-1])
     if not (y and x):
         return said
@@ -122,7 +122,7 @@ def _agree(one: Affine, other: Affine, width: int, height: int) -> bool:
     return bool(np.abs(apart).max() <= _UNEVEN * min(abs(other.a), abs(other.e)))
 
 
-def _said(name: str, text: str) -> Affine:
+def _affine_of(name: str, text: str) -> Affine:
     try:
         return Affine.from_gdal(*(float(part) for part in text.split()))
     except (TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
-from pipeline.api.base import Keep, marked, require_shape
+from pipeline.api.base import Keep, hole_mask, require_shape
 from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.formats._nodata import creating
@@ -61,7 +61,7 @@ class Raster:
         Raises:
             SourceError: they have another shape than the image, or are no numbers.
         """
-        found = marked(holes)
+        found = hole_mask(holes)
         require_shape(found, self.values.shape, self.values.shape[-2:])
         path = keep("holes.tif", partial(_geotiff, found.astype(np.uint8), self.grid))
         return {"kind": "raster", "path": str(path), "band": "all" if found.ndim == 3 else 1}

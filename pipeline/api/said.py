@@ -35,7 +35,7 @@ class Logged(Events):
 
     def notice(self, stem: str, text: str) -> None:
         """Log it."""
-        _LOG.warning("%s: %s", stem, _said(text, self._inputs, kept=True))
+        _LOG.warning("%s: %s", stem, _translated(text, self._inputs, kept=True))
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def in_words_of_calls(inputs: Path, *, kept: bool) -> Iterator[None]:
     try:
         yield
     except PipelineError as error:
-        words = _said(str(error), inputs, kept=kept)
+        words = _translated(str(error), inputs, kept=kept)
         if words == str(error):
             raise
         raise type(error)(words) from error
@@ -73,7 +73,7 @@ def require_own_process() -> None:
         )
 
 
-def _said(text: str, inputs: Path, *, kept: bool) -> str:
+def _translated(text: str, inputs: Path, *, kept: bool) -> str:
     made = rf"{re.escape(str(inputs))}/[0-9a-f]{{16}}"
     again = "call it again to continue" if kept else "nothing was kept, as no folder= was given"
     text = re.sub(rf"run `inpaint-pipeline run {made}/config\.yaml` again to continue", again, text)

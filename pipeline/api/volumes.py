@@ -10,7 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from pipeline.api.base import Keep, marked, require_shape
+from pipeline.api.base import Keep, hole_mask, require_shape
 from pipeline.errors import SourceError
 
 
@@ -47,7 +47,7 @@ class Volume:
             SourceError: an array of another shape, or of no numbers.
         """
         if not hasattr(holes, "dataobj"):
-            found = marked(holes)
+            found = hole_mask(holes)
             require_shape(found, self.image.shape, self.image.shape[:3])
             header = self.image.header.copy()
             header.set_data_dtype(np.uint8)

@@ -105,7 +105,7 @@ def _evaluated(order: Order, families: Sequence[str], tell: Tell, *, overwrite: 
     """Return the facts of an image: those that lie there of the same request, else new ones."""
     folder = order.folder.with_name(f"{order.stem}_evaluation")
     request = hashlib.sha256(json.dumps([order.request, sorted(families), __version__]).encode()).hexdigest()
-    known = _known(folder, request, overwrite=overwrite)
+    known = _previous(folder, request, overwrite=overwrite)
     if known is not None:
         tell(order.stem, f"was evaluated before, see {folder / PAGE}")
         return known
@@ -157,7 +157,7 @@ def _scored(order: Order, job: Job, wanted: Sequence[str], tell: Tell) -> tuple[
     return facts, {one.family: one.example for one in done if one.example is not None}
 
 
-def _known(folder: Path, request: str, *, overwrite: bool) -> dict[str, Any] | None:
+def _previous(folder: Path, request: str, *, overwrite: bool) -> dict[str, Any] | None:
     """Return the facts of an earlier evaluation of the same request; refuse what may not be replaced.
 
     Raises:

@@ -13,11 +13,11 @@ from pipeline.formats import is_image
 from pipeline.output.results import RECORD
 from pipeline.system import yaml_files
 from pipeline.system.paths import kind_of
+from pipeline.system.words import listed
 
 _SUMMARY = "run.json"
 _TRAINING = {"train", "validate_on", "start"}
 """Keys of which the config of a training has one, and that of a run none."""
-_MOST_NAMED = 3
 _WRITE_ONE = "`inpaint-pipeline config new IMAGE -o my.yaml` writes one"
 
 
@@ -93,7 +93,7 @@ def _folder(path: Path) -> str:
         return f"is a folder of results, not a config; look at it with: inpaint-pipeline status {text}"
     configs = [one for one in inside if one.suffix in (".yaml", ".yml") and kind_of(one) == "file"]
     if configs:
-        return f"is a folder, not a config; name one of the files in it: {_some(map(str, configs))}"
+        return f"is a folder, not a config; name one of the files in it: {listed([str(one) for one in configs])}"
     if any(is_image(str(one)) for one in inside):
         return (
             "is a folder of images, not a config; write a config for them, then run that:\n"
@@ -112,11 +112,6 @@ def _other_yaml(path: Path, keys: Collection[str], known: Collection[str]) -> st
         # a slip of the pen: what checks the keys names the line
         return ""
     return (
-        f"is no config of this program: none of its keys ({_some(sorted(map(str, keys)))}) is one of "
+        f"is no config of this program: none of its keys ({listed(sorted(map(str, keys)))}) is one of "
         f"{', '.join(sorted(known))}; {_WRITE_ONE}"
     )
-
-
-def _some(names: Collection[str] | map[str]) -> str:
-    every = list(names)
-    return ", ".join(every[:_MOST_NAMED]) + (", ..." if len(every) > _MOST_NAMED else "")

@@ -16,6 +16,7 @@ from pipeline.config.products.select import Selection
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.masks.base import MaskOptions
 from pipeline.system.paths import shortened
+from pipeline.system.words import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +84,9 @@ def require_no_masks(source: SourceText, specs: Sequence[SourceSpec]) -> None:
     if not masks:
         return
     names = sorted(Path(path).name for path in masks)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     patterns = ", ".join(f'"{pattern}"' for pattern in sorted(set(masks.values())))
     raise ConfigError(
-        f"input.source: {shortened(str(source))} also takes masks of its images: {', '.join(names[:3])}{more}. Leave "
+        f"input.source: {shortened(str(source))} also takes masks of its images: {listed(names)}. Leave "
         f"them out with `exclude: [{patterns}]` under input, or give them a folder of their own"
     )
 

@@ -23,7 +23,7 @@ def check_computed(order: Order, events: Events) -> None:
         return
     missing, blocks = 0, 0
 
-    def look() -> bool:
+    def complete() -> bool:
         nonlocal missing, blocks
         try:
             plan = load_plan(order.work)
@@ -33,11 +33,11 @@ def check_computed(order: Order, events: Events) -> None:
         missing = blocks - len(journal.numbers(order.work.journal, plan.digest))
         return not missing
 
-    if not (there := look()) and order.work.path.exists():
+    if not (there := complete()) and order.work.path.exists():
         what = f"{missing} of {blocks} blocks are" if blocks else "the plan is"
         longest = f"{late.LONGEST_S:.0f} s"
         events.notice(order.stem, f"{what} not seen here; other machines' files may come late: waiting up to {longest}")
-        there = late.seen_in_time(look)
+        there = late.seen_in_time(complete)
     if there:
         return
     if not blocks:
@@ -63,12 +63,12 @@ def finished_blocks(order: Order, plan: Plan, events: Events, *, elsewhere: bool
     if found[1] and (elsewhere or journal.of_other_hosts(order.work.journal)):
         events.notice(order.stem, f"{len(found[1])} blocks that other machines computed are not seen here yet")
 
-        def look() -> bool:
+        def complete() -> bool:
             nonlocal found
             found = _finished(order, plan)
             return not found[1]
 
-        late.seen_in_time(look)
+        late.seen_in_time(complete)
     return found
 
 

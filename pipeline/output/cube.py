@@ -37,10 +37,10 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import REFERENCE, SEVERAL, names_of
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
+from pipeline.system.words import listed
 
 _KEY = "output.cube"
 _LAYERS = tuple(role for role in ROLES if role != "display")
-_MOST_SAID = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _in_time(specs: Sequence[SourceSpec], where: str) -> list[tuple[datetime, So
     moments = [(moment_of(spec), spec) for spec in specs]
     if bare := [spec.stem for moment, spec in moments if moment is None and not spec.problem]:
         raise ConfigError(
-            f"{where}: a cube has a time axis, and nothing says when these were taken: {_some(bare)}; write the day "
+            f"{where}: a cube has a time axis, and nothing says when these were taken: {listed(bare)}; write the day "
             "into the names of the files (20240612), or give the images names and a date in a catalog"
         )
     found = sorted(((m, spec) for m, spec in moments if m is not None), key=lambda one: one[0])
@@ -135,7 +135,7 @@ def _header(spec: SourceSpec, config: RunConfig) -> Source | None:
 def _require_rasters(images: Mapping[str, Source], where: str) -> None:
     if volumes := [stem for stem, source in images.items() if source.space.kind != "raster"]:
         raise ConfigError(
-            f"{where}: a cube is made of rasters, and these are volumes: {_some(volumes)}; the result of a 4-D NIfTI "
+            f"{where}: a cube is made of rasters, and these are volumes: {listed(volumes)}; the result of a 4-D NIfTI "
             f"is 4-D without it, so leave out {_KEY} (3-D time points make a 4-D NIfTI with `fslmerge -t` or nibabel)"
         )
 
@@ -147,7 +147,7 @@ def _require_alike(dates: Sequence[tuple[str, Source]], where: str) -> None:
     if found := [f"{stem}: {difference}" for stem, other in dates[1:] if (difference := unlike(image, other))]:
         raise ConfigError(
             f"{where}: {len(found)} of {len(dates)} dates differ from {first} and cannot be in one cube with it: "
-            f"{_some(found, '; ')}. Leave them out of input.source, bring them onto one grid, or leave out {_KEY}"
+            f"{listed(found, '; ')}. Leave them out of input.source, bring them onto one grid, or leave out {_KEY}"
         )
 
 
@@ -160,14 +160,9 @@ def _require_one_convention(specs: Sequence[SourceSpec], where: str) -> None:
     if found := [f"{stem}: {other.said()}" for stem, other in others]:
         raise ConfigError(
             f"{where}: the numbers of {len(found)} of {len(specs)} dates mean something else than those of {first} "
-            f"({levels.said()}), and in one cube nothing would say so: {_some(found, '; ')}. Take products of one "
+            f"({levels.said()}), and in one cube nothing would say so: {listed(found, '; ')}. Take products of one "
             f"processing baseline (all dates were processed again), or leave out {_KEY}"
         )
-
-
-def _some(found: Sequence[str], between: str = ", ") -> str:
-    more = f"{between}and {len(found) - _MOST_SAID} more" if len(found) > _MOST_SAID else ""
-    return between.join(found[:_MOST_SAID]) + more
 
 
 def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: bool) -> dict[str, Any]:
@@ -196,7 +191,7 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
     target = cube.target
     try:
         with target.held():
-            state = _made(cube, target, held, missing, events, overwrite=overwrite)
+            state = _write(cube, target, held, missing, events, overwrite=overwrite)
     except PipelineError:
         raise
     except OSError as error:
@@ -207,11 +202,13 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
                 folder.rmdir()
     if missing:
         said = "stays as it was, as it has" if state == "kept" else "lacks"
-        events.notice(cube.path.name, f"{said} dates that are not finished: {_some(missing)}; run again to complete it")
+        events.notice(
+            cube.path.name, f"{said} dates that are not finished: {listed(missing)}; run again to complete it"
+        )
     return row | {"state": state}
 
 
-def _made(
+def _write(
     cube: Cube,
     target: Target,
     held: Sequence[tuple[datetime, SourceSpec]],
@@ -312,7 +309,7 @@ def check_cubes(directory: Path) -> dict[str, list[Check]]:
             if not held:
                 detail = "was changed since it was written"
             elif older := _older(path, attributes):
-                held, detail = False, f"other results than it was made of are there now: {_some(older)}; run again"
+                held, detail = False, f"other results than it was made of are there now: {listed(older)}; run again"
             found[path.name] = [Check(name="files", held=held, detail=detail)]
     return found
 

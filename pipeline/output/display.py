@@ -116,7 +116,7 @@ class Display:
         self._steps = np.zeros((2, 3, 2, len(plan.channels)))
         self._filled = self._plain = 0
         tile_bytes = 4 * len(self.sigmas) * len(plan.channels) * int(np.prod(self.lattice.patch))
-        self._detail = lru_cache(maxsize=max(1, _HELD_BYTES // tile_bytes))(self._look)
+        self._detail = lru_cache(maxsize=max(1, _HELD_BYTES // tile_bytes))(self._find_detail)
         self._energy = lru_cache(maxsize=_TILES)(self._weigh)
 
     def image(self, box: Box) -> NDArray[Any]:
@@ -200,7 +200,7 @@ class Display:
         detail = self._detail(index)
         return None if detail is None else detail.energy
 
-    def _look(self, index: tuple[int, ...]) -> _Detail | None:
+    def _find_detail(self, index: tuple[int, ...]) -> _Detail | None:
         """Return the detail that may be laid on a tile; None if there is nothing to lay it on, or no donor."""
         box = self.lattice.support(index)
         if box.empty or not (filled := is_filled(self._origin(box))).any():

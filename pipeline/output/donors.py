@@ -136,11 +136,11 @@ class Donors:
         rng = np.random.default_rng([self._seed, *region])
         if len(starts) > _MOST:
             starts = starts[np.sort(rng.choice(len(starts), _MOST, replace=False))]
-        found = [self._seen(Box(tuple(s), tuple(s + self._extent))) for s in starts]
+        found = [self._mean_and_roughness(Box(tuple(s), tuple(s + self._extent))) for s in starts]
         means = np.asarray([mean for mean, _ in found]).reshape(len(starts), len(self._channels))
         return _Pool(starts=starts, means=means, rough=np.asarray([rough for _, rough in found]))
 
-    def _seen(self, box: Box) -> tuple[NDArray[np.float64], float]:
+    def _mean_and_roughness(self, box: Box) -> tuple[NDArray[np.float64], float]:
         """Return the mean of each channel over a box, `(c,)`, and how rough it is, see `_Pool`."""
         values = self._assembler.source.read(box)[self._channels].astype(np.float64)
         axes = tuple(range(1, values.ndim))

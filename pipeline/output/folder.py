@@ -43,7 +43,7 @@ def claimed(order: Order, *, overwrite: bool) -> Iterator[dict[str, Any] | None]
                 _begin(order, overwrite=overwrite)
             yield finished
             if not order.work.plan.exists():
-                _leave(order)
+                _clear_unfinished(order)
     finally:
         _drop_empty(order)
 
@@ -183,7 +183,7 @@ def _clear(order: Order) -> None:
             remove_made(path)
 
 
-def _leave(order: Order) -> None:
+def _clear_unfinished(order: Order) -> None:
     """Drop what only an unfinished run needs."""
     _clear(order)
     for path in (order.work.fetched, order.work.lease):

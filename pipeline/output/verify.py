@@ -98,7 +98,7 @@ def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
         gone = "an input lies in object storage, and its copy is not kept"
     if gone:
         return [_unchecked(gone)]
-    if others := _others(plan, record):
+    if others := _changed_inputs(plan, record):
         return [_unchecked(f"other than the run had: {', '.join(others)}", unread=True)]
     # the run that made it may have been in this process, and its staged copies are gone
     open_workspace.cache_clear()
@@ -127,7 +127,7 @@ def _writable(work: WorkFolder) -> Iterator[WorkFolder]:
         yield WorkFolder(Path(folder))
 
 
-def _others(plan: Plan, record: dict[str, Any]) -> list[str]:
+def _changed_inputs(plan: Plan, record: dict[str, Any]) -> list[str]:
     """Return the files that the run read and that are others now: of them its promises say nothing."""
     images = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
     masks = [path for g in plan.guides for entry in g.masks for path in mask_options(entry).reads()]

@@ -16,13 +16,13 @@ def to_published(values: NDArray[Any], plan: Plan, empty: float) -> NDArray[Any]
     if not plan.empty:
         return values
     result = np.full((len(plan.published), *values.shape[1:]), empty, dtype=values.dtype)
-    result[_places(plan)] = values
+    result[_positions(plan)] = values
     return result
 
 
 def from_published(values: NDArray[Any], plan: Plan) -> NDArray[Any]:
     """Return of the planes of a published layer those of the restored channels, `(1 or c, ...)`."""
-    return values[_places(plan)] if plan.empty else values
+    return values[_positions(plan)] if plan.empty else values
 
 
 def known_codes(plan: Plan) -> tuple[int, ...]:
@@ -37,5 +37,5 @@ def known_codes(plan: Plan) -> tuple[int, ...]:
     return (OBSERVED, CLASSICAL, NETWORK, *references, *several, REFUSED, NEVER_TOUCHED)
 
 
-def _places(plan: Plan) -> list[int]:
+def _positions(plan: Plan) -> list[int]:
     return [plan.published.index(c) for c in plan.channels]

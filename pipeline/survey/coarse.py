@@ -47,7 +47,7 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
         save_cells(scene.job.work.coarse, np.zeros((len(scene.image.channels),) + (1,) * scene.ndim, dtype=np.float32))
         return Coarse(fill_cell=max(scene.shape))
     factor = coarse_factor(scene)
-    window, beyond_cell, beyond = _looked(scene, recipe, factor)
+    window, beyond_cell, beyond = _coarse_window(scene, recipe, factor)
     if factor > 1:
         # one fill for all families of holes, which therefore need not be told apart: that takes the most memory
         guess = default_fills(scene.ndim, scene.spacing)[0](window)
@@ -59,7 +59,7 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
     return Coarse(fill_cell=factor, beyond_cell=beyond_cell, sha256=digest)
 
 
-def _looked(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, int, bytes]:
+def _coarse_window(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, int, bytes]:
     """Return the window to fill, and of what patches cannot see, which is stored, the cell size and the hash."""
     cells = coarse_values(scene.image, factor)
     beyond_cell, digest = 0, b""

@@ -48,7 +48,7 @@ def corrections(scene: Scene, recipe: Recipe, cells: Cells, cell: int) -> list[N
             result += [np.concatenate(part) for part in zip(*parts, strict=True)]
         else:
             window = _on_cells(cells, list(range(len(cells.mean))), scene.spacing)
-            result += _told(window, relation, *_means(scene, numbers[k], cell), cell)
+            result += _values_and_ratio(window, relation, *_means(scene, numbers[k], cell), cell)
     return result
 
 
@@ -65,10 +65,10 @@ def _of_sibling(
     stop_if_asked()
     others = list(sibling.channels)
     seen = np.asarray(cells.valid[others].all(axis=0))
-    return _told(_on_cells(cells, [channel], spacing), sibling.relation, cells.mean[others], seen, cell)
+    return _values_and_ratio(_on_cells(cells, [channel], spacing), sibling.relation, cells.mean[others], seen, cell)
 
 
-def _told(
+def _values_and_ratio(
     window: Window, relation: Relation, reference: NDArray[np.float32], seen: NDArray[np.bool_], cell: int
 ) -> list[NDArray[np.float32]]:
     """Return values and logarithm of the ratio of one relation, `(c, *cells)` each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def in_words(seconds: float) -> str:
@@ -71,6 +71,16 @@ def counted(n: int, what: str) -> str:
     ('1 image', '3 images')
     """
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def listed(texts: Collection[str], between: str = ", ", most: int = 3) -> str:
+    """Return the first texts of many, and how many there are beside them.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"]), listed("abcd", "; ")
+    ('a, b', 'a, b, c, and 2 more', 'a; b; c; and 1 more')
+    """
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return between.join([*list(texts)[:most], *more])
 
 
 def together(remarks: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from pipeline.output.dataset import require_ours
 from pipeline.provenance.published import Publisher
 from pipeline.run import run
 from pipeline.system.files import write_json, write_text
-from pipeline.system.words import counted
+from pipeline.system.words import counted, listed
 
 _DECIDED = ("input.source", "input.auxiliary", "mask", "output.directory", "output.bids")
 """Keys of a config that are found for each image."""
@@ -109,9 +109,8 @@ def participant(
         raise failure if len(images) == 1 else _some_failed(entries)
     entries += without_images(choice, images)
     if all(entry["state"] in ("no mask", "no image") for entry in entries):
-        said = "; ".join(f"{entry['image']}: {entry['error']}" for entry in entries[:3])
-        more = f"; and {len(entries) - 3} more" if len(entries) > 3 else ""
-        raise ConfigError(f"nothing to restore: {said}{more}. --mask-pattern and --mask-dir name other masks")
+        said = listed([f"{entry['image']}: {entry['error']}" for entry in entries], "; ")
+        raise ConfigError(f"nothing to restore: {said}. --mask-pattern and --mask-dir name other masks")
     return {"images": entries}
 
 
@@ -145,10 +144,9 @@ def _refuse(choice: Choice, target: Path, overrides: Sequence[str]) -> None:
 
 def _some_failed(entries: Sequence[Mapping[str, Any]]) -> BlockFailed:
     bad = [entry for entry in entries if entry["state"] == "failed"]
-    said = "; ".join(f"{entry['image']} ({entry['error']})" for entry in bad[:3])
-    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    said = listed([f"{entry['image']} ({entry['error']})" for entry in bad], "; ")
     return BlockFailed(
-        f"{len(bad)} of {counted(len(entries), 'image')} failed: {said}{more}. The others are finished; remove the "
+        f"{len(bad)} of {counted(len(entries), 'image')} failed: {said}. The others are finished; remove the "
         "causes and run again"
     )
 
