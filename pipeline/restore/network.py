@@ -22,6 +22,9 @@ from pipeline.system import gpu
 _NEAR = 0.25
 """Share of the patch up to which all counts that is said of a pixel so far from what is observed."""
 
+_HALF_RANGE = 4.65 / 2
+"""Half of the range of a channel's values, 1st to 99th percentile, in its typical scales."""
+
 
 def asked(model: Inpainter, window: Window, beyond: Beyond | None = None) -> NDArray[np.bool_]:
     """Return the hole pixels the model is asked about: none in channels without any observed pixel to go by.
@@ -93,9 +96,12 @@ def _of_families(network: Curves, draft: Draft) -> NDArray[np.float32]:
 def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the standard error before calibration: the network's, `raw`, where it is `needed`.
 
-    Elsewhere it is the draft's own, the standard deviation of the observed pixels close by.
+    Elsewhere it is the draft's own, the standard deviation of the observed pixels close by. Values within a range
+    deviate by half of it at most (Popoviciu 1935). A network may say more at a few pixels, whose squares then outweigh
+    those of all others, so it is heard up to that, or up to the draft's own where outliers are observed close by.
     """
-    return mix(draft.close, raw, needed(recipe, draft))
+    most = np.maximum(draft.close, np.float32(_HALF_RANGE) * typical_scale(recipe, raw))
+    return mix(draft.close, np.minimum(raw, most), needed(recipe, draft))
 
 
 def refine(

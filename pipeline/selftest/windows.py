@@ -72,6 +72,9 @@ def test_extent(scene: Scene, depth: float) -> tuple[int, ...]:
 def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[Box]:
     """Return 6 windows to test in: much observed, holes near, no larger than the holes ask for.
 
+    In a volume, whose windows differ as tissues do, the more of a hole is in a window the likelier it is drawn: what is
+    told of real holes is told from those in these windows.
+
     An image of fewer windows gives the same ones several times, to be tested with other hole positions; one without any
     observed pixel gives none.
 
@@ -84,8 +87,9 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
     boxes, holes, kept = candidate_windows(scene, size, rng)
     weight = kept * (1.0 + 3.0 * (holes > 0))
     if scene.source.space.ndim == 3:
+        near = dict(zip(boxes, np.sqrt(1.0 + holes), strict=True))
         boxes = draw(boxes, weight, _TRIED * PLACEMENTS, rng)
-        weight = np.asarray([content(scene, box) for box in boxes])
+        weight = np.asarray([content(scene, box) * near[box] for box in boxes])
     tests = draw(boxes, weight, PLACEMENTS, rng)
     return [tests[i * len(tests) // PLACEMENTS] for i in range(PLACEMENTS)] if tests else []
 

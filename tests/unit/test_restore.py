@@ -463,3 +463,13 @@ def test_error_bars_of_references_are_not_the_networks():
     assert np.allclose(raw_of(silent, draft, raw), 6.0)
     assert np.array_equal(raw_of(replace(silent, network_referenced=flat(0.1)), draft, raw), raw)
     assert np.array_equal(raw_of(replace(silent, network_referenced=None), draft, raw), raw)
+
+
+@pytest.mark.parametrize(("close", "said", "heard"), [(1.0, 20.0, 20.0), (1.0, 9e5, 46.5), (70.0, 9e5, 70.0)])
+def test_what_no_values_can_deviate_by_is_not_heard(close, said, heard):
+    """Of a network's scale: half of a range of 4.65 typical scales at most, but outliers that are observed count."""
+    window = _window()
+    draft = filled(RECIPE, window, window.values, where(window))
+    draft = replace(draft, close=np.full_like(draft.mean, close))
+    recipe = replace(RECIPE, network=flat(1.0), typical=(20.0,) * len(RECIPE.typical))
+    assert raw_of(recipe, draft, np.full_like(draft.mean, said)) == pytest.approx(heard)

@@ -62,30 +62,43 @@ def test_six_windows_are_tested():
     assert not windows.test_windows(_scene(np.ones((128, 128), bool), 128), 1.0, _rng())
 
 
-def test_windows_of_a_volume_lie_where_there_is_something():
-    """Of windows in air with a body of noise in one corner most see the body, whatever was lost in the air."""
-    shape, cell = (160, 160, 160), 16
-    values = np.full((1, *shape), -50, np.float32)
-    values[0, :80, :80, :80] = _rng().standard_normal((80, 80, 80))
-    lost = np.zeros(values.shape, bool)
-    lost[:, :, :, 100] = True
-    kept = np.full([n // cell for n in shape], cell**3)
+def _volume(values: np.ndarray, lost: np.ndarray) -> Any:
+    """Return what windows need to know of a volume `(1, 160, 160, 160)`."""
+    cells = lost[0].reshape(*(10, CELL) * 3).sum(axis=(1, 3, 5))
 
     def window(box: Any) -> Any:
         return SimpleNamespace(values=np.where(lost, 0, values)[box.at()], valid=~lost[box.at()]), ()
 
-    scene = SimpleNamespace(
+    return SimpleNamespace(
         lattice=SimpleNamespace(patch=(40, 40, 40)),
-        source=SimpleNamespace(space=SimpleNamespace(shape=shape, ndim=3)),
+        source=SimpleNamespace(space=SimpleNamespace(shape=values.shape[1:], ndim=3)),
         ndim=3,
         spacing=(1.0, 1.0, 1.0),
         values=SimpleNamespace(spread=np.array([4.0])),
-        states=SimpleNamespace(cell=cell, hole_cells=np.zeros_like(kept), kept_cells=kept),
+        states=SimpleNamespace(cell=CELL, hole_cells=cells, kept_cells=CELL**3 - cells),
         window=window,
     )
+
+
+def test_windows_of_a_volume_lie_where_there_is_something():
+    """Of windows in air with a body of noise in one corner most see the body, whatever was lost in the air."""
+    values = np.full((1, 160, 160, 160), -50, np.float32)
+    values[0, :80, :80, :80] = _rng().standard_normal((80, 80, 80))
+    lost = np.zeros(values.shape, bool)
+    lost[:, :, :, 100] = True
+    scene = _volume(values, lost)
     seen = [float(values[box.at()].std()) > 0 for box in windows.test_windows(scene, 1.0, _rng())]
     assert len(seen) == 6
     assert sum(seen) >= 4
+
+
+def test_windows_of_a_volume_lie_where_its_holes_are():
+    """What is told of real holes is told from those seen: of two the large one, in a few of the windows, not the dot."""
+    values = _rng().standard_normal((1, 160, 160, 160)).astype(np.float32)
+    lost = np.zeros(values.shape, bool)
+    lost[:, 70:90, 70:90, 70:90] = lost[:, 3, 3, 3] = True
+    boxes = windows.test_windows(_volume(values, lost), 1.0, _rng())
+    assert sum(bool(lost[box.at()].sum() > 1) for box in boxes) >= 4
 
 
 def test_hole_shapes_reach_over_doubted_pixels():
