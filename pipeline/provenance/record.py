@@ -140,6 +140,7 @@ def _recipe(plan: Plan) -> dict[str, Any]:
             {"guides": guides, **asdict(reliance)}
             for guides, reliance in zip(guides_of(recipe.relations), recipe.references, strict=True)
         ],
+        "error_power": recipe.error_power,
         "calibration": {"single": asdict(recipe.single), "referenced": asdict(recipe.referenced)},
         "coarse_cell_px": plan.guess_factor,
     }

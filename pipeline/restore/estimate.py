@@ -186,7 +186,7 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     """
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
-    raw = _faded(recipe, task, place, raw)
+    raw = tempered(recipe, _faded(recipe, task, place, raw), column(recipe.typical, raw.ndim - 1, np.float32))
     sigma, hole = np.zeros_like(raw), window.hole
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
     for c, rim in enumerate(recipe.rim):
@@ -213,6 +213,16 @@ def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -
     if not trust.any():
         return single
     return np.asarray(single + carried(trust) * (recipe.referenced.factor(place) - single), dtype=np.float32)
+
+
+def tempered(recipe: Recipe, raw: NDArray[np.float32], typical: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the raw error to the power that errors grow with, the same where it is typical of the channel.
+
+    `raw` and `typical` are of any pixels, data units; they broadcast.
+    """
+    if recipe.error_power == 1:
+        return raw
+    return np.asarray(typical * (raw / typical) ** np.float32(recipe.error_power), dtype=np.float32)
 
 
 def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -34,6 +34,8 @@ class Recipe:
             observed pixels; None = any.
         network_views: mirror images that the network sees of each patch, None = all it has.
         network_precision: in which it looks at each channel; `auto` until the self-test has decided, see `Patch`.
+        error_power: power of the raw standard error, over `typical`, that errors grow with; a network's scale varies
+            more than they do.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
         rim: standard error that a contaminated rim of the mask adds, over distance to observed pixels, one curve a
@@ -55,6 +57,7 @@ class Recipe:
     network_limit: float | None = None
     network_views: int | None = None
     network_precision: tuple[str, ...] = ()
+    error_power: float = 1.0
     single: Calibration = field(default_factory=Calibration)
     referenced: Calibration = field(default_factory=Calibration)
     rim: tuple[Curve, ...] = ()

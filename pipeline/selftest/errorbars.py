@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio, tilted
+from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio, power_of, tilted
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Curves, Situation
 from pipeline.numerics.statistics import varied
 from pipeline.numerics.structure import growth_of
 from pipeline.restore.blend import CARRIED, carried
-from pipeline.restore.estimate import error_factor, finish
+from pipeline.restore.estimate import error_factor, finish, tempered
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.trial import Trial
@@ -124,6 +124,35 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
         weight=np.ones(int(hidden.sum()), dtype=np.float32),
         holes=Pixels(**pixels(trial.window.hole & ~hidden)),
     )
+
+
+def followed(
+    recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
+) -> tuple[Recipe, list[Tested], list[Tested]]:
+    """Find the power of the raw error that errors grow with, if a network states it.
+
+    Args:
+        recipe: as the pixels were tested with; its power is 1.
+        tested: hidden pixels as a block would restore them.
+        plain: the same pixels restored without references.
+
+    Returns:
+        The recipe with the power, and both with raw errors to that power.
+    """
+    if recipe.network_weight == 0:
+        return recipe, list(tested), list(plain)
+    typical = np.asarray(recipe.typical, dtype=np.float32)
+    telling = [t.only(t.telling) for t in plain]
+    scale = np.concatenate([typical[t.channel] for t in telling])
+    error, raw = (np.concatenate(part) / scale for part in ([t.error for t in telling], [t.raw for t in telling]))
+    power = power_of(np.abs(error), raw, np.concatenate([t.weight for t in telling]))
+    recipe = replace(recipe, error_power=round(power, 3))
+
+    def of(pixels: Pixels) -> NDArray[np.float32]:
+        return tempered(recipe, pixels.raw, typical[pixels.channel])
+
+    both = [[replace(t, raw=of(t), holes=replace(t.holes, raw=of(t.holes))) for t in part] for part in (tested, plain)]
+    return recipe, both[0], both[1]
 
 
 def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> Recipe:

@@ -27,6 +27,7 @@ from pipeline.selftest.errorbars import (
     cross_calibrated,
     cross_coverage,
     expected_rmse,
+    followed,
     grown,
     tested_all,
     widened,
@@ -89,12 +90,14 @@ def judge(
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
     tested = tested_all(helped, recipe, all_tell=False)
     plain = tested if alone is helped else tested_all(alone, recipe, all_tell=False)
+    before = recipe
+    recipe, tested, plain = followed(recipe, tested, plain)
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     fitted = grown(calibrated(recipe, tested, plain), placements, spread)
     whole = helped is drafts or len(recipe.floor) == 1
-    drafted = tested if whole else tested_all(drafts, recipe, all_tell=True)
+    drafted = tested if whole else tested_all(drafts, before, all_tell=True)
     recipe = widened(fitted) if sparse else fitted
     return Verdict(
         recipe=recipe,

@@ -273,7 +273,7 @@ def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
         replace(
             one.trial,
             draft=with_network(one.trial.draft, one.mean, one.asked, recipe),
-            raw=raw_of(recipe, one.trial.draft, one.raw),
+            raw=raw_of(narrowed(recipe, one.trial.channels), one.trial.draft, one.raw),
         )
         for one in proposals
     ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio, tilted
+from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio, power_of, tilted
 from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
 from pipeline.numerics.structure import Growth
@@ -201,3 +201,20 @@ def test_curves_are_continuous_and_exact_at_their_knots():
     weights = hats(np.array([1.0, 2.0, 3.0, 50.0]), (1.0, 4.0, 16.0))
     assert np.allclose(weights.sum(axis=0), 1)
     assert weights[:, 1].tolist() == [0.5, 0.5, 0]
+
+
+@pytest.mark.parametrize(("power", "found"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0), (1.5, 1.0), (-0.5, 0.0)])
+def test_the_power_that_errors_grow_with_is_found(power, found):
+    """Whatever their distribution; outside 0 to 1 the nearer end is taken; pixels without weight say nothing."""
+    rng = np.random.default_rng(5)
+    raw = np.exp(0.5 * rng.normal(size=100_000))
+    error = np.abs(rng.laplace(size=raw.size)) * raw**power
+    assert power_of(error, raw, np.ones(raw.size)) == pytest.approx(found, abs=0.05)
+    mixed = np.where(np.arange(raw.size) < 50_000, error, 7 * raw)
+    assert power_of(mixed, raw, (np.arange(raw.size) < 50_000).astype(float)) == pytest.approx(found, abs=0.05)
+
+
+def test_few_or_perfect_pixels_tell_no_power():
+    """Then errors are taken to grow as the raw ones do."""
+    assert power_of(np.ones(199), np.arange(1.0, 200), np.ones(199)) == 1
+    assert power_of(np.zeros(500), np.arange(1.0, 501), np.ones(500)) == 1

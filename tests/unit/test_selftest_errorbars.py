@@ -9,11 +9,19 @@ import pytest
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import Z90, Calibration
-from pipeline.numerics.situation import Situation
+from pipeline.numerics.situation import Situation, flat
 from pipeline.references.reliance import Reliance
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest import errorbars
-from pipeline.selftest.errorbars import Pixels, calibrated, cross_calibrated, cross_coverage, expected_rmse, widened
+from pipeline.selftest.errorbars import (
+    Pixels,
+    calibrated,
+    cross_calibrated,
+    cross_coverage,
+    expected_rmse,
+    followed,
+    widened,
+)
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -246,3 +254,18 @@ def test_windows_that_differ_are_not_taken_for_channels_that_do():
     first, second = expected_rmse(tested, drafts, np.array([1.0, 1.0]), RECIPE, RECIPE)
     assert first == pytest.approx(second)
     assert first == pytest.approx(0.5 * np.sqrt((2.0**2 + 10.0**2) / 2))
+
+
+@pytest.mark.parametrize(("network", "power"), [(0.5, 0.5), (0.0, 1.0)])
+def test_bars_follow_a_network_as_far_as_errors_do(network, power):
+    """It says a hundred times the error where there is ten times as much: then bars are right for both."""
+    calm, rough = _tested(np.linspace(0, 1, 1000)), _tested(np.linspace(0, 10, 1000), holes=_pixels(64, raw=100.0))
+    rough = replace(rough, raw=np.full(1000, 100, np.float32))
+    recipe = replace(RECIPE, network=flat(network))
+    recipe, tested, plain = followed(recipe, [calm, rough], [calm, rough])
+    assert recipe.error_power == pytest.approx(power, abs=0.01)
+    assert tested[1].raw == pytest.approx(100**power, rel=0.05)
+    assert tested[1].holes.raw == pytest.approx(100**power, rel=0.05)
+    factor = _factor(calibrated(recipe, tested, plain))
+    held = [np.mean(np.abs(t.error) <= Z90 * factor * t.raw) for t in plain]
+    assert held == pytest.approx([0.9, 0.9] if network else [0.8, 1.0], abs=0.03)

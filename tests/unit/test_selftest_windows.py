@@ -93,7 +93,7 @@ def test_windows_of_a_volume_lie_where_there_is_something():
 
 
 def test_windows_of_a_volume_lie_where_its_holes_are():
-    """What is told of real holes is told from those seen: of two the large one, in a few of the windows, not the dot."""
+    """What is told of real holes is told from those seen: the large one, in a few of the windows, not the dot."""
     values = _rng().standard_normal((1, 160, 160, 160)).astype(np.float32)
     lost = np.zeros(values.shape, bool)
     lost[:, 70:90, 70:90, 70:90] = lost[:, 3, 3, 3] = True
