@@ -209,9 +209,9 @@ def test_the_power_that_errors_grow_with_is_found(power, found):
     rng = np.random.default_rng(5)
     raw = np.exp(0.5 * rng.normal(size=100_000))
     error = np.abs(rng.laplace(size=raw.size)) * raw**power
-    assert power_of(error, raw, np.ones(raw.size)) == pytest.approx(found, abs=0.05)
+    assert power_of(error, raw, np.ones(raw.size)) == pytest.approx(found, abs=0.1)
     mixed = np.where(np.arange(raw.size) < 50_000, error, 7 * raw)
-    assert power_of(mixed, raw, (np.arange(raw.size) < 50_000).astype(float)) == pytest.approx(found, abs=0.05)
+    assert power_of(mixed, raw, (np.arange(raw.size) < 50_000).astype(float)) == pytest.approx(found, abs=0.1)
 
 
 def test_few_or_perfect_pixels_tell_no_power():
