@@ -31,7 +31,7 @@ RECIPE = Recipe(
     network=flat(0.5),
     network_precision=(AUTO, AUTO),
     floor=(1, 1),
-    typical=(1, 1),
+    typical=(100, 100),
     low=(-99, -99),
     high=(99, 99),
 )
@@ -86,7 +86,7 @@ def test_each_channel_has_its_own():
     """The network is tested in one channel a window; where values scatter more, it errs by more of their steps."""
     proposals = refined(trials_of(np.ones((2, 1, 64, 64))), 0.0)
     for quantum, expected in ((1, (BFLOAT16, FLOAT32)), (0, (BFLOAT16, BFLOAT16))):
-        recipe = replace(RECIPE, quantum=quantum, typical=(1, 9))
+        recipe = replace(RECIPE, quantum=quantum, typical=(100, 900))
         assert with_precision(Rounding(1.0, 64), proposals, recipe).network_precision == expected
     drafts = narrowed(replace(RECIPE, network_precision=(BFLOAT16, FLOAT32)), [1])
     assert drafts.network_precision == (FLOAT32,)
