@@ -168,9 +168,9 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
+    from pipeline.commands.plan import job_scripts, plan_table
     from pipeline.commands.progress import heartbeat
     from pipeline.commands.said import said_of_plan
-    from pipeline.commands.tables import job_scripts, plan_table
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
@@ -192,7 +192,7 @@ def status(
     Example: inpaint-pipeline status out/sentinel
     """
     from pipeline.commands.said import said_of_status
-    from pipeline.commands.tables import status_table
+    from pipeline.commands.status import status_table
 
     facts = status_table(directory)
     _print(facts, as_json, lambda: said_of_status(facts))
@@ -208,7 +208,7 @@ def verify(
     Example: inpaint-pipeline verify out/sentinel
     """
     from pipeline.commands.said import said_of_verification
-    from pipeline.commands.tables import require_held, verify_table
+    from pipeline.commands.verify import require_held, verify_table
 
     results = verify_table(directory)
     _print(results, as_json, lambda: said_of_verification(results))
@@ -221,7 +221,7 @@ def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of
 
     Example: inpaint-pipeline report out/sentinel
     """
-    from pipeline.commands.tables import rebuild_reports
+    from pipeline.commands.report import rebuild_reports
 
     for path in rebuild_reports(directory):
         typer.echo(str(path))
@@ -284,7 +284,7 @@ def inspect(
 
     Example: inpaint-pipeline inspect scene.tif
     """
-    from pipeline.commands.tables import image_table
+    from pipeline.commands.inspect import image_table
 
     _show(image_table(file), as_json)
 
@@ -295,7 +295,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: inpaint-pipeline doctor
     """
-    from pipeline.commands.tables import machine_table
+    from pipeline.commands.doctor import machine_table
 
     _show(machine_table(), as_json)
 
@@ -326,8 +326,8 @@ def catalog_list(
 
     Example: inpaint-pipeline catalog list
     """
+    from pipeline.commands.catalog import catalog_rows
     from pipeline.commands.said import said_of_catalog
-    from pipeline.commands.tables import catalog_rows
 
     rows = catalog_rows(folder)
     _print({row["name"]: row for row in rows}, as_json, lambda: said_of_catalog(rows))
@@ -342,8 +342,8 @@ def catalog_check(
 
     Example: inpaint-pipeline catalog check demo-sentinel
     """
+    from pipeline.commands.catalog import check_rows, require_right
     from pipeline.commands.said import said_of_checks
-    from pipeline.commands.tables import check_rows, require_right
 
     rows = check_rows(names or ())
     _print(rows, as_json, lambda: said_of_checks(rows))

@@ -19,7 +19,7 @@ from pipeline.api.given import mask_entries, path_of, sections_of, several
 from pipeline.api.images import File, kind_of
 from pipeline.api.said import Logged, in_words_of_calls, require_own_process
 from pipeline.commands.evaluate import evaluate_table
-from pipeline.commands.tables import plan_table
+from pipeline.commands.plan import plan_table
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, OutputConflict, PipelineError

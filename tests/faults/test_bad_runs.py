@@ -407,7 +407,7 @@ def test_a_folder_that_can_no_longer_be_written(scene, monkeypatch, number):
         _fails(config, 6, "/there/file", os.strerror(number), "run again to continue")
     assert not list(folder.rglob("*.error.log"))
     if number != errno.EIO:
-        with mock.patch("pipeline.commands.tables.verify_table", side_effect=lost):
+        with mock.patch("pipeline.commands.verify.verify_table", side_effect=lost):
             outcome = command("verify", folder)
         assert (outcome.code, "/there/file" in outcome.err) == (6, True)
 

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from pipeline.blocks.store import create_store
-from pipeline.commands.tables import image_table
+from pipeline.commands.inspect import image_table
 from pipeline.execute.base import Work
 from pipeline.fills.base import FillSpec, Window
 from pipeline.formats import open_any

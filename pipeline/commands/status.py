@@ -1,0 +1,65 @@
+"""How far each image of an output folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.blocks import journal
+from pipeline.errors import IntegrityError
+from pipeline.output.results import RECORD, changed, finished_folders, folders_of_runs, nothing_in, read_record
+from pipeline.plan.plan import OtherVersion, load_plan
+from pipeline.plan.workdir import WorkFolder
+from pipeline.provenance.failure import failures
+from pipeline.system.lock import held
+
+
+def status_table(directory: Path) -> dict[str, Any]:
+    """Return how far each image in an output folder is.
+
+    Raises:
+        SourceError: no run was started there.
+    """
+    running = [path for one in folders_of_runs(directory) for path in sorted((one / WorkFolder.NAME).glob("*/request"))]
+    rows = [_running(WorkFolder(path.parent)) for path in running]
+    known = {row["image"] for row in rows}
+    rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
+    for failure in failures(directory):
+        _failed(rows, failure)
+    if not rows:
+        raise nothing_in(directory, "no run was started here")
+    return {"images": sorted(rows, key=lambda row: str(row["image"]))}
+
+
+def _running(work: WorkFolder) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": work.path.name, "state": "running" if held(work.lock) else "interrupted"}
+    try:
+        plan = load_plan(work)
+    except IntegrityError:
+        return row | ({"state": "survey"} if held(work.lock) else {})
+    except OtherVersion as error:
+        return row | {"what": str(error)}
+    return row | {"blocks": len(plan.blocks), "done": len(journal.numbers(work.journal, plan.digest))}
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    record = read_record(folder)
+    if record is None:
+        return {"image": folder.name, "state": "damaged", "what": f"{RECORD} cannot be read"}
+    missing, other = changed(folder, record)
+    blocks = record["plan"]["blocks"]
+    if missing or other:
+        what = ", ".join([*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)])
+        return {"image": folder.name, "state": "damaged", "what": what}
+    return {"image": folder.name, "state": "done", "blocks": blocks, "done": blocks}
+
+
+def _failed(rows: list[dict[str, Any]], failure: dict[str, Any]) -> None:
+    """Say of an image that its last run failed, unless another one works on it now."""
+    row = next((row for row in rows if row["image"] == failure["stem"]), None)
+    if row is None:
+        rows.append({"image": failure["stem"], "state": "failed", "what": failure["error"]})
+    elif row["state"] == "interrupted":
+        row |= {"state": "failed", "what": failure["error"]}
+    elif row["state"] == "done":
+        row["what"] = f"a later run failed: {failure['error']}"
