@@ -164,27 +164,36 @@ def open_codes(
         dtype = np.result_type(*(dataset.dtypes[band - 1] for band in wanted))
         nodata, blank = dataset.nodatavals[wanted[0] - 1], any(map(_may_be_blank, dataset.mask_flag_enums))
         pages = [f"{path}: holds several images (pages); the first is the mask"] if has_pages(dataset) else []
-    require_place(path, own)
-    if source.space.kind != "raster":
-        raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
-    target = source.space
-    with _reading(path):
-        aligned, notice = _relation(path, own, target)
-        apart = not aligned and not _overlap(own, target)
-    if apart and outside is None:
-        raise SourceError(f"{path}: does not overlap the image\n{_both(own, target)}")
+    aligned, notice = _alignment(path, own, source, outside)
     codes = RasterCodes(
         path=path,
         bands=wanted,
         dtype=dtype,
         nodata=nodata,
-        target=target,
+        target=source.space,
         own=own,
         aligned=aligned,
         blank=blank,
         count=count,
     )
     return replace(codes, notices=(*pages, *notice, *_said_of_cover(codes, outside)))
+
+
+def _alignment(path: str, own: Space, source: Source, outside: Literal["keep"] | None) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the grids of mask and image are one, and what to say if not; arguments as in `open_codes`.
+
+    Raises:
+        SourceError: the mask lies nowhere, elsewhere, or the image is a volume; names both grids.
+    """
+    require_place(path, own)
+    if source.space.kind != "raster":
+        raise SourceError(f"{path}: is a raster, but {source.paths[0]} is a volume; give a NIfTI mask")
+    with _reading(path):
+        aligned, notice = _relation(path, own, source.space)
+        apart = not aligned and not _overlap(own, source.space)
+    if apart and outside is None:
+        raise SourceError(f"{path}: does not overlap the image\n{_both(own, source.space)}")
+    return aligned, notice
 
 
 def _may_be_blank(flags: list[Any]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,52 @@ def judge(
     """
     if len(placements) < 2:
         return _untested(len(placements), guides, start)
+    decided = _decided(placements, candidates, guides, model, start, spread, forced=forced)
+    bars = _with_error_bars(decided, placements, spread)
+    recipe, warned = bars.recipe, against_the_test(guides, decided.tools)
+    return Verdict(
+        recipe=recipe,
+        rows=(*decided.rows, *decided.tools),
+        placements=len(placements),
+        hidden_pixels=sum(t.error.size for t in bars.tested),
+        coverage_90=bars.coverage,
+        coverage_90_by_channel=bars.coverage_by_channel,
+        predicted_rmse=bars.predicted_rmse,
+        calibration="fitted" if recipe.single.pixels else "stored",
+        decisions=sentences(recipe, decided.rows, decided.tools),
+        note="; ".join(filter(None, (warned, bars.note))),
+        samples=samples_of(decided.helped, bars.tested, bars.widths, recipe, spread),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    """Which methods are used and how much of each; error bars are not fitted yet."""
+
+    recipe: Recipe
+    rows: Sequence[Row]
+    """Of fills."""
+    tools: Sequence[Row]
+    """Of references and network."""
+    alone: list[Trial]
+    """What the image alone gives."""
+    helped: list[Trial]
+    """As a block would restore them; the same list as `alone` without references."""
+    drafts: list[Trial]
+    """`helped` before the network; the same list without one."""
+
+
+def _decided(
+    placements: Sequence[Placement],
+    candidates: Sequence[FillSpec],
+    guides: Sequence[FittedGuide],
+    model: Inpainter | None,
+    start: Recipe,
+    spread: NDArray[np.float64],
+    *,
+    forced: bool,
+) -> _Decided:
+    """Choose fills, then the weights of references over them, then that of the network; arguments as in `judge`."""
     recipe = replace(start, relations=tuple(g.relation for g in guides), references=(UNUSED,) * len(guides))
     recipe, rows, alone = choose_fills(sites_of(placements), candidates, recipe, spread, forced=forced)
     recipe, tools, helped = weigh_references(alone, guides, recipe, spread) if guides else (recipe, [], alone)
@@ -86,31 +132,47 @@ def judge(
         with getattr(model, "remembering", nullcontext)():
             recipe, row, alone, helped = _with_network(model, alone, helped, recipe, spread, guides)
         tools.append(row)
+    return _Decided(recipe=recipe, rows=rows, tools=tools, alone=alone, helped=helped, drafts=drafts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ErrorBars:
+    """Error bars fitted on hidden pixels, and how well they hold there."""
+
+    recipe: Recipe
+    """With calibration and the power of raw errors."""
+    tested: list[Tested]
+    widths: list[NDArray[np.float32]]
+    """Half width of the 90 % interval of the hidden pixels of each, fitted on others."""
+    coverage: float | None
+    coverage_by_channel: tuple[float | None, ...]
+    predicted_rmse: tuple[float, ...]
+    note: str
+
+
+def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread: NDArray[np.float64]) -> _ErrorBars:
+    """Fit error bars to what was decided; `spread` as in `judge`."""
+    alone, helped, before = decided.alone, decided.helped, decided.recipe
     # hidden pixels that no reference sees lie along the edges of its own mask and say little of the middle of a cloud
     # that hides both dates: the image's own estimate is calibrated on all of them, restored without references
-    tested = tested_all(helped, recipe, all_tell=False)
-    plain = tested if alone is helped else tested_all(alone, recipe, all_tell=False)
-    before = recipe
-    recipe, tested, plain = followed(recipe, tested, plain)
+    tested = tested_all(helped, before, all_tell=False)
+    plain = tested if alone is helped else tested_all(alone, before, all_tell=False)
+    recipe, tested, plain = followed(before, tested, plain)
     sparse, shallow = _sparse(placements), _shallow(plain)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     fitted = grown(calibrated(recipe, tested, plain), placements, spread)
-    whole = helped is drafts or len(recipe.floor) == 1
-    drafted = tested if whole else tested_all(drafts, before, all_tell=True)
+    whole = helped is decided.drafts or len(recipe.floor) == 1
+    drafted = tested if whole else tested_all(decided.drafts, before, all_tell=True)
     recipe = widened(fitted) if sparse else fitted
-    return Verdict(
+    return _ErrorBars(
         recipe=recipe,
-        rows=(*rows, *tools),
-        placements=len(placements),
-        hidden_pixels=sum(t.error.size for t in tested),
-        coverage_90=held,
-        coverage_90_by_channel=by_channel,
+        tested=tested,
+        widths=widths,
+        coverage=held,
+        coverage_by_channel=by_channel,
         predicted_rmse=expected_rmse(tested, drafted, spread, fitted, recipe),
-        calibration="fitted" if recipe.single.pixels else "stored",
-        decisions=sentences(recipe, rows, tools),
-        note="; ".join(filter(None, (against_the_test(guides, tools), _note(recipe, sparse=sparse, shallow=shallow)))),
-        samples=samples_of(helped, tested, widths, recipe, spread),
+        note=_note(recipe, sparse=sparse, shallow=shallow),
     )
 
 

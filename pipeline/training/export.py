@@ -41,13 +41,24 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().float().contiguous() for key, value in network.state_dict().items()}
     data = save(state)
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 100
+    yaml.dump(_card(config, progress, hashlib.sha256(data).hexdigest(), network), text)
+    with replacing(weights) as partial:
+        partial.write_bytes(data)
+    write_text(weights.with_suffix(".yaml"), text.getvalue())
+    return weights
+
+
+def _card(config: TrainingConfig, progress: Mapping[str, Any], sha256: str, network: ResidualUNet) -> dict[str, Any]:
     card = {
         "name": config.name,
         "summary": config.summary,
         "kind": "autoencoder",
         "ndim": config.ndim,
         **({"suits": config.suits} if config.suits else {}),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": sha256,
         "architecture": {
             "widths": list(config.network.widths),
             "bottom_units": config.network.bottom_units,
@@ -69,14 +80,7 @@ def export(network: ResidualUNet, config: TrainingConfig, progress: Mapping[str,
     }
     if config.searched:
         card["search"] = [dict(row) for row in config.searched]
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.width = 100
-    yaml.dump(card, text)
-    with replacing(weights) as partial:
-        partial.write_bytes(data)
-    write_text(weights.with_suffix(".yaml"), text.getvalue())
-    return weights
+    return card
 
 
 def _training(config: TrainingConfig) -> dict[str, Any]:

@@ -137,19 +137,7 @@ def fit(
         *(config.name, config.seed, len(training), len(cases), config.steps, config.batch),
     )
     log.info("%s, inpaint-pipeline %s, torch %s", _arithmetic(config), __version__, torch.__version__)
-    state = _start(config)
-    checkpoint = Path(config.output).with_suffix(".checkpoint.pt")
-    curve = Path(config.output).with_suffix(".curve.csv")
-    curve.parent.mkdir(parents=True, exist_ok=True)
-    if resume and checkpoint.is_file():
-        _load(state, checkpoint, config)
-        _shorten(curve, state.step)
-        log.info("continued from step %d", state.step)
-    else:
-        for old in (curve, checkpoint):
-            old.unlink(missing_ok=True)
-        if config.start is not None:
-            _judge(state, cases, config, curve, float("nan"))
+    state = _begun(config, cases, resume=resume)
     end = min(until or config.steps, config.steps)
     with loaders_watched(stop):
         _run(state, data, config, end, stop)
@@ -169,7 +157,7 @@ def _run(
     state: _State, data: tuple[Sequence[Sample], Sequence[Sample]], config: TrainingConfig, until: int, stop: Stop
 ) -> None:
     training, cases = data
-    checkpoint, curve = (Path(config.output).with_suffix(suffix) for suffix in (".checkpoint.pt", ".curve.csv"))
+    checkpoint, curve = _files(config)
     pace = Pace(state.step)
     stream = batches(training, config, state.step, until)
     while state.step < until and not _exhausted(state, config):
@@ -193,7 +181,30 @@ def _exhausted(state: _State, config: TrainingConfig) -> bool:
     return config.patience is not None and state.stale >= config.patience
 
 
-def _start(config: TrainingConfig) -> _State:
+def _files(config: TrainingConfig) -> tuple[Path, Path]:
+    """Return checkpoint and curve of a training."""
+    output = Path(config.output)
+    return output.with_suffix(".checkpoint.pt"), output.with_suffix(".curve.csv")
+
+
+def _begun(config: TrainingConfig, cases: Sequence[Sample], *, resume: bool) -> _State:
+    """Return the state to train on from: that of the checkpoint if wanted, else a new one without files of an old."""
+    state = _initial(config)
+    checkpoint, curve = _files(config)
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    if resume and checkpoint.is_file():
+        _load(state, checkpoint, config)
+        _shorten(curve, state.step)
+        log.info("continued from step %d", state.step)
+        return state
+    for old in (curve, checkpoint):
+        old.unlink(missing_ok=True)
+    if config.start is not None:
+        _judge(state, cases, config, curve, float("nan"))
+    return state
+
+
+def _initial(config: TrainingConfig) -> _State:
     torch.manual_seed(config.seed)
     network = ResidualUNet(config.ndim, **config.network.model_dump())
     if config.ndim == 3:
