@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.references.estimate import ReferenceFill, reference_fill
-from pipeline.references.joint import Joint, Look
+from pipeline.references.joint import Joint, MaskedBands
 from pipeline.references.prediction import Correction, Prediction
 from pipeline.references.relation import Relation
 from pipeline.references.siblings import Siblings, sibling_fill
@@ -17,7 +17,7 @@ from pipeline.references.siblings import Siblings, sibling_fill
 
 def consult(
     window: Window,
-    look: Look,
+    bands: MaskedBands,
     relation: Relation | Siblings | Joint,
     base: NDArray[np.float32],
     standing: NDArray[np.float32],
@@ -30,7 +30,7 @@ def consult(
 
     Args:
         window: as in `reference_fill`.
-        look: values and validity of the guide; of several guides their bands one after the other, see `stacked`.
+        bands: values and validity of the guide; of several guides their bands one after the other, see `stacked`.
         relation: how the guide is related to the image.
         base: `(c, *spatial)`, what came before: a single-image fill, with earlier guides blended in.
         standing: float32 like `base`, reliability of what came before; 0.5 where it is a single-image fill. The
@@ -43,8 +43,8 @@ def consult(
         result = sibling_fill(window, relation, base, beyond)
     else:
         if beyond is not None:
-            predicted = replace(predicted or prediction(window, *look, relation), beyond=beyond)
-        result = reference_fill(window, *look, _one(relation), base, predicted=predicted)
+            predicted = replace(predicted or prediction(window, *bands, relation), beyond=beyond)
+        result = reference_fill(window, *bands, _one(relation), base, predicted=predicted)
     return replace(result, reliability=compared(result.reliability, standing))
 
 

@@ -25,7 +25,7 @@ _MOST = 3
 _BANDS = 48
 """Bands of all guides in one relation, at most: those of the first guides in the order of the config."""
 
-Look = tuple[NDArray[np.float32], NDArray[np.bool_]]
+MaskedBands = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """What a guide shows in a window, `(bands, *spatial)`, and where it is valid, `(1 | bands, *spatial)`."""
 
 
@@ -58,10 +58,10 @@ def guides_of(relations: Sequence[AnyRelation]) -> list[tuple[int, ...]]:
     return [r.guides if isinstance(r, Joint) else (k - first,) for k, r in enumerate(relations)]
 
 
-def stacked(looks: Sequence[Look], offsets: Sequence[Sequence[float]]) -> Look:
+def stacked(guides: Sequence[MaskedBands], offsets: Sequence[Sequence[float]]) -> MaskedBands:
     """Return the bands of several guides at their places, and where all of them are seen, `(1, *spatial)`."""
     parts = []
-    for (values, valid), offset in zip(looks, offsets, strict=True):
+    for (values, valid), offset in zip(guides, offsets, strict=True):
         seen = np.asarray(valid.all(axis=0)) & np.isfinite(values).all(axis=0)
         parts.append(aligned(values, seen, offset))
     both = np.asarray(np.all([seen for _, seen in parts], axis=0))

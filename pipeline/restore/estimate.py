@@ -64,14 +64,14 @@ def classical(recipe: Recipe, task: Task) -> Draft:
     used = zip(recipe.relations, guides_of(recipe.relations), recipe.references, strict=True)
     for k, (relation, numbers, reliance) in enumerate(used):
         if relation is not None and reliance.highest > 0:
-            guide = look(task, relation, numbers)
+            guide = guide_of(task, relation, numbers)
             shown, standing = (guide.values, guide.valid), (draft.mean, draft.reliability)
             result = consult(window, shown, relation, *standing, beyond=task.corrections.get(k))
             draft = with_reference(draft, result, code_of(relation, numbers), reliance, window)
     return draft
 
 
-def look(task: Task, relation: AnyRelation, numbers: Sequence[int]) -> Guide:
+def guide_of(task: Task, relation: AnyRelation, numbers: Sequence[int]) -> Guide:
     """Return what the guides of a relation show in a window."""
     if not isinstance(relation, Joint):
         return task.guides[numbers[0]]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.fills.base import FillSpec, Window
 from pipeline.numerics.distance import inside
 from pipeline.numerics.situation import KNOTS, Curve, hats
-from pipeline.selftest.rings import Look, hidden_rims, narrow
+from pipeline.selftest.rings import HiddenRims, hidden_rims, narrow
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
@@ -58,10 +58,10 @@ def carried(windows: Sequence[Window], fill: FillSpec, width: int, step: int, se
     """
     rng = np.random.default_rng(seed)
     shared = [narrow(window, range(len(window.values))) for window in windows]
-    looks = [look for window in shared if (look := hidden_rims(window, width, rng)) is not None]
-    if not looks:
+    hidden = [rims for window in shared if (rims := hidden_rims(window, width, rng)) is not None]
+    if not hidden:
         return Carry()
-    parts = each(partial(_changes, fill, width, step), looks)
+    parts = each(partial(_changes, fill, width, step), hidden)
     (rim, holes), (clean, places) = (_total([part[k] for part in parts]) for k in (0, 1))
     known = (holes >= _FEWEST) & (places >= _FEWEST)
     if not known.any():
@@ -84,15 +84,15 @@ def _total(parts: Sequence[_Sums]) -> _Sums:
     return np.sum([squares for squares, _ in parts], axis=0), np.sum([pixels for _, pixels in parts], axis=0)
 
 
-def _changes(fill: FillSpec, width: int, step: int, look: Look) -> tuple[_Sums, _Sums]:
+def _changes(fill: FillSpec, width: int, step: int, rims: HiddenRims) -> tuple[_Sums, _Sums]:
     """Return what hiding the rims changes in the holes of a window, and in the same shapes elsewhere."""
     stop_if_asked()
-    window, elsewhere = look.window, look.beside == 0
+    window, elsewhere = rims.window, rims.beside == 0
     seen = window.valid[0] & ~elsewhere
     depth = inside(~seen, np.asarray(window.spacing) / min(window.spacing))
     told = depth <= _DEEPEST[depth.ndim]
     # one after the other: what the rim of the mask does to clean places beside it is no change of theirs
-    without_rim, without_both = seen & (look.away > width), seen & ~look.hidden
+    without_rim, without_both = seen & (rims.away > width), seen & ~rims.hidden
     first, second, third = (_restored(fill, window, some, told) for some in (seen, without_rim, without_both))
 
     def summed(change: NDArray[np.float32], some: Mask) -> _Sums:
@@ -100,7 +100,7 @@ def _changes(fill: FillSpec, width: int, step: int, look: Look) -> tuple[_Sums, 
         return np.square(change[:, some].astype(np.float64)) @ share.T, share.sum(axis=1)
 
     # lost slices have no rim
-    return summed(first - second, (look.away == 0) & told), summed(second - third, elsewhere & told)
+    return summed(first - second, (rims.away == 0) & told), summed(second - third, elsewhere & told)
 
 
 def _restored(fill: FillSpec, window: Window, seen: Mask, told: Mask) -> NDArray[np.float32]:

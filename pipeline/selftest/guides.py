@@ -124,8 +124,8 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
     for window, guides, grid in _tiles(scene, _SAMPLES):
         valid = np.asarray(window.valid.all(axis=0))
         for group, sample in zip(groups, samples, strict=True):
-            looks = [(guides[k].values, guides[k].valid) for k in group]
-            values, (there,) = stacked(looks, [offsets[k] for k in group])
+            shown = [(guides[k].values, guides[k].valid) for k in group]
+            values, (there,) = stacked(shown, [offsets[k] for k in group])
             sample.add(window.values, context(values, there, window.spacing), valid & there, grid, window.spacing)
     result = []
     for group, sample, date in zip(groups, samples, dates, strict=True):

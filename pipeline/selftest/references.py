@@ -19,7 +19,7 @@ from pipeline.references.prediction import Prediction
 from pipeline.references.relation import Relation
 from pipeline.references.reliance import REACH, RELIABILITY, UNUSED, Reliance, region
 from pipeline.references.siblings import Siblings
-from pipeline.restore.estimate import code_of, look, with_reference
+from pipeline.restore.estimate import code_of, guide_of, with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.prior import BELIEFS, BELIEVED_GAIN_DB, LEADING
@@ -185,7 +185,7 @@ def _known(
 
 def _predicted(numbers: Sequence[int], relation: Relation | Joint, trial: Trial) -> Prediction:
     stop_if_asked()
-    guide = look(trial.placement.task, relation, numbers)
+    guide = guide_of(trial.placement.task, relation, numbers)
     return prediction(trial.window, guide.values, guide.valid, relation)
 
 
@@ -197,7 +197,7 @@ def _said(
 ) -> ReferenceFill:
     """Return what guides say of the holes of a trial."""
     stop_if_asked()
-    guide, draft = look(trial.placement.task, relation, numbers), trial.draft
+    guide, draft = guide_of(trial.placement.task, relation, numbers), trial.draft
     predicted = known.get(trial.placement.start)
     shown = guide.values, guide.valid
     return consult(trial.window, shown, relation, draft.mean, draft.reliability, predicted)

@@ -133,15 +133,15 @@ def check_rim(
     reach = _reach(windows, _REACH[ndim])
     if reach < 1:
         return Rim()
-    looks = []
+    hidden = []
     for k, window in enumerate(windows):
         stop_if_asked()
         if window.hole.any():
             some = np.unique(np.linspace(0, len(window.hole) - 1, _CHANNELS).astype(int))
-            look = hidden_rims(narrow(window, some), reach, rng, [floor[c] for c in some])
+            rims = hidden_rims(narrow(window, some), reach, rng, [floor[c] for c in some])
             begins = (0, *starts[k]) if starts else (k, *(0,) * ndim)
-            looks += [] if look is None else [replace(look, start=begins)]
-    found = each(partial(segments, fill, reach), looks)
+            hidden += [] if rims is None else [replace(rims, start=begins)]
+    found = each(partial(segments, fill, reach), hidden)
     rim, clean = (by_place([part[side] for part in found]) for side in (0, 1))
     return _verdict(rim, clean, reach, ndim)
 

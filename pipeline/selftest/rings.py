@@ -77,7 +77,7 @@ Pieces = dict[tuple[int, ...], Segment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class HiddenRims:
     """A window with the rims of its mask and of the same shapes elsewhere hidden."""
 
     window: Window
@@ -93,7 +93,7 @@ class Look:
     """Number of an image, and where the window begins in it, pixels."""
 
 
-def hidden_rims(window: Window, reach: int, rng: np.random.Generator, floor: Sequence[float] = ()) -> Look | None:
+def hidden_rims(window: Window, reach: int, rng: np.random.Generator, floor: Sequence[float] = ()) -> HiddenRims | None:
     """Return what is hidden of a window, None if too little would stay observed."""
     hole, seen = without_slices(window.hole[0]), window.valid[0]
     if not hole.any():
@@ -109,14 +109,14 @@ def hidden_rims(window: Window, reach: int, rng: np.random.Generator, floor: Seq
     hidden = seen & ((away <= reach) | (beside <= reach))
     if (seen & ~hidden).sum() < (1 - MOST_HIDDEN) * 0.5 * seen.sum():
         return None
-    return Look(window=window, hidden=hidden, away=away, beside=beside, floor=floor)
+    return HiddenRims(window=window, hidden=hidden, away=away, beside=beside, floor=floor)
 
 
-def segments(fill: FillSpec, reach: int, look: Look) -> tuple[Pieces, Pieces]:
+def segments(fill: FillSpec, reach: int, rims: HiddenRims) -> tuple[Pieces, Pieces]:
     """Return the pieces of the mask's rim and of the rims around the same shapes elsewhere."""
     stop_if_asked()
-    image, *start = look.start
-    window, hidden, away, beside = look.window, look.hidden, look.away, look.beside
+    image, *start = rims.start
+    window, hidden, away, beside = rims.window, rims.hidden, rims.away, rims.beside
     seen = window.valid[0]
     left = seen & ~hidden
     hole = (window.hole[0] | hidden) & (around(left, _DEPTHS * reach) <= _DEPTHS * reach)
@@ -129,7 +129,7 @@ def segments(fill: FillSpec, reach: int, look: Look) -> tuple[Pieces, Pieces]:
     predicted = fill(tested)
     rim: Pieces = {}
     clean: Pieces = {}
-    for c, low in enumerate(look.floor):
+    for c, low in enumerate(rims.floor):
         scale = local_statistics(tested.values[c], left, low).scale
         residual = np.where(seen, (window.values[c] - predicted[c]) / scale, 0.0)
         telling = scale > 1.5 * low
@@ -158,10 +158,10 @@ def cut(
     return {tuple(one): piece for *one, piece in zip(*places.tolist(), zip(sums, counts, strict=True), strict=True)}
 
 
-def by_place(looks: Sequence[Pieces]) -> list[Segment]:
+def by_place(by_window: Sequence[Pieces]) -> list[Segment]:
     """Join the pieces of one place: windows overlap, and what lies there counts once however often it was looked at."""
     found: Pieces = {}
-    for place, (sums, counts) in (item for pieces in looks for item in pieces.items()):
+    for place, (sums, counts) in (item for pieces in by_window for item in pieces.items()):
         before = found.get(place, (0.0, 0.0))
         found[place] = (before[0] + sums, before[1] + counts)
     return list(found.values())

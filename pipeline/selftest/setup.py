@@ -88,10 +88,10 @@ def _with_rim(scene: Scene, verdict: Verdict, start: Recipe, rng: np.random.Gene
 def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> tuple[Rim, Carry]:
     """Check the rim of the mask in a few windows with holes; a single window is looked at twice."""
     fill, seed = default_fills(scene.ndim, scene.spacing)[0], scene.job.seed
-    looked = _rim_windows(scene, 1, rng)
-    found, step = check_rim(looked.windows, fill, start.floor, seed, looked.starts), 1
+    chosen = _rim_windows(scene, 1, rng)
+    found, step = check_rim(chosen.windows, fill, start.floor, seed, chosen.starts), 1
     if not found.wider_px and scene.source.space.kind == "volume":
-        found = _rim_of_auxiliaries(scene, looked, fill) or found
+        found = _rim_of_auxiliaries(scene, chosen, fill) or found
     while found.open and not found.seen_in and step < _WIDEST_RING:
         wide = _rim_windows(scene, 2 * step, rng)
         beyond = check_rim(wide.windows, fill, start.floor, seed, wide.starts)
@@ -99,14 +99,14 @@ def _rim(scene: Scene, start: Recipe, rng: np.random.Generator) -> tuple[Rim, Ca
             break
         found, step = found.farther(beyond, 2 * step), 2 * step
         if found.ring_px == step:
-            looked = wide
+            chosen = wide
     if not found.wider_px:
         return found, Carry()
-    return found, carried(looked.windows, fill, found.wider_px // found.ring_px, found.ring_px, seed)
+    return found, carried(chosen.windows, fill, found.wider_px // found.ring_px, found.ring_px, seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Looked:
+class _RimWindows:
     """Windows in which the rim is looked at."""
 
     windows: list[Window]
@@ -117,25 +117,25 @@ class _Looked:
     """Where they begin, cells."""
 
 
-def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> _Looked:
+def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> _RimWindows:
     """Draw windows with holes, on cells of `step` pixels."""
     boxes, holes, kept = candidate_windows(scene, tuple(step * n for n in largest(scene)), rng)
     some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
     some = some * (2 if len(some) == 1 and scene.ndim == 2 else 1)
     read = [scene.window(box) for box in some]
-    return _Looked(
+    return _RimWindows(
         windows=[pooled(window, step) for window, _ in read],
         guides=[seen for _, seen in read],
         starts=[tuple(first // step for first in box.start) for box in some],
     )
 
 
-def _rim_of_auxiliaries(scene: Scene, looked: _Looked, fill: FillSpec) -> Rim | None:
+def _rim_of_auxiliaries(scene: Scene, chosen: _RimWindows, fill: FillSpec) -> Rim | None:
     """Look at the rim in other contrasts: a lesion is as wide in one as in another, but need not show in both."""
     for k, ref in enumerate(scene.job.guides):
         if ref.role == "auxiliary":
-            shown = [seen[k] for seen in looked.guides]
-            there = check_rim_of_guide(looked.windows, shown, fill, scene.job.seed, looked.starts)
+            shown = [seen[k] for seen in chosen.guides]
+            there = check_rim_of_guide(chosen.windows, shown, fill, scene.job.seed, chosen.starts)
             if there.wider_px:
                 return replace(there, seen_in=ref.label)
     return None

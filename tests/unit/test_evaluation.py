@@ -20,8 +20,8 @@ from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
 from pipeline.selftest.evaluation import rounds as rounds_of
 from pipeline.selftest.evaluation.families import TITLES, families
-from pipeline.selftest.evaluation.hiding import Place, hiding, places
-from pipeline.selftest.evaluation.methods import RUN, made_of
+from pipeline.selftest.evaluation.hiding import Holdout, hiding, holdouts
+from pipeline.selftest.evaluation.methods import RUN, restorations
 from pipeline.selftest.evaluation.rounds import Round, rounds
 from pipeline.selftest.evaluation.scoring import Counted, Errors, parts_of
 from pipeline.selftest.evaluation.table import table
@@ -51,14 +51,14 @@ def test_families_hide_observed_pixels_and_show_them_again(scene):
     found = families(scene, (), np.random.default_rng(0))
     assert [family.name for family in found] == list(TITLES[scene.ndim])
     for family in found:
-        some = places(scene, family, 2, np.random.default_rng(1))
+        some = holdouts(scene, family, 2, np.random.default_rng(1))
         assert some, family.name
-        for place in some:
-            assert (before[place.box.at()][place.hidden] == KEEP).all()
-            assert (place.scored <= np.broadcast_to(place.hidden, place.scored.shape)).all()
+        for holdout in some:
+            assert (before[holdout.box.at()][holdout.hidden] == KEEP).all()
+            assert (holdout.scored <= np.broadcast_to(holdout.hidden, holdout.scored.shape)).all()
         assert all((a.box & b.box).empty for k, a in enumerate(some) for b in some[:k])
         with hiding(scene, some) as told:
-            total = sum(int(place.hidden.sum()) for place in some)
+            total = sum(int(holdout.hidden.sum()) for holdout in some)
             assert (np.asarray(scene.image.state[:]) != before).sum() == total
             assert told.states.holes == scene.states.holes + total
             assert told.states.kept_cells.sum() == told.states.kept == scene.states.kept - total
@@ -70,7 +70,7 @@ def test_states_come_back_after_an_error(scene):
     """Whatever happens while pixels are hidden."""
     before = np.asarray(scene.image.state[:])
     (family,) = families(scene, ("region",), np.random.default_rng(0))
-    with pytest.raises(ZeroDivisionError), hiding(scene, places(scene, family, 1, np.random.default_rng(1))):
+    with pytest.raises(ZeroDivisionError), hiding(scene, holdouts(scene, family, 1, np.random.default_rng(1))):
         raise ZeroDivisionError
     np.testing.assert_array_equal(np.asarray(scene.image.state[:]), before)
 
@@ -85,13 +85,13 @@ def test_a_run_is_what_a_block_would_make(scene):
     """Rounded as it would be stored; the fills are beside it."""
     recipe: Recipe = start_recipe(scene)
     box = Box((0,) * scene.ndim, tuple(min(24, n) for n in scene.shape))
-    made = made_of(scene, recipe, None, box)
+    found = restorations(scene, recipe, None, box)
     window, guides = scene.window(box)
     (ours,) = estimate(recipe, None, [Task(window=window, guides=guides, patch=min(scene.lattice.patch))])
-    np.testing.assert_array_equal(made[RUN].mean, np.rint(ours.mean))
-    np.testing.assert_array_equal(made[RUN].sigma, ours.sigma)
-    assert {"nearest", "harmonic"} <= set(made)
-    assert made["nearest"].sigma is None
+    np.testing.assert_array_equal(found[RUN].mean, np.rint(ours.mean))
+    np.testing.assert_array_equal(found[RUN].sigma, ours.sigma)
+    assert {"nearest", "harmonic"} <= set(found)
+    assert found["nearest"].sigma is None
 
 
 def test_what_is_hidden_has_no_contaminated_rim(scene, monkeypatch):
@@ -99,35 +99,35 @@ def test_what_is_hidden_has_no_contaminated_rim(scene, monkeypatch):
     spoilt = replace(start_recipe(scene), rim=(Curve(knots=(1.0,), values=(9.0,)),))
     seen = []
 
-    def made(told, recipe, *rest):
+    def watched(told, recipe, *rest):
         seen.append(recipe.rim)
-        return made_of(told, recipe, *rest)
+        return restorations(told, recipe, *rest)
 
     monkeypatch.setattr(rounds_of, "self_test", lambda *_: Verdict(recipe=spoilt))
-    monkeypatch.setattr(rounds_of, "made_of", made)
+    monkeypatch.setattr(rounds_of, "restorations", watched)
     rounds(scene, None, list(TITLES[scene.ndim])[:1], [0], lambda _: None)
     assert set(seen) == {()}
 
 
-def _place(hidden: np.ndarray, values: np.ndarray | None = None) -> Place:
+def _holdout(hidden: np.ndarray, values: np.ndarray | None = None) -> Holdout:
     valid = np.ones((1, *hidden.shape), dtype=bool)
     values = np.zeros(valid.shape, np.float32) if values is None else values
     window = Window(values=values, valid=valid, hole=~valid, spacing=(1.0,) * hidden.ndim)
-    return Place(box=Box.whole(hidden.shape), before=window, hidden=hidden[None], scored=hidden[None])
+    return Holdout(box=Box.whole(hidden.shape), before=window, hidden=hidden[None], scored=hidden[None])
 
 
 def test_wide_holes_stand_for_themselves_and_thin_ones_for_their_piece():
     """Two squares are two parts; dead pixels are as many as there are quarters of the window with some."""
     hidden = np.zeros((40, 40), dtype=bool)
     hidden[2:10, 2:10] = hidden[20:28, 20:28] = True
-    labels, count = parts_of(_place(hidden))
+    labels, count = parts_of(_holdout(hidden))
     assert count == 2
     assert labels[0, 5, 5] != labels[0, 22, 22]
     hidden[:, 20:28] = True
-    assert parts_of(_place(hidden))[1] == 5
+    assert parts_of(_holdout(hidden))[1] == 5
     points = np.zeros((40, 40), dtype=bool)
     points[1:20:4, 1:20:4] = True
-    labels, count = parts_of(_place(points))
+    labels, count = parts_of(_holdout(points))
     assert count == 4
     assert (np.bincount(labels.ravel())[1:] > 0).all()
 

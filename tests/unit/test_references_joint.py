@@ -13,7 +13,7 @@ from pipeline.references.joint import Joint, common_sets, guides_of, stacked
 from pipeline.references.relation import fit_relation
 from pipeline.references.reliance import UNUSED, Reliance
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
-from pipeline.restore.estimate import classical, code_of, look
+from pipeline.restore.estimate import classical, code_of, guide_of
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest import references
@@ -111,7 +111,7 @@ def test_what_guides_show_together_is_seen_by_all_of_them():
     assert [tuple(p) for p in np.argwhere(~seen[0])] == [(0, 0), (5, 5)]
     task = _task(hide(first[:1], ~EVERYWHERE[0])[0], [Guide(values=first, valid=missing)] * 2, first[:1])
     joint = Joint(guides=(0, 1), offsets=((), ()), relation=None)  # type: ignore[arg-type]
-    assert look(task, joint, (0, 1)).values.shape == (4, *SHAPE)
+    assert guide_of(task, joint, (0, 1)).values.shape == (4, *SHAPE)
 
 
 def test_relations_say_which_guides_they_are_about():

@@ -251,9 +251,9 @@ def test_what_lies_a_thick_slice_away_is_no_rim(height, wider):
     soft[other_slices] = False
     values = np.where(discs, 0, window.values + height * soft).astype(np.float32)
     thick = replace(window, hole=discs, valid=~discs, values=values, spacing=(6.0, 1.0, 1.0))
-    look = hidden_rims(thick, 3, np.random.default_rng(0))
-    assert look.away[other_slices].min() >= 6
-    assert look.hidden[soft].all()
+    rims = hidden_rims(thick, 3, np.random.default_rng(0))
+    assert rims.away[other_slices].min() >= 6
+    assert rims.hidden[soft].all()
     assert check_rim([thick], FillSpec("tension", {"t": 0.95}), (0.1, 0.1), 0).wider_px == wider
 
 

@@ -30,8 +30,8 @@ _TRIED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A window with observed pixels that are to be hidden."""
+class Holdout:
+    """A window with observed pixels that are to be hidden from everything and scored."""
 
     box: Box
     before: Window
@@ -42,7 +42,7 @@ class Place:
     """`(c, *spatial)`, hidden pixels that count: all of a raster, in volumes where values vary."""
 
 
-def places(scene: Scene, family: Family, windows: int, rng: np.random.Generator) -> list[Place]:
+def holdouts(scene: Scene, family: Family, windows: int, rng: np.random.Generator) -> list[Holdout]:
     """Return up to so many windows that do not overlap, with what is to be hidden in each.
 
     Args:
@@ -51,7 +51,7 @@ def places(scene: Scene, family: Family, windows: int, rng: np.random.Generator)
         windows: how many.
         rng: of all draws.
     """
-    found: list[Place] = []
+    found: list[Holdout] = []
     for box in _apart(scene, family.extent, windows, rng):
         before, _ = scene.window(box)
         wanted = family.draw(rng, before) & before.valid
@@ -59,7 +59,7 @@ def places(scene: Scene, family: Family, windows: int, rng: np.random.Generator)
         axes = tuple(range(1, left.ndim))
         seen = left.any(axis=axes) | ~(before.hole | wanted).any(axis=axes)
         if scored.sum() >= _FEWEST and wanted.sum() <= _MOST * before.valid.sum() and seen.all():
-            found.append(Place(box=box, before=before, hidden=wanted[: scene.states.n_state], scored=scored))
+            found.append(Holdout(box=box, before=before, hidden=wanted[: scene.states.n_state], scored=scored))
     return found
 
 
@@ -82,30 +82,30 @@ def _apart(scene: Scene, extent: tuple[int, ...], windows: int, rng: np.random.G
 
 
 @contextmanager
-def hiding(scene: Scene, some: Sequence[Place]) -> Iterator[Scene]:
-    """While in context, let the places' pixels be holes like any other; gives the scene that sees them so.
+def hiding(scene: Scene, some: Sequence[Holdout]) -> Iterator[Scene]:
+    """While in context, let the pixels of holdouts be holes like any other; gives the scene that sees them so.
 
     References, statistics of the surroundings, the self-test and fills know nothing of what is hidden. The robust range
     of the channels is still that of the whole image.
     """
     array = zarr.open_array(scene.job.work.state, mode="r+")
-    before = [np.asarray(array[place.box.at()]) for place in some]
+    before = [np.asarray(array[holdout.box.at()]) for holdout in some]
     try:
-        for place, states in zip(some, before, strict=True):
-            array[place.box.at()] = np.where(place.hidden, np.uint8(FILL), states)
+        for holdout, states in zip(some, before, strict=True):
+            array[holdout.box.at()] = np.where(holdout.hidden, np.uint8(FILL), states)
         yield replace(scene, states=_counted(scene.states, some))
     finally:
-        for place, states in zip(some, before, strict=True):
-            array[place.box.at()] = states
+        for holdout, states in zip(some, before, strict=True):
+            array[holdout.box.at()] = states
 
 
-def _counted(states: StateScan, some: Sequence[Place]) -> StateScan:
+def _counted(states: StateScan, some: Sequence[Holdout]) -> StateScan:
     """Return the counts of an image in which pixels are holes that were observed."""
     change, total = np.zeros_like(states.hole_cells), 0
-    for place in some:
-        planes = place.hidden.sum(axis=0)
+    for holdout in some:
+        planes = holdout.hidden.sum(axis=0)
         at: NDArray[np.intp] = np.argwhere(planes)
-        np.add.at(change, tuple(((at + place.box.start) // states.cell).T), planes[tuple(at.T)])
+        np.add.at(change, tuple(((at + holdout.box.start) // states.cell).T), planes[tuple(at.T)])
         total += int(planes.sum())
     return replace(
         states,

@@ -28,7 +28,7 @@ ALONE = "run without references"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Restoration:
     """What a method makes of a window.
 
     Attributes:
@@ -47,7 +47,7 @@ def candidates(scene: Scene) -> list[FillSpec]:
     return fills if chosen is None else [chosen, *(fill for fill in fills if fill.label != chosen.label)]
 
 
-def made_of(scene: Scene, recipe: Recipe, model: Inpainter | None, box: Box) -> dict[str, Made]:
+def restorations(scene: Scene, recipe: Recipe, model: Inpainter | None, box: Box) -> dict[str, Restoration]:
     """Return what every method makes of a window; a fill whose solver gives up is left out.
 
     Args:
@@ -61,14 +61,14 @@ def made_of(scene: Scene, recipe: Recipe, model: Inpainter | None, box: Box) -> 
     base, around = _base(recipe, window, fills), scene.image.contamination(box)
     task = Task(window=window, guides=guides, patch=min(scene.lattice.patch), base=base, around=around)
     restored, alone = _restored(recipe, model, task)
-    made = {RUN: restored}
+    found = {RUN: restored}
     if any(recipe.reference_weights):
         plain = replace(recipe, references=(UNUSED,) * len(recipe.references), network_referenced=None)
-        made[ALONE] = _restored(plain, model if plain.network_weight > 0 else None, task)[0]
+        found[ALONE] = _restored(plain, model if plain.network_weight > 0 else None, task)[0]
     if model is not None and alone is not None and scene.job.model.traits.weighed:
-        made[f"network {model.name}"] = Made(mean=alone)
-    made |= {label: Made(mean=mean) for label, mean in fills.items()}
-    return {name: replace(one, mean=_as_stored(scene, one.mean)) for name, one in made.items()}
+        found[f"network {model.name}"] = Restoration(mean=alone)
+    found |= {label: Restoration(mean=mean) for label, mean in fills.items()}
+    return {name: replace(one, mean=_as_stored(scene, one.mean)) for name, one in found.items()}
 
 
 def _filled(window: Window, specs: Sequence[FillSpec]) -> dict[str, NDArray[np.float32]]:
@@ -97,7 +97,7 @@ def _base(recipe: Recipe, window: Window, fills: dict[str, NDArray[np.float32]])
     return base_fill(recipe, window, where(window), fill)
 
 
-def _restored(recipe: Recipe, model: Inpainter | None, task: Task) -> tuple[Made, NDArray[np.float32] | None]:
+def _restored(recipe: Recipe, model: Inpainter | None, task: Task) -> tuple[Restoration, NDArray[np.float32] | None]:
     """Return what a run makes of a window, and what the network alone would have."""
     draft, predicted = classical(recipe, task), None
     result: Estimate
@@ -111,7 +111,7 @@ def _restored(recipe: Recipe, model: Inpainter | None, task: Task) -> tuple[Made
         counts = counted(model, task, draft.place)
         result = refined_by(recipe, task, draft, said, counts) if used else finish(recipe, task, draft, draft.close)
         predicted = np.where(counts > 0, said[0], draft.mean)
-    return Made(mean=result.mean, sigma=result.sigma), predicted
+    return Restoration(mean=result.mean, sigma=result.sigma), predicted
 
 
 def _as_stored(scene: Scene, mean: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,8 +21,8 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.column import column
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.evaluation.families import TITLES, Family, families
-from pipeline.selftest.evaluation.hiding import Place, hiding, places
-from pipeline.selftest.evaluation.methods import RUN, candidates, made_of
+from pipeline.selftest.evaluation.hiding import Holdout, hiding, holdouts
+from pipeline.selftest.evaluation.methods import RUN, candidates, restorations
 from pipeline.selftest.evaluation.scoring import Counted, counted, joined
 from pipeline.selftest.evaluation.table import Row, best_of, table
 from pipeline.selftest.setup import self_test
@@ -100,7 +100,7 @@ def _rng(scene: Scene, number: int) -> np.random.Generator:
 
 
 def _round(scene: Scene, model: Inpainter | None, family: Family, number: int, shown: Sequence[int]) -> Round:
-    some = places(scene, family, WINDOWS, _rng(scene, number))
+    some = holdouts(scene, family, WINDOWS, _rng(scene, number))
     if not some:
         return Round(family=family.name, title=family.title)
     with hiding(scene, some) as told:
@@ -109,7 +109,7 @@ def _round(scene: Scene, model: Inpainter | None, family: Family, number: int, s
         recipe = replace(verdict.recipe, rim=())
         most = max(range(len(some)), key=lambda k: int(some[k].scored.sum()))
         look = partial(_looked, told, recipe, model, shown)
-        found = each(look, [(place, k == most) for k, place in enumerate(some)])
+        found = each(look, [(holdout, k == most) for k, holdout in enumerate(some)])
     total = joined([one for one, _ in found])
     fills = [spec.label for spec in candidates(scene)]
     rows = tuple(table(total, fills, scene.values.spread, scene.job.seed))
@@ -128,27 +128,27 @@ def _round(scene: Scene, model: Inpainter | None, family: Family, number: int, s
 
 
 def _looked(
-    scene: Scene, recipe: Recipe, model: Inpainter | None, shown: Sequence[int], which: tuple[Place, bool]
+    scene: Scene, recipe: Recipe, model: Inpainter | None, shown: Sequence[int], which: tuple[Holdout, bool]
 ) -> tuple[Counted, Example | None]:
     """Return what was counted in one window and, if that is wanted, the window to look at."""
     stop_if_asked()
-    place, as_example = which
-    made = made_of(scene, recipe, model, place.box)
-    example = _example(scene, place, made[RUN].mean, list(shown)) if as_example else None
-    return counted(scene, place, made), example
+    holdout, as_example = which
+    found = restorations(scene, recipe, model, holdout.box)
+    example = _example(scene, holdout, found[RUN].mean, list(shown)) if as_example else None
+    return counted(scene, holdout, found), example
 
 
-def _example(scene: Scene, place: Place, restored: NDArray[np.float32], shown: list[int]) -> Example:
+def _example(scene: Scene, holdout: Holdout, restored: NDArray[np.float32], shown: list[int]) -> Example:
     """Return the window of an image; of a volume a plane through what is hidden, with the head or the front on top."""
     centre = column(scene.image.centre, scene.ndim)
-    hidden = np.broadcast_to(place.hidden, place.before.valid.shape)
-    true = place.before.values + centre
+    hidden = np.broadcast_to(holdout.hidden, holdout.before.valid.shape)
+    true = holdout.before.values + centre
     after = np.where(hidden, restored + centre, true)
     one = Example(
         true=true[shown],
         restored=after[shown],
         hidden=np.asarray(hidden[shown].any(axis=0)),
-        seen=np.asarray(place.before.valid[shown].all(axis=0)),
+        seen=np.asarray(holdout.before.valid[shown].all(axis=0)),
     )
     return one if scene.ndim == 2 else _of_volume(one, Orientation.of(scene.source.space))
 

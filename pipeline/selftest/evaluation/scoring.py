@@ -14,8 +14,8 @@ from pipeline.image.scene import Scene
 from pipeline.numerics.calibration import Z90
 from pipeline.numerics.column import column
 from pipeline.numerics.metrics import gradients_by_part, spectral_angles, ssim, ssim_edge, sums_by_part, tiles
-from pipeline.selftest.evaluation.hiding import Place
-from pipeline.selftest.evaluation.methods import Made
+from pipeline.selftest.evaluation.hiding import Holdout
+from pipeline.selftest.evaluation.methods import Restoration
 from pipeline.selftest.shapes import Mask
 
 LEAST = 16
@@ -68,16 +68,16 @@ class Counted:
     methods: Mapping[str, Errors]
 
 
-def counted(scene: Scene, place: Place, made: Mapping[str, Made]) -> Counted:
+def counted(scene: Scene, holdout: Holdout, restored: Mapping[str, Restoration]) -> Counted:
     """Sum what is to be scored in one window."""
-    frame = _Frame(scene, place)
-    truth = place.before.values
+    frame = _Frame(scene, holdout)
+    truth = holdout.before.values
     return Counted(
         pixels=sums_by_part(np.ones(truth.shape), frame.labels, frame.parts),
         centres=frame.centres,
         gradients=gradients_by_part(truth, frame.labels, frame.parts),
         spectra=frame.spectra,
-        methods={name: frame.errors(one) for name, one in made.items()},
+        methods={name: frame.errors(one) for name, one in restored.items()},
     )
 
 
@@ -109,20 +109,20 @@ _COMMON = ("pixels", "centres", "gradients", "spectra")
 class _Frame:
     """A window with the part that each hidden pixel belongs to."""
 
-    def __init__(self, scene: Scene, place: Place) -> None:
-        self.place, self.spread = place, scene.values.spread
-        self.labels, self.parts = parts_of(place)
+    def __init__(self, scene: Scene, holdout: Holdout) -> None:
+        self.holdout, self.spread = holdout, scene.values.spread
+        self.labels, self.parts = parts_of(holdout)
         physical = [scene.source.scale_offset[c] for c in scene.image.channels]
         self._scale, self._offset = (column([pair[k] for pair in physical], scene.ndim) for k in (0, 1))
         self._centre = column(scene.image.centre, scene.ndim)
-        valid = place.before.valid
+        valid = holdout.before.valid
         # a spectrum counts once however many of its bands are hidden
         is_spectrum = scene.source.space.kind != "volume" and len(valid) >= _BANDS
         flat = np.where(valid.all(axis=0) & is_spectrum, self.labels.max(axis=0), 0)
-        known = np.isfinite(spectral_angles(*[self._spectra(place.before.values)] * 2))
+        known = np.isfinite(spectral_angles(*[self._spectra(holdout.before.values)] * 2))
         self.spectral = np.where(known, flat, 0)[None]
         self.spectra = sums_by_part(np.ones((1, *flat.shape)), self.spectral, self.parts)
-        self.touched = np.where(np.isfinite(self._similar(place.before.values)), self._near(), 0)
+        self.touched = np.where(np.isfinite(self._similar(holdout.before.values)), self._near(), 0)
         self.centres = sums_by_part(np.ones(valid.shape), self.touched, self.parts)
 
     def _spectra(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -130,27 +130,27 @@ class _Frame:
 
     def _near(self) -> NDArray[np.int64]:
         """Return the part that the window of the structural similarity around each pixel touches."""
-        edge = ssim_edge(self.place.box.shape)
+        edge = ssim_edge(self.holdout.box.shape)
         return np.stack([maximum_filter(plane, edge) for plane in self.labels])
 
     def _similar(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the similarity to the truth around each pixel, `(c, *spatial)`; NaN where it is not known."""
-        before, result = self.place.before, np.full(values.shape, np.nan)
+        before, result = self.holdout.before, np.full(values.shape, np.nan)
         stored = [v.astype(np.float64) + self._centre for v in (values, before.values)]
         for c, reach in enumerate(self.spread):
             if reach > 0 and self.labels[c].any():
                 result[c] = ssim(stored[0][c], stored[1][c], float(reach), before.valid[c])
         return result
 
-    def errors(self, made: Made) -> Errors:
+    def errors(self, restored: Restoration) -> Errors:
         """Sum up a method."""
-        place, truth = self.place, self.place.before.values
+        holdout, truth = self.holdout, self.holdout.before.values
         # what is observed is known to every method
-        mean = np.where(np.broadcast_to(place.hidden, truth.shape), made.mean, truth)
+        mean = np.where(np.broadcast_to(holdout.hidden, truth.shape), restored.mean, truth)
         error = mean.astype(np.float64) - truth
         inside = None
-        if made.sigma is not None:
-            inside = sums_by_part((np.abs(error) <= Z90 * made.sigma).astype(np.float64), self.labels, self.parts)
+        if restored.sigma is not None:
+            inside = sums_by_part((np.abs(error) <= Z90 * restored.sigma).astype(np.float64), self.labels, self.parts)
         angles = spectral_angles(self._spectra(mean), self._spectra(truth))[None]
         return Errors(
             squares=sums_by_part(error**2, self.labels, self.parts),
@@ -162,19 +162,19 @@ class _Frame:
         )
 
 
-def parts_of(place: Place) -> tuple[NDArray[np.int64], int]:
+def parts_of(holdout: Holdout) -> tuple[NDArray[np.int64], int]:
     """Return the part of each scored pixel, `(c, *spatial)` from 1, and their number.
 
     A hole deeper than 2.5 pixels is a part, or several if it is wider than a piece of image, a quarter of the window (a
     third in volumes). What is hidden in thin holes is one part for each piece.
     """
-    ndim = place.box.ndim
-    labels = np.stack([_holes(hidden) for hidden in place.hidden])
+    ndim = holdout.box.ndim
+    labels = np.stack([_holes(hidden) for hidden in holdout.hidden])
     # planes have holes of their own
     labels += (1 + labels.max()) * np.arange(len(labels)).reshape(-1, *(1,) * ndim)
-    spread = np.where(place.scored, labels, 0)
-    used = np.unique(spread[place.scored])
-    return np.where(place.scored, 1 + np.searchsorted(used, spread), 0), len(used)
+    spread = np.where(holdout.scored, labels, 0)
+    used = np.unique(spread[holdout.scored])
+    return np.where(holdout.scored, 1 + np.searchsorted(used, spread), 0), len(used)
 
 
 def _holes(hidden: Mask) -> NDArray[np.int64]:
