@@ -162,7 +162,7 @@ def open_codes(
             )
         # the bands of a VRT may be of several types
         dtype = np.result_type(*(dataset.dtypes[band - 1] for band in wanted))
-        nodata, blank = dataset.nodatavals[wanted[0] - 1], any(map(_may_be_blank, dataset.mask_flag_enums))
+        nodata, blank = dataset.nodatavals[wanted[0] - 1], _may_be_blank(dataset, wanted)
         pages = [f"{path}: holds several images (pages); the first is the mask"] if has_pages(dataset) else []
     aligned, notice = _alignment(path, own, source, outside)
     codes = RasterCodes(
@@ -196,11 +196,15 @@ def _alignment(path: str, own: Space, source: Source, outside: Literal["keep"] |
     return aligned, notice
 
 
-def _may_be_blank(flags: list[Any]) -> bool:
-    """Return True if a file says by a mask or an alpha band where it has no value, not by nodata alone."""
-    from rasterio.enums import MaskFlags
+def _may_be_blank(dataset: Any, wanted: tuple[int, ...]) -> bool:
+    """Return True if a file says by a mask or an alpha band where it has no value, not by nodata alone.
 
-    return MaskFlags.per_dataset in flags
+    An alpha band that is asked for is a mask like the others: GDAL marks the fourth of four bands of bytes so.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    own = any(dataset.colorinterp[band - 1] == ColorInterp.alpha for band in wanted)
+    return not own and any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
 
 
 def _said_of_cover(codes: RasterCodes, outside: Literal["keep"] | None) -> tuple[str, ...]:

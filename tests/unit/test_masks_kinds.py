@@ -208,6 +208,16 @@ def test_what_a_mask_file_hides_is_kept(tmp_path: Path, coarse: bool) -> None:
     assert (turned == FILL).tolist() == [[False, False, False, True]] * 2
 
 
+def test_the_fourth_of_four_masks_is_no_opacity(tmp_path: Path) -> None:
+    """GDAL marks it as alpha: with `band: all` it is the mask of the fourth channel, and hides nothing of the others."""
+    codes = np.array([[[1, 0]], [[0, 1]], [[1, 1]], [[0, 0]]], np.uint8)
+    path = _write(tmp_path / "m.tif", codes)
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3] == rasterio.enums.ColorInterp.alpha
+    image = ArraySource(values=np.ones((4, 1, 2)), space=raster_space((1, 2), crs=UTM33))
+    assert _read(image, kind="raster", path=path, band="all").tolist() == codes.tolist()
+
+
 def test_transparent_pixels_of_a_painted_mask_say_nothing(tmp_path: Path) -> None:
     """White paint on a transparent PNG: colours below transparent pixels are whatever the program left there."""
     painted = np.zeros((4, 6, 6), np.uint8)
