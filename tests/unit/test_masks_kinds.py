@@ -209,7 +209,7 @@ def test_what_a_mask_file_hides_is_kept(tmp_path: Path, coarse: bool) -> None:
 
 
 def test_the_fourth_of_four_masks_is_no_opacity(tmp_path: Path) -> None:
-    """GDAL marks it as alpha: with `band: all` it is the mask of the fourth channel, and hides nothing of the others."""
+    """GDAL marks it as alpha: with `band: all` it is the mask of the fourth channel, and hides none."""
     codes = np.array([[[1, 0]], [[0, 1]], [[1, 1]], [[0, 0]]], np.uint8)
     path = _write(tmp_path / "m.tif", codes)
     with rasterio.open(path) as file:
