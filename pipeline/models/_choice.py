@@ -110,7 +110,7 @@ def auto_weights(source: Source) -> tuple[str, ...]:
 def by_holes(files: Sequence[Path], thin: Callable[[], float]) -> Path | None:
     """Return which of the weights that fit an image it gets: the small ones where hardly any hole is thin.
 
-    Small ones do as well in clouds, and worse by up to a decibel in lost pixels and lines.
+    Small ones do as well in clouds, and worse by a tenth of a decibel in lost pixels and lines.
 
     Args:
         files: as `ModelChoice.weights_files` gives them; none of a model without weights.
