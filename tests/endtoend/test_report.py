@@ -284,12 +284,12 @@ def test_where_no_block_was_computed_no_result_is_read(tmp_path: Path, monkeypat
         return SimpleNamespace(stage=stage)
 
     monkeypatch.setattr(gallery, "open_any", noted)
-    pulls = gallery._pulls(plan, record, folder, open_any(str(image)))
+    readers = gallery._readers(plan, record, folder, open_any(str(image)))
     roles = {"after": "restored", "uncertainty": "uncertainty", "origin": "source"}
     for box in Box.whole((70, 90)).tiles((32, 32)):
         for name, role in roles.items():
             result = open_any(str(folder / f"scene_{role}.tif")).read(box)
-            assert np.array_equal(np.nan_to_num(getattr(pulls, name)(box)), np.nan_to_num(result))
+            assert np.array_equal(np.nan_to_num(getattr(readers, name)(box)), np.nan_to_num(result))
         assert len(read) == (3 if box.start >= (32, 32) else 0)
 
 
