@@ -78,6 +78,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # not through `sys.stderr`, which may have been interrupted in the middle of a line and cannot be re-entered
     try:
         os.write(2, b"inpaint-pipeline: interrupted; run again to continue\n")
+        # what another thread starts meanwhile has nothing to say either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _end_workers()
     finally:
         os._exit(Unfinished.exit_code if number == signal.SIGUSR1 else Interrupted.exit_code)
@@ -86,13 +88,16 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
 def _end_workers() -> None:
     """Kill the processes that this one has started to work for it.
 
-    They would end by themselves, but one that has not been told yet what to do would say that with a traceback.
+    They would end by themselves, but one that has not been told yet what to do would say that with a traceback. One
+    that has not begun yet still has this process's command line.
     """
+    own = Path("/proc/self/cmdline").read_bytes()
     for task in Path("/proc/self/task").glob("*/children"):
         for child in task.read_text().split():
             # gone already
             with suppress(OSError):
-                if b"multiprocessing.spawn" in Path("/proc", child, "cmdline").read_bytes():
+                line = Path("/proc", child, "cmdline").read_bytes()
+                if line == own or b"multiprocessing.spawn" in line:
                     os.kill(int(child), signal.SIGKILL)
 
 
