@@ -49,9 +49,12 @@ from pipeline.system.paths import shortened
 
 Array = NDArray[np.float32]
 
-_PASS = {"cpu": 1, "cuda": 8}
-"""Channels in one forward pass. Convolution libraries choose another kernel, and other last bits, for another
-batch size, so it is constant and the last pass is filled up. Only a GPU that is full makes it smaller."""
+_PASS = {"cuda": 8}
+"""Channels in one forward pass, by kind of device. Convolution libraries choose another kernel, and other last bits,
+for another batch size, so it is constant and the last pass is filled up. Only a GPU that is full makes it smaller."""
+_TOGETHER = 2**15
+"""Pixels of one forward pass on a processor, unless one channel has more: what is asked of one patch goes through
+together, so that the bytes depend on the patch alone. More than its caches hold takes longer."""
 _VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {
     2: ((), (2, 3)),
     3: ((), (2, 3, 4)),
@@ -117,13 +120,13 @@ class Autoencoder:
 
     @cached_property
     def channels_a_pass(self) -> int:
-        """Return how many channels go through the network at once; half as many each time that a GPU was full."""
-        return _PASS[self._device.type]
+        """Return how many channels go through a GPU at once; half as many each time that it was full."""
+        return _PASS.get(self._device.type, 1)
 
     @property
     def reduced_to(self) -> int | None:
         """Return `channels_a_pass` if a GPU that was full made it smaller than usual, else None."""
-        return self.channels_a_pass if self.channels_a_pass < _PASS[self._device.type] else None
+        return self.channels_a_pass if self.channels_a_pass < _PASS.get(self._device.type, 1) else None
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -144,8 +147,15 @@ class Autoencoder:
         """
         results: list[Prediction] = []
         for views, alike_patches in groupby(patches, key=lambda patch: patch.views):
-            results.extend(self._predict(list(alike_patches), self._views[:views]))
+            some = list(alike_patches)
+            for together in [some] if self._fills_up else [[patch] for patch in some]:
+                results.extend(self._predict(together, self._views[:views]))
         return results
+
+    @property
+    def _fills_up(self) -> bool:
+        """Return whether all passes have the same number of channels, whatever patches they come from."""
+        return self._device.type in _PASS
 
     @cached_property
     def _lowered(self) -> ResidualUNet:
@@ -174,9 +184,9 @@ class Autoencoder:
             same = [k for k, one in enumerate(inputs) if one.kind == (shape, precision)]
             while same:
                 # asked once: another thread may find the GPU full meanwhile
-                channels = self.channels_a_pass
+                channels = self.channels_a_pass if self._fills_up else max(1, _TOGETHER // math.prod(shape[1:]))
                 chunk = same[:channels]
-                batch = np.zeros((channels, *shape), dtype=np.float32)
+                batch = np.zeros((channels if self._fills_up else len(chunk), *shape), dtype=np.float32)
                 batch[: len(chunk)] = [inputs[k].x for k in chunk]
                 try:
                     said = self._run(torch.from_numpy(batch), views, precision)
@@ -366,7 +376,7 @@ def _parts(patch: Patch) -> list[list[Part]]:
     parts = [whole] * len(patch.filled)
     if patch.asked is not None:
         for channels in alike(patch.asked):
-            some = parts_of(patch.asked[channels[0]])
+            some = parts_of(patch.asked[channels[0]], len(channels))
             for channel in channels:
                 parts[channel] = some
     return parts

@@ -19,7 +19,7 @@ _STEP = {2: 8, 3: 8}
 """Extents are multiples of this where the patch allows it: few shapes are met, and none is padded."""
 
 _FIXED = {2: 4000, 3: 2500}
-"""Pixels in whose time a look of any size begins and ends: weights are rearranged for each one."""
+"""Pixels in whose time a pass of any size begins and ends: weights are rearranged for each one."""
 
 _MOST = 32
 """Groups of holes to begin with; those that lie nearest share a part from the start where there are more."""
@@ -37,20 +37,21 @@ class Part:
     """The pixels of the piece that are taken from it, `box`'s shape; no two parts share one."""
 
 
-def parts_of(asked: NDArray[np.bool_]) -> list[Part]:
+def parts_of(asked: NDArray[np.bool_], channels: int = 1) -> list[Part]:
     """Return parts that hold every asked pixel and `AROUND` it, where the patch goes on so far.
 
     Args:
         asked: True where the network's answer is wanted, bool `(*patch)`.
+        channels: how many go through the network together; each pays its share of what a pass costs by itself.
 
     Returns:
-        The parts, none if nothing is asked. They depend on `asked` alone.
+        The parts, none if nothing is asked. They depend on the arguments alone.
     """
     groups, count = _groups(asked)
     if not count:
         return []
     of_group = [[(s.start, s.stop) for s in found] for found in ndimage.find_objects(np.where(asked, groups, 0))]
-    bounds, part_of_group = _merged(np.array(of_group, dtype=np.int64), asked.shape)
+    bounds, part_of_group = _merged(np.array(of_group, dtype=np.int64), asked.shape, _FIXED[asked.ndim] // channels)
     owner = np.concatenate([[-1], part_of_group])[groups]
     parts = []
     for k, some in enumerate(_widened(bounds, asked.shape)):
@@ -71,8 +72,8 @@ def _groups(asked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
         near *= 2
 
 
-def _merged(bounds: Bounds, shape: tuple[int, ...]) -> tuple[Bounds, NDArray[np.int64]]:
-    """Put groups together, the pair that saves most first, as long as that saves time.
+def _merged(bounds: Bounds, shape: tuple[int, ...], fixed: int) -> tuple[Bounds, NDArray[np.int64]]:
+    """Put groups together, the pair that saves most first, as long as that saves time; each costs `fixed` pixels.
 
     Returns:
         Bounds of what is left, and for each group which of these holds it.
@@ -86,8 +87,8 @@ def _merged(bounds: Bounds, shape: tuple[int, ...]) -> tuple[Bounds, NDArray[np.
             ],
             axis=-1,
         )
-        alone = _cost(bounds, shape)
-        saved = alone[:, None] + alone[None] - _cost(joint, shape)
+        alone = _size(bounds, shape)
+        saved = alone[:, None] + alone[None] + fixed - _size(joint, shape)
         np.fill_diagonal(saved, -1)
         first, second = sorted(np.unravel_index(int(saved.argmax()), saved.shape))
         if saved[first, second] < 0:
@@ -98,9 +99,9 @@ def _merged(bounds: Bounds, shape: tuple[int, ...]) -> tuple[Bounds, NDArray[np.
     return bounds, member
 
 
-def _cost(bounds: Bounds, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _size(bounds: Bounds, shape: tuple[int, ...]) -> NDArray[np.int64]:
     wide = _widened(bounds, shape)
-    return np.asarray((wide[..., 1] - wide[..., 0]).prod(axis=-1) + _FIXED[len(shape)])
+    return np.asarray((wide[..., 1] - wide[..., 0]).prod(axis=-1))
 
 
 def _widened(bounds: Bounds, shape: tuple[int, ...]) -> Bounds:

@@ -20,8 +20,8 @@ from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
 """Python, GDAL with its cache, dask and zarr in one process (130 MiB before any pixel is read, 180 to 260 after)."""
-_TORCH_BYTES = 300 * 2**20
-"""What torch, MONAI and a network add to that (measured 280 to 310 MiB)."""
+_TORCH_BYTES = 390 * 2**20
+"""What torch, MONAI and a network add to that (measured 280 to 310 MiB), and 90 of convolutions that are prepared."""
 _HELD_BYTES = 4 + 1
 """Read box, per pixel and channel beside the stored value: float32 value around the centre, and whether it is valid."""
 _STATE_BYTES = 3

@@ -201,7 +201,7 @@ def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[
     some = patches[:: -(-len(patches) // _PER_BLOCK) or 1]
     holes = [np.asarray(image.holes(lattice.support(patch)).any(axis=0)) for patch in some]
     return [
-        (estimate_box(lattice, patch, hole).size, sum(part.own.size for part in parts_of(hole)))
+        (estimate_box(lattice, patch, hole).size, sum(part.own.size for part in parts_of(hole, len(plan.channels))))
         for patch, hole in zip(some, holes, strict=True)
     ]
 

@@ -139,7 +139,7 @@ def test_a_mirrored_image_gets_the_mirrored_result(tmp_path, ndim, shape):
 
 
 def test_what_was_seen_is_not_looked_at_again(tmp_path, monkeypatch):
-    """A mirrored look after a plain one takes one pass a channel, with the bytes of both; later it is forgotten."""
+    """A mirrored look after a plain one takes one pass, with the bytes of both; later it is forgotten."""
     model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
     plain, other = replace(_patch((40, 36), 2), views=1), _patch((36, 40), 3)
     both = replace(plain, views=2)
@@ -154,14 +154,41 @@ def test_what_was_seen_is_not_looked_at_again(tmp_path, monkeypatch):
     monkeypatch.setattr(ResidualUNet, "forward", counting)
     with model.remembering():
         model.predict([plain])
-        assert len(passes) == 2
+        assert len(passes) == 1
         found = model.predict([both, other])
-        assert len(passes) == 2 + 2 + 4
+        assert len(passes) == 1 + 1 + 2
     for one, two in zip(found, expected, strict=True):
         assert one.mean.tobytes() == two.mean.tobytes()
         assert one.scale.tobytes() == two.scale.tobytes()
     model.predict([plain])
-    assert len(passes) == 8 + 2
+    assert len(passes) == 4 + 1
+
+
+def test_what_is_asked_of_a_patch_goes_through_together(tmp_path, monkeypatch):
+    """All channels of parts of one shape, as many as fit a pass of a processor; another patch changes nothing."""
+    model = autoencoder.open_model(_weights(tmp_path, 2), ndim=2, device="cpu", options={})
+    patch = _patch((96, 96), 5, channels=3)
+    asked = np.zeros(patch.valid.shape, dtype=bool)
+    asked[:, [20, 70], [20, 70]] = True
+    patch = replace(patch, asked=asked, views=1)
+    passes = []
+    forward = ResidualUNet.forward
+
+    def counting(network, x):
+        passes.append(len(x))
+        return forward(network, x)
+
+    monkeypatch.setattr(ResidualUNet, "forward", counting)
+    (alone,) = model.predict([patch])
+    assert passes == [6]
+    other = replace(_patch((24, 24), 6, channels=2), views=1)
+    _, among = model.predict([other, patch])
+    assert passes == [6, 2, 6]
+    assert among.mean.tobytes() == alone.mean.tobytes()
+    monkeypatch.setattr(autoencoder, "_TOGETHER", 4 * 24 * 24)
+    (fewer,) = model.predict([patch])
+    assert passes[3:] == [4, 2]
+    assert np.allclose(fewer.mean, alone.mean, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("ndim", "shape"), [(2, (12, 20)), (3, (8, 12, 16))])
