@@ -23,8 +23,9 @@ shapes; with 1024, its default, most were prepared anew, which took an eighth of
 def settle() -> None:
     """Set how this process deals with memory; to be called before GDAL or PyTorch is used.
 
-    GDAL keeps few tiles and oneDNN many convolutions, unless the user's environment says how many. The size is set once, as GDAL loses tiles that a
-    thread has not written yet when another thread sets it: 7 of 10 files of 2048 x 2048 x 4 had lost some.
+    GDAL keeps few tiles and oneDNN many convolutions, unless the user's environment says how many. The size is set
+    once, as GDAL loses tiles that a thread has not written yet when another thread sets it: 7 of 10 files of
+    2048 x 2048 x 4 had lost some.
     """
     keep_freed()
     collect_seldom()
