@@ -109,10 +109,10 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     if as_json:
         _print_json(summary)
     elif not quiet:
-        from pipeline.commands.said import said_of_run
+        from pipeline.commands.text import run_text
         from pipeline.config.schema import load_config
 
-        typer.echo(said_of_run(summary, str(load_config(config, overrides).output.directory)), err=True)
+        typer.echo(run_text(summary, str(load_config(config, overrides).output.directory)), err=True)
 
 
 @app.command()
@@ -136,9 +136,9 @@ def shard(
     if as_json:
         _print_json(entries)
     elif not quiet:
-        from pipeline.commands.said import said_of_shares
+        from pipeline.commands.text import shares_text
 
-        typer.echo(said_of_shares(entries), err=True)
+        typer.echo(shares_text(entries), err=True)
 
 
 @app.command()
@@ -170,14 +170,14 @@ def plan(
     """
     from pipeline.commands.plan import job_scripts, plan_table
     from pipeline.commands.progress import heartbeat
-    from pipeline.commands.said import said_of_plan
+    from pipeline.commands.text import plan_text
 
     if job_script:
         typer.echo(job_scripts(config, set_ or []))
         return
     with heartbeat("looks for the holes and reads samples of the images"):
         facts = plan_table(config, set_ or [])
-    _print(facts, as_json, lambda: said_of_plan(facts, config))
+    _print(facts, as_json, lambda: plan_text(facts, config))
     for row in facts["images"]:
         if not row["holes"]:
             typer.echo(f"warning: {row['image']}: nothing would be restored, see its notices", err=True)
@@ -191,11 +191,11 @@ def status(
 
     Example: inpaint-pipeline status out/sentinel
     """
-    from pipeline.commands.said import said_of_status
     from pipeline.commands.status import status_table
+    from pipeline.commands.text import status_text
 
     facts = status_table(directory)
-    _print(facts, as_json, lambda: said_of_status(facts))
+    _print(facts, as_json, lambda: status_text(facts))
 
 
 @app.command()
@@ -207,11 +207,11 @@ def verify(
 
     Example: inpaint-pipeline verify out/sentinel
     """
-    from pipeline.commands.said import said_of_verification
+    from pipeline.commands.text import verification_text
     from pipeline.commands.verify import require_held, verify_table
 
     results = verify_table(directory)
-    _print(results, as_json, lambda: said_of_verification(results))
+    _print(results, as_json, lambda: verification_text(results))
     require_held(results)
 
 
@@ -245,10 +245,10 @@ def evaluate(
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
-    from pipeline.commands.evaluate import evaluate_table, said_of_evaluation, tell_on_stderr
+    from pipeline.commands.evaluate import evaluate_table, evaluation_text, tell_on_stderr
 
     facts = evaluate_table(config, set_ or [], family or (), overwrite=overwrite, tell=tell_on_stderr(quiet=quiet))
-    _print(facts, as_json, lambda: said_of_evaluation(facts))
+    _print(facts, as_json, lambda: evaluation_text(facts))
 
 
 @app.command()
@@ -327,10 +327,10 @@ def catalog_list(
     Example: inpaint-pipeline catalog list
     """
     from pipeline.commands.catalog import catalog_rows
-    from pipeline.commands.said import said_of_catalog
+    from pipeline.commands.text import catalog_text
 
     rows = catalog_rows(folder)
-    _print({row["name"]: row for row in rows}, as_json, lambda: said_of_catalog(rows))
+    _print({row["name"]: row for row in rows}, as_json, lambda: catalog_text(rows))
 
 
 @catalog_app.command("check")
@@ -343,10 +343,10 @@ def catalog_check(
     Example: inpaint-pipeline catalog check demo-sentinel
     """
     from pipeline.commands.catalog import check_rows, require_right
-    from pipeline.commands.said import said_of_checks
+    from pipeline.commands.text import checks_text
 
     rows = check_rows(names or ())
-    _print(rows, as_json, lambda: said_of_checks(rows))
+    _print(rows, as_json, lambda: checks_text(rows))
     require_right(rows)
 
 
@@ -356,11 +356,11 @@ def models_list(as_json: AsJson = False) -> None:
 
     Example: inpaint-pipeline models list
     """
-    from pipeline.commands.said import said_of_models
+    from pipeline.commands.text import models_text
     from pipeline.models.base import shipped
 
     rows = {s.name: {"ndim": s.ndim, "summary": s.card.summary} for s in shipped()}
-    _print(rows, as_json, lambda: said_of_models(rows))
+    _print(rows, as_json, lambda: models_text(rows))
 
 
 @models_app.command("show")
@@ -418,9 +418,9 @@ def config_schema() -> None:
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:
-    from pipeline.commands.said import said_of_facts
+    from pipeline.commands.text import facts_text
 
-    _print(facts, as_json, lambda: said_of_facts(facts))
+    _print(facts, as_json, lambda: facts_text(facts))
 
 
 def _print(facts: Any, as_json: bool, said: Callable[[], str]) -> None:

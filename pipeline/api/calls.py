@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.api.base import Keep, Kind
 from pipeline.api.given import mask_entries, path_of, sections_of, several
 from pipeline.api.images import File, kind_of
-from pipeline.api.said import Logged, in_words_of_calls, require_own_process
+from pipeline.api.messages import Logged, in_words_of_calls, require_own_process
 from pipeline.commands.evaluate import evaluate_table
 from pipeline.commands.plan import plan_table
 from pipeline.config.catalog import resolve_sources

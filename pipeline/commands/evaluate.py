@@ -238,7 +238,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def said_of_evaluation(facts: Mapping[str, Any]) -> str:
+def evaluation_text(facts: Mapping[str, Any]) -> str:
     """Return a table for each image and family, where the page lies, and in words which method to use."""
     parts: list[str] = []
     for image in facts["images"]:

@@ -21,7 +21,7 @@ from distributed import Client, Security
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._crew import crew_of
 from pipeline.execute._processes import UNWATCHED, credentials, quiet, reason
-from pipeline.execute._watch import Watch, said_by_jobs, watched
+from pipeline.execute._watch import Watch, log_hint, watched
 from pipeline.execute.base import Crew, Work
 from pipeline.plan.workdir import WorkFolder
 
@@ -237,7 +237,7 @@ def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[
         now = time.monotonic()
         if now - started > work.cluster.get("start_timeout", 3600.0):
             raise ClusterGone(
-                f"no job started within {now - started:.0f} s ({_queue(kind)}); {said_by_jobs(_logs(kind, work))}; run "
+                f"no job started within {now - started:.0f} s ({_queue(kind)}); {log_hint(_logs(kind, work))}; run "
                 "again to continue, or raise start_timeout"
             )
         if now - said > _SAY_EVERY_S:

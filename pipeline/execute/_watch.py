@@ -46,8 +46,7 @@ class Watch:
         """
         if self._ended >= self._most:
             raise ClusterGone(
-                f"{self._ended} jobs ended before a worker of theirs had come; {said_by_jobs(logs)}; run again to "
-                "continue"
+                f"{self._ended} jobs ended before a worker of theirs had come; {log_hint(logs)}; run again to continue"
             )
 
     def _look_until_over(self) -> None:
@@ -73,7 +72,7 @@ class Watch:
         return {name for name, number in numbers.items() if number not in living}
 
 
-def said_by_jobs(logs: Path) -> str:
+def log_hint(logs: Path) -> str:
     """Say where the logs of jobs are, and what the newest one ends with: that is mostly why a job has ended."""
     with suppress(OSError):
         written = [path for path in logs.glob("*.err") if path.is_file() and path.stat().st_size]

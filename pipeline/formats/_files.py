@@ -15,7 +15,7 @@ from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, is_address, looks_alike
-from pipeline.system.room import no_room, said_full
+from pipeline.system.room import full_disk_message, no_room
 
 
 def is_remote(path: str) -> bool:
@@ -173,7 +173,7 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
                 number = no_room(folder, error)
                 if number is None:
                     raise
-                raise OutputConflict(said_full(path, number)) from error
+                raise OutputConflict(full_disk_message(path, number)) from error
     except PipelineError:
         raise
     except errors as error:

@@ -152,14 +152,14 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
         attributes=facts,
         fixed_channels=fixed,
-        notices=said + _said_of_others(path, node) + (() if own else _said_of_unwritten(path, array, values)),
+        notices=said + _notices_of_others(path, node) + (() if own else _notices_of_unwritten(path, array, values)),
         array=array,
         selected=chosen,
         turn=turn,
     )
 
 
-def _said_of_others(path: str, node: Any) -> tuple[str, ...]:
+def _notices_of_others(path: str, node: Any) -> tuple[str, ...]:
     """Say that a group of OME-Zarr has more images than the one that is read."""
     images = node.attrs.get("ome", {}).get("multiscales", ()) if isinstance(node, zarr.Group) else ()
     if len(images) < 2:
@@ -168,7 +168,7 @@ def _said_of_others(path: str, node: Any) -> tuple[str, ...]:
     return (f"{path}: holds {len(images)} images; {first} is read, the others are {', '.join(others[:_SHOWN])}",)
 
 
-def _said_of_unwritten(path: str, array: Any, nodata: Sequence[float | None]) -> tuple[str, ...]:
+def _notices_of_unwritten(path: str, array: Any, nodata: Sequence[float | None]) -> tuple[str, ...]:
     """Say that chunks of an array are not stored: they hold its fill value, though perhaps nothing was observed there.
 
     Chunks that hold nothing else are left out by most writers, so a value it is. Of many chunks some all over the array

@@ -107,7 +107,7 @@ class Space:
         corners = np.stack([*map(np.ravel, ends), np.ones(2**self.ndim)])
         return float(np.linalg.norm(rows @ corners, axis=0).max()) / (min(self.spacing) or 1.0)
 
-    def said_of_offset(self, other: Space) -> str:
+    def offset_text(self, other: Space) -> str:
         """Say in words that `other`, which counts as the same grid, lies a little off; empty if not worth a word."""
         share = self.offset(other)
         return (

@@ -14,7 +14,7 @@ _OPAQUE = 0.5
 """Share of the pixels that are not wholly transparent which have one value, from which that is full opacity."""
 
 
-def said_of_alpha(source: Source) -> list[str]:
+def alpha_notices(source: Source) -> list[str]:
     """Return a notice for each band that is marked as alpha and holds what data hold: many values, none frequent."""
     read = pieces(source) if source.fixed_channels else []
     said = []

@@ -23,7 +23,7 @@ _ENOUGH = 400
 """Pixels that both show."""
 
 
-def said_of_levels(scene: Scene) -> list[str]:
+def level_notices(scene: Scene) -> list[str]:
     """Return a warning for each reference whose numbers are about 1000 above or below the image's in every band.
 
     Reads some windows of image and references; nothing of volumes, and of images without 16 bits.

@@ -15,7 +15,7 @@ from pipeline.formats._resample import Resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.alpha import said_of_alpha
+from pipeline.image.alpha import alpha_notices
 from pipeline.image.background import background_of
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
@@ -153,7 +153,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += together(_said_of_guides(job, source, guides))
+    notices += together(_guide_notices(job, source, guides))
     image = OpenImage(
         source=source,
         state=state,
@@ -181,7 +181,7 @@ def _without_empty(
 def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[str, ...]) -> list[str]:
     """Return what the user should know of files and holes, after what was `said` before they were opened."""
     notices = [*said, *(f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ()))]
-    notices += [*getattr(source, "notices", ()), *said_of_alpha(source), *mask.notices]
+    notices += [*getattr(source, "notices", ()), *alpha_notices(source), *mask.notices]
     notices += mask.examine() if isinstance(mask, ComposedMask) else ()
     if len(source.paths) > 1:
         notices.append(
@@ -230,10 +230,10 @@ def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> l
         f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
         f"write `input.nodata: {value:.17g}`"
         for value, where in found.items()
-    ] + _said_of_still(source, channels, values)
+    ] + _still_notices(source, channels, values)
 
 
-def _said_of_still(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
+def _still_notices(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
     still: dict[float, list[int]] = {}
     for channel, low, high in zip(channels, values.low.tolist(), values.high.tolist(), strict=True):
         if low == high:
@@ -247,7 +247,7 @@ def _said_of_still(source: Source, channels: tuple[int, ...], values: ValueScan)
     ]
 
 
-def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> list[str]:
+def _guide_notices(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> list[str]:
     """Return what the user should know of headers and masks of references and auxiliaries."""
     said = [note for guide in guides for note in getattr(guide.source, "notices", ())]
     said += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
@@ -260,7 +260,7 @@ def _said_of_guides(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> l
     said += [
         f"{ref.role} {guide.source.paths[0]}: {off}"
         for ref, guide in zip(job.guides, guides, strict=True)
-        if (off := image.space.said_of_offset(guide.source.space))
+        if (off := image.space.offset_text(guide.source.space))
     ]
     said += [
         f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"

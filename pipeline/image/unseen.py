@@ -20,7 +20,7 @@ _LOOKS = 8
 """Number of these windows."""
 
 
-def said_of_unseen(scene: Scene) -> list[str]:
+def unseen_notices(scene: Scene) -> list[str]:
     """Return what the user should know of guides that their own masks or missing values hide at the holes."""
     looks = _windows(scene)
     said = []

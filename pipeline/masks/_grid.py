@@ -176,7 +176,7 @@ def open_codes(
         blank=blank,
         count=count,
     )
-    return replace(codes, notices=(*pages, *notice, *_said_of_cover(codes, outside)))
+    return replace(codes, notices=(*pages, *notice, *_cover_notices(codes, outside)))
 
 
 def _alignment(path: str, own: Space, source: Source, outside: Literal["keep"] | None) -> tuple[bool, tuple[str, ...]]:
@@ -207,7 +207,7 @@ def _may_be_blank(dataset: Any, wanted: tuple[int, ...]) -> bool:
     return not own and any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
 
 
-def _said_of_cover(codes: RasterCodes, outside: Literal["keep"] | None) -> tuple[str, ...]:
+def _cover_notices(codes: RasterCodes, outside: Literal["keep"] | None) -> tuple[str, ...]:
     """Return what to say of a file that does not cover the whole image.
 
     Raises:

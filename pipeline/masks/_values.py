@@ -97,16 +97,16 @@ class Tally:
         return f"{shown} and {more} more" if more > 0 else shown
 
 
-def said_of_values(path: str, tally: Tally, marks: Marks, advice: str = "") -> tuple[str, ...]:
+def value_notices(path: str, tally: Tally, marks: Marks, advice: str = "") -> tuple[str, ...]:
     """Return what the user should know of a mask file's values: not binary, none marked, or not numbers.
 
     `advice` says what to write for a file that is not binary, if more is known of it than its values.
     """
     said = (f"{path}: is NaN in {tally.unknown} pixels, which are kept; write a number there if they are holes",)
-    return (said if tally.unknown else ()) + _said_of_numbers(path, tally, marks, advice)
+    return (said if tally.unknown else ()) + _number_notices(path, tally, marks, advice)
 
 
-def _said_of_numbers(path: str, tally: Tally, marks: Marks, advice: str) -> tuple[str, ...]:
+def _number_notices(path: str, tally: Tally, marks: Marks, advice: str) -> tuple[str, ...]:
     if marks.chosen:
         nothing = not tally.marked and tally.counts
         return (f"{path}: {marks.chosen} marks nothing; the mask holds {tally}",) if nothing else ()

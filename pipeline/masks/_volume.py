@@ -21,7 +21,7 @@ from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED
-from pipeline.masks._values import Marks, Tally, said_of_values
+from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
 from pipeline.system.paths import kind_of
@@ -54,7 +54,7 @@ class VolumeMask:
         Raises:
             SourceError: the file is damaged.
         """
-        return said_of_values(self.path, self._content()[2], self.marks)
+        return value_notices(self.path, self._content()[2], self.marks)
 
     def _content(self) -> tuple[NDArray[np.uint8], int, Tally]:
         with _READ_ONCE:
@@ -88,7 +88,7 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
     facts = Path(path).stat()
-    said = source.space.said_of_offset(own)
+    said = source.space.offset_text(own)
     return VolumeMask(
         path=path,
         marks=marks,

@@ -119,7 +119,7 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CloudMask:
         wanted=tuple(_CODES[name] for name in options.classes),
         weights=weights,
         device=options.device,
-        notices=_said_of_pixels(source),
+        notices=_pixel_notices(source),
     )
 
 
@@ -129,7 +129,7 @@ def _weights_in(folder: Path) -> tuple[str, ...]:
     return tuple(str(f) for f in weights if f.stat().st_size > _SMALLEST_WEIGHTS)
 
 
-def _said_of_pixels(source: Source) -> tuple[str, ...]:
+def _pixel_notices(source: Source) -> tuple[str, ...]:
     least, most = _PIXEL_M
     step = max(source.space.spacing)
     if source.space.units != "m" or least <= step <= most:

@@ -23,7 +23,7 @@ from pipeline.geometry.box import Box
 from pipeline.masks._grid import RasterCodes, open_codes
 from pipeline.masks._layouts import layout_of_name
 from pipeline.masks._shapes import SUFFIXES as VECTOR_SUFFIXES
-from pipeline.masks._values import Marks, Tally, said_of_values
+from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks._volume import open_volume_mask
 from pipeline.masks.base import FileMaskOptions, Mask, Resolve, states_from
 
@@ -103,7 +103,7 @@ class RasterMask:
         advice = f"`kind: qa_pixel` with `layout: {layout}`, as its name says" if layout else ""
         if suffix_matches(self.codes.path, (".jpg", ".jpeg")):
             advice = "`threshold: 127`, as JPEG smears what was drawn (better: save it as PNG),"
-        notices = said_of_values(self.codes.path, tally, self.marks, advice)
+        notices = value_notices(self.codes.path, tally, self.marks, advice)
         nodata = None if self.codes.nodata is None else f"{self.codes.nodata:g}"
         told = {
             f"has its own nodata ({nodata})": silent,

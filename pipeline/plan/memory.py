@@ -15,7 +15,7 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 from pipeline.references.siblings import Siblings
-from pipeline.system.room import free_bytes, is_full, no_room, number_told, said_full
+from pipeline.system.room import free_bytes, full_disk_message, is_full, no_room, number_told
 from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
@@ -256,7 +256,7 @@ def check_disk(folder: str, reasons: Iterable[str]) -> None:
     """
     found = number_told(" ".join(reasons))
     if found or is_full(folder):
-        raise OutputConflict(said_full(folder, found or errno.ENOSPC))
+        raise OutputConflict(full_disk_message(folder, found or errno.ENOSPC))
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         number = no_room(folder, error)
         if number is None:
             raise
-        raise OutputConflict(said_full(folder, number)) from error
+        raise OutputConflict(full_disk_message(folder, number)) from error
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:

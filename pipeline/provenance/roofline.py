@@ -151,7 +151,7 @@ def roofline(plan: Plan, patches: Mapping[str, int], found: Measured) -> Rooflin
     return Roofline(work=work, gpu_busy=busy, wall_s=found.wall_s)
 
 
-def said(facts: Mapping[str, Any]) -> str:
+def roofline_text(facts: Mapping[str, Any]) -> str:
     """Return a roofline in one sentence, from its facts."""
     took, work = facts["took_s"], facts["work"]
     if not took:

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order
-from pipeline.report.judgement import in_one_line, judged
+from pipeline.report.judgement import judged, judgement_text
 from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import unreplaceable, write_json, write_text
 from pipeline.system.paths import describe, existing
@@ -36,7 +36,7 @@ def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
     # a record of an older version has none
     entry["roofline"] = record.get("roofline")
     if record["holes"]["pixels"]:
-        entry["judgement"] = {"level": judged(record).level, "said": in_one_line(record)}
+        entry["judgement"] = {"level": judged(record).level, "said": judgement_text(record)}
     entry["outputs"] = [f"{stem}/{o['path']}" for o in record["outputs"]]
     if order.bids is not None:
         entry["derivative"] = (order.bids.image.folder / order.bids.name("restored")).as_posix()

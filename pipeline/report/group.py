@@ -13,11 +13,11 @@ from urllib.parse import quote
 from PIL import Image
 
 from pipeline.errors import IntegrityError
-from pipeline.report.judgement import LEVELS, in_tenths, judged, relative_error
+from pipeline.report.judgement import LEVELS, judged, relative_error
 from pipeline.report.pages import templates
 from pipeline.report.words import verdict
 from pipeline.system.files import read_json, replacing
-from pipeline.system.words import in_percent
+from pipeline.system.words import in_percent, precise_percent
 
 INDEX = "index.html"
 _GENERATOR = "inpaint-pipeline"
@@ -68,7 +68,7 @@ def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
         state=judgement.words,
         said=(*judgement.reasons, verdict(record)),
         filled=in_percent(record["holes"]["fraction"]),
-        error=in_tenths(error) if error is not None else "",
+        error=precise_percent(error) if error is not None else "",
         warnings=tuple(record["notices"]),
         report=f"{quote(folder.name)}/{quote(paths['report'])}" if "report" in paths else "",
         thumbnail=thumbnail if thumbnail and thumbnail.exists() else None,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.system.words import precise_percent
+
 Level = Literal["sound", "look", "poor"]
 LEVELS: tuple[Level, ...] = ("poor", "look", "sound")
 """What needs a human eye first, first."""
@@ -45,12 +47,13 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     error = relative_error(record)
     if error is not None and error >= _VARIATION:
         poor.append(
-            f"the error to expect, {said_of(error)}, is as large as the variation of the image itself: "
+            f"the error to expect, {error_text(error)}, is as large as the variation of the image itself: "
             "its mean in every hole would be as near"
         )
     elif error is not None and error >= _NOTABLE * _VARIATION:
         look.append(
-            f"the error to expect, {said_of(error)}, is {in_tenths(error / _VARIATION)} of what the image itself varies"
+            f"the error to expect, {error_text(error)}, is {precise_percent(error / _VARIATION)} of what the image "
+            "itself varies"
         )
     held = test.get("coverage_90") if test else None
     if held is not None and held < _HELD_LOOK:
@@ -91,11 +94,11 @@ def advised(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(advice)
 
 
-def in_one_line(record: Mapping[str, Any]) -> str:
+def judgement_text(record: Mapping[str, Any]) -> str:
     """Return the judgement of a result with its reasons, for the command line."""
     judgement, error, account = judged(record), relative_error(record), record["holes"].get("account")
     if judgement.level == "sound":
-        return "sound by its self-test" + (f", the error to expect is {said_of(error)}" if error is not None else "")
+        return "sound by its self-test" + (f", the error to expect is {error_text(error)}" if error is not None else "")
     # the account has a line of its own
     reasons = [reason for reason in judgement.reasons if reason != account]
     return f"{judgement.words}: {'; '.join(reasons) or 'not all that was asked for was restored'}"
@@ -113,20 +116,10 @@ def relative_error(record: Mapping[str, Any]) -> float | None:
     return math.sqrt(sum(share**2 for share in shares) / len(shares)) if shares else None
 
 
-def said_of(error: float) -> str:
+def error_text(error: float) -> str:
     """Return an error relative to the range of the values in words.
 
-    >>> said_of(0.0234)
+    >>> error_text(0.0234)
     '2.3 % of the range of the values'
     """
-    return f"{in_tenths(error)} of the range of the values"
-
-
-def in_tenths(share: float) -> str:
-    """Return a share in per cent with two digits.
-
-    >>> in_tenths(0.0004), in_tenths(0.0234), in_tenths(0.31)
-    ('<0.1 %', '2.3 %', '31 %')
-    """
-    percent = 100 * share
-    return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
+    return f"{precise_percent(error)} of the range of the values"

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from pipeline.report.judgement import relative_error, said_of
+from pipeline.report.judgement import error_text, relative_error
 from pipeline.system.words import counted, in_percent, whole_percents
 
 _HALF = 0.5
@@ -86,7 +86,7 @@ def verdict(record: Mapping[str, Any]) -> str:
     parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares) + _thinly(record))
     error = relative_error(record)
     if error is not None:
-        parts.append(f"the error to expect there is {said_of(error)} (root mean square)")
+        parts.append(f"the error to expect there is {error_text(error)} (root mean square)")
     test = record["self_test"]
     if test and test["coverage_90"] is not None:
         parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test {unit}s")

@@ -18,10 +18,10 @@ from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.mark import said_of_doubt, with_doubt, with_doubted_filled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.image.levels import said_of_levels
+from pipeline.image.levels import level_notices
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
-from pipeline.image.unseen import said_of_unseen
+from pipeline.image.unseen import unseen_notices
 from pipeline.models._choice import by_holes
 from pipeline.models.base import Inpainter, Portable, reduced_to, said_of_reduced
 from pipeline.plan.cost import Cost
@@ -123,7 +123,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         # the look for thin cloud leaves a core for processes that start
         others = hire(sketch) if hire else None
         clock.lap("forecast")
-        notices += [*said_of_levels(scene), *said_of_unseen(scene)]
+        notices += [*level_notices(scene), *unseen_notices(scene)]
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
         verdict = _tested(scene, model, model_ref, others)

@@ -52,6 +52,6 @@ def number_told(text: str) -> int | None:
     return next((number for number in _NO_ROOM if os.strerror(number) in text), None)
 
 
-def said_full(path: str | Path, number: int) -> str:
+def full_disk_message(path: str | Path, number: int) -> str:
     """Return what is said where nothing more can be written, and what to do."""
     return f"{path}: {os.strerror(number)}; {_NO_ROOM[number]} and run again to continue"

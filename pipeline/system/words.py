@@ -38,6 +38,16 @@ def in_percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def precise_percent(share: float) -> str:
+    """Return a share in per cent with two digits.
+
+    >>> precise_percent(0.0004), precise_percent(0.0234), precise_percent(0.31)
+    ('<0.1 %', '2.3 %', '31 %')
+    """
+    percent = 100 * share
+    return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
+
+
 def whole_percents(counts: Sequence[int]) -> list[str]:
     """Return the shares of some counts in whole per cent that add up to 100, by largest remainders.
 

@@ -23,7 +23,7 @@ from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
-from pipeline.image.levels import said_of_levels
+from pipeline.image.levels import level_notices
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks._dilate import dilate
@@ -199,7 +199,7 @@ def test_the_baseline_says_what_raster_bands_do_not(tmp_path: Path, baseline: st
 
 def _warnings(config: Path) -> list[str]:
     scene, _ = open_scene(order_of(config).job, Clock())
-    return said_of_levels(scene)
+    return level_notices(scene)
 
 
 def test_a_step_of_a_thousand_is_told_aloud(home: Path, tmp_path: Path) -> None:

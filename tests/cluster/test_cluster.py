@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.execute import _checks, _jobs
 from pipeline.execute._crew import crew_of
-from pipeline.execute._watch import said_by_jobs
+from pipeline.execute._watch import log_hint
 from pipeline.execute.base import Work
 from pipeline.plan.workdir import WorkFolder
 from tests.cluster.scheduler import running
@@ -232,12 +232,12 @@ def test_credentials_that_cannot_be_written_are_the_config_s(tmp_path):
 
 def test_what_jobs_said_last_stands_in_the_message(tmp_path):
     """Of the newest log that says anything; a Python that is not there, say."""
-    assert said_by_jobs(tmp_path) == f"logs of jobs are in {tmp_path}"
+    assert log_hint(tmp_path) == f"logs of jobs are in {tmp_path}"
     for number, text in enumerate(("old\n", "first\nNo such file: /x/python\n\n", "")):
         log = tmp_path / f"inpaint-worker-{number}.err"
         log.write_text(text)
         os.utime(log, (number, number))
-    said = said_by_jobs(tmp_path)
+    said = log_hint(tmp_path)
     assert said == f"logs of jobs are in {tmp_path}, inpaint-worker-1.err ends with: No such file: /x/python"
 
 

@@ -16,7 +16,7 @@ import zarr
 
 from pipeline.commands.progress import Lines, heartbeat
 from pipeline.plan.workdir import WorkFolder
-from pipeline.report.judgement import in_one_line, judged
+from pipeline.report.judgement import judged, judgement_text
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 44)
@@ -264,10 +264,10 @@ def test_what_needs_a_look_is_said_with_its_reason() -> None:
     """Each level of a record has its words; what the account says already is not repeated."""
     test = {"coverage_90": 0.9, "predicted_rmse": [1.0], "value_range": [100.0], "note": ""}
     record = {"holes": {"pixels": 9, "left": {}, "account": "all"}, "self_test": test}
-    assert in_one_line(record) == "sound by its self-test, the error to expect is 1.0 % of the range of the values"
-    poor = in_one_line(record | {"self_test": test | {"predicted_rmse": [40.0]}})
+    assert judgement_text(record) == "sound by its self-test, the error to expect is 1.0 % of the range of the values"
+    poor = judgement_text(record | {"self_test": test | {"predicted_rmse": [40.0]}})
     assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is as large")
-    left = in_one_line(record | {"holes": {"pixels": 9, "left": {"refused": 1}, "account": "8 of 9 were filled"}})
+    left = judgement_text(record | {"holes": {"pixels": 9, "left": {"refused": 1}, "account": "8 of 9 were filled"}})
     assert left == "look at it: not all that was asked for was restored"
 
 

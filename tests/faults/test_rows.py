@@ -173,7 +173,7 @@ ROWS = {
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
     "Python forks a process after a call of `pipeline.api`, which calls it, too": """
-        endtoend/test_api_said.py::test_a_process_that_was_forked_after_a_call_is_refused""",
+        endtoend/test_api_messages.py::test_a_process_that_was_forked_after_a_call_is_refused""",
     "a worker of `multiprocessing.Pool` or of a dask cluster of yours restores an image": """
         faults/test_hostile_processes.py::test_a_worker_of_a_pool_starts_no_workers""",
     "another user of the machine connects to the cluster of a run": """

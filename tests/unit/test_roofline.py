@@ -13,7 +13,7 @@ import pytest
 from pipeline.blocks.journal import Totals
 from pipeline.fills.base import FillSpec, Window
 from pipeline.plan.plan import BlockRow
-from pipeline.provenance.roofline import measured, roofline, said
+from pipeline.provenance.roofline import measured, roofline, roofline_text
 from pipeline.run import run
 from pipeline.system.meter import Use, add, as_facts, counted, lap, metered
 from pipeline.system.threads import each, threaded
@@ -115,7 +115,7 @@ def test_least_is_what_is_done_once_at_the_rates_of_the_run():
     assert (work["write"].least_s, work["write"].took_s) == (2.0, 5.0)
     assert result.took_s == pytest.approx(4 + 32 + 6)
     assert result.gpu_busy == pytest.approx(13 / 26)
-    assert "the GPU worked 50 % of the time" in said(result.facts())
+    assert "the GPU worked 50 % of the time" in roofline_text(result.facts())
 
 
 def test_a_survey_of_an_older_version_says_less():
@@ -123,7 +123,7 @@ def test_a_survey_of_an_older_version_says_less():
     found = measured({"seconds": {"masks": 4.0}}, Totals(), {}, {"blocks": 0.0, "assemble": 1.0})
     result = roofline(_plan(), {"touching_holes": 0, "forwards": 0}, found)
     assert (result.least_s, result.took_s, result.gpu_busy) == (0, 5, None)
-    assert "GPU" not in said(result.facts())
+    assert "GPU" not in roofline_text(result.facts())
 
 
 def test_uses_come_back_from_json():

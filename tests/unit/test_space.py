@@ -41,5 +41,5 @@ def test_how_far_grids_are_apart_is_a_share_of_a_pixel_at_the_far_corner(kind, a
     assert space.offset(other) == pytest.approx(apart)
     assert space.mismatch(other)
     assert bool(space.mismatch(other, tolerance=ROUNDED)) == (apart > ROUNDED)
-    assert f"up to {apart:.1g} of a {space.unit}" in space.said_of_offset(other)
-    assert space.mismatch(space) == space.said_of_offset(space) == ""
+    assert f"up to {apart:.1g} of a {space.unit}" in space.offset_text(other)
+    assert space.mismatch(space) == space.offset_text(space) == ""

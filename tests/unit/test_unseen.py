@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.image.scene import Clock, open_scene
-from pipeline.image.unseen import said_of_unseen
+from pipeline.image.unseen import unseen_notices
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 
 HOLE = blobs((60, 70), n=3) > 0
@@ -28,7 +28,7 @@ def said(tmp_path: Path, hidden: np.ndarray, *, missing: bool = False, role: str
     given = {role: [{"path": str(tmp_path / "date.tif"), "mask": own}]}
     config = run_config(tmp_path, image, mask, input=given)
     scene, _ = open_scene(order_of(config).job, Clock())
-    return said_of_unseen(scene)
+    return unseen_notices(scene)
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["mask", "NaN"])

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.formats import geotiff
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.alpha import said_of_alpha
+from pipeline.image.alpha import alpha_notices
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.workspace import Workspace
 from pipeline.masks.base import FILL, KEEP
@@ -76,11 +76,11 @@ def test_a_guide_of_nothing_but_alpha_is_refused(tmp_path: Path) -> None:
 def test_data_that_are_marked_as_alpha_are_named(tmp_path: Path) -> None:
     """GDAL marks the fourth band of bytes so; a band of opacity with soft edges and a hidden part is no data."""
     values = (smooth((4, 64, 64)) * 20 + 100).astype(np.uint8)
-    (said,) = said_of_alpha(open_source(_with_alpha(tmp_path / "infrared.tif", values)))
+    (said,) = alpha_notices(open_source(_with_alpha(tmp_path / "infrared.tif", values)))
     assert "band_4 is marked" in said
     assert "--colorinterp red,green,blue,undefined" in said
     values[3], values[3, :20], values[3, 20:24] = 255, 0, np.arange(64)
-    assert not said_of_alpha(open_source(_with_alpha(tmp_path / "opacity.tif", values)))
+    assert not alpha_notices(open_source(_with_alpha(tmp_path / "opacity.tif", values)))
 
 
 def test_the_image_is_opened_once_a_stage(tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def _participant(
 ) -> None:
     import json
 
-    from pipeline.commands.bids.participant import participant, said_of_participants
+    from pipeline.commands.bids.participant import participant, participants_text
     from pipeline.commands.progress import progress
 
     with progress(quiet=quiet) as events:
@@ -128,16 +128,16 @@ def _participant(
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
     elif not quiet:
-        typer.echo(said_of_participants(facts, target), err=True)
+        typer.echo(participants_text(facts, target), err=True)
 
 
 def _group(choice: Choice, target: Path, *, as_json: bool) -> None:
     import json
 
-    from pipeline.commands.bids.group import group, said_of_group
+    from pipeline.commands.bids.group import group, group_text
 
     facts = group(choice, target)
-    typer.echo(json.dumps(facts, indent=1) if as_json else said_of_group(facts))
+    typer.echo(json.dumps(facts, indent=1) if as_json else group_text(facts))
 
 
 def _labels(given: list[str] | None, prefix: str) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
     return {"table": str(path), "rows": rows}
 
 
-def said_of_group(facts: Mapping[str, Any]) -> str:
+def group_text(facts: Mapping[str, Any]) -> str:
     """Return how many images ended how, and where the table is."""
     states = [row["state"] for row in facts["rows"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

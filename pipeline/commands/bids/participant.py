@@ -114,7 +114,7 @@ def participant(
     return {"images": entries}
 
 
-def said_of_participants(facts: Mapping[str, Any], target: Path) -> str:
+def participants_text(facts: Mapping[str, Any], target: Path) -> str:
     """Return what became of each image, and where it is."""
     lines = []
     for entry in facts["images"]:

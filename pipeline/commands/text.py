@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.commands.layout import aligned, as_text
 from pipeline.plan.cost import Span
-from pipeline.provenance.roofline import said as roofline_said
+from pipeline.provenance.roofline import roofline_text
 from pipeline.report.viewers import viewers
 from pipeline.system.paths import is_address
 from pipeline.system.words import counted, in_percent
@@ -18,7 +18,7 @@ _LICENCE = 24
 """Letters of a licence that a table has room for; the whole of it stands in `--json`."""
 
 
-def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
+def run_text(summary: Mapping[str, Any], directory: str) -> str:
     """Return how each image of a run ended, how far to trust it, and where its results and its report are."""
     lines = []
     for entry in summary["sources"]:
@@ -30,7 +30,7 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
         result = f"{directory}/{entry['outputs'][0]}"
         report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith("report.html")), None)
         if entry.get("roofline"):
-            lines.append(f"{entry['stem']}: {roofline_said(entry['roofline'])}")
+            lines.append(f"{entry['stem']}: {roofline_text(entry['roofline'])}")
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
         if "judgement" in entry:
@@ -55,7 +55,7 @@ def said_of_run(summary: Mapping[str, Any], directory: str) -> str:
     return "\n".join(lines)
 
 
-def said_of_plan(facts: Mapping[str, Any], config: Path) -> str:
+def plan_text(facts: Mapping[str, Any], config: Path) -> str:
     """Return the table of `plan`, its notices, and how long the run takes."""
     rows = facts["images"]
     table = [
@@ -104,7 +104,7 @@ def _span(seconds: Mapping[str, float]) -> Span:
     return Span(low=seconds["low"], likely=seconds["likely"], high=seconds["high"])
 
 
-def said_of_status(facts: Mapping[str, Any]) -> str:
+def status_text(facts: Mapping[str, Any]) -> str:
     """Return the table of `status`, and what is left to do."""
     rows = facts["images"]
     table = [
@@ -130,7 +130,7 @@ def said_of_status(facts: Mapping[str, Any]) -> str:
     return "\n".join([aligned(["image", "state", "blocks", ""], table), "; ".join(parts)])
 
 
-def said_of_catalog(rows: Sequence[Mapping[str, Any]]) -> str:
+def catalog_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of `catalog list`, what is there, and how the rest is fetched."""
     table = [[r["name"], r["state"], _short(r["license"], _LICENCE), r["title"]] for r in rows]
     states = [row["state"] for row in rows]
@@ -158,7 +158,7 @@ def said_of_catalog(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def said_of_checks(rows: Sequence[Mapping[str, Any]]) -> str:
+def checks_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of `catalog check`, and how many entries are as they should be."""
     states = [row["state"] for row in rows]
     words = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -166,7 +166,7 @@ def said_of_checks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{table}\n{counted(len(rows), 'data set')} checked: {words}"
 
 
-def said_of_verification(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def verification_text(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Return a line for each check of each image."""
     words = {True: "ok", False: "FAILED", None: "not checked"}
     return "\n".join(
@@ -176,7 +176,7 @@ def said_of_verification(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     )
 
 
-def said_of_models(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def models_text(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the table of `models list`, and how weights are chosen."""
     table = [[name, f"{row['ndim']}-D", row["summary"]] for name, row in rows.items()]
     return (
@@ -186,12 +186,12 @@ def said_of_models(rows: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def said_of_shares(entries: Sequence[Mapping[str, Any]]) -> str:
+def shares_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return what a share of a run did, image by image."""
     return "\n".join(f"{e['image']}: share {e['share']} {e['state']}, {counted(e['blocks'], 'block')}" for e in entries)
 
 
-def said_of_facts(facts: Mapping[str, Any]) -> str:
+def facts_text(facts: Mapping[str, Any]) -> str:
     """Return facts without an order of their own as lines `name  value`; lists of mappings become tables."""
     lines = []
     plain = {key: value for key, value in facts.items() if not _is_table(value)}

@@ -91,12 +91,12 @@ def test_a_stopped_call_says_what_is_left_of_it(tmp_path, monkeypatch, kept):
     def stop(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("pipeline.api.said.Logged.stage", stop)
+    monkeypatch.setattr("pipeline.api.messages.Logged.stage", stop)
     said = "call it again to continue" if kept else "nothing was kept, as no folder= was given"
     with pytest.raises(Interrupted, match=said):
         restore(smooth(SHAPE), HOLE, folder=tmp_path if kept else None, **CHEAP)
     if kept:
-        monkeypatch.setattr("pipeline.api.said.Logged.stage", Events.stage)
+        monkeypatch.setattr("pipeline.api.messages.Logged.stage", Events.stage)
         assert restore(smooth(SHAPE), HOLE, folder=tmp_path, **CHEAP).folder is not None
 
 
