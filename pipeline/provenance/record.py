@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -71,7 +72,7 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         and facts["self_test"] | {"value_range": plan.spread, "computed_by": facts.get("windows_by")},
         "recipe": _recipe(plan),
         "patches": {
-            "total": _product(plan.lattice.counts),
+            "total": math.prod(plan.lattice.counts),
             "touching_holes": facts["patches_touching_holes"],
             "forwards": totals.patches,
         },
@@ -109,7 +110,7 @@ def _holes(plan: Plan, facts: Mapping[str, Any], totals: Totals) -> dict[str, An
             name = source_name(code, [guide.role for guide in plan.guides])
             by_source[name] = by_source.get(name, 0) + count
     holes = facts["states"]["holes"]
-    total = _product(plan.space.shape) * plan.n_state
+    total = math.prod(plan.space.shape) * plan.n_state
     return {
         "pixels": holes,
         "fraction": holes / total if total else 0.0,
@@ -165,10 +166,3 @@ def _gpu_full(totals: Totals) -> dict[str, int] | None:
     if not totals.reduced:
         return None
     return {"blocks": sum(totals.reduced.values()), "channels_a_pass": min(totals.reduced)}
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    n = 1
-    for value in numbers:
-        n *= value
-    return n

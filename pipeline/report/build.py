@@ -15,11 +15,11 @@ from ruamel.yaml import YAML
 from pipeline.formats.base import Source
 from pipeline.image.open import open_source
 from pipeline.plan.plan import Plan
-from pipeline.report.evidence import evidence
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.judgement import advised, judged
 from pipeline.report.methods import methods
 from pipeline.report.pages import templates
+from pipeline.report.self_test import self_test_section
 from pipeline.report.styles import write_styles
 from pipeline.report.viewers import viewers
 from pipeline.report.words import register_words, verdict
@@ -82,7 +82,7 @@ def _page(
         viewers=viewers(
             [output["path"] for output in record["outputs"]], record["space"]["kind"], record["space"]["channels"]
         ),
-        evidence=evidence(plan, record, source, quality) if source and record["self_test"] else None,
+        tested=self_test_section(plan, record, source, quality) if source and record["self_test"] else None,
         pictures=pictures,
     )
     return html, pictures

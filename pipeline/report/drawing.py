@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# dark blue -> violet -> orange -> pale yellow; readable in grey and by colour-blind readers
 DOUBT_COLOUR = (60, 120, 255)
 """Observed pixels that are no evidence."""
 
@@ -19,6 +18,7 @@ HAZE_COLOUR = (150, 200, 255)
 """Observed pixels that are evidence without the haze or shadow over them."""
 
 RAMP = np.array([[8, 8, 40], [80, 18, 123], [182, 54, 121], [251, 136, 97], [252, 253, 191]], dtype=np.float64)
+"""Dark blue, violet, orange, pale yellow; readable in grey and by colour-blind readers."""
 
 _EFFORT = 2
 """Of WebP, 0 to 6: half the time of its usual 4, for pictures of a tenth more bytes."""

@@ -277,7 +277,7 @@ def _readers(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source
             lambda box: np.zeros((len(plan.channels), *box.shape), dtype=np.float32),
         ),
         origin=blocks(lambda box: from_published(staged["source"].read(box), plan), kept),
-        doubt=_doubted(plan),
+        states=_states(plan),
         display=(lambda box: staged["display"].read(box)[list(plan.channels)]) if "display" in staged else None,
     )
 
@@ -295,7 +295,7 @@ def _where_computed(computed: frozenset[tuple[int, ...]], block: tuple[int, ...]
     return pull
 
 
-def _doubted(plan: Plan) -> Pull | None:
+def _states(plan: Plan) -> Pull | None:
     """Return what gives the states of a window, None if no pixel is doubted or hazy."""
     if not plan.doubted and not plan.hazy:
         return None

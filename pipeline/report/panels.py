@@ -67,7 +67,7 @@ class Readers:
     after: Pull
     uncertainty: Pull
     origin: Pull
-    doubt: Pull | None = None
+    states: Pull | None = None
     display: Pull | None = None
 
 
@@ -129,9 +129,9 @@ class Pixels:
         codes = plane.cut(readers.origin)
         # one plane of codes speaks for all channels; else a pixel shows its hole in whichever shown channel has one
         origin = codes[chosen if len(codes) > 1 else [0]].max(axis=0)
-        states = (
-            None if readers.doubt is None else np.where(origin == OBSERVED, plane.cut(readers.doubt).max(axis=0), KEEP)
-        )
+        states = None
+        if readers.states is not None:
+            states = np.where(origin == OBSERVED, plane.cut(readers.states).max(axis=0), KEEP)
         return cls(
             plane=plane,
             before=plane.cut(readers.before)[chosen],

@@ -14,7 +14,8 @@ from pipeline.formats._image import knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
-from pipeline.masks.base import evidence as is_evidence
+from pipeline.masks.base import evidence
+from pipeline.numerics.calibration import Z90
 from pipeline.plan.plan import Plan
 from pipeline.plan.samples import DISTANCES, SCORES, Samples, Specimen
 from pipeline.report.charts import Axis, Chart
@@ -29,7 +30,6 @@ _MOST_OFF = 4.0
 """Standard errors that are shown in the brightest colour."""
 _FEWEST = 30
 """Pixels at a distance below which the share that the interval held is not drawn."""
-_WIDTH90 = 1.645
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class SelfTestSection:
     """All that the page shows of a self-test."""
 
     windows: tuple[Window, ...]
@@ -65,7 +65,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _Image:
     """What all windows have in common: plan, image, its planes, what an element is called."""
 
     plan: Plan
@@ -74,7 +74,7 @@ class _Seen:
     unit: str
 
 
-def evidence(plan: Plan, record: Mapping[str, Any], source: Source, quality: int) -> Evidence | None:
+def self_test_section(plan: Plan, record: Mapping[str, Any], source: Source, quality: int) -> SelfTestSection | None:
     """Return what the self-test of an image showed; None where it kept nothing, as those of older versions.
 
     Args:
@@ -88,14 +88,14 @@ def evidence(plan: Plan, record: Mapping[str, Any], source: Source, quality: int
     except (OSError, ValueError, KeyError):
         return None
     unit = unit_of(record)
-    seen = _Seen(plan=plan, source=source, planes=Planes(source.space, sure=knows_sides(source)), unit=unit)
-    windows = tuple(_window(one, seen, quality) for one in samples.specimens)
+    image = _Image(plan=plan, source=source, planes=Planes(source.space, sure=knows_sides(source)), unit=unit)
+    windows = tuple(_window(one, image, quality) for one in samples.specimens)
     charts = (_scatter(samples, plan, unit), _errors(samples, unit), _coverage(samples, unit))
-    return Evidence(windows=windows, charts=charts, comparisons=tuple(_comparisons(record)))
+    return SelfTestSection(windows=windows, charts=charts, comparisons=tuple(_comparisons(record)))
 
 
-def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
-    plan, plane, unit = seen.plan, seen.planes.part(one.box), seen.unit
+def _window(one: Specimen, image: _Image, quality: int) -> Window:
+    plan, plane, unit = image.plan, image.planes.part(one.box), image.unit
     channel = plan.channels[one.channel]
     state = zarr.open_array(plan.work.state, mode="r")
     haze = zarr.open_array(plan.work.haze, mode="r") if plan.hazy else None
@@ -104,11 +104,11 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
         return np.asarray(state[box.at()])[[one.channel if plan.n_state > 1 else 0]]
 
     def evident(box: Box) -> NDArray[np.float64]:
-        stored = seen.source.read(box)[list(plan.channels)].astype(np.float64)
+        stored = image.source.read(box)[list(plan.channels)].astype(np.float64)
         return without_haze(stored, np.asarray(state[box.at()]), haze, box)[[one.channel]]
 
     truth = plane.cut(evident)
-    kept = plane.cut(lambda box: is_evidence(states(box)))[0]
+    kept = plane.cut(lambda box: evidence(states(box)))[0]
 
     def shown(values: NDArray[Any]) -> NDArray[Any]:
         return plane.cut(lambda box: values[box.at(of=one.box)[-values.ndim :]][None])
@@ -132,7 +132,7 @@ def _window(one: Specimen, seen: _Seen, quality: int) -> Window:
         ("off by", f"Error in standard errors, black 0 to pale yellow {_MOST_OFF:.0f} or more; 1.645 hold 90 %.", heat),
     )
     pictures = tuple(Picture(name=n, caption=c, uri=webp(picture, quality)) for n, c, picture in captions)
-    band = f", {seen.source.channel_names[channel]}" if len(plan.channels) > 1 else ""
+    band = f", {image.source.channel_names[channel]}" if len(plan.channels) > 1 else ""
     said = f"{one.title}{band}: root mean square error {100 * one.error:.1f} % of the range of the values"
     return Window(heading=said[0].upper() + said[1:], plane=plane, pictures=pictures)
 
@@ -184,7 +184,7 @@ def _errors(samples: Samples, unit: str) -> tuple[Chart, str]:
     )
     chart.bars(list(SCORES), list(density))
     chart.line(list(x), list(normal))
-    for side in (-_WIDTH90, _WIDTH90):
+    for side in (-Z90, Z90):
         chart.line((side, side), (0, chart.up.high), "dashed")
     caption = (
         f"Errors of {total:,} hidden values in standard errors, fitted on other windows; each counts as often as the "
