@@ -53,7 +53,6 @@ from pipeline.provenance.roofline import measured, roofline
 from pipeline.provenance.summary import (
     entry_of,
     explained,
-    failed_cube,
     failed_entry,
     failure_of_run,
     is_summary,
@@ -147,7 +146,7 @@ def _restore_or_explain(
     except Exception as unexpected:
         error = explained(unexpected, config.folder / f"{spec.stem}{LOG}")
         note_failure(config, spec, order, error)
-        return failed_entry(spec.stem, error), error
+        return failed_entry(error, stem=spec.stem, directory=spec.stem), error
     finally:
         # the library of netCDF gives whoever opens a file anew what it has of the old one, as long as that is open
         open_workspace.cache_clear()
@@ -172,7 +171,7 @@ def _make_cubes(
                 rows.append(make_cube(cube, done, events, overwrite=overwrite))
         except Exception as unexpected:
             failure = explained(unexpected, config.folder / f"{cube.path.name}{LOG}")
-            rows.append(failed_cube(cube.path.name, failure))
+            rows.append(failed_entry(failure, path=cube.path.name))
             events.failed(cube.path.name, failure)
     return rows, failure
 

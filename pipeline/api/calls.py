@@ -21,11 +21,11 @@ from pipeline.api.messages import Logged, in_words_of_calls, require_own_process
 from pipeline.commands.evaluate import evaluate_table
 from pipeline.commands.plan import plan_table
 from pipeline.config.catalog import resolve_sources
+from pipeline.config.names import RECORD
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
-from pipeline.output.results import RECORD
 from pipeline.run import run
 from pipeline.system.words import listed
 

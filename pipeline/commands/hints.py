@@ -7,15 +7,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.config.catalog import list_entries
+from pipeline.config.names import RECORD, SUMMARY
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.formats import is_image
-from pipeline.output.results import RECORD
 from pipeline.system import yaml_files
 from pipeline.system.paths import kind_of
 from pipeline.system.words import listed
 
-_SUMMARY = "run.json"
 _TRAINING = {"train", "validate_on", "start"}
 """Keys of which the config of a training has one, and that of a run none."""
 _WRITE_ONE = "`inpaint-pipeline config new IMAGE -o my.yaml` writes one"
@@ -89,7 +88,7 @@ def _folder(path: Path) -> str:
     except OSError:
         return ""
     text = shlex.quote(str(path))
-    if {one.name for one in inside} & {_SUMMARY, RECORD}:
+    if {one.name for one in inside} & {SUMMARY, RECORD}:
         return f"is a folder of results, not a config; look at it with: inpaint-pipeline status {text}"
     configs = [one for one in inside if one.suffix in (".yaml", ".yml") and kind_of(one) == "file"]
     if configs:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.commands.progress import heartbeat
+from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.output.results import (
-    RECORD,
     finished_folders,
     kept_plan,
     nothing_in,

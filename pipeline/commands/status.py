@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
+from pipeline.config.names import RECORD
 from pipeline.errors import IntegrityError
-from pipeline.output.results import RECORD, changed, finished_folders, folders_of_runs, nothing_in, read_record
+from pipeline.output.results import changed, finished_folders, folders_of_runs, nothing_in, read_record
 from pipeline.plan.plan import OtherVersion, load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.failure import failures

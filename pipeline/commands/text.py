@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.layout import aligned, as_text
+from pipeline.config.names import INDEX, REPORT
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import roofline_text
 from pipeline.report.viewers import viewers
@@ -28,7 +29,7 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         doubt = f"; {doubted:,} observed pixels{over} were not used, they look like cloud or shadow" if doubted else ""
         doubt += f"; {hazy:,} observed pixels{over} were used without the haze or shadow over them" if hazy else ""
         result = f"{directory}/{entry['outputs'][0]}"
-        report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith("report.html")), None)
+        report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith(REPORT)), None)
         if entry.get("roofline"):
             lines.append(f"{entry['stem']}: {roofline_text(entry['roofline'])}")
         # records of older versions have no account
@@ -42,7 +43,7 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         lines.append(f"{counted(cube['dates'], 'date')} in one cube: {directory}/{cube['path']}")
     count = len(summary["sources"])
     if count > 1:
-        page = Path(directory, "index.html")
+        page = Path(directory, INDEX)
         shown = f", all on one page: {page}" if page.exists() else ""
         lines.append(
             f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"

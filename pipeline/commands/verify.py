@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.progress import heartbeat
+from pipeline.config.names import RECORD
 from pipeline.errors import IntegrityError, SourceError
 from pipeline.output.cube import check_cubes
-from pipeline.output.results import RECORD, finished_folders, nothing_in
+from pipeline.output.results import finished_folders, nothing_in
 from pipeline.output.verify import Check, verify
 from pipeline.system.facts import inputs_hashed_once
 

@@ -18,7 +18,7 @@ from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fetched import matching
 from pipeline.config.fields import SourceText
-from pipeline.config.names import is_result
+from pipeline.config.names import INDEX, SUMMARY, is_result
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _GLOB_SIGNS = set("*?[")
-_TAKEN = {"run.json", "index.html", "cube.zarr"}
+_TAKEN = {SUMMARY, INDEX, "cube.zarr"}
 """Names beside the folders of the images."""
 
 

@@ -13,6 +13,12 @@ from pipeline.errors import ConfigError
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.system.paths import kind_of, shortened
 
+RECORD, REPORT, THUMBNAIL = "record.json", "report.html", "thumbnail.webp"
+ITEM, CRATE = "item.json", "ro-crate-metadata.json"
+"""Files of one image's results, beside its layers."""
+SUMMARY, INDEX = "run.json", "index.html"
+"""Files of a run, beside the folders of its images."""
+
 _LONGEST = 200
 _WORK = ".work"
 _SUFFIXES = (".tif", ".TIF", ".tiff", ".jp2", ".nii.gz", ".nii")
@@ -104,4 +110,4 @@ def is_result(path: str, results: Path | None) -> bool:
     if results is None or not Path(path).is_relative_to(results):
         return False
     top, *below = Path(path).relative_to(results).parts
-    return bool(below) and (top == _WORK or any((results / top / name).exists() for name in ("record.json", _WORK)))
+    return bool(below) and (top == _WORK or any((results / top / name).exists() for name in (RECORD, _WORK)))

@@ -20,6 +20,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.blocks.events import Events
 from pipeline.config.batch import SourceSpec
+from pipeline.config.names import RECORD
 from pipeline.config.products.base import metres_text
 from pipeline.config.schema import RunConfig
 from pipeline.config.series import moment_of, pixel_size
@@ -30,7 +31,7 @@ from pipeline.formats.base import Role, Source
 from pipeline.orders import opened
 from pipeline.output.assemble import DOUBT_NAMES
 from pipeline.output.cube_target import AddressTarget, FolderTarget, Target
-from pipeline.output.results import RECORD, ROLES, read_record, record_of
+from pipeline.output.results import ROLES, read_record, record_of
 from pipeline.output.verify import Check
 from pipeline.plan.memory import ASSEMBLY_BYTES
 from pipeline.plan.workdir import WorkFolder

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict
 from pipeline.formats._zarr_cube import METADATA, attributes_in, attributes_of, is_intact, seal_of
-from pipeline.output.results import RECORD
 from pipeline.output.sending import LIST, WHERE, Bundle
 from pipeline.system.facts import file_facts
 from pipeline.system.files import exchanged, remove_made, sync, sync_tree, write_text

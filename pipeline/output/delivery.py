@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.blocks.events import Events
+from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict
 from pipeline.orders import Order
 from pipeline.output.folder import permitted
-from pipeline.output.results import RECORD, output_names, own_names
+from pipeline.output.results import output_names, own_names
 from pipeline.output.sending import LIST, WHERE, Bundle, bucket_of
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.files import remove_made

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict
 from pipeline.orders import Order
-from pipeline.output.results import RECORD, edited, own_names, read_record, write_record
+from pipeline.output.results import edited, own_names, read_record, write_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import exchanged, read_json, remove_made, sync, sync_tree, unsealed, write_sealed

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.bids import RESULTS
+from pipeline.config.names import CRATE, ITEM, RECORD, REPORT, THUMBNAIL
 from pipeline.errors import IntegrityError, PipelineError, SourceError
 from pipeline.formats.base import Role
 from pipeline.orders import Order
@@ -20,10 +21,9 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import finite, read_json, sealed, unsealed, write_json
 
-RECORD = "record.json"
-REPORTS = ("report.html", "thumbnail.webp")
+REPORTS = (REPORT, THUMBNAIL)
 """What is made of the results for people to look at; images without holes have no thumbnail."""
-RENDERINGS = ("item.json", "ro-crate-metadata.json")
+RENDERINGS = (ITEM, CRATE)
 """What is rendered from the record for others; not every image has all of them."""
 STYLE = ".qml"
 """Suffix of what says how a raster is shown in QGIS, in the place of its own."""

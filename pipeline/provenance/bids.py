@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.config.bids import PROGRAM, Derivation
+from pipeline.config.names import RECORD, REPORT, SUMMARY
 from pipeline.orders import Order
 from pipeline.restore.codes import names_of
 
@@ -102,8 +103,8 @@ def _facts(
         "Model": (record["model"] or {}).get("name", "classical"),
         "Request": record["request"],
         **beside,
-        "Record": place.own_uri(order.folder / "record.json"),
-        "Report": place.own_uri(order.folder / "report.html"),
+        "Record": place.own_uri(order.folder / RECORD),
+        "Report": place.own_uri(order.folder / REPORT),
     }
 
 
@@ -130,7 +131,7 @@ def ignored(order: Order) -> list[str]:
     lines = [f"*_{role}.*" for role in _WITHOUT_SUFFIX]
     results = order.folder.parent
     if results == place.target:
-        return [*lines, order.stem, "run.json"]
+        return [*lines, order.stem, SUMMARY]
     if results.is_relative_to(place.target):
         # without a slash at its end: with one the validator takes the files, but not the folder itself
         lines.append(Path(results.relative_to(place.target)).parts[0])

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_NAME = "ro-crate-metadata.json"
+from pipeline.config.names import CRATE, RECORD
+
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _SPEC = "https://w3id.org/ro/crate/1.1"
 _CONTEXTS = [f"{_SPEC}/context", "https://w3id.org/ro/terms/workflow-run/context"]
@@ -31,12 +32,12 @@ def crate(record: Mapping[str, Any]) -> dict[str, Any]:
     masks = [file for mask in record["masks"] for file in mask["files"]]
     inputs = [_input(file["path"], file.get("sha256")) for file in (*record["inputs"], *masks)]
     outputs = [_output(entry, record) for entry in record["outputs"]]
-    parts = [*outputs, {"@id": "record.json", "@type": "File", "encodingFormat": _MEDIA["json"]}]
+    parts = [*outputs, {"@id": RECORD, "@type": "File", "encodingFormat": _MEDIA["json"]}]
     return {
         "@context": _CONTEXTS,
         "@graph": [
             {
-                "@id": _NAME,
+                "@id": CRATE,
                 "@type": "CreativeWork",
                 "about": {"@id": "./"},
                 "conformsTo": {"@id": _SPEC},
@@ -95,8 +96,9 @@ def _action(record: Mapping[str, Any], inputs: list[dict[str, Any]], outputs: li
 
 def _input(path: str, sha256: str | None) -> dict[str, Any]:
     # an input lies outside of the folder: it is named, not part of the package
-    address = path if "://" in path else f"#{path}"
-    entry = {"@id": address, "@type": "File" if "://" in path else "CreativeWork", "name": path.rsplit("/", 1)[-1]}
+    remote = "://" in path
+    address = path if remote else f"#{path}"
+    entry = {"@id": address, "@type": "File" if remote else "CreativeWork", "name": path.rsplit("/", 1)[-1]}
     return entry | ({"sha256": sha256} if sha256 else {})
 
 

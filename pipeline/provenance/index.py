@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.names import INDEX
 from pipeline.errors import OutputConflict
 from pipeline.provenance.failure import failures
-from pipeline.report.group import INDEX, finished_rows, is_foreign, rows_of, write_group
+from pipeline.report.group import finished_rows, is_foreign, rows_of, write_group
 
 
 def update_index(

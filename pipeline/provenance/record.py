@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.blocks.journal import Totals
+from pipeline.config.names import RECORD
 from pipeline.models.base import said_of_reduced
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
@@ -37,7 +38,7 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
         "INPAINT_CONFIG_SHA256": str(record.get("config_sha256", "")),
         "INPAINT_SOURCE_SHA256": str(record["inputs"][0]["sha256"] or ""),
         "INPAINT_FILLED_FRACTION": f"{record['holes']['fraction']:.6f}",
-        "INPAINT_RECORD": "record.json",
+        "INPAINT_RECORD": RECORD,
     }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.names import CRATE, ITEM
 from pipeline.geometry.space import Space
 from pipeline.provenance.crate import crate
 from pipeline.provenance.stac import item
 from pipeline.system.facts import output_facts
 from pipeline.system.files import write_json
-
-ITEM, CRATE = "item.json", "ro-crate-metadata.json"
 
 
 def render(record: dict[str, Any], space: Space, folder: Path) -> None:

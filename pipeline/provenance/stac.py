@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds, transform_geom
 
+from pipeline.config.names import RECORD
 from pipeline.geometry.space import Space
 from pipeline.restore.codes import names_of
 
@@ -72,7 +73,7 @@ def item(record: Mapping[str, Any], space: Space) -> dict[str, Any] | None:
         **footprint,
         "properties": {**_when(record), **_projection(space, crs), **_processing(record)},
         "links": [{"rel": "derived_from", "href": entry["path"]} for entry in record["inputs"]],
-        "assets": {**_assets(record), "record": _asset("record.json", "how it was made", ("metadata",))},
+        "assets": {**_assets(record), "record": _asset(RECORD, "how it was made", ("metadata",))},
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.names import SUMMARY
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order
@@ -17,9 +18,6 @@ from pipeline.report.judgement import judged, judgement_text
 from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import unreplaceable, write_json, write_text
 from pipeline.system.paths import describe, existing
-
-_NAME = "run.json"
-
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 """What the system says where something can no longer be written, or a disk fails."""
@@ -43,16 +41,10 @@ def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def failed_entry(stem: str, error: PipelineError) -> dict[str, Any]:
-    """Return the entry of an image that failed or was interrupted."""
+def failed_entry(error: PipelineError, **known: str) -> dict[str, Any]:
+    """Return the entry of an image, or the row of a cube, that failed or was interrupted; `known` says which it is."""
     state = "interrupted" if isinstance(error, Interrupted) else "failed"
-    return {"stem": stem, "state": state, "directory": stem, "error": str(error), "exit_code": error.exit_code}
-
-
-def failed_cube(name: str, error: PipelineError) -> dict[str, Any]:
-    """Return the entry of a cube that could not be made, or was interrupted."""
-    state = "interrupted" if isinstance(error, Interrupted) else "failed"
-    return {"path": name, "state": state, "error": str(error), "exit_code": error.exit_code}
+    return {**known, "state": state, "error": str(error), "exit_code": error.exit_code}
 
 
 def summary_of(
@@ -80,7 +72,7 @@ def require_summary_free(directory: Path) -> None:
     Raises:
         OutputConflict: names it.
     """
-    path = directory / _NAME
+    path = directory / SUMMARY
     if not (there := existing(directory)).is_dir():
         raise OutputConflict(f"{there} is {describe(there)}, no folder for results; choose another output.directory")
     if why := unreplaceable(path):
@@ -106,11 +98,11 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / _NAME, summary)
-        return directory / _NAME
+        write_json(directory / SUMMARY, summary)
+        return directory / SUMMARY
     except OSError as error:
         raise OutputConflict(
-            f"{directory}: cannot write {_NAME} ({error.strerror or error}); choose another output.directory"
+            f"{directory}: cannot write {SUMMARY} ({error.strerror or error}); choose another output.directory"
         ) from error
 
 
@@ -123,7 +115,7 @@ def failure_of_run(
     bad = [e["stem"] for e in entries if e["state"] != "done"]
     others = f", the others are finished in {directory}" if len(bad) < len(entries) else ""
     return BlockFailed(
-        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / _NAME}{others}"
+        f"{len(bad)} of {len(entries)} images failed: {', '.join(bad)}; why stands in {directory / SUMMARY}{others}"
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from ruamel.yaml import YAML
 
+from pipeline.config.names import REPORT, THUMBNAIL
 from pipeline.formats.base import Source
 from pipeline.image.open import open_source
 from pipeline.plan.plan import Plan
@@ -25,7 +26,6 @@ from pipeline.report.viewers import viewers
 from pipeline.report.words import register_words, verdict
 from pipeline.system.files import finite, remove_made, replacing, write_text
 
-REPORT, THUMBNAIL = "report.html", "thumbnail.webp"
 _MAX_BYTES = 5_000_000
 """A page that can be mailed, and opens at once."""
 _QUALITIES = (88, 70, 45, 20)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from pipeline.config.names import INDEX, RECORD
 from pipeline.errors import IntegrityError
 from pipeline.report.judgement import LEVELS, judged, relative_error
 from pipeline.report.pages import templates
@@ -19,7 +20,6 @@ from pipeline.report.words import verdict
 from pipeline.system.files import read_json, replacing
 from pipeline.system.words import in_percent, precise_percent
 
-INDEX = "index.html"
 _GENERATOR = "inpaint-pipeline"
 _MAX_BYTES = 5_000_000
 """A page that can be mailed, and opens at once."""
@@ -79,7 +79,7 @@ def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
 def finished_rows(directory: Path) -> list[Row]:
     """Return the lines of all finished images of an output folder."""
     rows = []
-    for path in sorted(directory.glob("*/record.json")):
+    for path in sorted(directory.glob(f"*/{RECORD}")):
         try:
             rows.append(finished_row(path.parent, read_json(path) or {}))
         except (IntegrityError, AttributeError, IndexError, KeyError, TypeError, ValueError):

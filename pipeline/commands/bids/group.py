@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.commands.bids.images import Choice, images_of
 from pipeline.commands.bids.participant import DerivativePaths, without_images
 from pipeline.config.bids import RESULTS, Derivation, read_object
+from pipeline.config.names import REPORT
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
@@ -110,7 +111,7 @@ def _row(paths: DerivativePaths) -> dict[str, Any]:
         "left_voxels": left,
         "coverage_90": _number((record["self_test"] or {}).get("coverage_90")),
         "restored": (image.folder / derivation.name("restored")).as_posix(),
-        "report": (paths.results / "report.html").relative_to(paths.target).as_posix(),
+        "report": (paths.results / REPORT).relative_to(paths.target).as_posix(),
     }
     return row | facts | _errors(derivation.folder / derivation.name("restored", ".json"))
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from pipeline.blocks.events import Events
 from pipeline.commands.bids.images import Choice, ImageInputs, find_inputs, images_of, mask_search, participants_of
 from pipeline.config.bids import RESULTS, BidsImage
-from pipeline.config.names import stem_of
+from pipeline.config.names import REPORT, stem_of
 from pipeline.config.schema import overridden
 from pipeline.errors import BlockFailed, ConfigError, Interrupted, OutputConflict, PipelineError, SourceError
 from pipeline.output.dataset import require_ours
@@ -199,7 +199,7 @@ def _restored(
     return {
         "state": "done",
         "derivative": done["derivative"],
-        "report": (paths.results / "report.html").relative_to(paths.target).as_posix(),
+        "report": (paths.results / REPORT).relative_to(paths.target).as_posix(),
         "account": done["holes"]["account"],
         "masks": [entry.get("path", f"slices of {counted(len(entry.get('volumes', ())), 'volume')}")
                   for entry in found.mask],
