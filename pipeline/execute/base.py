@@ -1,18 +1,15 @@
 """What an executor promises: it decides where `process_block` runs, and nothing else.
 
-An executor module (its file name is the `executor:` of the config) offers::
+An executor module (its file name is the `executor:` of the config) offers one of two functions::
 
     def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures
-
-One whose workers take long to come may also offer::
-
     def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManager[Crew]
 
-Then they are there from the self-test, whose windows they compute, to the last block. `work` has no digest and no
-blocks as long as there is no plan. If the module says `HERE = True`, they are processes of this machine: its threads
-compute the windows while they start.
+The second is for workers that take long to come: they are there from the self-test, whose windows they compute, to the
+last block. `work` has no digest and no blocks as long as there is no plan. If the module says `HERE = True`, they are
+processes of this machine: its threads compute the windows while they start.
 
-It may repeat a block (the bytes are the same) but never invents a result; what counts as done stands in the
+An executor may repeat a block (the bytes are the same) but never invents a result; what counts as done stands in the
 journal. When `should_stop()` turns true it starts nothing new, finishes what is in flight and returns.
 """
 
@@ -93,7 +90,7 @@ class Crew(Protocol):
         ...
 
     def execute(self, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-        """Run blocks, as the function `execute` above."""
+        """Run blocks; returns those that failed on every attempt. `on_done` hears of each one that is committed."""
         ...
 
 

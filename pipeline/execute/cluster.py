@@ -8,11 +8,10 @@ from pathlib import Path
 
 from distributed import Client
 
-from pipeline.blocks.block import BlockResult
 from pipeline.errors import ClusterGone, ConfigError
 from pipeline.execute._crew import crew_of
 from pipeline.execute._processes import quiet, reason
-from pipeline.execute.base import Crew, Failures, Work
+from pipeline.execute.base import Crew, Work
 
 _CONNECT_S = 20
 _PATIENCE_S = 300.0
@@ -56,9 +55,3 @@ def opened(work: Work, should_stop: Callable[[], bool]) -> Iterator[Crew]:  # no
                 work.notice(f"{idle} threads of each worker stay idle; start workers with --nthreads 1")
             with crew_of(client, work, patience_s=_PATIENCE_S) as crew:
                 yield crew
-
-
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks on the workers of a scheduler; see `execute.base`."""
-    with opened(work, should_stop) as crew:
-        return crew.execute(work, on_done, should_stop)

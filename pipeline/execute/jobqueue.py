@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pipeline.blocks.block import BlockResult
 from pipeline.errors import ConfigError
 from pipeline.execute._jobs import jobs_of
-from pipeline.execute.base import Crew, Failures, Work
+from pipeline.execute.base import Crew, Work
 
 
 def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManager[Crew]:
@@ -21,9 +20,3 @@ def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManage
     if not kind:
         raise ConfigError("executor jobqueue: set compute.jobqueue.kind to the batch system, e.g. pbs")
     return jobs_of(kind, work, should_stop)
-
-
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks in jobs of a batch system; see `execute.base`."""
-    with opened(work, should_stop) as crew:
-        return crew.execute(work, on_done, should_stop)

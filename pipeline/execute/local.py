@@ -129,9 +129,3 @@ def opened(work: Work, should_stop: Callable[[], bool]) -> Iterator[Crew]:  # no
         yield processes
     finally:
         processes.close()
-
-
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks on `work.workers` processes; see `execute.base`."""
-    with opened(work, should_stop) as crew:
-        return crew.execute(work, on_done, should_stop)

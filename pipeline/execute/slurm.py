@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pipeline.blocks.block import BlockResult
 from pipeline.execute._jobs import jobs_of
-from pipeline.execute.base import Crew, Failures, Work
+from pipeline.execute.base import Crew, Work
 
 
 def opened(work: Work, should_stop: Callable[[], bool]) -> AbstractContextManager[Crew]:
     """Give Slurm jobs; see `execute.base` and `_jobs.jobs_of`."""
     return jobs_of("slurm", work, should_stop)
-
-
-def execute(work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
-    """Run the blocks in Slurm jobs; see `execute.base`."""
-    with opened(work, should_stop) as crew:
-        return crew.execute(work, on_done, should_stop)

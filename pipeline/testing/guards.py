@@ -31,20 +31,23 @@ def refuse_blocks(work: Work, on_done: Callable[[BlockResult], None], should_sto
 def nothing_computed() -> Iterator[None]:
     """Fail if any value is computed inside: no block, fill, self-test, reference or network.
 
-    All of them see the image through a `Window`, so none may be made, and every executor is replaced by
-    `refuse_blocks`. Reading pixels is allowed: masks and statistics need them.
+    All of them see the image through a `Window`, so none may be made; no worker may be asked for, and an executor
+    without workers of its own is replaced by `refuse_blocks`. Reading pixels is allowed: masks and statistics need
+    them.
 
     Raises:
         AssertionError: something was computed.
     """
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise AssertionError("a window was cut out of an image to compute with")
+        raise AssertionError("a window was cut out of an image, or workers were asked for, to compute with")
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Window, "__init__", refuse))
         for kind in kinds("execute"):
-            stack.enter_context(mock.patch.object(load("execute", kind), "execute", refuse_blocks))
+            module = load("execute", kind)
+            offered = "opened" if hasattr(module, "opened") else "execute"
+            stack.enter_context(mock.patch.object(module, offered, refuse_blocks if offered == "execute" else refuse))
         yield
 
 

@@ -33,7 +33,8 @@ def test_a_block_that_ends_its_process_is_set_aside(tmp_path):
         plan = small_plan(tmp_path / "work")
         faulty.plant(plan.source.paths[0], plan.block_box(7), -1)
         work = Work(workdir=plan.workdir, digest=plan.digest, blocks=tuple(range(25)), workers=2, memory_bytes=2**30)
-        failures = load("execute", "local").execute(work, lambda _: None, lambda: False)
+        with load("execute", "local").opened(work, lambda: False) as crew:
+            failures = crew.execute(work, lambda _: None, lambda: False)
     assert set(failures) == {7}
     assert "ends every worker" in failures[7]
     assert set(journal.committed(plan.work.journal, plan.digest)) == set(range(25)) - {7}

@@ -105,11 +105,12 @@ def test_workers_that_are_all_gone_are_replaced_once(monkeypatch):
     for gone, stop, clusters in (({1}, False, 2), ({1, 2}, False, 2), ({1}, True, 1)):
         given.clear()
         told.clear()
-        if clusters == len(gone):
-            with pytest.raises(ClusterGone):
-                local.execute(work, told.append, lambda stop=stop: stop)
-        else:
-            assert local.execute(work, told.append, lambda stop=stop: stop) == {}
+        with local.opened(work, lambda: False) as crew:
+            if clusters == len(gone):
+                with pytest.raises(ClusterGone):
+                    crew.execute(work, told.append, lambda stop=stop: stop)
+            else:
+                assert crew.execute(work, told.append, lambda stop=stop: stop) == {}
         assert given == [(0, 1, 2), (1, 2)][:clusters]
         assert [result.block for result in told] == [0, 1][:clusters]
 

@@ -70,6 +70,12 @@ def _executed(plan: Plan) -> None:
     load("execute", "serial").execute(work, lambda _: None, lambda: False)
 
 
+def _asked(plan: Plan) -> None:
+    work = Work(workdir=plan.workdir, digest="", blocks=())
+    with load("execute", "local").opened(work, lambda: False):
+        pass
+
+
 def _process(plan: Plan) -> None:
     from pipeline.blocks.block import process_block
 
@@ -77,9 +83,9 @@ def _process(plan: Plan) -> None:
     process_block(plan.workdir, plan.digest, 0)
 
 
-@pytest.mark.parametrize("compute", [_executed, _process])
+@pytest.mark.parametrize("compute", [_executed, _asked, _process])
 def test_a_block_would_not_pass_unseen(job: Job, compute) -> None:
-    """Neither through an executor nor without one: what the test of `plan` forbids is what a block does."""
+    """Not by an executor, by its workers, or without one: what the test of `plan` forbids is what a block does."""
     plan = outline(job).plan
     zarr.create_array(plan.work.coarse, data=np.zeros((2, *SHAPE), np.float32))
     plan.save()
