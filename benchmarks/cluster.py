@@ -27,30 +27,26 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import dask
 import numpy as np
+from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
+from pipeline.blocks import journal
+from pipeline.blocks.block import BlockResult
+from pipeline.execute import _drive
+from pipeline.execute._processes import UNWATCHED
+from pipeline.execute.base import Work
+from pipeline.fills.base import FillSpec
+from pipeline.geometry.lattice import Lattice
+from pipeline.plan.plan import BlockRow, Plan, load_plan
+from pipeline.plan.refs import SourceRef
+from pipeline.plan.workdir import WorkFolder
+from pipeline.restore.recipe import Recipe
+from pipeline.system.facts import peak_rss_bytes
+from pipeline.testing import raster_space
+
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-import dask  # noqa: E402
-from distributed import Client, LocalCluster  # noqa: E402
-
-from pipeline.blocks import journal  # noqa: E402
-from pipeline.blocks.block import BlockResult  # noqa: E402
-from pipeline.execute import _drive  # noqa: E402
-from pipeline.execute._processes import UNWATCHED  # noqa: E402
-from pipeline.execute.base import Work  # noqa: E402
-from pipeline.fills.base import FillSpec  # noqa: E402
-from pipeline.geometry.lattice import Lattice  # noqa: E402
-from pipeline.plan.plan import BlockRow, Plan, load_plan  # noqa: E402
-from pipeline.plan.refs import SourceRef  # noqa: E402
-from pipeline.plan.workdir import WorkFolder  # noqa: E402
-from pipeline.restore.recipe import Recipe  # noqa: E402
-from pipeline.system.facts import peak_rss_bytes  # noqa: E402
-from pipeline.testing import raster_space  # noqa: E402
-
 _LARGE = (160, 160)
 _LONGEST_S = 600.0
 """A run on a busy machine."""

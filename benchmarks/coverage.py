@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 # arithmetic libraries with threads of their own would only get in the way
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation

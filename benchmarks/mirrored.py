@@ -1,4 +1,4 @@
-"""What showing the network mirrored patches brings: `INPAINT_DATA=... python benchmarks/mirrored.py optical`.
+"""What showing the network mirrored patches brings: `INPAINT_DATA=... python -m benchmarks.mirrored optical`.
 
 Shipped weights on the held-out tiles of their training config; gain over the base fill in dB, mean over cases.
 """

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,24 +22,19 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.real_clouds import Pair, cloud_mask, pairs, read  # noqa: E402
-from pipeline.config.catalog import resolve_sources  # noqa: E402
-from pipeline.config.schema import load_config  # noqa: E402
-from pipeline.evidence.mark import with_doubt  # noqa: E402
-from pipeline.image.scene import Clock, open_scene  # noqa: E402
-from pipeline.orders import order_of  # noqa: E402
-from pipeline.references.reliance import RELIABILITY  # noqa: E402
-from pipeline.selftest import references, setup  # noqa: E402
-from pipeline.selftest.judge import judge  # noqa: E402
-from pipeline.selftest.prior import BELIEFS  # noqa: E402
-from pipeline.selftest.trial import evidence_of  # noqa: E402
-from pipeline.selftest.verdict import Verdict  # noqa: E402
-from pipeline.selftest.weights import Belief, Evidence  # noqa: E402
+from benchmarks.real_clouds import Pair, cloud_mask, pairs, read
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.schema import load_config
+from pipeline.evidence.mark import with_doubt
+from pipeline.image.scene import Clock, open_scene
+from pipeline.orders import order_of
+from pipeline.references.reliance import RELIABILITY
+from pipeline.selftest import references, setup
+from pipeline.selftest.judge import judge
+from pipeline.selftest.prior import BELIEFS
+from pipeline.selftest.trial import evidence_of
+from pipeline.selftest.verdict import Verdict
+from pipeline.selftest.weights import Belief, Evidence
 
 Sums = NDArray[np.float64]
 GRID = np.linspace(0, 1, 11)

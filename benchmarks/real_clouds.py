@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,14 +35,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from pipeline.blocks.events import Events
+from pipeline.run import run
+
 ROOT = Path(__file__).resolve().parents[1]
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from pipeline.blocks.events import Events  # noqa: E402
-from pipeline.run import run  # noqa: E402
-
 Field = NDArray[np.float64]
 BANDS = (1, 2, 3, 7)
 ENOUGH = 5000

@@ -1,6 +1,6 @@
 """Run the tool on real images of both worlds, verify each run, and write the table `docs/real-data.md`.
 
-    INPAINT_DATA=/path/to/data python benchmarks/real_data.py [--only NAME]... [--out out/real-data]
+    INPAINT_DATA=/path/to/data python -m benchmarks.real_data [--only NAME]... [--out out/real-data]
 
 Every case is an ordinary config handed to the ordinary command line; only holes that the data do not have are drawn
 here (clouds on the clear Landsat scene, lost slices, a lesion in a healthy head).
@@ -141,7 +141,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "Every row is one run of `inpaint-pipeline run` followed by `inpaint-pipeline verify` (all checks passed).",
         "PSNR: the run's own self-test, observed pixels hidden in the file's own hole shapes, range p1-p99, dB.",
         "**Bold** = base fill used; network and references: PSNR of the method alone and, in brackets, the weight that",
-        "the self-test gave it. Made by `INPAINT_DATA=... python benchmarks/real_data.py`, one row with `--only NAME`.",
+        "the self-test gave it. Made by `INPAINT_DATA=... python -m benchmarks.real_data`, one row with `--only NAME`.",
         "Seconds are of one image on two shared cores, start-up not included; compare rows of one table only.",
         "The network saw child-head-t1 and one half of l8-corumba in training: its scores there are not those of a new",
         "image.",

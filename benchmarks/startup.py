@@ -1,4 +1,4 @@
-"""Processor time of `inpaint-pipeline --help` beside a bare interpreter: `python benchmarks/startup.py`."""
+"""Processor time of `inpaint-pipeline --help` beside a bare interpreter: `python -m benchmarks.startup`."""
 
 from __future__ import annotations
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.faults.attacks import Tally, damage, kills  # noqa: E402
-from benchmarks.faults.mutants import mutants  # noqa: E402
-from benchmarks.faults.outages import outages  # noqa: E402
+from benchmarks.faults.attacks import Tally, damage, kills
+from benchmarks.faults.mutants import mutants
+from benchmarks.faults.outages import outages
 
 ATTACKS = {"kills": (kills, 200), "damage": (damage, 200), "mutants": (mutants, 2000)}
 ON_REQUEST = {"outages": (outages, 100)}

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 # a worker a core: arithmetic libraries with threads of their own would only get in each other's way
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+from benchmarks.quality import quick
+from benchmarks.quality.cases import Case, all_cases
+from benchmarks.quality.document import Report, write_document
+from benchmarks.quality.pool import measured
+from benchmarks.quality.runner import Settings, software_state
+from benchmarks.quality.show import print_cases, print_change, print_table
+from benchmarks.quality.table import quality_table
 
-from benchmarks.quality import quick  # noqa: E402
-from benchmarks.quality.cases import Case, all_cases  # noqa: E402
-from benchmarks.quality.document import Report, write_document  # noqa: E402
-from benchmarks.quality.pool import measured  # noqa: E402
-from benchmarks.quality.runner import Settings, software_state  # noqa: E402
-from benchmarks.quality.show import print_cases, print_change, print_table  # noqa: E402
-from benchmarks.quality.table import quality_table  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments() -> argparse.Namespace:

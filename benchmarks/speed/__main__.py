@@ -23,15 +23,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.page import Cost, load, save, tables, write_page
+from benchmarks.speed.rows import ROWS, Row
+from pipeline.system.facts import hardware
+
 ROOT = Path(__file__).resolve().parents[2]
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.speed.page import Cost, load, save, tables, write_page  # noqa: E402
-from benchmarks.speed.rows import ROWS, Row  # noqa: E402
-from pipeline.system.facts import hardware  # noqa: E402
-
 PAGE = ROOT / "docs/performance.md"
 RESULTS = ROOT / "docs/performance.json"
 QUICK = ROOT / "out/speed-quick.json"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,6 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
 
 Bands = NDArray[Any]
 Fill = Callable[[Bands, NDArray[np.bool_]], Bands]

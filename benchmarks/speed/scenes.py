@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.quality import engine, holes  # noqa: E402
-from benchmarks.quality.scenes import Guide, Image, flat  # noqa: E402
-from pipeline.synthetic.brain import brain_volume  # noqa: E402
-from pipeline.synthetic.demo import write_demo_sentinel  # noqa: E402
-from pipeline.synthetic.optical import optical_scene  # noqa: E402
+from benchmarks.quality import engine, holes
+from benchmarks.quality.scenes import Guide, Image, flat
+from pipeline.synthetic.brain import brain_volume
+from pipeline.synthetic.demo import write_demo_sentinel
+from pipeline.synthetic.optical import optical_scene
 
 Hole = NDArray[np.bool_]
 Write = Callable[[Path, bool], Mapping[str, Any]]

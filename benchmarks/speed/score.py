@@ -7,13 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.quality import scores  # noqa: E402
-from pipeline.formats import open_any  # noqa: E402
-from pipeline.geometry.box import Box  # noqa: E402
+from benchmarks.quality import scores
+from pipeline.formats import open_any
+from pipeline.geometry.box import Box
 
 
 def main() -> None:
