@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.batch import SourceSpec
 from pipeline.config.bids import Derivation, bids_image
-from pipeline.config.catalog import SourceSpec, verify_sha256
+from pipeline.config.catalog import verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits

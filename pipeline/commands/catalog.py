@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.catalog import check, list_entries, presence
+from pipeline.config.catalog import check, presence
+from pipeline.config.catalog_file import list_entries
 from pipeline.errors import ConfigError, SourceError
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.config.catalog import list_entries
+from pipeline.config.catalog_file import list_entries
 from pipeline.config.names import RECORD, SUMMARY
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.catalog import list_entries
+from pipeline.config.catalog_file import list_entries
 from pipeline.config.names import sibling_masks, stem_of
 from pipeline.config.products import open_product
 from pipeline.config.products.select import Selection, select

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.inputs import Inputs, named_inputs
-from pipeline.config.catalog import list_entries
+from pipeline.config.catalog_file import list_entries
 from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
 from pipeline.formats.base import Source

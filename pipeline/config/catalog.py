@@ -30,18 +30,6 @@ from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, describe, is_address, kind_of, looks_alike, same_name, shortened
 
-__all__ = [
-    "Check",
-    "Entry",
-    "PathResolver",
-    "SourceSpec",
-    "check",
-    "list_entries",
-    "presence",
-    "resolve_sources",
-    "verify_sha256",
-]
-
 _GLOB_SIGNS = set("*?[")
 _TAKEN = {SUMMARY, INDEX, "cube.zarr"}
 """Names beside the folders of the images."""
@@ -160,17 +148,28 @@ def verify_sha256(path: str | Path, expected: str) -> None:
     Raises:
         SourceError: missing, no file, or another hash; names both.
     """
+    if other := _other_content(path, expected):
+        raise SourceError(other)
+
+
+def _other_content(path: str | Path, expected: str) -> str:
+    """Return what to say of a file whose content has another hash, empty if it is the right one.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     if kind_of(path) == "special":
         raise SourceError(f"{path}: is {describe(path)}; give a file")
     try:
         digest = sha256_of_input(Path(path))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
-    if digest != expected.lower():
-        raise SourceError(
-            f"{path}: sha256 is {digest}, the catalog expects {expected.lower()}; "
-            "fetch the file again, or correct the catalog if the change is wanted"
-        )
+    if digest == expected.lower():
+        return ""
+    return (
+        f"{path}: sha256 is {digest}, the catalog expects {expected.lower()}; "
+        "fetch the file again, or correct the catalog if the change is wanted"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,14 +342,13 @@ def _check(entry: Entry) -> Check:
         return Check(name=entry.name, state="remote", message="not fetched; read over the network when used")
     try:
         found = _entry_images(entry)
-        for name, expected in entry.config.sha256.items():
-            folder = Path(found[0].paths[0]).parent
-            verify_sha256(folder / name, expected)
-    except SourceError as error:
-        state: Literal["wrong", "absent"] = "wrong" if "sha256" in str(error) else "absent"
-        return Check(name=entry.name, state=state, message=str(error))
-    except (ConfigError, OutputConflict) as error:
+        folder = Path(found[0].paths[0]).parent
+        others = (_other_content(folder / name, expected) for name, expected in entry.config.sha256.items())
+        wrong = next(filter(None, others), "")
+    except (SourceError, ConfigError, OutputConflict) as error:
         return Check(name=entry.name, state="absent", message=str(error))
+    if wrong:
+        return Check(name=entry.name, state="wrong", message=wrong)
     files = sum(len(f.paths) for f in found)
     return Check(name=entry.name, state="ok", message=f"{len(found)} image(s), {files} file(s)")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.blocks import journal
-from pipeline.config.catalog import SourceSpec
+from pipeline.config.batch import SourceSpec
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import IntegrityError, Interrupted, OutputConflict, PipelineError
 from pipeline.orders import Order

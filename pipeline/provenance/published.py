@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.catalog import SourceSpec
+from pipeline.config.batch import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.orders import Order

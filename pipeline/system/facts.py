@@ -1,4 +1,4 @@
-"""record.json: the one account of a restored image from which all other metadata are rendered."""
+"""Facts for the record: hashes of files, what a web server says of one, versions, the machine, memory that was used."""
 
 from __future__ import annotations
 

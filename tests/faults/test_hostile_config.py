@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.catalog import list_entries, resolve_sources
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.catalog_file import list_entries
 from pipeline.config.schema import config_hash, load_config, resolved
 from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.models.base import read_card, require_bounded

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.template import config_template
-from pipeline.config.catalog import list_entries, resolve_sources
+from pipeline.config.catalog import resolve_sources
+from pipeline.config.catalog_file import list_entries
 from pipeline.config.schema import load_config
 from pipeline.errors import PipelineError
 from tests.helpers import blobs, command, run_config, smooth, write_image

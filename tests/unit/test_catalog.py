@@ -14,7 +14,10 @@ import pytest
 import rasterio
 
 from pipeline.config import catalog_file
-from pipeline.config.catalog import SourceSpec, check, list_entries, resolve_sources, verify_sha256
+from pipeline.config.batch import SourceSpec
+from pipeline.config.catalog import _with_unique_stems, check, resolve_sources, verify_sha256
+from pipeline.config.catalog_file import list_entries
+from pipeline.config.placeholders import PathResolver
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
@@ -343,8 +346,6 @@ def test_slc_off_stripes_are_holes_and_the_swath_edge_is_not(data_dir: Path, tmp
 
 def test_stems_stay_unique_when_a_numbered_name_is_taken(tmp_path: Path) -> None:
     """Two images `a` and one `a-2` get three folders."""
-    from pipeline.config.catalog import PathResolver, SourceSpec, _with_unique_stems
-
     resolve = PathResolver(base=str(tmp_path))
     specs = [
         SourceSpec(name=n, stem=n, paths=(f"{i}/{n}.tif",), resolve=resolve) for i, n in enumerate(["a", "a", "a-2"])
@@ -354,8 +355,6 @@ def test_stems_stay_unique_when_a_numbered_name_is_taken(tmp_path: Path) -> None
 
 def test_names_that_other_file_systems_take_for_one_are_apart(tmp_path: Path) -> None:
     """Results are copied to Macs, to Windows and to shares, where the second would replace the first."""
-    from pipeline.config.catalog import PathResolver, SourceSpec, _with_unique_stems
-
     names = ["Scene", "scene", "Z\u00fcrich", "Zu\u0308rich", "INDEX.HTML"]
     resolve = PathResolver(base=str(tmp_path))
     specs = [SourceSpec(name=n, stem=n, paths=(f"{n}.tif",), resolve=resolve) for n in names]
