@@ -104,7 +104,7 @@ def _chosen(product: Product, bands: Bands | None, asked: Asked) -> list[Selecti
 
 def _of_selection(spec: SourceSpec, selection: Selection, asked: Asked) -> SourceSpec:
     """Return a spec with the files of the bands that were chosen, and what the product says of them."""
-    product, said = selection.product, selection.said()
+    product, said = selection.product, selection.describe()
     mask = spec.mask
     if not mask and (asked.mask is None or asked.mask == "auto") and product.mask:
         (entry,) = mask = product.mask
@@ -175,6 +175,6 @@ def on_levels_of(guide: SourceSpec, image: SourceSpec, role: str) -> SourceSpec:
     added = ", ".join(f"{v:+g}" for v in sorted(set(shift)))
     said = (
         f"{role} {name} is read in the convention of the image: {added} is added to its numbers ({role}: "
-        f"{theirs.said()}; image: {ours.said()})"
+        f"{theirs.describe()}; image: {ours.describe()})"
     )
     return dataclasses.replace(guide, shift=shift, notices=(*guide.notices, said))

@@ -158,10 +158,10 @@ def _require_one_convention(specs: Sequence[SourceSpec], where: str) -> None:
         return
     first, levels = known[0]
     others = [(stem, one) for stem, one in known if (one.offsets, one.scale) != (levels.offsets, levels.scale)]
-    if found := [f"{stem}: {other.said()}" for stem, other in others]:
+    if found := [f"{stem}: {other.describe()}" for stem, other in others]:
         raise ConfigError(
             f"{where}: the numbers of {len(found)} of {len(specs)} dates mean something else than those of {first} "
-            f"({levels.said()}), and in one cube nothing would say so: {listed(found, '; ')}. Take products of one "
+            f"({levels.describe()}), and in one cube nothing would say so: {listed(found, '; ')}. Take products of one "
             f"processing baseline (all dates were processed again), or leave out {_KEY}"
         )
 

@@ -34,7 +34,7 @@ class Levels:
     what: str
     """Which product says so, for people."""
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Return product and offset for people."""
         return f"{self.what}, offset {', '.join(f'{v:g}' for v in sorted(set(self.offsets)))}"
 

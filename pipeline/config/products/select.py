@@ -46,7 +46,7 @@ class Selection:
         """What the results are called."""
         return f"{self.product.name}_{metres_text(self.metres)}" if self.apart else self.product.name
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Return which bands were taken, for the user and the record."""
         size = f" at {metres_text(self.metres)}" if self.metres else ""
         text = f"{self.product.name}: {self.product.what}; bands {_names(self.bands)}{size}"
