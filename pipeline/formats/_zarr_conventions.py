@@ -260,7 +260,7 @@ def foreign_raster_space(
     if "spatial:transform" in attributes:
         key, affine = "spatial:transform", tuple(float(v) for v in attributes["spatial:transform"])
     elif "GeoTransform" in mapping:
-        key, affine = f"GeoTransform of '{name}'", _said_affine(path, name, str(mapping["GeoTransform"]))
+        key, affine = f"GeoTransform of '{name}'", _affine_of_geotransform(path, name, str(mapping["GeoTransform"]))
     wkt = parsed.to_wkt() if parsed else ""
     stated = Space(kind="raster", shape=shape, affine=affine, crs=wkt, units=crs_units(parsed))
     if not all(_has(group, axis) and group[axis].shape == (n,) for axis, n in zip(plane, shape, strict=True)):
@@ -297,7 +297,7 @@ def foreign_names(array: Any, group: Any, ndim: int, count: int) -> tuple[str, .
     return names if len(set(names)) == count else numbered
 
 
-def _said_affine(path: str, name: str, text: str) -> tuple[float, ...]:
+def _affine_of_geotransform(path: str, name: str, text: str) -> tuple[float, ...]:
     try:
         c, a, b, f, d, e = (float(part) for part in text.split())
     except ValueError:
@@ -357,7 +357,7 @@ def ome_space(path: str, shape: tuple[int, ...], multiscale: Any) -> Space:
     rows = np.hstack([np.diag(scale[::-1]), np.reshape(origin[::-1], (3, 1))])
     if states_sides(multiscale):
         turned = np.zeros_like(rows)
-        for row, (place, sign) in zip(rows, _said(multiscale), strict=True):
+        for row, (place, sign) in zip(rows, _anatomical_axes(multiscale), strict=True):
             turned[place] = sign * row
         rows = turned
     return Space(
@@ -371,10 +371,10 @@ def ome_space(path: str, shape: tuple[int, ...], multiscale: Any) -> Space:
 
 def states_sides(multiscale: Any) -> bool:
     """Return True if the axes of an OME-Zarr image say where right, front and head are."""
-    return multiscale is not None and sorted(place for place, _ in _said(multiscale)) == [0, 1, 2]
+    return multiscale is not None and sorted(place for place, _ in _anatomical_axes(multiscale)) == [0, 1, 2]
 
 
-def _said(multiscale: Any) -> list[tuple[int, float]]:
+def _anatomical_axes(multiscale: Any) -> list[tuple[int, float]]:
     """Return for x, y and z the axis of RAS+ that it is and its sign; -1 where it does not say."""
     words = [axis.get("orientation", {}).get("value") for axis in multiscale["axes"][-3:][::-1]]
     return [_ANATOMICAL.get(word, (-1, 1.0)) for word in words]

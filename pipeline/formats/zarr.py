@@ -119,44 +119,72 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
     space, turn, said = _space(path, array, parent, multiscale, own)
-    count = require_channels(path, math.prod(array.shape[: array.ndim - space.ndim]))
-    names = tuple(map(str, own.get("channel_names", ()))) or conventions.foreign_names(array, parent, space.ndim, count)
-    if len(names) != count:
-        raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
-    chosen = _select(path, names, bands)
-    declared = [conventions.number(v) for v in own.get("nodata", ())]
-    if not declared and nodata is None:
-        declared = [conventions.declared_nodata(path, array.attrs)] * count
-    cf = (float(array.attrs.get("scale_factor", 1.0)), float(array.attrs.get("add_offset", 0.0)))
-    scales = [(float(s), float(o)) for s, o in own.get("scale_offset", ())] or [cf] * count
+    channels = _channels(path, array, parent, own, space.ndim, nodata)
+    chosen = _select(path, channels.names, bands)
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
-    values = [declared[c] if nodata is None else nodata for c in chosen]
-    facts = {
-        "zarr_format": 3,
-        "units": list(map(str, own.get("units", [array.attrs["units"]] * count if "units" in array.attrs else []))),
-        "tags": own.get("tags", {}),
-        "domains": own.get("domains", {}),
-        "band_tags": [found[c] for c in chosen] if (found := own.get("band_tags")) else [],
-    }
+    values = [channels.nodata[c] for c in chosen]
+    attributes = _attributes(array, own, chosen, len(channels.names))
     if space.kind == "volume":
-        facts["sides_stated"] = bool(own.get("sides_stated", "space" in own or conventions.states_sides(multiscale)))
+        stated = "space" in own or conventions.states_sides(multiscale)
+        attributes["sides_stated"] = bool(own.get("sides_stated", stated))
     return Zarr(
         kind="zarr",
         paths=(path,),
         space=space,
         n_channels=len(chosen),
         dtype=np.dtype(array.dtype).newbyteorder("="),
-        channel_names=tuple(names[c] for c in chosen),
+        channel_names=tuple(channels.names[c] for c in chosen),
         nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
-        scale_offset=tuple(scales[c] for c in chosen),
+        scale_offset=tuple(channels.scale_offset[c] for c in chosen),
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
-        attributes=facts,
+        attributes=attributes,
         fixed_channels=fixed,
         notices=said + _notices_of_others(path, node) + (() if own else _notices_of_unwritten(path, array, values)),
         array=array,
         selected=chosen,
         turn=turn,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Channels:
+    """What is said of each channel of an array, whether it is used or not."""
+
+    names: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    scale_offset: tuple[tuple[float, float], ...]
+
+
+def _channels(path: str, array: Any, parent: Any, own: Mapping[str, Any], ndim: int, nodata: float | None) -> _Channels:
+    """Return what this program wrote of the channels (`own`), else what CF says; `nodata` overrules both.
+
+    Raises:
+        SourceError: there are too many channels, names for another number of them, or nodata that is no number.
+    """
+    count = require_channels(path, math.prod(array.shape[: array.ndim - ndim]))
+    names = tuple(map(str, own.get("channel_names", ()))) or conventions.foreign_names(array, parent, ndim, count)
+    if len(names) != count:
+        raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
+    cf = (float(array.attrs.get("scale_factor", 1.0)), float(array.attrs.get("add_offset", 0.0)))
+    scales = tuple((float(s), float(o)) for s, o in own.get("scale_offset", ())) or (cf,) * count
+    if nodata is not None:
+        return _Channels(names=names, nodata=(nodata,) * count, scale_offset=scales)
+    declared = tuple(conventions.number(v) for v in own.get("nodata", ()))
+    declared = declared or (conventions.declared_nodata(path, array.attrs),) * count
+    return _Channels(names=names, nodata=declared, scale_offset=scales)
+
+
+def _attributes(array: Any, own: Mapping[str, Any], chosen: Sequence[int], count: int) -> dict[str, Any]:
+    """Return units and tags of the image, and of the channels that were chosen among `count`."""
+    band_tags = own.get("band_tags")
+    cf_units = [array.attrs["units"]] * count if "units" in array.attrs else []
+    return {
+        "zarr_format": 3,
+        "units": list(map(str, own.get("units", cf_units))),
+        "tags": own.get("tags", {}),
+        "domains": own.get("domains", {}),
+        "band_tags": [band_tags[c] for c in chosen] if band_tags else [],
+    }
 
 
 def _notices_of_others(path: str, node: Any) -> tuple[str, ...]:
