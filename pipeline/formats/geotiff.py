@@ -53,7 +53,7 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xff
 
 
 def sniff(path: str) -> bool:
-    """Return True if the first bytes (for URLs: the name) are those of a TIFF or JPEG 2000 file."""
+    """Return True if the first bytes (for URLs: the name) are those of a TIFF, JPEG 2000 or classic netCDF file."""
     start = first_bytes(path)
     return start.startswith(_MAGIC) if start else suffix_matches(path, SUFFIXES)
 
@@ -302,8 +302,7 @@ def _space(dataset: Any) -> Space:
 
 
 def _dtype(files: tuple[str, ...], datasets: list[Any], channels: list[_Channel]) -> np.dtype[Any]:
-    found = {c.file: {datasets[c.file].dtypes[c.band - 1] for c in channels} for c in channels}
-    names = sorted(set().union(*found.values()))
+    names = sorted({datasets[c.file].dtypes[c.band - 1] for c in channels})
     where = ", ".join(files)
     if any(_holds_codes(datasets[c.file], c.band) for c in channels):
         raise SourceError(
