@@ -20,8 +20,8 @@ from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.judgement import advised, judged
 from pipeline.report.methods import methods
 from pipeline.report.pages import templates
-from pipeline.report.self_test import self_test_section
 from pipeline.report.styles import write_styles
+from pipeline.report.tested import self_test_section
 from pipeline.report.viewers import viewers
 from pipeline.report.words import register_words, verdict
 from pipeline.system.files import finite, remove_made, replacing, write_text
