@@ -54,7 +54,7 @@ def created(work: WorkFolder) -> bool:
 
 
 def store(plan: Plan, block: int, layers: dict[str, NDArray[Any]]) -> dict[str, str]:
-    """Write the layers of a block durably; returns the hash of each layer's values."""
+    """Write the layers of a block, `(planes, *shape)` by name, durably; returns the hash of each layer's values."""
     box = plan.block_box(block)
     key = "/".join(str(i) for i in plan.blocks[block].index)
     paths, hashes = [], {}

@@ -81,7 +81,7 @@ class Resampled:
         return self.inner.attributes
 
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[np.float32]:
-        """Return interpolated values, NaN where a neighbour is not observed or outside the file."""
+        """Return interpolated values, `(c, *box.shape)`; NaN where a neighbour is not observed or outside the file."""
         needed = self._needed(box)
         shape = (len(range(self.n_channels)[channels]), *box.shape)
         if needed.empty:
@@ -161,7 +161,7 @@ def resampled(source: Source, space: Space) -> Source:
 
 
 def index_to_world(space: Space) -> NDArray[np.float64]:
-    """Return the homogeneous matrix from index in memory order (pixel centres) to world coordinates."""
+    """Return the homogeneous matrix `(n + 1, n + 1)` from index in memory order (pixel centres) to the world."""
     if space.kind == "raster":
         a, b, c, d, e, f = space.affine
         # corner affine in (col, row) -> centre matrix in (row, col)

@@ -85,7 +85,7 @@ def grid_mapping(space: Space) -> dict[str, Any]:
 
 
 def pixel_centres(space: Space) -> dict[str, NDArray[np.float64]]:
-    """Return 1-D `x` and `y` of pixel centres; empty if the grid is rotated (there are none)."""
+    """Return `x` `(columns,)` and `y` `(rows,)` of pixel centres; empty if the grid is rotated (there are none)."""
     a, b, c, d, e, f = space.affine
     if b or d:
         return {}

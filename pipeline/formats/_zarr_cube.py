@@ -67,7 +67,7 @@ class CubeDate:
     codes: Mapping[Role, Mapping[int, str]]
 
     def planes(self, role: Role, box: Box) -> NDArray[Any]:
-        """Return a layer over `box` with one plane for every band of the restored image, as it is stored."""
+        """Return a layer as it is stored, `(bands, *box.shape)`: one plane for every band of the restored image."""
         restored, values = self.layers["restored"], self.layers[role].read(box) if role in self.layers else None
         if values is not None and len(values) == restored.n_channels:
             return values

@@ -28,7 +28,7 @@ _QUANTUM = 2.0**-16
 
 @lru_cache(maxsize=64)
 def axis_weights(size: int, overlap: int) -> NDArray[np.float64]:
-    """Return the blend weight of each of the `size` positions of a patch along one axis.
+    """Return the blend weight, 0 to 1, of each position of a patch along one axis, `(size,)`.
 
     The middle half of the overlap is the blend band (smoothstep), the outer quarters are margin (weight 0).
     Shifting by `size - overlap` and adding gives exactly 1 everywhere.

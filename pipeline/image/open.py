@@ -163,7 +163,7 @@ _LARGEST = 3e38
 
 
 def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return stored values as float32 relative to `centre`, 0 where not valid.
+    """Return stored values `(c, *spatial)` as float32 relative to `centre` `(c,)`, 0 where not `valid`.
 
     The centre is 0 for every dtype that float32 holds exactly; for wide integers and float64 it keeps precision.
     """

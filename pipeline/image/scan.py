@@ -249,13 +249,13 @@ def cells_of(box: Box, cell: int) -> tuple[slice, ...]:
 
 
 def cell_sizes(shape: tuple[int, ...], cell: int) -> NDArray[np.int64]:
-    """Return the pixels of each cell of edge `cell` of a window that begins at a cell; ragged last cells have fewer."""
+    """Return the pixels of each cell of edge `cell` of a window that begins at a cell, `(*cells)`; last ones fewer."""
     edges = (np.diff([*range(0, n, cell), n]) for n in shape)
     return np.asarray(reduce(np.multiply.outer, edges), dtype=np.int64)
 
 
 def block_sum(counts: NDArray[np.integer] | NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
-    """Sum an array over cells of edge `cell`; ragged last cells are summed over what is there."""
+    """Sum an array `(*spatial)` over cells of edge `cell`, `(*cells)`; ragged last cells over what is there."""
     result: NDArray[Any] = counts
     # the last axis first: what lies side by side is summed before anything becomes eight bytes wide
     for axis in reversed(range(counts.ndim)):

@@ -39,7 +39,7 @@ HAZY = 4
 
 
 def evidence(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the pixels that others may be restored from: trusted ones, and hazy ones without what lies over them."""
+    """Return the pixels that others may be restored from, same shape: trusted and, without their haze, hazy ones."""
     return np.asarray((states == KEEP) | (states == HAZY))
 
 
@@ -363,7 +363,7 @@ def channel_index(band: int | str, source: Source) -> int:
 
 
 def states_from(hole: NDArray[np.bool_], never: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Return FILL where `hole`, NEVER where `never`, else KEEP."""
+    """Return FILL where `hole`, NEVER where `never`, else KEEP; all of one shape, `(1 or c, *spatial)`."""
     states = np.where(hole, np.uint8(FILL), np.uint8(KEEP))
     if never is not None:
         states[np.broadcast_to(never, states.shape)] = NEVER

@@ -47,7 +47,7 @@ def mean_psnr_db(mse: Floats, value_range: Floats) -> NDArray[np.float64]:
 
 
 def mean_where(values: Floats, usable: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean over the last axis of the values that are usable, NaN without any."""
+    """Return the mean over the last axis of the values `(..., n)` that are usable, `(...)`; NaN without any."""
     count = usable.sum(axis=-1)
     total = np.where(usable, values, 0.0).sum(axis=-1)
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
@@ -65,7 +65,7 @@ def channel_mse(
 
 
 def normalised_mse(mse: NDArray[np.float64], value_range: NDArray[np.float64]) -> float:
-    """Return the mean over channels of `mse / R^2`; channels without hidden pixels or without range are left out."""
+    """Return the mean over channels of `mse / R^2`, both `(c,)`; those without hidden pixels or range are left out."""
     # the square of a range below 1e-162 is 0
     usable = np.isfinite(mse) & (value_range**2 > 0)
     if not usable.any():
@@ -74,7 +74,7 @@ def normalised_mse(mse: NDArray[np.float64], value_range: NDArray[np.float64]) -
 
 
 def tiles(shape: tuple[int, ...], edge: int) -> NDArray[np.int64]:
-    """Return the number, from 1, of the tile of `edge` pixels a side that each pixel lies in."""
+    """Return the number, from 1, of the tile of `edge` pixels a side that each pixel lies in, `(*shape)`."""
     label = np.zeros(shape, dtype=np.int64)
     for axis, n in enumerate(shape):
         index = np.arange(n) // edge

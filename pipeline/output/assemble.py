@@ -55,7 +55,7 @@ class Assembler:
         self._blocks = {name: zarr.open_array(plan.work.layer(name), mode="r") for name in names}
 
     def restored(self, box: Box) -> NDArray[Any]:
-        """Return the restored image over `box`, stored dtype, all channels; alpha is opaque where restored."""
+        """Return the restored image, stored dtype, `(c, *box.shape)`, all channels; alpha is opaque where restored."""
         values = self._overlay("restored", self.source.read(box).copy(), box)
         return opaque_where_filled(values, self.filled(box), self.source) if self.source.fixed_channels else values
 
@@ -64,7 +64,10 @@ class Assembler:
         return is_filled(self.origin(box))
 
     def uncertainty(self, box: Box) -> NDArray[np.float32]:
-        """Return one standard error over `box`, as published: 0 where observed, NaN where never touched."""
+        """Return one standard error of the restored channels, `(c, *box.shape)`; 0: observed, NaN: never touched.
+
+        Units are those of the file, see `as_published`.
+        """
         plan = self.plan
         state = self._states(box)
         base = np.zeros((len(plan.channels), *box.shape), dtype=np.float32)
@@ -72,17 +75,14 @@ class Assembler:
         return as_published(self._overlay("uncertainty", base, box), plan, self.source)
 
     def origin(self, box: Box) -> NDArray[np.uint8]:
-        """Return the codes of the source layer over `box`, one plane or one per channel."""
+        """Return the codes of the source layer, `(n_state, *box.shape)`: one plane, or one a restored channel."""
         state = self._states(box)
         base = np.full_like(state, OBSERVED)
         base[state == NEVER] = NEVER_TOUCHED
         return self._overlay("origin", base, box)
 
     def doubt(self, box: Box) -> NDArray[np.uint8]:
-        """Return 1 where an observed pixel is doubted, 2 where haze was taken off what it tells, else 0.
-
-        One plane, or one per channel.
-        """
+        """Return 1 where an observed pixel is doubted, 2 where it is hazy, else 0; `(n_state, *box.shape)`."""
         states = self._states(box)
         # a window of one byte a pixel is the largest of all: two copies of it less
         result = np.asarray(states == DOUBT).view(np.uint8)
@@ -104,7 +104,7 @@ class Assembler:
 
 
 def is_filled(origin: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return True where a source code says that a pixel was restored, and not refused."""
+    """Return True where a source code says that a pixel was restored, and not refused; same shape."""
     return ~np.isin(origin, (OBSERVED, REFUSED, NEVER_TOUCHED))
 
 

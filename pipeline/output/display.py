@@ -120,7 +120,7 @@ class Display:
         self._energy = lru_cache(maxsize=_TILES)(self._weigh)
 
     def image(self, box: Box) -> NDArray[Any]:
-        """Return the display product over `box`, stored dtype, all channels.
+        """Return the display product, stored dtype, `(c, *box.shape)` of all channels.
 
         Only restored pixels differ from `Assembler.restored`; they stay within the range of the values around, and
         never take the nodata value.

@@ -12,7 +12,16 @@ from pipeline.restore.codes import CLASSICAL, NETWORK, NEVER_TOUCHED, OBSERVED, 
 
 
 def to_published(values: NDArray[Any], plan: Plan, empty: float) -> NDArray[Any]:
-    """Return planes of the restored channels as planes of all published ones; those of empty channels hold `empty`."""
+    """Return planes of the restored channels as planes of all published ones.
+
+    Args:
+        values: `(c, *spatial)` of the restored channels, or of one plane for all where no channel is empty.
+        plan: says which channels are restored, and which are published.
+        empty: what planes of channels without any value hold.
+
+    Returns:
+        `(published, *spatial)`, the same dtype; `values` themselves where no channel is empty.
+    """
     if not plan.empty:
         return values
     result = np.full((len(plan.published), *values.shape[1:]), empty, dtype=values.dtype)

@@ -51,7 +51,7 @@ def beside(pictures: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> by
 def tinted(
     picture: NDArray[np.float64], where: NDArray[np.bool_], colour: Sequence[int], share: float
 ) -> NDArray[np.float64]:
-    """Return a picture with a colour laid over part of it; `share` 1 hides what was there."""
+    """Return a picture `(rows, columns, 3)` with a colour over part `(rows, columns)` of it; `share` 1 hides it."""
     tinted = picture.copy()
     tinted[where] = (1 - share) * tinted[where] + share * np.asarray(colour, dtype=np.float64)
     return tinted
@@ -82,7 +82,7 @@ def colour(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.floa
 
 
 def ramp(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return shares of 0 to 1 in the colours of `RAMP`, black at 0 and where there is none (NaN)."""
+    """Return shares `(rows, columns)` of 0 to 1 in the colours of `RAMP`, black at 0 and where there is none (NaN)."""
     share = np.nan_to_num(share, nan=0.0)
     position = np.clip(share, 0, 1) * (len(RAMP) - 1)
     low = np.minimum(position.astype(int), len(RAMP) - 2)

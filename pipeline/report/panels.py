@@ -143,12 +143,12 @@ class Pixels:
 
     @property
     def hole(self) -> NDArray[np.bool_]:
-        """True where something was restored."""
+        """True where something was restored, `(rows, columns)`."""
         return np.asarray((self.origin != OBSERVED) & (self.origin != NEVER_TOUCHED))
 
     @property
     def stretch(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The 2nd and the 98th percentile of what was observed, per channel."""
+        """The 2nd and the 98th percentile of what was observed, `(c, 1, 1)` each."""
         return stretch(self.before, self.origin == OBSERVED)
 
 
