@@ -1,4 +1,4 @@
-"""What a user means who names some files: one image with a file a band, several images, a folder, a catalog entry."""
+"""What a user means who names some files: one image with a file a band, several images, a folder, delivered scenes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.catalog_file import list_entries
+from pipeline.config.catalog_file import Entry, list_entries
 from pipeline.config.names import sibling_masks, stem_of
 from pipeline.config.products import open_product
 from pipeline.config.products.select import Selection, select
@@ -41,7 +41,6 @@ class Inputs:
 
     Attributes:
         images: of each image its files; more than one file is a file a band.
-        name: of a catalog entry, in the place of `images`.
         masks: entries that fit all images, their paths with `{stem}` if there are several images.
         masks_beside: files that look like masks, but are named after no image.
         stem: what the results may be called.
@@ -52,7 +51,6 @@ class Inputs:
     """
 
     images: tuple[tuple[str, ...], ...]
-    name: str = ""
     masks: tuple[dict[str, Any], ...] = ()
     masks_beside: tuple[str, ...] = ()
     stem: str = ""
@@ -62,19 +60,26 @@ class Inputs:
     brought: tuple[str, ...] = ()
 
 
-def named_inputs(names: Sequence[str]) -> Inputs:
-    """Return what files, folders, patterns or the name of a catalog entry stand for.
+def named_entry(names: Sequence[str]) -> Entry | None:
+    """Return the entry of the catalog that is named; None where files are.
 
     Raises:
-        SourceError: a file is missing or no image, or there is no image.
-        ConfigError: a catalog entry is named together with something else.
+        ConfigError: it is named together with something else.
     """
     entries = list_entries()
     of_catalog = [name for name in names if name in entries and not kind_of(name)]
-    if of_catalog:
-        if len(names) > 1:
-            raise ConfigError(f"{', '.join(of_catalog)}: a name of the catalog is written into a config of its own")
-        return Inputs(images=(), name=names[0], stem=names[0])
+    if of_catalog and len(names) > 1:
+        raise ConfigError(f"{', '.join(of_catalog)}: a name of the catalog is written into a config of its own")
+    return entries[of_catalog[0]] if of_catalog else None
+
+
+def named_inputs(names: Sequence[str]) -> Inputs:
+    """Return what files, folders and patterns stand for.
+
+    Raises:
+        SourceError: a file is missing or no image, or there is no image.
+        ConfigError: scenes are named together with something else, or their usual bands differ.
+    """
     scenes = [select(product, None)[0] for name in names if (product := open_product(name)) is not None]
     if scenes:
         return _of_scenes(names, scenes)

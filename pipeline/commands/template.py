@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.inputs import Inputs, named_inputs
-from pipeline.config.catalog_file import list_entries
+from pipeline.commands.inputs import Inputs, named_entry, named_inputs
+from pipeline.config.catalog_file import Entry
 from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
@@ -100,11 +100,10 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
         SourceError: a file is missing, a named pipe or a device, cannot be opened, or there is none.
         ConfigError: a name of the catalog together with something else.
     """
-    given = [names] if isinstance(names, str | Path) else list(names)
-    files = named_inputs([str(name) for name in given])
-    results = _as_written(f"out/{files.stem}")
-    if files.name:
-        return _of_catalog(files, results)
+    given = [str(name) for name in ([names] if isinstance(names, str | Path) else names)]
+    if entry := named_entry(given):
+        return _of_catalog(entry)
+    files = named_inputs(given)
     source = open_any(files.images[0])
     try:
         volume = source.space.kind == "volume"
@@ -113,7 +112,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             facts=_facts(source),
             source=_source(files, directory),
             more=_other_sources(files, volume=volume),
-            directory=results,
+            directory=_as_written(f"out/{files.stem}"),
             mask=_mask_lines(files, source, directory),
             kind=" auto" if files.brought else "",
         )
@@ -139,12 +138,12 @@ def write_template(template: Template, output: Path) -> str:
     return f"wrote {output}{about}; next: {edit}inpaint-pipeline plan {shlex.quote(str(output))}"
 
 
-def _of_catalog(files: Inputs, results: str) -> Template:
-    entry = list_entries()[files.name].config
-    text = _CATALOG.format(name=files.name, title=entry.title, directory=results)
-    if not entry.mask:
+def _of_catalog(entry: Entry) -> Template:
+    facts = entry.config
+    text = _CATALOG.format(name=entry.name, title=facts.title, directory=_as_written(f"out/{entry.name}"))
+    if not facts.mask:
         text += "# mask: [...]                    # the catalog names no holes: say which pixels to restore\n"
-    return Template(text=text, complete=bool(entry.mask), said="a name of the catalog")
+    return Template(text=text, complete=bool(facts.mask), said="a name of the catalog")
 
 
 def _title(files: Inputs) -> str:
