@@ -271,14 +271,18 @@ class _Finder:
                 return left
             only = f" but results of this config in {self.results}" if matches else ""
             raise SourceError(f"{path}: no file matches{only}")
+        raise self._missing(text, path)
+
+    def _missing(self, text: str, path: str) -> PipelineError:
+        """Return the error of a text that names nothing: a file that is not there, or a word that no catalog has."""
         if "/" in text or Path(text).suffix:
             if leads := dangling(path):
-                raise SourceError(f"{path}: no such file; it is a link to {leads}, which is not there")
+                return SourceError(f"{path}: no such file; it is a link to {leads}, which is not there")
             missed = self._resolver().missed(text)
             near = f"; {missed}" if missed else _in_gdals_words(text) or _near_files(Path(path))
-            raise SourceError(f"{path}: no such file{near}")
+            return SourceError(f"{path}: no such file{near}")
         hint = yaml_files.nearest(text, self.entries)
-        raise ConfigError(
+        return ConfigError(
             f"'{shortened(text)}' is no file in {self.base} and no name in a catalog{hint} "
             f"(names: {', '.join(sorted(self.entries)) or 'none'})"
         )

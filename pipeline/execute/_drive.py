@@ -216,22 +216,33 @@ def _collect(pending: dict[Future, tuple[int, ...]], on_done: Callable[[BlockRes
         blocks = pending[future]
         if future.cancelled():
             raise ClusterGone(f"block {blocks[0]} was cancelled: the dask scheduler is gone; run again to continue")
-        try:
-            results = future.result(timeout=_POLL_SECONDS) if future.status != "error" else future.exception()
-        except TimeoutError:
-            # lost with its worker before it was fetched: another one makes it again, unless there is none any more
+        outcome = _outcome(future)
+        if outcome is None:
             continue
-        except KilledWorker as lost:
-            results = lost
         del pending[future]
-        if isinstance(results, KilledWorker):
+        if isinstance(outcome, KilledWorker):
             failed |= dict.fromkeys(blocks)
             continue
-        if isinstance(results, Exception):
-            results = [f"block {block}: {type(results).__name__}: {results}" for block in blocks]
-        for block, result in zip(blocks, results, strict=True):
+        if isinstance(outcome, Exception):
+            outcome = [f"block {block}: {type(outcome).__name__}: {outcome}" for block in blocks]
+        for block, result in zip(blocks, outcome, strict=True):
             if isinstance(result, str):
                 failed[block] = result
             else:
                 on_done(result)
     return failed
+
+
+def _outcome(future: Future) -> list[BlockResult | str] | Exception | None:
+    """Return what a task that has ended gave back, or why it gave nothing; None if it is to be made again.
+
+    It is if its result was lost with its worker before it was fetched: another worker makes it, unless there is none.
+    """
+    outcome: list[BlockResult | str] | Exception
+    try:
+        outcome = future.exception() if future.status == "error" else future.result(timeout=_POLL_SECONDS)
+    except TimeoutError:
+        return None
+    except KilledWorker as lost:
+        outcome = lost
+    return outcome
