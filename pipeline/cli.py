@@ -87,7 +87,7 @@ def main(
 @app.command()
 def run(
     config: Config,
-    set_: Overrides = None,
+    set_: Overrides,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -96,7 +96,7 @@ def run(
 
     Example: inpaint-pipeline run configs/sentinel.yaml --set output.directory=out/first
     """
-    _run(config, set_ or [], as_json=as_json, quiet=quiet, overwrite=overwrite)
+    _run(config, set_, as_json=as_json, quiet=quiet, overwrite=overwrite)
 
 
 def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **how: bool) -> None:
@@ -119,7 +119,7 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
 def shard(
     share: Annotated[str, typer.Argument(metavar="I/N", help="Which share of how many.", show_default=False)],
     config: Config,
-    set_: Overrides = None,
+    set_: Overrides,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -132,7 +132,7 @@ def shard(
     from pipeline.shards import shard as compute
 
     with progress(quiet=quiet) as events:
-        entries = compute(share, config, set_ or [], overwrite=overwrite, events=events)
+        entries = compute(share, config, set_, overwrite=overwrite, events=events)
     if as_json:
         _print_json(entries)
     elif not quiet:
@@ -144,7 +144,7 @@ def shard(
 @app.command()
 def assemble(
     config: Config,
-    set_: Overrides = None,
+    set_: Overrides,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -152,13 +152,13 @@ def assemble(
 
     Example: inpaint-pipeline assemble configs/sentinel.yaml
     """
-    _run(config, set_ or [], as_json=as_json, quiet=quiet, computed=True)
+    _run(config, set_, as_json=as_json, quiet=quiet, computed=True)
 
 
 @app.command()
 def plan(
     config: Config,
-    set_: Overrides = None,
+    set_: Overrides,
     as_json: AsJson = False,
     job_script: Annotated[
         bool, typer.Option("--show-job-script", help="Print the script of the jobs instead (executor slurm, jobqueue).")
@@ -173,10 +173,10 @@ def plan(
     from pipeline.commands.text import plan_text
 
     if job_script:
-        typer.echo(job_scripts(config, set_ or []))
+        typer.echo(job_scripts(config, set_))
         return
     with heartbeat("looks for the holes and reads samples of the images"):
-        facts = plan_table(config, set_ or [])
+        facts = plan_table(config, set_)
     _print(facts, as_json, lambda: plan_text(facts, config))
     for row in facts["images"]:
         if not row["holes"]:
@@ -230,7 +230,7 @@ def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of
 @app.command()
 def evaluate(
     config: Config,
-    set_: Overrides = None,
+    set_: Overrides,
     family: Annotated[
         list[str] | None,
         typer.Option("--family", metavar="NAME", help="Kind of holes, see docs/evaluate.md; may be repeated."),
@@ -247,7 +247,7 @@ def evaluate(
     """
     from pipeline.commands.evaluate import evaluate_table, evaluation_text, tell_on_stderr
 
-    facts = evaluate_table(config, set_ or [], family or (), overwrite=overwrite, tell=tell_on_stderr(quiet=quiet))
+    facts = evaluate_table(config, set_, family or (), overwrite=overwrite, tell=tell_on_stderr(quiet=quiet))
     _print(facts, as_json, lambda: evaluation_text(facts))
 
 
@@ -396,14 +396,14 @@ def config_new(
 
 
 @config_app.command("show")
-def config_show(config: Config, set_: Overrides = None) -> None:
+def config_show(config: Config, set_: Overrides) -> None:
     """Print a config with every default filled in, as JSON.
 
     Example: inpaint-pipeline config show configs/sentinel.yaml
     """
     from pipeline.config.schema import load_config, resolved
 
-    _print_json(resolved(load_config(config, set_ or [])))
+    _print_json(resolved(load_config(config, set_)))
 
 
 @config_app.command("schema")

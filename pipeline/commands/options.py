@@ -7,8 +7,14 @@ from typing import Annotated
 import typer
 
 Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=VALUE", help="Override a key of the config; may be repeated."),
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="a.b=VALUE",
+        help="Override a key of the config; may be repeated.",
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of another config or input.")]
