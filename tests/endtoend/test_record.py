@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
+from pipeline.evidence.doubt import Doubt
 from pipeline.formats import open_any
 from pipeline.output.verify import header, verify
 from pipeline.system.facts import file_facts
 from tests.helpers import LAYERS, blobs, command, layer, pixels, run_config, smooth, write_image
 
 SHAPE = (64, 70)
+PAGE = Path(__file__).parents[2] / "docs" / "outputs.md"
 
 
 def _describe(dataset: rasterio.io.DatasetWriter) -> None:
@@ -104,6 +108,17 @@ def test_the_record_is_what_the_contract_says(finished):
     report = (out / "image" / "report.html").read_text()
     assert "medical" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+def test_every_field_of_the_record_is_documented(finished):
+    """docs/outputs.md names each of them, those within its sections too."""
+    out, *_ = finished
+    record = json.loads((out / "image" / "record.json").read_text())
+    page = PAGE.read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page[page.index("## record.json") : page.index("## What leaves the machine")]))
+    sections = [record[key] for key in ("space", "holes", "self_test", "recipe", "patches", "plan")]
+    found = {*record, *(key for section in sections for key in section), *(field.name for field in fields(Doubt))}
+    assert found - named == set()
 
 
 def test_the_summary_is_what_the_contract_says(finished):
