@@ -13,7 +13,7 @@ PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 CORE := pipeline/geometry/*,pipeline/plan/*,pipeline/blocks/*,pipeline/formats/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage coverage-report lint types schema docs site quality bench build constraints clean
+.PHONY: help demo test oldest coverage coverage-report lint types schema docs site quality bench build constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,23 @@ ifdef COVERAGE
 else
 	$(BIN)/python -m $(PYTEST)
 endif
+
+# old packages lie before those of the environment, whose PyTorch they use
+OLDEST := .cache/oldest
+OLD_TESTS := $(addprefix tests/contracts/test_,fills.py formats.py masks.py models.py) $(addprefix tests/unit/test_,beyond.py \
+	evaluation.py formats_geotiff.py formats_nifti.py formats_zarr.py masks_vector.py references.py seams.py selftest_rim.py \
+	workspace.py) $(wildcard tests/unit/test_fills_*.py)
+$(OLDEST)/.made: pyproject.toml tests/oldest.py $(VENV)/.dev
+	rm -rf $(OLDEST)
+	mkdir -p $(OLDEST)
+	$(BIN)/python -m tests.oldest > $(OLDEST)/requirements.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-warn-conflicts --target $(OLDEST)/packages -r $(OLDEST)/requirements.txt
+	@touch $@
+
+# libraries of today tell old ones that they will change
+oldest: export OMP_NUM_THREADS = 1
+oldest: $(OLDEST)/.made  ## Test what depends on other packages with the oldest that pyproject.toml allows
+	PYTHONPATH=$(OLDEST)/packages $(BIN)/python -m $(PYTEST) -W ignore::DeprecationWarning $(OLD_TESTS)
 
 coverage:  ## Run all tests, then check the line coverage of the core
 	@rm -f .coverage .coverage.*

@@ -85,7 +85,7 @@ class Seams:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 with partial.open("wb") as stream:
-                    np.savez(stream, allow_pickle=False, **self._left)
+                    np.savez(stream, **self._left)  # type: ignore[arg-type]  # NumPy 2.0 and 2.1 know no allow_pickle
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ class Samples:
             arrays |= {f"{k}_start": np.asarray(one.start), f"{k}_channel": np.asarray(one.channel)}
             arrays |= {f"{k}_error": np.asarray(one.error), f"{k}_title": np.asarray(one.title)}
         with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # NumPy 2.0 and 2.1 know no allow_pickle
 
     @classmethod
     def load(cls, path: Path) -> Self:
