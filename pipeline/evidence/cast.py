@@ -12,7 +12,7 @@ Clouds that a mask names cast shadows that it does not, if it knows of clouds al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -41,6 +41,10 @@ _STEPS = (_AWAY >= _NEAREST) & (_AWAY <= _FARTHEST)
 
 _MEET = 0.2
 """Share of the largest overlap of both patterns below which they are not compared: few pixels agree by chance."""
+
+_INSETS = (0.0, 4.0, 8.0)
+"""Pixels by which holes are narrowed before they are compared: a mask with a buffer is wider than its clouds, and these
+are what casts shadows."""
 
 _SURE, _BEST = 5.0, 1.3
 """Deviations by which what is dark must follow the holes, and times the best agreement with mirrored holes."""
@@ -84,11 +88,25 @@ def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
 
     As `followed`, but for the holes themselves: what is dark lies where their clouds cast shadows. Small holes are few
     patterns, and mirrored ones may agree as well, so that the best of them must be exceeded, too; and most of what lies
-    in the shadows must be dark.
+    in the shadows must be dark. Where the holes as they are prove nothing, they are narrowed.
 
     Args:
         windows: of one image; `bright` is what is hidden, 0 or 1, and known everywhere.
     """
+    steps = (_step([_narrowed(window, inset) for window in windows]) for inset in _INSETS)
+    return next((step for step in steps if step is not None), None)
+
+
+def _narrowed(window: Patterns, inset: float) -> Patterns:
+    """Return a window with holes narrower by some pixels; at its edges they go on, as clouds do."""
+    if not inset:
+        return window
+    hole = np.pad(window.bright > 0, 1, mode="edge")
+    deep = ndimage.distance_transform_edt(hole)[1:-1, 1:-1] > inset
+    return replace(window, bright=deep.astype(np.float64))
+
+
+def _step(windows: Sequence[Patterns]) -> tuple[int, int] | None:
     fine = [(_fine(w.bright, np.ones_like(w.told)), _fine(w.dark, w.told)) for w in _large(windows)]
     own, *others = _mirrored(fine)
     best = float(own.max())
@@ -96,10 +114,20 @@ def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
         return None
     row, col = np.argwhere(_STEPS)[int(own.argmax())]
     step = int(row - _REACH) * _STRIDE, int(col - _REACH) * _STRIDE
-    inside = [displaced(w.bright > 0, step) & w.told for w in windows]
-    below = np.concatenate([w.dark[part] for w, part in zip(windows, inside, strict=True)])
-    rest = np.concatenate([w.dark[w.told & ~part] for w, part in zip(windows, inside, strict=True)])
-    return step if below.size and rest.size and np.median(below) - np.median(rest) >= _DARK else None
+    cast = [np.where(w.told, displaced(ndimage.label(w.bright > 0)[0], step), 0) for w in windows]
+    rest = np.concatenate([w.dark[w.told & (labels == 0)] for w, labels in zip(windows, cast, strict=True)])
+    below = np.concatenate([w.dark[labels > 0] for w, labels in zip(windows, cast, strict=True)])
+    if not below.size or not rest.size:
+        return None
+    # narrowed, one large hole may be more than all others together, so holes have a say as pixels have
+    each = np.concatenate([_medians(w.dark, labels) for w, labels in zip(windows, cast, strict=True)])
+    return step if min(np.median(below), np.median(each)) - np.median(rest) >= _DARK else None
+
+
+def _medians(values: Field, labels: NDArray[np.intp]) -> Field:
+    """Return the median of the values under each label but 0, `(n,)`."""
+    found = np.unique(labels[labels > 0])
+    return np.asarray(ndimage.median(values, labels, found), dtype=np.float64).reshape(found.size)
 
 
 def _large(windows: Sequence[Patterns]) -> list[Patterns]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 Mask = NDArray[np.bool_]
+_Labels = TypeVar("_Labels", NDArray[np.bool_], NDArray[np.intp])
 
 RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
 """Outer radius of each ring around the holes, pixels; what is beyond the last is never doubted."""
+
+WIDE = 9
+"""Edge of the square that fits into a wide hole, pixels; what lies as far from such a place still belongs to it."""
 
 LARGEST = 5.0
 """Standardised differences are clipped here: one band's glint must not decide alone."""
@@ -35,6 +40,20 @@ class Tile:
     guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
     corner: tuple[int, ...] = (0, 0)
 
+    def of_wide(self) -> Tile:
+        """Return the window with distances from its wide holes alone, infinite if there are none.
+
+        Without narrower ones it is the window itself.
+        """
+        hole = self.distance == 0
+        core = ndimage.binary_opening(hole, np.ones((WIDE,) * hole.ndim))
+        if not core.any():
+            return replace(self, distance=np.full_like(self.distance, np.inf))
+        wide = hole & (ndimage.distance_transform_edt(~core) <= WIDE)
+        if (wide == hole).all():
+            return self
+        return replace(self, distance=ndimage.distance_transform_edt(~wide).astype(np.float32))
+
     def shaded(self, step: tuple[int, int] | None) -> Tile:
         """Return the window with distances from the holes and from where clouds in them cast shadows, one step away.
 
@@ -50,8 +69,8 @@ class Tile:
         return replace(self, distance=np.where(hole, np.float32(0), np.minimum(self.distance, away)))
 
 
-def displaced(mask: Mask, step: tuple[int, int]) -> Mask:
-    """Return a mask `(rows, cols)` moved by some rows and columns; what leaves it is gone, and nothing comes in."""
+def displaced(mask: _Labels, step: tuple[int, int]) -> _Labels:
+    """Return a mask or labels `(rows, cols)` moved by some rows and columns; what leaves is gone, and 0 comes in."""
     moved = np.zeros_like(mask)
     there, here = (
         tuple(slice(max(0, s * k), n - max(0, -s * k)) for k, n in zip(step, mask.shape, strict=True)) for s in (1, -1)

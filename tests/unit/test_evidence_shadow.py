@@ -144,3 +144,15 @@ def test_distances_are_those_of_holes_and_shadows() -> None:
     assert both[135, 75] == 6
     assert both[105, 112] == one.distance[105, 112]
     assert one.shaded(None) is one
+
+
+@pytest.mark.parametrize("buffer", [6, 10])
+def test_shadows_of_clouds_whose_mask_has_a_buffer_are_told(buffer: int) -> None:
+    """The mask is wider than what casts them; its middle is not."""
+    cloud = clouds(8)
+    hole = ndimage.distance_transform_edt(~cloud) <= buffer
+    shadow = moved(cloud, STEP) & ~hole
+    doubt = find_doubt([dated(shaded(shadow), np.asarray(hole))])
+    assert doubt is not None
+    assert doubt.shadow is not None
+    assert np.hypot(*np.subtract(doubt.shadow, STEP)) <= 5
