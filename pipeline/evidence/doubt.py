@@ -63,6 +63,7 @@ class Doubt:
         outline: where what `sides` found has edges; it alone says then which pixels are doubted. None = it has none.
         places: parts of the image whose holes alone count, all others are clean; () = all holes count.
         veils: what can be taken off these, so that they need no doubt. None = nothing.
+        wide: wide holes alone count, narrower ones are clean.
         shadow: rows and columns by which shadows of what the holes hide are displaced; what is dark is looked for
             there, too. None = it is not known.
     """
@@ -75,6 +76,7 @@ class Doubt:
     places: tuple[Box, ...] = ()
     veils: Veils | None = None
     shadow: tuple[int, int] | None = None
+    wide: bool = False
 
     @property
     def reach_px(self) -> float:
@@ -106,6 +108,14 @@ class Doubt:
         none = np.zeros((0, len(self.ground.offset)))
         return none, none
 
+    def strength(self, amounts: Field) -> Field:
+        """Return how much amounts `(k, *spatial)` add to the band that they change most, `spatial`.
+
+        The unit is the standard deviation of a band over the image.
+        """
+        most = np.max(np.abs(self.taken_off[0]) / np.asarray(self.ground.usual), axis=1, initial=0.0)
+        return np.asarray((amounts * column(most, amounts.ndim - 1)).max(axis=0, initial=0.0))
+
     def facts(self, space: Space) -> dict[str, Any]:
         """Return what the record says, as JSON values; a limit that is never reached is None.
 
@@ -134,6 +144,8 @@ class Doubt:
 
     def told(self, tile: Tile) -> tuple[Field, Mask]:
         """Return the amount of each thing that is taken off, `(k, *spatial)`, and the pixels that are doubted."""
+        if self.wide:
+            tile = tile.of_wide()
         if self.outline and self.veils:
             shaded = tile.shaded(self.shadow)
             found = self.outline.of(shaded)

@@ -12,7 +12,8 @@ doubted where such a pixel is at least twice as frequent at its distance as far 
 contaminated than not (two-groups model and local false discovery rate: Efron 2004, doi:10.1198/016214504000000089).
 Where that leaves scraps of cloud and shadow with edges, `outline` says where they end, and `veil` what they add to the
 ground. Where all holes together show nothing, one that stands out by itself (`single`) is looked at as if it were the
-only one.
+only one; then wide holes are, as if there were no narrower ones: clouds are wide, and roofs, sand and bright fields
+that a threshold takes for cloud are mostly not.
 
 Where nearly all is hidden there is no far off (`few`).
 """
@@ -37,6 +38,10 @@ from pipeline.system.threads import each
 _CLEARED = 0.5
 """Share of these deviations that may be left where what is bright is haze; of twelve synthetic rings at most 0.4 is."""
 
+_STANDS_OUT = 4.5
+"""Standard deviations of shifted patterns by which what is beside wide holes must be brighter if nothing is found
+beside all of them: a second look needs more proof."""
+
 
 def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True) -> Doubt | None:
     """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
@@ -57,7 +62,9 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
         return doubt
     only = _single(rings)
     found = _told(Rings.around(only), through=through) if only else doubt
-    return replace(found, places=places_of(only)) if found.reach_px else doubt
+    if found.reach_px:
+        return replace(found, places=places_of(only))
+    return _wide(tiles, through=through) or doubt
 
 
 def _shaded(rings: Rings, *, through: bool) -> Doubt | None:
@@ -92,6 +99,21 @@ def _single(rings: Rings) -> Sequence[Tile]:
         bare = Rings.around([replace(tile, guides=()) for tile in tiles])
         holes = bare.bright_ones(nearest, among=holes)
     return as_if_only(tiles, nearest, holes) if holes else ()
+
+
+def _wide(tiles: Sequence[Tile], *, through: bool) -> Doubt | None:
+    """Return what is contaminated beside wide holes, as if there were no others; None if they do not stand out."""
+    wide = [tile.of_wide() for tile in tiles]
+    if all(one is tile for one, tile in zip(wide, tiles, strict=True)):
+        return None
+    if not any((one.distance == 0).any() for one in wide):
+        return None
+    rings = Rings.around(wide)
+    bright = rings.beyond(1.0)
+    if bright is None or bright.deviations < _STANDS_OUT:
+        return None
+    doubt = _told(rings, through=through)
+    return replace(doubt, wide=True) if doubt.reach_px else None
 
 
 def _through_haze(doubt: Doubt, rings: Rings) -> Doubt:

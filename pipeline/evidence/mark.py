@@ -17,7 +17,7 @@ from pipeline.evidence.doubt import Doubt
 from pipeline.evidence.haze import BLURRED
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.rings import FARTHEST
-from pipeline.evidence.tile import Tile
+from pipeline.evidence.tile import WIDE, Tile
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
 from pipeline.image.scene import Scene
@@ -40,6 +40,9 @@ clouds of all shadows whose surroundings reach into it are seen."""
 
 _SPECK = 5
 """Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
+
+_STRONG = 0.5
+"""Standard deviations of the image from which what haze adds to a band is more than a breath."""
 
 _DATE = re.compile(r"(19|20)\d\d-?[01]\d(-?[0-3]\d)?(?!\d)")
 """What the name of a channel that is a date starts with."""
@@ -199,26 +202,27 @@ def _marked(scene: Scene, doubt: Doubt, *, gaps: bool) -> StateScan:
     Returns the new counts.
     """
     before, cell = scene.states, scene.states.cell
-    holes, kept, hazy = before.hole_cells.copy(), before.kept_cells.copy(), 0
+    holes, kept, hazy, strong = before.hole_cells.copy(), before.kept_cells.copy(), 0, 0
     array = zarr.open_array(scene.job.work.state, mode="r+")
     boxes = list(Box.whole(scene.shape).tiles(array.chunks[1:]))
     # all are told before the first is written: a window looks beyond its edges
     told = _Told(scene, doubt, gaps=gaps)
-    for box, packed in zip(boxes, each(told.of, boxes), strict=True):
+    for box, (packed, strongly) in zip(boxes, each(told.of, boxes), strict=True):
         stop_if_asked()
-        if packed is None:
+        if not packed:
             continue
         states = np.asarray(array[box.at()])
         new = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(box.shape)
         states = np.where((states == KEEP) & (new != KEEP), new, states)
         array[box.at()] = states
-        hazy += int((states == HAZY).sum())
+        hazy, strong = hazy + int((states == HAZY).sum()), strong + strongly * len(states)
         part = cells_of(box, cell)
         holes[part] = sum(block_sum(plane == FILL, cell) for plane in states)
         kept[part] = sum(block_sum(evidence(plane), cell) for plane in states)
     n_holes, n_kept = int(holes.sum()), int(kept.sum())
     doubted = before.kept + before.holes - n_holes - n_kept
-    return replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted, hazy=hazy)
+    counts = replace(before, holes=n_holes, kept=n_kept, hole_cells=holes, kept_cells=kept, doubted=doubted)
+    return replace(counts, hazy=hazy, strong=strong)
 
 
 def with_doubted_filled(scene: Scene) -> Scene:
@@ -248,17 +252,19 @@ class _Told:
     def __init__(self, scene: Scene, doubt: Doubt, *, gaps: bool) -> None:
         self._scene, self._doubt, self._gaps = scene, doubt, gaps
         self._haze = _haze_array(scene, doubt)
+        # which holes are wide depends on what lies around them
+        self._halo = _HALO + (2 * WIDE if doubt.wide else 0)
 
-    def of(self, box: Box) -> bytes | None:
-        """Return the new states of a box, KEEP where they stay, packed; what haze adds there is stored.
+    def of(self, box: Box) -> tuple[bytes, int]:
+        """Return the new states of a box, KEEP where they stay, packed, and at how many pixels haze is strong.
 
-        None: all of them stay.
+        Empty: all of them stay. What haze adds is stored.
         """
         counts = self._scene.states
         states = np.full(box.shape, KEEP, dtype=np.uint8)
         amounts = np.zeros((len(self._doubt.taken_off[0]), *box.shape), dtype=np.float32)
         for part in box.tiles((_TILE, _TILE)):
-            outer = part.grow(_HALO) & Box.whole(self._scene.shape)
+            outer = part.grow(self._halo) & Box.whole(self._scene.shape)
             # the counts of the image spare reading most of it
             if not counts.near_holes(outer) or not self._scene.image.holes(outer).any():
                 continue
@@ -272,9 +278,10 @@ class _Told:
                 doubted = (share > 0.5 * told) & tile.seen
             new = np.where(doubted, np.uint8(DOUBT), np.where(amount.any(axis=0), np.uint8(HAZY), np.uint8(KEEP)))
             states[own], amounts[:, *own] = new[inner], np.where(new == HAZY, amount, 0.0)[:, *inner]
+        strong = int((self._doubt.strength(amounts) > _STRONG).sum())
         if self._haze is not None and amounts.any():
             self._haze[box.at()] = amounts
-        return zlib.compress(states.tobytes(), level=1) if states.any() else None
+        return zlib.compress(states.tobytes(), level=1) if states.any() else b"", strong
 
 
 def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
@@ -304,8 +311,9 @@ def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = max(states.doubted + states.kept, 1)
     above = looks if doubt.veils else "haze"
+    strongly = f"it is more than {_STRONG:g} standard deviations of the image at {100 * states.strong / total:.0f} %"
     kinds = (
-        (states.hazy, above, "what is restored from them is restored from what they show without it"),
+        (states.hazy, above, f"what is restored from them is restored from what they show without it ({strongly})"),
         (states.doubted, looks, "nothing is restored from them"),
     )
     planes = scene.image.state.shape[0]

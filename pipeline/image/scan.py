@@ -59,6 +59,8 @@ class StateScan:
     """Observed pixels that are no evidence; `kept` and `kept_cells` are without them."""
     hazy: int = 0
     """Those of `kept` that are evidence without the haze or shadow over them."""
+    strong: int = 0
+    """Those of `hazy` to which it adds or takes a noticeable part of what the image varies."""
     left: int = 0
     """Pixels that a mask marks and that are never touched all the same, as they have no value."""
     wide: int = 0

@@ -117,7 +117,7 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
     """Where channels have gaps of their own their pixels are counted apart, more than the image has."""
     scene = SimpleNamespace(
         source=SimpleNamespace(space=SimpleNamespace(far="{} px".format)),
-        states=SimpleNamespace(doubted=30, kept=70, hazy=0),
+        states=SimpleNamespace(doubted=30, kept=70, hazy=0, strong=0),
         image=SimpleNamespace(state=np.zeros((planes, 10, 10))),
         job=SimpleNamespace(fill_doubted=False),
     )
