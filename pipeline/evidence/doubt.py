@@ -108,7 +108,7 @@ class Doubt:
         none = np.zeros((0, len(self.ground.offset)))
         return none, none
 
-    def strength(self, amounts: Field) -> Field:
+    def strength(self, amounts: NDArray[np.floating]) -> Field:
         """Return how much amounts `(k, *spatial)` add to the band that they change most, `spatial`.
 
         The unit is the standard deviation of a band over the image.

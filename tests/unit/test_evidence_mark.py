@@ -79,6 +79,18 @@ def test_dates_of_a_netcdf_variable_are_no_bands_of_one_look(tmp_path: Path) -> 
     assert not _looked_at(tmp_path, image, mask)
 
 
+def test_strong_haze_is_counted_apart(tmp_path: Path) -> None:
+    """It falls from four deviations of the image at the mask to nothing, and what is hardly there is hazy, too."""
+    hole = clouds(2)
+    haze = np.array([500, 400, 300, 50])[:, None, None] * ring(hole, 4.0)
+    image = write_tiff(tmp_path / "image.tif", (ground(1) + haze).astype(np.float32))
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    states = with_doubt(open_scene(order_of(run_config(tmp_path, image, mask)).job, Clock())[0])[0].states
+    strong = (haze[0] > 0.5 * ground(1)[0].std()) & ~hole
+    assert states.strong == pytest.approx(strong.sum(), rel=0.2)
+    assert states.strong < 0.8 * states.hazy
+
+
 @pytest.mark.parametrize("fill", [True, False])
 def test_what_is_doubted_becomes_a_hole_after_the_holes_of_the_mask_were_tested(tmp_path: Path, fill: bool) -> None:
     """Holes that have grown into one another fit nowhere, so the self-test must see those of the mask."""
@@ -125,3 +137,5 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
     assert said_of_doubt(scene, doubt).startswith(
         f"{counted}, up to 6 px from the mask, look like haze or thin cloud: "
     )
+    scene.states.hazy, scene.states.strong = 50, 7
+    assert "(it is more than 0.5 standard deviations of the image at 7 %)" in said_of_doubt(scene, doubt)
