@@ -13,7 +13,7 @@ try:
     from types import FrameType
     from typing import NoReturn
 
-    from pipeline.errors import Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
+    from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
     from pipeline.system.signals import heard
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
@@ -45,6 +45,9 @@ def main() -> None:
                 "permissions of the folder, or name another one\n"
             )
             sys.exit(OutputConflict.exit_code)
+        if isinstance(error, FileNotFoundError) and _nowhere():
+            sys.stderr.write("inpaint-pipeline: the working folder is gone; go to another one, and run again\n")
+            sys.exit(ConfigError.exit_code)
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
         sys.stderr.write(
@@ -55,6 +58,15 @@ def main() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _nowhere() -> bool:
+    """Return True if the working folder was removed: no relative path means anything then."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def program() -> None:

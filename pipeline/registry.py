@@ -27,7 +27,7 @@ def load(folder: str, kind: str) -> ModuleType:
     """Import the part `kind` of `folder`.
 
     Raises:
-        ConfigError: no such part; the message suggests the nearest name.
+        ConfigError: no such part, with the nearest name; or a config of dask, which executors import, cannot be read.
     """
     for entry in _entry_points().get(folder, ()):
         if entry.name == kind:
@@ -38,7 +38,13 @@ def load(folder: str, kind: str) -> ModuleType:
         near = difflib.get_close_matches(kind, kinds(folder), n=1)
         hint = f" - did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"unknown kind '{kind}' in {folder}{hint} (known: {', '.join(kinds(folder))})")
-    return import_module(f"pipeline.{folder}.{kind}")
+    try:
+        return import_module(f"pipeline.{folder}.{kind}")
+    except ValueError as error:
+        # a config of the user's or the site's, in ~/.config/dask, /etc/dask or DASK_CONFIG
+        if "dask config file" not in str(error):
+            raise
+        raise ConfigError(f"{' '.join(str(error).split())}; correct that file, or move it away") from None
 
 
 @lru_cache

@@ -9,10 +9,17 @@ from typing import Any
 from pipeline.config.catalog import check, presence
 from pipeline.config.catalog_file import list_entries
 from pipeline.errors import ConfigError, SourceError
+from pipeline.system.yaml_files import nearest
 
 
 def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
-    """Return what the catalog says of each data set seen from a folder, and whether its files are there."""
+    """Return what the catalog says of each data set seen from a folder, and whether its files are there.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; catalogs are looked for in a folder and those above it")
     rows = []
     for name, entry in list_entries(folder).items():
         state, wanted = presence(entry)
@@ -29,7 +36,8 @@ def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
     entries = list_entries()
     unknown = [name for name in names if name not in entries]
     if unknown:
-        raise ConfigError(f"no catalog entry {', '.join(unknown)} (names: {', '.join(entries)})")
+        near = ", ".join(f"{name}{nearest(name, entries)}" for name in unknown)
+        raise ConfigError(f"no catalog entry {near} (names: {', '.join(entries)})")
     found = check([entry for name, entry in entries.items() if not names or name in names])
     return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
 

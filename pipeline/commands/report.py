@@ -55,7 +55,7 @@ def _rebuilt(folder: Path) -> Path:
     record = record_of(folder)
     work = work_folder(folder, record)
     if not work.plan.exists():
-        raise SourceError(f"{work.plan} is gone, the report cannot be made again")
+        raise SourceError(f"{work.plan} is gone, the report cannot be made again; run again with --overwrite")
     try:
         plan = kept_plan(work)
         with of_record(folder):

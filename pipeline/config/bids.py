@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.system.paths import kind_of, read_bounded
+from pipeline.system.paths import dangling, kind_of, read_bounded
 
 DESCRIPTION = "dataset_description.json"
 PROGRAM = "inpaint-pipeline"
@@ -236,6 +236,8 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         SourceError: there is no such file, or it holds no JSON object.
     """
+    if leads := dangling(path):
+        raise SourceError(f"{path}: is a link to {leads}, which is not there; fetch it (git-annex, datalad)")
     try:
         content = json.loads(read_bounded(path, _MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedFolder, Section, known_kind
+
+
+def _one_line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"must be text of one line that is not empty, found {value!r}")
+    return value
+
+
+def _amount(value: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?\s*([kmgtp]i?)?b?", value.strip(), re.IGNORECASE):
+        raise ValueError(f"must be an amount of memory with its unit, such as '5 GiB', found {value!r}")
+    return value
+
+
+_Line = Annotated[str, AfterValidator(_one_line)]
+"""A value that becomes a line of a script, or a part of one."""
+_Amount = Annotated[str, AfterValidator(_amount)]
 
 
 class JobsConfig(Section):
     """How jobs are asked for; what is not said comes from the site's `~/.config/dask/jobqueue.yaml`."""
 
-    queue: str | None = Field(default=None, description="Partition or queue.")
-    account: str | None = Field(default=None, description="Whom the time is charged to.")
+    queue: _Line | None = Field(default=None, description="Partition or queue.")
+    account: _Line | None = Field(default=None, description="Whom the time is charged to.")
     cores: int | None = Field(default=None, ge=1, description="Cores of a job; default: 1, all that a worker uses.")
-    memory: str | None = Field(default=None, description="Memory of a job; default: a quarter over memory_per_worker.")
-    walltime: str | None = Field(default=None, description="Longest time of a job, as the batch system writes it.")
-    job_name: str | None = Field(default=None, description="Name of the jobs.")
+    memory: _Amount | None = Field(
+        default=None, description="Memory of a job; default: a quarter over memory_per_worker."
+    )
+    walltime: _Line | None = Field(default=None, description="Longest time of a job, as the batch system writes it.")
+    job_name: _Line | None = Field(default=None, description="Name of the jobs.")
     job_cpu: int | None = Field(default=None, ge=1, description="Cores to ask for, if not `cores`.")
-    job_mem: str | None = Field(default=None, description="Memory to ask for, if not `memory`.")
-    job_extra_directives: list[str] | None = Field(default=None, description="More lines of the job's header.")
-    job_directives_skip: list[str] | None = Field(default=None, description="Header lines to leave out, by a part.")
+    job_mem: _Line | None = Field(default=None, description="Memory to ask for, if not `memory`.")
+    job_extra_directives: list[_Line] | None = Field(default=None, description="More lines of the job's header.")
+    job_directives_skip: list[_Line] | None = Field(default=None, description="Header lines to leave out, by a part.")
     # may hold passwords: is written into no record
     job_script_prologue: list[str] | None = Field(
         default=None, exclude=True, description="Commands before the worker starts, e.g. `module load`."
     )
-    interface: str | None = Field(default=None, description="Network interface, e.g. ib0.")
-    local_directory: str | None = Field(default=None, description="Fast local folder of a node.")
-    shared_temp_directory: str | None = Field(
+    interface: _Line | None = Field(default=None, description="Network interface, e.g. ib0.")
+    local_directory: _Line | None = Field(default=None, description="Fast local folder of a node.")
+    shared_temp_directory: _Line | None = Field(
         default=None, description="Folder that all nodes see, for the credentials; default: in the output."
     )
-    log_directory: str | None = Field(default=None, description="Folder of the jobs' logs; default: in the output.")
-    python: str | None = Field(default=None, description="Python of the nodes, if it is not the one of this program.")
+    log_directory: _Line | None = Field(default=None, description="Folder of the jobs' logs; default: in the output.")
+    python: _Line | None = Field(default=None, description="Python of the nodes, if it is not the one of this program.")
     death_timeout: int | None = Field(default=None, ge=1, description="Seconds a worker looks for the scheduler.")
-    worker_extra_args: list[str] | None = Field(default=None, description="More options of `dask worker`.")
+    worker_extra_args: list[_Line] | None = Field(default=None, description="More options of `dask worker`.")
     scheduler_options: dict[str, Any] | None = Field(default=None, description="More options of the scheduler.")
     start_timeout: float = Field(
         default=3600, gt=0, description="Seconds without any running job after which the run gives up."
@@ -46,8 +66,8 @@ class OtherJobsConfig(JobsConfig):
     """The same for batch systems other than Slurm."""
 
     kind: Literal["htcondor", "lsf", "moab", "oar", "pbs", "sge"] = Field(description="Batch system.")
-    project: str | None = Field(default=None, description="Whom the time is charged to, on some of them.")
-    resource_spec: str | None = Field(default=None, description="Resources, as PBS, SGE and OAR write them.")
+    project: _Line | None = Field(default=None, description="Whom the time is charged to, on some of them.")
+    resource_spec: _Line | None = Field(default=None, description="Resources, as PBS, SGE and OAR write them.")
 
 
 class ComputeConfig(Section):

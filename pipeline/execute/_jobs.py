@@ -30,6 +30,9 @@ _OURS = ("kind", "start_timeout", "tls", "shared_temp_directory")
 
 _ROLES = ("client", "scheduler", "worker")
 
+_SUBMITTED = r"(?s)(?:.*Submitted batch job )?(?P<job_id>\d+)"
+"""What sbatch says of a job: wrappers of a site print other numbers before, and jobs are cancelled by their number."""
+
 _POLL_S = 1.0
 _SAY_EVERY_S = 30.0
 _LEAVE_S = 300
@@ -141,7 +144,11 @@ def _class(kind: str) -> Any:
             f"executor {kind} needs dask-jobqueue ({error}); pip install 'inpaint-pipeline[slurm]'"
         ) from error
     names = {name.lower(): name for name in dir(dask_jobqueue)}
-    return getattr(dask_jobqueue, names[f"{kind}cluster"])
+    found = getattr(dask_jobqueue, names[f"{kind}cluster"])
+    if kind != "slurm":
+        return found
+    job = type(found.job_cls.__name__, (found.job_cls,), {"job_id_regexp": _SUBMITTED})
+    return type(found.__name__, (found,), {"job_cls": job})
 
 
 def _options(kind: str, config: Mapping[str, Any], memory_bytes: int, folder: Path) -> dict[str, Any]:

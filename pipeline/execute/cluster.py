@@ -40,7 +40,7 @@ def opened(work: Work, should_stop: Callable[[], bool]) -> Iterator[Crew]:  # no
     with quiet():
         try:
             client = Client(**({"scheduler_file": address} if is_file else {"address": address}), timeout=_CONNECT_S)
-        except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        except (OSError, ValueError, TimeoutError, RuntimeError, TypeError) as error:
             raise ClusterGone(
                 f"{address}: no dask scheduler answers ({reason(error)}); start one (`dask scheduler`), or see "
                 "whether its address, its TLS credentials and the network are right"

@@ -7,6 +7,7 @@ never see it, and nothing that a local file says makes the program reach the net
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import warnings
@@ -64,6 +65,9 @@ _MAX_READS = 1_000_000
 _MAX_DEPTH = 16
 MAX_BLOCK_BYTES = 2**30
 """A tile or strip is decoded whole, whatever the window."""
+_LARGEST_INT8 = 127
+_XML_ENDS = 4096
+"""Bytes at the start and the end of an XML file that are looked at."""
 _PROJ = ("PROJ_DATA", "PROJ_LIB")
 """Where PROJ looks for its data base instead of beside itself; installers of other programs set them."""
 _filters = threading.RLock()
@@ -282,7 +286,19 @@ def _open_with(path: str, driver: str) -> Any:
         quiet(),
         gdal_env(remote=is_remote(path)),
     ):
-        return rasterio.open(path, driver=driver)
+        return _open_netcdf(path) if driver == "netCDF" else rasterio.open(path, driver=driver)
+
+
+def _open_netcdf(path: str) -> Any:
+    """Open a netCDF in which values out of the valid range stay as they are: `never` knows them, GDAL replaces them."""
+    dataset = rasterio.open(path, driver="netCDF", HONOUR_VALID_RANGE="NO")
+    if "int8" in dataset.dtypes:
+        said = " ".join(dataset.tags(1).get(key, "") for key in ("valid_max", "valid_range"))
+        if any(int(digits) > _LARGEST_INT8 for digits in re.findall(r"\d+", said)):
+            # such bytes have no sign, which GDAL tells only where it minds the range itself
+            dataset.close()
+            return rasterio.open(path, driver="netCDF")
+    return dataset
 
 
 def _is_vrt(path: str) -> bool:
@@ -318,9 +334,30 @@ def _require_plain_sidecars(path: str) -> None:
         beside = path + suffix
         if not os.path.lexists(beside):
             continue
-        tiff = first_bytes(beside).startswith(_MAGIC["GTiff"])
-        if not is_file(beside) or (suffix.lower() != ".aux.xml" and not tiff):
+        xml = suffix.lower() == ".aux.xml"
+        if not is_file(beside) or not (xml or first_bytes(beside).startswith(_MAGIC["GTiff"])):
             raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
+        if xml:
+            _require_whole(beside)
+
+
+def _require_whole(path: str) -> None:
+    """Check the file in which GDAL keeps what belongs to an image: a damaged one it leaves out, nodata and all.
+
+    Raises:
+        SourceError: it is cut off, or no XML.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(_XML_ENDS)
+        file.seek(max(0, Path(path).stat().st_size - _XML_ENDS))
+        end = file.read()
+    root = re.search(rb"<([A-Za-z_][\w:.-]*)", start)
+    # GDAL is lenient about what stands between
+    if root is None or not re.search(rb"(</" + re.escape(root[1]) + rb"\s*>|/>)\s*$", end):
+        raise SourceError(
+            f"{path}: belongs to the image, which may have its nodata there, but is cut off or no XML; copy it again, "
+            "or remove it"
+        )
 
 
 def window_of(box: Box) -> Window:

@@ -14,12 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from pipeline.errors import SourceError
 from pipeline.formats._cf_time import moments
+from pipeline.formats._cf_validity import number_of, numbers
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import ROUNDED, Space
@@ -119,27 +121,24 @@ def fill_value_attribute(nodata: float, dtype: np.dtype[Any]) -> Any:
     return int(nodata)
 
 
-def decode_fill_value(value: Any) -> float | None:
-    """Invert `fill_value_attribute`; numbers of other writers, perhaps as text (`"NaN"`), are taken as they are."""
-    if isinstance(value, str) and len(value) == 12 and value.endswith("="):
-        return float(struct.unpack("<d", base64.standard_b64decode(value))[0])
-    return number(value)
+def dtype_of(array: Any) -> np.dtype[Any]:
+    """Return the type of an array's values: netCDF's `_Unsigned` says that whole numbers lack a sign, or have one."""
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    kind = {"true": "u", "false": "i"}.get(str(array.attrs.get("_Unsigned", "")).lower(), dtype.kind)
+    return np.dtype(f"{kind}{dtype.itemsize}") if dtype.kind in "iu" else dtype
 
 
-def declared_nodata(path: str, attributes: Mapping[str, Any]) -> float | None:
+def declared_nodata(path: str, attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> float | None:
     """Return the stored value that means nothing, as CF says it; None if none is named.
 
     Raises:
         SourceError: what is named is no number.
     """
-    key = next((key for key in ("_FillValue", "missing_value") if attributes.get(key) is not None), None)
-    try:
-        return None if key is None else decode_fill_value(attributes[key])
-    except (TypeError, ValueError):
-        raise SourceError(
-            f"{path}: its attribute {key} must be one number, found {attributes[str(key)]!r}; correct it, or say "
-            "`nodata` in the config"
-        ) from None
+    if attributes.get("_FillValue") is not None:
+        return number_of(path, attributes, "_FillValue", 0.0, dtype)
+    missing = attributes.get("missing_value")
+    # others of several values are ruled out by `validity_of`
+    return None if missing is None else next(iter(numbers(path, "missing_value", missing, dtype)), None)
 
 
 def number(value: Any) -> float | None:
@@ -252,13 +251,15 @@ def foreign_raster_space(
     mapping = dict(group[name].attrs) if _has(group, name) else {}
     crs = mapping.get("crs_wkt") or attributes.get("proj:wkt2") or attributes.get("proj:code") or ""
     try:
-        parsed = CRS.from_user_input(crs) if crs else None
+        # without an environment, PROJ writes to stderr by itself
+        with rasterio.Env():
+            parsed = CRS.from_user_input(crs) if crs else None
     except CRSError as error:
         raise SourceError(f"{path}: its reference system cannot be read ({error}); correct it in '{name}'") from error
     key = ""
     affine: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     if "spatial:transform" in attributes:
-        key, affine = "spatial:transform", tuple(float(v) for v in attributes["spatial:transform"])
+        key, affine = "spatial:transform", _stated_affine(path, attributes)
     elif "GeoTransform" in mapping:
         key, affine = f"GeoTransform of '{name}'", _affine_of_geotransform(path, name, str(mapping["GeoTransform"]))
     wkt = parsed.to_wkt() if parsed else ""
@@ -302,6 +303,18 @@ def _affine_of_geotransform(path: str, name: str, text: str) -> tuple[float, ...
         c, a, b, f, d, e = (float(part) for part in text.split())
     except ValueError:
         raise SourceError(f"{path}: GeoTransform of '{name}' must be six numbers, found '{text}'; correct it") from None
+    return a, b, c, d, e, f
+
+
+def _stated_affine(path: str, attributes: Any) -> tuple[float, ...]:
+    stated = attributes["spatial:transform"]
+    try:
+        a, b, c, d, e, f = (float(v) for v in stated)
+    except (TypeError, ValueError):
+        raise SourceError(f"{path}: its spatial:transform must be six numbers, found {stated!r}; correct it") from None
+    if attributes.get("spatial:registration") == "node":
+        # whole numbers are middles of pixels, not their corners
+        c, f = c - (a + b) / 2, f - (d + e) / 2
     return a, b, c, d, e, f
 
 

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._band_names import band_stems, stem_of_file
+from pipeline.formats._cf_validity import ANYTHING, Validity, validity_of
 from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
@@ -48,6 +49,8 @@ SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
 _SILENT = "JP2OpenJPEG"
 """Driver of files that cannot say which value means nothing; what the config says of them is written to the result."""
+_ATTRIBUTES = "netCDF"
+"""Driver of files whose tags are the attributes of CF."""
 _COLOURS = "SOURCE_COLOR_SPACE"
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
 
@@ -73,6 +76,8 @@ class GeoTiff(Image):
     """An opened raster; see `base.Source`."""
 
     channels: tuple[_Channel, ...]
+    validity: Validity = ANYTHING
+    """What the attributes of a netCDF rule out."""
     pool: DatasetPool = field(repr=False, compare=False)
 
     @reads
@@ -108,7 +113,7 @@ class GeoTiff(Image):
         if self._values_matter:
             values = self.read(box)
             for at, nodata in enumerate(self.nodata):
-                result[at] |= unobserved(values[at], nodata)
+                result[at] |= unobserved(values[at], nodata) | self.validity.violated(values[at])
         return result
 
     def file_mask(self, box: Box) -> NDArray[np.uint8] | None:
@@ -135,7 +140,8 @@ class GeoTiff(Image):
 
     @property
     def _values_matter(self) -> bool:
-        return np.issubdtype(self.dtype, np.floating) or any(v is not None for v in self.nodata)
+        declared = any(v is not None for v in self.nodata) or bool(self.validity)
+        return np.issubdtype(self.dtype, np.floating) or declared
 
     def _masked(self, channel: _Channel, box: Box) -> NDArray[np.bool_]:
         hidden = np.zeros(box.shape, dtype=np.bool_)
@@ -197,6 +203,8 @@ def _describe(
     if datasets[0].driver == _SILENT:
         headers = [replace(band, nodata=representable(nodata, dtype)) for band in headers]
     fixed = tuple(at for at, band in enumerate(headers) if band.colorinterp == ColorInterp.alpha)
+    # what the config says of nodata goes before all that the file says
+    ruled_out = _validity(files, datasets, dtype, headers[0].nodata) if nodata is None else ANYTHING
     declared = [band.nodata if nodata is None else nodata for band in headers]
     if len(set(map(str, declared))) > 1:
         raise SourceError(
@@ -214,11 +222,19 @@ def _describe(
         scale_offset=tuple((band.scale, band.offset) for band in headers),
         native_chunk=tuple(datasets[0].block_shapes[0]),
         attributes=_attributes(datasets, channels, headers),
-        notices=_notices(files, datasets, channels),
+        notices=_notices(files, datasets, channels) + ((ruled_out.said(files[0]),) if ruled_out else ()),
         fixed_channels=fixed,
         channels=tuple(channels),
+        validity=ruled_out,
         pool=DatasetPool(files),
     )
+
+
+def _validity(files: tuple[str, ...], datasets: list[Any], dtype: np.dtype[Any], nodata: float | None) -> Validity:
+    """Return what the attributes of a netCDF rule out; its bands are those of one variable."""
+    if [dataset.driver for dataset in datasets] != [_ATTRIBUTES]:
+        return ANYTHING
+    return validity_of(files[0], datasets[0].tags(1), dtype, nodata)
 
 
 def _band_headers(datasets: list[Any], channels: list[_Channel]) -> list[Band]:
@@ -329,6 +345,11 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
         )
     inked = [p for p, d in zip(files, datasets, strict=True) if d.tags(ns="IMAGE_STRUCTURE").get(_COLOURS) == "CMYK"]
     notices += [f"{path}: colours are stored as CMYK; they are read, restored and written as RGB" for path in inked]
+    notices += [
+        f"{path}: has no place that can be read: coordinates are missing, or their steps are uneven"
+        for path, dataset in zip(files, datasets, strict=True)
+        if dataset.driver == _ATTRIBUTES and dataset.transform.is_identity and not dataset.gcps[0]
+    ]
     paged = [path for path, dataset in zip(files, datasets, strict=True) if has_pages(dataset)]
     notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})

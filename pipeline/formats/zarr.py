@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import _zarr_conventions as conventions
+from pipeline.formats._cf_validity import ANYTHING, Validity, number_of, validity_of
 from pipeline.formats._files import require_file, untrusted
 from pipeline.formats._image import Image, representable, require_channels, require_once, require_plausible, unobserved
 from pipeline.formats._zarr_write import write_store
@@ -52,11 +53,13 @@ class Zarr(Image):
         array: zarr's own array: picklable, thread-safe, lazy.
         selected: which channels of the array are used, counted from 0.
         turn: how the array was turned when it was written; reading turns it back.
+        validity: what the attributes of the array rule out.
     """
 
     array: Any = field(repr=False, compare=False)
     selected: tuple[int, ...]
     turn: Orientation
+    validity: Validity = ANYTHING
 
     @reads
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[Any]:
@@ -76,16 +79,21 @@ class Zarr(Image):
             for at, channel in enumerate(chosen):
                 region = inside.slices if lone else (slice(channel, channel + 1), *inside.slices)
                 _require_files(self.array, region)
-                values[at] = self.turn.stored(self.array[region].reshape(inside.shape))
+                stored = self.array[region].reshape(inside.shape)
+                if stored.dtype.kind != self.dtype.kind:
+                    # other numbers for the same bits
+                    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(self.dtype)
+                values[at] = self.turn.stored(stored)
         return values
 
     def never(self, box: Box) -> NDArray[np.bool_]:
         """Return True where nothing was observed: nodata, NaN or infinity; shape `(c or 1, *box.shape)`."""
         self.require_inside(box)
-        if not np.issubdtype(self.dtype, np.floating) and all(v is None for v in self.nodata):
+        declared = any(v is not None for v in self.nodata) or self.validity
+        if not np.issubdtype(self.dtype, np.floating) and not declared:
             return np.zeros((1, *box.shape), dtype=np.bool_)
-        values = self.read(box)
-        return np.stack([unobserved(v, nodata) for v, nodata in zip(values, self.nodata, strict=True)])
+        found = zip(self.read(box), self.nodata, strict=True)
+        return np.stack([unobserved(values, nodata) | self.validity.violated(values) for values, nodata in found])
 
 
 def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = None, nodata: float | None = None) -> Zarr:
@@ -119,6 +127,7 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
     space, turn, said = _space(path, array, parent, multiscale, own)
+    dtype = conventions.dtype_of(array)
     channels = _channels(path, array, parent, own, space.ndim, nodata)
     chosen = _select(path, channels.names, bands)
     fixed = tuple(at for at, channel in enumerate(chosen) if channel in own.get("fixed_channels", ()))
@@ -132,17 +141,23 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
         paths=(path,),
         space=space,
         n_channels=len(chosen),
-        dtype=np.dtype(array.dtype).newbyteorder("="),
+        dtype=dtype,
         channel_names=tuple(channels.names[c] for c in chosen),
-        nodata=tuple(None if i in fixed else representable(v, array.dtype) for i, v in enumerate(values)),
+        nodata=tuple(None if i in fixed else representable(v, dtype) for i, v in enumerate(values)),
         scale_offset=tuple(channels.scale_offset[c] for c in chosen),
         native_chunk=turn.stored_shape(tuple(array.chunks[-space.ndim :])),
         attributes=attributes,
         fixed_channels=fixed,
-        notices=said + _notices_of_others(path, node) + (() if own else _notices_of_unwritten(path, array, values)),
+        notices=(
+            *said,
+            *_notices_of_others(path, node),
+            *([channels.validity.said(path)] if channels.validity else []),
+            *(() if own else _notices_of_unwritten(path, array, values)),
+        ),
         array=array,
         selected=chosen,
         turn=turn,
+        validity=channels.validity,
     )
 
 
@@ -153,25 +168,30 @@ class _Channels:
     names: tuple[str, ...]
     nodata: tuple[float | None, ...]
     scale_offset: tuple[tuple[float, float], ...]
+    validity: Validity = ANYTHING
 
 
 def _channels(path: str, array: Any, parent: Any, own: Mapping[str, Any], ndim: int, nodata: float | None) -> _Channels:
     """Return what this program wrote of the channels (`own`), else what CF says; `nodata` overrules both.
 
     Raises:
-        SourceError: there are too many channels, names for another number of them, or nodata that is no number.
+        SourceError: there are too many channels, names for another number of them, or attributes that are no numbers.
     """
     count = require_channels(path, math.prod(array.shape[: array.ndim - ndim]))
     names = tuple(map(str, own.get("channel_names", ()))) or conventions.foreign_names(array, parent, ndim, count)
     if len(names) != count:
         raise SourceError(f"{path}: {len(names)} names for {count} channels; copy the store again")
-    cf = (float(array.attrs.get("scale_factor", 1.0)), float(array.attrs.get("add_offset", 0.0)))
+    cf = (number_of(path, array.attrs, "scale_factor", 1.0), number_of(path, array.attrs, "add_offset", 0.0))
     scales = tuple((float(s), float(o)) for s, o in own.get("scale_offset", ())) or (cf,) * count
     if nodata is not None:
         return _Channels(names=names, nodata=(nodata,) * count, scale_offset=scales)
     declared = tuple(conventions.number(v) for v in own.get("nodata", ()))
-    declared = declared or (conventions.declared_nodata(path, array.attrs),) * count
-    return _Channels(names=names, nodata=declared, scale_offset=scales)
+    if declared:
+        return _Channels(names=names, nodata=declared, scale_offset=scales)
+    dtype = conventions.dtype_of(array)
+    meaningless = conventions.declared_nodata(path, array.attrs, dtype)
+    ruled_out = validity_of(path, array.attrs, dtype, meaningless)
+    return _Channels(names=names, nodata=(meaningless,) * count, scale_offset=scales, validity=ruled_out)
 
 
 def _attributes(array: Any, own: Mapping[str, Any], chosen: Sequence[int], count: int) -> dict[str, Any]:

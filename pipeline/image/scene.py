@@ -238,12 +238,14 @@ def _still_notices(source: Source, channels: tuple[int, ...], values: ValueScan)
     for channel, low, high in zip(channels, values.low.tolist(), values.high.tolist(), strict=True):
         if low == high:
             still.setdefault(low, []).append(channel)
-    if len(channels) == sum(map(len, still.values())):
-        return []
+    varies = len(channels) > sum(map(len, still.values()))
+    said = (
+        ", while other channels vary, and holes there get that value; if nothing was observed, leave it out (`bands`)"
+        if varies
+        else ", and holes get that value: nothing in the image varies; is it the right file?"
+    )
     return [
-        f"{_names(source, tuple(where))}: {value:.6g} wherever it was looked at, while other channels vary, and holes "
-        "there get that value; if nothing was observed, leave it out (`bands`)"
-        for value, where in still.items()
+        f"{_names(source, tuple(where))}: {value:.6g} wherever it was looked at{said}" for value, where in still.items()
     ]
 
 

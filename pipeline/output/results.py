@@ -20,6 +20,7 @@ from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
 from pipeline.system.files import finite, read_json, sealed, unsealed, write_json
+from pipeline.system.words import listed
 
 REPORTS = (REPORT, THUMBNAIL)
 """What is made of the results for people to look at; images without holes have no thumbnail."""
@@ -94,12 +95,14 @@ def _usable(record: dict[str, Any]) -> bool:
         and isinstance(record["plan"].get("blocks"), int)
         and isinstance(record["holes"].get("by_source"), dict)
     )
-    return within and all(
+    whole = all(
         isinstance(output, dict)
         and all(isinstance(output.get(key), str) for key in ("role", "path", "sha256"))
         and isinstance(output.get("bytes"), int)
         for output in record["outputs"]
     )
+    # every run writes its image: without it nothing would be checked
+    return within and whole and any(output["role"] == "restored" for output in record["outputs"])
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -132,11 +135,21 @@ def finished_folders(folder: Path) -> list[Path]:
 
 
 def nothing_in(folder: Path, what: str) -> SourceError:
-    """Return the error of a folder in which nothing is found: one of somebody else's may keep it from being seen."""
+    """Return the error of a folder in which nothing is found: it is none, or somebody else's may not be looked into."""
+    if folder.is_file():
+        home = next((str(one) for one in folder.parents if (one / RECORD).exists()), "")
+        remedy = f"name {home}" if home else "name the folder that `output.directory` of the config says"
+        return SourceError(f"{folder}: is a file, and results are a folder: {remedy}")
+    if not folder.exists():
+        return SourceError(f"{folder}: no such folder; name the one that `output.directory` of the config says")
     inside = [folder, *(sorted(folder.iterdir()) if os.access(folder, os.R_OK) and folder.is_dir() else ())]
     closed = next((one for one in inside if one.is_dir() and not os.access(one, os.R_OK | os.X_OK)), None)
     if closed is None:
-        return SourceError(f"{folder}: {what}")
+        # `output.directory: out/scene` of several configs, and `out` is named
+        runs = [
+            str(one) for one in inside[1:] if one.is_dir() and (finished_folders(one) or (one / "run.json").exists())
+        ]
+        return SourceError(f"{folder}: {what}" + (f"; name a folder in it: {listed(runs)}" if runs else ""))
     return SourceError(f"{closed}: no permission to look into it; ask its owner, or see to its mode")
 
 

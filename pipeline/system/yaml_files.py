@@ -162,7 +162,8 @@ def explain(
         if item["type"] == "extra_forbidden":
             keys = sorted(known_keys.get(loc[:-1], ()))
             known = f" (known: {', '.join(keys)})" if keys else ""
-            message = f"unknown key{nearest(str(loc[-1]), keys)}{known}"
+            near = nearest(str(loc[-1]), keys) or _elsewhere(str(loc[-1]), known_keys)
+            message = f"unknown key{near}{known}"
         elif item["type"] == "missing":
             message = "this key is required; add it"
         elif item["type"] != "value_error":
@@ -171,7 +172,9 @@ def explain(
             known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least))
             message = known_as or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
-        dotted = shortened(".".join(map(str, loc))) or "top level"
+        # signs that nobody sees come with text from web pages
+        seen = (str(part) if str(part).isprintable() else ascii(part) for part in loc)
+        dotted = shortened(".".join(seen)) or "top level"
         lines.append(shortened(f"{document.origin(loc)}: {dotted}: {message}", _LONGEST_LINE))
     if len(problems) > _MOST_LINES:
         lines.append(f"... and {len(problems) - _MOST_LINES} more")
@@ -203,8 +206,19 @@ def expand_environment(text: str, where: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` - did you mean 'x'?`, or nothing if no known word is near."""
     # the search takes time with the square of the length
-    found = difflib.get_close_matches(word, list(known), n=1) if len(word) <= _LONGEST_WORD else []
-    return f" - did you mean '{found[0]}'?" if found else ""
+    choice = list(known)
+    found = difflib.get_close_matches(word, choice, n=1) if len(word) <= _LONGEST_WORD else []
+    found = found or [one for one in choice if len(word) > 1 and one.startswith(word)]
+    return f" - did you mean '{found[0]}'?" if len(found) == 1 else ""
+
+
+def _elsewhere(key: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
+    """Return ` - it belongs to 'compute'` of a key that stands in the wrong section, or nothing."""
+    homes = [loc for loc, keys in known_keys.items() if key in keys]
+    if not homes:
+        return ""
+    home = min(homes, key=len)
+    return f" - it belongs to '{'.'.join(map(str, home))}'" if home else " - it belongs to no section, but to the top"
 
 
 def _parse(text: str, where: str) -> Tree:
@@ -222,10 +236,13 @@ def _copy(node: Any) -> Any:
 
 def _put(data: Any, loc: Loc, value: Any, text: str) -> None:
     for depth, key in enumerate(loc[:-1]):
-        following: Any = {}
+        # items of a list that is not there yet are counted from 0
+        following: Any = [] if isinstance(loc[depth + 1], int) else {}
         if isinstance(data, dict):
             if data.get(key) is None:
                 data[key] = following
+        elif isinstance(data, list) and key == len(data):
+            data.append(following)
         elif not (isinstance(data, list) and isinstance(key, int) and key < len(data)):
             raise ConfigError(
                 f"--set {shortened(text)}: '{'.'.join(map(str, loc[:depth]))}' has no part '{shortened(str(key))}'"

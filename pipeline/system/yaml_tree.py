@@ -61,7 +61,9 @@ def parse(text: str, where: str) -> Tree:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from None
+        problem = error.problem or error.context
+        remedy = "; write spaces in the place of tabs" if r"\t" in str(problem) else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem}{remedy}") from None
     except YAMLError as error:
         position = getattr(error, "position", None)
         line = "" if position is None else f":{text.count(chr(10), 0, position) + 1}"

@@ -585,6 +585,10 @@ def test_a_lost_volume_of_zeros_is_told(tmp_path: Path) -> None:
     lost = _config(tmp_path, write_image(tmp_path / "x.nii", values), mask)
     assert "channel volume_2: 0 wherever it was looked at, while other channels vary" in command("plan", lost).out
     assert "looked at" not in command("plan", lost, "--set", "input.bands=[1, 3]").out
+    alone = command("plan", lost, "--set", "input.bands=[2]").out
+    assert (
+        "channel volume_2: 0 wherever it was looked at, and holes get that value: nothing in the image varies" in alone
+    )
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,20 @@ def test_what_to_install_for_jobs_is_said(monkeypatch):
         _jobs._class("slurm")
 
 
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("Submitted batch job 77\n", "77"),
+        ("Account 12: 3400 of 5000 hours are left\nSubmitted batch job 77 on cluster c2\n", "77"),
+        ("77\n", "77"),
+    ],
+)
+def test_the_number_of_a_job_is_that_of_its_submission(said, number):
+    """What wrappers of a site print before is no job: by such a number one of somebody else's would be cancelled."""
+    job = _jobs._class("slurm").job_cls
+    assert job._job_id_from_submit_output(SimpleNamespace(job_id_regexp=job.job_id_regexp), said) == number
+
+
 def test_what_makes_jobs_leaves_ctrl_c_to_the_run(monkeypatch):
     """The library takes SIGINT when it is imported: a run would end at once instead of finishing what is in flight."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
@@ -155,7 +169,7 @@ def test_what_makes_jobs_leaves_ctrl_c_to_the_run(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
         monkeypatch.delitem(sys.modules, name)
     again = _jobs._class("slurm")
-    assert made is not again, "imported twice: in a thread, and in the main one"
+    assert made.__base__ is not again.__base__, "imported twice: in a thread, and in the main one"
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -39,6 +39,39 @@ def _advised(outcome: Outcome) -> list[str]:
     return [line.strip() for line in outcome.err.splitlines() if line.strip().startswith("inpaint-pipeline ")]
 
 
+# --- what is typed in the place of a folder, or of a name -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["status", "verify", "report"])
+def test_a_file_in_the_place_of_results(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config, a layer or a folder that is not there: what it is, and what to name."""
+    monkeypatch.chdir(tmp_path)
+    config = run_config(tmp_path, _image(Path("scene.tif")), None, mask=[{"kind": "nodata"}])
+    outcome = command(name, config)
+    assert outcome.code == 4
+    assert f"{config}: is a file, and results are a folder: name the folder that `output.directory`" in outcome.err
+    assert command(name, "nowhere").err.startswith("inpaint-pipeline: nowhere: no such folder; name the one")
+    for folder in ("out/first", "out/second"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "run.json").write_text("{}")
+    assert "; name a folder in it: out/first, out/second" in command(name, "out").err
+    Path("scene").mkdir()
+    Path("scene/record.json").write_text("{}")
+    assert (
+        "scene/record.json: is a file, and results are a folder: name scene" in command(name, "scene/record.json").err
+    )
+
+
+def test_names_of_the_catalog_with_a_slip(tmp_path: Path) -> None:
+    """The nearest name is said; a folder that is not there is no reason to show another catalog."""
+    outcome = command("catalog", "check", "demo-sentinl")
+    assert outcome.code == 2
+    assert "demo-sentinl - did you mean 'demo-sentinel'?" in outcome.err
+    outcome = command("catalog", "list", "--folder", tmp_path / "nowhere")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{tmp_path / 'nowhere'}: no such folder" in outcome.err
+
+
 # --- what is typed in the place of a config ---------------------------------------------------------------------------
 
 

@@ -56,7 +56,18 @@ OK = "input: {source: x}\n"
         (OK + "compute: {executor: jobqueue}\n", r":2: compute\.executor: jobqueue needs compute\.jobqueue"),
         (OK + OK, r":2: found duplicate key \"input\"; keep one of them"),
         ("input: {source: x\n", r":2: not valid YAML"),
-        ("input:\n\tsource: x\n", r":2: not valid YAML"),
+        ("input:\n\tsource: x\n", r":2: not valid YAML.*; write spaces in the place of tabs"),
+        (OK + "directory: out\n", r":2: directory: unknown key - it belongs to 'output' "),
+        (OK + "output: {workers: 2}\n", r":2: output\.workers: unknown key - it belongs to 'compute' "),
+        (OK + "patch: {seed: 2}\n", r":2: patch\.seed: unknown key - it belongs to no section, but to the top "),
+        (OK + "output: {dir: x}\n", r":2: output\.dir: unknown key - did you mean 'directory'\?"),
+        (OK + "\u200bseed: 2\n", r":2: '\\u200bseed': unknown key - did you mean 'seed'\?"),
+        (OK + "compute: {slurm: {memory: 12 parsecs}}\n", r"slurm\.memory: must be an amount .*'12 parsecs'"),
+        (OK + "compute: {slurm: {queue: ''}}\n", r"slurm\.queue: must be text of one line that is not empty"),
+        (
+            OK + 'compute: {slurm: {job_extra_directives: ["-A x", "a\\nb"]}}\n',
+            r"directives\.1: must be text of one line",
+        ),
         ("- a\n", r"must hold 'key: value' pairs at its top level, found a list"),
         ("", r"is empty; 'inpaint-pipeline config new FILE' writes a start"),
         (
@@ -88,6 +99,7 @@ def test_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None
         ("seed.a=3", r"'seed' has no part 'a'"),
         ("seed.a.b=3", r"'seed' has no part 'a'"),
         ("mask.4.kind=scl", r"'mask' has no part '4'"),
+        ("input.references.1.path=r.tif", r"'input\.references' has no part '1'"),
         ("output.directory=s3://bucket/out", r"output\.directory: .* s3://bucket/out are made in a folder .*scratch"),
         ("output.directory=gs://bucket/out", r"output\.directory: 'gs://bucket/out' is an address; .* name one"),
         ("compute.scratch=s3://me:key@host/x?sig=1", r"compute\.scratch: 's3://\*\*\*@host/x\?\*\*\*' is an address"),
@@ -101,6 +113,15 @@ def test_wrong_overrides_are_explained(tmp_path: Path, override: str, message: s
     path.write_text(OK + "seed: 0\nmask: []\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_config(path, [override])
+
+
+def test_items_of_a_list_that_is_not_there_yet(tmp_path: Path) -> None:
+    """Overrides may begin a list, and go on with it, as they change what is in one."""
+    path = tmp_path / "ok.yaml"
+    path.write_text(OK, encoding="utf-8")
+    overrides = ["input.references.0.path=a.tif", "input.references.1.path=b.tif", "input.references.1.bands.0=2"]
+    first, second = load_config(path, overrides).input.references
+    assert (first.bands, second.bands) == (None, (2,))
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

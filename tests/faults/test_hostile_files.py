@@ -177,6 +177,19 @@ def test_a_pipe_beside_an_image_is_not_opened(suffix: str, tmp_path: Path) -> No
         open_any(str(path))
 
 
+@pytest.mark.parametrize(("kept", "whole"), [(1.0, True), (0.6, False), (0.0, False)])
+def test_what_gdal_keeps_beside_an_image_is_not_lost_in_silence(kept: float, whole: bool, tmp_path: Path) -> None:
+    """A file of it that is cut off would be left out by GDAL, and nodata with it."""
+    path = write_tiff(tmp_path / "in.tif", random_values((1, 9, 9), "uint8"))
+    text = '<PAMDataset>\n <PAMRasterBand band="1"><NoDataValue>3</NoDataValue></PAMRasterBand>\n</PAMDataset>\n'
+    Path(f"{path}.aux.xml").write_text(text[: int(kept * len(text))])
+    if whole:
+        assert open_any(str(path)).nodata == (3.0,)
+        return
+    with pytest.raises(SourceError, match=r"in\.tif\.aux\.xml: .*is cut off or no XML"):
+        open_any(str(path))
+
+
 @pytest.mark.parametrize("name", ["a\0.tif", "x" * 5000 + ".tif"])
 def test_names_that_no_file_can_have(name: str) -> None:
     """A null byte and a name that is too long are said as such."""

@@ -128,6 +128,12 @@ ROWS = {
         faults/test_hostile_paths.py::test_masks_that_are_no_file
         faults/test_hostile_config.py::test_a_config_that_is_no_file
         faults/test_hostile_weights.py::test_weights_that_are_no_file""",
+    "the file in which GDAL keeps what belongs to an image (`.aux.xml`) is cut off": """
+        faults/test_hostile_files.py::test_what_gdal_keeps_beside_an_image_is_not_lost_in_silence""",
+    "a config of dask (`~/.config/dask`, `/etc/dask`) cannot be read": """
+        faults/test_surroundings.py::test_a_config_of_dask_that_cannot_be_read""",
+    "`sbatch` of a site prints other numbers before that of the job": """
+        cluster/test_cluster.py::test_the_number_of_a_job_is_that_of_its_submission""",
     "a damaged GeoTIFF, NIfTI, gzip or zarr, or a header that claims more than the file holds": """
         faults/test_bad_runs.py::test_a_truncated_image
         faults/test_bad_files.py::test_damaged_tile_names_its_window
@@ -169,6 +175,8 @@ ROWS = {
         faults/test_hostile_processes.py::test_more_workers_than_a_machine_can_start_are_refused""",
     "`PROJ_LIB` or `PROJ_DATA` names the data base of another program (QGIS, PostGIS, another conda)": """
         faults/test_surroundings.py::test_a_data_base_of_reference_systems_that_is_not_there""",
+    "the folder that a command was called in was removed meanwhile": """
+        faults/test_surroundings.py::test_a_working_folder_that_is_gone""",
     "a process of a training is killed": """
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",

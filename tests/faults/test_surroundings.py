@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from rasterio.errors import RasterioError
 
-from pipeline.errors import OutputConflict
+from pipeline import registry
+from pipeline.errors import ConfigError, OutputConflict
 from pipeline.formats._files import writing
 from pipeline.plan.memory import check_disk, explain_full_disk
 from pipeline.system.files import sync, unreplaceable
@@ -223,6 +224,32 @@ def test_a_reader_that_went_away_is_no_error():
         assert (process.stderr.read(), process.wait()) == (b"", 0)
     with Path("/dev/full").open("w") as full:
         assert subprocess.run(schema, stdout=full, stderr=subprocess.DEVNULL, check=False).returncode == 6
+
+
+def test_a_working_folder_that_is_gone(tmp_path):
+    """No relative path means anything there: said, in the place of a traceback."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    asked = f"rmdir {gone}; exec {sys.executable} -P -m pipeline run image.yaml"
+    home = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": home}
+    done = subprocess.run(["sh", "-c", asked], check=False, capture_output=True, text=True, cwd=gone, env=environment)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "the working folder is gone" in done.stderr
+
+
+def test_a_config_of_dask_that_cannot_be_read(monkeypatch):
+    """It is the user's or the site's, so it is named like one; other errors of a part stay what they are."""
+
+    def broken(name):
+        raise ValueError("A dask config file at '/etc/dask/site.yaml' is malformed, original error message:\n\n...")
+
+    monkeypatch.setattr(registry, "import_module", broken)
+    with pytest.raises(ConfigError, match=r"/etc/dask/site\.yaml.*correct that file"):
+        registry.load("execute", "local")
+    monkeypatch.setattr(registry, "import_module", int)
+    with pytest.raises(ValueError, match="invalid literal"):
+        registry.load("execute", "local")
 
 
 @pytest.mark.parametrize("name", ["PROJ_LIB", "PROJ_DATA"])

@@ -93,6 +93,10 @@ def test_the_nearest_sidecar_wins(tmp_path):
         (tmp_path / "bold.json").write_text(broken)
         with pytest.raises(SourceError, match=r"bold\.json"):
             image.metadata()
+    (tmp_path / "bold.json").unlink()
+    (tmp_path / "bold.json").symlink_to(".git/annex/objects/key")
+    with pytest.raises(SourceError, match=r"bold\.json: is a link to \.git/annex/objects/key, .*fetch it"):
+        image.metadata()
 
 
 def test_the_nearest_data_set_is_the_one_of_a_file(tmp_path):

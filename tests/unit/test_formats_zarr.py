@@ -14,7 +14,7 @@ from ome_zarr_models.v05.image import Image as OmeImage
 
 from pipeline.errors import SourceError
 from pipeline.formats import nifti, open_any, zarr
-from pipeline.formats._zarr_conventions import decode_fill_value, fill_value_attribute
+from pipeline.formats._zarr_conventions import declared_nodata, fill_value_attribute
 from tests.support_formats import (
     ArraySource,
     layer_of,
@@ -150,9 +150,8 @@ def test_geotiff_facts_pass_through_zarr(tmp_path: Path) -> None:
 def test_fill_value_round_trip(value: float) -> None:
     """Floats are coded as xarray codes them, because JSON knows no NaN."""
     coded = fill_value_attribute(value, np.dtype("float32"))
-    assert str(decode_fill_value(json.loads(json.dumps(coded)))) == str(value)
-    assert decode_fill_value(12) == 12.0
-    assert decode_fill_value(None) is None
+    attributes = {"_FillValue": json.loads(json.dumps(coded))}
+    assert str(declared_nodata("image.zarr", attributes, np.dtype("float32"))) == str(value)
 
 
 def test_foreign_raster_with_cf_grid_mapping(tmp_path: Path) -> None:
