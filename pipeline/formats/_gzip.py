@@ -27,6 +27,8 @@ MOST_INFLATED = 1040
 """Deflate makes at most 1032 bytes of one."""
 _SLACK = 64 * 2**20
 """Bytes after the voxels that other programs may leave."""
+_NO_GZIP = "Not a gzipped file"
+"""How Python's message begins where a stream, whole by its checksum, is followed by something else."""
 _HEADER = b"\x1f\x8b\x08\x00" + b"\0\0\0\0" + b"\x00\xff"
 
 
@@ -53,24 +55,33 @@ def _deflate(piece: bytes) -> bytes:
     return worker.compress(piece) + worker.flush(zlib.Z_FULL_FLUSH)
 
 
-def inflate_file(source: str, target: Path, expected: int) -> None:
+def inflate_file(source: str, target: Path, expected: int) -> bool:
     """Inflate `source` into `target`, checking length and checksum.
+
+    Returns:
+        Whether bytes that are no gzip follow all that is expected; like `gunzip`, nothing is made of them.
 
     Raises:
         SourceError: truncated or damaged; says how many bytes were found and expected.
     """
-    found = 0
+    found, followed = 0, False
     try:
         with gzip.open(source, "rb") as file, target.open("wb") as out:
-            for piece in _pieces(file):
+            # one read of the stream at a time: a longer one loses what it holds when it meets what is no gzip
+            while piece := file.read1(_PIECE):
                 out.write(piece[: max(0, expected - found)])
                 found += len(piece)
                 if found > 2 * expected + _SLACK:
                     raise damaged(source, found, expected, "far more than its header says")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except gzip.BadGzipFile as error:
+        followed = found >= expected and str(error).startswith(_NO_GZIP)
+        if not followed:
+            raise damaged(source, found, expected, error) from error
+    except (EOFError, zlib.error) as error:
         raise damaged(source, found, expected, error) from error
     if found < expected:
         raise damaged(source, found, expected, "the stream ends early")
+    return followed
 
 
 def inflate_range(source: str, start: int, stop: int) -> bytes:

@@ -112,7 +112,7 @@ class Nifti(Image):
         """Return this image with its `.nii.gz` inflated once into `directory`, to be memory-mapped.
 
         A complete copy of the same file (path, size, time) is used again; an incomplete one never has the
-        final name.
+        final name. Who makes the copy is told in `notices` if something follows the compressed image in its file.
 
         Raises:
             SourceError: truncated or damaged.
@@ -122,12 +122,13 @@ class Nifti(Image):
         stat = Path(self.data_path).stat()
         identity = f"{Path(self.data_path).resolve()} {stat.st_size} {stat.st_mtime_ns}"
         name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nii"
-        staged = directory / name
+        staged, said = directory / name, self.notices
         if not staged.exists() or staged.stat().st_size != self.expected_bytes:
             with lap("read"), scratch_folder(directory) as folder:
-                inflate_file(self.data_path, folder / name, self.expected_bytes)
+                if inflate_file(self.data_path, folder / name, self.expected_bytes):
+                    said += (f"{self.data_path}: other bytes follow the compressed image, which is whole: left out",)
                 publish(folder / name, staged)
-        return replace(self, data_path=str(staged))
+        return replace(self, data_path=str(staged), notices=said)
 
     @property
     def compressed(self) -> bool:

@@ -168,6 +168,25 @@ def test_gzip_that_holds_too_little(tmp_path: Path) -> None:
         source.read(whole(source))
 
 
+@pytest.mark.parametrize("many", [3, 300_000])
+def test_bytes_after_a_whole_gzip_are_left_out_and_named(many: int, tmp_path: Path) -> None:
+    """What follows a stream that is whole by its checksum costs no voxel; after one that is too short it does."""
+    values = random_values((20, 20, 20), "int16")
+    raw = write_nifti(tmp_path / "in.nii", values).read_bytes()
+    path = tmp_path / "in.nii.gz"
+    path.write_bytes(gzip.compress(raw) + b"x" * many)
+    source = nifti.open_source([str(path)])
+    staged = source.stage(tmp_path / "staged")
+    assert staged.notices == (f"{path}: other bytes follow the compressed image, which is whole: left out",)
+    expected = nifti.open_source([str(tmp_path / "in.nii")]).read(whole(source))
+    for image in (source, staged):
+        np.testing.assert_array_equal(image.read(whole(image)), expected)
+
+    path.write_bytes(gzip.compress(raw[:10000]) + b"x" * many)
+    with pytest.raises(SourceError, match=r"10000 of 16352 expected bytes.*Not a gzipped file"):
+        nifti.open_source([str(path)]).stage(tmp_path / "staged")
+
+
 def test_flipped_bit_in_gzip_fails_the_checksum(tmp_path: Path) -> None:
     """Silent damage is found by the checksum when the file is staged."""
     path = tmp_path / "in.nii.gz"
