@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
-from pipeline.numerics.beyond import Beyond, distance_to_cut
+from pipeline.numerics.beyond import Beyond, distance_to_cut, seen_in_pixels
 from pipeline.plan.plan import Plan
 from pipeline.references.prediction import Correction
 from pipeline.references.siblings import Siblings
@@ -57,12 +57,14 @@ def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Rea
         mean=mean,
         scale=scale,
         to_cut=to_cut,
+        shown=seen_in_pixels(window.valid, window.open_edges) if len(set(window.spacing)) > 1 else None,
     )
+    pixels = distance_to_cut(box.shape, (1.0,) * box.ndim, window.open_edges)
     return Read(
         beyond=beyond,
         contamination=Contamination(left=left, factor=factor) if contaminated else None,
         corrections={
-            k: Correction(values=values, ratio=np.exp(level), to_cut=to_cut)
+            k: Correction(values=values, ratio=np.exp(level), to_cut=pixels)
             for k, values, level in zip(numbers, rest[::2], rest[1::2], strict=True)
         },
     )

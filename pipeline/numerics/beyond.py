@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
+from pipeline.numerics.alike import alike
+from pipeline.numerics.distance import inside
+
 Field = NDArray[np.float32]
 
 _SURE = 0.5
@@ -37,6 +40,7 @@ class Beyond:
         scale: float32 `(c, *spatial)`, their local standard deviation, data units.
         to_cut: float32 `(*spatial)`, distance to the nearest pixel beyond the window that is inside the image; infinite
             if there is none.
+        shown: `(c, *spatial)`, what `seen` says where steps differ, see `seen_in_pixels`; None = they are all alike.
     """
 
     distance: Field
@@ -44,6 +48,7 @@ class Beyond:
     mean: Field
     scale: Field
     to_cut: Field
+    shown: Field | None = None
 
     @property
     def shared(self) -> bool:
@@ -59,6 +64,7 @@ class Beyond:
             mean=self.mean[some],
             scale=self.scale[some],
             to_cut=self.to_cut,
+            shown=None if self.shown is None else self.shown[some],
         )
 
     def bounded(self, distance: Field) -> Field:
@@ -70,13 +76,14 @@ class Beyond:
         found = np.clip(self.distance, np.minimum(self.to_cut, distance), distance)
         return np.where(distance <= self.to_cut, distance, found).astype(np.float32)
 
-    def seen(self, distance: Field) -> Field:
+    def seen(self, distance: Field, some: int | slice | NDArray[np.bool_]) -> Field:
         """Return how far what the window shows around a pixel tells all that counts, in [0, 1], like `distance`.
 
         Args:
             distance: to the nearest observed pixel, as `bounded` gives it, `(..., *spatial)`.
+            some: index of the channels of `distance`.
         """
-        return share_seen(distance, self.to_cut)
+        return share_seen(distance, self.to_cut) if self.shown is None else self.shown[some]
 
 
 def share_seen(distance: Field, to_cut: Field) -> Field:
@@ -104,6 +111,32 @@ def distance_to_cut(shape: Sequence[int], spacing: Sequence[float], open_edges: 
         nearest = np.minimum(steps if low else np.inf, steps[::-1] if high else np.inf)
         result = np.minimum(result, nearest.reshape([-1 if a == axis else 1 for a in range(len(shape))]))
     return result.astype(np.float32)
+
+
+def seen_in_pixels(valid: NDArray[np.bool_], open_edges: Sequence[tuple[bool, bool]]) -> Field:
+    """Return how far a window shows all that counts around its pixels, in [0, 1], `(c, *spatial)`, distances in pixels.
+
+    A lost thick slice lies as many steps of the finest axis deep as a wide hole, so much around it would seem to be cut
+    off; but what tells most about it, the slices beside it, is shown.
+
+    Args:
+        valid: bool `(c, *spatial)`; True = observed.
+        open_edges: as for `distance_to_cut`.
+    """
+    to_cut = distance_to_cut(valid.shape[1:], (1.0,) * (valid.ndim - 1), open_edges)
+    result = np.empty(valid.shape, dtype=np.float32)
+    for channels in alike(valid):
+        result[channels] = share_seen(pixels_away(valid[channels[0]]), to_cut)
+    return result
+
+
+def pixels_away(valid: NDArray[np.bool_]) -> Field:
+    """Return the distance of each pixel to the nearest observed one, `(*spatial)`, counted in pixels along any axis.
+
+    It is infinite where nothing is observed.
+    """
+    away = inside(~valid) if valid.any() else np.full(valid.shape, np.inf)
+    return away.astype(np.float32)
 
 
 def push_pull(count: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -200,7 +200,7 @@ def _of_plane(
     if behind.any():
         behind = _around(behind, hole, pixels_deep)
     if far is not None:
-        behind = np.where(hole, handed_over(behind, far.behind[0], far.seen(distance)), 0.0).astype(np.float64)
+        behind = np.where(hole, handed_over(behind, far.behind[0], far.seen(distance, 0)), 0.0).astype(np.float64)
     shares[0] = thin
     shares[2] = (1.0 - thin) * behind
     shares[1] = 1.0 - shares[0] - shares[2]

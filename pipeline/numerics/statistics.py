@@ -64,7 +64,7 @@ def local_statistics(
     coarse = middle + centre, _deviation(middle, power)
     mean, scale = (np.asarray(_refined(part, values.shape, cell)[0], dtype=np.float32) for part in coarse)
     if beyond is not None:
-        seen = beyond.seen(beyond.distance[0])
+        seen = beyond.seen(beyond.distance[0], 0)
         mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
     return LocalStatistics(mean=mean, scale=_above(floor, scale))
 

@@ -106,9 +106,7 @@ def _channel_estimates(
         values, ratio = _corrected(window, relation, predicted, (channels, guide), sigma=sigma)
         if predicted.beyond is not None:
             common = window.valid[channels[0]] & predicted.seen
-            values, ratio = predicted.beyond.some(channels).over(
-                values, ratio, predicted.some(channels), common, window.spacing
-            )
+            values, ratio = predicted.beyond.some(channels).over(values, ratio, predicted.some(channels), common)
         estimate[channels] = values
         hole = window.hole[channels[0]] & predicted.seen
         reliability[channels] = _reliability(ratio, hole, _scales(sigma, window.spacing))

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.beyond import handed_over, share_seen
-from pipeline.numerics.distance import inside
+from pipeline.numerics.beyond import handed_over, pixels_away, share_seen
 from pipeline.references.align import aligned
 from pipeline.references.context import BLURS, context
 from pipeline.references.relation import Relation
@@ -23,7 +22,7 @@ class Correction:
     Attributes:
         values: to be added to the prediction, `(c, *spatial)`, data units.
         ratio: squared misfit over the local variance, for a misfit of 1 that the relation expects, `(c, *spatial)`.
-        to_cut: see `Beyond`, `(*spatial)`.
+        to_cut: distance to the nearest pixel beyond the window that is inside the image, in pixels, `(*spatial)`.
     """
 
     values: NDArray[np.floating]
@@ -40,7 +39,6 @@ class Correction:
         ratio: Field,
         predicted: tuple[Field, Field],
         common: NDArray[np.bool_],
-        spacing: Sequence[float],
     ) -> tuple[Field, Field]:
         """Return estimate and ratio: a window's own where it shows what is around, else the prediction with this.
 
@@ -49,11 +47,8 @@ class Correction:
             ratio: its squared misfit over the local variance.
             predicted: prediction and expected squared misfit.
             common: bool `(*spatial)`, pixels observed in both.
-            spacing: step per axis.
         """
-        sampling = [step / min(spacing) for step in spacing]
-        away = inside(~common, sampling) if common.any() else np.full(common.shape, np.inf)
-        seen = share_seen(away.astype(np.float32), self.to_cut)
+        seen = share_seen(pixels_away(common), self.to_cut)
         said, misfit = predicted
         level = handed_over(np.log(np.maximum(ratio, 1e-30)), np.log(self.ratio * misfit), seen)
         return handed_over(values, said + self.values, seen).astype(np.float64), np.exp(level.astype(np.float64))

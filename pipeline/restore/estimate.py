@@ -240,8 +240,8 @@ def _contamination(task: Task, place: Situation) -> Contamination | None:
     if own is None:
         own = Contamination(left=np.zeros_like(far.left), factor=np.ones_like(far.factor))
     shared = far.left.shape[0] == own.left.shape[0] == own.factor.shape[0] == 1
-    distance = place.distance[:1] if shared else place.distance
-    return own.seen_from(far, task.beyond.seen(distance))
+    some = slice(1) if shared else slice(None)
+    return own.seen_from(far, task.beyond.seen(place.distance[some], some))
 
 
 def roughness(
@@ -259,8 +259,9 @@ def roughness(
         ):
             scale[known] = found
     if beyond is not None and asked.any():
-        distance = place.distance[:1] if beyond.shared else place.distance[asked]
+        shown: slice | NDArray[np.bool_] = slice(1) if beyond.shared else asked
+        seen = beyond.seen(place.distance[shown], shown)
         far = np.maximum(beyond.scale[asked], column(floor[asked], ndim, np.float32))
         for scale in scales:
-            scale[asked] = handed_over(scale[asked], far, beyond.seen(distance))
+            scale[asked] = handed_over(scale[asked], far, seen)
     return scales

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from pipeline.fills.base import Window
-from pipeline.numerics.beyond import Beyond, distance_to_cut, push_pull, share_seen
+from pipeline.numerics.beyond import Beyond, distance_to_cut, push_pull, seen_in_pixels, share_seen
 from pipeline.numerics.situation import Situation, across, situation
 from pipeline.plan.workdir import WorkFolder
+from pipeline.references.prediction import Correction
 from pipeline.restore.network import counted
 from pipeline.restore.task import Task
 from pipeline.survey.cells import Cells, sums
@@ -84,6 +86,29 @@ def test_steps_are_those_of_the_axis():
     cut = distance_to_cut((4, 6), (3.0, 1.0), ((True, False), (False, True)))
     assert cut[:, 0].tolist() == [3.0, 6.0, 6.0, 6.0]
     assert cut[3].tolist() == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+
+
+def test_of_a_lost_thick_slice_a_window_shows_all_that_counts():
+    """The slices beside it lie one pixel away, so two pixels from where the window is cut all is seen of it."""
+    valid = np.ones((2, 9, 32, 32), dtype=bool)
+    valid[0, 4] = valid[1] = False
+    seen = seen_in_pixels(valid, ((False, False), (True, True), (True, False)))
+    assert seen[0, 4, 0].max() == 0
+    assert (seen[0, 4, 1:-1, 1:] == 1).all()
+    assert (seen[1] == 0).all()
+
+
+def test_of_a_lost_thick_slice_a_window_tells_the_correction_itself():
+    """Beside a relation the slices next to it are heard, not cells of the whole image."""
+    common = np.ones((9, 32, 32), dtype=bool)
+    common[4] = False
+    to_cut = distance_to_cut(common.shape, (1.0, 1.0, 1.0), ((False, False), (True, True), (True, True)))
+    one = np.ones((1, *common.shape))
+    correction = Correction(values=50 * one, ratio=9 * one, to_cut=to_cut)
+    values, ratio = correction.over(3 * one, 2 * one, (one, one), common)
+    assert (values[0, 4, 1:-1, 1:-1] == 3).all()
+    np.testing.assert_allclose(ratio[0, 4, 1:-1, 1:-1], 2, rtol=1e-6)
+    assert (values[0, 4, 0] == 51).all()
 
 
 # --- the whole image on cells --------------------------------------------------------------------------------------
@@ -240,6 +265,27 @@ def test_no_patch_shows_in_what_other_channels_bring(tmp_path):
     assert _steps(error, ndimage.binary_erosion(hole[0] > 0, iterations=6)) < 1.15
     expected = result_hash(folder)
     assert result_hash(_run(tmp_path / "run.yaml", "compute.block=[80, 112]")) == expected
+
+
+def test_no_patch_shows_in_lost_thick_slices(tmp_path):
+    """Error bars of slices of 6 mm follow what is beside them, at the edges of patches as in one patch for all."""
+    rng = np.random.default_rng(5)
+    size = (112, 112, 10)
+    rough = 1.2 + np.sin(np.arange(112) / 4)[:, None, None]
+    values = np.rint(1000 + 80 * rough * ndimage.gaussian_filter(rng.normal(size=size), (1, 1, 0.7)))
+    hole = np.zeros(size, np.uint8)
+    hole[:, :, [3, 6, 7]] = 1
+    image, mask = tmp_path / "image.nii", tmp_path / "mask.nii"
+    for path, stored in ((image, values.astype(np.int16)), (mask, hole)):
+        nibabel.save(nibabel.Nifti1Image(stored, np.diag([1.0, 1.0, 6.0, 1.0])), path)
+    bars = []
+    for edge in (48, 128):
+        folder = tmp_path / str(edge)
+        folder.mkdir()
+        found = _run(run_config(folder, image, mask, patch={"size": [16, edge, edge], "overlap": [8, 16, 16]}))
+        bars.append(pixels(layer(found, "uncertainty"))[0][hole.T > 0])
+    # each run fits a factor of its own
+    assert np.ptp(np.log(bars[0] / bars[1])) < 0.1
 
 
 def test_no_patch_shows_in_what_a_network_brings(tmp_path, monkeypatch):
