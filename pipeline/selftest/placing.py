@@ -19,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
-from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides, of_single_channels
+from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides, of_single_channels, tells
 from pipeline.system.threads import each
 
 _PLACES = 16
@@ -59,8 +59,8 @@ _CLEAR = 3
 """Steps that hidden holes keep from the window's ends, and lines and slices from real holes and from one another, where
 they can: lost slices in a row, or one with nothing on its far side, are another task."""
 
-_FAR = 6
-"""The same for slices of volumes while there is room, few as they may be: fills look at five slices on either side."""
+_SLICES = (6, _CLEAR, 1)
+"""The same for slices of volumes, the farthest that leaves room: fills look at five slices on either side."""
 
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
@@ -264,7 +264,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     apart_from: NDArray[np.integer] | None = None
-    reaches, passed, told = (_FAR, _CLEAR) if len(window.spacing) == 3 else (_CLEAR,), 0, 0
+    reaches, passed, told = _SLICES if len(window.spacing) == 3 else (_CLEAR,), 0, 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)
@@ -277,7 +277,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
         clear, large = order, size >= _LARGE
         if large.any():
             apart_from = _chessboard(taken) if apart_from is None else apart_from
-            clear = order[~large[order] | (_clearance(labels, apart_from, large)[order] > reach)]
+            clear = order[~large[order] | (_clearance(labels, apart_from, tells(window, labels, large))[order] > reach)]
         if reach and not (large[clear].any() if apart and large.any() else clear.size):
             passed += 1
             if passed % _TRIES == 0 and len(reaches) > 1 and told >= _MIN_HIDDEN:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import find_objects, label, standard_deviation
 
+from pipeline.fills.base import Window
 from pipeline.numerics.distance import around, inside
 
 Mask = NDArray[np.bool_]
@@ -16,6 +17,9 @@ Sides = tuple[tuple[bool, bool], ...]
 
 _THIN = 2.5
 """Depth in pixels up to which a hole is thin all over: two dead lines side by side are, a cloud is not."""
+
+_TELLING = 0.5
+"""Deviation of the values in a slice of a volume, over that in the window, from which hiding it tells something."""
 
 _APART = 4.0
 """Pixels from the deep part of a hole within which hole pixels belong to it; those farther off are thin holes."""
@@ -107,3 +111,23 @@ def _pieces(planes: Mask, wanted: Mask, edges: Sides) -> list[Shape]:
         )
         found.append(Shape(mask=mask, edge=edge))
     return found
+
+
+def tells(window: Window, labels: NDArray[np.integer], large: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which large pieces of a thin hole tell something if they are hidden, `(n,)`; those of images all do.
+
+    A slice that lies beyond the end of a head is restored without error, and says nothing of one that was lost in it.
+
+    Args:
+        window: what is to be hidden in.
+        labels: the pieces `(*spatial)`, numbered from 1.
+        large: bool `(n,)`, those that are asked about.
+    """
+    if labels.ndim < 3 or not large.any():
+        return large
+    found = np.zeros_like(large)
+    for values, valid in zip(window.values, window.valid, strict=True):
+        here = valid & (labels > 0)
+        deviation = standard_deviation(values[here], labels[here], np.arange(1, len(large) + 1))
+        found |= np.nan_to_num(deviation) >= _TELLING * values[valid].std(dtype=np.float64)
+    return large & found
