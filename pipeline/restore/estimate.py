@@ -259,7 +259,7 @@ def roughness(
         ):
             scale[known] = found
     if beyond is not None and asked.any():
-        shown: slice | NDArray[np.bool_] = slice(1) if beyond.shared else asked
+        shown: slice | NDArray[np.bool_] = slice(1) if beyond.shared else np.asarray(asked)
         seen = beyond.seen(place.distance[shown], shown)
         far = np.maximum(beyond.scale[asked], column(floor[asked], ndim, np.float32))
         for scale in scales:

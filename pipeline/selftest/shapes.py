@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label, standard_deviation
+from scipy.ndimage import find_objects, label
 
 from pipeline.fills.base import Window
 from pipeline.numerics.distance import around, inside
@@ -128,6 +128,10 @@ def tells(window: Window, labels: NDArray[np.integer], large: NDArray[np.bool_])
     found = np.zeros_like(large)
     for values, valid in zip(window.values, window.valid, strict=True):
         here = valid & (labels > 0)
-        deviation = standard_deviation(values[here], labels[here], np.arange(1, len(large) + 1))
-        found |= np.nan_to_num(deviation) >= _TELLING * values[valid].std(dtype=np.float64)
+        piece, shown = labels[here] - 1, values[here].astype(np.float64)
+        count, total, power = (
+            np.bincount(piece, weight, len(large)) for weight in (np.ones_like(shown), shown, np.square(shown))
+        )
+        variance = power / np.maximum(count, 1) - np.square(total / np.maximum(count, 1))
+        found |= (count > 0) & (variance >= _TELLING**2 * values[valid].var(dtype=np.float64))
     return large & found

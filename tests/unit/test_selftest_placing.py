@@ -376,3 +376,21 @@ def test_lost_slices_are_hidden_beside_what_all_volumes_lost():
     assert len(placed) == 6
     assert set(slices) <= {1, 2}
     assert slices.count(2) >= 4
+
+
+def test_lost_slices_are_hidden_where_the_organ_is():
+    """Four of sixteen slices of an organ are lost: empty ones beyond it are farther from them, but tell nothing."""
+    shape = (27, 24, 24)
+    values = smooth((1, *shape), "float32")
+    values[:, :5] = values[:, 21:] = 0
+    values[:, :, :6] = values[..., 18:] = 0
+    hole = np.zeros((1, *shape), bool)
+    hole[:, [7, 12, 13, 18]] = True
+    window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(6.0, 1.0, 1.0))
+    shapes = collect([(hole, ((True, True),) * 3)], window.spacing)
+    placed = place(lambda _: (window, ()), [Box.whole(shape)] * 6, shapes, FillSpec("nearest"), 0)
+    hidden = {z for one in placed for z in np.flatnonzero(one.hidden[0].all(axis=(1, 2)))}
+    assert len(placed) == 6
+    assert hidden
+    # of a pair one slice may be empty
+    assert hidden <= set(range(4, 22))
