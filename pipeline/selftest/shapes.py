@@ -18,7 +18,7 @@ Sides = tuple[tuple[bool, bool], ...]
 _THIN = 2.5
 """Depth in pixels up to which a hole is thin all over: two dead lines side by side are, a cloud is not."""
 
-_TELLING = 0.5
+_TELLING = 0.25
 """Deviation of the values in a slice of a volume, over that in the window, from which hiding it tells something."""
 
 _APART = 4.0
