@@ -110,14 +110,13 @@ def fit(
     shares: NDArray[np.floating],
     *,
     weight: NDArray[np.floating] | None = None,
-    cautious: bool = False,
 ) -> Calibration:
     """Fit the factors on held-back pixels.
 
     Factors never fall with distance. In thin and deep holes neighbouring knots whose factors would fall share one, that
     of their pixels together (isotonic regression of a quantile: Robertson and Wright 1980): raw errors may grow faster
     than true ones, and a running maximum would widen all bars far out. For border holes, of which only few can be
-    hidden, and with `cautious`, the running maximum is taken instead.
+    hidden, the running maximum is taken instead.
 
     A knot on which less weight than that of 200 pixels falls takes the factor of the knot next nearer to observed
     pixels; a family of holes without any such knot takes that of all families together beside observed pixels, which
@@ -129,7 +128,6 @@ def fit(
         distance: `(n,)`, steps of the finest axis.
         shares: `(3, n)`, families.
         weight: `(n,)`, how often each pixel counts, on average 1 (see `tilted`); None = all alike.
-        cautious: no factor is below that of nearer pixels, for errors of methods that were tuned on these very pixels.
     """
     if absolute_error.size < FEWEST_PIXELS:
         return Calibration()
@@ -137,12 +135,11 @@ def fit(
     order = np.argsort(ratio, kind="stable")
     counts = np.ones(ratio.size) if weight is None else weight[order].astype(np.float64)
     ratio, distance, shares = ratio[order], distance[order], shares[:, order] * counts
-    everyone, _ = _curve(ratio, distance, counts, KNOTS[1], fallback=None, cautious=cautious)
+    everyone, _ = _curve(ratio, distance, counts, KNOTS[1], fallback=None, cautious=False)
     rows, tested = [], []
     for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
-        careful = cautious or family == "border"
         nearest = everyone[int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knots[0]))))]
-        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest, cautious=careful)
+        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest, cautious=family == "border")
         rows.append(values)
         tested.append(limit)
     return Calibration(factors=curves_of(rows), tested_to=tuple(tested), pixels=int(ratio.size))
@@ -223,7 +220,10 @@ def _curve(
     fallback: float | None,
     cautious: bool,
 ) -> tuple[list[float], float]:
-    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted."""
+    """Return a non-decreasing factor for each knot, and how far it was tested; `ratio` is sorted.
+
+    With `cautious` no factor is below that of nearer pixels.
+    """
     pools: list[tuple[float, int, NDArray[np.float64]]] = []
     """Factor, first knot, and weight of each pixel."""
     tested = knots[0]

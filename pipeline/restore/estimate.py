@@ -26,9 +26,12 @@ from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
 from pipeline.references.reliance import Reliance, region
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
-from pipeline.restore.network import counted, far, raw_of, refine, with_network
+from pipeline.restore.network import counted, far, needed, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Contamination, Draft, Estimate, Guide, Task
+
+_SUREST = np.float32(0.999)
+"""Reliability up to which error bars follow it: beyond, it says how well a few pixels around happen to fit."""
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
@@ -186,7 +189,9 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     """
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
-    raw = tempered(recipe, _faded(recipe, task, place, raw), column(recipe.typical, raw.ndim - 1, np.float32))
+    typical = column(recipe.typical, raw.ndim - 1, np.float32)
+    raw = misfit(draft.reliability) * _faded(recipe, task, place, raw)
+    raw = tempered(recipe, raw, typical, needed(recipe, draft))
     sigma, hole = np.zeros_like(raw), window.hole
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
     for c, rim in enumerate(recipe.rim):
@@ -215,14 +220,30 @@ def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -
     return np.asarray(single + carried(trust) * (recipe.referenced.factor(place) - single), dtype=np.float32)
 
 
-def tempered(recipe: Recipe, raw: NDArray[np.float32], typical: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the raw error to the power that errors grow with, the same where it is typical of the channel.
+def tempered(
+    recipe: Recipe, raw: NDArray[np.float32], typical: NDArray[np.float32], stated: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the raw error, to the power that errors grow with where a network states it; typical ones stay.
 
-    `raw` and `typical` are of any pixels, data units; they broadcast.
+    Args:
+        recipe: with the power.
+        raw: of any pixels, data units, > 0.
+        typical: of their channels, data units; broadcasts with `raw`.
+        stated: how far it is a network's, in [0, 1], see `needed`.
     """
     if recipe.error_power == 1:
         return raw
-    return np.asarray(typical * (raw / typical) ** np.float32(recipe.error_power), dtype=np.float32)
+    return np.asarray(typical * (raw / typical) ** (1 + stated * np.float32(recipe.error_power - 1)), dtype=np.float32)
+
+
+def misfit(reliability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the error of what references brought over that of a local mean, as its reliability, in [0, 1], says.
+
+    It is 1 where they brought nothing. The odds against them are the ratio of squared errors, squared: see
+    `ReferenceFill`.
+    """
+    bounded = np.clip(reliability, 1 - _SUREST, _SUREST)
+    return np.asarray(((1 - bounded) / bounded) ** np.float32(0.25), dtype=np.float32)
 
 
 def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:

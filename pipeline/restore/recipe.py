@@ -34,8 +34,8 @@ class Recipe:
             observed pixels; None = any.
         network_views: mirror images that the network sees of each patch, None = all it has.
         network_precision: in which it looks at each channel; `auto` until the self-test has decided, see `Patch`.
-        error_power: power of the raw standard error, over `typical`, that errors grow with; a network's scale varies
-            more than they do.
+        error_power: power of what the network states, over `typical`, that errors grow with; it varies more than they
+            do.
         single: calibration of pixels restored from the image itself.
         referenced: calibration of pixels restored with a reference.
         rim: standard error that a contaminated rim of the mask adds, over distance to observed pixels, one curve a

@@ -2,5 +2,6 @@
 
 Read `setup` and `judge` first (the whole story), then `windows`, `shapes` and `placing` (what is hidden where), `site`,
 `trial` and `scores` (what is measured), `weights`, `fills`, `references` and `network` (what is decided), `guides` (how
-references map to the image), `errorbars`, `rings`, `rim` and `verdict`. The folder evaluation scores the outcome.
+references map to the image), `errorbars`, `expected`, `rings`, `rim` and `verdict`. The folder evaluation scores the
+outcome.
 """

@@ -1,4 +1,4 @@
-"""Fit error bars on restored hidden pixels, check them on others, and predict the error of the real holes."""
+"""Fit error bars on restored hidden pixels, and check them on others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, mean_squared_ratio, power_of, tilted
+from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, power_of, tilted
 from pipeline.numerics.column import column
-from pipeline.numerics.situation import Curves, Situation
+from pipeline.numerics.situation import Situation
 from pipeline.numerics.statistics import varied
 from pipeline.numerics.structure import growth_of
-from pipeline.restore.blend import CARRIED, carried
+from pipeline.restore.blend import CARRIED
 from pipeline.restore.estimate import error_factor, finish, tempered
+from pipeline.restore.network import needed
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.trial import Trial
@@ -26,11 +27,11 @@ from pipeline.system.threads import each
 _MAX_PIXELS = 400_000
 """Hidden pixels that a calibration is fitted on; of more every second, third, ... is taken."""
 
-_FEWEST = 64
-"""Pixels below which a channel's holes are not judged by what they are like."""
-
 _TELLING = 1.5
 """Local standard deviation, over the smallest one of the channel, from which a pixel's error tells something."""
+
+_STATED = 0.5
+"""Share of a network in the raw error from which a pixel tells how errors grow with what it states."""
 
 _ALIKE = 1.1
 """Longest step over the shortest up to which distances are told by counting pixels."""
@@ -48,6 +49,8 @@ class Pixels:
     """Distance `(n,)` and family shares `(3, n)`."""
     trust: NDArray[np.float32]
     """`(n,)` in [0, 1], how far references carry the mean."""
+    stated: NDArray[np.float32]
+    """`(n,)` in [0, 1], how far `raw` is what a network states."""
     channel: NDArray[np.intp]
     """`(n,)`, channel in the image."""
 
@@ -74,6 +77,7 @@ class Tested(Pixels):
             close=self.close[some],
             place=Situation(distance=self.place.distance[some], shares=self.place.shares[:, some]),
             trust=self.trust[some],
+            stated=self.stated[some],
             channel=self.channel[some],
             error=self.error[some],
             telling=self.telling[some],
@@ -106,6 +110,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
     floor = column(own.floor, hidden.ndim - 1, np.float32)
+    stated = needed(own, trial.draft)
     telling = all_tell or (trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)
 
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:
@@ -114,6 +119,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
             "close": trial.draft.close[some],
             "place": Situation(distance=trial.place.distance[some], shares=trial.place.shares[:, some]),
             "trust": result.trust[some],
+            "stated": stated[some],
             "channel": np.asarray(trial.channels)[np.nonzero(some)[0]],
         }
 
@@ -129,7 +135,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
 def followed(
     recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
 ) -> tuple[Recipe, list[Tested], list[Tested]]:
-    """Find the power of the raw error that errors grow with, if a network states it.
+    """Find the power that errors grow with of what a network states.
 
     Args:
         recipe: as the pixels were tested with; its power is 1.
@@ -137,19 +143,19 @@ def followed(
         plain: the same pixels restored without references.
 
     Returns:
-        The recipe with the power, and both with raw errors to that power.
+        The recipe with the power, and both with what the network states of raw errors to that power.
     """
     if recipe.network_weight == 0:
         return recipe, list(tested), list(plain)
     typical = np.asarray(recipe.typical, dtype=np.float32)
-    telling = [t.only(t.telling) for t in plain]
+    telling = [t.only(t.telling & (t.stated >= _STATED)) for t in plain]
     scale = np.concatenate([typical[t.channel] for t in telling])
     error, raw = (np.concatenate(part) / scale for part in ([t.error for t in telling], [t.raw for t in telling]))
     power = power_of(np.abs(error), raw, np.concatenate([t.weight for t in telling]))
     recipe = replace(recipe, error_power=round(power, 3))
 
     def of(pixels: Pixels) -> NDArray[np.float32]:
-        return tempered(recipe, pixels.raw, typical[pixels.channel])
+        return tempered(recipe, pixels.raw, typical[pixels.channel], pixels.stated)
 
     both = [[replace(t, raw=of(t), holes=replace(t.holes, raw=of(t.holes))) for t in part] for part in (tested, plain)]
     return recipe, both[0], both[1]
@@ -163,9 +169,8 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
         tested: hidden pixels as a block would restore them; those that a reference carries calibrate references.
         plain: the same pixels restored without references; all of them calibrate the image's own estimate.
     """
-    single = _fit(plain, cautious=False)
-    # weights and gates of references were chosen on these pixels: their errors flatter
-    referenced = _fit([t.only(t.trust >= CARRIED) for t in tested], cautious=True)
+    single = _fit(plain)
+    referenced = _fit([t.only(t.trust >= CARRIED) for t in tested])
     if not referenced.pixels or not any(recipe.reference_weights):
         referenced = single
     return replace(recipe, single=single, referenced=referenced)
@@ -199,15 +204,15 @@ def widened(recipe: Recipe) -> Recipe:
     return replace(recipe, single=single, referenced=referenced)
 
 
-def _fit(tested: Sequence[Tested], *, cautious: bool) -> Calibration:
+def _fit(tested: Sequence[Tested]) -> Calibration:
     """Fit on the telling pixels; if these are too few, on all, but no factor is to be below the stored default's."""
     telling = [t.only(t.telling) for t in tested]
     if _count(telling) >= FEWEST_PIXELS:
-        return _fitted(telling, cautious=cautious)
-    return _fitted(tested, cautious=cautious).at_least_stored()
+        return _fitted(telling)
+    return _fitted(tested).at_least_stored()
 
 
-def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:
+def _fitted(use: Sequence[Tested]) -> Calibration:
     every = slice(None, None, max(1, _count(use) // _MAX_PIXELS))
     return fit(
         np.abs(np.concatenate([t.error for t in use]))[every],
@@ -215,7 +220,6 @@ def _fitted(use: Sequence[Tested], *, cautious: bool) -> Calibration:
         np.concatenate([t.place.distance for t in use])[every],
         np.concatenate([t.place.shares for t in use], axis=1)[:, every],
         weight=np.concatenate([t.weight for t in use])[every],
-        cautious=cautious,
     )
 
 
@@ -257,84 +261,3 @@ def cross_coverage(
         seen += np.bincount(t.channel, weights=t.weight * t.telling, minlength=n_channels)
     shares = tuple(float(a / n) if n else None for a, n in zip(inside, seen, strict=True))
     return float(inside.sum() / seen.sum()) if seen.any() else None, shares
-
-
-def expected_rmse(
-    tested: Sequence[Tested], drafts: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
-) -> tuple[float, ...]:
-    """Return the error to expect in each channel's real holes, data units.
-
-    It is the raw error of drafts in the holes times that of hidden pixels over theirs in the same situation, and as
-    many times larger as the error bars there are than where they were tested; all of it times what the network leaves
-    of the errors of drafts. A network is tried on one channel a placement, and places differ more than channels do, so
-    drafts tell channels apart. One in which nothing was hidden gets the mean of the others relative to the range of its
-    values.
-
-    Args:
-        tested: hidden pixels of each placement, with the network if it is used.
-        drafts: the same pixels, and those of the other channels, before it.
-        spread: robust range of each channel, `(c,)`.
-        fitted: the recipe with the calibrations that the hidden pixels gave.
-        used: with those of the run, which may be wider.
-    """
-    scale = np.where(spread > 0, spread, 1.0)
-    pairs = [(t, d.only(np.isin(d.channel, t.channel))) for t, d in zip(tested, drafts, strict=True)]
-    after, before = (
-        sum(float(np.sum((one.error / scale[one.channel]) ** 2)) for one in of) for of in zip(*pairs, strict=True)
-    )
-    left = np.sqrt(after / before) if before > 0 else 1.0
-    return tuple(float(left * value) for value in _expected(drafts, spread, fitted, used))
-
-
-def _expected(
-    tested: Sequence[Tested], spread: NDArray[np.float64], fitted: Recipe, used: Recipe
-) -> NDArray[np.float64]:
-    """Return the error to expect of the same as what is tested, `(c,)`."""
-    n = spread.size
-    with_reference, without = (
-        _squared_ratio([t.only((t.trust >= CARRIED) == wanted) for t in tested]) for wanted in (True, False)
-    )
-
-    def said(pixels: Pixels) -> NDArray[np.float64]:
-        """Return the sum of the squared errors that the ratios say, for each channel."""
-        ratio = np.where(pixels.trust >= CARRIED, with_reference.at(pixels.place), without.at(pixels.place))
-        squares = ratio.astype(np.float64) * pixels.raw.astype(np.float64) ** 2
-        return summed(pixels, squares * pixels.weight if isinstance(pixels, Tested) else squares)
-
-    def summed(pixels: Pixels, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(pixels.channel, weights=values, minlength=n).astype(np.float64)
-
-    hidden, real = np.zeros((3, n)), np.zeros((2, n))
-    for t in tested:
-        off = t.error.astype(np.float64) ** 2
-        hidden += np.stack([said(t), summed(t, t.weight.astype(np.float64)), summed(t, t.weight * off)])
-        deeper = replace(t.holes, raw=t.holes.raw * _beyond(t.holes, fitted, used))
-        real += np.stack([said(deeper), summed(t.holes, np.ones(t.holes.raw.size))])
-    # what the ratios get wrong in a channel they get wrong in its holes, too
-    skew = np.where(hidden[0] > 0, hidden[2] / np.where(hidden[0] > 0, hidden[0], 1.0), 1.0)
-    some = real[1] >= _FEWEST
-    mean = np.where(some, skew * real[0] / np.maximum(real[1], 1), hidden[2] / np.maximum(hidden[1], 1))
-    known = hidden[1] > 0
-    relative = np.sqrt(mean[known]) / np.where(spread[known] > 0, spread[known], 1.0)
-    usual = float(np.sqrt(np.mean(relative**2))) if known.any() else 0.0
-    return np.where(known, np.sqrt(mean), usual * spread)
-
-
-def _beyond(pixels: Pixels, fitted: Recipe, used: Recipe) -> NDArray[np.float32]:
-    """Return how many times as wide error bars are at pixels as where they were tested, `(n,)`, at least 1."""
-    single, referenced = (
-        now.over(tested, pixels.place)
-        for now, tested in ((used.single, fitted.single), (used.referenced, fitted.referenced))
-    )
-    return np.asarray(single + carried(pixels.trust) * (referenced - single), dtype=np.float32)
-
-
-def _squared_ratio(tested: Sequence[Tested]) -> Curves:
-    """Return the mean squared error over raw error of the hidden pixels, over distance for each family."""
-    return mean_squared_ratio(
-        np.concatenate([t.error for t in tested]),
-        np.concatenate([t.raw for t in tested]),
-        np.concatenate([t.place.distance for t in tested]),
-        np.concatenate([t.place.shares for t in tested], axis=1),
-        np.concatenate([t.weight for t in tested]),
-    )

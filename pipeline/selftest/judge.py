@@ -26,12 +26,12 @@ from pipeline.selftest.errorbars import (
     calibrated,
     cross_calibrated,
     cross_coverage,
-    expected_rmse,
     followed,
     grown,
     tested_all,
     widened,
 )
+from pipeline.selftest.expected import expected_rmse
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references

@@ -81,8 +81,17 @@ def test_raw_errors_that_grow_too_fast_do_not_widen_all_bars():
     calibration = fit(error, raw, distance, _deep(error.size))
     assert (np.diff(calibration.factor(_place(np.linspace(0, 64, 65)))) >= 0).all()
     assert coverage(error, raw * calibration.factor(_place(distance))) == pytest.approx(0.9, abs=0.03)
-    careful = fit(error, raw, distance, _deep(error.size), cautious=True)
-    assert coverage(error, raw * careful.factor(_place(distance))) > 0.97
+
+
+def test_at_an_edge_no_factor_is_below_that_of_nearer_pixels():
+    """Few holes can be hidden there: raw errors that grow too fast widen bars, rather than narrow those nearby."""
+    rng = np.random.default_rng(6)
+    distance = rng.uniform(1, 64, 60_000)
+    raw = 1 + 7 * distance / 64
+    error = np.abs(rng.standard_normal(distance.size))
+    border = np.stack([np.zeros(error.size), np.zeros(error.size), np.ones(error.size)])
+    place = Situation(distance=distance.astype(np.float32), shares=border.astype(np.float32))
+    assert coverage(error, raw * fit(error, raw, distance, border).factor(place)) > 0.97
 
 
 def test_families_have_their_own_factors():

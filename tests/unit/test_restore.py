@@ -18,7 +18,7 @@ from pipeline.references.relation import fit_relation
 from pipeline.references.reliance import Reliance, region
 from pipeline.restore.blend import limited, mix
 from pipeline.restore.codes import CLASSICAL, NETWORK, OBSERVED, REFERENCE
-from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, where, with_reference
+from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, misfit, where, with_reference
 from pipeline.restore.network import network_share, raw_of, with_network
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Contamination, Guide, Task
@@ -414,7 +414,8 @@ def test_a_good_reference_does_not_calibrate_what_it_does_not_see(model):
     assert helped.recipe.reference_weights[0] > 0.5
     assert helped.recipe.network_weight == alone.recipe.network_weight == 0
     assert helped.recipe.single == alone.recipe.single
-    assert helped.recipe.referenced.factors.highest < alone.recipe.single.factors.highest
+    fits = float(misfit(np.float32(1)))
+    assert fits * helped.recipe.referenced.factors.highest < alone.recipe.single.factors.highest
 
 
 def test_a_harmful_network_gets_no_weight():

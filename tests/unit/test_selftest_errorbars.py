@@ -18,10 +18,10 @@ from pipeline.selftest.errorbars import (
     calibrated,
     cross_calibrated,
     cross_coverage,
-    expected_rmse,
     followed,
     widened,
 )
+from pipeline.selftest.expected import expected_rmse
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -42,6 +42,7 @@ def _pixels(n: int, channel: int = 0, raw: float = 1.0, trust: float = 0.0) -> P
         close=np.full(n, raw, np.float32),
         place=wide((n,)),
         trust=np.full(n, trust, np.float32),
+        stated=np.ones(n, np.float32),
         channel=np.full(n, channel),
     )
 
@@ -56,6 +57,7 @@ def _tested(
         close=seen.close,
         place=seen.place,
         trust=seen.trust,
+        stated=seen.stated,
         channel=seen.channel,
         error=error.astype(np.float32),
         telling=np.arange(error.size) < (error.size if telling is None else telling),
@@ -269,3 +271,25 @@ def test_bars_follow_a_network_as_far_as_errors_do(network, power):
     factor = _factor(calibrated(recipe, tested, plain))
     held = [np.mean(np.abs(t.error) <= Z90 * factor * t.raw) for t in plain]
     assert held == pytest.approx([0.9, 0.9] if network else [0.8, 1.0], abs=0.03)
+
+
+def test_what_no_network_states_keeps_its_power():
+    """References carry some pixels, where the network has no part: their raw error is the deviation close by."""
+    calm, rough = _tested(np.linspace(0, 1, 1000)), _tested(np.linspace(0, 10, 1000))
+    rough = replace(rough, raw=np.full(1000, 100, np.float32), holes=_pixels(64, raw=100.0))
+    local = replace(rough, error=10 * rough.error, stated=np.zeros(1000, np.float32))
+    recipe, tested, _ = followed(replace(RECIPE, network=flat(0.5)), [local], [calm, rough, local])
+    assert recipe.error_power == pytest.approx(0.5, abs=0.01)
+    assert tested[0].raw == pytest.approx(100.0)
+    assert tested[0].holes.raw == pytest.approx(10.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("reliability", "share"), [(0.5, 1.0), (0.9, 1 / 3), (1.0, None), (0.0, None)])
+def test_raw_errors_follow_how_well_references_fit(reliability, share):
+    """Reliability says how large the squared error is beside that of a local mean; none is none at all, or endless."""
+    (trial,) = trials_of(np.full((1, 1, 8, 8), 2.0), scale=4.0)
+    alone = errorbars.tested_on(trial, RECIPE, all_tell=True)
+    fits = replace(trial.draft, reliability=np.full_like(trial.draft.reliability, reliability))
+    led = errorbars.tested_on(trial.with_draft(fits), RECIPE, all_tell=True)
+    ratio = float(np.mean((led.raw / alone.raw) ** 2))
+    assert ratio == pytest.approx(share, rel=1e-3) if share else 0.01 < ratio < 100
