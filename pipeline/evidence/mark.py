@@ -300,7 +300,7 @@ def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
     )
 
 
-def said_of_doubt(scene: Scene, doubt: Doubt | None) -> str:
+def doubt_notice(scene: Scene, doubt: Doubt | None) -> str:
     """Return what the user should know of doubted and hazy pixels, empty if there are none."""
     if doubt is None or not doubt.reach_px:
         return ""

@@ -13,7 +13,7 @@ from pipeline.blocks.events import Events
 from pipeline.errors import BlockFailed, Interrupted
 from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
 from pipeline.execute.base import Crew, Failures, Work
-from pipeline.models.base import require_precision, said_of_reduced
+from pipeline.models.base import reduced_notice, require_precision
 from pipeline.orders import Order
 from pipeline.plan.memory import check_disk
 from pipeline.plan.plan import Plan
@@ -130,7 +130,7 @@ class _Told:
         reduced = result.channels_a_pass
         if reduced is not None and (self._lowest is None or reduced < self._lowest):
             self._lowest = reduced
-            self._events.notice(self._stem, said_of_reduced(reduced))
+            self._events.notice(self._stem, reduced_notice(reduced))
         self._events.block_done(self._stem, result)
 
 

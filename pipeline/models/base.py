@@ -154,7 +154,7 @@ def take_fewer(model: Inpainter, channels: int) -> None:
         model.channels_a_pass = channels  # type: ignore[attr-defined]
 
 
-def said_of_reduced(channels: int) -> str:
+def reduced_notice(channels: int) -> str:
     """Return what the user should know of a network that takes only `channels` a pass."""
     return (
         f"the GPU was full: the network takes {channels} channels a pass where that happens, which is slower and may "

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.blocks.journal import Totals
 from pipeline.config.names import RECORD
-from pipeline.models.base import said_of_reduced
+from pipeline.models.base import reduced_notice
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.provenance.account import account
@@ -85,7 +85,7 @@ def build_record(order: Order, plan: Plan, facts: Mapping[str, Any], totals: Tot
         "references": [{"role": g.role, "label": g.label, "paths": g.source.paths} for g in plan.guides],
         "config": order.config,
         "config_sha256": order.config_sha256,
-        "notices": [*facts["notices"], *([said_of_reduced(gpu_full["channels_a_pass"])] if gpu_full else [])],
+        "notices": [*facts["notices"], *([reduced_notice(gpu_full["channels_a_pass"])] if gpu_full else [])],
         # what is known of the display product once it is there
         "display": None,
         "outputs": [],

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
 from pipeline.evidence.doubt import Doubt
-from pipeline.evidence.mark import said_of_doubt, with_doubt, with_doubted_filled
+from pipeline.evidence.mark import doubt_notice, with_doubt, with_doubted_filled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.levels import level_notices
@@ -23,7 +23,7 @@ from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.image.unseen import unseen_notices
 from pipeline.models._choice import by_holes
-from pipeline.models.base import Inpainter, Portable, reduced_to, said_of_reduced
+from pipeline.models.base import Inpainter, Portable, reduced_notice, reduced_to
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
@@ -136,7 +136,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         plan = _plan(scene, verdict.recipe, model_ref, coarse)
         clock.lap("plan")
         touching = _patches_touching_holes(scene)
-        gpu, said_of_gpu = _gpu(plan, model)
+        gpu, gpu_notice = _gpu(plan, model)
     return Survey(
         plan=plan,
         verdict=verdict,
@@ -144,7 +144,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         patches_touching_holes=touching,
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=(*notices, *filter(None, (said_of_doubt(scene, doubt), verdict.rim.sentence(plan.space), said_of_gpu))),
+        notices=(*notices, *filter(None, (doubt_notice(scene, doubt), verdict.rim.sentence(plan.space), gpu_notice))),
         doubt=doubt,
         gpu=gpu,
         cost=ahead.decided(plan, model),
@@ -180,7 +180,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         model, model_ref = find_model(scene)
         coarse = Coarse(fill_cell=coarse_factor(scene))
     plan = _plan(scene, start_recipe(scene, model), model_ref, coarse)
-    gpu, said_of_gpu = _gpu(plan, model)
+    gpu, gpu_notice = _gpu(plan, model)
     return Survey(
         plan=plan,
         verdict=None,
@@ -188,7 +188,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         patches_touching_holes=_patches_touching_holes(scene),
         model_name=model.name if model else "",
         seconds=clock.seconds,
-        notices=(*notices, *filter(None, [said_of_gpu])),
+        notices=(*notices, *filter(None, [gpu_notice])),
         gpu=gpu,
         cost=forecast(scene, plan, model).cost if scene.states.holes else None,
     )
@@ -201,9 +201,9 @@ def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:
         PlanRefused: it does not fit.
     """
     memory = gpu_memory(plan, model)
-    said = memory.check(plan.source.paths[0]) if memory else ""
+    notice = memory.check(plan.source.paths[0]) if memory else ""
     reduced = reduced_to(model)
-    return memory, said_of_reduced(reduced) if reduced else said
+    return memory, reduced_notice(reduced) if reduced else notice
 
 
 def find_model(scene: Scene) -> tuple[Inpainter | None, ModelRef | None]:

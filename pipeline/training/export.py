@@ -17,7 +17,7 @@ from pipeline.models.base import read_card
 from pipeline.system.files import replacing, write_text
 from pipeline.training.config import Images, Synthetic, TrainingConfig
 from pipeline.training.device import mixed
-from pipeline.training.said import verdict_on
+from pipeline.training.verdict import verdict_text
 
 _LIMITS = (
     "Corrects a base fill by what texture and edges suggest; it cannot know what a hole really hid.",
@@ -73,7 +73,7 @@ def _card(config: TrainingConfig, progress: Mapping[str, Any], sha256: str, netw
             "measure": "gain over the base fill, dB of the squared error in the holes, mean over cases",
             "tension": {family: round((low + high) / 2, 3) for family, (low, high) in config.tension_ranges.items()},
             **{key: progress[key] for key in ("gain_db", "cases_worse", "gain_db_at_start") if key in progress},
-            **({"verdict": verdict_on(progress)} if "gain_db" in progress else {}),
+            **({"verdict": verdict_text(progress)} if "gain_db" in progress else {}),
         },
         "limits": [*_LIMITS, *config.notes],
         "licence": config.licence,

@@ -30,9 +30,9 @@ from pipeline.training.device import autocast, layout, mixed, placed
 from pipeline.training.export import export
 from pipeline.training.log import Pace, logged
 from pipeline.training.losses import losses
-from pipeline.training.said import verdict_on
 from pipeline.training.teacher import taught_samples
 from pipeline.training.validation import INPUT, Gains, validate
+from pipeline.training.verdict import verdict_text
 from pipeline.training.workers import loaders_watched
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def fit(
             f"{config.name}: no validation gave a number, so there are no weights: training left all bounds; lower "
             f"learning_rate, which is {config.learning_rate:g}"
         )
-    said = {"verdict": verdict_on(result)} if result else {}
+    said = {"verdict": verdict_text(result)} if result else {}
     if said:
         log.info("%s", said["verdict"])
     return {"weights": config.output} | result | {"seconds": time.monotonic() - started} | said

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rasterio.io import DatasetWriter
 
-from pipeline.evidence.mark import said_of_doubt, with_doubt, with_doubted_filled
+from pipeline.evidence.mark import doubt_notice, with_doubt, with_doubted_filled
 from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks.base import DOUBT, FILL
@@ -134,8 +134,6 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
         job=SimpleNamespace(fill_doubted=False),
     )
     doubt = SimpleNamespace(reach_px=6, sides=(SimpleNamespace(name="bright"),), veils=None)
-    assert said_of_doubt(scene, doubt).startswith(
-        f"{counted}, up to 6 px from the mask, look like haze or thin cloud: "
-    )
+    assert doubt_notice(scene, doubt).startswith(f"{counted}, up to 6 px from the mask, look like haze or thin cloud: ")
     scene.states.hazy, scene.states.strong = 50, 7
-    assert "(it is more than 0.5 standard deviations of the image at 7 %)" in said_of_doubt(scene, doubt)
+    assert "(it is more than 0.5 standard deviations of the image at 7 %)" in doubt_notice(scene, doubt)

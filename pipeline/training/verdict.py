@@ -14,7 +14,7 @@ _TRY = (
 )
 
 
-def verdict_on(metrics: Mapping[str, Any]) -> str:
+def verdict_text(metrics: Mapping[str, Any]) -> str:
     """Return whether a training helped on the held-out pixels, by how much, and if not, what to try.
 
     Args:
