@@ -32,7 +32,7 @@ from pipeline.selftest.evaluation.rounds import Example, rounds
 from pipeline.selftest.evaluation.table import SCORES
 from pipeline.selftest.evaluation.words import sentence
 from pipeline.survey.survey import find_model
-from pipeline.system.files import finite, publish, read_json, remove_made, write_json, write_text
+from pipeline.system.files import finite, read_json, remove_made, replace_folder, sync_tree, write_json, write_text
 from pipeline.system.signals import Stop, stoppable
 from pipeline.system.threads import threaded
 from pipeline.system.words import counted
@@ -221,9 +221,8 @@ def _publish(folder: Path, facts: Mapping[str, Any], examples: Mapping[str, Exam
             write_json(ready / FACTS, facts)
             old = folder.with_name(f".{folder.name}.old")
             remove_made(old)
-            if folder.exists():
-                folder.rename(old)
-            publish(ready, folder)
+            sync_tree(ready)
+            replace_folder(folder, ready, old)
             remove_made(old)
 
 

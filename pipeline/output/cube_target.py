@@ -12,7 +12,7 @@ from pipeline.errors import OutputConflict
 from pipeline.formats._zarr_cube import METADATA, attributes_in, attributes_of, is_intact, seal_of
 from pipeline.output.sending import LIST, WHERE, Bundle
 from pipeline.system.facts import file_facts
-from pipeline.system.files import exchanged, remove_made, sync, sync_tree, write_text
+from pipeline.system.files import remove_made, replace_folder, sync_tree, write_text
 from pipeline.system.lease import Lease, leased
 from pipeline.system.lock import locked
 from pipeline.system.objects import PARALLEL, Address
@@ -108,12 +108,7 @@ class FolderTarget:
     def put(self, building: Path) -> None:
         """Exchange it with what is there in one step, or let that step aside."""
         sync_tree(building)
-        if not self._path.exists():
-            building.rename(self._path)
-        elif not exchanged(building, self._path):
-            self._path.rename(self._aside)
-            building.rename(self._path)
-        sync(self._path.parent)
+        replace_folder(self._path, building, self._aside)
         for old in (self._aside, building):
             remove_made(old)
 

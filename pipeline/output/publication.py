@@ -22,7 +22,7 @@ from pipeline.orders import Order
 from pipeline.output.results import edited, own_names, read_record, write_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
-from pipeline.system.files import exchanged, read_json, remove_made, sync, sync_tree, unsealed, write_sealed
+from pipeline.system.files import read_json, remove_made, replace_folder, sync, sync_tree, unsealed, write_sealed
 
 
 def publish(order: Order, record: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def finish_publication(order: Order) -> bool:
             sync_tree(beside.ready)
             beside.ready.rename(beside.exchange)
         if not _is_record(folder / RECORD, note["record_sha256"]):
-            _take_the_place(beside, folder)
+            replace_folder(folder, beside.exchange, beside.aside)
         if beside.aside.exists():
             beside.aside.rename(beside.exchange)
         if beside.exchange.exists():
@@ -88,16 +88,6 @@ def _keep(work: WorkFolder, kept: WorkFolder) -> None:
             target = kept.path / path.name
             remove_made(target)
             shutil.move(path, target)
-
-
-def _take_the_place(beside: WorkFolder, folder: Path) -> None:
-    """Rename the new results to `folder`; old ones are in `exchange` or `aside` then."""
-    if not folder.exists():
-        beside.exchange.rename(folder)
-    elif not exchanged(beside.exchange, folder):
-        folder.rename(beside.aside)
-        beside.exchange.rename(folder)
-    sync(folder.parent)
 
 
 def _retire(old: Path, folder: Path, ours: Iterable[str]) -> None:

@@ -121,14 +121,18 @@ def remove_made(path: Path) -> None:
 
 
 def publish(finished: Path, path: Path) -> None:
-    """Give a finished file or folder its final name: forced to disk first, then renamed in one step."""
+    """Give a finished file or folder its final name: forced to disk first, then renamed in one step.
+
+    A folder that had the name has that of `finished` then, or lies beside it as `<name>.old`: see `replace_folder`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if finished.is_dir():
-        _publish_folder(finished, path)
+        sync_tree(finished)
+        replace_folder(path, finished, finished.with_name(finished.name + ".old"))
     else:
         sync(finished)
         finished.replace(path)
-    sync(path.parent)
+        sync(path.parent)
 
 
 def unreplaceable(path: Path) -> str:
@@ -179,16 +183,29 @@ def sync_tree(folder: Path) -> None:
     sync(folder)
 
 
-def _publish_folder(finished: Path, path: Path) -> None:
-    sync_tree(finished)
-    if path.is_dir():
-        # a folder cannot be replaced in one step: the old one steps aside before the new one takes its name
-        aside = finished.with_name(finished.name + ".old")
+def replace_folder(path: Path, new: Path, aside: Path) -> None:
+    """Rename the folder `new`, which is on disk, to `path`; the names are on disk at the end.
+
+    What had the name is in `new` then: both are exchanged in one step. Where system or file system cannot, it is in
+    `aside`, as it steps aside first; whoever is ended between these two steps finds it there and nothing in its place.
+
+    Args:
+        path: final name.
+        new: on the same file system.
+        aside: a name there that nothing has.
+
+    Raises:
+        OSError: one of them may not be moved, or a file has the name.
+    """
+    if not path.is_dir():
+        new.rename(path)
+    elif not _exchanged(new, path):
         path.rename(aside)
-    finished.rename(path)
+        new.rename(path)
+    sync(path.parent)
 
 
-def exchanged(one: Path, other: Path) -> bool:
+def _exchanged(one: Path, other: Path) -> bool:
     """Exchange two folders in one step (renameat2, Linux 3.15); False where system or file system cannot.
 
     Raises:

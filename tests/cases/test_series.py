@@ -225,7 +225,7 @@ def test_a_stopped_cube_is_completed(copied: Cube, at: str, monkeypatch: pytest.
     remove_made(copied.path)
     _made(copied, BOTH[:1])
     with monkeypatch.context() as patch:
-        patch.setattr(cube_target, "exchanged", lambda *_: False)
+        patch.setattr("pipeline.system.files._exchanged", lambda *_: False)
         if at == "before the exchange":
             patch.setattr(cube_target.FolderTarget, "put", _end)
         elif at == "between two renames":

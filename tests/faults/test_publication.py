@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.output import publication
 from pipeline.output.verify import verify
+from pipeline.system import files
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
 
 SHAPE = (24, 30)
@@ -73,8 +74,9 @@ def _steps(patch, ending: int) -> None:
 
         return step
 
-    for name in ("remove_made", "exchanged", "_take_the_place", "_retire", "sync"):
+    for name in ("remove_made", "replace_folder", "_retire", "sync"):
         patch.setattr(publication, name, counted(name, getattr(publication, name)))
+    patch.setattr(files, "_exchanged", counted("exchange", files._exchanged))
     patch.setattr(publication.shutil, "move", counted("move", shutil.move))
     for name in ("rename", "rmdir", "unlink"):
         patch.setattr(Path, name, counted(name, getattr(Path, name)))
@@ -85,7 +87,7 @@ def test_ended_at_any_step_of_the_publication(scene, monkeypatch, two_steps):
     """With results of another config and files of the user's in the folder; a rerun brings it to the same end."""
     folder, kept = scene.parent / "out" / "image", scene.parent / "kept"
     if two_steps:
-        monkeypatch.setattr(publication, "exchanged", lambda *_: False)
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     assert command("run", scene).code == 0
     new = result_hash(folder)
     assert command("run", scene, "--set", "model.options.value=9", "--overwrite").code == 0

@@ -31,13 +31,28 @@ def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytes
     assert final.read_text() == "new"
 
 
-def test_folder_replaces_folder(tmp_path: Path) -> None:
-    """An old store steps aside and nothing of it is left inside the new one."""
+@pytest.mark.parametrize("exchange", [True, False])
+def test_folder_replaces_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    """In one step or in two: nothing of the old store is left inside the new one, nor lost."""
+    if not exchange:
+        monkeypatch.setattr("pipeline.system.files._exchanged", lambda *_: False)
     for name, content in (("made", "new"), ("final", "old")):
         (tmp_path / name).mkdir()
         (tmp_path / name / content).write_text(content)
     publish(tmp_path / "made", tmp_path / "final")
     assert [p.name for p in (tmp_path / "final").iterdir()] == ["new"]
+    (old,) = (path for path in tmp_path.iterdir() if path.name != "final")
+    assert [p.name for p in old.iterdir()] == ["old"]
+
+
+def test_a_folder_takes_no_file_s_place(tmp_path: Path) -> None:
+    """Neither is moved."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "final").write_text("old")
+    with pytest.raises(NotADirectoryError):
+        publish(tmp_path / "made", tmp_path / "final")
+    assert (tmp_path / "final").read_text() == "old"
+    assert (tmp_path / "made").is_dir()
 
 
 @pytest.mark.parametrize(
