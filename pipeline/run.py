@@ -24,7 +24,7 @@ from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, load_config
 from pipeline.errors import IntegrityError, PipelineError, Unreachable
-from pipeline.execute._choose import ELSEWHERE, choose_executor
+from pipeline.execute._choose import choose_executor, is_elsewhere
 from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
 from pipeline.orders import Order, order_of, require_unchanged
@@ -332,7 +332,7 @@ def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_s
     every, known = set(range(len(plan.blocks))), journal.numbers(work.journal, plan.digest)
     events.blocks(order.stem, done=len(known), total=len(plan.blocks))
     workers.execute(plan, every - known)
-    elsewhere = order.executor in ELSEWHERE
+    elsewhere = is_elsewhere(order.executor)
     with stoppable(should_stop), threaded(order.job.threads):
         done, harmed = finished_blocks(order, plan, events, elsewhere=elsewhere)
     if harmed:

@@ -9,13 +9,11 @@ import os
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
+from pipeline.registry import load
 from pipeline.system.gpu import gpus
 from pipeline.system.threads import cores
 
 _CLUSTER_START_SECONDS = 15.0
-
-ELSEWHERE = ("slurm", "jobqueue", "cluster")
-"""Executors whose workers are not processes of this machine."""
 
 _JOB_SECONDS = 600.0
 """Work that a job should have, seconds: it waits in a queue and starts for it."""
@@ -43,7 +41,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
         PlanRefused: more workers are asked for than this machine can start in a reasonable time.
         ConfigError: workers are asked for in a process that may start none.
     """
-    if order.executor in ELSEWHERE:
+    if is_elsewhere(order.executor):
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
         return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
     n_cores = cores()
@@ -74,9 +72,17 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
 
 def own_gpus(order: Order) -> tuple[str, ...]:
     """Return the GPUs of this machine that workers get, see `Work.gpus`; none if other machines or no GPUs compute."""
-    if order.executor in ELSEWHERE or not order.job.model.device.startswith("cuda"):
+    if not order.job.model.device.startswith("cuda") or is_elsewhere(order.executor):
         return ()
     return gpus()
+
+
+def is_elsewhere(executor: str) -> bool:
+    """Say whether the workers of an executor, as asked for, are no processes of this machine, see `execute.base`."""
+    if executor == "auto":
+        return False
+    module = load("execute", executor)
+    return hasattr(module, "opened") and not getattr(module, "HERE", False)
 
 
 def estimated_seconds(plan: Plan) -> float:

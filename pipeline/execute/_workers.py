@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pipeline.blocks.block import BlockResult
 from pipeline.blocks.events import Events
 from pipeline.errors import BlockFailed, Interrupted
-from pipeline.execute._choose import ELSEWHERE, choose_executor, own_gpus
+from pipeline.execute._choose import choose_executor, is_elsewhere, own_gpus
 from pipeline.execute.base import Crew, Failures, Work
 from pipeline.models.base import reduced_notice, require_precision
 from pipeline.orders import Order
@@ -42,7 +42,6 @@ class Workers:
         self._stack = ExitStack()
         self._crew: Crew | None = None
         self._asked: Work | None = None
-        self._here = False
 
     def __enter__(self) -> Workers:
         return self
@@ -57,17 +56,17 @@ class Workers:
         `outline` is the plan as far as it is known: its blocks say how many workers are worth while.
         """
         executor, work = work_of(self._order, outline, range(len(outline.blocks)), self._events)
-        module, work = load("execute", executor), replace(work, digest="", blocks=())
-        if getattr(module, "HERE", False):
-            self._opened(executor, work)
-        elif hasattr(module, "opened"):
+        work = replace(work, digest="", blocks=())
+        if is_elsewhere(executor):
             self._asked = work
             return self._windows
+        if hasattr(load("execute", executor), "opened"):
+            self._opened(executor, work)
         return None
 
     def account(self) -> dict[str, Any]:
         """Return who computed the windows: `executor` and `workers`, or `threads` of this process."""
-        if self._crew is None or self._here:
+        if self._crew is None or not is_elsewhere(self._order.executor):
             return {"executor": "here", "threads": self._order.job.threads}
         return {"executor": self._order.executor, "workers": self._crew.workers}
 
@@ -89,7 +88,7 @@ class Workers:
         executor, work = work_of(self._order, plan, blocks, self._events)
         told = _Told(self._order.stem, self._events)
         module = load("execute", executor)
-        if executor not in ELSEWHERE:
+        if not is_elsewhere(executor):
             require_precision(plan.recipe.network_precision, plan.source.paths[0])
         run = self._opened(executor, work).execute if hasattr(module, "opened") else module.execute
         failures: Failures = run(work, told.done, self._should_stop)
@@ -111,9 +110,7 @@ class Workers:
     def _opened(self, executor: str, work: Work) -> Crew:
         """Return the workers; those that are there serve all work of the image."""
         if self._crew is None:
-            module = load("execute", executor)
-            self._here = getattr(module, "HERE", False)
-            self._crew = self._stack.enter_context(module.opened(work, self._should_stop))
+            self._crew = self._stack.enter_context(load("execute", executor).opened(work, self._should_stop))
         return self._crew
 
 
