@@ -21,6 +21,7 @@ from pipeline.config.fields import SourceText
 from pipeline.config.names import INDEX, SUMMARY, is_result
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
+from pipeline.config.products.base import InputError
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
 from pipeline.config.series import as_series
 from pipeline.config.source import Asked, NamedImage, on_levels_of
@@ -71,11 +72,11 @@ def resolve_sources(config: RunConfig) -> list[SourceSpec]:
 
 
 def _placed(spec: SourceSpec, config: RunConfig) -> SourceSpec:
-    """Return a spec whose problem, if it is one of the config, says in which line that is."""
-    key, _, said = str(spec.problem).partition(": ")
-    if not isinstance(spec.problem, ConfigError) or key not in ("bands", "grid"):
+    """Return a spec whose problem, if a key of `input` is the cause, says in which line that is."""
+    if not isinstance(spec.problem, InputError):
         return spec
-    return dataclasses.replace(spec, problem=ConfigError(f"{config.where(f'input.{key}')}: {said}"))
+    key, text = spec.problem.key, spec.problem.text
+    return dataclasses.replace(spec, problem=ConfigError(f"{config.where(f'input.{key}')}: {text}"))
 
 
 def _with_guides(spec: SourceSpec, found: NamedImage, given: InputConfig, finder: _Finder) -> SourceSpec:

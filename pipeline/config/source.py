@@ -13,6 +13,7 @@ from pipeline.config.fields import Bands
 from pipeline.config.names import plain_name, sibling_masks, stem_of
 from pipeline.config.placeholders import resolver_of
 from pipeline.config.products import Product
+from pipeline.config.products.base import InputError
 from pipeline.config.products.levels import levels_of, levels_of_files, shift_to
 from pipeline.config.products.select import Selection, select, select_like
 from pipeline.errors import ConfigError, PipelineError, SourceError
@@ -92,7 +93,7 @@ class NamedImage:
 def _of_files(spec: SourceSpec, asked: Asked) -> SourceSpec:
     if asked.grid != "auto":
         _require_readable(spec)
-        raise ConfigError(f"grid: {redacted(spec.paths[0])} is no scene with bands of several sizes; leave it out")
+        raise InputError(f"{redacted(spec.paths[0])} is no scene with bands of several sizes; leave it out", "grid")
     spec = dataclasses.replace(spec, levels=levels_of_files(spec.paths))
     return _with_sibling_masks(spec, asked)
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.masks.base import MaskOptions, mask_options
 
 _MOST_NAMES = 20_000
@@ -20,6 +20,22 @@ _MOST_BYTES = 32 * 2**20
 """Of a file with metadata."""
 RIM = "60 m"
 """How far the mask of a product is widened: clouds have soft rims."""
+
+
+class InputError(ConfigError):
+    """A key of the config asks for what a file does not have.
+
+    Attributes:
+        text: what is wrong.
+        key: `bands` or `grid`, in front of it in the message.
+    """
+
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.text, self.key = text, key
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}" if self.key else self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.config.products.base import Product, ProductBand, metres_text
+from pipeline.config.products.base import InputError, Product, ProductBand, metres_text
 from pipeline.errors import ConfigError
 from pipeline.system.redact import redacted
 from pipeline.system.yaml_files import nearest
@@ -70,11 +70,11 @@ def select(product: Product, wanted: Sequence[int | str] | None, grid: str = "au
             images of their own; `10m`: that size, pixels of coarser bands repeated.
 
     Raises:
-        ConfigError: no such band, or the bands have no size in common; begins with the key, `bands` or `grid`.
+        ConfigError: no such band, or the bands have no size in common; an `InputError` of `bands` or `grid`.
     """
     names = None if wanted is None else [_name_of(product, word) for word in wanted]
     if names is not None and len(set(names)) < len(names):
-        raise ConfigError(f"bands: {', '.join(map(str, wanted or ()))} name a band twice; keep one of each")
+        raise InputError(f"{', '.join(map(str, wanted or ()))} name a band twice; keep one of each", "bands")
     if grid == "each":
         return _each(product, names or _usual(product))
     if grid != "auto":
@@ -117,14 +117,14 @@ def _names(bands: Iterable[ProductBand]) -> str:
 
 def _name_of(product: Product, word: int | str) -> str:
     if isinstance(word, int):
-        raise ConfigError(f"bands: {word}: bands of {redacted(product.path)} are chosen by name: {product.listed}")
+        raise InputError(f"{word}: bands of {redacted(product.path)} are chosen by name: {product.listed}", "bands")
     found = _fitting(product, word)
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(f"bands: {word} may be {', '.join(found)} in {redacted(product.path)}; write one of these")
+        raise InputError(f"{word} may be {', '.join(found)} in {redacted(product.path)}; write one of these", "bands")
     hint = nearest(word, [*product.names, *(name for band in product.bands for name in band.common)])
-    raise ConfigError(f"bands: {redacted(product.path)} has no band {word}{hint}; it has {product.listed}")
+    raise InputError(f"{redacted(product.path)} has no band {word}{hint}; it has {product.listed}", "bands")
 
 
 def _fitting(product: Product, word: str) -> list[str]:
@@ -155,9 +155,10 @@ def _of_one_size(product: Product, names: Sequence[str]) -> Selection:
     if not common:
         listed = ", ".join(f"{n} {'/'.join(metres_text(b.metres) for b in _files(product, n))}" for n in names)
         finest = min(size or 0 for one in sizes for size in one)
-        raise ConfigError(
-            f"bands: {redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
-            f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats coarser pixels"
+        raise InputError(
+            f"{redacted(product.path)} has {listed}: no size of a pixel in common. `input.grid: each` "
+            f"restores every size as an image of its own; `input.grid: {metres_text(finest)}` repeats coarser pixels",
+            "bands",
         )
     metres = min(common, key=lambda size: size or 0)
     bands = [band for name in names for band in _files(product, name) if band.metres == metres]
@@ -186,13 +187,15 @@ def _on_grid(product: Product, names: Sequence[str] | None, metres: float) -> Se
         finer += [] if fit else [name]
     have = sorted({band.metres for band in product.bands if band.metres})
     if not any(band.metres == metres for band in bands):
-        raise ConfigError(
-            f"grid: no chosen band of {redacted(product.path)} has pixels of {metres_text(metres)}; sizes are "
-            f"{', '.join(map(metres_text, have)) or 'not said'}"
+        raise InputError(
+            f"no chosen band of {redacted(product.path)} has pixels of {metres_text(metres)}; sizes are "
+            f"{', '.join(map(metres_text, have)) or 'not said'}",
+            "grid",
         )
     if finer and names is not None:
-        raise ConfigError(
-            f"grid: {', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: "
-            "only coarser pixels are repeated, a whole number of times, none is averaged; it has " + product.listed
+        raise InputError(
+            f"{', '.join(finer)} of {redacted(product.path)} cannot be brought to {metres_text(metres)}: "
+            "only coarser pixels are repeated, a whole number of times, none is averaged; it has " + product.listed,
+            "grid",
         )
     return Selection(product=product, bands=tuple(bands), metres=metres, left_out=tuple(finer))
