@@ -16,10 +16,10 @@ from pipeline.config.catalog import verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
+from pipeline.config.opening import opened
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError, OutputConflict, SourceError
-from pipeline.formats import files_of, open_any
-from pipeline.formats._repeat import repeated
+from pipeline.formats import files_of
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
@@ -259,7 +259,7 @@ def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
 
 def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) -> Job:
     guides = tuple(
-        guide_ref(one, role, work.staged, config)
+        _guide_ref(one, role, work.staged, config)
         for role, found in (("reference", spec.references), ("auxiliary", spec.auxiliary))
         for one in found
     )
@@ -268,7 +268,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
     batch = compute.batch_size if isinstance(compute.batch_size, int) else _BATCH[model.device]
     return Job(
         work=work,
-        source=source_ref(spec, source, work.staged),
+        source=_source_ref(spec, source, work.staged),
         open_mask=partial(_open_mask, spec, config.input.fill_nodata),
         guides=guides,
         model=model,
@@ -327,38 +327,7 @@ def _model(config: RunConfig) -> ModelChoice:
     return replace(choice, device="cpu" if choice.fill else _device(device))
 
 
-def opened(spec: SourceSpec, config: RunConfig | None = None, role: str = "") -> Source:
-    """Open the image of a spec; `role` is empty for the one to restore.
-
-    Raises:
-        ConfigError: it has no such band; names the key, and its line in `config`.
-    """
-    try:
-        if _repeats(spec):
-            return repeated([open_any(path, kind=spec.kind, nodata=spec.nodata) for path in spec.paths])
-        return open_any(spec.paths, kind=spec.kind, bands=spec.bands, nodata=spec.nodata)
-    except ConfigError as error:
-        raise ConfigError(f"{_key_of_bands(spec, config, role)}: {error}") from None
-
-
-def _repeats(spec: SourceSpec) -> bool:
-    """Return True if the bands of a scene have several pixel sizes."""
-    return spec.selection is not None and bool(spec.selection.repeated)
-
-
-def _key_of_bands(spec: SourceSpec, config: RunConfig | None, role: str) -> str:
-    """Return where the bands of a spec were asked for."""
-    key = {"reference": "references", "auxiliary": "auxiliary"}.get(role, "")
-    if config is not None and not key and config.input.bands:
-        return config.where("input.bands")
-    given = getattr(config.input, key) if config is not None and key else ()
-    for number, one in enumerate(given):
-        if one.bands == spec.bands:
-            return config.where(f"input.{key}.{number}.bands") if config else ""
-    return f"catalog entry '{spec.name}': bands"
-
-
-def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
+def _source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
     """Return how to open the image of a spec anywhere; `source` is that image."""
     return SourceRef(
         kind=source.kind,
@@ -367,11 +336,11 @@ def source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
         nodata=spec.nodata,
         staged=str(staged),
         resample=spec.resample,
-        repeat=_repeats(spec),
+        repeat=spec.repeats,
     )
 
 
-def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | None = None) -> GuideRef:
+def _guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | None = None) -> GuideRef:
     """Return how to open a reference or auxiliary with its own masks; mask paths come back absolute.
 
     Raises:
@@ -381,7 +350,7 @@ def guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | Non
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
     try:
-        source = source_ref(spec, opened(spec, config, role), staged)
+        source = _source_ref(spec, opened(spec, config, role), staged)
     except SourceError as error:
         raise SourceError(f"{role} {error}, or leave it out") from error
     return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)

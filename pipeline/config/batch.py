@@ -68,6 +68,11 @@ class SourceSpec:
     notices: tuple[str, ...] = ()
     problem: PipelineError | None = None
 
+    @property
+    def repeats(self) -> bool:
+        """Return True if the bands of a scene have several pixel sizes."""
+        return self.selection is not None and bool(self.selection.repeated)
+
 
 def require_no_masks(source: SourceText, specs: Sequence[SourceSpec]) -> None:
     """Check that no image of a batch is the mask of another.

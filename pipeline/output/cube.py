@@ -21,6 +21,7 @@ from pipeline import __version__
 from pipeline.blocks.events import Events
 from pipeline.config.batch import SourceSpec
 from pipeline.config.names import RECORD
+from pipeline.config.opening import opened
 from pipeline.config.products.base import metres_text
 from pipeline.config.schema import RunConfig
 from pipeline.config.series import moment_of, pixel_size
@@ -28,7 +29,6 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.formats import open_any
 from pipeline.formats._zarr_cube import CubeDate, attributes_of, is_intact, unlike, write_cube
 from pipeline.formats.base import Role, Source
-from pipeline.orders import opened
 from pipeline.output.assemble import DOUBT_NAMES
 from pipeline.output.cube_target import AddressTarget, FolderTarget, Target
 from pipeline.output.results import ROLES, read_record, record_of
