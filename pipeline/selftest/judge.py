@@ -21,6 +21,7 @@ from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
+from pipeline.selftest.drafts import OWN
 from pipeline.selftest.errorbars import (
     Tested,
     calibrated,
@@ -212,7 +213,7 @@ def _with_network(
     started = time.perf_counter()
     before, led = (alone, helped), any(recipe.reference_weights)
     alone = rotated(alone)
-    recipe, own = judged(model, alone, recipe, referenced=False)
+    recipe, own = judged(model, alone, recipe, OWN)
     refined = own
     if led:
         if any(guide.leads for guide in guides):

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.base import Inpainter, reduced_to, take_fewer
-from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat, hats
+from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat
 from pipeline.restore.blend import carried
 from pipeline.restore.network import asked, raw_of, refine, share_at, with_network
 from pipeline.restore.recipe import Recipe, narrowed
+from pipeline.selftest.drafts import REFERENCED, Drafts
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
 from pipeline.selftest.site import apart, channel_scale
-from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
+from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import choose_weights, may_gain, pooled
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
@@ -79,9 +80,7 @@ def _said(
     return mean, raw, reduced_to(model)
 
 
-def judged(
-    model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool
-) -> tuple[Recipe, list[Refined]]:
+def judged(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, drafts: Drafts) -> tuple[Recipe, list[Refined]]:
     """Weigh the network as it looks at each patch once, then, if that helps, mirrored, too.
 
     That takes as long again: it is done where it brings `_PAYS_DB`.
@@ -90,25 +89,25 @@ def judged(
         model: the network.
         trials: what has been made of the hidden pixels so far.
         recipe: decisions so far.
-        referenced: see `weigh_network`.
+        drafts: see `weigh_network`.
 
     Returns:
         The recipe with weights and number of views, and what the network proposes.
     """
     several = getattr(model, "views", 1) > 1
     plainly = replace(recipe, network_views=1) if several else recipe
-    once = first_looks(model, trials, plainly, referenced=referenced)
+    once = first_looks(model, trials, plainly, drafts)
     if len(once) < len(trials):
-        return _without(once, recipe, referenced=referenced), once
+        return drafts.weighted(recipe, flat(0.0)), once
     if not several:
-        return weigh_network(once, recipe, referenced=referenced), once
-    hopeful = weigh_network(once, plainly, referenced=referenced, least_db=_HOPEFUL_DB)
-    if not _highest(hopeful, referenced=referenced):
+        return weigh_network(once, recipe, drafts), once
+    hopeful = weigh_network(once, plainly, drafts, least_db=_HOPEFUL_DB)
+    if not drafts.highest(hopeful):
         return replace(hopeful, network_views=recipe.network_views), once
-    often = _mirrored(model, once, recipe, hopeful, referenced=referenced)
+    often = _mirrored(model, once, recipe, hopeful, drafts)
     if often is None:
-        return weigh_network(once, plainly, referenced=referenced), once
-    return weigh_network(often, recipe, referenced=referenced), often
+        return weigh_network(once, plainly, drafts), once
+    return weigh_network(often, recipe, drafts), often
 
 
 def over_references(
@@ -130,11 +129,11 @@ def over_references(
     refined: list[Refined] = []
     if recipe.network_referenced is None:
         if recipe.network.highest > 0:
-            refined = first_looks(model, trials, recipe, referenced=True)
+            refined = first_looks(model, trials, recipe, REFERENCED)
             enough = len(refined) == len(trials)
-            recipe = (weigh_network if enough else _without)(refined, recipe, referenced=True)
+            recipe = weigh_network(refined, recipe, REFERENCED) if enough else REFERENCED.weighted(recipe, flat(0.0))
         else:
-            recipe, refined = judged(model, trials, recipe, referenced=True)
+            recipe, refined = judged(model, trials, recipe, REFERENCED)
     if recipe.network_weight == 0:
         return recipe, refined, list(trials)
     seen = {id(one.trial): one for one in refined}
@@ -149,7 +148,7 @@ def _left_alone(trial: Trial) -> bool:
     return bool((carried(trial.draft.trust)[trial.window.hole] < 1).any())
 
 
-def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, referenced: bool) -> list[Refined]:
+def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, drafts: Drafts) -> list[Refined]:
     """Return what the network would have instead of each draft; of the first few only if nobody would notice it.
 
     That is so where these leave no room for a noticeable gain in any family of holes.
@@ -157,32 +156,22 @@ def first_looks(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, *, re
     order = apart(len(trials))
     few = sorted(order[:FEW])
     seen = dict(zip(few, refined_by(model, [trials[k] for k in few], recipe), strict=True))
-    if not _may_matter([seen[k] for k in few], recipe, referenced=referenced):
+    if not _may_matter([seen[k] for k in few], recipe, drafts):
         return [seen[k] for k in few]
     left = sorted(order[FEW:])
     seen |= zip(left, refined_by(model, [trials[k] for k in left], recipe), strict=True)
     return [seen[k] for k in range(len(trials))]
 
 
-def _may_matter(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> bool:
+def _may_matter(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> bool:
     """Say whether what was looked at leaves it open that the network gains something that is noticed."""
-    limit = recipe.network_limit if referenced else step_limit(proposals)
+    limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
-
-    def families(one: Refined) -> NDArray[np.float64]:
-        counted = carried(one.trial.hidden(one.trial.draft.trust)) if referenced else np.float32(1)
-        return (one.trial.hidden_place.shares * counted).astype(np.float64)
-
-    return may_gain(evidence_of(taken, families), 1 - 10 ** (-NOTICEABLE_DB / 10))
-
-
-def _without(_: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> Recipe:
-    """Return the recipe without the network over the drafts: the image's own, or those with references."""
-    return replace(recipe, network_referenced=flat(0.0)) if referenced else replace(recipe, network=flat(0.0))
+    return may_gain(evidence_of(taken, drafts.families), 1 - 10 ** (-NOTICEABLE_DB / 10))
 
 
 def _mirrored(
-    model: Inpainter, once: Sequence[Refined], recipe: Recipe, hopeful: Recipe, *, referenced: bool
+    model: Inpainter, once: Sequence[Refined], recipe: Recipe, hopeful: Recipe, drafts: Drafts
 ) -> list[Refined] | None:
     """Return what it would have as it looks mirrored, too; None as soon as windows say that this does not pay.
 
@@ -198,56 +187,49 @@ def _mirrored(
         seen = sorted(often)
         both = [often[k] for k in seen], [once[k] for k in seen]
         if look == 1:
-            more, less = (_gained(some, hopeful, referenced=referenced) for some in both)
+            more, less = (_gained(some, hopeful, drafts) for some in both)
             pays = more - less >= _FIRST_DB
         else:
-            pays = _more(*both, recipe, hopeful, referenced=referenced) >= _PAYS_DB
+            pays = _more(*both, recipe, hopeful, drafts) >= _PAYS_DB
         if not pays:
             return None
     return [often[k] for k in range(len(once))]
 
 
-def _highest(recipe: Recipe, *, referenced: bool) -> float:
-    curves = recipe.network_referenced if referenced else recipe.network
-    return curves.highest if curves else 0.0
-
-
-def _more(
-    often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, *, referenced: bool
-) -> float:
+def _more(often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, drafts: Drafts) -> float:
     """Return what mirror images add to the gain, dB, each way of looking with the weights it would get."""
     gains = [
-        _gained(proposals, weigh_network(proposals, start, referenced=referenced), referenced=referenced)
+        _gained(proposals, weigh_network(proposals, start, drafts), drafts)
         for proposals, start in ((often, recipe), (once, plainly))
     ]
     return gains[0] - gains[1]
 
 
-def _gained(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> float:
+def _gained(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> float:
     """Return what the network gains over all hidden pixels, dB."""
     trials = [one.trial for one in proposals]
     before = np.concatenate([trial.error for trial in trials])
     scale = channel_scale(trials, before)
     taken = [one.limited(recipe.network_limit) for one in proposals]
-    after = before + _added(taken, recipe, referenced=referenced)
+    after = before + _added(taken, recipe, drafts)
     squares = [float(((error / scale).astype(np.float64) ** 2).mean()) for error in (before, after)]
     return float(10 * np.log10(max(squares[0], 1e-30) / max(squares[1], 1e-30)))
 
 
 def weigh_network(
-    proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool, least_db: float = NOTICEABLE_DB
+    proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, *, least_db: float = NOTICEABLE_DB
 ) -> Recipe:
-    """Return the recipe with weights of the network over the drafts: the image's own, or those with references.
+    """Return the recipe with weights of the network over drafts of one kind.
 
     Args:
         proposals: what the network would have, one for each trial.
         recipe: decisions so far.
-        referenced: the drafts hold references; only pixels that these carry count, and only their weights are set.
+        drafts: their kind; only their weights are set.
         least_db: gain over a family of holes below which the network takes no part in it.
     """
-    limit = recipe.network_limit if referenced else step_limit(proposals)
+    limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
-    weights = choose_weights(evidence_of(taken, _carried_cells if referenced else _family_cells))
+    weights = choose_weights(evidence_of(taken, drafts.cells))
     rows, first = [], 0
     for knots in KNOTS:
         rows.append(pooled(weights[first : first + len(knots)]))
@@ -259,10 +241,10 @@ def weigh_network(
     def lowered(factor: float) -> Recipe:
         thin, deep, border = rows
         curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
-        return replace(recipe, network_referenced=curves) if referenced else replace(recipe, network=curves)
+        return drafts.weighted(recipe, curves)
 
-    safe = _cautious(taken, [replace(lowered(f), network_limit=limit) for f in _CAUTION], referenced=referenced)
-    return _worth_it(taken, safe, least_db, referenced=referenced)
+    safe = _cautious(taken, [replace(lowered(f), network_limit=limit) for f in _CAUTION], drafts)
+    return _worth_it(taken, safe, drafts, least_db)
 
 
 def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
@@ -283,63 +265,43 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
     return [round(factor * weight, 3) for weight in row]
 
 
-def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], *, referenced: bool) -> Recipe:
+def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], drafts: Drafts) -> Recipe:
     """Return the first recipe that makes few single wide holes worse: an average hides the odd one out.
 
-    With `referenced` only what is done to pixels that references carry counts: the other weights are decided already.
+    Over references only what is done to pixels that these carry counts: the other weights are decided already.
     """
     trials = [one.trial for one in proposals]
     before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
 
     def harm(recipe: Recipe) -> float:
-        return harmed(holes, before, before + _added(proposals, recipe, referenced=referenced))
+        return harmed(holes, before, before + _added(proposals, recipe, drafts))
 
     return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
 
 
-def _worth_it(proposals: Sequence[Refined], recipe: Recipe, least_db: float, *, referenced: bool) -> Recipe:
+def _worth_it(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, least_db: float) -> Recipe:
     """Take the network out of families of holes where nobody would notice it: it costs most of a run's time.
 
     A family that could not be tested follows the wide holes, as its weights do.
     """
     trials = [one.trial for one in proposals]
     before = np.concatenate([trial.error for trial in trials])
-    after = before + _added(proposals, recipe, referenced=referenced)
+    after = before + _added(proposals, recipe, drafts)
     gains = {score.family: score.gain_db for score in family_scores(trials, before, after, (1.0,) * len(FAMILIES))}
-    curves = recipe.network_referenced if referenced else recipe.network
+    curves = drafts.curves(recipe)
     if curves is None:
         return recipe
     rows = [
         curve.values if gains.get(family, gains.get("deep", 0.0)) >= least_db else (0.0,) * len(curve.values)
         for family, curve in zip(FAMILIES, curves.all, strict=True)
     ]
-    kept = curves_of(rows)
-    return replace(recipe, network_referenced=kept) if referenced else replace(recipe, network=kept)
+    return drafts.weighted(recipe, curves_of(rows))
 
 
-def _added(proposals: Sequence[Refined], recipe: Recipe, *, referenced: bool) -> NDArray[np.float32]:
+def _added(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> NDArray[np.float32]:
     """Return what the network adds at the hidden pixels of all trials, `(n,)`; see `_cautious`."""
     parts = []
     for one in proposals:
-        trust = one.trial.hidden(one.trial.draft.trust)
-        share = share_at(recipe, one.trial.hidden_place, trust)
-        parts.append((carried(trust) * share if referenced else share) * one.step)
+        share = share_at(recipe, one.trial.hidden_place, one.trial.hidden(one.trial.draft.trust))
+        parts.append(drafts.counted(one, share) * one.step)
     return np.concatenate(parts)
-
-
-def _family_cells(proposal: Refined) -> NDArray[np.float64]:
-    """Return the share of each knot of each family in the hidden pixels; knots see part of their neighbours' pixels."""
-    place = proposal.trial.hidden_place
-    cells = []
-    for share, knots in zip(place.shares, KNOTS, strict=True):
-        hat = hats(place.distance, knots)
-        wide = hat.copy()
-        wide[1:] += 0.5 * hat[:-1]
-        wide[:-1] += 0.5 * hat[1:]
-        cells.append(wide * share)
-    return np.concatenate(cells)
-
-
-def _carried_cells(proposal: Refined) -> NDArray[np.float64]:
-    """Return the same, by how far references carry each pixel."""
-    return np.asarray(_family_cells(proposal) * proposal.trial.hidden(carried(proposal.trial.draft.trust)))

@@ -12,6 +12,7 @@ from pipeline.models.base import Prediction
 from pipeline.numerics.situation import Situation, curves_of, flat
 from pipeline.restore.network import network_share, raw_of, refine
 from pipeline.restore.recipe import Recipe
+from pipeline.selftest.drafts import OWN, REFERENCED
 from pipeline.selftest.network import judged, networked, over_references, weigh_network
 from tests.support_trials import refined, trials_of
 
@@ -24,10 +25,10 @@ def test_the_network_is_weighed_apart_under_references():
     carried = np.zeros((2, SIDE, SIDE), np.float32)
     carried[:, :, SIDE // 2 :] = 1
     draft, mean = np.ones((2, 2, SIDE, SIDE)), np.where(carried > 0, 0.0, 3.0)
-    recipe = weigh_network(refined(trials_of(draft), mean), RECIPE, referenced=False)
+    recipe = weigh_network(refined(trials_of(draft), mean), RECIPE, OWN)
     assert recipe.network.highest == 0
     helped = trials_of(draft, trust=carried)
-    recipe = weigh_network(refined(helped, mean), recipe, referenced=True)
+    recipe = weigh_network(refined(helped, mean), recipe, REFERENCED)
     assert recipe.network.highest == 0
     assert min(recipe.network_referenced.deep.values) == 1
     share = network_share(recipe, helped[0].draft)
@@ -54,7 +55,7 @@ def _weighed(worse: int, goes_too_far: float) -> float:
     odd = (number >= 0) & (number % 3 == 0) & (number < 3 * worse)
     drafts = np.broadcast_to(np.where(odd, 0.01, 1.0), (2, *number.shape))
     trials = trials_of(drafts, hidden=number >= 0)
-    recipe = weigh_network(refined(trials, np.where(odd, -0.01 * goes_too_far, 0.0)), RECIPE, referenced=False)
+    recipe = weigh_network(refined(trials, np.where(odd, -0.01 * goes_too_far, 0.0)), RECIPE, OWN)
     (weight,) = set(recipe.network.deep.values)
     assert set(recipe.network.border.values) == {round(0.5 * weight, 3)}, "what could not be tested counts half"
     return weight
@@ -86,7 +87,7 @@ def test_thin_holes_keep_their_weight():
     place = Situation(distance=np.full(number.shape, 2, np.float32), shares=shares)
     drafts = np.broadcast_to(np.where(odd, 0.01, 1.0), (2, *number.shape))
     trials = trials_of(drafts, hidden=number >= 0, place=place)
-    recipe = weigh_network(refined(trials, np.where(odd, -0.09, 0.0)), RECIPE, referenced=False)
+    recipe = weigh_network(refined(trials, np.where(odd, -0.09, 0.0)), RECIPE, OWN)
     assert recipe.network.thin.values == (1.0,)
     assert max(recipe.network.deep.values) <= 0.3
 
@@ -107,9 +108,9 @@ def test_an_unused_network_leaves_drafts_as_they_are():
 def test_a_gain_that_nobody_notices_is_not_worth_the_time(left, used):
     """Below 0.05 dB in a family of holes the network takes no part in it, however sure its gain is."""
     trials = trials_of(np.ones((2, 1, 32, 32)))
-    recipe = weigh_network(refined(trials, left), RECIPE, referenced=False)
+    recipe = weigh_network(refined(trials, left), RECIPE, OWN)
     assert (recipe.network.highest > 0) == used
-    assert (weigh_network(refined(trials, left), RECIPE, referenced=False, least_db=0.001).network.highest > 0) is True
+    assert (weigh_network(refined(trials, left), RECIPE, OWN, least_db=0.001).network.highest > 0) is True
 
 
 @dataclass
@@ -147,7 +148,7 @@ def test_mirror_images_are_looked_at_where_they_pay(once, often, views, weight, 
     number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
     trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(2, axis=0), hidden=number)
     model = Looking({1: once, None: often})
-    recipe, _ = judged(model, trials, replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,)), referenced=False)
+    recipe, _ = judged(model, trials, replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,)), OWN)
     assert recipe.network_views == views
     assert recipe.network.highest == weight
     assert set(model.asked) == asked
@@ -160,7 +161,7 @@ def test_a_network_without_hope_is_shown_two_windows_of_six(left, asked):
     trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number)
     model = Looking({1: left, None: left})
     start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
-    recipe, proposals = judged(model, trials, start, referenced=False)
+    recipe, proposals = judged(model, trials, start, OWN)
     assert (len(proposals), recipe.network.highest) == ((2, 0.0) if asked == 2 else (6, 1.0))
     assert len(model.asked) == asked
 
