@@ -87,6 +87,11 @@ def _kill_until_done(
             tally.wrong.append(f"half visible after kill {tally.struck}")
         if ended or tally.struck >= n:
             break
+    _complete(scene, tally)
+
+
+def _complete(scene: Attacked, tally: Tally) -> None:
+    """Run to the end, and count what is wrong with it."""
     outcome = _settled(("run", scene.config, "--quiet"))
     if outcome:
         tally.wrong.append(outcome)

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.quality import quick
 from benchmarks.quality.cases import Case, all_cases
 from benchmarks.quality.document import Report, write_document
-from benchmarks.quality.pool import measured
+from benchmarks.quality.pool import Row, measured
 from benchmarks.quality.runner import Settings, software_state
 from benchmarks.quality.show import print_cases, print_change, print_table
 from benchmarks.quality.table import quality_table
@@ -65,6 +65,22 @@ def chosen(options: argparse.Namespace) -> list[Case]:
     return quick.subset(some, quick.stored(STORED), options.jobs) if options.quick else some
 
 
+def logged(cases: Sequence[Case], settings: Settings, jobs: int) -> list[Row]:
+    """Return the rows of cases, in their order; each goes to the log of the state as soon as it is measured."""
+    started = time.monotonic()
+    order = {case.name: k for k, case in enumerate(cases)}
+    rows = []
+    with (settings.out / f"{settings.state}.jsonl").open("a") as log:
+        for done, row in enumerate(measured(cases, settings, jobs), start=1):
+            rows.append(row)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            failed = f": {row['error']}" if "error" in row else ""
+            clock = f"{time.monotonic() - started:.0f} s"
+            print(f"{done}/{len(cases)} {clock} {row['case']}{failed}", file=sys.stderr, flush=True)
+    return sorted(rows, key=lambda row: order[row["case"]])
+
+
 def main() -> None:
     """Measure and print; end with 1 if a case failed or a floor is missed."""
     options = arguments()
@@ -77,17 +93,7 @@ def main() -> None:
     settings = Settings(out=options.out.resolve(), state=options.state or software_state(), reuse=options.reuse)
     settings.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    order = {case.name: k for k, case in enumerate(cases)}
-    rows = []
-    with (settings.out / f"{settings.state}.jsonl").open("a") as log:
-        for done, row in enumerate(measured(cases, settings, options.jobs), start=1):
-            rows.append(row)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            failed = f": {row['error']}" if "error" in row else ""
-            clock = f"{time.monotonic() - started:.0f} s"
-            print(f"{done}/{len(cases)} {clock} {row['case']}{failed}", file=sys.stderr, flush=True)
-    rows.sort(key=lambda row: order[row["case"]])
+    rows = logged(cases, settings, options.jobs)
     if options.details:
         print_cases(rows)
     seconds = time.monotonic() - started

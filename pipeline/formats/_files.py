@@ -67,13 +67,7 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
             pipe or socket, a folder where none is wanted, or it cannot be read.
     """
     if is_remote(path):
-        if is_object(path):
-            raise SourceError(
-                f"{path}: lies in object storage; `run`, `plan` and `inspect` fetch it, anything else needs a file: "
-                "fetch it first"
-            )
-        if local:
-            raise SourceError(f"{path}: is an address; only GeoTIFF and its kin are read from one, so fetch it first")
+        _require_address(path, local=local)
         return
     file = Path(path)
     try:
@@ -95,6 +89,17 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
         raise SourceError(f"{path}: is {_kind(mode)}, not a file; give the file that holds the image")
     if not os.access(file, os.R_OK):
         raise SourceError(f"{path}: no permission to read it; change its mode or owner")
+
+
+def _require_address(path: str, *, local: bool) -> None:
+    """Check that an address can be read from, see `require_file`; nothing is asked of its server."""
+    if is_object(path):
+        raise SourceError(
+            f"{path}: lies in object storage; `run`, `plan` and `inspect` fetch it, anything else needs a file: "
+            "fetch it first"
+        )
+    if local:
+        raise SourceError(f"{path}: is an address; only GeoTIFF and its kin are read from one, so fetch it first")
 
 
 def _kind(mode: int) -> str:
