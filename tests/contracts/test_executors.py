@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline.blocks import journal
+from pipeline.execute._choose import is_elsewhere
 from pipeline.execute.base import Work
-from pipeline.registry import load
+from pipeline.registry import kinds, load
 from pipeline.testing import ExecutorContract, faulty
 from pipeline.testing.executors import small_plan
 from tests.cluster.scheduler import running
@@ -24,6 +26,17 @@ class TestHere(ExecutorContract):
     @pytest.fixture(autouse=True, params=["serial", "local"])
     def _case(self, request: pytest.FixtureRequest) -> None:
         self.kind = request.param
+
+
+def test_an_executor_says_itself_where_its_workers_are(monkeypatch):
+    """One of another package that offers workers and says no more has them elsewhere; `auto` means those here."""
+    assert [kind for kind in kinds("execute") if is_elsewhere(kind)] == ["cluster", "jobqueue", "slurm"]
+    assert not is_elsewhere("auto")
+    foreign = SimpleNamespace(opened=nullcontext)
+    monkeypatch.setattr("pipeline.execute._choose.load", lambda *_: foreign)
+    assert is_elsewhere("grid_engine")
+    foreign.HERE = True
+    assert not is_elsewhere("grid_engine")
 
 
 @pytest.mark.slow
