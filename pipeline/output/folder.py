@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.output.publication import finish_publication
 from pipeline.output.results import changed, output_names, own_names, read_record
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.files import remove_made, write_text
-from pipeline.system.lock import joined, locked
+from pipeline.system.lock import NoLocks, joined, locked
 
 _OVERWRITE = "overwrite"
 _Does = Callable[[], None]
@@ -34,7 +34,7 @@ def claimed(order: Order, *, overwrite: bool) -> Iterator[dict[str, Any] | None]
     _refuse_to_replace_inputs(order)
     _make(order)
     try:
-        with locked(order.work.lock):
+        with _held_beside(order, locked), locked(order.work.lock):
             with suppress(IntegrityError):
                 # a damaged note: the run is made again, and nothing that lies aside is touched
                 finish_publication(order)
@@ -83,11 +83,29 @@ def shared(
     def begun() -> bool:
         return finished is not None or (_request(order.work)[0] == order.request and prepared())
 
+    def together(path: Path) -> AbstractContextManager[None]:
+        return joined(path, lambda: None, lambda: True, wait)
+
     try:
-        with joined(order.work.lock, begin, begun, wait):
+        with _held_beside(order, together), joined(order.work.lock, begin, begun, wait):
             yield finished
     finally:
         _drop_empty(order)
+
+
+@contextmanager
+def _held_beside(order: Order, hold: Callable[[Path], AbstractContextManager[None]]) -> Iterator[None]:
+    """Hold the output, too, if the run works in a scratch folder: another run may have a scratch folder of its own.
+
+    Where the file system of the output has no locks nobody is kept out.
+    """
+    with ExitStack() as stack:
+        if order.beside != order.work:
+            try:
+                stack.enter_context(hold(order.beside.lock))
+            except NoLocks:
+                order.beside.lock.unlink(missing_ok=True)
+        yield
 
 
 def _make(order: Order) -> None:

@@ -27,12 +27,17 @@ _GLANCE_S = 1.0
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
+class NoLocks(OutputConflict):
+    """The file system has no locks."""
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for the duration of the block; it is gone afterwards.
 
     Raises:
-        OutputConflict: another living run holds it (the message says which), or the file system has no locks.
+        OutputConflict: another living run holds it (the message says which).
+        NoLocks: the file system has no locks.
     """
     descriptor = _acquired(path)
     try:
@@ -89,7 +94,8 @@ def joined(path: Path, begin: _Does, begun: Callable[[], bool], wait: _Does) -> 
         wait: called now and then while somebody holds the lock alone; may raise to give up.
 
     Raises:
-        OutputConflict: the file system has no locks, or what others have begun is not seen here.
+        OutputConflict: what others have begun is not seen here.
+        NoLocks: the file system has no locks.
     """
     unseen_since: float | None = None
     while True:
@@ -142,13 +148,13 @@ def _tried(descriptor: int, path: Path, kind: int) -> bool:
     """Return True if a lock of this kind is held now.
 
     Raises:
-        OutputConflict: the file system has no locks.
+        NoLocks: the file system has no locks.
     """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _UNKNOWN:
-            raise OutputConflict(_without_locks(path, error)) from error
+            raise NoLocks(_without_locks(path, error)) from error
         return False
     return True
 

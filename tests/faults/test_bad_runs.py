@@ -18,6 +18,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from pipeline import run
+from pipeline.blocks.events import Events
 from pipeline.errors import OutputConflict
 from pipeline.execute import base as execute
 from pipeline.plan.memory import explain_full_disk
@@ -354,6 +355,36 @@ def test_an_output_in_use(scene):
     assert command("run", config).code == 0
 
 
+@pytest.mark.parametrize(("first", "second"), [("", "b"), ("a", ""), ("a", "b")])
+def test_an_output_in_use_with_another_scratch_folder(scene, first, second):
+    """Exit 6 while a run into the same output works elsewhere, which goes on; nothing of either is left behind."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    scratch = {name: [f"compute.scratch={folder / name}"] if name else [] for name in (first, second)}
+    outcomes = []
+
+    class Second(Events):
+        def blocks(self, stem, *, done, total):
+            outcomes.append(command("run", config, *(word for text in scratch[second] for word in ("--set", text))))
+
+    summary = run.run(config, scratch[first], events=Second())
+    assert [outcome.code for outcome in outcomes] == [6]
+    assert f"in use by process {os.getpid()}" in outcomes[0].err
+    assert summary["sources"][0]["state"] == "done"
+    assert not list(folder.glob("*/.work"))
+
+
+def test_a_lock_left_by_a_killed_run_goes_with_a_run_in_a_scratch_folder(scene):
+    """What a killed run left beside the results is gone when another one, in a scratch folder, is finished."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    left = folder / "out" / ".work" / "image" / "lock"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    assert command("run", config, "--set", f"compute.scratch={folder / 'scratch'}").code == 0
+    assert not (folder / "out" / ".work").exists()
+
+
 def test_an_output_without_locks(scene, monkeypatch):
     """Exit 6 where the file system of the output knows no locks; with `compute.scratch` on another one it works."""
     folder, image, mask = scene
@@ -368,6 +399,7 @@ def test_an_output_without_locks(scene, monkeypatch):
     _fails(config, 6, "no locks", "compute.scratch")
     outcome = command("run", config, "--set", f"compute.scratch={folder / 'scratch'}")
     assert outcome.code == 0, outcome.err
+    assert not (folder / "out" / ".work").exists()
 
 
 def _no_space(*_, **__):

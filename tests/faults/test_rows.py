@@ -47,7 +47,9 @@ ROWS = {
     "an error that nobody foresaw": """
         faults/test_bad_runs.py::test_what_nobody_foresaw_is_the_image_s_own
         faults/test_bad_runs.py::test_what_nobody_foresaw_in_a_single_image""",
-    "the output is used by another run": "faults/test_bad_runs.py::test_an_output_in_use",
+    "the output is used by another run, also one with another `compute.scratch`": """
+        faults/test_bad_runs.py::test_an_output_in_use
+        faults/test_bad_runs.py::test_an_output_in_use_with_another_scratch_folder""",
     "a folder or disk that can no longer be written to (read-only, no permission, a failing disk)": """
         faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written""",
     "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
