@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from pipeline.formats._categories import name_categories
+from pipeline.formats._drivers import require_drivers
 from pipeline.formats._gdal import gdal_env, quiet, window_of
 from pipeline.formats._image import pulled, windows
 from pipeline.formats._nodata import creating
@@ -46,7 +47,12 @@ class Pixels:
 
 
 def write_cog(layer: Layer, path: Path, header: RasterHeader, space: Space, pixels: Pixels, folder: Path) -> None:
-    """Write the file by way of the scratch `folder`; what TIFF keys cannot hold goes to a file beside it (SIDECAR)."""
+    """Write the file by way of the scratch `folder`; what TIFF keys cannot hold goes to a file beside it (SIDECAR).
+
+    Raises:
+        PlanRefused: GDAL cannot write such files on this machine.
+    """
+    require_drivers("GTiff", "COG")
     tiled, finished = folder / "tiled.tif", folder / "cog.tif"
     apart = bool(header.domains) or any(band.domains for band in header.bands)
     with gdal_env(writing=True):

@@ -28,6 +28,7 @@ from rasterio.windows import Window
 from pipeline.errors import PlanRefused, SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._archive import ZIP
+from pipeline.formats._drivers import require_drivers
 from pipeline.formats._files import (
     first_bytes,
     how_it_starts,
@@ -142,7 +143,7 @@ def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspect
 
     Raises:
         SourceError: missing, unreadable, not one of the supported drivers, or a VRT that reads what it must not.
-        PlanRefused: no reference system can be looked up on this machine.
+        PlanRefused: GDAL lacks a driver on this machine, or no reference system can be looked up.
     """
     _require_reference_systems()
     # before GDAL: opening a VRT may open what it reads
@@ -261,16 +262,18 @@ def _open_alone(path: str, drivers: tuple[str, ...]) -> Any:
 
 def _open_remote(path: str, drivers: tuple[str, ...]) -> Any:
     by_name = [d for d in drivers if suffix_matches(path, _SUFFIXES.get(d, ()))]
-    errors = []
+    errors: list[SourceError | PlanRefused] = []
     for driver in dict.fromkeys((*by_name, *drivers)):
         try:
             return _open_with(path, driver)
-        except SourceError as error:
+        except (SourceError, PlanRefused) as error:
             errors.append(error)
     raise errors[0]
 
 
 def _open_with(path: str, driver: str) -> Any:
+    # headers are read by way of a VRT
+    require_drivers(driver, "VRT")
     if not isinstance(sys.unraisablehook, _Undecodable):
         sys.unraisablehook = _Undecodable()
     # the library of the command line puts a hook of its own there

@@ -24,6 +24,7 @@ from pipeline.formats import _zarr_conventions as conventions
 from pipeline.formats._cf_validity import ANYTHING, Validity, number_of, validity_of
 from pipeline.formats._files import require_file, untrusted
 from pipeline.formats._image import Image, representable, require_channels, require_once, require_plausible, unobserved
+from pipeline.formats._zarr_codecs import reading_metadata
 from pipeline.formats._zarr_write import write_store
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
@@ -112,7 +113,7 @@ def open_source(paths: Sequence[str], *, bands: Sequence[int | str] | None = Non
     path = str(paths[0])
     require_file(path, folder=True, local=True)
     node = _open_node(path)
-    with untrusted(path, "unreadable zarr metadata", "copy the store again"):
+    with reading_metadata(path):
         image = _describe(path, node, bands, nodata)
     require_plausible(image)
     chunk = math.prod(image.array.chunks) * image.dtype.itemsize
@@ -244,7 +245,7 @@ def _open_node(path: str) -> Any:
         raise SourceError(f"{path}: this is zarr v2; convert it to v3 (`zarr migrate v3`)")
     if not sniff(path):
         raise SourceError(f"{path}: no zarr.json in it, so it is no zarr v3 group or array; check the path")
-    with untrusted(path, "unreadable zarr metadata", "copy the store again"):
+    with reading_metadata(path):
         # what is consolidated may be of an earlier state: arrays say themselves how long they are
         return zarr.open(path, mode="r", zarr_format=3, use_consolidated=False)
 

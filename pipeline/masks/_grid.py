@@ -42,6 +42,7 @@ class RasterCodes:
         aligned: both grids are one, so windows are read as they are.
         blank: a mask or an alpha band of the file says where it has no value.
         count: how many bands the file has.
+        lossy: the file is compressed so that values near those that were drawn come back.
         notices: what the user should know.
 
     The file is opened for every read: block reads are few and large, and so no handle crosses a thread.
@@ -56,6 +57,7 @@ class RasterCodes:
     aligned: bool
     blank: bool = False
     count: int = 1
+    lossy: bool = False
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -163,6 +165,7 @@ def open_codes(
         # the bands of a VRT may be of several types
         dtype = np.result_type(*(dataset.dtypes[band - 1] for band in wanted))
         nodata, blank = dataset.nodatavals[wanted[0] - 1], _may_be_blank(dataset, wanted)
+        lossy = _is_lossy(dataset)
         pages = [f"{path}: holds several images (pages); the first is the mask"] if has_pages(dataset) else []
     aligned, notice = _alignment(path, own, source, outside)
     codes = RasterCodes(
@@ -175,6 +178,7 @@ def open_codes(
         aligned=aligned,
         blank=blank,
         count=count,
+        lossy=lossy,
     )
     return replace(codes, notices=(*pages, *notice, *_cover_notices(codes, outside)))
 
@@ -194,6 +198,13 @@ def _alignment(path: str, own: Space, source: Source, outside: Literal["keep"] |
     if apart and outside is None:
         raise SourceError(f"{path}: does not overlap the image\n{_both(own, source.space)}")
     return aligned, notice
+
+
+def _is_lossy(dataset: Any) -> bool:
+    """Return True if GDAL says that a file does not keep the values that were written to it."""
+    said = dataset.tags(ns="IMAGE_STRUCTURE")
+    jpeg = dataset.driver == "JPEG" or "JPEG" in said.get("COMPRESSION", "")
+    return jpeg or said.get("COMPRESSION_REVERSIBILITY") == "LOSSY"
 
 
 def _may_be_blank(dataset: Any, wanted: tuple[int, ...]) -> bool:

@@ -101,8 +101,9 @@ class RasterMask:
             blank += int((~inside).sum()) if self.codes.blank else 0
         layout = layout_of_name(self.codes.path)
         advice = f"`kind: qa_pixel` with `layout: {layout}`, as its name says" if layout else ""
-        if suffix_matches(self.codes.path, (".jpg", ".jpeg")):
-            advice = "`threshold: 127`, as JPEG smears what was drawn (better: save it as PNG),"
+        if self.codes.lossy and not layout:
+            middle = f"`threshold: {tally.high // 2:g}`"
+            advice = f"{middle}, as lossy compression smears what was drawn (better: save it without loss),"
         notices = value_notices(self.codes.path, tally, self.marks, advice)
         nodata = None if self.codes.nodata is None else f"{self.codes.nodata:g}"
         told = {

@@ -130,6 +130,8 @@ ROWS = {
         faults/test_hostile_paths.py::test_masks_that_are_no_file
         faults/test_hostile_config.py::test_a_config_that_is_no_file
         faults/test_hostile_weights.py::test_weights_that_are_no_file""",
+    "a zarr array in a codec that no installed package brings": """
+        unit/test_formats_zarr.py::test_a_codec_that_nobody_brings_is_named""",
     "the file in which GDAL keeps what belongs to an image (`.aux.xml`) is cut off": """
         faults/test_hostile_files.py::test_what_gdal_keeps_beside_an_image_is_not_lost_in_silence""",
     "a config of dask (`~/.config/dask`, `/etc/dask`) cannot be read": """
@@ -177,6 +179,9 @@ ROWS = {
         faults/test_hostile_processes.py::test_more_workers_than_a_machine_can_start_are_refused""",
     "`PROJ_LIB` or `PROJ_DATA` names the data base of another program (QGIS, PostGIS, another conda)": """
         faults/test_surroundings.py::test_a_data_base_of_reference_systems_that_is_not_there""",
+    "a driver of GDAL that a run needs is missing, or `GDAL_SKIP` takes it away": """
+        faults/test_surroundings.py::test_a_driver_of_gdal_that_is_switched_off
+        faults/test_surroundings.py::test_a_gdal_without_a_driver""",
     "the folder that a command was called in was removed meanwhile": """
         faults/test_surroundings.py::test_a_working_folder_that_is_gone""",
     "a process of a training is killed": """

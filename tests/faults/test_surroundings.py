@@ -262,3 +262,23 @@ def test_a_data_base_of_reference_systems_that_is_not_there(tmp_path, name):
     assert done.returncode == 3
     assert f"{name}={tmp_path} is not the data base of this environment; unset it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_driver_of_gdal_that_is_switched_off(config):
+    """Told before the work, with the variable that switches it off: exit 3, one line, and nothing is written."""
+    environment = {**os.environ, "GDAL_SKIP": "COG"}
+    asked = [sys.executable, "-m", "pipeline", "run", "-q", str(config)]
+    done = subprocess.run(asked, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3, done.stderr
+    assert "no driver COG on this machine, with GDAL_SKIP=COG in the environment: unset GDAL_SKIP" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(config.parent.glob("out/*/*_restored.tif"))
+
+
+@pytest.mark.parametrize("lacking", ["GTiff", "VRT"])
+def test_a_gdal_without_a_driver(config, monkeypatch, lacking):
+    """A GDAL that was built without a driver is not taken for a damaged image: exit 3 with what to install."""
+    monkeypatch.setattr("pipeline.formats._drivers._registered", lambda: {"GTiff", "COG", "VRT"} - {lacking})
+    outcome = command("run", config)
+    assert outcome.code == 3
+    assert f"no driver {lacking} on this machine: install rasterio" in outcome.err

@@ -210,3 +210,22 @@ def test_version_2_and_strings_are_refused(tmp_path: Path) -> None:
     zarr_library.create_array(tmp_path / "flags.zarr", shape=(3, 4), dtype="bool", dimension_names=("y", "x"))
     with pytest.raises(SourceError, match="bool cannot be restored"):
         open_any(str(tmp_path / "flags.zarr"))
+
+
+@pytest.mark.parametrize("inside", ["", "band"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_codec_that_nobody_brings_is_named(tmp_path: Path, inside: str, sharded: bool) -> None:
+    """With its array, also in a group and within shards: nothing is damaged, and a copy would not help."""
+    home = zarr_library.open_group(tmp_path / "a.zarr", mode="w").store_path
+    home = home / inside if inside else home
+    shards = {"shards": (8, 8)} if sharded else {}
+    zarr_library.create_array(
+        home, shape=(8, 8), chunks=(4, 4), dtype="u1", dimension_names=("y", "x"), overwrite=True, **shards
+    )
+    header = tmp_path / "a.zarr" / inside / "zarr.json"
+    header.write_text(header.read_text().replace('"zstd"', '"theirs.packed"'))
+    with pytest.raises(
+        SourceError, match=r"encoded with 'theirs\.packed'.*install the one that brings this codec"
+    ) as error:
+        zarr.open_source((str(tmp_path / "a.zarr"),))
+    assert str(error.value).startswith(str(header.parent))
