@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _REPEATS = 5
-"""A value that stands in fewer sampled pixels may be an outlier."""
+"""A value that stands in fewer sampled pixels may be an outlier, for each pixel that a measurement fills."""
+_NEIGHBOURS = 10
+"""Values next to the end that tell how many pixels a measurement fills: more than one on a finer grid than its own."""
 _BULK = (0.01, 0.99)
 _VALUES = 10
 """Images of fewer values than these are classes or masks, in which every value stands alone."""
@@ -27,6 +29,9 @@ class LoneEnd:
 def lone_end(sample: NDArray[Any]) -> LoneEnd | None:
     """Return the smallest or largest value of a sample if it repeats, further from the others than these are spread.
 
+    It repeats if it is as frequent as five of the values next to it: a single measurement of a coarse band fills many
+    pixels of a finer grid, and is no more often there than its neighbours.
+
     Args:
         sample: observed values of a channel, stored dtype, 1-D.
     """
@@ -34,10 +39,10 @@ def lone_end(sample: NDArray[Any]) -> LoneEnd | None:
     values, counts = np.unique(finite, return_counts=True)
     if len(values) <= _VALUES:
         return None
-    for end, beside in ((0, 1), (-1, -2)):
+    for end, beside, near in ((0, 1, slice(1, _NEIGHBOURS + 1)), (-1, -2, slice(-_NEIGHBOURS - 1, -1))):
         gap = abs(float(values[beside]) - float(values[end]))
         low, high = np.quantile(finite[finite != values[end]].astype(np.float64), _BULK)
-        if counts[end] >= _REPEATS and gap > high - low:
+        if counts[end] >= _REPEATS * np.median(counts[near]) and gap > high - low:
             share = float(counts[end] / counts.sum())
             return LoneEnd(value=values[end].item(), share=share, next=float(values[beside]))
     return None

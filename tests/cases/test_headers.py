@@ -601,10 +601,13 @@ def test_a_lost_volume_of_zeros_is_told(tmp_path: Path) -> None:
         (np.r_[np.full(90, 0), np.arange(1, 200)].astype(np.uint16), None),
         (np.r_[np.full(90, -1024), np.arange(-900, 900)].astype(np.int16), None),
         (np.repeat([0, 200], 50).astype(np.uint8), None),
+        (np.repeat(np.r_[np.arange(13, 60), 282], 36).astype(np.uint16), None),
+        (np.r_[np.full(6, 282), np.repeat(np.arange(13, 60), 36)].astype(np.uint16), None),
+        (np.r_[np.zeros(36 * 9), np.repeat(np.arange(2000, 2200), 36)].astype(np.uint16), 0),
     ],
 )
 def test_lone_values(values: Any, found: float | None) -> None:
-    """-9999 and 65535 stand out; outliers, background that joins the rest, and classes do not."""
+    """-9999 and 65535 stand out; outliers, background that joins the rest, classes, and resampled values do not."""
     end = lone_end(values)
     assert (end and end.value) == found
 

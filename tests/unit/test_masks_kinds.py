@@ -280,14 +280,14 @@ def test_a_band_for_each_needs_as_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("name", ["m.jpg", "m.tif", "m.jp2"])
+@pytest.mark.parametrize("name", ["m.jpg", "m.tif"])
 @pytest.mark.parametrize("drawn", [255, 100])
 def test_a_mask_with_loss_is_none_of_whole_numbers(tmp_path: Path, name: str, drawn: int) -> None:
     """Around what was drawn lie values of 1 to 9, whatever the file is called: nobody means them."""
-    path, rng = tmp_path / name, np.random.default_rng(0)
-    codes = np.where(rng.random((64, 64)) < 0.2, drawn, 0).astype(np.uint8)
-    driver = {".jpg": "JPEG", ".tif": "GTiff", ".jp2": "JP2OpenJPEG"}[path.suffix]
-    options = {"GTiff": {"compress": "jpeg"}, "JP2OpenJPEG": {"QUALITY": "10"}}.get(driver, {})
+    path, (y, x) = tmp_path / name, np.mgrid[:64, :64]
+    codes = np.where((y - 30) ** 2 + (x - 35) ** 2 < 300, drawn, 0).astype(np.uint8)
+    driver = {".jpg": "JPEG", ".tif": "GTiff"}[path.suffix]
+    options = {"compress": "jpeg"} if driver == "GTiff" else {}
     with rasterio.open(path, "w", driver=driver, width=64, height=64, count=1, dtype="uint8", **options) as file:
         file.write(codes, 1)
     mask = open_masks([mask_options({"kind": "raster", "path": str(path)})], _image((64, 64)), str)
