@@ -36,6 +36,11 @@ def declared_nodata(dataset: Any) -> tuple[float | None, ...]:
         for name, v in zip(dataset.dtypes, read, strict=True)
     ):
         return read
+    return tuple(_number(band.findtext("NoDataValue")) for band in described_bands(dataset))
+
+
+def described_bands(dataset: Any) -> list[ElementTree.Element]:
+    """Return what GDAL writes of each band of an open raster into a VRT, which is more than rasterio tells."""
     copy = f"/vsimem/{uuid.uuid4().hex}.vrt"
     rasterio.shutil.copy(dataset, copy, driver="VRT")
     try:
@@ -43,8 +48,7 @@ def declared_nodata(dataset: Any) -> tuple[float | None, ...]:
             text = described.tags(ns="xml:VRT")["xml:VRT"]
     finally:
         rasterio.shutil.delete(copy, driver="VRT")
-    found = [band.findtext("NoDataValue") for band in ElementTree.fromstring(text).findall("VRTRasterBand")]
-    return tuple(_number(value) for value in found)
+    return ElementTree.fromstring(text).findall("VRTRasterBand")
 
 
 def _number(text: str | None) -> float | None:

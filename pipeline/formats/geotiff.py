@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.formats._attribute_tables import unkept_tables
 from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._cf_validity import ANYTHING, Validity, validity_of
 from pipeline.formats._cog import Pixels, write_cog
@@ -352,6 +353,11 @@ def _notices(files: tuple[str, ...], datasets: list[Any], channels: list[_Channe
     ]
     paged = [path for path, dataset in zip(files, datasets, strict=True) if has_pages(dataset)]
     notices += [f"{path}: holds several images (pages); only the first is restored and written" for path in paged]
+    notices += [
+        f"{path}: {' and '.join(tables)} cannot be written and are left out; copy {path}.aux.xml beside the result"
+        for path, dataset in zip(files, datasets, strict=True)
+        if (tables := unkept_tables(dataset))
+    ]
     unkept = sorted({name for dataset in datasets for name in unkept_domains(dataset)})
     if unkept:
         notices.append(f"{files[0]}: metadata of {', '.join(unkept)} cannot be written to a GeoTIFF and are left out")

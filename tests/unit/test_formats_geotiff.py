@@ -441,3 +441,23 @@ def test_unwritable_place_is_an_output_conflict(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OutputConflict, match=r"out\.tif.*No space left"):
         geotiff.write(layer_of(image), path, image, image.read, options(tmp_path))
     assert not path.exists()
+
+
+_FIELD = '<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>0</Usage></FieldDefn>'
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("<CategoryNames><Category>water</Category></CategoryNames>", "names of classes"),
+        (f"<GDALRasterAttributeTable>{_FIELD}</GDALRasterAttributeTable>", "a raster attribute table"),
+        ("<Description>red</Description>", None),
+    ],
+)
+def test_tables_that_a_result_does_not_get_are_told(tmp_path: Path, table: str, said: str | None) -> None:
+    """GDAL keeps them beside the file, and nothing writes them: a notice says so, and where to take them from."""
+    path = write_tiff(tmp_path / "x.tif", np.ones((1, 4, 4), np.uint8))
+    beside = Path(f"{path}.aux.xml")
+    beside.write_text(f'<PAMDataset><PAMRasterBand band="1">{table}</PAMRasterBand></PAMDataset>')
+    notices = [note for note in geotiff.open_source((str(path),)).notices if "left out" in note]
+    assert [said in note and str(beside) in note for note in notices] == ([True] if said else [])
