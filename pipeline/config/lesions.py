@@ -15,7 +15,7 @@ LESION_NAMES = ("*_roi.nii.gz", "*lesion*_mask.nii.gz", "*lesion*_dseg.nii.gz")
 """Names of lesion masks in words, for messages; `.nii` is found, too."""
 _DEPTH = 7
 """Folders from an image up to the top of its data set: datatype, session, subject, and those of a derivative."""
-_FREE = {"label", "desc", "space", "res"}
+_FREE = {"label", "desc", "res"}
 """BIDS entities in which a mask may differ from its image."""
 
 

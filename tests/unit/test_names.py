@@ -48,11 +48,12 @@ def test_masks_are_found_by_the_names_of_products(tmp_path, image, mask, kind):
         ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_label-lesion_roi.nii.gz"),
         ("sub-01_T1w.nii.gz", "sub-01_FLAIR_label-lesion_roi.nii.gz"),
         ("sub-01_T1w.nii.gz", "sub-01_label-lesion_T1w.nii.gz"),
+        ("sub-01_space-MNI_T1w.nii.gz", "sub-01_space-T1w_label-lesion_mask.nii.gz"),
         ("brain_T1w.nii.gz", "brain_lesion_mask.nii.gz"),
     ],
 )
 def test_masks_of_others_are_not(tmp_path, image, other):
-    """Another scene, subject, session or contrast; an image is no mask."""
+    """Another scene, subject, session, contrast or space; an image is no mask."""
     assert _found(tmp_path, image, other) == []
 
 
