@@ -19,7 +19,7 @@ from pipeline.geometry.box import Box
 from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
-from pipeline.selftest.shapes import Mask, Shape, Shapes, Sides, of_single_channels, tells
+from pipeline.selftest.shapes import CLEAR, Mask, Shape, Shapes, Sides, of_single_channels, steps_apart, tells
 from pipeline.system.threads import each
 
 _PLACES = 16
@@ -54,13 +54,6 @@ _MIN_HIDDEN = 64
 _CROWDED = 0.75
 """Share of a window's pixels with a hole in some channel above which hidden holes of single channels may lie where
 another channel has one: too few other places are left."""
-
-_CLEAR = 3
-"""Steps that hidden holes keep from the window's ends, and lines and slices from real holes and from one another, where
-they can: lost slices in a row, or one with nothing on its far side, are another task."""
-
-_SLICES = (6, _CLEAR, 1)
-"""The same for slices of volumes, the farthest that leaves room: fills look at five slices on either side."""
 
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
@@ -239,7 +232,7 @@ def _moved(shape: Shape, full: tuple[int, ...], sides: Sides, rng: np.random.Gen
             if rng.random() < 0.5:
                 mask = np.flip(mask, axis=axis + 1)
             room = max(n - extent, 0)
-            margin = min(_CLEAR, room // 2)
+            margin = min(CLEAR, room // 2)
             start = margin + int(rng.integers(room - 2 * margin + 1))
         if extent > n:
             first = int(rng.integers(extent - n + 1)) if low == high else (0 if start == 0 else extent - n)
@@ -264,7 +257,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     apart_from: NDArray[np.integer] | None = None
-    reaches, passed, told = _SLICES if len(window.spacing) == 3 else (_CLEAR,), 0, 0
+    reaches, passed, told = steps_apart(shapes), 0, 0
     for attempt in range(_MOST_LAYERS):
         pattern = shapes.thin[int(rng.integers(len(shapes.thin)))]
         layer = _rolled(pattern, hidden.shape, rng) & free & ~(offered.any(axis=0) if apart else result)

@@ -18,6 +18,14 @@ Sides = tuple[tuple[bool, bool], ...]
 _THIN = 2.5
 """Depth in pixels up to which a hole is thin all over: two dead lines side by side are, a cloud is not."""
 
+CLEAR = 3
+"""Steps that hidden holes keep from the window's ends, and lines and slices from real holes and from one another, where
+they can: lost slices in a row, or one with nothing on its far side, are another task."""
+
+_SLICES = (6, CLEAR, 1)
+"""The same for slices of volumes, the farthest that leaves room: fills look at five slices on either side. Other thin
+holes of volumes keep to the first two."""
+
 _TELLING = 0.25
 """Deviation of the values in a slice of a volume, over that in the window, from which hiding it tells something."""
 
@@ -113,8 +121,28 @@ def _pieces(planes: Mask, wanted: Mask, edges: Sides) -> list[Shape]:
     return found
 
 
+def lie_across(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return which pieces `(*spatial)`, numbered from 1, are slices of a volume, `(n,)`; none of an image is.
+
+    A slice takes half of the window or more along all axes but one; what the end of a window cuts from a blob does not.
+    """
+    wide = [
+        sum(2 * (part.stop - part.start) >= n for part, n in zip(box, labels.shape, strict=True))
+        for box in find_objects(labels)
+    ]
+    return np.asarray([labels.ndim > 2 and axes >= labels.ndim - 1 for axes in wide], dtype=np.bool_)
+
+
+def steps_apart(shapes: Shapes) -> tuple[int, ...]:
+    """Return how many steps lines and slices keep from real holes, the farthest first; fewer where there is no room."""
+    if shapes.thin[0].ndim < 4:
+        return (CLEAR,)
+    pieces = (label(pattern.any(axis=0), np.ones((3,) * 3))[0] for pattern in shapes.thin)
+    return _SLICES if any(lie_across(labels).any() for labels in pieces) else _SLICES[:2]
+
+
 def tells(window: Window, labels: NDArray[np.integer], large: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which large pieces of a thin hole tell something if they are hidden, `(n,)`; those of images all do.
+    """Return which large pieces of a thin hole tell something if they are hidden, `(n,)`; all that are no slices do.
 
     A slice that lies beyond the end of a head is restored without error, and says nothing of one that was lost in it.
 
@@ -123,9 +151,10 @@ def tells(window: Window, labels: NDArray[np.integer], large: NDArray[np.bool_])
         labels: the pieces `(*spatial)`, numbered from 1.
         large: bool `(n,)`, those that are asked about.
     """
-    if labels.ndim < 3 or not large.any():
+    slices = large & lie_across(labels)
+    if not slices.any():
         return large
-    found = np.zeros_like(large)
+    found = ~slices
     for values, valid in zip(window.values, window.valid, strict=True):
         here = valid & (labels > 0)
         piece, shown = labels[here] - 1, values[here].astype(np.float64)

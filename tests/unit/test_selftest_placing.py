@@ -16,7 +16,7 @@ from pipeline.image.window import Pixels
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
 from pipeline.selftest import placing
 from pipeline.selftest.placing import Placement, _lay, place
-from pipeline.selftest.shapes import Shape, Shapes, collect
+from pipeline.selftest.shapes import Shape, Shapes, collect, lie_across, steps_apart, tells
 from tests.helpers import smooth
 
 SHAPE = (96, 96)
@@ -394,3 +394,19 @@ def test_lost_slices_are_hidden_where_the_organ_is():
     assert hidden
     # of a pair one slice may be empty
     assert hidden <= set(range(4, 22))
+
+
+def test_what_a_window_cuts_from_a_blob_is_no_slice():
+    """It is hidden wherever there is room, as flat as it may be there; a slice must show something."""
+    labels = np.zeros((20, 24, 24), int)
+    labels[2, 3:14, 3:14], labels[10], labels[15, :, :11] = 1, 2, 3
+    assert lie_across(labels).tolist() == [False, True, False]
+    assert not lie_across((labels[:, 10] > 0).astype(int)).any()
+    flat = np.zeros((1, *labels.shape), np.float32)
+    flat[:, 17:] = 1
+    seen = np.ones(flat.shape, bool)
+    window = Window(values=flat, valid=seen, hole=~seen, spacing=(1.0,) * 3)
+    assert tells(window, labels, np.ones(3, bool)).tolist() == [True, False, True]
+    sides = ((True, True),) * 3
+    reaches = [steps_apart(collect([((labels == k)[None], sides)], window.spacing)) for k in (1, 2)]
+    assert reaches == [(6, 3), (6, 3, 1)]
