@@ -16,8 +16,8 @@ _CACHE_MB = 16
 that hold all of them: without any, each was packed anew for every band, which took a quarter of an assembly."""
 
 _CONVOLUTIONS = 4096
-"""Prepared convolutions that oneDNN keeps, about 25 KB each. A network has 25, and meets parts of a patch in hundreds of
-shapes; with 1024, its default, most were prepared anew, which took an eighth of the time of all passes."""
+"""Prepared convolutions that oneDNN keeps, about 25 KB each. A network has 25, and meets parts of a patch in hundreds
+of shapes; with 1024, its default, most were prepared anew, which took an eighth of the time of all passes."""
 
 
 def settle() -> None:
