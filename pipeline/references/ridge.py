@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,17 +49,6 @@ class Ridge:
         clean = np.where(np.isfinite(reference), reference, 0.0).astype(np.float64)
         mapped: Field = np.einsum("ij,j...->i...", np.array(self.matrix), clean)
         return np.asarray(mapped + column(self.offset, clean.ndim - 1))
-
-    def to_json(self) -> str:
-        """Return the map as JSON text; `from_json` restores it exactly."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Ridge:
-        """Restore a map from `to_json`."""
-        raw = json.loads(text)
-        lists = {name: tuple(raw[name]) for name in ("offset", "low", "high", "explained")}
-        return cls(matrix=tuple(map(tuple, raw["matrix"])), samples=raw["samples"], **lists)
 
 
 def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3, *, outlier: float = OUTLIER) -> Ridge:
