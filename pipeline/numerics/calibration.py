@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from pipeline.numerics.situation import FAMILIES, KNOTS, Curves, Field, Situation, blended, curves_of, hats
+from pipeline.numerics.situation import ERROR_KNOTS, FAMILIES, Curves, Field, Situation, blended, curves_of, hats
 from pipeline.numerics.structure import Growth
 
 Z90 = 1.645
@@ -34,14 +34,14 @@ _STEEPEST = 10.0
 # factors fitted on optical scenes of three places and two sensors were 0.8-1.2 in thin holes, rose from 1.0 to 1.3 in
 # wide ones and to 1.4 at edges (16 pixels away); the stored ones lie above them far out, as nothing confirms them
 _STORED = (
-    (0.9,),
+    (0.9,) * 7,
     (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
     (1.0, 1.15, 1.3, 1.45, 1.6, 1.75, 1.9),
 )
 
 
 def _stored() -> Curves:
-    return curves_of(_STORED)
+    return curves_of(_STORED, ERROR_KNOTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Calibration:
     """
 
     factors: Curves = field(default_factory=_stored)
-    tested_to: tuple[float, ...] = (KNOTS[0][-1], 16.0, 16.0)
+    tested_to: tuple[float, ...] = (2.0, 16.0, 16.0)
     growth: Growth = field(default_factory=Growth)
     pixels: int = 0
 
@@ -67,15 +67,12 @@ class Calibration:
     def over(self, fitted: Calibration, place: Situation) -> Field:
         """Return how many times as large the factor is as the fitted one at the distances that were tested, at least 1.
 
-        Thin holes are tested at any depth.
-
         Args:
             fitted: what hidden pixels gave.
             place: of the pixels, `(...)`.
         """
         distance = place.distance.astype(np.float64)
-        limits = [np.inf if len(knots) == 1 else limit for knots, limit in zip(KNOTS, fitted.tested_to, strict=True)]
-        tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in limits]))
+        tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in fitted.tested_to]))
         return np.asarray(np.maximum(self.factor(place) / tested, np.float32(1)), dtype=np.float32)
 
     def at_least_stored(self) -> Calibration:
@@ -85,12 +82,12 @@ class Calibration:
         not grow once more because little could be tested here.
         """
         rows = [np.maximum(*both) for both in zip(self._at_knots(), Calibration()._at_knots(), strict=True)]
-        farthest = tuple(max(limit, row[-1]) for limit, row in zip(self.tested_to, KNOTS, strict=True))
-        return replace(self, factors=curves_of([row.tolist() for row in rows]), tested_to=farthest)
+        farthest = tuple(max(limit, knots[-1]) for limit, knots in zip(self.tested_to, ERROR_KNOTS, strict=True))
+        return replace(self, factors=curves_of([row.tolist() for row in rows], ERROR_KNOTS), tested_to=farthest)
 
     def _at_knots(self) -> list[NDArray[np.float64]]:
         """Return the factors at the knots of each family, as they have grown there."""
-        return self._grown([np.asarray(knots) for knots in KNOTS])
+        return self._grown([np.asarray(knots) for knots in ERROR_KNOTS])
 
     def _grown(self, distances: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         """Return the factor of each family at distances of its own."""
@@ -135,14 +132,13 @@ def fit(
     order = np.argsort(ratio, kind="stable")
     counts = np.ones(ratio.size) if weight is None else weight[order].astype(np.float64)
     ratio, distance, shares = ratio[order], distance[order], shares[:, order] * counts
-    everyone, _ = _curve(ratio, distance, counts, KNOTS[1], fallback=None, cautious=False)
+    (nearest, *_), _ = _curve(ratio, distance, counts, ERROR_KNOTS[0], fallback=None, cautious=False)
     rows, tested = [], []
-    for k, (family, knots) in enumerate(zip(FAMILIES, KNOTS, strict=True)):
-        nearest = everyone[int(np.argmin(np.abs(np.log(np.asarray(KNOTS[1]) / knots[0]))))]
-        values, limit = _curve(ratio, distance, shares[k], knots, fallback=nearest, cautious=family == "border")
+    for family, knots, share in zip(FAMILIES, ERROR_KNOTS, shares, strict=True):
+        values, limit = _curve(ratio, distance, share, knots, fallback=nearest, cautious=family == "border")
         rows.append(values)
         tested.append(limit)
-    return Calibration(factors=curves_of(rows), tested_to=tuple(tested), pixels=int(ratio.size))
+    return Calibration(factors=curves_of(rows, ERROR_KNOTS), tested_to=tuple(tested), pixels=int(ratio.size))
 
 
 def tilted(
@@ -270,8 +266,8 @@ def mean_squared_ratio(
     weight = np.ones(square.size) if weight is None else weight
     overall = float(np.average(square, weights=weight)) if square.size else 1.0
     rows = []
-    for k in range(len(FAMILIES)):
-        counts = hats(distance, KNOTS[k]) * (shares[k] * weight)
+    for k, knots in enumerate(ERROR_KNOTS):
+        counts = hats(distance, knots) * (shares[k] * weight)
         prior = FEWEST_PIXELS / 4
         rows.append(((counts * square).sum(axis=1) + prior * overall) / (counts.sum(axis=1) + prior))
-    return curves_of(rows)
+    return curves_of(rows, ERROR_KNOTS)

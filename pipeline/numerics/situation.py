@@ -105,14 +105,16 @@ def flat(value: float) -> Curves:
     return curves_of([[value] * len(knots) for knots in KNOTS])
 
 
-def curves_of(values: Sequence[Sequence[float]]) -> Curves:
-    """Return curves on `KNOTS` with the given values, one row for each family."""
-    rows = [Curve(knots=knots, values=tuple(float(v) for v in row)) for knots, row in zip(KNOTS, values, strict=True)]
-    return Curves(thin=rows[0], deep=rows[1], border=rows[2])
-
-
 KNOTS = ((1.5,), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0))
 """Distances at which each family's curve is decided."""
+ERROR_KNOTS = (KNOTS[1],) * len(FAMILIES)
+"""The same where errors are told: in thin holes they grow with distance, too, and a lost slice may be ten steps thick."""
+
+
+def curves_of(values: Sequence[Sequence[float]], at: Sequence[tuple[float, ...]] = KNOTS) -> Curves:
+    """Return curves on `KNOTS`, or on other ones, with the given values, one row for each family."""
+    rows = [Curve(knots=knots, values=tuple(float(v) for v in row)) for knots, row in zip(at, values, strict=True)]
+    return Curves(thin=rows[0], deep=rows[1], border=rows[2])
 
 
 def hats(distance: NDArray[np.floating], knots: Sequence[float]) -> NDArray[np.float64]:

@@ -107,6 +107,30 @@ def test_families_have_their_own_factors():
     assert alone.tested_to[2] == 1
 
 
+def _thin(distance: np.ndarray) -> Situation:
+    shares = np.stack([np.ones(distance.size), *np.zeros((2, distance.size))])
+    return Situation(distance=distance.astype(np.float32), shares=shares.astype(np.float32))
+
+
+def test_a_lost_thick_slice_is_as_sure_as_those_hidden_like_it():
+    """All hidden pixels lie 5.6 steps from observed ones: there bars are as fitted; deeper ones grow from there."""
+    error = np.abs(np.random.default_rng(9).standard_normal(4000))
+    slices = _thin(np.full(error.size, 5.6))
+    calibration = fit(error, np.ones(error.size), slices.distance, slices.shares)
+    assert coverage(error, calibration.factor(slices)) == pytest.approx(0.9, abs=0.005)
+    assert calibration.factor(_thin(np.array([11.2])))[0] > 1.1 * calibration.factor(slices)[0]
+
+
+def test_thin_holes_of_two_pixels_err_more_than_those_of_one():
+    """Errors two pixels from observed ones are twice those beside them: bars hold nine in ten of both."""
+    distance = np.repeat([1.0, 2.0], 4000)
+    error = distance * np.abs(np.random.default_rng(9).standard_normal(distance.size))
+    calibration = fit(error, np.ones(error.size), distance, _thin(distance).shares)
+    for at in (1.0, 2.0):
+        here = distance == at
+        assert coverage(error[here], calibration.factor(_thin(distance[here]))) == pytest.approx(0.9, abs=0.005)
+
+
 def test_pixels_count_as_often_as_real_holes_are_like_them():
     """Errors grow with roughness; weighted pixels are as rough on average as the holes, but only as far as they lie."""
     rng = np.random.default_rng(8)
