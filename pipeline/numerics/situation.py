@@ -108,7 +108,7 @@ def flat(value: float) -> Curves:
 KNOTS = ((1.5,), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0))
 """Distances at which each family's curve is decided."""
 ERROR_KNOTS = (KNOTS[1],) * len(FAMILIES)
-"""The same where errors are told: in thin holes they grow with distance, too, and a lost slice may be ten steps thick."""
+"""The same where errors are told: in thin holes, too, they grow with distance; a lost slice may be ten steps thick."""
 
 
 def curves_of(values: Sequence[Sequence[float]], at: Sequence[tuple[float, ...]] = KNOTS) -> Curves:
