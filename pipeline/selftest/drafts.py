@@ -6,7 +6,7 @@ A recipe has weights of the network for each of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.numerics.situation import KNOTS, Curves, hats
 from pipeline.restore.blend import carried
 from pipeline.restore.recipe import Recipe
+from pipeline.selftest.prior import Usual
 from pipeline.selftest.trial import Proposal, step_limit
 
 
@@ -24,6 +25,8 @@ class Drafts:
 
     referenced: bool
     """They hold references; only pixels that these carry count."""
+    usual: Usual = field(default_factory=Usual)
+    """What is known of the network over such drafts before anything was hidden."""
 
     def curves(self, recipe: Recipe) -> Curves | None:
         """Return the weights of the network over these drafts, None if they are not decided."""

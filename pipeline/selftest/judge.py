@@ -38,7 +38,7 @@ from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
 from pipeline.selftest.placing import Placement
 from pipeline.selftest.precision import with_precision
-from pipeline.selftest.prior import LEADING
+from pipeline.selftest.prior import LEADING, usual_of
 from pipeline.selftest.references import weigh_references
 from pipeline.selftest.samples import samples_of
 from pipeline.selftest.scores import row_of
@@ -213,7 +213,7 @@ def _with_network(
     started = time.perf_counter()
     before, led = (alone, helped), any(recipe.reference_weights)
     alone = rotated(alone)
-    recipe, own = judged(model, alone, recipe, OWN)
+    recipe, own = judged(model, alone, recipe, replace(OWN, usual=usual_of(model.sha256)))
     refined = own
     if led:
         if any(guide.leads for guide in guides):

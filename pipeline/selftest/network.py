@@ -20,19 +20,21 @@ from pipeline.restore.network import asked, raw_of, refine, share_at, with_netwo
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.drafts import REFERENCED, Drafts
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
-from pipeline.selftest.site import apart, channel_scale
+from pipeline.selftest.site import apart, channel_scale, unit_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
-from pipeline.selftest.weights import choose_weights, may_gain, pooled
+from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
-_CAUTION = (1.0, 0.8, 0.6, 0.45, 0.3)
-"""Factors that the weights in wide holes and at edges are lowered by until few single holes are harmed. They have won
-on average, so the last one is not 0."""
-
 _HARMED = 0.1
-"""Share of the single wide pseudo-holes (each channel counts as a hole of its own) that the network may make noticeably
-worse at a factor of `_CAUTION`; above it the next smaller factor is tried."""
+"""Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
+would, the weights in wide holes and at edges are lowered in proportion."""
+
+_USUAL_PIECES = 50
+"""Pieces of image that the usual share of such holes counts for."""
+
+_LOWEST = 0.3
+"""Factor that they are never lowered below: they have won on average."""
 
 
 _HOPEFUL_DB = 0.02
@@ -229,7 +231,7 @@ def weigh_network(
     """
     limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
-    weights = choose_weights(evidence_of(taken, drafts.cells))
+    weights = choose_weights(evidence_of(taken, drafts.cells), drafts.usual.beliefs, FINE)
     rows, first = [], 0
     for knots in KNOTS:
         rows.append(pooled(weights[first : first + len(knots)]))
@@ -238,13 +240,12 @@ def weigh_network(
         # nothing at an image edge could be hidden: such holes are deep ones of which less is known
         rows[2] = [0.5 * w for w in rows[1]]
 
-    def lowered(factor: float) -> Recipe:
-        thin, deep, border = rows
-        curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
-        return drafts.weighted(recipe, curves)
-
-    safe = _cautious(taken, [replace(lowered(f), network_limit=limit) for f in _CAUTION], drafts)
-    return _worth_it(taken, safe, drafts, least_db)
+    thin, deep, border = rows
+    recipe = replace(recipe, network_limit=limit)
+    boldly = drafts.weighted(recipe, curves_of(rows))
+    factor = _caution(taken, boldly, drafts)
+    curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
+    return _worth_it(taken, drafts.weighted(recipe, curves), drafts, least_db)
 
 
 def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
@@ -265,24 +266,27 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
     return [round(factor * weight, 3) for weight in row]
 
 
-def _cautious(proposals: Sequence[Refined], recipes: Sequence[Recipe], drafts: Drafts) -> Recipe:
-    """Return the first recipe that makes few single wide holes worse: an average hides the odd one out.
+def _caution(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> float:
+    """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
-    Over references only what is done to pixels that these carry counts: the other weights are decided already.
+    How many do is a matter of luck where few pieces of the image hold hidden pixels, so what is usual counts beside
+    it. Over references only what is done to pixels that these carry counts: the other weights are decided already.
     """
     trials = [one.trial for one in proposals]
     before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
-
-    def harm(recipe: Recipe) -> float:
-        return harmed(holes, before, before + _added(proposals, recipe, drafts))
-
-    return next((recipe for recipe in recipes if not harm(recipe) > _HARMED), recipes[-1])
+    share = harmed(holes, before, before + _added(proposals, recipe, drafts))
+    usual = drafts.usual.harmed
+    if usual is not None:
+        pieces = 0 if np.isnan(share) else np.unique(unit_of(trials)[holes > 0]).size
+        share = (pieces * np.nan_to_num(share) + _USUAL_PIECES * usual) / (pieces + _USUAL_PIECES)
+    return max(_LOWEST, _HARMED / share) if share > _HARMED else 1.0
 
 
 def _worth_it(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, least_db: float) -> Recipe:
     """Take the network out of families of holes where nobody would notice it: it costs most of a run's time.
 
-    A family that could not be tested follows the wide holes, as its weights do.
+    Its weights fall to 0 from `least_db` to half of that, so that no hair's breadth decides. A family that could not be
+    tested follows the wide holes, as its weights do.
     """
     trials = [one.trial for one in proposals]
     before = np.concatenate([trial.error for trial in trials])
@@ -291,10 +295,10 @@ def _worth_it(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, leas
     curves = drafts.curves(recipe)
     if curves is None:
         return recipe
-    rows = [
-        curve.values if gains.get(family, gains.get("deep", 0.0)) >= least_db else (0.0,) * len(curve.values)
-        for family, curve in zip(FAMILIES, curves.all, strict=True)
-    ]
+    rows = []
+    for family, curve in zip(FAMILIES, curves.all, strict=True):
+        gain = gains.get(family, gains.get("deep", 0.0))
+        rows.append(_scaled(curve.values, min(2 * gain / least_db - 1, 1.0) if gain > least_db / 2 else 0.0))
     return drafts.weighted(recipe, curves_of(rows))
 
 

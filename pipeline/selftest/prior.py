@@ -6,6 +6,9 @@ places speak for all. Thin holes are not measured there; a fill is hard to beat 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from pipeline.numerics.situation import KNOTS
 from pipeline.references.reliance import Reliance
 from pipeline.selftest.weights import Belief
 
@@ -23,3 +26,47 @@ BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w
 LEADING = Reliance(near=(0.3, 0.6, 0.9, 1.0, 1.0), far=(0.6, 1.0, 1.0, 1.0, 1.0))
 """How much of a reference is blended in where nearly all is hidden. What can be hidden there lies between clouds
 and says nothing of what is under them; there a fill knows nothing, another date does."""
+
+
+_Row = tuple[tuple[float, float], ...]
+"""Best weight, and relative change of the squared error at it, at each of the first `KNOTS` of a family of holes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usual:
+    """What self-tests of many images found about a network; nothing is known of one that is not in the table."""
+
+    beliefs: tuple[Belief | None, ...] = ()
+    """One for each knot of each family of holes (`numerics.situation.KNOTS`), None = nothing is known there."""
+    harmed: float | None = None
+    """Share of the single wide pseudo-holes that these weights make worse, see `scores.harmed`."""
+
+
+def usual_of(sha256: str) -> Usual:
+    """Return what is usual with the weights of a network that have this hash."""
+    return NETWORKS.get(sha256[:12], Usual())
+
+
+def _usual(thin: _Row, wide: _Row, edge: _Row, harmed: float) -> Usual:
+    rows = ((*row, *(None,) * (len(knots) - len(row))) for row, knots in zip((thin, wide, edge), KNOTS, strict=True))
+    cells = [cell for row in rows for cell in row]
+    return Usual(beliefs=tuple(c and Belief(weight=c[0], change=c[1]) for c in cells), harmed=harmed)
+
+
+NETWORKS = {
+    # optical_small
+    "3d36692ac25c": _usual(
+        thin=((0.9, -0.105),),
+        wide=((1.0, -0.115), (1.0, -0.093), (1.0, -0.061), (0.9, -0.038), (0.8, -0.025), (0.8, -0.018), (1.0, -0.028)),
+        edge=((1.0, -0.116), (1.0, -0.079), (1.0, -0.04), (1.0, -0.021), (1.0, -0.016), (1.0, -0.018), (1.0, -0.021)),
+        harmed=0.18,
+    ),
+    # t1
+    "200761717878": _usual(
+        thin=((1.0, -0.258),),
+        wide=((0.9, -0.306), (0.9, -0.318), (0.9, -0.313), (0.9, -0.298), (0.8, -0.26)),
+        edge=(),
+        harmed=0.12,
+    ),
+}
+"""By the first digits of the hash of their weights."""
