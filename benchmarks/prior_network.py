@@ -2,8 +2,8 @@
 
     INPAINT_DATA=... python -m benchmarks.prior_network [--only FAMILY]... [--cases N] [--without PLACE]
 
-The holes are those of `benchmarks.quality`, in scenes whose pixels the weights were not trained on. For each network, family
-of holes and distance to observed pixels: the blend weight with the smallest squared error on hidden pixels, each
+The holes are those of `benchmarks.quality`, in scenes whose pixels the weights were not trained on. For each network,
+family of holes and distance to observed pixels: the blend weight with the smallest squared error on hidden pixels, each
 place counting the same, and what it does to the squared error there. Last, the share of single wide pseudo-holes that
 get worse by the weights with the table of the package, before any caution: paste the table, and run again.
 `--without` leaves a place out, to judge the rest on it.
@@ -35,7 +35,7 @@ from pipeline.selftest.trial import evidence_of
 TESTED = ("cloud", "region 32", "points 30 %", "blob T1")
 
 
-class _Seen(BaseException):  # noqa: N818
+class _Seen(BaseException):
     """Ends a run as soon as the network is weighed; the run reports whatever is an `Exception`."""
 
 

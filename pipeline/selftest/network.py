@@ -169,7 +169,8 @@ def _may_matter(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) ->
     """Say whether what was looked at leaves it open that the network gains something that is noticed."""
     limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
-    return may_gain(evidence_of(taken, drafts.families), 1 - 10 ** (-NOTICEABLE_DB / 10))
+    least = 1 - 10 ** (-NOTICEABLE_DB / 10)
+    return may_gain(evidence_of(taken, drafts.families), least, drafts.usual.families)
 
 
 def _mirrored(

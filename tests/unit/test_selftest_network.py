@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec
-from pipeline.models.base import Prediction
-from pipeline.numerics.situation import Situation, curves_of, flat
+from pipeline.models.base import Prediction, shipped
+from pipeline.numerics.situation import KNOTS, Situation, curves_of, flat
 from pipeline.restore.network import network_share, raw_of, refine
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.drafts import OWN, REFERENCED
 from pipeline.selftest.network import judged, networked, over_references, weigh_network
-from pipeline.selftest.prior import Usual
+from pipeline.selftest.prior import NETWORKS, Usual, usual_of
 from pipeline.selftest.weights import Belief
 from tests.support_trials import refined, trials_of
 
@@ -186,6 +186,28 @@ def test_a_network_without_hope_is_shown_two_windows_of_six(left, asked):
     recipe, proposals = judged(model, trials, start, OWN)
     assert (len(proposals), recipe.network.highest) == ((2, 0.0) if asked == 2 else (6, 1.0))
     assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize(("left", "asked"), [(0.9999, 6), (1.3, 2)])
+def test_two_windows_do_not_end_what_is_usual(left, asked):
+    """Where many images gained, two windows without a gain are too few to tell; two that lose are enough."""
+    number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
+    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number)
+    model = Looking({1: left, None: left})
+    start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
+    usual = Usual(beliefs=(Belief(weight=0.8, change=-0.05),) * 15, harmed=0.2)
+    recipe, proposals = judged(model, trials, start, replace(OWN, usual=usual))
+    assert (len(proposals), recipe.network.highest) == (asked, 0.0)
+
+
+def test_the_table_is_about_the_weights_that_are_shipped():
+    """What is usual with weights says nothing of others: train them anew, and the table must be made anew."""
+    assert set(NETWORKS) <= {entry.card.sha256[:12] for entry in shipped()}
+    known = usual_of(next(entry for entry in shipped() if entry.name == "optical_small").card.sha256)
+    assert len(known.beliefs) == sum(map(len, KNOTS))
+    assert all(one and -0.15 < one.change < 0 for one in known.families)
+    assert usual_of("another") == Usual()
+    assert usual_of("another").families == ()
 
 
 @pytest.mark.parametrize(("trust", "asked"), [(1.0, 2), (0.0, 6)])
