@@ -32,6 +32,8 @@ from pipeline.restore.task import Contamination, Draft, Estimate, Guide, Task
 
 _SUREST = np.float32(0.999)
 """Reliability up to which error bars follow it: beyond, it says how well a few pixels around happen to fit."""
+_NOTHING = np.float32(0.5)
+"""Reliability where references brought nothing; it only rises."""
 
 
 def estimate(recipe: Recipe, model: Inpainter | None, tasks: Sequence[Task]) -> list[Estimate]:
@@ -153,7 +155,7 @@ def filled(
         scale=scale,
         close=close,
         lead=np.zeros_like(mean),
-        reliability=np.full_like(mean, 0.5),
+        reliability=np.full_like(mean, _NOTHING),
     )
 
 
@@ -190,7 +192,9 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
     window, place = task.window, draft.place
     low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
     typical = column(recipe.typical, raw.ndim - 1, np.float32)
-    raw = misfit(draft.reliability) * _faded(recipe, task, place, raw)
+    raw = _faded(recipe, task, place, raw)
+    if (draft.reliability > _NOTHING).any():
+        raw = misfit(draft.reliability) * raw
     raw = tempered(recipe, raw, typical, needed(recipe, draft))
     sigma, hole = np.zeros_like(raw), window.hole
     sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))

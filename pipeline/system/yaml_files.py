@@ -121,8 +121,8 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
 
 
 _PLAINLY = {
-    "model_type": "must be a section with keys of its own, such as {key: value}",
-    "dict_type": "must be a section with keys of its own, such as {key: value}",
+    "model_type": "must be a section with keys of its own, such as {{first}: value}",
+    "dict_type": "must be a section with keys of its own, such as {{first}: value}",
     "tuple_type": "must be a list, such as [1, 2]",
     "list_type": "must be a list, such as [1, 2]",
     "int_type": "must be a whole number",
@@ -154,6 +154,7 @@ def explain(
     for item in problems:
         item["loc"] = tuple(part for part in item["loc"] if part not in set(variants))
     wrong = {item["loc"][:end] for item in problems for end in range(len(item["loc"]))}
+    lacking = {item["loc"][:-1]: str(item["loc"][-1]) for item in problems if item["type"] == "missing"}
     # a list that is empty because its items are wrong has one error too many
     problems = [item for item in problems if item["type"] != "too_short" or item["loc"] not in wrong]
     for item in problems[:_MOST_LINES]:
@@ -162,14 +163,15 @@ def explain(
         if item["type"] == "extra_forbidden":
             keys = sorted(known_keys.get(loc[:-1], ()))
             known = f" (known: {', '.join(keys)})" if keys else ""
-            near = nearest(str(loc[-1]), keys) or _elsewhere(str(loc[-1]), known_keys)
+            near = nearest(str(loc[-1]), keys) or _meant(loc, lacking.get(loc[:-1], ""), known_keys)
             message = f"unknown key{near}{known}"
         elif item["type"] == "missing":
             message = "this key is required; add it"
         elif item["type"] != "value_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
             least = item.get("ctx", {}).get("min_length")
-            known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least))
+            first = next(iter(known_keys.get(loc, ())), "key")
+            known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least)).replace("{first}", first)
             message = known_as or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         # signs that nobody sees come with text from web pages
@@ -212,13 +214,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" - did you mean '{found[0]}'?" if len(found) == 1 else ""
 
 
-def _elsewhere(key: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
-    """Return ` - it belongs to 'compute'` of a key that stands in the wrong section, or nothing."""
-    homes = [loc for loc, keys in known_keys.items() if key in keys]
-    if not homes:
-        return ""
-    home = min(homes, key=len)
+def _meant(loc: Loc, lacking: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
+    """Return what an unknown key may stand for: a key of a section in its own, the one that its section lacks or that
+    is described by this word, or a key of another section.
+    """
+    *section, last = loc
+    key, own = str(last), known_keys.get(loc[:-1], ())
+    # entries of a list are no place for a key: which of them would it be
+    homes = [home for home, keys in known_keys.items() if key in keys and not any(isinstance(p, int) for p in home)]
+    home = min(homes, key=lambda home: (home[: len(section)] != tuple(section), len(home)), default=None)
+    if lacking and (home is None or home[: len(section)] != tuple(section)):
+        return f" - did you mean '{lacking}', which is missing?"
+    if home is None:
+        described = [name for name, field in own.items() if _mentions(field, key)] if isinstance(own, Mapping) else []
+        return f" - did you mean '{described[0]}'?" if len(described) == 1 else ""
     return f" - it belongs to '{'.'.join(map(str, home))}'" if home else " - it belongs to no section, but to the top"
+
+
+def _mentions(field: object, word: str) -> bool:
+    return word.lower() in re.findall(r"\w+", str(getattr(field, "description", "")).lower())
 
 
 def _parse(text: str, where: str) -> Tree:
