@@ -26,7 +26,7 @@ from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
 from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
-from pipeline.provenance.failure import note_failure
+from pipeline.provenance.failure import forget_failure, note_failure
 from pipeline.run import images_and_cubes, plan_of
 from pipeline.system.facts import inputs_hashed_once
 from pipeline.system.signals import Stop, stoppable
@@ -103,6 +103,8 @@ def shard(
                     # a share is a job itself: it asks for no others
                     order = replace(order, executor=order.executor if order.executor in _HERE else "auto")
                     entries.append(_computed(order, share, events, stop.requested, overwrite=overwrite))
+                if not entries[-1].get("left_to_others"):
+                    forget_failure(config.folder, spec.stem)
             except Interrupted:
                 raise stop.error(f"run `shard {share}` again to continue") from None
             except PipelineError as error:

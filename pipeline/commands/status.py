@@ -10,7 +10,7 @@ from pipeline.config.names import RECORD
 from pipeline.errors import IntegrityError
 from pipeline.output.results import changed, finished_folders, folders_of_runs, nothing_in, read_record
 from pipeline.plan.plan import OtherVersion, load_plan
-from pipeline.plan.workdir import WorkFolder
+from pipeline.plan.workdir import WorkFolder, working
 from pipeline.provenance.failure import failures
 from pipeline.system.lock import held
 
@@ -21,8 +21,9 @@ def status_table(directory: Path) -> dict[str, Any]:
     Raises:
         SourceError: no run was started there.
     """
-    running = [path for one in folders_of_runs(directory) for path in sorted((one / WorkFolder.NAME).glob("*/request"))]
-    rows = [_running(WorkFolder(path.parent)) for path in running]
+    places = [path for one in folders_of_runs(directory) for path in sorted((one / WorkFolder.NAME).glob("*"))]
+    folders = [WorkFolder(path) for path in places]
+    rows = [_running(one) for one in folders if one.request.exists() or one.elsewhere.exists()]
     known = {row["image"] for row in rows}
     rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
     for failure in failures(directory):
@@ -32,15 +33,24 @@ def status_table(directory: Path) -> dict[str, Any]:
     return {"images": sorted(rows, key=lambda row: str(row["image"]))}
 
 
-def _running(work: WorkFolder) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": work.path.name, "state": "running" if held(work.lock) else "interrupted"}
+def _running(beside: WorkFolder) -> dict[str, Any]:
+    """Return how far an unfinished run is, which works beside the results or in a scratch folder."""
+    work = working(beside)
+    at_work = held(beside.lock) or held(work.lock)
+    row: dict[str, Any] = {"image": beside.path.name, "state": "running" if at_work else "interrupted"}
+    if work != beside:
+        seen = "" if work.path.exists() else ", which is not seen here"
+        row["what"] = f"in compute.scratch: {work.path.parent.parent}{seen}"
     try:
         plan = load_plan(work)
     except IntegrityError:
-        return row | ({"state": "survey"} if held(work.lock) else {})
+        return row | ({"state": "survey"} if at_work and work.path.exists() else {})
     except OtherVersion as error:
         return row | {"what": str(error)}
-    return row | {"blocks": len(plan.blocks), "done": len(journal.numbers(work.journal, plan.digest))}
+    done = len(journal.numbers(work.journal, plan.digest))
+    if done == len(plan.blocks) and not at_work:
+        row["state"] = "computed"
+    return row | {"blocks": len(plan.blocks), "done": done}
 
 
 def _finished(folder: Path) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def _failed(rows: list[dict[str, Any]], failure: dict[str, Any]) -> None:
     row = next((row for row in rows if row["image"] == failure["stem"]), None)
     if row is None:
         rows.append({"image": failure["stem"], "state": "failed", "what": failure["error"]})
-    elif row["state"] == "interrupted":
+    elif row["state"] in ("interrupted", "computed"):
         row |= {"state": "failed", "what": failure["error"]}
     elif row["state"] == "done":
         row["what"] = f"a later run failed: {failure['error']}"

@@ -124,6 +124,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
         ("survey", "being surveyed now"),
         ("failed", "failed: remove the cause, then `inpaint-pipeline run CONFIG` again"),
         ("interrupted", "interrupted: `inpaint-pipeline run CONFIG` again continues"),
+        ("computed", "computed, only the files are missing: `inpaint-pipeline assemble CONFIG` makes them, as `run` does"),
         ("damaged", "damaged: `inpaint-pipeline run CONFIG --overwrite` makes them again"),
     ):
         if state in states:

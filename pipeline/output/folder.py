@@ -13,7 +13,7 @@ from pipeline.errors import IntegrityError, OutputConflict, PipelineError
 from pipeline.orders import Order
 from pipeline.output.publication import finish_publication
 from pipeline.output.results import changed, output_names, own_names, read_record
-from pipeline.plan.workdir import WorkFolder
+from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.files import remove_made, write_text
 from pipeline.system.lock import NoLocks, joined, locked
 
@@ -148,6 +148,8 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
             f"{order.work.path} holds a run of another config, input or version of this program that is not finished; "
             "use --overwrite to drop it, or another output.directory"
         )
+    if not overwrite:
+        _require_none_elsewhere(order)
     if not same or may_replace or record is None:
         return None
     missing, other = changed(folder, record)
@@ -157,6 +159,36 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
             "--overwrite to make it again"
         )
     return None if missing else record
+
+
+def _require_none_elsewhere(order: Order) -> None:
+    """Refuse to begin anew while what another run of the image has computed lies in another folder.
+
+    Raises:
+        OutputConflict: names that folder, and how to go on from it.
+    """
+    for work in (order.beside, working(order.beside)):
+        if work != order.work and work.plan.exists():
+            place = work.path.parent.parent
+            how = "without compute.scratch" if work == order.beside else f"with compute.scratch: {place}"
+            raise OutputConflict(
+                f"{work.path} holds a run of this image that is not finished; run it {how} to go on from there, or use "
+                f"--overwrite to drop it and begin anew in {order.work.path.parent.parent}"
+            )
+
+
+def _drop_elsewhere(order: Order) -> None:
+    """Remove what an unfinished run left in a scratch folder that is not that of this one.
+
+    Raises:
+        OutputConflict: that run still works there.
+    """
+    work = working(order.beside)
+    if work not in (order.work, order.beside) and work.path.is_dir():
+        with locked(work.lock):
+            for path in (*work.own, work.fetched, work.lease):
+                remove_made(path)
+        _drop(work)
 
 
 def _begin(order: Order, *, overwrite: bool) -> None:
@@ -171,10 +203,13 @@ def _begin(order: Order, *, overwrite: bool) -> None:
         )
     known, permitted = _request(order.work)
     if overwrite or known != order.request:
+        _drop_elsewhere(order)
         _clear(order)
     lines = [order.request, *([_OVERWRITE] if overwrite or (permitted and known == order.request) else [])]
     try:
         write_text(order.work.request, "\n".join(lines) + "\n")
+        if order.beside != order.work:
+            write_text(order.beside.elsewhere, f"{order.work.path}\n")
     except OSError as error:
         raise OutputConflict(
             f"{order.work.path}: cannot write ({error.strerror or error}); choose another output.directory"
@@ -214,9 +249,13 @@ def _clear_unfinished(order: Order) -> None:
 def _drop_empty(order: Order) -> None:
     """Remove the work folders if nothing is left in them."""
     for work in {order.work, order.beside}:
-        with suppress(OSError):
-            work.path.rmdir()
-            work.path.parent.rmdir()
+        _drop(work)
+
+
+def _drop(work: WorkFolder) -> None:
+    with suppress(OSError):
+        work.path.rmdir()
+        work.path.parent.rmdir()
 
 
 def _refuse_to_replace_inputs(order: Order) -> None:

@@ -20,7 +20,7 @@ from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict
 from pipeline.orders import Order
 from pipeline.output.results import edited, own_names, read_record, write_record
-from pipeline.plan.workdir import WorkFolder
+from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.facts import file_facts
 from pipeline.system.files import read_json, remove_made, replace_folder, sync, sync_tree, unsealed, write_sealed
 
@@ -60,7 +60,8 @@ def finish_publication(order: Order) -> bool:
     note = unsealed(beside.publishing, found)
     try:
         if beside.ready.exists():
-            _keep(order.work, WorkFolder.of(beside.ready))
+            work = working(beside)
+            _keep(order.work if work == beside else work, WorkFolder.of(beside.ready))
             sync_tree(beside.ready)
             beside.ready.rename(beside.exchange)
         if not _is_record(folder / RECORD, note["record_sha256"]):

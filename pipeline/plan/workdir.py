@@ -59,6 +59,7 @@ class WorkFolder:
             self.ready,
             self.publishing,
             self.dataset,
+            self.elsewhere,
         )
         return (*self.kept, *unfinished, self.path / "state-1.zarr")
 
@@ -176,6 +177,11 @@ class WorkFolder:
         return self.path / "dataset"
 
     @property
+    def elsewhere(self) -> Path:
+        """Beside the results while an unfinished run works in a scratch folder: the path of that work folder, a line."""
+        return self.path / "elsewhere"
+
+    @property
     def exchange(self) -> Path:
         """The new results before they take the place of old ones, the old ones after that."""
         return self.path / "exchange"
@@ -188,6 +194,17 @@ class WorkFolder:
     def layer(self, name: str) -> Path:
         """Return the array of one layer of the finished blocks."""
         return self.blocks / name
+
+
+def working(beside: WorkFolder) -> WorkFolder:
+    """Return where the unfinished run works whose results go beside this work folder: there, or in the scratch folder
+    that it has noted.
+    """
+    try:
+        path = beside.elsewhere.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return beside
+    return WorkFolder(Path(path)) if path else beside
 
 
 _FETCHED = re.compile(rf"/{re.escape(WorkFolder.NAME)}/[^/]+/s3/[0-9a-f]{{16}}/(.+)")

@@ -22,6 +22,7 @@ from pipeline.blocks.events import Events
 from pipeline.errors import OutputConflict
 from pipeline.execute import base as execute
 from pipeline.plan.memory import explain_full_disk
+from pipeline.plan.workdir import WorkFolder
 from pipeline.system.lock import locked
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
@@ -372,6 +373,46 @@ def test_an_output_in_use_with_another_scratch_folder(scene, first, second):
     assert f"in use by process {os.getpid()}" in outcomes[0].err
     assert summary["sources"][0]["state"] == "done"
     assert not list(folder.glob("*/.work"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "b"), ("a", ""), ("a", "b")])
+def test_an_unfinished_run_with_another_scratch_folder(scene, first, second):
+    """`status` says where it is; with another scratch folder exit 6 names it, `--overwrite` drops it, the old goes on."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    scratch = {name: ["--set", f"compute.scratch={folder / name}"] if name else [] for name in (first, second)}
+
+    class Stopped(Events):
+        def blocks(self, stem, *, done, total):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(config, scratch[first][1:], events=Stopped())
+    there = folder / (first or "out")
+    told = command("status", folder / "out")
+    assert told.code == 0, told.err
+    assert "interrupted  0 of " in told.out
+    assert (f"in compute.scratch: {folder / 'a'}" in told.out) == (first == "a")
+    outcome = command("run", config, *scratch[second])
+    assert outcome.code == 6
+    assert f"{there}/.work/image holds a run of this image that is not finished; run it with" in outcome.err
+    assert (there / ".work" / "image" / "plan.json").exists()
+    again = command("run", config, *(scratch[first] if second else (*scratch[second], "--overwrite")))
+    assert again.code == 0, again.err
+    assert ("its plan is used" in again.err) == bool(second)
+    assert not list(folder.glob("*/.work"))
+
+
+def test_a_scratch_folder_that_is_not_seen(scene):
+    """That of another machine, or one that was cleared: `status` says so, and a run begins anew."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    beside = WorkFolder(folder / "out" / ".work" / "image")
+    beside.path.mkdir(parents=True)
+    beside.elsewhere.write_text("/nowhere/.work/image\n")
+    assert "in compute.scratch: /nowhere, which is not seen here" in command("status", folder / "out").out
+    assert command("run", config).code == 0
+    assert not beside.path.exists()
 
 
 def test_a_lock_left_by_a_killed_run_goes_with_a_run_in_a_scratch_folder(scene):
