@@ -28,6 +28,7 @@ from pipeline.plan.job import Job
 from pipeline.provenance.published import published_texts
 from pipeline.report.bands import rgb_channels
 from pipeline.report.evaluation import evaluation_page, score_text
+from pipeline.selftest.evaluation.families import TITLES
 from pipeline.selftest.evaluation.rounds import Example, rounds
 from pipeline.selftest.evaluation.table import SCORES
 from pipeline.selftest.evaluation.words import sentence
@@ -36,6 +37,7 @@ from pipeline.system.files import finite, read_json, remove_made, replace_folder
 from pipeline.system.signals import Stop, stoppable
 from pipeline.system.threads import threaded
 from pipeline.system.words import counted
+from pipeline.system.yaml_files import nearest
 
 PAGE, TABLE, FACTS = "evaluate.html", "evaluate.csv", "evaluate.json"
 """The files of an evaluation."""
@@ -70,6 +72,7 @@ def evaluate_table(
     """
     tell = tell or (lambda _stem, _text: None)
     config = load_config(config_path, overrides)
+    _require_known(families)
     specs = resolve_sources(config)
     images: list[dict[str, Any]] = []
     failures: dict[str, PipelineError] = {}
@@ -89,6 +92,14 @@ def evaluate_table(
     rows = [{"image": one["image"], **row} for one in images for row in one["rows"]]
     said = [{k: v for k, v in one.items() if k != "rows"} for one in images]
     return {"evaluation": rows, "images": said, "directory": str(config.folder)}
+
+
+def _require_known(families: Sequence[str]) -> None:
+    """Refuse a family that no image has, before anything is opened; one of the other dimension is told by the image."""
+    known = list(dict.fromkeys(name for titles in TITLES.values() for name in titles))
+    for name in families:
+        if name not in known:
+            raise ConfigError(f"--family {name}: no such holes{nearest(name, known)} (known: {', '.join(known)})")
 
 
 def tell_on_stderr(*, quiet: bool) -> Tell:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LINE_EVERY_SECONDS = 30.0
 _SILENT_SECONDS = 5.0
 """After which people wonder whether anything goes on."""
+_OPENS = "opens its files and hashes them"
 _SAID = {
     "survey": "looks for the holes and tests on hidden pixels what restores them best",
     "blocks": "restores the holes",
@@ -83,16 +84,20 @@ class Lines(Events):
         self._surveyed = False
         self._to_go = RemainingTime()
 
-    def image(self, stem: str, *, number: int, count: int) -> None:  # noqa: ARG002
-        """Note which image it is."""
+    def image(self, stem: str, *, number: int, count: int) -> None:
+        """Note which image it is; large files take long to hash before the first stage begins."""
         self._of = f" (image {number} of {count})" if count > 1 else ""
-        self._at = ""
         self._to_go, self._surveyed = RemainingTime(), False
+        self._at = f"{stem}{self._of}: {_OPENS}"
+        self._keep_telling()
 
     def stage(self, stem: str, name: str) -> None:
         """Say which stage begins."""
         self._at = f"{stem}{self._of}: {_numbered(name)}"
         self._say(self._at + (f": {_SAID[name]}" if name in _SAID else ""))
+        self._keep_telling()
+
+    def _keep_telling(self) -> None:
         if self._over is None:
             self._over = threading.Event()
             threading.Thread(target=self._keep_saying, args=(self._over,), daemon=True).start()
@@ -140,6 +145,8 @@ class Lines(Events):
             self._over.set()
 
     def _keep_saying(self, over: threading.Event) -> None:
+        if not over.wait(_SILENT_SECONDS) and self._at.endswith(_OPENS):
+            self._say(self._at)
         while not over.wait(_LINE_EVERY_SECONDS):
             if self._at:
                 self._say(", ".join(filter(None, [self._at, str(self._to_go)])))
@@ -178,6 +185,10 @@ class Bar(Lines):
         )
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
+
+    def _keep_telling(self) -> None:
+        """Show that files are opened; the bar tells all the rest."""
+        self._progress.update(self._task, description=self._at)
 
     def stage(self, stem: str, name: str) -> None:
         """Show the stage beside the bar."""

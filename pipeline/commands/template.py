@@ -116,9 +116,19 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             mask=_mask_lines(files, source, directory),
             kind=" auto" if files.brought else "",
         )
+        text = _each(text) if len(files.images) > 1 and not files.scenes else text
     finally:
         source.close()
     return Template(text=text, complete=_marks(files, source), said=_said(files))
+
+
+def _each(text: str) -> str:
+    """Let the examples of masks follow the names of several images, which share no mask."""
+    own = {"SCL.tif": "_SCL", "QA_PIXEL.TIF": "_QA_PIXEL", "my_mask.tif": "_mask", "lesions.nii.gz": "_lesions"}
+    for example, tail in own.items():
+        suffix = example[example.index(".") :]
+        text = text.replace(f"path: {example}", f'path: "{{stem}}{tail}{suffix}"')
+    return text
 
 
 def write_template(template: Template, output: Path) -> str:

@@ -124,7 +124,10 @@ def status_text(facts: Mapping[str, Any]) -> str:
         ("survey", "being surveyed now"),
         ("failed", "failed: remove the cause, then `inpaint-pipeline run CONFIG` again"),
         ("interrupted", "interrupted: `inpaint-pipeline run CONFIG` again continues"),
-        ("computed", "computed, only the files are missing: `inpaint-pipeline assemble CONFIG` makes them, as `run` does"),
+        (
+            "computed",
+            "computed, only the files are missing: `inpaint-pipeline assemble CONFIG` makes them, as `run` does",
+        ),
         ("damaged", "damaged: `inpaint-pipeline run CONFIG --overwrite` makes them again"),
     ):
         if state in states:
@@ -196,6 +199,8 @@ def shares_text(entries: Sequence[Mapping[str, Any]]) -> str:
 def facts_text(facts: Mapping[str, Any]) -> str:
     """Return facts without an order of their own as lines `name  value`; lists of mappings become tables."""
     lines = []
+    # what a header does not say is no line
+    facts = {key: value for key, value in facts.items() if _is_table(value) or _plain(value).strip(", ")}
     plain = {key: value for key, value in facts.items() if not _is_table(value)}
     width = max((len(key) for key in plain), default=0)
     for key, value in facts.items():
@@ -208,7 +213,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
 
 
 def _is_table(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and any(value)
 
 
 def _plain(value: object) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from pipeline.masks._layouts import LAYOUTS
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.numerics.number import exact
 from pipeline.registry import kinds
@@ -144,10 +145,13 @@ def _source_item(item: object) -> str | tuple[str, ...]:
 def _mask_entry(value: object) -> object:
     if isinstance(value, MaskOptions):
         return value
-    if isinstance(value, dict) and isinstance(value.get("kind"), str):
-        return mask_options(value)
     known = ", ".join(kinds("masks"))
-    file = f"; a file that draws holes is {{kind: raster, path: {shortened(value)}}}" if isinstance(value, str) else ""
+    if isinstance(value, dict) and isinstance(kind := value.get("kind"), str):
+        if kind in LAYOUTS and kind not in kinds("masks"):
+            raise ValueError(f"'{kind}' is a layout of quality codes: write {{kind: qa_pixel, layout: {kind}, ...}}")
+        return mask_options(value)
+    named = value.get("path") if isinstance(value, dict) else value
+    file = f"; a file that draws holes is {{kind: raster, path: {shortened(named)}}}" if isinstance(named, str) else ""
     raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {shown(value)}{file}")
 
 

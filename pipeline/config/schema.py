@@ -193,6 +193,7 @@ class OutputConfig(Section):
     refuse_above: float | None = Field(
         default=None,
         gt=0,
+        le=1,
         allow_inf_nan=False,
         description="Leave a hole pixel unrestored if its uncertainty is above this share of the value range.",
     )

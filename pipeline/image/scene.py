@@ -278,8 +278,9 @@ def _nothing_to_restore(states: StateScan) -> str:
     if not states.never:
         return "nothing to restore: the masks mark no pixel"
     return (
-        f"nothing to restore: the masks mark no pixel that has a value, and {states.never} pixels without one (nodata) "
-        "stay as they are; `input.fill_nodata: inside` restores those inside the masks"
+        f"nothing to restore: the masks mark no pixel that has a value, and {states.never} pixels without one (nodata, "
+        "or not acquired by the mask's own codes) stay as they are; `input.fill_nodata: inside` restores those inside "
+        "the masks"
     )
 
 

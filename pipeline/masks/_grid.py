@@ -26,6 +26,9 @@ _MAX_WINDOW_BYTES = 2**30
 _PROBES = 512
 """Places an axis at which it is asked whether a mask covers the image; smaller images are asked at every pixel."""
 _TURN = 360.0
+_LOOKED_AT = 1 << 26
+"""Pixels of the image at which the values of a mask are counted."""
+_WINDOW = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,11 @@ class RasterCodes:
             codes[:, inside] = self._window(needed)[:, rows, cols]
             inside[inside] = self._known(needed)[rows, cols]
         return codes, inside[None]
+
+    def looked_at(self) -> list[Box]:
+        """Return the windows of the image in which the values of a mask are counted: all, of a large image some."""
+        windows = list(Box.whole(self.target.shape).tiles((_WINDOW, _WINDOW)))
+        return windows[:: -(-len(windows) * _WINDOW**2 // _LOOKED_AT)]
 
     def covered(self) -> float:
         """Return the share of the image that the file covers, from 0 to 1; counted at up to 512 places an axis."""

@@ -23,15 +23,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, WithJsonSchema
 
 from pipeline.errors import SourceError
 from pipeline.geometry.box import Box
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._grid import RasterCodes
+from pipeline.masks._values import Tally
 from pipeline.masks.base import states_from
 
 
@@ -58,6 +60,7 @@ class Layout:
         fill: set where nothing was acquired; None if the layer does not say.
         width: bits of a code as the product stores it.
         names: how its files are called, a regular expression for any part of the name.
+        classes: all codes that its files hold, if each is a class of its own; empty if codes are made of bits.
     """
 
     flags: Mapping[str, Flag]
@@ -65,6 +68,8 @@ class Layout:
     fill: Flag | None
     width: int
     names: str
+
+    classes: frozenset[int] = frozenset()
 
 
 def _bits(**numbers: int) -> dict[str, Flag]:
@@ -115,6 +120,20 @@ SclClass = Literal[
     "snow",
 ]
 """By code, from 0."""
+
+
+def _class_name(value: object) -> object:
+    """Return the name of a class that is given by its code."""
+    names = get_args(SclClass)
+    return names[value] if type(value) is int and 0 <= value < len(names) else value
+
+
+SclClassOrCode = Annotated[
+    SclClass,
+    BeforeValidator(_class_name),
+    WithJsonSchema({"anyOf": [{"enum": list(get_args(SclClass))}, {"type": "integer", "minimum": 0, "maximum": 11}]}),
+]
+"""A class of a config: its name, or its code."""
 
 _COLLECTION2 = Layout(
     flags={**_bits(dilated=1, cirrus=2, cloud=3, shadow=4, snow=5, clear=6, water=7), "cloud_medium": _field(8, 2, 2)},
@@ -177,6 +196,7 @@ LAYOUTS: dict[str, Layout] = {
         fill=_codes(255),
         width=8,
         names=r"Fmask_?[34]\w*",
+        classes=frozenset({0, 1, 2, 3, 4, 255}),
     ),
     "modis_state": _STATE,
     "viirs_state": replace(_STATE, names=r"SurfReflect_State\w*"),
@@ -206,6 +226,7 @@ LAYOUTS: dict[str, Layout] = {
         fill=_codes(0),
         width=8,
         names=r"SCL",
+        classes=frozenset(range(12)),
     ),
     "cloud_probability": Layout(
         flags={"cloud": above_percent(40)},
@@ -239,9 +260,15 @@ class CodesMask:
 
     codes: RasterCodes
     wanted: tuple[Flag, ...]
-    fill: Flag | None
+    layout: str
+    """Name of the layout, in `LAYOUTS`."""
     gap_limits: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
+
+    @property
+    def fill(self) -> Flag | None:
+        """Set where nothing was acquired."""
+        return LAYOUTS[self.layout].fill
 
     @property
     def claims_nodata(self) -> bool:
@@ -265,6 +292,29 @@ class CodesMask:
     def unsaid(self, box: Box) -> NDArray[np.bool_]:
         """Return True outside the file, shape `(1, *box.shape)`."""
         return ~self.codes.read(box)[1]
+
+    def examine(self) -> tuple[str, ...]:
+        """Count the codes under the image and say if they are those of another kind of file."""
+        classes, others = LAYOUTS[self.layout].classes, LAYOUTS["fmask"].classes
+        if not classes and self.layout != "hls":
+            return ()
+        tally = Tally()
+        for box in self.codes.looked_at():
+            codes, inside = self.codes.read(box)
+            tally.add(codes[inside], inside)
+        found, path = set(tally.counts), self.codes.path
+        if self.layout == "hls":
+            alike = not tally.many and found <= others and found & {1, 2, 3, 4}
+            said = (
+                f"{path}: its values, {tally}, are those of Fmask's own class codes; if it is no layer of HLS, write "
+            )
+            return (f"{said}`layout: fmask` on this entry",) if alike else ()
+        if not tally.many and found <= classes:
+            return ()
+        return (
+            f"{path}: holds {tally}; {self.layout} has the codes {min(classes)} to {max(classes)}, and others count as "
+            "observed. A mask that somebody drew (0 and 1, or 0 and 255) is `kind: raster`",
+        )
 
 
 def require_whole_numbers(codes: RasterCodes, what: str) -> None:

@@ -115,8 +115,8 @@ def _number_notices(path: str, tally: Tally, marks: Marks, advice: str) -> tuple
     whole = not tally.many and all(value == int(value) for value in tally.counts)
     first = min((v for v in tally.counts if v), default=1.0)
     middle = 0.5 if tally.high < 2 else tally.high / 2
-    choice = f"`values: [{first:g}]` or `bits: [...]`" if whole else f"`threshold: {middle:.3g}`"
+    choice = "Choose with " + (f"`values: [{first:g}]` or `bits: [...]`" if whole else f"`threshold: {middle:.3g}`")
     return (
-        f"{path}: the mask is not binary, it holds {tally}; everything but 0 was taken as a hole. Choose with "
+        f"{path}: the mask is not binary, it holds {tally}; everything but 0 was taken as a hole. "
         f"{advice or choice} on this entry",
     )

@@ -94,7 +94,7 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CodesMask:
     return CodesMask(
         codes=codes,
         wanted=wanted,
-        fill=LAYOUTS[layout].fill,
+        layout=layout,
         gap_limits=limits,
         notices=(*codes.notices, *notices),
     )

@@ -27,10 +27,6 @@ from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks._volume import open_volume_mask
 from pipeline.masks.base import FileMaskOptions, Mask, Resolve, states_from
 
-_LOOKED_AT = 1 << 26
-"""Pixels of the image at which the values of a mask are counted; of a larger one, some windows all over it."""
-_WINDOW = 1024
-
 Bit = Annotated[int, Field(ge=0, le=62)]
 
 
@@ -89,10 +85,8 @@ class RasterMask:
 
     def examine(self) -> tuple[str, ...]:
         """Count the values under the image and say if they are not what a mask holds, and how much is its nodata."""
-        windows = list(Box.whole(self.codes.target.shape).tiles((_WINDOW, _WINDOW)))
-        step = -(-len(windows) * _WINDOW**2 // _LOOKED_AT)
         tally, silent, blank, looked = Tally(), 0, 0, 0
-        for box in windows[::step]:
+        for box in self.codes.looked_at():
             codes, inside = self.codes.read(box)
             inside = np.broadcast_to(inside, codes.shape)
             unknown = inside & (codes == self.codes.nodata) if self.codes.nodata else np.zeros_like(inside)
@@ -100,10 +94,12 @@ class RasterMask:
             silent, looked = silent + int(unknown.sum()), looked + unknown.size
             blank += int((~inside).sum()) if self.codes.blank else 0
         layout = layout_of_name(self.codes.path)
-        advice = f"`kind: qa_pixel` with `layout: {layout}`, as its name says" if layout else ""
+        advice = f"By its name it is `kind: qa_pixel` with `layout: {layout}`: write that" if layout else ""
+        if layout == "scl":
+            advice = "By its name it holds scene classes: write `kind: scl`"
         if self.codes.lossy and not layout:
             middle = f"`threshold: {tally.high // 2:g}`"
-            advice = f"{middle}, as lossy compression smears what was drawn (better: save it without loss),"
+            advice = f"Choose with {middle}, as lossy compression smears what was drawn (better: save it without loss),"
         notices = value_notices(self.codes.path, tally, self.marks, advice)
         nodata = None if self.codes.nodata is None else f"{self.codes.nodata:g}"
         told = {

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.formats.base import Source
 from pipeline.masks._grid import open_codes
-from pipeline.masks._layouts import LAYOUTS, CodesMask, SclClass
+from pipeline.masks._layouts import LAYOUTS, CodesMask, SclClassOrCode
 from pipeline.masks.base import FileMaskOptions, Resolve
 
 _LAYOUT = LAYOUTS["scl"]
@@ -21,9 +21,9 @@ class Options(FileMaskOptions):
     """Which classes are holes."""
 
     kind: Literal["scl"] = "scl"
-    classes: tuple[SclClass, ...] = Field(
+    classes: tuple[SclClassOrCode, ...] = Field(
         default=("cloud_shadow", "cloud_medium", "cloud_high", "thin_cirrus"),
-        description="Classes to restore.",
+        description="Classes to restore, by name or code.",
     )
     band: int = Field(default=1, ge=1, description="Band of the file that holds SCL.")
 
@@ -36,4 +36,4 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CodesMask:
     """
     codes = open_codes(resolve(options.path), source, (options.band,), options.outside)
     wanted = tuple(_LAYOUT.flags[name] for name in options.classes)
-    return CodesMask(codes=codes, wanted=wanted, fill=_LAYOUT.fill, notices=codes.notices)
+    return CodesMask(codes=codes, wanted=wanted, layout="scl", notices=codes.notices)

@@ -178,7 +178,7 @@ class WorkFolder:
 
     @property
     def elsewhere(self) -> Path:
-        """Beside the results while an unfinished run works in a scratch folder: the path of that work folder, a line."""
+        """Beside the results, while a run works in a scratch folder: the path of that work folder, one line."""
         return self.path / "elsewhere"
 
     @property
@@ -197,9 +197,7 @@ class WorkFolder:
 
 
 def working(beside: WorkFolder) -> WorkFolder:
-    """Return where the unfinished run works whose results go beside this work folder: there, or in the scratch folder
-    that it has noted.
-    """
+    """Return where the run works that has this work folder beside its results: there, or in a scratch folder."""
     try:
         path = beside.elsewhere.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

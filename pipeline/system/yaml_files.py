@@ -215,9 +215,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _meant(loc: Loc, lacking: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
-    """Return what an unknown key may stand for: a key of a section in its own, the one that its section lacks or that
-    is described by this word, or a key of another section.
-    """
+    """Return what an unknown key may stand for, by what its section lacks, by where it is known, or by descriptions."""
     *section, last = loc
     key, own = str(last), known_keys.get(loc[:-1], ())
     # entries of a list are no place for a key: which of them would it be

@@ -40,6 +40,28 @@ def _run(config: Path, stem: str = "x") -> tuple[NDArray[np.uint8], list[str]]:
     return pixels(layer(folder, "source"))[0], json.loads((folder / "record.json").read_text())["notices"]
 
 
+@pytest.mark.parametrize(
+    ("values", "entry", "said"),
+    [
+        ((0, 255), {"kind": "scl"}, "holds 0 (1824 px), 255 (96 px); scl has the codes 0 to 11, and others count as"),
+        ((0, 4), {"kind": "qa_pixel", "layout": "hls"}, "are those of Fmask's own class codes; if it is no layer of"),
+        ((4, 9), {"kind": "scl", "classes": [9]}, ""),
+        ((64, 66), {"kind": "qa_pixel", "layout": "hls"}, ""),
+    ],
+)
+def test_codes_of_another_kind_of_file(tmp_path, values, entry, said):
+    """A drawn mask as scene classes, or Fmask's classes as bits, is told; the right ones say nothing."""
+    write_image(tmp_path / "x.tif", smooth((1, 40, 48)))
+    codes = np.full((1, 40, 48), values[0], np.uint8)
+    codes[:, 10:18, 10:22] = values[1]
+    write_image(tmp_path / "m.tif", codes)
+    facts = json.loads(command("plan", _config(tmp_path, "x.tif", {"path": "m.tif", **entry}), "--json").out)
+    (row,) = facts["images"]
+    notes = [note for note in row["notices"] if "m.tif" in note]
+    assert [said in note for note in notes] == [True] * bool(said)
+    assert (row["holes"] == 96) == (values[1] != 255)
+
+
 # --- a mask that covers a part of the image ----------------------------------------------------------------------
 
 

@@ -172,6 +172,7 @@ def test_the_table_has_a_row_an_image(finished):
     assert (one["participant_id"], one["session_id"], one["state"]) == ("sub-01", "ses-1", "restored")
     assert int(one["filled_voxels"]) == lesion(1).sum()
     assert 0 < float(one["expected_error_percent"]) < 50
+    assert one["judgement"] in ("sound", "look", "poor")
     assert (out / one["report"]).is_file()
     assert (out / one["restored"]).is_file()
     assert rows["sub-02_T1w.nii.gz"]["session_id"] == "n/a"
@@ -286,6 +287,12 @@ def test_an_image_that_is_there_packed_and_not(small):
         (("heads", "out", "participant", "--set", "input.source=x.nii"), 2, "finds input.source for each image"),
         (("heads", "out", "participant", "--set", "patch.sise=3"), 2, "unknown key - did you mean 'size'"),
         (("heads/sub-02", "out", "participant"), 2, "is no BIDS data set"),
+        (("heads/sub-02", "out", "participant"), 2, "; it lies in one: name"),
+        (
+            ("heads", "out", "participant", "--buffer", "1 meters"),
+            2,
+            "--buffer: mask.0.buffer: '1 meters' is no length",
+        ),
         (("heads", "heads", "participant"), 6, "derivatives need a folder of their own"),
         (("heads", "heads/derivatives/lesions", "participant"), 6, "holds derivatives of a rater"),
         (("heads", "out", "group"), 2, "run the participant level first"),

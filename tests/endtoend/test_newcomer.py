@@ -171,6 +171,32 @@ def test_several_volumes_with_masks_are_a_batch(tmp_path: Path, monkeypatch: pyt
         Path("my.yaml").unlink()
 
 
+def test_a_batch_without_masks_shows_one_for_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples follow the names of the images: one mask for all of them is hardly meant."""
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        _image(Path("scenes", f"{name}.tif"), bands=2, seed=k)
+    text = command("config", "new", "scenes").out
+    assert '{kind: raster, path: "{stem}_mask.tif"}' in text
+    assert "path: SCL.tif" not in text
+
+
+def test_what_a_header_does_not_say_is_no_line(tmp_path: Path) -> None:
+    """`inspect` shows what is there; the empty rest stays in `--json`."""
+    outcome = command("inspect", _image(tmp_path / "a.tif", bands=2))
+    assert "names" in outcome.out
+    assert "band_tags" not in outcome.out
+    assert all(line.strip() for line in outcome.out.splitlines())
+
+
+def test_a_family_that_is_not_there_is_told_before_anything_else(tmp_path: Path) -> None:
+    """Not that another evaluation lies there, nor that the image is missing."""
+    config = run_config(tmp_path, tmp_path / "none.tif", None, mask=[{"kind": "nodata"}])
+    outcome = command("evaluate", config, "--family", "cloud")
+    assert outcome.code == 2
+    assert "--family cloud: no such holes - did you mean 'clouds'?" in outcome.err
+
+
 def test_what_cannot_be_one_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rasters with volumes, nothing at all, a name of the catalog with a file: each is refused with a reason."""
     monkeypatch.chdir(tmp_path)
@@ -238,7 +264,9 @@ class _Log(io.StringIO):
 def test_a_log_says_now_and_then_where_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """In stages without blocks, too, which take minutes in large images; on and on, until the run is over."""
     monkeypatch.setattr("pipeline.commands.progress._LINE_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.commands.progress._SILENT_SECONDS", 0.001)
     for begin, said in (
+        (lambda _: None, "scene: opens its files and hashes them"),
         (lambda lines: lines.stage("scene", "survey"), "scene: stage 1 of 3, survey"),
         (lambda lines: lines.blocks("scene", done=0, total=7), "scene: 0 of 7 blocks"),
     ):

@@ -377,7 +377,7 @@ def test_an_output_in_use_with_another_scratch_folder(scene, first, second):
 
 @pytest.mark.parametrize(("first", "second"), [("", "b"), ("a", ""), ("a", "b")])
 def test_an_unfinished_run_with_another_scratch_folder(scene, first, second):
-    """`status` says where it is; with another scratch folder exit 6 names it, `--overwrite` drops it, the old goes on."""
+    """`status` and exit 6 say where it is; it goes on there, or `--overwrite` drops it."""
     folder, image, mask = scene
     config = _constant(folder, image, mask)
     scratch = {name: ["--set", f"compute.scratch={folder / name}"] if name else [] for name in (first, second)}

@@ -105,7 +105,11 @@ def test_a_share_of_a_config_for_jobs_asks_for_no_jobs(tmp_path):
     """It is one itself; and an image without holes has shares without blocks."""
     config = _config(tmp_path)
     settings = ("--set", "compute.executor=slurm")
+    assert command("assemble", config, *settings).code == 75
+    assert "image  failed" in command("status", tmp_path / "out").out
     assert command("shard", "1/1", config, *settings).code == 0
+    # what went wrong before is overtaken, and nothing was interrupted
+    assert "image  computed" in command("status", tmp_path / "out").out
     assert command("assemble", config, *settings).code == 0
     nothing = ("--set", "mask=[{kind: nodata}]")
     late = ("--set", f"output.directory={tmp_path / 'none'}")

@@ -227,6 +227,9 @@ def test_a_lesion_is_hidden_in_guides_and_a_spoilt_contrast_is_not(heads, tmp_pa
     image = bids_image(heads / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
     of_lesion = find_inputs(image, Choice(root=heads))
     assert [Path(guide["mask"][0]["path"]).name for guide in of_lesion.auxiliary] == _marked(of_lesion)
+    wider = find_inputs(image, Choice(root=heads, buffer="1 mm"))
+    assert [entry["buffer"] for entry in (*wider.mask, *wider.auxiliary[0]["mask"])] == ["1 mm"] * 2
+    assert "buffer" not in of_lesion.mask[0]
     metal = heads.parent / "masks" / "sub-01_ses-1_T1w_desc-metal_mask.nii.gz"
     metal.parent.mkdir(exist_ok=True)
     write_image(metal, lesion(4)[None])

@@ -56,7 +56,7 @@ mask:
 model: {kind: tension, options: {t: 1e-1}}
 patch: {size: [64, 256, 256], overlap: 32}
 compute: {executor: serial, workers: 2, memory_per_worker: 512 MiB, device: cpu, batch_size: 8, block: 512}
-output: {directory: results, format: [same, zarr], refuse_above: 1e2}
+output: {directory: results, format: [same, zarr], refuse_above: 1e-1}
 seed: 7
 """,
     )
@@ -72,7 +72,7 @@ seed: 7
     assert config.patch.size == (64, 256, 256)
     assert config.patch.overlap == (32,)
     assert config.compute.memory_per_worker == 512 * 2**20
-    assert config.output.refuse_above == 100.0
+    assert config.output.refuse_above == 0.1
 
 
 def test_yaml_is_1_2(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_hash_covers_what_changes_the_result_and_nothing_else(tmp_path: Path) ->
     """Workers, folders and formats do not count (P3); mask, patch, seed and refusal do."""
     base = "input: {source: x}\nmask: [{kind: threshold, above: 5}]"
     same = ["compute.workers=3", "compute.memory_per_worker=1 GiB", "output.directory=o", "output.format=zarr"]
-    other = ["seed=1", "mask.0.above=6", "patch.size=64", "output.refuse_above=3", "input.nodata=0"]
+    other = ["seed=1", "mask.0.above=6", "patch.size=64", "output.refuse_above=0.3", "input.nodata=0"]
     digest = config_hash(_load(tmp_path, base))
     assert all(config_hash(_load(tmp_path, base, text)) == digest for text in same)
     hashes = {config_hash(_load(tmp_path, base, text)) for text in other}

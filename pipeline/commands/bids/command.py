@@ -86,6 +86,9 @@ def bids(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Folder or data set of masks, looked at first. Repeatable."),
     ] = None,
+    buffer: Annotated[
+        str, typer.Option(metavar="LENGTH", help="Widen the masks: '1 mm', '2 px'.", show_default=False)
+    ] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="a.b=VALUE", help="Set a key of the configs; may be repeated."),
@@ -107,6 +110,7 @@ def bids(
         modalities=_labels(modalities, "") or MODALITIES,
         mask_folders=tuple(folder.absolute() for folder in mask_dir or ()),
         mask_names=tuple(mask_pattern or ()),
+        buffer=buffer,
     )
     target = output_dir.resolve()
     if level is Level.group:

@@ -16,6 +16,7 @@ from pipeline.config.names import REPORT
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
+from pipeline.report.judgement import judged
 from pipeline.system.files import replacing, write_json
 from pipeline.system.words import counted
 
@@ -37,6 +38,10 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         },
     },
     "verdict": {"Description": "The same in a sentence"},
+    "judgement": {
+        "Description": "How far to trust it, by its self-test; why stands in the report",
+        "Levels": {"sound": "nothing speaks against it", "look": "look at it", "poor": "do not rely on it"},
+    },
     "filled_voxels": {"Description": "Voxels that were restored; in a series counted in each volume"},
     "filled_percent": {"Description": "Their share of the image", "Units": "percent"},
     "left_voxels": {"Description": "Voxels that were to be restored and were not"},
@@ -106,6 +111,7 @@ def _row(paths: DerivativePaths) -> dict[str, Any]:
     facts = {
         "state": state,
         "verdict": holes["account"],
+        "judgement": judged(record).level,
         "filled_voxels": holes["filled"],
         "filled_percent": f"{100 * holes['fraction']:.4g}",
         "left_voxels": left,

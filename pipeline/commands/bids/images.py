@@ -35,6 +35,7 @@ class Choice:
         modalities: suffixes, of `MODALITIES`.
         mask_folders: folders or data sets of masks, looked at first; absolute.
         mask_names: file names of masks with wildcards; empty for the names of lesion masks.
+        buffer: how far masks are widened, `1 mm`; empty for not at all.
     """
 
     root: Path
@@ -43,6 +44,12 @@ class Choice:
     modalities: tuple[str, ...] = MODALITIES
     mask_folders: tuple[Path, ...] = ()
     mask_names: tuple[str, ...] = ()
+    buffer: str = ""
+
+    def entries(self, masks: Sequence[Path]) -> list[dict[str, Any]]:
+        """Return the entries of a config's `mask` for some files."""
+        widened = {"buffer": self.buffer} if self.buffer else {}
+        return [{"kind": "raster", "path": str(mask), **widened} for mask in masks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,9 @@ def images_of(choice: Choice) -> list[BidsImage]:
         ConfigError: the folder is no data set, or has no such participant, session or modality.
     """
     if kind_of(choice.root / DESCRIPTION) != "file":
-        raise ConfigError(f"{choice.root}: is no BIDS data set (it has no {DESCRIPTION})")
+        home = next((one for one in choice.root.parents if kind_of(one / DESCRIPTION) == "file"), None)
+        hint = f"; it lies in one: name {home}, and --participant-label" if home else ""
+        raise ConfigError(f"{choice.root}: is no BIDS data set (it has no {DESCRIPTION}){hint}")
     wrong = [name for name in choice.modalities if name not in MODALITIES]
     if wrong:
         raise ConfigError(f"--modalities {wrong[0]}: only {', '.join(MODALITIES)} are restored")
@@ -130,7 +139,7 @@ def find_inputs(image: BidsImage, choice: Choice) -> ImageInputs:
     source = open_any(str(image.path))
     try:
         masks, remarks = _masks(image, choice, source)
-        entries: list[dict[str, Any]] = [{"kind": "raster", "path": str(mask)} for mask in masks]
+        entries = choice.entries(masks)
         if image.name.suffix == "bold":
             lost = lost_slices(image.path, _slice_axis(image))
             entries += lost.entries()
@@ -183,7 +192,7 @@ def _guides(
             continue
         own, _ = _masks(other, choice, source)
         hidden = own if choice.mask_names else list(dict.fromkeys([*masks, *own]))
-        guides.append({"path": str(other.path), "mask": [{"kind": "raster", "path": str(mask)} for mask in hidden]})
+        guides.append({"path": str(other.path), "mask": choice.entries(hidden)})
     return guides, remarks
 
 

@@ -121,6 +121,8 @@ def participants_text(facts: Mapping[str, Any], target: Path) -> str:
         done = entry["state"] == "done"
         what = f"{entry['account']}; {entry['derivative']}, report {entry['report']}" if done else entry["error"]
         lines.append(f"{entry['image']}: {what}")
+        if entry.get("judgement"):
+            lines.append(f"{entry['image']}: {entry['judgement']}")
     done = sum(entry["state"] == "done" for entry in facts["images"])
     return "\n".join([*lines, f"{done} of {counted(len(facts['images']), 'image')} restored in {target}"])
 
@@ -139,6 +141,7 @@ def _refuse(choice: Choice, target: Path, overrides: Sequence[str]) -> None:
         if any(key == decided or key.startswith(f"{decided}.") for decided in _DECIDED):
             raise ConfigError(f"--set {text}: `inpaint-pipeline bids` finds {key} for each image; leave it out")
     # what is wrong for one is wrong for all
+    overridden({"input": {"source": "image"}, "mask": choice.entries([Path("mask")])}, (), Path("--buffer"))
     overridden({"input": {"source": "image"}}, overrides, Path("config.yaml"))
 
 
@@ -201,6 +204,7 @@ def _restored(
         "derivative": done["derivative"],
         "report": (paths.results / REPORT).relative_to(paths.target).as_posix(),
         "account": done["holes"]["account"],
+        "judgement": done["judgement"]["said"] if "judgement" in done else None,
         "masks": [entry.get("path", f"slices of {counted(len(entry.get('volumes', ())), 'volume')}")
                   for entry in found.mask],
         "guides": [guide["path"] for guide in found.auxiliary],
