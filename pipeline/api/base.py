@@ -49,4 +49,6 @@ def require_shape(holes: NDArray[np.bool_], *shapes: tuple[int, ...]) -> None:
         SourceError: names both shapes.
     """
     if holes.shape not in shapes:
-        raise SourceError(f"holes of shape {holes.shape} do not fit an image of shape {shapes[0]}")
+        last = len(shapes[0]) == holes.ndim + 1 and shapes[0][:-1] == holes.shape
+        hint = "; bands come first: `numpy.moveaxis(image, -1, 0)`" if last else ""
+        raise SourceError(f"holes of shape {holes.shape} do not fit an image of shape {shapes[0]}{hint}")

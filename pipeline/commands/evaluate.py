@@ -99,7 +99,7 @@ def _require_known(families: Sequence[str]) -> None:
     known = list(dict.fromkeys(name for titles in TITLES.values() for name in titles))
     for name in families:
         if name not in known:
-            raise ConfigError(f"--family {name}: no such holes{nearest(name, known)} (known: {', '.join(known)})")
+            raise ConfigError(f"no family of holes '{name}'{nearest(name, known)} (known: {', '.join(known)})")
 
 
 def tell_on_stderr(*, quiet: bool) -> Tell:

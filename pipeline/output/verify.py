@@ -1,7 +1,7 @@
 """Re-check the first three promises on a finished run, from the files alone.
 
-P1  observed pixels and header are the input's; P2  every restored pixel has a source and an uncertainty;
-P3  patches computed again, cut into other blocks than the run used, give the bytes that were published.
+Observed pixels and header are the input's; every restored pixel has a source and an uncertainty; patches computed
+again, cut into other blocks than the run used, give the bytes that were published.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def _verified(folder: Path, record: dict[str, Any]) -> list[Check]:
     except OtherVersion as error:
         promises = [_unchecked(str(error))]
     except IntegrityError as error:
-        promises = [Check(name="P1-P3", held=False, detail=str(error))]
+        promises = [Check(name="pixels", held=False, detail=str(error))]
     return [_hashes(folder, record), *promises]
 
 
 def _unchecked(why: str, *, unread: bool = False) -> Check:
-    return Check(name="P1-P3", held=None, detail=f"{why}: only hashes could be checked", unread=unread)
+    return Check(name="pixels", held=None, detail=f"{why}: only hashes could be checked", unread=unread)
 
 
 def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
@@ -157,12 +157,12 @@ def _checks(folder: Path, plan: Plan, record: dict[str, Any]) -> list[Check]:
     if "display" in outputs:
         display = open_layer(plan.source, folder / outputs["display"]["path"], "display")
         check = observed_pixels(plan, source, display, layers[2])
-        checks.append(replace(check, name="P1 observed pixels of the display product"))
+        checks.append(replace(check, name="observed pixels of the display product"))
     return checks
 
 
 def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
-    """Check P1 before anything is published.
+    """Check observed pixels and header before anything is published.
 
     Raises:
         IntegrityError: an observed pixel or the header differs; a bug, please report it.
@@ -208,7 +208,7 @@ def observed_pixels(plan: Plan, source: Source, restored: Source, origin: Source
     detail = f"{different} of {kept} observed pixels differ"
     if apart:
         detail += f"; {unlike} pixels are valid or not (mask, alpha) other than they should be"
-    return Check(name="P1 observed pixels", held=not different and not unlike, detail=detail)
+    return Check(name="observed pixels", held=not different and not unlike, detail=detail)
 
 
 def _unlike_validity(plan: Plan, before: NDArray[np.bool_], after: NDArray[np.bool_], code: NDArray[np.uint8]) -> int:
@@ -226,7 +226,7 @@ def header(source: Source, restored: Source, *, selected: bool = False) -> Check
     """Compare the header of a restored image with the input's; `selected`: some of its bands were asked for."""
     wrong, lost = differences(source, restored, selected=selected), lost_tags(source, restored)
     detail = "; ".join(wrong) or ("all fields equal" if not lost else f"equal but for tags: {', '.join(lost)}")
-    return Check(name="P1 header", held=not wrong, detail=detail)
+    return Check(name="header", held=not wrong, detail=detail)
 
 
 def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_source: dict[str, int]) -> Check:
@@ -248,13 +248,13 @@ def codes_and_uncertainty(plan: Plan, uncertainty: Source, origin: Source, by_so
     counted = sum(by_source.values())
     held = bad == 0 and restored == counted
     detail = f"{restored} restored pixels, {counted} in the record, {bad} without a consistent source and uncertainty"
-    return Check(name="P2 source and uncertainty", held=held, detail=detail)
+    return Check(name="source and uncertainty", held=held, detail=detail)
 
 
 def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source) -> Check:
     """Compute some patches again as blocks of their own and compare with the published bytes."""
     if not plan.blocks:
-        return Check(name="P3 recomputed", held=True, detail="no holes, nothing to compute")
+        return Check(name="recomputed", held=True, detail="no holes, nothing to compute")
     workspace = open_workspace(plan.workdir, plan.digest)
     image = workspace.image
     different = compared = 0
@@ -272,7 +272,7 @@ def recomputed(plan: Plan, restored: Source, uncertainty: Source, origin: Source
             different += int((_bits(sigma) != _bits(uncertainty.read(box))).sum())
             compared += box.size
     return Check(
-        name="P3 recomputed",
+        name="recomputed",
         held=different == 0,
         detail=f"{different} values differ in {compared} recomputed pixels",
     )

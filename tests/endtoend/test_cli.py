@@ -212,7 +212,7 @@ def test_verify_and_report(scene, tmp_path):
     for where in (folder / "out", folder / "out" / "image"):
         outcome = command("verify", where)
         assert outcome.code == 0, outcome.out
-        assert "P1 observed pixels: ok" in outcome.out
+        assert "observed pixels: ok" in outcome.out
     assert command("verify", tmp_path).code == 4
     assert command("report", tmp_path).code == 4
 

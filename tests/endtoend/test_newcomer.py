@@ -194,7 +194,7 @@ def test_a_family_that_is_not_there_is_told_before_anything_else(tmp_path: Path)
     config = run_config(tmp_path, tmp_path / "none.tif", None, mask=[{"kind": "nodata"}])
     outcome = command("evaluate", config, "--family", "cloud")
     assert outcome.code == 2
-    assert "--family cloud: no such holes - did you mean 'clouds'?" in outcome.err
+    assert "no family of holes 'cloud' - did you mean 'clouds'?" in outcome.err
 
 
 def test_what_cannot_be_one_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

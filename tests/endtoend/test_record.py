@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
 
 
 def test_observed_pixels_and_header_are_the_inputs(finished):
-    """P1: bit for bit outside the holes, every header field equal."""
+    """Bit for bit outside the holes, every header field equal."""
     out, image, hole, _ = finished
     before, after = open_any(str(image)), layer(out / "image", "restored")
     assert np.array_equal(pixels(before)[:, ~hole], pixels(after)[:, ~hole])
@@ -133,14 +133,14 @@ def test_the_summary_is_what_the_contract_says(finished):
 
 
 def test_verify_passes_and_says_what_it_checked(finished):
-    """Exit 0; files, P1, P2 and P3 are named and hold."""
+    """Exit 0; each check is named and holds."""
     out, *_ = finished
     outcome = command("verify", out, "--json")
     assert outcome.code == 0, outcome.err
     checks = json.loads(outcome.out)["image"]
     assert all(check["held"] is True for check in checks)
     names = " ".join(check["name"] for check in checks)
-    assert all(word in names for word in ("files", "P1", "P2", "P3"))
+    assert all(word in names for word in ("files", "observed", "header", "source", "recomputed"))
 
 
 def _copy(out: Path, folder: Path) -> Path:
@@ -175,11 +175,11 @@ def _broken(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("role", "in_hole", "change", "promise"),
     [
-        ("restored", False, lambda v: v + 1, "P1 observed pixels"),
-        ("uncertainty", True, lambda _: 0.0, "P2 source and uncertainty"),
-        ("uncertainty", False, lambda _: 0.5, "P2 source and uncertainty"),
-        ("source", True, lambda _: 77 - 77, "P2 source and uncertainty"),
-        ("source", False, lambda _: 1, "P2 source and uncertainty"),
+        ("restored", False, lambda v: v + 1, "observed pixels"),
+        ("uncertainty", True, lambda _: 0.0, "source and uncertainty"),
+        ("uncertainty", False, lambda _: 0.5, "source and uncertainty"),
+        ("source", True, lambda _: 77 - 77, "source and uncertainty"),
+        ("source", False, lambda _: 1, "source and uncertainty"),
     ],
 )
 def test_verify_notices_a_single_changed_pixel(finished, tmp_path, role, in_hole, change, promise):
@@ -207,7 +207,7 @@ def test_verify_recomputes_restored_pixels(finished, tmp_path, role):
     with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
         dataset.write(values)
     _forge(folder, role)
-    assert _broken(folder) == {"P3 recomputed"}
+    assert _broken(folder) == {"recomputed"}
 
 
 def test_verify_misses_no_file(finished, tmp_path):

@@ -50,6 +50,9 @@ ROWS = {
     "the output is used by another run, also one with another `compute.scratch`": """
         faults/test_bad_runs.py::test_an_output_in_use
         faults/test_bad_runs.py::test_an_output_in_use_with_another_scratch_folder""",
+    "`compute.scratch` is changed while a run is not finished": """
+        faults/test_bad_runs.py::test_an_unfinished_run_with_another_scratch_folder
+        faults/test_bad_runs.py::test_a_scratch_folder_that_is_not_seen""",
     "a folder or disk that can no longer be written to (read-only, no permission, a failing disk)": """
         faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written""",
     "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",

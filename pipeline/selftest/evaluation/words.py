@@ -32,7 +32,7 @@ def _use(row: Row, one: Round) -> str:
     if row.method == one.best_fill:
         less = -_of_run(one).scores["gain_db"].value
         more = f", {less:.2f} dB more than a run" if less > 0 else ""
-        return f"use the fill {row.method} (`model.kind` and its options): {where} it reaches {_db(psnr)}{more}"
+        return f"use the fill {row.method} (`{_as_config(row.method)}`): {where} it reaches {_db(psnr)}{more}"
     gain = row.scores["gain_db"]
     name = "a run" if row.method == RUN else row.method
     if gain.low > 0:
@@ -45,6 +45,17 @@ def _use(row: Row, one: Round) -> str:
         f"use {name}: {where} it reaches {_db(psnr)}, and the best classical fill, {one.best_fill}, is not surely "
         f"better or worse (a run gains {gain.value:+.2f} dB{ends})"
     )
+
+
+def _as_config(label: str) -> str:
+    """Return what a config says to have a fill alone.
+
+    >>> _as_config("kriging t=0.95")
+    'model: {kind: kriging, options: {t: 0.95}}'
+    """
+    kind, *options = label.split()
+    given = f", options: {{{', '.join(options).replace('=', ': ')}}}" if options else ""
+    return f"model: {{kind: {kind}{given}}}"
 
 
 def _error(row: Row, one: Round) -> str:
