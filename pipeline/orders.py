@@ -16,6 +16,7 @@ from pipeline.config.catalog import verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
+from pipeline.config.names import sibling_masks
 from pipeline.config.opening import opened
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError, OutputConflict, SourceError
@@ -242,7 +243,9 @@ def _require_others(spec: SourceSpec, hashes: Mapping[str, str | None]) -> None:
         for guide in guides:
             apart = spec.bands and guide.bands and not set(spec.bands) & set(guide.bands)
             same = next((path for path in guide.paths if hashes.get(path) in own), None)
-            if same and not guide.mask and not apart:
+            # nobody said that a mask found beside it hides all that is to be restored here
+            named = guide.mask and guide.mask != sibling_masks(guide.paths[0])
+            if same and not named and not apart:
                 raise ConfigError(
                     f"{role} {redacted(same)} is the image itself, and nothing says what is hidden in it: holes would "
                     "be filled with what hides them; leave it out, or name its `mask:`"
@@ -290,8 +293,8 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
 def _source_notices(spec: SourceSpec) -> list[str]:
     """Return what was found on the way from the config to the files of an image, and which references have no mask."""
     bare = [
-        f"reference {redacted(one.paths[0])}: it has no mask; all that it shows, clouds too, counts as seen; `mask:` "
-        "on its entry says what is hidden in it, `mask: []` that nothing is"
+        f"reference {redacted(one.paths[0])}: it has no mask; all that it shows, clouds and artefacts too, counts as "
+        "seen; `mask:` on its entry says what is hidden in it, `mask: []` that nothing is"
         for one in spec.references
         if not (one.mask or one.clear)
     ]

@@ -132,6 +132,8 @@ def status_text(facts: Mapping[str, Any]) -> str:
     ):
         if state in states:
             parts.append(f"{states.count(state)} {advice}")
+    if states.count("done") < len(states):
+        parts.append("images of the config that were not begun yet are not listed")
     return "\n".join([aligned(["image", "state", "blocks", ""], table), "; ".join(parts)])
 
 

@@ -30,14 +30,12 @@ def unseen_notices(scene: Scene) -> list[str]:
         if total and seen < _LEAST * total:
             shown = f"{100 * seen / total:.2g} % of" if seen else "nothing of"
             name = f"{ref.role} {guide.source.paths[0]}"
-            hidden = f"it shows {shown} what is to be restored; its own mask or missing values hide the rest, where it"
+            hidden = f"it shows {shown} what is to be restored, as its own mask or missing values hide the rest"
             if ref.role == "auxiliary":
                 # a lesion lies in all contrasts of a head
-                said.append(f"{name}: {hidden} is not asked: right for a lesion that it has, too; else see its `mask:`")
+                said.append(f"{name}: {hidden}. Right for a lesion that is in both; else see its `mask:`")
             else:
-                said.append(
-                    f"WARNING: {name}: {hidden} cannot help. Look at its `mask:`, or give a date that shows more"
-                )
+                said.append(f"WARNING: {name}: {hidden}. Look at its `mask:`, or give a date that shows more")
     return said
 
 

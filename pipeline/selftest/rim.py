@@ -99,12 +99,12 @@ class Rim:
         """
         if not self.wider_px:
             return ""
-        more = " or more" if self.open else ""
+        reach = f"{space.far(self.wider_px)} from the mask{', perhaps farther,' if self.open else ''}"
         perhaps = "partial volume, halo, streaks" if space.kind == "volume" else "thin cloud, haze, shadow"
         where = f" in {self.seen_in}" if self.seen_in else ""
         told = "are wider for it" if self.carried else "do not count it"
         return (
-            f"observed pixels up to {space.far(self.wider_px)}{more} from the mask do not fit what surrounds them"
+            f"observed pixels up to {reach} do not fit what surrounds them"
             f"{where} ({perhaps}?), and what is restored may be like them; error bars {told}: "
             f"consider widening the mask by {self.wider_px} px (`buffer`)"
         )

@@ -147,6 +147,10 @@ def test_the_image_is_no_reference_of_itself(tmp_path, named):
     refused = command("run", run_config(tmp_path, image, mask, input={"references": [guide]}))
     assert refused.code == 2
     assert f"{named} is the image itself, and nothing says what is hidden in it" in refused.err
+    beside = write_image(tmp_path / f"{Path(named).stem}_mask.tif", hole[None])
+    refused = command("run", run_config(tmp_path, image, mask, input={"references": [guide]}))
+    assert (refused.code, "is the image itself" in refused.err) == (2, True), refused.err
+    beside.unlink()
     masked = guide | {"mask": [{"kind": "raster", "path": str(mask)}]}
     for allowed in ({"references": [masked]}, {"bands": [1], "references": [guide | {"bands": [2]}]}):
         outcome = command("plan", run_config(tmp_path, image, mask, input=allowed))

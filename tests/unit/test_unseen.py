@@ -47,7 +47,7 @@ def test_an_auxiliary_with_the_same_lesion_is_no_fault(tmp_path: Path) -> None:
     """A lesion is masked in all contrasts: that is said, but it is no warning, and no other date would help."""
     (note,) = said(tmp_path, HOLE, role="auxiliary")
     assert "date.tif: it shows nothing of what is to be restored" in note
-    assert "right for a lesion that it has, too" in note
+    assert "Right for a lesion that is in both" in note
     assert "WARNING" not in note
     assert "date that shows more" not in note
 
