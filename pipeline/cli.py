@@ -101,9 +101,10 @@ def run(
 
 def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **how: bool) -> None:
     """Run, and say how each image ended."""
-    from pipeline.commands.progress import progress
-    from pipeline.run import run as run_config
+    from pipeline.commands.progress import loading, progress
 
+    with loading(quiet=quiet):
+        from pipeline.run import run as run_config
     with progress(quiet=quiet) as events:
         summary = run_config(config, overrides, events=events, **how)
     if as_json:
@@ -128,9 +129,10 @@ def shard(
 
     Example: inpaint-pipeline shard $SLURM_ARRAY_TASK_ID/8 configs/sentinel.yaml
     """
-    from pipeline.commands.progress import progress
-    from pipeline.shards import shard as compute
+    from pipeline.commands.progress import loading, progress
 
+    with loading(quiet=quiet):
+        from pipeline.shards import shard as compute
     with progress(quiet=quiet) as events:
         entries = compute(share, config, set_, overwrite=overwrite, events=events)
     if as_json:
@@ -168,10 +170,11 @@ def plan(
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
-    from pipeline.commands.plan import job_scripts, plan_table
-    from pipeline.commands.progress import heartbeat
-    from pipeline.commands.text import plan_text
+    from pipeline.commands.progress import heartbeat, loading
 
+    with loading():
+        from pipeline.commands.plan import job_scripts, plan_table
+        from pipeline.commands.text import plan_text
     if job_script:
         typer.echo(job_scripts(config, set_))
         return
@@ -245,8 +248,10 @@ def evaluate(
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
-    from pipeline.commands.evaluate import evaluate_table, evaluation_text, tell_on_stderr
+    from pipeline.commands.progress import loading
 
+    with loading(quiet=quiet):
+        from pipeline.commands.evaluate import evaluate_table, evaluation_text, tell_on_stderr
     facts = evaluate_table(config, set_, family or (), overwrite=overwrite, tell=tell_on_stderr(quiet=quiet))
     _print(facts, as_json, lambda: evaluation_text(facts))
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pipeline.blocks.events import STAGES, Events
@@ -249,3 +249,8 @@ def heartbeat(doing: str) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+def loading(*, quiet: bool = False) -> AbstractContextManager[None]:
+    """While in context, say that libraries are loaded: seconds, but a minute on a slow shared disk."""
+    return nullcontext() if quiet else heartbeat("loads the libraries")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.commands.progress import Lines, heartbeat
+from pipeline.commands.progress import Lines, heartbeat, loading
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import judged, judgement_text
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
@@ -289,6 +289,10 @@ def test_a_command_without_stages_says_what_takes_long(monkeypatch: pytest.Monke
     assert not log.getvalue()
     monkeypatch.setattr("pipeline.commands.progress._SILENT_SECONDS", 0.001)
     with heartbeat("scene: reads"):
+        assert log.again.wait(60)
+    log = _Log("loads the libraries ...\n")
+    monkeypatch.setattr("sys.stderr", log)
+    with loading():
         assert log.again.wait(60)
 
 

@@ -124,9 +124,10 @@ def _participant(
 ) -> None:
     import json
 
-    from pipeline.commands.bids.participant import participant, participants_text
-    from pipeline.commands.progress import progress
+    from pipeline.commands.progress import loading, progress
 
+    with loading(quiet=quiet):
+        from pipeline.commands.bids.participant import participant, participants_text
     with progress(quiet=quiet) as events:
         facts = participant(choice, target, overrides, overwrite=overwrite, events=events)
     if as_json:
