@@ -14,7 +14,7 @@ try:
     from typing import NoReturn
 
     from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
-    from pipeline.system.signals import heard
+    from pipeline.system.signals import TIME_IS_UP, heard
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
@@ -94,7 +94,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _end_workers()
     finally:
-        os._exit(Unfinished.exit_code if number == signal.SIGUSR1 else Interrupted.exit_code)
+        os._exit(Unfinished.exit_code if number in TIME_IS_UP else Interrupted.exit_code)
 
 
 def _end_workers() -> None:

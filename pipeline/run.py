@@ -41,7 +41,6 @@ from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
 from pipeline.plan.job import Job
-from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan, plan_to_continue
 from pipeline.provenance import bids
 from pipeline.provenance.failure import LOG, forget_failure, note_failure
@@ -65,6 +64,7 @@ from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made
 from pipeline.system.meter import Uses, as_facts, metered
+from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import Stop, stoppable
 from pipeline.system.threads import each, threaded
 

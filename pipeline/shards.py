@@ -24,11 +24,11 @@ from pipeline.orders import Order, order_of
 from pipeline.output.delivery import delivered_before
 from pipeline.output.folder import shared
 from pipeline.plan.facts import all_there
-from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import forget_failure, note_failure
 from pipeline.run import images_and_cubes, plan_of
 from pipeline.system.facts import inputs_hashed_once
+from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import Stop, stoppable
 
 _POLL_SECONDS = 0.5

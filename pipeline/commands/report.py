@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.commands.progress import heartbeat
 from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict, PipelineError, SourceError
+from pipeline.output.folder import undisturbed
 from pipeline.output.results import (
     finished_folders,
     kept_plan,
@@ -30,7 +31,8 @@ def rebuild_reports(directory: Path) -> Iterator[Path]:
 
     Raises:
         SourceError: nothing finished there, or its work folder is gone.
-        OutputConflict: the folder cannot be written, or another version of the program wrote the results.
+        OutputConflict: the folder cannot be written, a run works for it, or another version of the program wrote the
+            results.
     """
     folders = finished_folders(directory)
     if not folders:
@@ -38,7 +40,7 @@ def rebuild_reports(directory: Path) -> Iterator[Path]:
     failed: list[PipelineError] = []
     for folder in folders:
         try:
-            with heartbeat(f"{folder.name}: makes its pictures again"):
+            with heartbeat(f"{folder.name}: makes its pictures again"), undisturbed(folder):
                 path = _rebuilt(folder)
             yield path
         except PipelineError as error:

@@ -8,7 +8,14 @@ from typing import Any
 from pipeline.blocks import journal
 from pipeline.config.names import RECORD
 from pipeline.errors import IntegrityError
-from pipeline.output.results import changed, finished_folders, folders_of_runs, nothing_in, read_record
+from pipeline.output.results import (
+    changed,
+    finished_folders,
+    folders_of_runs,
+    nothing_in,
+    of_one_run,
+    read_record,
+)
 from pipeline.plan.plan import OtherVersion, load_plan
 from pipeline.plan.workdir import WorkFolder, working
 from pipeline.provenance.failure import failures
@@ -25,7 +32,8 @@ def status_table(directory: Path) -> dict[str, Any]:
     folders = [WorkFolder(path) for path in places]
     rows = [_running(one) for one in folders if one.request.exists() or one.elsewhere.exists()]
     known = {row["image"] for row in rows}
-    rows += [_finished(folder) for folder in finished_folders(directory) if folder.name not in known]
+    finished = [folder for folder in finished_folders(directory) if folder.name not in known]
+    rows += [of_one_run(one, _finished) or {"image": one.name, "state": "running"} for one in finished]
     for failure in failures(directory):
         _failed(rows, failure)
     if not rows:

@@ -108,6 +108,26 @@ def _held_beside(order: Order, hold: Callable[[Path], AbstractContextManager[Non
         yield
 
 
+@contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Keep runs from replacing the results in `folder` while something is written there.
+
+    Where no lock can be made beside it (a folder of results that was moved, a weak file system) nobody is kept out.
+
+    Raises:
+        OutputConflict: a run works for these results.
+    """
+    work = WorkFolder.running(folder.resolve().parent, folder.resolve().name)
+    with ExitStack() as stack:
+        if os.access(folder.resolve().parent, os.W_OK):
+            stack.callback(_drop_if_empty, work)
+            try:
+                stack.enter_context(locked(work.lock, what=str(folder)))
+            except NoLocks:
+                work.lock.unlink(missing_ok=True)
+        yield
+
+
 def _make(order: Order) -> None:
     try:
         for work in (order.work, order.beside):
@@ -188,7 +208,7 @@ def _drop_elsewhere(order: Order) -> None:
         with locked(work.lock):
             for path in (*work.own, work.fetched, work.lease):
                 remove_made(path)
-        _drop(work)
+        _drop_if_empty(work)
 
 
 def _begin(order: Order, *, overwrite: bool) -> None:
@@ -249,10 +269,10 @@ def _clear_unfinished(order: Order) -> None:
 def _drop_empty(order: Order) -> None:
     """Remove the work folders if nothing is left in them."""
     for work in {order.work, order.beside}:
-        _drop(work)
+        _drop_if_empty(work)
 
 
-def _drop(work: WorkFolder) -> None:
+def _drop_if_empty(work: WorkFolder) -> None:
     with suppress(OSError):
         work.path.rmdir()
         work.path.parent.rmdir()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.config.bids import RESULTS
 from pipeline.config.names import CRATE, ITEM, RECORD, REPORT, THUMBNAIL
@@ -32,6 +32,9 @@ LOOKS = ("style", "categories")
 """Roles of files that say how a layer looks: colours in QGIS, names of codes."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt", "display")
 """Layers that a run may write; `doubt` only where observed pixels are doubted or hazy, `display` if asked for."""
+_TIMES = 3
+"""How often results are looked at that are replaced meanwhile."""
+_Seen = TypeVar("_Seen")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -103,6 +106,27 @@ def _usable(record: dict[str, Any]) -> bool:
     )
     # every run writes its image: without it nothing would be checked
     return within and whole and any(output["role"] == "restored" for output in record["outputs"])
+
+
+def of_one_run(folder: Path, look: Callable[[Path], _Seen]) -> _Seen | None:
+    """Return what a look at the finished results in `folder` finds, once more if a run has replaced them meanwhile.
+
+    None if they are replaced each time.
+    """
+    for _ in range(_TIMES):
+        before = _content(folder / RECORD)
+        seen = look(folder)
+        if _content(folder / RECORD) == before:
+            return seen
+    return None
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds; empty where none can be read."""
+    with suppress(OSError):
+        # a pipe would be waited for without end
+        return path.read_bytes() if path.is_file() else b""
+    return b""
 
 
 def record_of(folder: Path) -> dict[str, Any]:

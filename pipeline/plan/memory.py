@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import OutputConflict, PipelineError, PlanRefused
+from pipeline.errors import OutputConflict, PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 from pipeline.references.siblings import Siblings
-from pipeline.system.room import free_bytes, full_disk_message, is_full, no_room, number_told
+from pipeline.system.room import free_bytes, full_disk_message, is_full, number_told
 from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
@@ -257,24 +256,6 @@ def check_disk(folder: str, reasons: Iterable[str]) -> None:
     found = number_told(" ".join(reasons))
     if found or is_full(folder):
         raise OutputConflict(full_disk_message(folder, found or errno.ENOSPC))
-
-
-@contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn "no space left" of any write inside the block into an error with exit code 6.
-
-    Raises:
-        OutputConflict: the disk or a quota is full, or a file as large as it may be.
-    """
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:
-        number = no_room(folder, error)
-        if number is None:
-            raise
-        raise OutputConflict(full_disk_message(folder, number)) from error
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:

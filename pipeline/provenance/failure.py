@@ -6,7 +6,6 @@ image is finished.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.orders import Order
 from pipeline.plan.plan import load_plan
 from pipeline.provenance.published import published_summary
 from pipeline.system.facts import hardware, software
-from pipeline.system.files import finite, read_json, remove_made, replacing
+from pipeline.system.files import read_json, remove_made, write_json
 
 _SUFFIX = ".failure.json"
 LOG = ".error.log"
@@ -77,8 +76,7 @@ def note_failure(config: RunConfig, spec: SourceSpec, order: Order | None, error
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists() or _read(path) is not None:
             # shares of a run may fail at the same time
-            with replacing(path, shared=True) as partial:
-                partial.write_text(json.dumps(finite(failure(config, spec, order, error)), indent=1) + "\n")
+            write_json(path, failure(config, spec, order, error), shared=True)
 
 
 def forget_failure(directory: Path, stem: str) -> None:

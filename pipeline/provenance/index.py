@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.names import INDEX
-from pipeline.errors import OutputConflict
+from pipeline.errors import OutputConflict, PipelineError
 from pipeline.provenance.failure import failures
 from pipeline.report.group import finished_rows, is_foreign, rows_of, write_group
+from pipeline.system.lock import in_turn
+
+_LOCK = f".{INDEX}.lock"
 
 
 def update_index(
@@ -32,9 +35,13 @@ def update_index(
         return None, f"{directory / INDEX} was not written by this program and stays as it is; no page of all images"
     if not several and not (directory / INDEX).exists():
         return None, ""
-    failed = {failure["stem"]: failure for failure in failures(directory)}
-    failed |= {entry["stem"]: entry for entry in entries if entry["state"] != "done"}
     try:
-        return write_group(directory, rows_of(finished_rows(directory), failed.values())), ""
+        # of two runs that end at the same time each would leave the other out of the page
+        with in_turn(directory / _LOCK):
+            failed = {failure["stem"]: failure for failure in failures(directory)}
+            failed |= {entry["stem"]: entry for entry in entries if entry["state"] != "done"}
+            return write_group(directory, rows_of(finished_rows(directory), failed.values())), ""
+    except PipelineError:
+        raise
     except OSError as error:
         raise OutputConflict(f"{directory}: cannot write {INDEX} ({error.strerror or error})") from error

@@ -98,7 +98,8 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / SUMMARY, summary)
+        # jobs of an array may end at the same time
+        write_json(directory / SUMMARY, summary, shared=True)
         return directory / SUMMARY
     except OSError as error:
         raise OutputConflict(
@@ -132,7 +133,8 @@ def explained(error: Exception, log: Path) -> PipelineError:
     details = "".join(traceback.format_exception(error))
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        write_text(log, details)
+        # shares of a run may fail at the same time
+        write_text(log, details, shared=True)
         where = f"the details are in {log}"
     except OSError:
         where = details

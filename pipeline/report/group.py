@@ -17,7 +17,7 @@ from pipeline.errors import IntegrityError
 from pipeline.report.judgement import LEVELS, judged, relative_error
 from pipeline.report.pages import templates
 from pipeline.report.words import verdict
-from pipeline.system.files import read_json, replacing
+from pipeline.system.files import read_json, write_text
 from pipeline.system.words import in_percent, precise_percent
 
 _GENERATOR = "inpaint-pipeline"
@@ -142,8 +142,7 @@ def write_group(directory: Path, rows: Sequence[Row]) -> Path:
         if len(html.encode()) < _MAX_BYTES:
             break
     # jobs of a batch may finish at the same time
-    with replacing(directory / INDEX, shared=True) as partial:
-        partial.write_text(html, encoding="utf-8")
+    write_text(directory / INDEX, html, shared=True)
     return directory / INDEX
 
 

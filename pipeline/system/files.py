@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         path: final name; its folder exists.
         shared: other processes may be writing the same file.
     """
-    owner = f".{os.getpid()}" if shared else ""
+    # containers on two machines may have the same process numbers
+    owner = f".{socket.gethostname()}.{os.getpid()}" if shared else ""
     partial = path.with_name(f".{path.name}{owner}.partial")
     try:
         yield partial
@@ -40,17 +42,20 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text file, UTF-8, whole or not at all; a private one can be read by its owner only."""
-    with replacing(path) as partial:
+def write_text(path: Path, text: str, *, private: bool = False, shared: bool = False) -> None:
+    """Write a text file, UTF-8, whole or not at all; a private one can be read by its owner only.
+
+    Other processes may be writing the same file if it is `shared`.
+    """
+    with replacing(path, shared=shared) as partial:
         if private:
             partial.touch(mode=0o600)
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all; not-a-number and infinity become null."""
-    write_text(path, json.dumps(finite(facts), indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, facts: Mapping[str, Any], *, shared: bool = False) -> None:
+    """Write JSON whole or not at all, see `write_text`; not-a-number and infinity become null."""
+    write_text(path, json.dumps(finite(facts), indent=1, allow_nan=False) + "\n", shared=shared)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

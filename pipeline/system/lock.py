@@ -32,14 +32,18 @@ class NoLocks(OutputConflict):
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, what: str = "") -> Iterator[None]:
     """Hold the lock file `path` for the duration of the block; it is gone afterwards.
+
+    Args:
+        path: lock file.
+        what: what a message calls that which is held; empty = the folder of the lock file.
 
     Raises:
         OutputConflict: another living run holds it (the message says which).
         NoLocks: the file system has no locks.
     """
-    descriptor = _acquired(path)
+    descriptor = _acquired(path, what or str(path.parent))
     try:
         _sign(descriptor)
         yield
@@ -191,7 +195,7 @@ def _opened(path: Path) -> int:
         ) from error
 
 
-def _acquired(path: Path) -> int:
+def _acquired(path: Path, what: str) -> int:
     until = time.monotonic() + _GLANCE_S
     while True:
         descriptor = _opened(path)
@@ -201,7 +205,7 @@ def _acquired(path: Path) -> int:
                 if _is_file_of(descriptor, path):
                     return descriptor
             elif not _tried(descriptor, path, fcntl.LOCK_SH) or time.monotonic() > until:
-                raise OutputConflict(_in_use(path))
+                raise OutputConflict(_in_use(path, what))
             else:
                 # nobody has it alone: somebody may only be asking who holds it
                 time.sleep(_GLANCE_S / 100)
@@ -225,10 +229,10 @@ def _without_locks(path: Path, error: OSError) -> str:
     )
 
 
-def _in_use(path: Path) -> str:
+def _in_use(path: Path, what: str) -> str:
     owner = {}
     with suppress(OSError, ValueError):
         owner = json.loads(path.read_text())
     known = isinstance(owner, dict) and "pid" in owner
     who = f"process {owner['pid']} on {owner.get('host')}" if known else "another process"
-    return f"{path.parent} is in use by {who}; wait for it, end it, or choose another output.directory"
+    return f"{what} is in use by {who}; wait for it, end it, or choose another folder for the output"

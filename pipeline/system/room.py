@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import OutputConflict, PipelineError
 from pipeline.system.paths import existing
 
 _FULL_BYTES = 2**20
 """Free bytes below which a disk counts as full."""
+_FEW_FILES = 1000
+"""Files that can still be made below which a disk counts as full of files."""
 _NO_ROOM = {
     errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some of your quota",
+    errno.EDQUOT: "free some of your quota (of bytes, or of files)",
     errno.EFBIG: "see to what limits the size of files (ulimit -f, the limits of a job, the file system)",
 }
 """What the system says where no more can be written, and what to do."""
@@ -54,4 +59,34 @@ def number_told(text: str) -> int | None:
 
 def full_disk_message(path: str | Path, number: int) -> str:
     """Return what is said where nothing more can be written, and what to do."""
-    return f"{path}: {os.strerror(number)}; {_NO_ROOM[number]} and run again to continue"
+    remedy = _NO_ROOM[number]
+    if number == errno.ENOSPC and _is_full_of_files(path):
+        remedy = "there is space, but hardly another file can be made (`df -i`): remove files there"
+    return f"{path}: {os.strerror(number)}; {remedy} and run again to continue"
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn "no space left" of any write inside the block into an error with exit code 6.
+
+    Raises:
+        OutputConflict: the disk or a quota is full, or a file as large as it may be.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        number = no_room(folder, error)
+        if number is None:
+            raise
+        raise OutputConflict(full_disk_message(folder, number)) from error
+
+
+def _is_full_of_files(path: str | Path) -> bool:
+    """Return True where bytes are free, but file systems that count their files (inodes) have hardly one left."""
+    try:
+        counts = os.statvfs(existing(Path(path)))
+    except OSError:
+        return False
+    return 0 <= counts.f_favail < min(_FEW_FILES, counts.f_files) and not is_full(path)

@@ -1,8 +1,9 @@
 """Stop in good order: the first signal finishes what is in flight, the second ends the program at once.
 
 Ctrl-C and SIGTERM say that somebody wants an end (exit 130), SIGHUP that the terminal or the connection is gone (130,
-too; ignored under `nohup`), SIGUSR1 that a job's time is nearly up (exit 75: submit it again). Slurm sends the last to
-a batch script with `--signal=B:USR1@300`.
+too; ignored under `nohup`), the others that a job's time is nearly up (exit 75: submit it again). Slurm sends
+SIGUSR1 to a batch script with `--signal=B:USR1@300`; Grid Engine (`-notify`) and LSF send SIGUSR2, and whoever counts
+processor time (`ulimit -S -t`, `s_cpu`) SIGXCPU.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import Any
 
 from pipeline.errors import Interrupted, PipelineError, Unfinished
 
-HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+TIME_IS_UP = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What a batch system, or the kernel, sends before it ends a job for its time."""
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *TIME_IS_UP)
 """What asks for a stop."""
-_NEVER_AGAIN = (signal.SIGHUP, signal.SIGUSR1)
-"""What ends nothing at once: a terminal that closes says so twice, by its shell and by the kernel."""
+_NEVER_AGAIN = (signal.SIGHUP, *TIME_IS_UP)
+"""What ends nothing at once: a terminal that closes says so twice, by its shell and by the kernel, and whose processor
+time is up hears it every second."""
 
 _STOPPING = (
     "inpaint-pipeline: stopping: what is in flight is finished first and everything finished is kept; "
@@ -76,7 +80,7 @@ class Stop:
             raise KeyboardInterrupt
         if not self._requested:
             self._requested = True
-            self._time_is_up = number == signal.SIGUSR1
+            self._time_is_up = number in TIME_IS_UP
             _say(_STOPPING)
 
 

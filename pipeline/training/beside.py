@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,27 @@ import torch
 
 from pipeline.errors import ConfigError, OutputConflict
 from pipeline.models.base import read_card
+from pipeline.system.lock import NoLocks, locked
 from pipeline.training.log import is_log
 
 CURVE = ("step", "relative_fit")
 """The first columns of a curve, by which it is known."""
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Keep other trainings from an output and the files beside it; where there are no locks, nobody is kept out.
+
+    Raises:
+        OutputConflict: another training writes it, or its folder cannot be written.
+    """
+    path = output.with_name(f".{output.name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, what=str(output)))
+        except NoLocks:
+            path.unlink(missing_ok=True)
+        yield
 
 
 def require_replaceable(weights: Path, config: Path) -> None:

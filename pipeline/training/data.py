@@ -20,7 +20,8 @@ from pipeline.errors import ConfigError
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.numerics.statistics import depth_channel, local_statistics, network_input
-from pipeline.system.files import replacing
+from pipeline.system.files import replacing, write_text
+from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.config import Augment, Images, Synthetic, TrainingConfig, resolve
 from pipeline.training.log import Pace
@@ -137,12 +138,12 @@ def _cached(
         pace = Pace()
         entries: list[dict[str, Any]] = []
         numbered = enumerate(tiles(part, config, config_path))
-        for number, stored in enumerate(mapped(store, numbered, config.processes, stop), 1):
-            entries.extend(stored)
-            if pace.due():
-                log.info("%d tiles", number)
-        with replacing(index, shared=True) as fresh:
-            fresh.write_text(json.dumps(entries), encoding="utf-8")
+        with explain_full_disk(folder):
+            for number, stored in enumerate(mapped(store, numbered, config.processes, stop), 1):
+                entries.extend(stored)
+                if pace.due():
+                    log.info("%d tiles", number)
+            write_text(index, json.dumps(entries), shared=True)
         rows = entries
     log.info("%s for %s: %d samples", *said, len(rows))
     return [

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +18,13 @@ _EVERY_SECONDS = 30.0
 _OPENING = "inpaint-pipeline training"
 _OURS = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (inpaint-pipeline training|.+ for (training|validation): )")
 """How a log of this program starts; before it had an opening, with what was cut."""
+
+
+class _File(logging.FileHandler):
+    """A log file that ends no training, nor fills stderr with tracebacks, where its disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leave a line out."""
 
 
 @contextmanager
@@ -34,7 +41,7 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+        file = _File(path, mode="a" if append else "w", encoding="utf-8")
     except OSError as error:
         raise OutputConflict(f"{path}: cannot be written ({error.strerror}); set another output") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
@@ -55,7 +62,8 @@ def logged(path: Path, *, append: bool, quiet: bool) -> Iterator[None]:
     finally:
         for handler in (file, people):
             _LOGGER.removeHandler(handler)
-        file.close()
+        with suppress(OSError):
+            file.close()
         _LOGGER.setLevel(before)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from pipeline import __version__
 from pipeline.errors import ConfigError, Interrupted
 from pipeline.models._unet import ResidualUNet
 from pipeline.system.files import replacing
+from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import NEVER, Stop
 from pipeline.training.batches import batches
-from pipeline.training.beside import CURVE, read_checkpoint, require_nothing_unfinished
+from pipeline.training.beside import CURVE, alone, read_checkpoint, require_nothing_unfinished
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import HOLE, TARGET, TAUGHT, Sample
 from pipeline.training.device import autocast, layout, mixed, placed
@@ -100,16 +103,18 @@ def train(config_path: str | Path, *, resume: bool = False, quiet: bool = True) 
         ConfigError: the config is wrong, its images have no clean tile, or what was learnt is no number.
         SourceError: an image cannot be read.
         PlanRefused: the device is not there.
-        OutputConflict: the output cannot be written, or a training that was stopped would be lost.
+        OutputConflict: the output cannot be written, another training writes it, or one that was stopped would be lost.
         ClusterGone: a process that fills holes or cuts batches died.
         Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     path = Path(config_path)
     config = placed(read_config(path))
-    if not resume:
-        require_nothing_unfinished(Path(config.output), config.steps, config.patience)
-    with Stop() as stop, logged(Path(config.output).with_suffix(".log"), append=resume, quiet=quiet):
-        return fit(config, taught_samples(config, path, stop), resume=resume, stop=stop)
+    output = Path(config.output)
+    with Stop() as stop, alone(output):
+        if not resume:
+            require_nothing_unfinished(output, config.steps, config.patience)
+        with logged(output.with_suffix(".log"), append=resume, quiet=quiet), explain_full_disk(output.parent):
+            return fit(config, taught_samples(config, path, stop), resume=resume, stop=stop)
 
 
 def fit(
@@ -139,8 +144,9 @@ def fit(
     log.info("%s, inpaint-pipeline %s, torch %s", _arithmetic(config), __version__, torch.__version__)
     state = _begun(config, cases, resume=resume)
     end = min(until or config.steps, config.steps)
-    with loaders_watched(stop):
-        _run(state, data, config, end, stop)
+    # closed at once: as long as an error is told, its traceback would keep the processes that cut batches
+    with loaders_watched(stop), closing(batches(training, config, state.step, end)) as stream:
+        _run(state, stream, cases, config, end, stop)
     result = state.result(end)
     if not result and until is None:
         raise ConfigError(
@@ -154,12 +160,10 @@ def fit(
 
 
 def _run(
-    state: _State, data: tuple[Sequence[Sample], Sequence[Sample]], config: TrainingConfig, until: int, stop: Stop
+    state: _State, stream: Iterator[Tensor], cases: Sequence[Sample], config: TrainingConfig, until: int, stop: Stop
 ) -> None:
-    training, cases = data
     checkpoint, curve = _files(config)
     pace = Pace(state.step)
-    stream = batches(training, config, state.step, until)
     while state.step < until and not _exhausted(state, config):
         if stop.requested():
             _save(state, checkpoint, config)
@@ -307,22 +311,25 @@ def _decisive(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _save(state: _State, path: Path, config: TrainingConfig) -> None:
+    # torch writes a file by itself, and says of a full disk that a position is unexpected
+    content = io.BytesIO()
+    torch.save(
+        {
+            "network": state.network.state_dict(),
+            "average": state.average.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "schedule": state.schedule.state_dict(),
+            "step": state.step,
+            "stale": state.stale,
+            "errors": state.errors,
+            "bests": state.bests,
+            "config": _decisive(config),
+            "arithmetic": _arithmetic(config),
+        },
+        content,
+    )
     with replacing(path) as partial:
-        torch.save(
-            {
-                "network": state.network.state_dict(),
-                "average": state.average.state_dict(),
-                "optimiser": state.optimiser.state_dict(),
-                "schedule": state.schedule.state_dict(),
-                "step": state.step,
-                "stale": state.stale,
-                "errors": state.errors,
-                "bests": state.bests,
-                "config": _decisive(config),
-                "arithmetic": _arithmetic(config),
-            },
-            partial,
-        )
+        partial.write_bytes(content.getbuffer())
 
 
 def _load(state: _State, path: Path, config: TrainingConfig) -> None:

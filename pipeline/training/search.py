@@ -20,7 +20,9 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
+from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import Stop
+from pipeline.training.beside import alone
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import Sample
 from pipeline.training.device import placed
@@ -85,10 +87,12 @@ def search(config_path: str | Path, n: int, *, resume: bool = False, quiet: bool
         raise ConfigError(f"--search {n}: needs at least 2 configs to compare")
     path = Path(config_path)
     config = placed(read_config(path))
-    with Stop() as stop, logged(Path(config.output).with_suffix(".search.log"), append=resume, quiet=quiet):
+    output = Path(config.output).with_suffix(".search")
+    said = logged(output.with_suffix(".search.log"), append=resume, quiet=quiet)
+    with Stop() as stop, alone(output), said, explain_full_disk(output.parent):
         alive, table = _halved(config, n, taught_samples(config, path, stop), stop, resume=resume)
-    _write_table(Path(config.output).with_suffix(".search.csv"), table)
-    best = _publish(path, config, alive[0], table)
+        _write_table(output.with_suffix(".search.csv"), table)
+        best = _publish(path, config, alive[0], table)
     return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
 
 

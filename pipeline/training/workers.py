@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import popen_fork
 from multiprocessing.context import ForkContext, ForkProcess
 from typing import TypeVar
 
@@ -30,12 +31,21 @@ _GROUP_SECONDS = 1.0
 _DEATHS = ("is killed by signal", "exited unexpectedly")
 
 
+class _Child(popen_fork.Popen):
+    """The operating system's side of a process, ended by a signal that it cannot ignore."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
 class _Process(ForkProcess):
     """A process that never hears of requests to stop, and is always ended by a signal that it cannot ignore.
 
-    Where a process of a pool dies, Python ends the others by SIGTERM and then waits for them; a job that is stopped
-    sends SIGTERM to all of them, too, and they are to finish what they have in hand.
+    Where a process of a pool dies, and at its own end, Python ends the others by SIGTERM and then waits for them; a job
+    that is stopped sends SIGTERM to all of them, too, and they are to finish what they have in hand.
     """
+
+    _Popen = staticmethod(_Child)
 
     def start(self) -> None:
         # what is blocked here is blocked there from its first instruction on: until it ignores the signals, it would
@@ -45,9 +55,6 @@ class _Process(ForkProcess):
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def terminate(self) -> None:
-        self.kill()
 
 
 class Forked(ForkContext):

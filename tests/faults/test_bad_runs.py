@@ -21,9 +21,9 @@ from pipeline import run
 from pipeline.blocks.events import Events
 from pipeline.errors import OutputConflict
 from pipeline.execute import base as execute
-from pipeline.plan.memory import explain_full_disk
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.lock import locked
+from pipeline.system.room import explain_full_disk
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
 

@@ -24,11 +24,11 @@ import psutil
 import pytest
 from distributed import Client, Security
 
-from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused, Unfinished
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster, private_folder, without_main
 from pipeline.survey.survey import outline, survey
-from pipeline.system.signals import HEARD, NEVER, Stop, stop_if_asked, stoppable
+from pipeline.system.signals import HEARD, NEVER, TIME_IS_UP, Stop, stop_if_asked, stoppable
 from pipeline.training.workers import mapped
 from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
 from tests.processes import blocks_held, outlived
@@ -140,6 +140,17 @@ def test_a_terminal_that_closes_is_heard_once_and_under_nohup_never():
             assert not stop.requested()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", TIME_IS_UP)
+def test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes(number):
+    """Slurm, Grid Engine, LSF and the kernel have a signal of their own for it; some send it every second."""
+    with Stop() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        error = stop.error("run again")
+    assert isinstance(error, Unfinished)
+    assert "time is nearly up" in str(error)
 
 
 def test_only_work_that_may_stop_is_stopped():

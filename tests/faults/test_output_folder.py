@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,12 @@ import numpy as np
 import pytest
 
 import pipeline.run
+from pipeline.commands import report
 from pipeline.errors import PipelineError
+from pipeline.provenance import index
+from pipeline.provenance.summary import write_summary
+from pipeline.system import files
+from pipeline.system.lock import held
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 46)
@@ -257,3 +263,68 @@ def test_a_file_with_the_name_of_a_result_that_comes_while_the_run_goes_on(scene
         assert command("run", _constant(folder, image, mask)).code == 0
     assert result.with_name("image_restored.tif.kept").read_text() == "mine"
     assert command("verify", folder / "out").code == 0
+
+
+def test_two_runs_that_end_at_the_same_time(tmp_path, monkeypatch):
+    """Jobs of an array with one folder of results: each leaves a whole summary, and a page that has all of them."""
+    publish, seen = files.publish, []
+
+    def beside_another(partial: Path, path: Path) -> None:
+        monkeypatch.setattr(files, "publish", publish)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            write_summary(tmp_path, {"sources": ["other"] * 1000})
+        seen.append(json.loads(path.read_text())["sources"][0])
+        publish(partial, path)
+
+    monkeypatch.setattr(files, "publish", beside_another)
+    write_summary(tmp_path, {"sources": ["mine"]})
+    seen.append(json.loads((tmp_path / "run.json").read_text())["sources"])
+    assert seen == ["other", ["mine"]]
+    monkeypatch.setattr(index, "finished_rows", lambda folder: seen.append(held(folder / ".index.html.lock")) or [])
+    assert index.update_index(tmp_path, several=True)[0] == tmp_path / "index.html"
+    assert seen[-1] is True
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_results_that_are_replaced_while_they_are_looked_at(scene, monkeypatch):
+    """`verify` and `status` speak of one run, not of the record of one and the files of the next."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    assert command("run", config).code == 0
+
+    def replaced_after(module: str, name: str) -> None:
+        read, asked = getattr(import_module(module), name), []
+
+        def reads(where: Path) -> object:
+            record = read(where)
+            if not asked:
+                asked.append(command("run", config, "--overwrite").code)
+            return record
+
+        monkeypatch.setattr(f"{module}.{name}", reads)
+
+    replaced_after("pipeline.output.verify", "record_of")
+    outcome = command("verify", folder / "out")
+    assert outcome.code == 0, outcome.err
+    replaced_after("pipeline.commands.status", "read_record")
+    assert "damaged" not in command("status", folder / "out").out
+
+
+def test_no_run_replaces_results_whose_report_is_made(scene, monkeypatch):
+    """The record that the report is of would take the place of the next run's."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    assert command("run", config).code == 0
+    write, asked = report.write_report, []
+
+    def writes(*arguments: object) -> object:
+        asked.append(command("run", config, "--overwrite"))
+        return write(*arguments)
+
+    monkeypatch.setattr(report, "write_report", writes)
+    assert command("report", folder / "out").code == 0
+    assert asked[0].code == 6
+    assert f"{folder / 'out' / '.work' / 'image'} is in use by process" in asked[0].err
+    assert command("verify", folder / "out").code == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["image", "run.json"]

@@ -28,6 +28,8 @@ ROWS = {
     "disk full": """
         faults/test_bad_runs.py::test_a_full_disk
         faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one""",
+    "a disk that has space but cannot hold another file (inodes used up)": """
+        faults/test_surroundings.py::test_a_disk_that_is_full_of_files""",
     "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
         faults/test_surroundings.py::test_each_limit_of_what_may_be_written_is_named""",
     "a file system that cannot force folders to disk, or does not say how much is free (some shares)": """
@@ -47,6 +49,8 @@ ROWS = {
     "an error that nobody foresaw": """
         faults/test_bad_runs.py::test_what_nobody_foresaw_is_the_image_s_own
         faults/test_bad_runs.py::test_what_nobody_foresaw_in_a_single_image""",
+    "two runs with one folder of results end at the same time (jobs of an array, an image each)": """
+        faults/test_output_folder.py::test_two_runs_that_end_at_the_same_time""",
     "the output is used by another run, also one with another `compute.scratch`": """
         faults/test_bad_runs.py::test_an_output_in_use
         faults/test_bad_runs.py::test_an_output_in_use_with_another_scratch_folder""",
@@ -74,6 +78,10 @@ ROWS = {
         faults/test_publication.py::test_a_pipe_in_the_place_of_a_result_is_not_waited_for""",
     "an input of results, or the mask of a reference, changed or is gone": """
         faults/test_output_folder.py::test_verify_goes_on_after_what_it_cannot_read""",
+    "`verify` or `status` while a run replaces the results": """
+        faults/test_output_folder.py::test_results_that_are_replaced_while_they_are_looked_at""",
+    "`report` while a run works for the same image, or a run while its `report` is made": """
+        faults/test_output_folder.py::test_no_run_replaces_results_whose_report_is_made""",
     "the folder of results is moved or removed while the run goes on": """
         faults/test_output_folder.py::test_a_folder_that_is_moved_while_the_run_goes_on""",
     "an input changes while the run goes on": """
@@ -187,6 +195,12 @@ ROWS = {
         faults/test_surroundings.py::test_a_gdal_without_a_driver""",
     "the folder that a command was called in was removed meanwhile": """
         faults/test_surroundings.py::test_a_working_folder_that_is_gone""",
+    "the disk of a training is full": """
+        unit/test_training_stops.py::test_a_full_disk_ends_a_training_with_a_word
+        unit/test_training_stops.py::test_python_ends_what_hears_no_signal
+        unit/test_training_stops.py::test_a_log_on_a_full_disk_ends_no_training""",
+    "two trainings are told the same `output`": """
+        unit/test_training_stops.py::test_two_trainings_do_not_share_an_output""",
     "a process of a training is killed": """
         unit/test_training_stops.py::test_a_process_that_dies_says_what_to_do
         faults/test_hostile_processes.py::test_a_pool_that_loses_a_waiting_process_ends""",
@@ -213,7 +227,9 @@ ROWS = {
     "workers reach their walltime": """
         cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
     "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
-    "the client's own time is nearly up (SIGUSR1)": "cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so",
+    "the client's own time is nearly up (SIGUSR1; SIGUSR2 of Grid Engine and LSF; SIGXCPU of a bound of processor time)": """
+        cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so
+        faults/test_hostile_processes.py::test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes""",
     "a share of a job array is killed, also the one that surveys": """
         faults/test_shards.py::test_eight_shares_at_once_one_killed_and_the_same_bytes
         faults/test_shards.py::test_the_share_that_surveys_is_killed_and_another_takes_over

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rasterio.errors import RasterioError
@@ -17,9 +18,9 @@ from rasterio.errors import RasterioError
 from pipeline import registry
 from pipeline.errors import ConfigError, OutputConflict
 from pipeline.formats._files import writing
-from pipeline.plan.memory import check_disk, explain_full_disk
+from pipeline.plan.memory import check_disk
 from pipeline.system.files import sync, unreplaceable
-from pipeline.system.room import free_bytes, is_full
+from pipeline.system.room import explain_full_disk, free_bytes, is_full
 from tests.helpers import blobs, command, run_config, smooth, write_image
 
 SHAPE = (40, 46)
@@ -132,6 +133,29 @@ def test_a_file_system_that_knows_less(config, monkeypatch):
     outcome = command("run", config)
     assert outcome.code == 0, outcome.err
     assert command("verify", config.parent / "out").code == 0
+
+
+def test_a_disk_that_is_full_of_files(tmp_path, monkeypatch):
+    """Bytes are free, and freeing more does not help; file systems that do not count their files say 0 of 0."""
+    real = os.statvfs
+
+    def counted(left: int, all_of_them: int):
+        def told(path):
+            facts = real(path)
+            return SimpleNamespace(
+                f_frsize=4096, f_bavail=10**6, f_blocks=10**7, f_bfree=10**6, f_files=all_of_them, f_favail=left,
+                f_bsize=facts.f_bsize,
+            )  # fmt: skip
+
+        monkeypatch.setattr(os, "statvfs", told)
+
+    counted(3, 10**6)
+    with pytest.raises(OutputConflict, match=r"No space left.*df -i.*remove files"), explain_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for left, all_of_them in ((10**5, 10**6), (0, 0)):
+        counted(left, all_of_them)
+        with pytest.raises(OutputConflict, match="free some space"), explain_full_disk(tmp_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])

@@ -23,12 +23,12 @@ from pipeline.plan.memory import (
     check_fits,
     check_room,
     disk_bytes,
-    explain_full_disk,
     worker_bytes,
 )
 from pipeline.plan.plan import BlockRow
 from pipeline.survey import cells
 from pipeline.survey.cells import coarse_values
+from pipeline.system.room import explain_full_disk
 from pipeline.testing import ArraySource, raster_space
 from tests.helpers import smooth
 from tests.unit.test_block_values import _plan

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pipeline.errors import ClusterGone, ConfigError, Interrupted
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, OutputConflict
 from pipeline.models.base import read_card
 from pipeline.system.signals import Stop
 from pipeline.training import workers
+from pipeline.training.beside import alone
 from pipeline.training.data import _store as store
+from pipeline.training.log import logged
 from pipeline.training.loop import train
 from pipeline.training.search import search
 from pipeline.training.workers import loaders_watched
@@ -112,6 +118,57 @@ def test_a_request_to_stop_is_never_forgotten(tmp_path, monkeypatch, when):
         steps = [torch.load(c, weights_only=True)["step"] for c in sorted(trials.rglob("*.checkpoint.pt"))]
         assert steps == [3, 0]
     assert asked
+
+
+def test_a_full_disk_ends_a_training_with_a_word(tmp_path, monkeypatch):
+    """Exit 6, and no process is left that cuts batches nobody takes: Python would wait for it for ever at its end."""
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if "checkpoint" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputConflict, match="No space left on device; free some space"):
+        train(small_training(tmp_path, steps=40, loaders=1))
+    assert not multiprocessing.active_children()
+    assert "No space left" in (tmp_path / "weights" / "small.log").read_text()
+
+
+def _waits(begun: Connection) -> None:
+    workers.begin()
+    begun.send(True)
+    threading.Event().wait()
+
+
+def test_python_ends_what_hears_no_signal():
+    """As it does with all processes at its own end; it waits for them then."""
+    here, there = multiprocessing.Pipe()
+    process = workers.Forked().Process(target=_waits, args=(there,), daemon=True)
+    process.start()
+    assert here.recv()
+    process._popen.terminate()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_two_trainings_do_not_share_an_output(tmp_path):
+    """The second one would drop the checkpoint of the first, and write into its log and curve."""
+    config = small_training(tmp_path)
+    weights = tmp_path / "weights" / "small.safetensors"
+    with alone(weights), pytest.raises(OutputConflict, match=f"{weights} is in use by process {os.getpid()}"):
+        train(config)
+    with alone(weights.with_suffix(".search")), pytest.raises(OutputConflict, match="in use by process"):
+        search(config, 2)
+    assert not any(weights.parent.iterdir())
+
+
+def test_a_log_on_a_full_disk_ends_no_training(capsys):
+    """Nor are there tracebacks of every line."""
+    with logged(Path("/dev/full"), append=True, quiet=True):
+        logging.getLogger("pipeline.training").info("step 1")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("told", "error"), [(True, Interrupted), (False, ClusterGone)])

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
 from pipeline.report.judgement import judged
-from pipeline.system.files import replacing, write_json
+from pipeline.system.files import write_json, write_text
 from pipeline.system.words import counted
 
 TABLE = "group_inpainting.tsv"
@@ -79,9 +79,8 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
     writer.writerows(rows)
     path = target / TABLE
     try:
-        with replacing(path, shared=True) as partial:
-            partial.write_text(text.getvalue(), encoding="utf-8")
-        write_json(path.with_suffix(".json"), _COLUMNS)
+        write_text(path, text.getvalue(), shared=True)
+        write_json(path.with_suffix(".json"), _COLUMNS, shared=True)
         ignore(target, [f"{path.stem}.*"])
     except OSError as error:
         raise OutputConflict(f"{path}: cannot be written ({error.strerror or error})") from error

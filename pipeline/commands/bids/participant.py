@@ -171,7 +171,7 @@ def _note(paths: DerivativePaths, entry: Mapping[str, Any]) -> None:
     with suppress(OSError):
         # a folder that cannot be written is what the entry says already
         paths.folder.mkdir(parents=True, exist_ok=True)
-        write_json(paths.outcome, kept)
+        write_json(paths.outcome, kept, shared=True)
 
 
 def _restored(
@@ -197,7 +197,7 @@ def _restored(
     except OutputConflict:
         if before is not None:
             # the results are those of the config before
-            write_text(paths.config, before)
+            write_text(paths.config, before, shared=True)
         raise
     return {
         "state": "done",
@@ -241,7 +241,7 @@ def _write_config(paths: DerivativePaths, found: ImageInputs, overrides: Sequenc
         text, yaml = StringIO(), YAML()
         yaml.width = _NEVER_FOLDED
         yaml.dump(overridden(_relative(config, here), overrides, paths.config), text)
-        write_text(paths.config, _HEAD.format(name=paths.config.name) + text.getvalue())
+        write_text(paths.config, _HEAD.format(name=paths.config.name) + text.getvalue(), shared=True)
     except OSError as error:
         raise OutputConflict(f"{paths.folder}: cannot write ({error.strerror or error}); choose another") from error
 
