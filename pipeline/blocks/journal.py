@@ -137,13 +137,13 @@ _OFFSET_BITS = 48
 
 def committed(folder: Path, digest: str) -> Committed:
     """Return the facts of every committed block of plan `digest`; unreadable lines and other plans are skipped."""
-    return Committed(sorted(folder.glob("*.jsonl")), digest)
+    return Committed(_files(folder), digest)
 
 
 def numbers(folder: Path, digest: str) -> set[int]:
     """Return the numbers of the committed blocks of plan `digest`, in seconds for a million of them."""
     plan, done = digest.encode(), set()
-    for path in folder.glob("*.jsonl"):
+    for path in _files(folder):
         with path.open("rb") as stream:
             for line in stream:
                 found = _WHOSE.match(line)
@@ -155,7 +155,12 @@ def numbers(folder: Path, digest: str) -> set[int]:
 def of_other_hosts(folder: Path) -> bool:
     """Say whether another machine has written into the journal."""
     own = f"{socket.gethostname()}-"
-    return any(not path.name.startswith(own) for path in folder.glob("*.jsonl"))
+    return any(not path.name.startswith(own) for path in _files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a journal; a pipe among them would be waited for without end."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.is_file())
 
 
 def _sealed(line: bytes) -> bytes:

@@ -184,7 +184,9 @@ def sync(path: Path) -> None:
 def sync_tree(folder: Path) -> None:
     """Force all files and folders in a folder to disk."""
     for item in folder.rglob("*"):
-        sync(item)
+        # a pipe would be waited for without end
+        if item.is_file() or item.is_dir():
+            sync(item)
     sync(folder)
 
 

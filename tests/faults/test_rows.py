@@ -227,7 +227,7 @@ ROWS = {
     "workers reach their walltime": """
         cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
     "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
-    "the client's own time is nearly up (SIGUSR1; SIGUSR2 of Grid Engine and LSF; SIGXCPU of a bound of processor time)": """
+    "the client's own time is nearly up (SIGUSR1, SIGUSR2 of Grid Engine and LSF, SIGXCPU)": """
         cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so
         faults/test_hostile_processes.py::test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes""",
     "a share of a job array is killed, also the one that surveys": """

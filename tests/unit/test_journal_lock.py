@@ -19,6 +19,7 @@ import pytest
 from pipeline.blocks import journal
 from pipeline.errors import OutputConflict
 from pipeline.system import lock
+from pipeline.system.files import sync_tree
 from pipeline.system.lock import held, locked
 
 FACTS = {"sha256": {}, "by_source": {}, "seconds": {}, "patches": 1, "peak_rss_bytes": 1}
@@ -51,6 +52,15 @@ def test_numbers_are_those_of_complete_lines(tmp_path, torn):
     assert journal.numbers(tmp_path, "aa") == set(journal.committed(tmp_path, "aa")) == {3, 5}
     assert journal.numbers(tmp_path, "bb") == {7}
     assert journal.numbers(tmp_path / "none", "aa") == set()
+
+
+def test_what_is_no_file_of_a_journal_is_left_alone(tmp_path):
+    """A pipe would be waited for without end, and a folder cannot be read."""
+    journal.commit(tmp_path, "aa", 3, FACTS)
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    assert journal.numbers(tmp_path, "aa") == set(journal.committed(tmp_path, "aa")) == {3}
+    sync_tree(tmp_path)
 
 
 def test_nothing_is_committed_in_an_empty_folder(tmp_path):
