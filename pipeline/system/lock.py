@@ -191,7 +191,7 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputConflict(
-            f"{path.parent}: cannot write ({error.strerror}); choose another output.directory"
+            f"{path.parent}: cannot write ({error.strerror}); choose another folder for the output"
         ) from error
 
 

@@ -28,6 +28,10 @@ def alone(output: Path) -> Iterator[None]:
         OutputConflict: another training writes it, or its folder cannot be written.
     """
     path = output.with_name(f".{output.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputConflict(f"{output}: cannot be written ({error.strerror}); set another output") from error
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path, what=str(output)))
