@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ class _Batches(Dataset[NDArray[np.float16]]):
         return batch(self._training, self._config, step)
 
 
-def batches(training: Sequence[Sample], config: TrainingConfig, first: int, until: int) -> Iterator[Tensor]:
+def batches(
+    training: Sequence[Sample], config: TrainingConfig, first: int, until: int
+) -> Generator[Tensor, None, None]:
     """Yield the batches `(batch, 6 or 7, *patch)`, float16, of steps `first` to `until - 1`.
 
     Processes, not threads: beside a GPU, Python's lock would make the network wait for its batches. They come
