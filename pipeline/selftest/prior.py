@@ -1,7 +1,8 @@
-"""What self-tests of many images found about references, for images that cannot tell.
+"""What self-tests of many images found about references and networks, for images that cannot tell, or not surely.
 
-The table is rounded from that of `python -m benchmarks.prior`, down where reliability is low: cloudy scenes of three
-places speak for all. Thin holes are not measured there; a fill is hard to beat in them, and the image itself tells.
+The table of references is rounded from that of `python -m benchmarks.prior`, down where reliability is low: cloudy
+scenes of three places speak for all. Thin holes are not measured there; a fill is hard to beat in them, and the image
+itself tells. That of networks comes from `python -m benchmarks.prior_network`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w
 LEADING = Reliance(near=(0.3, 0.6, 0.9, 1.0, 1.0), far=(0.6, 1.0, 1.0, 1.0, 1.0))
 """How much of a reference is blended in where nearly all is hidden. What can be hidden there lies between clouds
 and says nothing of what is under them; there a fill knows nothing, another date does."""
-
 
 _Row = tuple[tuple[float, float], ...]
 """Best weight, and relative change of the squared error at it, at each of the first `KNOTS` of a family of holes."""
