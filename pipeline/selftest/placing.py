@@ -20,6 +20,7 @@ from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.beside import beside
+from pipeline.selftest.crowded import THIN, WIDE, clear_of, of_one_channel, share_lost
 from pipeline.selftest.shapes import CLEAR, Mask, Shape, Shapes, Sides, of_single_channels, steps_apart, tells
 from pipeline.system.threads import each
 
@@ -51,10 +52,6 @@ _MOST_LAYERS = 256
 
 _MIN_HIDDEN = 64
 """Hidden pixels below which a window tests nothing and is left out."""
-
-_CROWDED = 0.75
-"""Share of a window's pixels with a hole in some channel above which hidden holes of single channels may lie where
-another channel has one: too few other places are left."""
 
 _LARGE = 30
 """Pixels from which a piece of a thin hole (a line, a slice) is kept clear of real holes."""
@@ -163,33 +160,36 @@ def _concerned(hole: Mask, hidden: Mask) -> Mask:
 def hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
     """Return observed pixels of a window to hide, in the shapes of the image's own holes, bool `(c, *spatial)`."""
     hidden = np.zeros(window.valid.shape, dtype=np.bool_)
-    crowded = bool(window.hole.any(axis=0).mean() > _CROWDED)
+    lost = share_lost(window)
     observed = max(int(window.valid.sum()), 1)
     for deep in (shapes.deep, shapes.bare):
         if deep and hidden.sum() <= _DEEP_SHARE * observed:
-            hidden = _hide_deep(deep, window, hidden, rng, crowded=crowded)
+            hidden = _hide_deep(deep, window, hidden, rng, dense=lost > WIDE)
     if shapes.thin:
-        apart = not crowded and of_single_channels(shapes.thin)
+        apart = lost <= THIN and of_single_channels(shapes.thin)
         hidden |= _sprinkle(shapes, window, hidden, rng, apart=apart)
     return hidden
 
 
-def _hide_deep(
-    shapes: Sequence[Shape], window: Window, hidden: Mask, rng: np.random.Generator, *, crowded: bool
-) -> Mask:
-    """Return what is hidden with wide holes of some shapes added, until it is enough or no more can be laid."""
+def _hide_deep(shapes: Sequence[Shape], window: Window, hidden: Mask, rng: np.random.Generator, *, dense: bool) -> Mask:
+    """Return what is hidden with wide holes of some shapes added: of one channel at a time where these are `dense`.
+
+    It ends when that is enough or no more can be laid.
+    """
     observed = max(int(window.valid.sum()), 1)
     sides = tuple((not a, not b) for a, b in window.open_edges) or ((True, True),) * len(window.spacing)
     sizes = np.asarray([shape.mask.sum() for shape in shapes], dtype=np.float64)
+    alone = dense and of_single_channels([shape.mask for shape in shapes])
     free: Mask | None = None
-    for attempt in range(_SHAPES_PER_WINDOW):
-        if free is None:
-            free = window.valid & ~binary_dilation((window.hole | hidden).any(axis=0), iterations=2)
+    for attempt in range(_SHAPES_PER_WINDOW * (len(hidden) if alone else 1)):
         # first a hole as a typical pixel sees it (a large one), then any
         chance = sizes / sizes.sum() if attempt == 0 else None
         shape = shapes[int(rng.choice(len(sizes), p=chance))]
+        shape = of_one_channel(shape, rng) if alone else shape
+        if alone or free is None:
+            free = window.valid & clear_of(window.hole | hidden, shape if alone else None)
         layer = _lay(shape, window.valid, free, sides, rng)
-        if layer is not None and not crowded and of_single_channels([shape.mask]):
+        if layer is not None and not dense and of_single_channels([shape.mask]):
             layer &= ~(window.hole | hidden).any(axis=0)
         if layer is not None and (hidden | layer).sum() <= _MOST * observed:
             hidden, free = hidden | layer, None

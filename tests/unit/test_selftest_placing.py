@@ -15,7 +15,8 @@ from pipeline.geometry.box import Box
 from pipeline.image.window import Pixels
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
 from pipeline.selftest import placing
-from pipeline.selftest.placing import Placement, _lay, place
+from pipeline.selftest.crowded import of_one_channel
+from pipeline.selftest.placing import Placement, _lay, hide, place
 from pipeline.selftest.shapes import Shape, Shapes, collect, lie_across, steps_apart, tells
 from tests.helpers import smooth
 
@@ -410,3 +411,50 @@ def test_what_a_window_cuts_from_a_blob_is_no_slice():
     sides = ((True, True),) * 3
     reaches = [steps_apart(collect([((labels == k)[None], sides)], window.spacing)) for k in (1, 2)]
     assert reaches == [(6, 3), (6, 3, 1)]
+
+
+def _dates(n: int, land: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` dates, each with a wide hole of its own, and where they have a value: right of `land` columns."""
+    holes = np.zeros((n, *SHAPE), bool)
+    for k in range(n):
+        holes[k, 12 * k : 12 * k + 14, 50:] = True
+    return holes, np.broadcast_to(np.arange(SHAPE[1]) >= land, holes.shape)
+
+
+def _hidden_in_dates(n: int, land: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the holes of some dates and what is hidden in them, `(n, *SHAPE)`."""
+    holes, content = _dates(n, land)
+    window = Window(values=smooth(holes.shape, "float32"), valid=content & ~holes, hole=holes, spacing=(1.0, 1.0))
+    return holes, hide(window, collect([(holes, CLOSED)], (1.0, 1.0)), np.random.default_rng(0))
+
+
+def test_wide_holes_of_dates_without_a_common_place_are_hidden_whole():
+    """Dates leave too little of a sea clear together: holes lie where other dates have theirs, as real ones do."""
+    holes, hidden = _hidden_in_dates(7, land=40)
+    deepest = [distance_transform_edt(plane).max() for plane in hidden if plane.any()]
+    assert max(deepest) > 6
+    assert hidden.any(axis=(1, 2)).sum() > 1
+    assert (hidden & np.roll(holes, 1, axis=0)).any() or (hidden & holes.any(axis=0)).any()
+    assert not (hidden & holes).any()
+
+
+def test_land_is_no_clear_place_for_holes_of_dates():
+    """The same holes leave most of the image clear where all of it has values, and are hidden where all dates are."""
+    holes, hidden = _hidden_in_dates(7, land=0)
+    assert hidden.any()
+    assert not (hidden & holes.any(axis=0)).any()
+
+
+def test_a_hole_of_one_channel_is_cut_from_what_all_make_together():
+    """Only one piece of one channel is taken, with the edges of the image that it touches itself."""
+    mask = np.zeros((2, 10, 20), bool)
+    mask[0, :4, 2:6] = mask[0, 7:, 10:14] = mask[1, 3:8, 5:12] = True
+    edge = ((True, True), (True, False))
+    found = [of_one_channel(Shape(mask=mask, edge=edge), np.random.default_rng(seed)) for seed in range(30)]
+    seen = {(one.mask.shape[1:], tuple(one.mask.any(axis=(1, 2))), one.edge[0]) for one in found}
+    assert seen == {
+        ((4, 4), (True, False), (True, False)),
+        ((3, 4), (True, False), (False, True)),
+        ((5, 7), (False, True), (False, False)),
+    }
+    assert all(one.mask.any(axis=0).all() and one.edge[1] == (False, False) for one in found)
