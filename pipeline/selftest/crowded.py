@@ -26,7 +26,7 @@ def clear_of(taken: Mask, shape: Shape | None) -> Mask:
     What counts are the channels that a shape has a hole in, without one all.
     """
     own = slice(None) if shape is None else shape.mask.any(axis=tuple(range(1, taken.ndim)))
-    return ~binary_dilation(taken[own].any(axis=0), iterations=2)
+    return np.asarray(~binary_dilation(taken[own].any(axis=0), iterations=2))
 
 
 def of_one_channel(shape: Shape, rng: np.random.Generator) -> Shape:
