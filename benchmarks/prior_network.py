@@ -59,10 +59,10 @@ def found(case: Case, folder: Path) -> Found | None:
         models.append(model)
         return judge(placements, fills, guides, model, *rest, **more)
 
-    def watched(proposals: list[network.Refined], recipe: Any, drafts: Any) -> float:
+    def watched(proposals: list[network.Refined], lowered: Any, drafts: Any) -> float:
         trials = [one.trial for one in proposals]
         before = np.concatenate([trial.error for trial in trials])
-        share = harmed(wide_holes(trials), before, before + network._added(proposals, recipe, drafts))
+        share = harmed(wide_holes(trials), before, before + network._added(proposals, lowered(1.0), drafts))
         kept.append(Found(models[0].name, *cells(evidence_of(proposals, drafts.cells)), share))
         raise _Seen
 

@@ -6,9 +6,10 @@ are lowered where single holes pay for the average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,13 @@ from pipeline.system.threads import each
 
 _HARMED = 0.1
 """Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
-would, the weights in wide holes and at edges are lowered in proportion."""
+would, the weights in wide holes and at edges are lowered."""
 
-_USUAL_PIECES = 50
+_FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""Factors at which such holes are counted. Weights are never lowered below the last: they have won on average."""
+
+_USUAL_PIECES = 20
 """Pieces of image that the usual share of such holes counts for."""
-
-_LOWEST = 0.3
-"""Factor that they are never lowered below: they have won on average."""
-
 
 _HOPEFUL_DB = 0.02
 """Gain of the network as it sees each patch once below which its mirror images make it no noticeable one."""
@@ -241,12 +241,12 @@ def weigh_network(
         # nothing at an image edge could be hidden: such holes are deep ones of which less is known
         rows[2] = [0.5 * w for w in rows[1]]
 
-    thin, deep, border = rows
-    recipe = replace(recipe, network_limit=limit)
-    boldly = drafts.weighted(recipe, curves_of(rows))
-    factor = _caution(taken, boldly, drafts)
-    curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
-    return _worth_it(taken, drafts.weighted(recipe, curves), drafts, least_db)
+    def lowered(factor: float) -> Recipe:
+        thin, deep, border = rows
+        curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
+        return drafts.weighted(replace(recipe, network_limit=limit), curves)
+
+    return _worth_it(taken, lowered(_caution(taken, lowered, drafts)), drafts, least_db)
 
 
 def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
@@ -267,20 +267,36 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
     return [round(factor * weight, 3) for weight in row]
 
 
-def _caution(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> float:
+def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], drafts: Drafts) -> float:
     """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
     How many do is a matter of luck where few pieces of the image hold hidden pixels, so what is usual counts beside
     it. Over references only what is done to pixels that these carry counts: the other weights are decided already.
+
+    Args:
+        proposals: what the network would have, one for each trial.
+        lowered: the recipe with its weights in wide holes and at edges times a factor.
+        drafts: their kind.
     """
     trials = [one.trial for one in proposals]
     before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
-    share = harmed(holes, before, before + _added(proposals, recipe, drafts))
-    usual = drafts.usual.harmed
-    if usual is not None:
-        pieces = 0 if np.isnan(share) else np.unique(unit_of(trials)[holes > 0]).size
-        share = (pieces * np.nan_to_num(share) + _USUAL_PIECES * usual) / (pieces + _USUAL_PIECES)
-    return max(_LOWEST, _HARMED / share) if share > _HARMED else 1.0
+    pieces, usual = np.unique(unit_of(trials)[holes > 0]).size, drafts.usual.harmed
+
+    def share(factor: float) -> float:
+        found = harmed(holes, before, before + _added(proposals, lowered(factor), drafts))
+        if usual is None:
+            return found
+        told = 0 if np.isnan(found) else pieces
+        return (told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
+
+    shares = [share(_FACTORS[0])]
+    if not shares[0] > _HARMED:
+        return _FACTORS[0]
+    for bolder, factor in pairwise(_FACTORS):
+        shares.append(share(factor))
+        if shares[-1] <= _HARMED:
+            return factor + (bolder - factor) * (_HARMED - shares[-1]) / (shares[-2] - shares[-1])
+    return _FACTORS[-1]
 
 
 def _worth_it(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, least_db: float) -> Recipe:
