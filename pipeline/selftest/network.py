@@ -27,7 +27,7 @@ from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
-_HARMED = 0.1
+_HARMED = 0.08
 """Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
 would, the weights in wide holes and at edges are lowered."""
 
@@ -170,7 +170,7 @@ def _may_matter(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) ->
     limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
     least = 1 - 10 ** (-NOTICEABLE_DB / 10)
-    return may_gain(evidence_of(taken, drafts.families), least, drafts.usual.families)
+    return may_gain(evidence_of(taken, drafts.families), least)
 
 
 def _mirrored(

@@ -41,20 +41,6 @@ class Usual:
     harmed: float | None = None
     """Share of the single wide pseudo-holes that these weights make worse, see `scores.harmed`."""
 
-    @property
-    def families(self) -> tuple[Belief | None, ...]:
-        """Return what is known of each family of holes as a whole: the mean over its knots."""
-        if not self.beliefs:
-            return ()
-        found, left = [], list(self.beliefs)
-        for knots in KNOTS:
-            row, left = [one for one in left[: len(knots)] if one is not None], left[len(knots) :]
-            weight, change = (
-                sum(part) / max(len(row), 1) for part in ([b.weight for b in row], [b.change for b in row])
-            )
-            found.append(Belief(weight=weight, change=change) if row else None)
-        return tuple(found)
-
 
 def usual_of(sha256: str) -> Usual:
     """Return what is usual with the weights of a network that have this hash."""

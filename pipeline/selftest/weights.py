@@ -125,7 +125,7 @@ def compare(evidence: Evidence) -> list[Comparison | None]:
     return found
 
 
-def may_gain(evidence: Evidence, least: float, beliefs: Sequence[Belief | None] = ()) -> bool:
+def may_gain(evidence: Evidence, least: float) -> bool:
     """Say whether what was hidden leaves it open that the proposal lowers the squared error of a cell by `least`.
 
     That is so where, at some weight, the mean change less its standard error does; and where nothing tells.
@@ -133,24 +133,17 @@ def may_gain(evidence: Evidence, least: float, beliefs: Sequence[Belief | None] 
     Args:
         evidence: what was hidden.
         least: share of the squared error.
-        beliefs: as in `choose_weights`.
     """
     n_units = int(evidence.unit.max(initial=0)) + 1
     squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
     told = False
-    for k, share in enumerate(evidence.cells):
-        sums = np.stack(
-            [
-                np.bincount(evidence.unit, weights=share * values, minlength=n_units).astype(np.float64)
-                for values in (*squares, np.ones(share.size))
-            ]
+    for share in evidence.cells:
+        gain, cross, base, count = (
+            np.bincount(evidence.unit, weights=share * values, minlength=n_units).astype(np.float64)
+            for values in (*squares, np.ones(share.size))
         )
-        if (sums[3] > 0).sum() < 2 or float(sums[3].sum()) < _FEWEST_PIXELS:
+        if (count > 0).sum() < 2 or float(count.sum()) < _FEWEST_PIXELS:
             continue
-        belief = beliefs[k] if beliefs else None
-        if belief is not None:
-            sums = np.concatenate([sums, _believed(sums, belief)], axis=1)
-        gain, cross, base, count = sums
         found = _on_grid(gain, cross, base, count / count.sum())
         if found is None:
             continue
