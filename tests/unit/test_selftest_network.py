@@ -47,41 +47,50 @@ def _holes() -> np.ndarray:
     return number
 
 
-def _weighed(worse: int, usual: float | None = None) -> float:
-    """Weigh a network that is right in most of twenty holes, and in some goes far past a truth that lies close.
+def _weighed(worse: int, usual: float | None = None, *, close: float = 0.01, said: float = -0.09) -> float:
+    """Weigh a network that is right in most of twenty holes, and in some goes past a truth that lies close.
+
+    Args:
+        worse: holes in which it goes past the truth.
+        usual: share of holes that many images lost.
+        close: error of the draft there.
+        said: error of the network there.
 
     Returns:
         The weight in wide holes.
     """
     number = _holes()
     odd = (number >= 0) & (number % 3 == 0) & (number < 3 * worse)
-    drafts = np.broadcast_to(np.where(odd, 0.01, 1.0), (2, *number.shape))
+    drafts = np.broadcast_to(np.where(odd, close, 1.0), (2, *number.shape))
     trials = trials_of(drafts, hidden=number >= 0)
     own = replace(OWN, usual=Usual(harmed=usual))
-    recipe = weigh_network(refined(trials, np.where(odd, -0.09, 0.0)), RECIPE, own)
+    recipe = weigh_network(refined(trials, np.where(odd, said, 0.0)), RECIPE, own)
     (weight,) = set(recipe.network.deep.values)
     assert recipe.network.border.values[0] == pytest.approx(0.5 * weight, abs=0.001), "what is not tested counts half"
     return weight
 
 
-@pytest.mark.parametrize(
-    ("worse", "weight"), [(0, 1.0), (2, 1.0), (3, 0.667), (4, 0.5), (5, 0.4), (6, 0.333), (7, 0.3)]
-)
-def test_one_wide_hole_in_ten_may_become_worse(worse, weight):
-    """An average hides the odd one out: more holes of twenty that are made worse lower all weights in proportion.
+@pytest.mark.parametrize(("worse", "weight"), [(0, 1.0), (1, 1.0), (2, 0.3), (7, 0.3)])
+def test_few_single_holes_may_become_worse(worse, weight):
+    """An average hides the odd one out: where two of twenty holes are worse at any weight, all weights are lowered.
 
-    Below the last one they never go: the network has won on average.
+    Below 0.3 they never go: the network has won on average.
     """
     assert _weighed(worse) == pytest.approx(weight, abs=0.02)
 
 
+def test_weights_are_lowered_no_more_than_single_holes_need():
+    """A network that goes just past the truth harms nobody with nine tenths of its weight, or with eight."""
+    weights = [_weighed(worse, close=0.1, said=-0.13) for worse in range(2, 8)]
+    assert all(0.8 < weight < 0.95 for weight in weights)
+    assert len(set(weights)) > 2, "between the factors that were tried"
+
+
 def test_what_single_holes_lose_is_told_by_many_images():
-    """Few pieces of an image say little of it: what is usual counts beside them, and nothing jumps."""
-    weights = [_weighed(worse, 0.2) for worse in range(8)]
-    assert weights == sorted(weights, reverse=True)
-    assert weights[4] == pytest.approx(0.5, abs=0.01), "both say a fifth"
-    assert max(-np.diff(weights)) <= 0.2
-    assert weights[7] > _weighed(7)
+    """Few pieces of an image say little of it: what is usual counts beside them."""
+    assert _weighed(0, 0.5) < _weighed(0, 0.3) < _weighed(0, 0.1) == 1.0
+    assert _weighed(1, 0.02) == 1.0
+    assert _weighed(2, 0.02) > _weighed(2)
 
 
 def test_what_is_usual_steadies_the_weights():
@@ -188,26 +197,13 @@ def test_a_network_without_hope_is_shown_two_windows_of_six(left, asked):
     assert len(model.asked) == asked
 
 
-@pytest.mark.parametrize(("left", "asked"), [(0.9999, 6), (1.3, 2)])
-def test_two_windows_do_not_end_what_is_usual(left, asked):
-    """Where many images gained, two windows without a gain are too few to tell; two that lose are enough."""
-    number = np.arange(48 * 48).reshape(1, 48, 48) % 4 > 0
-    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number)
-    model = Looking({1: left, None: left})
-    start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
-    usual = Usual(beliefs=(Belief(weight=0.8, change=-0.05),) * 15, harmed=0.2)
-    recipe, proposals = judged(model, trials, start, replace(OWN, usual=usual))
-    assert (len(proposals), recipe.network.highest) == (asked, 0.0)
-
-
 def test_the_table_is_about_the_weights_that_are_shipped():
     """What is usual with weights says nothing of others: train them anew, and the table must be made anew."""
     assert set(NETWORKS) <= {entry.card.sha256[:12] for entry in shipped()}
     known = usual_of(next(entry for entry in shipped() if entry.name == "optical_small").card.sha256)
     assert len(known.beliefs) == sum(map(len, KNOTS))
-    assert all(one and -0.15 < one.change < 0 for one in known.families)
+    assert known.beliefs[1] and -0.15 < known.beliefs[1].change < 0
     assert usual_of("another") == Usual()
-    assert usual_of("another").families == ()
 
 
 @pytest.mark.parametrize(("trust", "asked"), [(1.0, 2), (0.0, 6)])
