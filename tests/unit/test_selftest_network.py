@@ -202,7 +202,8 @@ def test_the_table_is_about_the_weights_that_are_shipped():
     assert set(NETWORKS) <= {entry.card.sha256[:12] for entry in shipped()}
     known = usual_of(next(entry for entry in shipped() if entry.name == "optical_small").card.sha256)
     assert len(known.beliefs) == sum(map(len, KNOTS))
-    assert known.beliefs[1] and -0.15 < known.beliefs[1].change < 0
+    assert known.beliefs[1]
+    assert -0.15 < known.beliefs[1].change < 0
     assert usual_of("another") == Usual()
 
 
