@@ -27,7 +27,7 @@ from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
-_HARMED = 0.08
+_HARMED = 0.1
 """Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
 would, the weights in wide holes and at edges are lowered."""
 
