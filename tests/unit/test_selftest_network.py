@@ -70,9 +70,9 @@ def _weighed(worse: int, usual: float | None = None, *, close: float = 0.01, sai
     return weight
 
 
-@pytest.mark.parametrize(("worse", "weight"), [(0, 1.0), (1, 1.0), (2, 0.3), (7, 0.3)])
+@pytest.mark.parametrize(("worse", "weight"), [(0, 1.0), (2, 1.0), (3, 0.3), (7, 0.3)])
 def test_few_single_holes_may_become_worse(worse, weight):
-    """An average hides the odd one out: where two of twenty holes are worse at any weight, all weights are lowered.
+    """An average hides the odd one out: where three of twenty holes are worse at any weight, all weights are lowered.
 
     Below 0.3 they never go: the network has won on average.
     """
@@ -81,7 +81,7 @@ def test_few_single_holes_may_become_worse(worse, weight):
 
 def test_weights_are_lowered_no_more_than_single_holes_need():
     """A network that goes just past the truth harms nobody with nine tenths of its weight, or with eight."""
-    weights = [_weighed(worse, close=0.1, said=-0.13) for worse in range(2, 8)]
+    weights = [_weighed(worse, close=0.1, said=-0.13) for worse in range(3, 8)]
     assert all(0.8 < weight < 0.95 for weight in weights)
     assert len(set(weights)) > 2, "between the factors that were tried"
 
@@ -89,8 +89,7 @@ def test_weights_are_lowered_no_more_than_single_holes_need():
 def test_what_single_holes_lose_is_told_by_many_images():
     """Few pieces of an image say little of it: what is usual counts beside them."""
     assert _weighed(0, 0.5) < _weighed(0, 0.3) < _weighed(0, 0.1) == 1.0
-    assert _weighed(1, 0.02) == 1.0
-    assert _weighed(2, 0.02) > _weighed(2)
+    assert _weighed(3, 0.02) > _weighed(3)
 
 
 def test_what_is_usual_steadies_the_weights():
