@@ -287,7 +287,7 @@ def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], d
         if usual is None:
             return found
         told = 0 if np.isnan(found) else pieces
-        return (told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
+        return float(told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
 
     shares = [share(_FACTORS[0])]
     if not shares[0] > _HARMED:
