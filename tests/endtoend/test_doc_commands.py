@@ -107,8 +107,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clouds.write(blobs((64, 64), n=2)[None])
     landsat = folder / "scenes" / "one"
     landsat.mkdir(parents=True)
-    for band in ("SR_B4", "SR_B5"):
-        write_image(landsat / f"LC08_T1_{band}.TIF", smooth((1, 64, 64)))
+    for seed, band in enumerate(("SR_B4", "SR_B5")):
+        write_image(landsat / f"LC08_T1_{band}.TIF", smooth((1, 64, 64), seed=seed))
     quality = np.where(blobs((64, 64), n=2), 1 << 3, 1 << 6).astype(np.uint16)
     write_image(landsat / "LC08_T1_QA_PIXEL.TIF", quality[None])
     write_safe(folder, added=1000)

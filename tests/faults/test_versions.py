@@ -45,7 +45,7 @@ def test_results_of_another_version(config):
     outcome = command("verify", out)
     assert outcome.code == 0, outcome.err
     assert "a: files: ok" in outcome.out
-    assert "a: P1-P3: not checked" in outcome.out
+    assert "a: pixels: not checked" in outcome.out
     assert f"another version of this program (plan version {PLAN_VERSION - 1}, here {PLAN_VERSION})" in outcome.out
     assert "b: recomputed: ok" in outcome.out
     outcome = command("report", out)

@@ -161,7 +161,7 @@ def test_bars_that_could_not_be_widened_are_said_to_be_so(tmp_path, monkeypatch)
     found = setup._with_rim(scene, Verdict(recipe=start_recipe(scene)), start_recipe(scene), np.random.default_rng(0))
     assert found.recipe.rim == ()
     assert "3 px (" in found.rim.sentence(scene.source.space)
-    assert "or more" in found.rim.sentence(scene.source.space)
+    assert "perhaps farther" in found.rim.sentence(scene.source.space)
     assert "error bars do not count it" in found.rim.sentence(scene.source.space)
 
 
