@@ -19,7 +19,6 @@ from pipeline.geometry.box import Box
 from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
-from pipeline.selftest.beside import beside
 from pipeline.selftest.crowded import THIN, WIDE, clear_of, of_one_channel, share_lost
 from pipeline.selftest.shapes import CLEAR, Mask, Shape, Shapes, Sides, of_single_channels, steps_apart, tells
 from pipeline.system.threads import each
@@ -121,7 +120,7 @@ def place(
 def _new(window: Window, shapes: Shapes, before: list[Mask], rng: np.random.Generator) -> Mask:
     """Return what to hide in a window, bool `(c, *spatial)`: if holes fit in one place only, pixels beside them next.
 
-    A hole along an edge of the image, from end to end, does; were it deeper, it would have those beside it. Then all
+    A hole along an edge of the image, from end to end, does; were it deeper, it would have those beside it. Then both
     come again in turn: the network is tested on another channel each time. Volumes are as they were: this was not
     measured there.
 
@@ -130,8 +129,9 @@ def _new(window: Window, shapes: Shapes, before: list[Mask], rng: np.random.Gene
     hidden = hide(window, shapes, rng)
     image = len(window.spacing) == 2
     if image and hidden.sum() >= _MIN_HIDDEN and any(np.array_equal(hidden, one) for one in before):
-        hidden = beside(window, shapes.depth, np.any(before, axis=0))
-        if hidden.sum() < _MIN_HIDDEN:
+        beside = window.valid & (inside(np.asarray(~window.hole.any(axis=0))) <= shapes.depth)
+        hidden = beside & ~np.any(before, axis=0)
+        if not _MIN_HIDDEN <= hidden.sum() <= _MOST * window.valid.sum():
             before.append(before.pop(0))
             return before[-1]
     before.append(hidden)
