@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,15 @@ def shard(
                 if len(specs) > 1:
                     events.failed(spec.stem, error)
     if failures:
-        all_of_them = BlockFailed(f"{len(failures)} of {len(specs)} images failed: {', '.join(failures)}")
-        raise all_of_them if len(specs) > 1 else next(iter(failures.values()))
+        raise _of_all(failures, len(specs))
     return entries
+
+
+def _of_all(failures: Mapping[str, PipelineError], count: int) -> PipelineError:
+    """Return the one error that a share of `count` images ends with: what a single image says itself."""
+    if count == 1:
+        return next(iter(failures.values()))
+    return BlockFailed(f"{len(failures)} of {count} images failed: {', '.join(failures)}")
 
 
 def _computed(
