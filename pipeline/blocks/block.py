@@ -98,6 +98,8 @@ def _thread_pools(modules: int) -> ThreadpoolController:  # noqa: ARG001
 def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = None) -> Blended:
     """Sum the estimates of all patches that touch a hole of `box`, in lexicographic order.
 
+    Copies of observed values are not summed: those of the patch with the largest weight stand.
+
     With `seams`, those that another block has made already are taken from there.
     """
     plan = workspace.plan
@@ -124,9 +126,12 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = 
                 continue
             weight = plan.lattice.weights(index, part)
             to, of = part.at(of=box), part.at(of=window)
-            mean[to] += weight * result.mean[of]
-            sigma[to] += weight * result.sigma[of]
             leads = weight > strongest[to[1:]]
+            if plan.recipe.copies:
+                mean[to] = np.where(leads, result.mean[of], mean[to])
+            else:
+                mean[to] += weight * result.mean[of]
+            sigma[to] += weight * result.sigma[of]
             origin[to] = np.where(leads, result.origin[of], origin[to])
             strongest[to[1:]] = np.where(leads, weight, strongest[to[1:]])
     return Blended(mean=mean, sigma=sigma, origin=origin, patches=computed)

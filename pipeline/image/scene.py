@@ -17,6 +17,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.image.alpha import alpha_notices
 from pipeline.image.background import background_of
+from pipeline.image.classes import class_notices
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
@@ -162,6 +163,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         centre=values.centre,
         spacing=space.spacing if space.kind == "volume" else (1.0,) * space.ndim,
     )
+    notices += class_notices(image, states, job) if states.holes else ()
     clock.lap("statistics")
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
 

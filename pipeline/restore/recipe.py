@@ -78,6 +78,12 @@ class Recipe:
         return self.fill.kind == STORED
 
     @property
+    def copies(self) -> bool:
+        """Return True if holes get copies of observed values, as class codes need: no mean of two, wherever made."""
+        blended = self.network_weight > 0 or any(reliance.highest > 0 for reliance in self.references)
+        return not blended and all(fill.kind == "nearest" for fill in self.fills)
+
+    @property
     def network_weight(self) -> float:
         """Return the largest weight that the network has anywhere."""
         return max(self.network.highest, self.network_referenced.highest if self.network_referenced else 0.0)
