@@ -21,7 +21,7 @@ from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, psnr_of
 from pipeline.selftest.site import FEWEST_HIDDEN, Site, apart, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
-from pipeline.selftest.weights import Comparison, better_one, replaced
+from pipeline.selftest.weights import FILLS_OF_IMAGES_RISK, RISK, Comparison, better_one, replaced
 from pipeline.system.threads import each
 
 _LOOKS = (1, 2, 4)
@@ -31,6 +31,9 @@ _HOPELESS_DB = {1: 1.0, 2: 0.5}
 """What a fill must lose against the best one in a family of holes to be hopeless there, by windows tried; in more of
 them as in the last."""
 
+
+_STIFFEST_AT_EDGES = 0.9
+"""Tension of the stiffest spline that may be used at an image's edge: beyond it one runs on as it was going."""
 
 _MEASURED = 2
 """Windows in which all fills are tried where the user chose one."""
@@ -159,12 +162,15 @@ def _hopeful(
     errors = {k: error / scale for k, error in own.items()}
     lost_db = _HOPELESS_DB[min(len(windows), max(_HOPELESS_DB))]
     hopeful: set[int] = set()
+    inside = default
     for family, share in zip(FAMILIES, shares_of(some), strict=True):
         if share.sum() < FEWEST_HIDDEN:
             continue
-        rivals = [k for k in errors if family != "border" or tried[k].tension <= tried[default].tension]
+        stiffest = _stiffest_at_edges(tried[default], tried[inside])
+        rivals = [k for k in errors if family != "border" or tried[k].tension <= stiffest]
         squares = {k: float((share * errors[k] ** 2).sum()) for k in rivals}
         leader = min(squares, key=lambda k: (squares[k], k))
+        inside = leader if family == "deep" else inside
         near = {k for k, square in squares.items() if square < squares[leader] * 10 ** (lost_db / 10)}
         if len(windows) > 1:
             near = {k for k in near if _may_win(errors[leader], errors[k], share, unit)}
@@ -218,27 +224,45 @@ def _made(item: tuple[Site, Sequence[FillSpec]]) -> tuple[dict[str, NDArray[np.f
 def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple[int, int, int]:
     """Return the number of the best fill of each family of holes.
 
-    At an image edge, where there is only one side to go by, a stiffer spline than the default gained 0.2 dB at best and
-    lost 0.3 at worst, and the few holes that can be hidden there do not tell which: none is used.
+    At an image edge, where there is only one side to go by, the few holes that can be hidden do not tell whether a
+    stiffer spline than the default would gain or lose. It may be used in smooth images, where wide holes want one, too.
     """
     every = range(len(sites))
     usual = tried[default].over(every)
     scale, unit = channel_scale(sites, usual), unit_of(sites)
     rivals = [one.over(every) / scale if one.usable and len(one.errors) == len(sites) else None for one in tried]
-    slack = [r if one.tension <= tried[default].tension else None for one, r in zip(tried, rivals, strict=True)]
     thin, deep, border = shares_of(sites)
-    return (
-        better_one(rivals, default, thin, unit),
-        better_one(rivals, default, deep, unit),
-        better_one(slack, default, border, unit),
+    risk = _risk(sites)
+    inside = better_one(rivals, default, deep, unit, risk)
+    stiffest = _stiffest_at_edges(tried[default], tried[inside])
+    slack = [r if one.tension <= stiffest else None for one, r in zip(tried, rivals, strict=True)]
+    in_thin, at_edges = (
+        better_one(some, default, share, unit, risk) for some, share in ((rivals, thin), (slack, border))
     )
+    return in_thin, inside, at_edges
+
+
+def _risk(sites: Sequence[Site]) -> float:
+    """Return the standard errors that a fill must win by; those of volumes were not looked at."""
+    return FILLS_OF_IMAGES_RISK if len(sites[0].window.spacing) == 2 else RISK
+
+
+def _stiffest_at_edges(usual: _Tried, inside: _Tried) -> float:
+    """Return the largest tension that may be used at an image's edge.
+
+    Args:
+        usual: the default.
+        inside: what is best in wide holes with something observed all around them.
+    """
+    return max(usual.tension, min(inside.tension, _STIFFEST_AT_EDGES))
 
 
 def _compared(sites: Sequence[Site], usual: NDArray[np.float32], error: NDArray[np.float32]) -> list[Comparison | None]:
     """Return for each family of holes how sure a fill is, from its errors and the usual ones at all hidden pixels."""
     scale, unit = channel_scale(sites, usual), unit_of(sites)
     return [
-        replaced(usual / scale, error / scale, share, unit) if share.sum() > 0 else None for share in shares_of(sites)
+        replaced(usual / scale, error / scale, share, unit, _risk(sites)) if share.sum() > 0 else None
+        for share in shares_of(sites)
     ]
 
 

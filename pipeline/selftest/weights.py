@@ -16,8 +16,11 @@ GRID = tuple(k / 10 for k in range(11))
 FINE = tuple(k / 100 for k in range(101))
 """The same in steps that nobody notices."""
 
-_RISK = 2.0
+RISK = 2.0
 """Standard errors by which a method must win; 2 was measured to cut harm tenfold at no loss in mean PSNR."""
+
+FILLS_OF_IMAGES_RISK = 1.5
+"""The same for one classical fill of an image in place of another, which can lose less than a network."""
 
 _FEWEST_UNITS = 4.0
 """Pieces of image below which nothing is decided; where one holds more pixels than others, it takes more pieces."""
@@ -195,13 +198,17 @@ def _on_grid(
     return mean, np.sqrt(spread), _risk(importance)
 
 
-def _risk(importance: Array) -> float:
-    """Return the standard errors to win by: more than 2 where few units speak, about as Student's t has it."""
-    return _RISK * (1.0 + 2.0 * float((importance**2).sum()))
+def _risk(importance: Array, usual: float = RISK) -> float:
+    """Return the standard errors to win by: more than is usual where few units speak, about as Student's t has it."""
+    return usual * (1.0 + 2.0 * float((importance**2).sum()))
 
 
 def better_one(
-    rivals: Sequence[Array | None], default: int, share: NDArray[np.floating], unit: NDArray[np.intp]
+    rivals: Sequence[Array | None],
+    default: int,
+    share: NDArray[np.floating],
+    unit: NDArray[np.intp],
+    risk: float = RISK,
 ) -> int:
     """Return the method with the smallest error among those that beat the default one reliably, else the default.
 
@@ -210,6 +217,7 @@ def better_one(
         default: its position in `rivals`.
         share: `(n,)`, how far each pixel belongs to the family of holes that is decided upon.
         unit: `(n,)`, as in `Evidence`.
+        risk: standard errors to win by, where many pieces speak.
     """
     count = np.bincount(unit, weights=share)
     total = float(count.sum())
@@ -218,18 +226,22 @@ def better_one(
         return default
     best, least = default, 0.0
     for k, error in enumerate(rivals):
-        found = None if k == default or error is None else replaced(usual, error, share, unit)
+        found = None if k == default or error is None else replaced(usual, error, share, unit, risk)
         if found is not None and found.wins and found.change < least:
             best, least = k, found.change
     return best
 
 
 def replaced(
-    usual: NDArray[np.floating], error: NDArray[np.floating], share: NDArray[np.floating], unit: NDArray[np.intp]
+    usual: NDArray[np.floating],
+    error: NDArray[np.floating],
+    share: NDArray[np.floating],
+    unit: NDArray[np.intp],
+    risk: float = RISK,
 ) -> Comparison | None:
     """Compare errors `(n,)` with the usual ones, which they would replace; None if nothing tells.
 
-    `share` and `unit` are as in `better_one`.
+    `share`, `unit` and `risk` are as in `better_one`.
     """
     count = np.bincount(unit, weights=share)
     used = count > 0
@@ -241,7 +253,7 @@ def replaced(
     change = (np.bincount(unit, weights=share * error**2)[used] - base) / denominator
     mean = float((importance * change).sum())
     spread = float((importance**2 * (change - mean) ** 2).sum()) * len(base) / (len(base) - 1)
-    return Comparison(weight=1.0, change=mean, error=float(np.sqrt(spread)), risk=_risk(importance))
+    return Comparison(weight=1.0, change=mean, error=float(np.sqrt(spread)), risk=_risk(importance, risk))
 
 
 def pooled(weights: list[float | None], default: float = 0.0) -> list[float]:

@@ -63,6 +63,38 @@ def test_a_fill_that_may_still_be_better_stays():
     assert (rows[3].windows, chosen.fill) == (6, FILLS[0])
 
 
+STIFF = [FillSpec("tension", {"t": t}) for t in (0.5, 0.75, 0.9, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("inside", "chosen"),
+    [((1.0, 0.9, 0.8, 0.7), (1.0, 0.9)), ((1.0, 0.8, 0.9, 0.9), (0.75, 0.75)), ((1.0, 1.1, 1.2, 1.3), (0.5, 0.5))],
+    ids=["smooth", "less so", "rough"],
+)
+def test_a_stiffer_spline_is_used_at_an_edge_only_where_wide_holes_want_one(inside, chosen):
+    """At the edge all stiffer ones are better: as stiff as the choice inside may be used, but none beyond 0.9."""
+    shape, sites = (1, 40, 40), []
+    hidden = np.zeros(shape, bool)
+    hidden[:, 12:32, 14:30], hidden[:, :, :8] = True, True
+    window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    at_edge, noise = np.arange(40) < 8, np.random.default_rng(0)
+    placements = [
+        Placement(
+            task=Task(window=window, patch=64), truth=window.values, hidden=hidden, concerned=hidden, start=(40 * k, 0)
+        )
+        for k in range(6)
+    ]
+    sites = sites_of(placements)
+    for site in sites:
+        around = noise.normal(1, 0.02, shape).astype(np.float32)
+        for spec, beside, within in zip(STIFF, (1.0, 0.9, 0.8, 0.7), inside, strict=True):
+            error = np.where(at_edge, np.float32(beside), np.float32(within))
+            site.made[spec.label] = np.where(hidden, error * around, np.float32(0))
+    recipe = Recipe(fill=STIFF[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    decided, _, _ = choose_fills(sites, STIFF, recipe, SPREAD, forced=False)
+    assert tuple(fill.options["t"] for fill in decided.fills[1:]) == chosen
+
+
 def test_holes_that_do_not_count_are_not_kriged(monkeypatch):
     """Kriging sees the whole window, is asked about the holes that hidden pixels lie in, and gives them the same."""
     shape = (1, 48, 48)
