@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.numerics.calibration import mean_squared_ratio
 from pipeline.numerics.situation import Curves
 from pipeline.restore.blend import CARRIED, carried
+from pipeline.restore.estimate import error_factor
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.errorbars import Pixels, Tested
 
@@ -43,6 +44,22 @@ def expected_rmse(
     )
     left = np.sqrt(after / before) if before > 0 else 1.0
     return tuple(float(left * value) for value in _expected(drafts, spread, fitted, used))
+
+
+def rmse_of_bars(tested: Sequence[Tested], used: Recipe, spread: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the root mean square of the standard errors in each channel's real holes, data units.
+
+    It stands for the error to expect where no hidden pixel tells it. A channel without real holes in the windows gets
+    the mean of the others relative to the range of its values; the arguments are as in `expected_rmse`.
+    """
+    squares, count = np.zeros(spread.size), np.zeros(spread.size)
+    for holes in (t.holes for t in tested):
+        sigma = (holes.raw * error_factor(used, holes.trust, holes.place)).astype(np.float64)
+        squares += np.bincount(holes.channel, weights=sigma**2, minlength=spread.size)
+        count += np.bincount(holes.channel, minlength=spread.size)
+    known, mean = count > 0, squares / np.maximum(count, 1)
+    usual = np.mean(mean[known] / np.where(spread > 0, spread, 1.0)[known] ** 2) if known.any() else 0.0
+    return tuple(float(value) for value in np.sqrt(np.where(known, mean, usual * spread**2)))
 
 
 def _expected(

@@ -32,7 +32,7 @@ from pipeline.selftest.errorbars import (
     tested_all,
     widened,
 )
-from pipeline.selftest.expected import expected_rmse
+from pipeline.selftest.expected import expected_rmse, rmse_of_bars
 from pipeline.selftest.fills import choose_fills
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.network import judged, networked, over_references
@@ -54,6 +54,10 @@ _FARTHER = 4.0
 error bars there are not tested."""
 
 _NEARLY_ALL = 0.95
+
+_MOST, _ROUGHER = 0.9, 2.0
+"""How many times as rough as nine tenths of the hidden pixels the typical hole pixel must be for error bars that are no
+narrower than the stored ones: what is hidden in a part where nothing varies is restored without error."""
 
 
 def judge(
@@ -160,20 +164,24 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
     plain = tested if alone is helped else tested_all(alone, before, all_tell=False)
     recipe, tested, plain = followed(before, tested, plain)
     sparse, shallow = _sparse(placements), _shallow(plain)
+    # deep inside, what is around a pixel is wider, and rougher with it
+    calm = not shallow and _calm(plain, before)
     widths = cross_calibrated(recipe, tested, plain)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
     fitted = grown(calibrated(recipe, tested, plain), placements, spread)
     whole = helped is decided.drafts or len(recipe.floor) == 1
     drafted = tested if whole else tested_all(decided.drafts, before, all_tell=True)
-    recipe = widened(fitted) if sparse else fitted
+    recipe = widened(fitted) if sparse or calm else fitted
     return _ErrorBars(
         recipe=recipe,
         tested=tested,
         widths=widths,
         coverage=held,
         coverage_by_channel=by_channel,
-        predicted_rmse=expected_rmse(tested, drafted, spread, fitted, recipe),
-        note=_note(recipe, sparse=sparse, shallow=shallow),
+        predicted_rmse=(
+            rmse_of_bars(tested, recipe, spread) if calm else expected_rmse(tested, drafted, spread, fitted, recipe)
+        ),
+        note=_note(recipe, sparse=sparse, shallow=shallow, calm=calm),
     )
 
 
@@ -245,6 +253,15 @@ def _shallow(tested: Sequence[Tested]) -> bool:
     return bool(holes.size and np.median(holes) > _FARTHER * np.quantile(hidden, _NEARLY_ALL))
 
 
+def _calm(tested: Sequence[Tested], recipe: Recipe) -> bool:
+    """Say whether hardly any hidden pixel lies where values vary as they do around the real holes."""
+    typical, holes = np.asarray(recipe.typical, dtype=np.float64), [t.holes for t in tested]
+    hidden, real = (np.concatenate([np.log(p.close / typical[p.channel]) for p in of]) for of in (tested, holes))
+    telling = np.concatenate([t.telling for t in tested])
+    rough = np.quantile(hidden[telling] if telling.any() else hidden, _MOST)
+    return bool(real.size and real.mean() > rough + np.log(_ROUGHER))
+
+
 def against_the_test(guides: Sequence[FittedGuide], rows: Sequence[Row]) -> str:
     """Say which references lead although hidden pixels speak against them, as nearly all is hidden."""
     worse = [
@@ -260,9 +277,14 @@ def against_the_test(guides: Sequence[FittedGuide], rows: Sequence[Row]) -> str:
     )
 
 
-def _note(recipe: Recipe, *, sparse: bool, shallow: bool) -> str:
+def _note(recipe: Recipe, *, sparse: bool, shallow: bool, calm: bool) -> str:
     if not recipe.single.pixels:
         return "too few hidden pixels to calibrate on: the stored calibration is used"
+    if calm:
+        return (
+            "what could be hidden lies where values hardly vary, the holes lie where they do: nothing tests the error "
+            "to expect, and the uncertainty is at least that of the stored calibration"
+        )
     if sparse:
         return "few observed pixels: the uncertainty is at least that of the stored calibration"
     if shallow:

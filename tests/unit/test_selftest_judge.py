@@ -58,6 +58,27 @@ def test_an_image_of_which_less_than_a_tenth_is_observed_is_sparse(observed, lan
     assert all(a >= min(b.values) for a, b in zip(own, stored.all, strict=True)) or not sparse
 
 
+@pytest.mark.parametrize(("first", "calm"), [(0, True), (50, False)], ids=["hidden in the calm half", "in the other"])
+def test_what_is_hidden_where_nothing_varies_says_nothing_of_holes_where_values_do(first, calm):
+    """Ice of 0 % on one side, of all kinds on the other, where the holes lie: without error here is not sound there."""
+    columns = np.arange(100)
+    placements = []
+    for placement in _placements(1.0):
+        truth = np.where(columns >= 50, placement.truth, np.float32(0))
+        hidden = placement.hidden & (columns >= first) & (columns < first + 50)
+        lost = np.roll(placement.hidden, 7, axis=1) & (columns >= 50) & ~hidden
+        valid = ~hidden & ~lost
+        window = replace(placement.task.window, values=np.where(valid, truth, 0), valid=valid, hole=~valid)
+        task = replace(placement.task, window=window)
+        placements.append(replace(placement, task=task, truth=truth, hidden=hidden, concerned=~valid))
+    verdict = judge(placements, [FILL], [], None, RECIPE, np.array([4.0]))
+    assert ("values hardly vary" in verdict.note) == calm
+    assert 0.5 < verdict.predicted_rmse[0] < 2.5
+    stored = Calibration().factors
+    own = [min(curve.values) for curve in verdict.recipe.single.factors.all]
+    assert all(a >= min(b.values) for a, b in zip(own, stored.all, strict=True)) or not calm
+
+
 @pytest.mark.parametrize(("columns", "deep"), [(40, True), (95, False)])
 def test_where_holes_are_far_deeper_than_what_could_be_hidden_bars_grow_as_the_image_does(columns, deep):
     """Dead pixels beside a cloud that reaches 60 px deep: on a slope bars are 60 times as wide there."""
