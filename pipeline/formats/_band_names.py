@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.formats._files import is_remote
+from pipeline.system.paths import is_address
 
 _CUT = re.compile(r"[_.-]")
 _SIZE = re.compile(r"_\d+m$")
@@ -16,7 +16,7 @@ _SIZE = re.compile(r"_\d+m$")
 
 def stem_of_file(path: str) -> str:
     """Return the name of a file without its suffix; the query of a URL, which may hold a signature, is no name."""
-    return Path(path.split("?", 1)[0] if is_remote(path) else path).stem
+    return Path(path.split("?", 1)[0] if is_address(path) else path).stem
 
 
 def band_stems(files: Sequence[str]) -> list[str]:

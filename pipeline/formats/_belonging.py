@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import is_file, is_remote, suffix_matches, untrusted
+from pipeline.formats._files import is_file, suffix_matches, untrusted
+from pipeline.system.paths import is_address
 
 _SHAPEFILE = (".cpg", ".dbf", ".prj", ".qix", ".shx")
 
@@ -18,7 +19,7 @@ def files_of(path: str) -> tuple[str, ...]:
     """
     from pipeline.formats._gdal import MASK_DRIVERS, open_dataset, vrt_sources
 
-    if not is_remote(path) and Path(path).is_dir():
+    if not is_address(path) and Path(path).is_dir():
         return ()
     if suffix_matches(path, (".shp",)):
         beside = (str(Path(path).with_suffix(suffix)) for suffix in _SHAPEFILE)
@@ -38,11 +39,11 @@ def _listed(path: str) -> tuple[str, ...]:
 
     with (
         untrusted(path, "damaged header", "copy the file again"),
-        gdal_env(remote=is_remote(path)),
+        gdal_env(remote=is_address(path)),
         open_dataset(path, MASK_DRIVERS, inspected=True) as dataset,
     ):
         names: list[str] = dataset.files
     # GDAL has names of its own for addresses, that of the file itself among them
     plain = (name.removeprefix("/vsicurl/") for name in names)
     itself = path.partition("://")[2] if "://" in path else path
-    return tuple(name for name in plain if not (is_remote(path) and name.endswith(itself)))
+    return tuple(name for name in plain if not (is_address(path) and name.endswith(itself)))

@@ -18,14 +18,9 @@ from pipeline.system.paths import barred, dangling, is_address, looks_alike
 from pipeline.system.room import full_disk_message, no_room
 
 
-def is_remote(path: str) -> bool:
-    """Return True for URLs and GDAL virtual paths, which the local file system knows nothing about."""
-    return is_address(path)
-
-
 def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
     """Return True if the file name ends in one of `suffixes` (lower case); a URL's query is ignored."""
-    name = path.split("?", 1)[0] if is_remote(path) else path
+    name = path.split("?", 1)[0] if is_address(path) else path
     return name.lower().endswith(tuple(suffixes))
 
 
@@ -66,7 +61,7 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
         SourceError: an address if it has to be local, no such file (with the nearest names of its folder), a device,
             pipe or socket, a folder where none is wanted, or it cannot be read.
     """
-    if is_remote(path):
+    if is_address(path):
         _require_address(path, local=local)
         return
     file = Path(path)

@@ -33,7 +33,6 @@ from pipeline.formats._files import (
     first_bytes,
     how_it_starts,
     is_file,
-    is_remote,
     require_file,
     suffix_matches,
     untrusted,
@@ -41,6 +40,7 @@ from pipeline.formats._files import (
 from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
+from pipeline.system.paths import is_address
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
 MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
@@ -147,13 +147,13 @@ def open_dataset(path: str, drivers: tuple[str, ...] = IMAGE_DRIVERS, *, inspect
     """
     _require_reference_systems()
     # before GDAL: opening a VRT may open what it reads
-    if not inspected and not is_remote(path) and _is_vrt(path):
+    if not inspected and not is_address(path) and _is_vrt(path):
         vrt_sources(path)
     if not inspected and path.startswith(ZIP) and suffix_matches(path, _SUFFIXES["JP2OpenJPEG"]):
         require_sound_boxes_in_archive(path)
     dataset = _open_alone(path, drivers)
     try:
-        if not inspected and is_remote(path) and dataset.driver == "VRT":
+        if not inspected and is_address(path) and dataset.driver == "VRT":
             vrt_sources(path)
     except SourceError:
         dataset.close()
@@ -210,7 +210,7 @@ def _walk(path: str, reads: dict[str, int], chain: tuple[str, ...]) -> int:
 
 def _vrt_text(path: str) -> bytes | None:
     """Return the content of a VRT, None for another raster (which was opened, to see that it does no harm)."""
-    if not is_remote(path):
+    if not is_address(path):
         require_file(path)
         if _is_vrt(path):
             return first_bytes(path, _vrt.LARGEST + 1)
@@ -224,7 +224,7 @@ def _sources(path: str, text: bytes) -> Iterator[str]:
     Raises:
         SourceError: a local VRT names a URL, one from elsewhere a local file.
     """
-    remote = is_remote(path)
+    remote = is_address(path)
     base = path.partition("?")[0].rpartition("/")[0] if remote else str(Path(path).resolve().parent)
     contents = _vrt.contents(path, text)
     wrong = [] if remote else list(contents.addresses)
@@ -233,7 +233,7 @@ def _sources(path: str, text: bytes) -> Iterator[str]:
         foreign = _vrt.is_address(reference.name)
         found = reference.relative and not foreign and not reference.name.startswith("/")
         name = f"{base}/{reference.name}" if found else reference.name
-        wrong += [name] if is_remote(name) != remote or (foreign and not remote) else []
+        wrong += [name] if is_address(name) != remote or (foreign and not remote) else []
         names.append(name)
     if wrong:
         where = "elsewhere may only read what lies there" if remote else "on this machine may only read files"
@@ -243,7 +243,7 @@ def _sources(path: str, text: bytes) -> Iterator[str]:
 
 def _open_alone(path: str, drivers: tuple[str, ...]) -> Any:
     """Open a raster whatever it reads, but for overviews that lie in a file of any name."""
-    if is_remote(path):
+    if is_address(path):
         dataset = _open_remote(path, drivers)
     else:
         require_file(path)
@@ -282,12 +282,12 @@ def _open_with(path: str, driver: str) -> Any:
     start = first_bytes(path, 12)
     seen = f" (it starts with {start!r})" if start else ""
     remedy = (
-        "check the address, and that this machine reaches it" if is_remote(path) else "check that the copy is complete"
+        "check the address, and that this machine reaches it" if is_address(path) else "check that the copy is complete"
     )
     with (
         untrusted(path, f"not a readable {_NAMES.get(driver, driver)}{seen}", remedy),
         quiet(),
-        gdal_env(remote=is_remote(path)),
+        gdal_env(remote=is_address(path)),
     ):
         return _open_netcdf(path) if driver == "netCDF" else rasterio.open(path, driver=driver)
 
@@ -375,9 +375,9 @@ def reading(path: str, box: Box) -> Iterator[None]:
     rows, cols = zip(box.start, box.stop, strict=True)
     window = f"rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]}"
     remedy = "the file is truncated or damaged, copy it again"
-    if is_remote(path):
+    if is_address(path):
         remedy = "run again when the server is there, or fetch the file first"
-    with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_remote(path)):
+    with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_address(path)):
         yield
 
 
@@ -397,7 +397,7 @@ def require_complete(dataset: Any, path: str) -> None:
             f"{path}: one tile or strip has {rows} x {cols} pixels, {block} bytes, and is decoded whole; "
             "rewrite the file in tiles (gdal_translate -co TILED=YES)"
         )
-    if is_remote(path) or dataset.driver != "GTiff":
+    if is_address(path) or dataset.driver != "GTiff":
         return
     found = Path(path).stat().st_size
     blocks = -(-dataset.height // rows) * -(-dataset.width // cols) * (dataset.count // together)

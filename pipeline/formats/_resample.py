@@ -6,79 +6,28 @@ resampled. Both grids must share their reference system.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from pipeline.errors import ConfigError
+from pipeline.formats._image import Image
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, SAME, Space, same_crs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resampled:
-    """A `Source` on another grid; float32 values, non-observed pixels are `never`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampled(Image):
+    """An image on another grid, see `base.Source`; float32 values, non-observed pixels are `never`."""
 
     inner: Source
-    space: Space
     matrix: NDArray[np.float64]
     """Index on our grid -> index of `inner`, homogeneous `(ndim + 1, ndim + 1)`, memory order, pixel centres."""
-
-    @property
-    def kind(self) -> str:
-        """Format of the file."""
-        return self.inner.kind
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Files of the image."""
-        return self.inner.paths
-
-    @property
-    def fixed_channels(self) -> tuple[int, ...]:
-        """Channels that carry no data (alpha)."""
-        return self.inner.fixed_channels
-
-    @property
-    def n_channels(self) -> int:
-        """Channels of the image."""
-        return self.inner.n_channels
-
-    @property
-    def channel_names(self) -> tuple[str, ...]:
-        """Names of the channels."""
-        return self.inner.channel_names
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Interpolated values are float32."""
-        return np.dtype("float32")
-
-    @property
-    def nodata(self) -> tuple[float | None, ...]:
-        """NaN marks what is not observed."""
-        return (float("nan"),) * self.n_channels
-
-    @property
-    def scale_offset(self) -> tuple[tuple[float, float], ...]:
-        """As stored in the file."""
-        return self.inner.scale_offset
-
-    @property
-    def native_chunk(self) -> tuple[int, ...]:
-        """No chunk of this grid is cheaper than another."""
-        return self.space.shape
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """Header facts of the file."""
-        return self.inner.attributes
 
     def read(self, box: Box, channels: slice = slice(None)) -> NDArray[np.float32]:
         """Return interpolated values, `(c, *box.shape)`; NaN where a neighbour is not observed or outside the file."""
@@ -100,9 +49,9 @@ class Resampled:
         """Return True where `read` gives NaN, `(c, *box.shape)`."""
         return np.isnan(self.read(box))
 
-    def stage(self, directory: Path) -> Source:
+    def stage(self, directory: Path) -> Self:
         """Return the same view of the staged file."""
-        return Resampled(inner=self.inner.stage(directory), space=self.space, matrix=self.matrix)
+        return replace(self, inner=self.inner.stage(directory))
 
     def close(self) -> None:
         """Release file handles."""
@@ -157,7 +106,22 @@ def resampled(source: Source, space: Space) -> Source:
             f"  image: {space.describe()}\n  guide: {source.space.describe()}\nReproject it first (e.g. gdalwarp)"
         )
     matrix = np.linalg.inv(index_to_world(source.space)) @ index_to_world(space)
-    return Resampled(inner=source, space=space, matrix=matrix)
+    return Resampled(
+        kind=source.kind,
+        paths=source.paths,
+        space=space,
+        n_channels=source.n_channels,
+        dtype=np.dtype("float32"),
+        channel_names=source.channel_names,
+        nodata=(float("nan"),) * source.n_channels,
+        scale_offset=source.scale_offset,
+        # no chunk of this grid is cheaper than another
+        native_chunk=space.shape,
+        attributes=source.attributes,
+        fixed_channels=source.fixed_channels,
+        inner=source,
+        matrix=matrix,
+    )
 
 
 def index_to_world(space: Space) -> NDArray[np.float64]:

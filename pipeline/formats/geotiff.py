@@ -24,7 +24,7 @@ from pipeline.formats._attribute_tables import unkept_tables
 from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._cf_validity import ANYTHING, Validity, validity_of
 from pipeline.formats._cog import Pixels, write_cog
-from pipeline.formats._files import first_bytes, is_remote, suffix_matches, untrusted, writing
+from pipeline.formats._files import first_bytes, suffix_matches, untrusted, writing
 from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
 from pipeline.formats._image import Image, representable, require_once, require_plausible, unobserved
 from pipeline.formats._raster_header import (
@@ -45,6 +45,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
 from pipeline.numerics.number import exact
 from pipeline.system.meter import reads
+from pipeline.system.paths import is_address
 
 SUFFIXES = (".gtiff", ".tiff", ".gtif", ".tif", ".jp2", ".j2k", ".vrt", ".nc")
 SPACE_KINDS = ("raster",)
@@ -178,7 +179,7 @@ def open_source(
         raise SourceError("no raster given; name at least one file")
     with ExitStack() as stack:
         datasets = [stack.enter_context(open_dataset(path)) for path in files]
-        remote = any(map(is_remote, files))
+        remote = any(map(is_address, files))
         with untrusted(", ".join(files), "damaged header", "copy the file again"), gdal_env(remote=remote):
             for path, dataset in zip(files, datasets, strict=True):
                 require_one_image(path, dataset)

@@ -12,14 +12,14 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import is_remote, missing, untrusted
+from pipeline.formats._files import missing, untrusted
 from pipeline.formats._image import require_place
 from pipeline.formats._several import has_pages, require_one_image, require_real
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.meter import reads
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import is_address, kind_of
 
 _MAX_WINDOW_BYTES = 2**30
 """A mask on another grid may be much finer than its image."""
@@ -310,13 +310,13 @@ def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
     """Open a mask file: other than an image it may be a PNG, a JPEG or have a colour table."""
     from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset, require_complete
 
-    if not is_remote(path) and not kind_of(path):
+    if not is_address(path) and not kind_of(path):
         raise missing(path, "mask file not found")
     try:
         dataset = open_dataset(path, MASK_DRIVERS, inspected=inspected)
     except SourceError as error:
         raise SourceError(f"{path}: mask cannot be read: {error}") from error
-    with _reading(path), gdal_env(remote=is_remote(path)), dataset:
+    with _reading(path), gdal_env(remote=is_address(path)), dataset:
         if not inspected:
             require_one_image(path, dataset)
             require_real(path, dataset, "a mask holds real numbers; convert it (gdal_translate)")

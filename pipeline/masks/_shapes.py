@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._archive import ZIP, opened_in_archive
-from pipeline.formats._files import first_bytes, is_remote, require_file, untrusted
+from pipeline.formats._files import first_bytes, require_file, untrusted
 from pipeline.formats._xml import parsed_xml
+from pipeline.system.paths import is_address
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp")
 _WGS84 = "OGC:CRS84"
@@ -50,7 +51,7 @@ def read_shapes(path: str, layers: tuple[str, ...] = ()) -> Shapes:
     if path.startswith(ZIP):
         with opened_in_archive(path) as (file, _):
             return _sentinel2(path, file.read(), layers)
-    if is_remote(path):
+    if is_address(path):
         raise SourceError(f"{path}: a vector mask is read from a local file; copy it here first")
     require_file(path)
     start = first_bytes(path, 16)

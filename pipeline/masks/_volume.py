@@ -24,7 +24,7 @@ from pipeline.geometry.space import ROUNDED
 from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import is_address, kind_of
 
 _READ_ONCE = threading.Lock()
 
@@ -143,14 +143,11 @@ def _stored(header: Any) -> tuple[np.dtype[Any], float, float]:
 
 
 def _load(path: str) -> Any:
-    from pipeline.formats._files import is_remote
     from pipeline.formats._remarks import remarks
 
-    if is_remote(path):
-        require_file(path, local=True)
-    if not kind_of(path):
+    if not is_address(path) and not kind_of(path):
         raise missing(path, "mask file not found")
-    require_file(path)
+    require_file(path, local=True)
     try:
         # of the image's header people hear; a mask is only looked at
         with remarks():
