@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -100,10 +100,12 @@ def dataset_of(path: str | Path) -> Dataset | None:
     """Return the data set that a file lies in: the nearest folder above with a `dataset_description.json`."""
     if "://" in str(path):
         return None
-    for root in list(Path(path).parents)[:_DEPTH]:
-        if kind_of(root / DESCRIPTION) == "file":
-            return Dataset(root=root)
-    return None
+    return next((Dataset(root=root) for root in roots_above(Path(path))), None)
+
+
+def roots_above(path: Path) -> Iterator[Path]:
+    """Yield the top folders of the data sets that a file lies in, nearest first: a derivative lies in another one."""
+    return (root for root in list(path.parents)[:_DEPTH] if kind_of(root / DESCRIPTION) == "file")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,9 @@ from pathlib import Path
 from pipeline.config.batch import SourceSpec
 from pipeline.config.placeholders import PathResolver
 from pipeline.errors import SourceError
+from pipeline.formats._gdal import SIDECARS
 from pipeline.system.objects import PARALLEL, Address, Bucket, Found, is_object
 from pipeline.system.threads import each, threaded
-
-_BELONGING = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
-"""What is read with a raster without being named."""
 
 
 def with_copies(spec: SourceSpec, into: Path) -> SourceSpec:
@@ -97,7 +95,7 @@ def _matches(names: list[str], patterns: list[str]) -> bool:
 def _belongs(key: str, image: str) -> bool:
     """Return True for an image itself, what is read with it, and what lies in it if it is a folder."""
     inside = key.startswith(f"{image}/") and not key.endswith("/") and ".." not in key.split("/")
-    return key == image or inside or key in {image + suffix for suffix in _BELONGING}
+    return key == image or inside or key in {image + suffix for suffix in SIDECARS}
 
 
 def _mark(found: Mapping[str, Found]) -> str:

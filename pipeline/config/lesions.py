@@ -7,14 +7,12 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pipeline.config.bids import DESCRIPTION, PROGRAM, BidsName, Dataset, bids_name
+from pipeline.config.bids import DESCRIPTION, PROGRAM, BidsName, Dataset, bids_name, roots_above
 from pipeline.errors import SourceError
 from pipeline.system.paths import dangling, kind_of
 
 LESION_NAMES = ("*_roi.nii.gz", "*lesion*_mask.nii.gz", "*lesion*_dseg.nii.gz")
 """Names of lesion masks in words, for messages; `.nii` is found, too."""
-_DEPTH = 7
-"""Folders from an image up to the top of its data set: datatype, session, subject, and those of a derivative."""
 _FREE = {"label", "desc", "res"}
 """BIDS entities in which a mask may differ from its image."""
 
@@ -41,8 +39,8 @@ def places(path: Path, image: BidsName, others: Sequence[Path] = ()) -> Iterator
     for other in others:
         yield (other, *_of_session(other, image))
     yield (path.parent,)
-    for root in list(path.parents)[:_DEPTH]:
-        if kind_of(root / DESCRIPTION) == "file" and kind_of(root / "derivatives") == "folder":
+    for root in roots_above(path):
+        if kind_of(root / "derivatives") == "folder":
             for made in sorted((root / "derivatives").iterdir()):
                 if not _is_own(made):
                     yield _of_session(made, image)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import SourceError
-from pipeline.formats._files import is_file, suffix_matches, untrusted
-from pipeline.system.paths import is_address
+from pipeline.formats._files import suffix_matches, untrusted
+from pipeline.system.paths import is_address, kind_of
 
 _SHAPEFILE = (".cpg", ".dbf", ".prj", ".qix", ".shx")
 
@@ -23,7 +23,7 @@ def files_of(path: str) -> tuple[str, ...]:
         return ()
     if suffix_matches(path, (".shp",)):
         beside = (str(Path(path).with_suffix(suffix)) for suffix in _SHAPEFILE)
-        return tuple(sorted(name for name in beside if is_file(name)))
+        return tuple(sorted(name for name in beside if kind_of(name) == "file"))
     try:
         with open_dataset(path, MASK_DRIVERS) as dataset:
             read = vrt_sources(path) if dataset.driver == "VRT" else ()

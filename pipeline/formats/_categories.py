@@ -1,4 +1,4 @@
-"""Names of codes in the file that GDAL reads beside a raster: category names and a raster attribute table.
+"""Names of classes and tables of their attributes, which GDAL keeps beside a raster and rasterio cannot write.
 
 Formats: https://gdal.org/en/stable/user/raster_data_model.html
 """
@@ -7,11 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
+
+from pipeline.formats._nodata import described_bands
 
 _INTEGER, _STRING = 0, 2
 _NAME, _VALUE = 2, 5
 """Types and usages of columns as GDAL counts them."""
+_TABLES = {"CategoryNames": "names of classes", "GDALRasterAttributeTable": "a raster attribute table"}
+SIDECAR = ".aux.xml"
+"""What GDAL appends to the name of a TIFF for the file of what its keys cannot hold."""
+
+
+def unkept_tables(dataset: Any) -> list[str]:
+    """Return, in words, which tables the bands of an open raster have that a result does not get."""
+    if dataset.driver != "VRT" and not any(str(file).endswith(SIDECAR) for file in dataset.files):
+        return []
+    bands = described_bands(dataset)
+    return [words for tag, words in _TABLES.items() if any(band.find(tag) is not None for band in bands)]
 
 
 def name_categories(sidecar: Path, names: Mapping[int, str], n_bands: int) -> None:

@@ -14,7 +14,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from pipeline.formats._categories import name_categories
+from pipeline.formats._categories import SIDECAR, name_categories
 from pipeline.formats._drivers import require_drivers
 from pipeline.formats._gdal import gdal_env, quiet, window_of
 from pipeline.formats._image import pulled, windows
@@ -27,8 +27,6 @@ from pipeline.geometry.space import Space
 from pipeline.system.files import publish
 from pipeline.system.meter import lap
 
-SIDECAR = ".aux.xml"
-"""What GDAL appends to the name of a TIFF for the file of what its keys cannot hold."""
 _TILE = 512
 # level 9 took twice as long as 3 and saved 5 % on a real scene
 _ZSTD_LEVEL = 3

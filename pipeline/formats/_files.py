@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import OutputConflict, PipelineError, SourceError
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
-from pipeline.system.paths import barred, dangling, is_address, looks_alike
+from pipeline.system.paths import barred, dangling, is_address, kind_of, looks_alike
 from pipeline.system.room import full_disk_message, no_room
 
 
@@ -24,17 +24,9 @@ def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
     return name.lower().endswith(tuple(suffixes))
 
 
-def is_file(path: str) -> bool:
-    """Return True for a regular file, links followed; reading anything else may never end."""
-    # a name with a null byte is a ValueError
-    with suppress(OSError, ValueError):
-        return stat.S_ISREG(Path(path).stat().st_mode)
-    return False
-
-
 def first_bytes(path: str, count: int = 16) -> bytes:
     """Return the first bytes of a local file; empty for URLs, folders, devices and files that cannot be read."""
-    if not is_file(path):
+    if kind_of(path) != "file":
         return b""
     try:
         with Path(path).open("rb") as file:

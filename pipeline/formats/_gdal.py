@@ -32,7 +32,6 @@ from pipeline.formats._drivers import require_drivers
 from pipeline.formats._files import (
     first_bytes,
     how_it_starts,
-    is_file,
     require_file,
     suffix_matches,
     untrusted,
@@ -40,11 +39,11 @@ from pipeline.formats._files import (
 from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
-from pipeline.system.paths import is_address
+from pipeline.system.paths import is_address, kind_of
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
 MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
-_MAGIC = {
+MAGIC = {
     "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
     "netCDF": (b"CDF\1", b"CDF\2", b"CDF\5"),
@@ -58,7 +57,8 @@ _SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
 }
-_SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
+SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
+"""What is read with a raster without being named."""
 _NAMES = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000"}
 _BESIDE = ":::BASE:::"
 _MAX_READS = 1_000_000
@@ -316,7 +316,7 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
         SourceError: none of `drivers`.
     """
     start = first_bytes(path, 12)
-    driver = next((name for name, magic in _MAGIC.items() if start.startswith(magic)), None)
+    driver = next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
     if _is_vrt(path):
         driver = "VRT" if driver is None else None
     if driver in drivers:
@@ -333,12 +333,12 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
 
 def _require_plain_sidecars(path: str) -> None:
     """Check what GDAL opens beside a raster: a mask or an overview is a TIFF, and everything is a file."""
-    for suffix in (*_SIDECARS, *(s.upper() for s in _SIDECARS)):
+    for suffix in (*SIDECARS, *(s.upper() for s in SIDECARS)):
         beside = path + suffix
         if not os.path.lexists(beside):
             continue
         xml = suffix.lower() == ".aux.xml"
-        if not is_file(beside) or not (xml or first_bytes(beside).startswith(_MAGIC["GTiff"])):
+        if kind_of(beside) != "file" or not (xml or first_bytes(beside).startswith(MAGIC["GTiff"])):
             raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
         if xml:
             _require_whole(beside)

@@ -20,12 +20,12 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.formats._attribute_tables import unkept_tables
 from pipeline.formats._band_names import band_stems, stem_of_file
+from pipeline.formats._categories import unkept_tables
 from pipeline.formats._cf_validity import ANYTHING, Validity, validity_of
 from pipeline.formats._cog import Pixels, write_cog
 from pipeline.formats._files import first_bytes, suffix_matches, untrusted, writing
-from pipeline.formats._gdal import DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
+from pipeline.formats._gdal import MAGIC, DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
 from pipeline.formats._image import Image, representable, require_once, require_plausible, unobserved
 from pipeline.formats._raster_header import (
     Band,
@@ -54,7 +54,7 @@ _SILENT = "JP2OpenJPEG"
 _ATTRIBUTES = "netCDF"
 """Driver of files whose tags are the attributes of CF."""
 _COLOURS = "SOURCE_COLOR_SPACE"
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"CDF\1", b"CDF\2", b"CDF\5")
+_MAGIC = tuple(start for driver in ("GTiff", "JP2OpenJPEG", "netCDF") for start in MAGIC[driver])
 
 
 def sniff(path: str) -> bool:

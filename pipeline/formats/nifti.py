@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.formats._files import first_bytes, is_file, require_file, scratch_folder, untrusted, writing
+from pipeline.formats._files import first_bytes, require_file, scratch_folder, untrusted, writing
 from pipeline.formats._gzip import MOST_INFLATED, deflate_file, inflate_file, inflate_range, open_inflated
 from pipeline.formats._image import (
     Image,
@@ -38,6 +38,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
 from pipeline.system.files import publish
 from pipeline.system.meter import lap, reads
+from pipeline.system.paths import kind_of
 
 SUFFIXES = (".nii.gz", ".nii")
 SPACE_KINDS = ("volume",)
@@ -47,7 +48,7 @@ _LABEL_INTENTS = {1002: "label", 1003: "NeuroNames label"}
 
 def sniff(path: str) -> bool:
     """Return True if the first (inflated) bytes are those of a NIfTI header."""
-    if not is_file(path):
+    if kind_of(path) != "file":
         return False
     try:
         with open_inflated(path) as file:

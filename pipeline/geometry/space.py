@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry.earth import METRES_PER_DEGREE
-
+METRES_PER_DEGREE = 40_007_863.0 / 360.0
+"""Of latitude, on average: the circumference of the WGS 84 meridian."""
 ROUNDED = 0.05
 """Share of a pixel by which programs move a grid when they write its numbers anew. Nothing is interpolated for it: no
 voxel is taken for another, and a T2 that far off tells 0.003 dB less of a T1."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.formats.base import Source
-from pipeline.image.pieces import pieces
+from pipeline.image.open import pieces
 
 _OPAQUE = 0.5
 """Share of the pixels that are not wholly transparent which have one value, from which that is full opacity."""

@@ -17,7 +17,6 @@ from pipeline.formats._resample import resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, Space, same_crs
-from pipeline.image.pieces import pieces
 from pipeline.masks.base import KEEP, ComposedMask, Mask, open_masks
 from pipeline.numerics.column import column
 from pipeline.numerics.replicated import pixel_size
@@ -28,6 +27,8 @@ from pipeline.restore.task import Guide
 from pipeline.system.redact import is_redacted
 
 _CENTRE_REACH = 16
+_AT, _EDGE = (0.25, 0.5, 0.75), 64
+"""Where on the diagonal pieces of an image lie, and how large they are along each axis, pixels."""
 
 
 def open_source(ref: SourceRef, space: Space | None = None) -> Source:
@@ -174,3 +175,12 @@ def centred(stored: NDArray[Any], centre: Sequence[float], valid: NDArray[np.boo
     # float64 data may hold undeclared fill values such as -1.8e308
     relative = np.clip(np.where(valid, safe.astype(np.float64) - middle, 0.0), -_LARGEST, _LARGEST)
     return relative.astype(np.float32)
+
+
+def pieces(source: Source) -> list[NDArray[Any]]:
+    """Return stored values of three pieces on the diagonal of an image, each `(c, *spatial)`; smaller at its edges."""
+    shape, read = source.space.shape, []
+    for share in _AT:
+        start = tuple(max(0, int(share * n) - _EDGE // 2) for n in shape)
+        read.append(source.read(Box(start, tuple(a + _EDGE for a in start)) & Box.whole(shape)))
+    return read

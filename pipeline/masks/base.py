@@ -43,7 +43,6 @@ def evidence(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray((states == KEEP) | (states == HAZY))
 
 
-State = Literal[0, 1, 2]
 FillNodata = Literal["drawn", "never", "inside", "all"]
 Resolve = Callable[[str], str]
 

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.config.batch import SourceSpec
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.formats._archive import ZIP
 from pipeline.orders import Order
 from pipeline.plan.workdir import fetched_from
 from pipeline.system.paths import is_address
@@ -27,8 +28,6 @@ _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory
 _ABSOLUTE = re.compile(r"(?<![\w:/.~*>-])/[^\s'\",;:()<>]+")
 """A path in a sentence; it ends at the first space, so those that are known are looked for before."""
 _FOLDER = "(folder)"
-_ZIP = "/vsizip/"
-"""Before the path of an archive, if a file in it is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +76,8 @@ class Publisher:
 
     def _shown(self, text: str, start: Path) -> str:
         text = fetched_from(text) or text
-        if text.startswith(_ZIP):
-            return _ZIP + self._shown(text.removeprefix(_ZIP), start)
+        if text.startswith(ZIP):
+            return ZIP + self._shown(text.removeprefix(ZIP), start)
         if self.absolute or not text.startswith("/") or text.startswith("/vsi"):
             return redacted(text)
         if self._may_name(text) and self._may_name(str(start)):

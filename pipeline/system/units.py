@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
-from pipeline.geometry.earth import METRES_PER_DEGREE
+from pipeline.geometry.space import METRES_PER_DEGREE
 from pipeline.system.paths import shortened
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

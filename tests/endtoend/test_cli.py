@@ -16,7 +16,7 @@ import typer.main
 
 from pipeline import __main__
 from pipeline.cli import app
-from pipeline.system import heap
+from pipeline.system import process
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_imports_are_hardly_searched_for_garbage(monkeypatch):
     """A program of its own looks for garbage after many more objects than Python does, and still does at last."""
     before, found = gc.get_threshold(), []
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(heap, "keep_freed", lambda: None)
+    monkeypatch.setattr(process, "keep_freed", lambda: None)
     monkeypatch.setattr(__main__, "main", lambda: found.append((gc.get_threshold(), gc.isenabled())))
     try:
         __main__.program()

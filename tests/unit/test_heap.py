@@ -11,7 +11,7 @@ import pytest
 _ARRAYS = """
 import resource, sys
 import numpy as np
-from pipeline.system.heap import keep_freed
+from pipeline.system.process import keep_freed
 
 if sys.argv[1] == "kept":
     keep_freed()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.config.products.base import Product, ProductBand, cloud_mask, require_bands
 from pipeline.errors import SourceError
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import is_address, kind_of
 
 OLI: dict[str, tuple[str, ...]] = {
     "B1": ("coastal",),
@@ -62,7 +62,7 @@ def recognised(path: str) -> Product | None:
     Raises:
         SourceError: the folder holds several scenes, or there is no band beside the MTL file.
     """
-    if "://" in path or path.startswith("/vsi"):
+    if is_address(path):
         return None
     place = Path(path)
     if kind_of(place) == "file":

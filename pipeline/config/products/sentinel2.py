@@ -16,6 +16,7 @@ from pipeline.config.products.base import Container, Product, ProductBand, cloud
 from pipeline.errors import SourceError
 from pipeline.formats._xml import parsed_xml
 from pipeline.masks.base import MaskOptions
+from pipeline.system.paths import is_address
 
 FAMILY = "sentinel-2"
 COMMON: dict[str, tuple[float, tuple[str, ...]]] = {
@@ -70,7 +71,7 @@ def recognised(path: str) -> Product | None:
         SourceError: damaged or incomplete, or an archive of several.
     """
     place = Path(path)
-    if "://" in path or path.startswith("/vsi"):
+    if is_address(path):
         return None
     if place.is_file() and (_METADATA.search(place.name) or place.name == "manifest.safe"):
         place = place.parent

@@ -322,7 +322,7 @@ def _located(item: str, href: str) -> str:
         return href
     if href.lower().startswith("file://"):
         href = url2pathname(_path_of(href))
-    elif "://" in href or href.startswith("/vsi"):
+    elif is_address(href):
         raise SourceError(
             f"{redacted(item)}: the band at {redacted(href)} is on no web server; give an Item with https addresses "
             "(some catalogs sign them), or fetch the files and name them"
