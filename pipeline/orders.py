@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -100,12 +100,6 @@ class Order:
     def beside(self) -> WorkFolder:
         """The work folder beside the results, on their file system: `work`, unless that is in a scratch folder."""
         return WorkFolder.running(self.folder.parent, self.stem)
-
-
-def orders(config: RunConfig, specs: Sequence[SourceSpec]) -> Iterator[Order]:
-    """Yield one order per image; an image with a problem raises when its turn comes."""
-    for spec in specs:
-        yield order_of(config, spec)
 
 
 def order_of(config: RunConfig, spec: SourceSpec) -> Order:

@@ -22,7 +22,8 @@ from pipeline.config.schema import load_config
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.orders import Order, orders
+from pipeline.orders import Order
+from pipeline.orders import order_of as order_of_spec
 from pipeline.registry import load
 from tests.support_formats import ArraySource, layer_of, options, space_of, write_nifti, write_tiff
 
@@ -139,7 +140,8 @@ def command(*arguments: Path | str) -> Outcome:
 def order_of(config: Path, *overrides: str) -> Order:
     """Return the order of a config with one image, its work folder made."""
     loaded = load_config(config, overrides)
-    (order,) = orders(loaded, resolve_sources(loaded))
+    (spec,) = resolve_sources(loaded)
+    order = order_of_spec(loaded, spec)
     order.work.path.mkdir(parents=True, exist_ok=True)
     return order
 

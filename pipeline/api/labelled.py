@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rasterio.errors import CRSError
 from pipeline.api.base import Keep
 from pipeline.api.rasters import Raster, is_image
 from pipeline.errors import SourceError
+from pipeline.formats._image import representable
 
 _UNEVEN = 1e-3
 """Share of a step that coordinates of a regular grid may be off by, as they were rounded when they were written."""
@@ -140,10 +140,8 @@ def _nodata(array: Any) -> float | int | None:
     value: float | int = given.reshape(-1)[0].item()
     if dtype.kind == "f":
         return float(value)
-    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
-    if limits is None or not math.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
-        return None
-    return int(value)
+    held = representable(value, dtype) if dtype.kind in "iu" else None
+    return None if held is None else int(held)
 
 
 def _start_and_step(array: Any, dim: Any) -> tuple[float, float] | None:

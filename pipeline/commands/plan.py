@@ -14,7 +14,7 @@ from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError
 from pipeline.execute._choose import choose_executor
-from pipeline.orders import Order, cluster_settings, orders
+from pipeline.orders import Order, cluster_settings, order_of
 from pipeline.output.cube import cubes_of
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.run import rehearsed_survey
@@ -66,7 +66,8 @@ def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, 
     found = []
     specs = resolve_sources(config)
     cubes_of(config, specs)
-    for order in orders(config, specs):
+    for spec in specs:
+        order = order_of(config, spec)
         with temporary_job(order) as job, Stop() as stop, stoppable(stop.requested):
             found.append((order, rehearsed_survey(order, job, outline)))
     return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.evidence.ground import Ground
-from pipeline.evidence.tile import Tile
+from pipeline.evidence.tile import Tile, pooled
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -115,7 +115,7 @@ def fit_haze(ground: Ground, tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ha
 
     found = [ground.differences(tile) for tile in tiles]
     differences, told = [d for d, _ in found], [t for _, t in found]
-    off = _pooled(differences, [t & c for t, c in zip(told, clear, strict=True)])
+    off = pooled(differences, [t & c for t, c in zip(told, clear, strict=True)])
     rings = _Rings.of(differences, told, tiles)
     steep = rings.distances <= _STEEP
     if off.shape[1] < _FEWEST or steep.sum() < _FEWEST_RINGS:
@@ -155,7 +155,7 @@ class _Rings:
     def of(cls, differences: Sequence[Field], told: Sequence[Mask], tiles: Sequence[Tile]) -> _Rings:
         rows = []
         for some in _between(_EDGES, told, tiles):
-            values = _pooled(differences, some)
+            values = pooled(differences, some)
             if values.shape[1] >= _FEWEST:
                 distance = np.concatenate([tile.distance[s] for tile, s in zip(tiles, some, strict=True)]).mean()
                 rows.append((distance, values.shape[1], np.median(values, axis=1)))
@@ -189,10 +189,10 @@ def _gains(
     near = [there & ~c for there, c in zip(told, clear, strict=True)]
     gains = []
     for details in zip(*(details for _, details, _ in parts), strict=True):
-        noise = float((_pooled([d[None] for d in details], off) ** 2).mean())
+        noise = float((pooled([d[None] for d in details], off) ** 2).mean())
         knots, shares = [], []
         for (inner, outer), some in zip(pairwise(_BANDS), _between(_BANDS, near, tiles), strict=True):
-            values = _pooled([d[None] for d in details], some)
+            values = pooled([d[None] for d in details], some)
             if values.size >= _FEWEST:
                 knots.append((inner + outer) / 2)
                 shares.append(max(0.0, 1.0 - noise / max(float((values**2).mean()), 1e-30)))
@@ -221,8 +221,3 @@ def _between(edges: Sequence[float], some: Sequence[Mask], tiles: Sequence[Tile]
     """Yield those of some pixels of all windows that lie between two distances from the holes."""
     for inner, outer in pairwise(edges):
         yield [s & (t.distance > inner) & (t.distance <= outer) for s, t in zip(some, tiles, strict=True)]
-
-
-def _pooled(values: Sequence[Field], some: Sequence[Mask]) -> Field:
-    """Return some pixels of all windows, `(c, n)`."""
-    return np.concatenate([v[:, s] for v, s in zip(values, some, strict=True)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Mask = NDArray[np.bool_]
+_Number = TypeVar("_Number", np.float32, np.float64)
 _Labels = TypeVar("_Labels", NDArray[np.bool_], NDArray[np.intp])
 
 RINGS = (3.0, 6.0, 10.0, 16.0, 24.0, 32.0)
@@ -77,3 +79,8 @@ def displaced(mask: _Labels, step: tuple[int, int]) -> _Labels:
     )
     moved[there] = mask[here]
     return moved
+
+
+def pooled(values: Sequence[NDArray[_Number]], some: Sequence[Mask]) -> NDArray[_Number]:
+    """Return some pixels of all windows, `(c, n)`."""
+    return np.concatenate([v[:, s] for v, s in zip(values, some, strict=True)], axis=1)

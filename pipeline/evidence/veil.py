@@ -22,7 +22,7 @@ from scipy import ndimage
 from pipeline.evidence.ground import Ground, covariance
 from pipeline.evidence.haze import left_of
 from pipeline.evidence.outline import Outline, by_neighbours
-from pipeline.evidence.tile import LARGEST, Tile
+from pipeline.evidence.tile import LARGEST, Tile, pooled
 from pipeline.numerics.column import column
 
 Field = NDArray[np.float64]
@@ -173,12 +173,12 @@ def fit_veils(outline: Outline, tiles: Sequence[Tile]) -> Veils | None:
         return None
     both = [_from_around(ground, tile, mask, level) for tile, mask in zip(tiles, masks, strict=True)]
     clear = [_near(ground, tile, mask) for tile, mask in zip(tiles, masks, strict=True)]
-    calm = np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
+    calm = np.clip(pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
     if calm.shape[1] < _FEWEST_CLEAR or not calm.var(axis=1).any():
         return None
     spread, inside = covariance(calm), [some for _, some in both]
-    values = _pooled([d for d, _ in both], inside)
-    kinds = _pooled([_first(outline, tile) for tile in tiles], inside)
+    values = pooled([d for d, _ in both], inside)
+    kinds = pooled([_first(outline, tile) for tile in tiles], inside)
     count = len(outline.scraps)
     first = [_guess(values[:, share > _LIKELY], spread) for share in kinds[1 : count + 1]]
     veils = tuple(veil for veil in first if veil is not None)
@@ -187,7 +187,7 @@ def fit_veils(outline: Outline, tiles: Sequence[Tile]) -> Veils | None:
     for _ in range(_ROUNDS):
         shares = tuple(kinds.mean(axis=1).tolist())
         found = Veils(level=level, covariance=tuple(map(tuple, spread.tolist())), veils=veils, shares=shares)
-        kinds = _pooled([found.kinds(d, some) for d, some in both], inside)
+        kinds = pooled([found.kinds(d, some) for d, some in both], inside)
         if (kinds[1 : count + 1].sum(axis=1) < _FEWEST).any():
             return None
         veils = tuple(_veil(v, values, share, spread) for v, share in zip(veils, kinds[1:], strict=False))
@@ -244,7 +244,7 @@ def _usual_level(ground: Ground, tiles: Sequence[Tile], found: Sequence[Mask]) -
     """Return the median difference of clear pixels, `(c,)`; None if there are too few."""
     both = [ground.differences(tile) for tile in tiles]
     clear = [told & ~mask for (_, told), mask in zip(both, found, strict=True)]
-    values = np.clip(_pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
+    values = np.clip(pooled([d for d, _ in both], clear), -LARGEST, LARGEST)
     return tuple(np.median(values, axis=1).tolist()) if values.shape[1] >= _FEWEST_CLEAR else None
 
 
@@ -276,8 +276,3 @@ def _near(ground: Ground, tile: Tile, found: Mask) -> Mask:
     told = ground.differences(tile)[1]
     near = ndimage.distance_transform_edt(~found) < _NEAR if found.any() else found
     return np.asarray(told & ~found & near)
-
-
-def _pooled(values: Sequence[Field], some: Sequence[Mask]) -> Field:
-    """Return some pixels of all windows, `(c, n)`."""
-    return np.concatenate([v[:, s] for v, s in zip(values, some, strict=True)], axis=1)

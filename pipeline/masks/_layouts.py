@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, WithJsonSchema
 
-from pipeline.errors import SourceError
 from pipeline.geometry.box import Box
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._grid import RasterCodes
@@ -315,13 +314,3 @@ class CodesMask:
             f"{path}: holds {tally}; {self.layout} has the codes {min(classes)} to {max(classes)}, and others count as "
             "observed. A mask that somebody drew (0 and 1, or 0 and 255) is `kind: raster`",
         )
-
-
-def require_whole_numbers(codes: RasterCodes, what: str) -> None:
-    """Check that a band holds codes.
-
-    Raises:
-        SourceError: it holds fractions.
-    """
-    if codes.dtype.kind not in "iu":
-        raise SourceError(f"{codes.path}: {what} need an integer band, found {codes.dtype}")

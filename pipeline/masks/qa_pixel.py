@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.formats.base import Source
 from pipeline.masks._dilate import reach_of
 from pipeline.masks._grid import RasterCodes, open_codes
-from pipeline.masks._layouts import LAYOUTS, CodesMask, Flag, above_percent, layout_of_name, require_whole_numbers
+from pipeline.masks._layouts import LAYOUTS, CodesMask, Flag, above_percent, layout_of_name
 from pipeline.masks.base import FileMaskOptions, LengthText, Resolve, length_on
 
 _BY_DEFAULT = "collection2"
@@ -82,7 +82,8 @@ def open_mask(options: Options, source: Source, resolve: Resolve) -> CodesMask:
             its name does not tell.
     """
     codes = open_codes(resolve(options.path), source, (options.band,), options.outside)
-    require_whole_numbers(codes, "QA bits")
+    if codes.dtype.kind not in "iu":
+        raise SourceError(f"{codes.path}: QA bits need an integer band, found {codes.dtype}")
     layout, notices = (options.layout, ()) if options.layout != "auto" else _layout_of(codes)
     try:
         wanted = flags_of(options, layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from pipeline.config.names import RECORD
 from pipeline.errors import OutputConflict
@@ -19,52 +19,16 @@ from pipeline.system.objects import PARALLEL, Address
 from pipeline.system.threads import each, threaded
 
 
-class Target(Protocol):
-    """Where a cube will lie, beside the results of its dates.
-
-    Every method may raise `OutputConflict`, one that asks a server `Unreachable` and `ConfigError`, too.
-    """
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        ...
-
-    def held(self) -> Any:
-        """Be the only run that makes it for the duration of the block; what a killed one began has its end first."""
-        ...
-
-    def attributes(self) -> dict[str, Any] | None:
-        """Return what the cube that is there says of itself; None if there is none.
-
-        Raises:
-            OutputConflict: something else has its name.
-        """
-        ...
-
-    def intact(self) -> bool:
-        """Return True if the cube that is there is as it was written."""
-        ...
-
-    def results(self, stem: str) -> Path:
-        """Return the folder that has the record of a date."""
-        ...
-
-    def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
-        """Have some outputs of a record in that folder."""
-        ...
-
-    def put(self, building: Path) -> None:
-        """Give a finished cube its name."""
-        ...
-
-
 def _foreign(name: str) -> OutputConflict:
     return OutputConflict(f"{name} is no cube of this program; move it away, or choose another output.directory")
 
 
 class FolderTarget:
-    """A folder of this machine."""
+    """A folder of this machine: where a cube will lie, beside the results of its dates.
+
+    Every method may raise `OutputConflict`; those of `AddressTarget`, which are called alike and ask a server,
+    `Unreachable` and `ConfigError`, too.
+    """
 
     def __init__(self, path: Path, work: Path) -> None:
         self._path, self._work = path, work
@@ -77,7 +41,7 @@ class FolderTarget:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock, and clean up after a run that was killed."""
+        """Be the only run that makes it for the duration of the block; what a killed one began has its end first."""
         with locked(self._work / "lock"):
             # what stepped aside has its name again unless another has taken it
             if self._aside.exists() and not self._path.exists():
@@ -86,7 +50,11 @@ class FolderTarget:
             yield
 
     def attributes(self) -> dict[str, Any] | None:
-        """Return what the cube that is there says of itself."""
+        """Return what the cube that is there says of itself; None if there is none.
+
+        Raises:
+            OutputConflict: something else has its name.
+        """
         if not self._path.exists() and not self._path.is_symlink():
             return None
         found = None if self._path.is_symlink() else attributes_of(self._path)
@@ -95,18 +63,18 @@ class FolderTarget:
         return found
 
     def intact(self) -> bool:
-        """Return True if it has its own hash."""
+        """Return True if the cube that is there is as it was written, by its own hash."""
         return is_intact(self._path)
 
     def results(self, stem: str) -> Path:
-        """Return the folder beside it."""
+        """Return the folder that has the record of a date: that beside it."""
         return self._path.parent / stem
 
     def bring(self, stem: str, layers: Iterable[Mapping[str, Any]]) -> None:
-        """Everything is here already."""
+        """Have some outputs of a record in that folder: everything is here already."""
 
     def put(self, building: Path) -> None:
-        """Exchange it with what is there in one step, or let that step aside."""
+        """Give a finished cube its name: exchange it with what is there in one step, or let that step aside."""
         sync_tree(building)
         replace_folder(self._path, building, self._aside)
         for old in (self._aside, building):
@@ -203,3 +171,7 @@ def _belongs(key: str, path: str) -> bool:
     """Return True for an output, the files in it if it is a folder, and the sidecar of a raster."""
     within = key.startswith(f"{path}/") and ".." not in key.split("/")
     return within or key in (path, f"{path}.aux.xml")
+
+
+Target: TypeAlias = FolderTarget | AddressTarget
+"""Where a cube lies."""

@@ -97,6 +97,10 @@ class Rendering:
     noun: str
     quality: int
 
+    def picture(self, name: str, caption: str, values: NDArray[Any]) -> Picture:
+        """Return values `(rows, columns, 3)` as a picture."""
+        return Picture(name=name, caption=caption, uri=webp(values, self.quality))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -175,10 +179,7 @@ def view_of(pixels: Pixels, rendering: Rendering) -> View:
     )
     unit = f" {rendering.units}" if rendering.units else ""
 
-    def picture(name: str, caption: str, values: NDArray[Any]) -> Picture:
-        return Picture(name=name, caption=caption, uri=webp(values, rendering.quality))
-
-    (scale, offset), grey = rendering.scales[0], len(low) == 1
+    picture, (scale, offset), grey = rendering.picture, rendering.scales[0], len(low) == 1
     which = f": {rendering.names[0]}" if grey and rendering.of_several else ""
     stretched = "" if grey else f" Colours: {ranges}{unit}."
     ends = [number(float(v.ravel()[0]) * scale + offset) for v in (low, high)]
@@ -201,10 +202,10 @@ def view_of(pixels: Pixels, rendering: Rendering) -> View:
 def display_pictures(pixels: Pixels, display: Pull, rendering: Rendering) -> tuple[Picture, Picture]:
     """Return the restored image and the display product of one plane, in the same colours."""
     sharp = pixels.plane.cut(display)[list(rendering.channels)]
-    mean, texture = (webp(colour(values, *pixels.stretch), rendering.quality) for values in (pixels.after, sharp))
+    mean, texture = (colour(values, *pixels.stretch) for values in (pixels.after, sharp))
     return (
-        Picture(name="restored", caption="The scientific result: the mean of what may be there.", uri=mean),
-        Picture(name="display product", caption=f"{FOR_LOOKING_AT.capitalize()}.", uri=texture),
+        rendering.picture("restored", "The scientific result: the mean of what may be there.", mean),
+        rendering.picture("display product", f"{FOR_LOOKING_AT.capitalize()}.", texture),
     )
 
 
@@ -222,9 +223,7 @@ def origin_picture(pixels: Pixels, rendering: Rendering) -> Picture:
     for code in np.unique(pixels.origin[pixels.hole]):
         picture = tinted(picture, pixels.origin == code, source_colour(int(code)), 0.8)
     picture[pixels.origin == NEVER_TOUCHED] = _NEVER_GREY
-    return Picture(
-        name="source", caption="What led where: the source layer in colours.", uri=webp(picture, rendering.quality)
-    )
+    return rendering.picture("source", "What led where: the source layer in colours.", picture)
 
 
 def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, rendering: Rendering) -> tuple[Picture, ...]:
@@ -248,19 +247,16 @@ def guide_pictures(guide: OpenGuide, code: int, pixels: Pixels, rendering: Rende
     hidden = f"{100 * share:.0f} % of it, masked or without data, in yellow" if share else "none of it is masked here"
     part = led.sum() / max(1, pixels.hole.sum())
 
-    def shown(name: str, caption: str, drawn: NDArray[np.float64]) -> Picture:
-        return Picture(name=name, caption=caption, uri=webp(drawn, rendering.quality))
-
     off, most = _difference(pixels, values, masked)
     return (
-        shown("itself", f"The same place, stretched by itself; {hidden}.", picture),
-        shown(
+        rendering.picture("itself", f"The same place, stretched by itself; {hidden}.", picture),
+        rendering.picture(
             "difference",
             f"How far it is from the image where both are observed, each stretched by itself: black 0 to pale yellow "
             f"{in_percent(most)} or more of the stretch.",
             off,
         ),
-        shown(
+        rendering.picture(
             "where it leads",
             f"It leads in {100 * part:.0f} % of the restored {rendering.noun} shown here, in green.",
             leads,
