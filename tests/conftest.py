@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.processes import Nursery
+from tests.web import serving
 
 pytest.register_assert_rewrite("pipeline.testing")
 
@@ -38,6 +39,13 @@ def nursery() -> Iterator[Nursery]:
     """Where tests start commands in processes of their own."""
     with Nursery() as opened:
         yield opened
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server of this machine that serves `tmp_path`."""
+    with serving(tmp_path) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture(scope="session")

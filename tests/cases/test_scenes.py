@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -425,23 +421,6 @@ def test_a_cloud_mask_without_clouds_or_of_other_xml(tmp_path: Path) -> None:
     gml.write_text("<gml><a/></gml>")
     with pytest.raises(SourceError, match="no mask of Sentinel-2"):
         job.open_mask(open_source(job.source))
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A server of this machine that serves the test's folder."""
-    handler = partial(_Quiet, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_stac_item_by_its_address(tmp_path: Path, web: str) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.server
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -240,25 +236,6 @@ def test_broken_zarr_metadata(tmp_path: Path) -> None:
     (tmp_path / "in.zarr" / "zarr.json").write_text("{")
     with pytest.raises(SourceError, match="metadata"):
         open_any(str(tmp_path / "in.zarr"))
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a log line for each."""
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A web server on this machine that serves `tmp_path`."""
-    handler = partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def test_url_reads_and_fails_like_a_file(web: str, tmp_path: Path) -> None:

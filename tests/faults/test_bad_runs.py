@@ -24,18 +24,9 @@ from pipeline.execute import base as execute
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.lock import locked
 from pipeline.system.room import explain_full_disk
+from tests.faults.conftest import SHAPE
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, tiny_weights, write_image
 from tests.support_formats import same_bytes
-
-SHAPE = (40, 46)
-
-
-@pytest.fixture
-def scene(tmp_path):
-    """A small raster with its mask; returns folder, image and mask."""
-    image = write_image(tmp_path / "image.tif", smooth((2, *SHAPE)))
-    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=3, radius=4)[None])
-    return tmp_path, image, mask
 
 
 def _constant(folder: Path, image: Path | str, hole: Path | None, **sections) -> Path:

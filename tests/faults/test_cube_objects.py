@@ -17,22 +17,14 @@ from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import load_config
 from pipeline.errors import OutputConflict, Unreachable
 from pipeline.output.cube import Cube, cubes_of, make_cube
-from pipeline.system import lease, objects
+from pipeline.system import lease
 from pipeline.system.facts import file_facts
 from tests.helpers import blobs, command, run_config, smooth, write_image
-from tests.objects import BUCKET, SECRETS, Server, serving
+from tests.objects import BUCKET, SECRETS, Server
 
 DATES = ("20240601", "20240611")
 STEMS = [f"S2_{date}" for date in DATES]
 OUT = "out/cube.zarr/"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server for all tests, which nobody asks often."""
-    with serving() as found, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "ATTEMPTS", 2)
-        yield found
 
 
 @pytest.fixture(scope="module")

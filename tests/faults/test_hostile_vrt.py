@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import shutil
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.formats import files_of, geotiff, open_any
 from pipeline.formats._gdal import vrt_sources
 from pipeline.masks.base import mask_options, open_masks
 from tests.support_formats import ArraySource, layer_of, options, random_values, same_bytes, space_of, whole, write_tiff
+from tests.web import Silent, answering
 
 _SHAPE = (8, 8)
 _SECRET = bytes(range(64))
@@ -156,7 +156,7 @@ def test_a_mask_beside_an_image_is_no_vrt(suffix: str, folder: Path) -> None:
     _refused(_vrt(folder / "in.vrt", _band("a.tif")), rf"a\.tif\{suffix}")
 
 
-class _Counting(http.server.BaseHTTPRequestHandler):
+class _Counting(Silent, http.server.BaseHTTPRequestHandler):
     """Notes who asks, and has nothing."""
 
     asked: list[str]
@@ -167,21 +167,13 @@ class _Counting(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def spy() -> Iterator[tuple[str, list[str]]]:
     """The address of a web server on this machine, and what it was asked for."""
     asked: list[str] = []
-    handler = type("Handler", (_Counting,), {"asked": asked})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        server.shutdown()
-        thread.join()
+    with answering(type("Handler", (_Counting,), {"asked": asked})) as address:
+        yield f"http://{address}", asked
 
 
 @pytest.mark.parametrize("form", ["{}/x.tif", "/vsicurl/{}/x.tif"])
@@ -241,23 +233,6 @@ def test_functions_of_gdal_itself_and_nested_vrts_are_read(folder: Path) -> None
     assert files_of(str(folder / "in.vrt")) == (str(folder / "a.tif"), str(folder / "inner.vrt"))
 
 
-@pytest.fixture
-def web(folder: Path) -> Iterator[str]:
-    """A web server on this machine that serves the folder."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    handler = partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 def test_a_vrt_from_elsewhere_reads_what_lies_there(web: str, folder: Path) -> None:
     """The image beside it is read; a file of this machine, or a raw band, is not."""
     _vrt(folder / "in.vrt", _band("a.tif"))
@@ -273,12 +248,12 @@ def test_a_vrt_from_elsewhere_reads_what_lies_there(web: str, folder: Path) -> N
         open_any(f"{web}/raw.vrt")
 
 
-def test_an_image_from_elsewhere_is_read_while_its_result_is_written(web: str, tmp_path: Path) -> None:
+def test_an_image_from_elsewhere_is_read_while_its_result_is_written(web: str, folder: Path) -> None:
     """Local files do not reach the network, but what is written may come from there."""
     source = geotiff.open_source([f"{web}/a.tif"])
-    geotiff.write(layer_of(source), tmp_path / "out.tif", source, source.read, options(tmp_path))
-    written = open_any(str(tmp_path / "out.tif"))
-    with rasterio.open(tmp_path / "a.tif") as dataset:
+    geotiff.write(layer_of(source), folder / "out.tif", source, source.read, options(folder))
+    written = open_any(str(folder / "out.tif"))
+    with rasterio.open(folder / "a.tif") as dataset:
         assert same_bytes(written.read(whole(written)), dataset.read())
 
 

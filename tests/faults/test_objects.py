@@ -28,18 +28,10 @@ from pipeline.system.lease import leased
 from pipeline.system.objects import Address, Bucket
 from pipeline.system.signals import stoppable
 from tests.helpers import blobs, command, order_of, pixels, run_config, smooth, write_image
-from tests.objects import BUCKET, SECRETS, Server, serving
+from tests.objects import BUCKET, SECRETS, Server
 
 OUT = f"s3://{BUCKET}/out"
 LOCK = Address(BUCKET, "locks/lock")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server for all tests, which nobody asks often."""
-    with serving() as found, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "ATTEMPTS", 2)
-        yield found
 
 
 @pytest.fixture(autouse=True)

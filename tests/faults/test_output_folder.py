@@ -20,17 +20,8 @@ from pipeline.provenance import index
 from pipeline.provenance.summary import write_summary
 from pipeline.system import files
 from pipeline.system.lock import held
+from tests.faults.conftest import SHAPE
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
-
-SHAPE = (40, 46)
-
-
-@pytest.fixture
-def scene(tmp_path):
-    """A small raster with its mask; returns folder, image and mask."""
-    image = write_image(tmp_path / "image.tif", smooth((2, *SHAPE)))
-    mask = write_image(tmp_path / "mask.tif", blobs(SHAPE, n=3, radius=4)[None])
-    return tmp_path, image, mask
 
 
 def _constant(folder: Path, image: Path, hole: Path) -> Path:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 
@@ -19,16 +16,10 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.provenance.published import Publisher
 from pipeline.system.redact import hidden_in, is_redacted, put_back, redacted, redacted_facts
 from tests.helpers import Outcome, blobs, command, layer, pixels, run_config, smooth, write_image
+from tests.web import serving
 
 SHAPE = (40, 44)
 SECRETS = ("s3cr3tpw", "S1GNATURE", "T0KEN")
-
-
-class _Silent(SimpleHTTPRequestHandler):
-    """Serves a folder, ignores queries, keeps no log."""
-
-    def log_message(self, *_: object) -> None:
-        """Write nothing."""
 
 
 @pytest.fixture
@@ -38,12 +29,8 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     folder.mkdir()
     write_image(folder / "image.tif", smooth((1, *SHAPE)), nodata=0)
     write_image(folder / "mask.tif", blobs(SHAPE)[None])
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield folder, f"http://me:{SECRETS[0]}@127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(folder) as address:
+        yield folder, f"http://me:{SECRETS[0]}@{address}"
 
 
 def _config(folder: Path, address: str, mask: str = "mask.tif") -> Path:

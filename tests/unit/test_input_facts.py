@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.system import facts
 from pipeline.system.facts import content_of, input_facts, inputs_hashed_once
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 from tests.support_formats import random_values, write_tiff
+from tests.web import Silent, answering
 
 
 def _image(folder: Path) -> Path:
@@ -116,7 +116,7 @@ def test_an_order_is_another_when_a_file_beside_its_image_or_mask_changes(tmp_pa
 # --- addresses -----------------------------------------------------------------------------------------------
 
 
-class _Server(http.server.BaseHTTPRequestHandler):
+class _Server(Silent, http.server.BaseHTTPRequestHandler):
     """Answers with the headers of the moment."""
 
     head: dict[str, str]
@@ -137,22 +137,14 @@ class _Server(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, str], set[str]]]:
     """An address on this machine, the headers that are answered, and the methods that are refused."""
     head: dict[str, str] = {}
     refuses: set[str] = set()
-    handler = type("Handler", (_Server,), {"head": head, "refuses": refuses})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_address[1]}/a.tif", head, refuses
-        running.shutdown()
-        thread.join()
+    with answering(type("Handler", (_Server,), {"head": head, "refuses": refuses})) as address:
+        yield f"http://{address}/a.tif", head, refuses
 
 
 def _remote(url: str) -> dict[str, Any]:
