@@ -79,3 +79,14 @@ def test_the_map_has_every_chapter():
             assert f"`{entry.name}`" in text
         elif entry.is_dir() and entry.name != "__pycache__":
             assert f"`{entry.name}/`" in text
+
+
+def test_the_map_leads_to_what_is_there():
+    """Every file that it names exists, and so does what it names in that file."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    ways = re.findall(r"`([\w/]+\.py)`(?: `(\w+)`)?", text)
+    assert len(ways) > 40
+    for path, name in ways:
+        files = [root / path for root in (PACKAGE, ROOT, *PACKAGE.glob("*/")) if (root / path).exists()]
+        assert files, path
+        assert not name or re.search(rf"(def|class) {name}\b", files[0].read_text(encoding="utf-8")), f"{path} {name}"
