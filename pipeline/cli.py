@@ -104,16 +104,17 @@ def _run(config: Path, overrides: list[str], *, as_json: bool, quiet: bool, **ho
     from pipeline.commands.progress import loading, progress
 
     with loading(quiet=quiet):
+        from pipeline.commands.text import run_text
+        from pipeline.config.schema import load_config
         from pipeline.run import run as run_config
+    # read now: who edits the config while a run goes on means the next one
+    directory = load_config(config, overrides).output.directory
     with progress(quiet=quiet) as events:
         summary = run_config(config, overrides, events=events, **how)
     if as_json:
         _print_json(summary)
     elif not quiet:
-        from pipeline.commands.text import run_text
-        from pipeline.config.schema import load_config
-
-        typer.echo(run_text(summary, str(load_config(config, overrides).output.directory)), err=True)
+        typer.echo(run_text(summary, str(directory)), err=True)
 
 
 @app.command()

@@ -16,6 +16,7 @@ import typer.main
 
 from pipeline import __main__
 from pipeline.cli import app
+from pipeline.run import run
 from pipeline.system import process
 from tests.helpers import blobs, command, layer, pixels, run_config, smooth, write_image
 
@@ -50,10 +51,27 @@ def scene(tmp_path_factory):
     return folder, config
 
 
+def test_a_config_that_is_gone_at_the_end_was_read_before(scene, monkeypatch):
+    """Who moves it while a run goes on still hears where the results are; nothing fails that was done."""
+    folder, config = scene
+    moved = folder / "moved.yaml"
+    moved.write_text(config.read_text())
+
+    def and_gone(path, *arguments, **how):
+        summary = run(path, *arguments, **how)
+        path.unlink()
+        return summary
+
+    monkeypatch.setattr("pipeline.run.run", and_gone)
+    outcome = command("run", moved)
+    assert outcome.code == 0, outcome.err
+    assert f"result {folder / 'out'}/image/image_restored.tif" in outcome.err
+
+
 def test_help_imports_nothing_heavy():
     """Showing help costs what its imports cost: no numpy, torch or library of formats, and few modules at all.
 
-    `benchmarks/startup.py` measures the time; seconds in a test would measure the neighbours.
+    Seconds in a test would measure the neighbours.
     """
     script = (
         "import sys\n"
