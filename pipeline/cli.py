@@ -28,6 +28,8 @@ app = typer.Typer(
     cls=_Commands,
     name="inpaint-pipeline",
     help="Restore what clouds, gaps or artefacts hid in GeoTIFF and NIfTI images of any size.\n\n"
+    "Start with `inpaint-pipeline config new IMAGE -o my.yaml`, then `inpaint-pipeline plan my.yaml` and "
+    "`inpaint-pipeline run my.yaml`. Every page of the documents: docs/README.md.\n\n"
     "Exit codes: 0 done, 1 bug, 2 usage or config, 3 plan refused, 4 input unreadable, 5 some parts failed, "
     "6 output exists or in use, 75 try again later, 130 interrupted (run again to continue).",
     no_args_is_help=True,

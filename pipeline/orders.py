@@ -250,7 +250,7 @@ def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
     if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
         raise ConfigError(
             f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
-            "commented start) or set input.fill_nodata to all"
+            "commented start), such as {kind: nodata, max_gap: null} for all pixels without a value (nodata, NaN)"
         )
 
 

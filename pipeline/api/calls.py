@@ -26,6 +26,9 @@ from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.report.judgement import Judgement, judged
+from pipeline.report.methods import Methods, methods
+from pipeline.report.words import verdict
 from pipeline.run import run
 from pipeline.system.words import listed
 
@@ -33,7 +36,7 @@ Image = Any
 """An array, a `xarray.DataArray`, a nibabel image, or the path of a file; see `restore`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Restored:
     """What `restore` gives back; each layer is of the kind that the image was given in.
 
@@ -53,6 +56,20 @@ class Restored:
     record: dict[str, Any]
     folder: Path | None
     display: Image = None
+
+    @property
+    def judgement(self) -> Judgement:
+        """How far to trust it by its self-test: `level` (sound, look, poor), and `reasons` why it is not sound."""
+        return judged(self.record)
+
+    @property
+    def methods(self) -> Methods:
+        """What was done, for a paper: `text`, the `works` that it cites, and the same as `bibtex`."""
+        return methods(self.record)
+
+    def __repr__(self) -> str:
+        """Say how far to trust it and what was restored, not all the numbers."""
+        return f"<Restored, {self.judgement.words}: {verdict(self.record)}>"
 
 
 def restore(

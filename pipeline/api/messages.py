@@ -22,7 +22,10 @@ _WORDS = (
         r"`mask:` on its entry says what is hidden in it, `mask: \[\]` that nothing is",
         "give it as a pair (image, its holes)",
     ),
-    (r"add a `mask:` entry \(`config new FILE` writes a commented start\)", "give `holes`"),
+    (
+        r"add a `mask:` entry \(`config new FILE` writes a commented start\), such as .*? \(nodata, NaN\)",
+        "give `holes`, an array that is True there, such as `numpy.isnan(values)` for all that is NaN",
+    ),
 )
 _first: list[int] = []
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedFolder, Section, known_kind
+from pipeline.config.fields import AutoCount, BlockSizes, ByteCount, NamedFolder, Section, known_kind, shown
 
 
 def _one_line(value: str) -> str:
@@ -19,6 +19,14 @@ def _one_line(value: str) -> str:
 def _amount(value: str) -> str:
     if not re.fullmatch(r"\d+(\.\d+)?\s*([kmgtp]i?)?b?", value.strip(), re.IGNORECASE):
         raise ValueError(f"must be an amount of memory with its unit, such as '5 GiB', found {value!r}")
+    return value
+
+
+def _device(value: object) -> object:
+    if value not in ("auto", "cpu", "cuda"):
+        raise ValueError(
+            f"must be 'auto', 'cpu' or 'cuda' (a GPU; CUDA_VISIBLE_DEVICES says which of several), found {shown(value)}"
+        )
     return value
 
 
@@ -40,7 +48,9 @@ class JobsConfig(Section):
     job_name: _Line | None = Field(default=None, description="Name of the jobs.")
     job_cpu: int | None = Field(default=None, ge=1, description="Cores to ask for, if not `cores`.")
     job_mem: _Line | None = Field(default=None, description="Memory to ask for, if not `memory`.")
-    job_extra_directives: list[_Line] | None = Field(default=None, description="More lines of the job's header.")
+    job_extra_directives: list[_Line] | None = Field(
+        default=None, description="More lines of the job's header, e.g. '--gres=gpu:1'."
+    )
     job_directives_skip: list[_Line] | None = Field(default=None, description="Header lines to leave out, by a part.")
     # may hold passwords: is written into no record
     job_script_prologue: list[str] | None = Field(
@@ -74,22 +84,34 @@ class ComputeConfig(Section):
     """Where and with how much; it changes no result, but a GPU may round last digits otherwise."""
 
     executor: Annotated[str, BeforeValidator(known_kind("execute", extra=("auto",)))] = Field(
-        default="auto", description="Where blocks run."
+        default="auto",
+        description="Where blocks run: serial (in this process), local (parallel workers of this machine), slurm or "
+        "jobqueue (jobs), cluster (a dask scheduler that runs already); auto: serial or local, whichever is faster.",
     )
-    workers: AutoCount = Field(default="auto", description="Worker processes.")
+    workers: AutoCount = Field(
+        default="auto",
+        description="Worker processes, each on one core (CPU) with one thread; auto: as many as cores and memory "
+        "allow.",
+    )
     memory_per_worker: ByteCount = Field(
-        default=4 * 2**30, description="Memory of one worker, in bytes or as '4 GiB', the default."
+        default=4 * 2**30, description="Memory (RAM) of one worker, in bytes or as '4 GiB', the default."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
+    device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(_device)] = Field(
+        default="auto", description="Where the network runs; cuda: on a GPU; auto: on one if there is one."
+    )
     batch_size: AutoCount = Field(
         default="auto",
         description="Patches of a block prepared together before the network runs: more take more memory, none "
         "changes the result. The network itself always takes the same number of channels a pass.",
     )
     block: BlockSizes = Field(default="auto", description="Unit of work in pixels: one number, or one an axis.")
-    scratch: NamedFolder | None = Field(default=None, description="Folder for working files; default: in the output.")
+    scratch: NamedFolder | None = Field(
+        default=None, description="Folder for working (temporary) files, e.g. on a fast disk; default: in the output."
+    )
     scheduler: str | None = Field(
         default=None, description="Of `executor: cluster`: address of a dask scheduler (tls://, tcp://), or its file."
     )
-    slurm: JobsConfig = Field(default=JobsConfig(), description="Jobs of `executor: slurm`.")
+    slurm: JobsConfig = Field(
+        default=JobsConfig(), description="Jobs of `executor: slurm`: queue (partition), account, walltime and more."
+    )
     jobqueue: OtherJobsConfig | None = Field(default=None, description="Jobs of `executor: jobqueue`.")

@@ -28,12 +28,11 @@ from pydantic_core import CoreSchema, core_schema
 from pipeline.masks._layouts import LAYOUTS
 from pipeline.masks.base import MaskOptions, mask_options
 from pipeline.numerics.number import exact
-from pipeline.registry import kinds
+from pipeline.registry import kinds, meant
 from pipeline.system.objects import is_object
 from pipeline.system.paths import is_address, shortened
 from pipeline.system.redact import redacted
 from pipeline.system.units import format_bytes, parse_bytes
-from pipeline.system.yaml_files import nearest
 
 _TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _COUNT = {"type": "integer", "minimum": 1}
@@ -151,6 +150,11 @@ def _mask_entry(value: object) -> object:
             raise ValueError(f"'{kind}' is a layout of quality codes: write {{kind: qa_pixel, layout: {kind}, ...}}")
         return mask_options(value)
     named = value.get("path") if isinstance(value, dict) else value
+    drawn = next((one for one in kinds("masks") if isinstance(value, dict) and one in value), "")
+    if drawn and isinstance(value, dict):
+        rest = {"path": value[drawn]} if isinstance(value[drawn], str) else {}
+        text = ", ".join(f"{key}: {shortened(str(one))}" for key, one in {"kind": drawn, **rest}.items())
+        raise ValueError(f"a mask is written {{kind: ..., ...}}: here {{{text}}}, found {shown(value)}")
     file = f"; a file that draws holes is {{kind: raster, path: {shortened(named)}}}" if isinstance(named, str) else ""
     raise ValueError(f"a mask is written {{kind: ..., ...}} (kinds: {known}), found {shown(value)}{file}")
 
@@ -176,7 +180,8 @@ def known_kind(*folders: str, extra: tuple[str, ...] = ()) -> Callable[[object],
         known = sorted({*extra, *(kind for folder in folders for kind in kinds(folder))})
         if not isinstance(value, str) or value not in known:
             text = value if isinstance(value, str) else shown(value)
-            raise ValueError(f"unknown kind '{shortened(text)}'{nearest(text, known)} (known: {', '.join(known)})")
+            hint = meant(text, *folders, extra=extra)
+            raise ValueError(f"unknown kind '{shortened(text)}'{hint} (known: {', '.join(known)})")
         return value
 
     return check

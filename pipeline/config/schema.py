@@ -88,8 +88,8 @@ class InputConfig(Section):
     )
     bands: Bands | None = Field(
         default=None,
-        description="Bands to use, by number from 1 or name; default all. Of a scene by name or spectral range (red, "
-        "nir); default those with its finest pixels.",
+        description="Bands (channels) to use, by number from 1 or name; default all. Of a scene by name or spectral "
+        "range (red, nir); default those with its finest pixels.",
     )
     grid: GridText = Field(
         default="auto",
@@ -98,7 +98,7 @@ class InputConfig(Section):
     )
     nodata: Nodata = Field(
         default="auto",
-        description="'auto': as the file says; 'none'; or the value that means nothing observed.",
+        description="'auto': as the file says; 'none'; or the value that means nothing observed, as NaN always does.",
     )
     fill_nodata: Literal["drawn", "never", "inside", "all"] = Field(
         default="drawn",
@@ -125,13 +125,13 @@ class ModelConfig(Section):
     """What fills the holes."""
 
     kind: Annotated[str, BeforeValidator(known_kind("models", "fills"))] = Field(
-        default="autoencoder", description="A network, or the name of a classical fill."
+        default="autoencoder", description="Method: a network, or a classical fill, which needs no weights."
     )
     weights: NamedText = Field(default="auto", description="'auto', the name of shipped weights, or a path.")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Options of the model or fill. The network has two: test_time_augmentation (true), the mean over "
-        "mirrored views where it pays; false takes half of its time. precision (auto): float32, or bfloat16, which "
+        description="Options of the model or fill, such as {t: 0.5} of tension. The network has two: "
+        "test_time_augmentation (true), the mean over mirrored views where it pays; false takes half of its time. precision (auto): float32, or bfloat16, which "
         "takes half of the time on processors that compute in it; auto is that where estimates move by less than a "
         "stored step.",
     )
@@ -167,7 +167,7 @@ class OutputConfig(Section):
     """What is written, and when it is refused."""
 
     directory: ResultsFolder = Field(
-        default=Path("out"), description="Folder of the results, or s3://bucket/name (needs compute.scratch)."
+        default=Path("out"), description="Folder of the result files, or s3://bucket/name (needs compute.scratch)."
     )
     format: Annotated[
         tuple[Literal["same", "zarr"], ...], BeforeValidator(listed), AfterValidator(no_doubles), OrAlone()
@@ -208,7 +208,10 @@ class RunConfig(Section):
         description="Holes: the union of the entries; default: the catalog's or the scene's; auto: also a file beside "
         "the image that is named as its mask.",
     )
-    model: ModelConfig | None = Field(default=None, description="Left out: right shipped weights are found.")
+    model: ModelConfig | None = Field(
+        default=None,
+        description="Method (fill or network) for the holes; left out: the right shipped weights are found.",
+    )
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()
     output: OutputConfig = OutputConfig()

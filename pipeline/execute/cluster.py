@@ -1,4 +1,7 @@
-"""Blocks on a dask cluster that is running already: `compute.scheduler` says where."""
+"""Blocks on a dask cluster that is running already: `compute.scheduler` says where.
+
+Also known as: dask, distributed, scheduler.
+"""
 
 from __future__ import annotations
 

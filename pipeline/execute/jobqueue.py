@@ -1,4 +1,7 @@
-"""Blocks in jobs of PBS, SGE, LSF and others: see `_jobs`; `compute.jobqueue` says which and how."""
+"""Blocks in jobs of PBS, SGE, LSF and others: see `_jobs`; `compute.jobqueue` says which and how.
+
+Also known as: pbs, torque, lsf, sge, grid engine, htcondor, moab, oar.
+"""
 
 from __future__ import annotations
 

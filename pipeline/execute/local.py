@@ -3,6 +3,8 @@
 A worker runs single-threaded arithmetic and is restarted by its nanny if it dies; each sees one GPU if the network runs
 on GPUs. They start beside the survey, which leaves cores idle at times. See `_processes` for how they are started and
 who may talk to them, `_drive` for what they are given to do.
+
+Also known as: multiprocessing, processes, parallel, threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Blocks one after another in this process: the reference for every other executor, and best for small images."""
+"""Blocks one after another in this process: the reference for every other executor, and best for small images.
+
+Also known as: single, sequential, none.
+"""
 
 from __future__ import annotations
 

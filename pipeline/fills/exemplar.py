@@ -3,6 +3,8 @@
 Sharper than any spline and less exact: a texture for the eye. Each layer of a hole is matched by PatchMatch
 (Barnes et al. 2009, doi:10.1145/1531326.1531330) in its parallel form, on the leading principal components, and
 compared where something is known: the peeling order of Criminisi et al. (2004, doi:10.1109/TIP.2004.833105).
+
+Also known as: patchmatch, criminisi, texture.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Harmonic fill: the membrane (Laplace's equation) over each hole, i.e. the tension spline with `t = 0`."""
+"""Harmonic fill: the membrane (Laplace's equation) over each hole, i.e. the tension spline with `t = 0`.
+
+Also known as: laplace, membrane, diffusion, heat.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Ordinary kriging (Cressie 1993, section 3.2) in a small neighbourhood. No covari
 of all pairs of pixels in the neighbourhood are counted on the window itself, so blur, texture and direction are the
 image's own, and lost slices and lines are predicted as slices and lines of this image depend on each other.
 Deep inside holes, where little is observed nearby, the tension spline stands.
+
+Also known as: gaussian process, gp, gpr, gaussian, optimal interpolation, variogram.
 """
 
 from __future__ import annotations

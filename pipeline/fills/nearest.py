@@ -1,4 +1,7 @@
-"""Nearest fill: every hole pixel takes the value of the nearest valid pixel of its channel."""
+"""Nearest fill: every hole pixel takes the value of the nearest valid pixel of its channel.
+
+Also known as: nearest neighbour, nearest neighbor.
+"""
 
 from __future__ import annotations
 

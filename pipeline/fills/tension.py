@@ -4,6 +4,9 @@ Minimises `(1 - t) |gradient|^2 + t |Laplacian|^2` over the hole pixels with the
 natural boundaries at image edges and never-touch pixels; `t = 0` is harmonic, `t = 1` biharmonic.
 The continuous form is Smith and Wessel (1990, doi:10.1190/1.1442837). Planes are solved directly, volumes to a
 relative residual of 1e-8.
+
+Also known as: spline, thin plate, tps, biharmonic, minimum curvature, rbf, griddata, linear, bilinear, cubic,
+interpolation.
 """
 
 from __future__ import annotations

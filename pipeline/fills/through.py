@@ -1,6 +1,8 @@
 """Through-plane interpolation: between the nearest observed slices, column by column.
 
 The method users know for dropped slices, and the baseline there.
+
+Also known as: interslice, between slices, slices.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ _LOOK = 10_000
 _HEAD = 132
 _NIFTI_GZ = "to NIfTI: e.g. `nib-convert {name} image.nii.gz` (nibabel)"
 _PICTURE = "convert it: `gdal_translate {name} image.tif`, which takes along a world file or .aux.xml beside it"
+_ARRAY = "give it as an array: `restore({read}, holes)` of `pipeline.api`, see docs/python.md"
 _CONTENT: tuple[tuple[int, bytes, str, str], ...] = (
     (128, b"DICM", "a DICOM file", "convert the series: `dcm2niix -z y -o FOLDER {folder}`, then give the .nii.gz"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5 (or netCDF-4), which may point at other files and is not opened for that",
-     "list what is in it (`gdalinfo {name}`), then `gdal_translate NETCDF:{name}:VARIABLE VARIABLE.tif`"),
+     "write a variable to a file of its own (`gdalinfo {name}` lists them, `gdal_translate NETCDF:{name}:VARIABLE "
+     "VARIABLE.tif`), or " + _ARRAY.format(read="xarray.open_dataset('{name}')['VARIABLE']")),
+    (0, b"\x93NUMPY", "an array of NumPy", _ARRAY.format(read="numpy.load('{name}')")),
     (0, b"\x0e\x03\x13\x01", "HDF4, such as MODIS products",
      "list what is in it (`gdalinfo {name}`), then `gdal_translate SUBDATASET VARIABLE.tif`"),
     (0, b"GRIB", "GRIB", "convert it: `gdal_translate {name} image.tif`"),
@@ -37,6 +40,10 @@ _SUFFIXES = {
                        "convert NIfTI and Analyze with `fslchfiletype NIFTI_GZ {name}`, ENVI with `gdal_translate`"),
     (".nii", ".nii.gz"): ("a NIfTI volume", "a raster is asked for here, such as GeoTIFF"),
     (".gii",): ("GIFTI, a surface", "only volumes can be restored"),
+    (".npz",): ("a file of several arrays of NumPy", _ARRAY.format(read="numpy.load('{name}')['NAME']")),
+    (".mat",): ("a file of MATLAB", _ARRAY.format(read="scipy.io.loadmat('{name}')['NAME']")),
+    (".csv",): ("a table of numbers", _ARRAY.format(read="numpy.loadtxt('{name}', delimiter=',')")),
+    (".txt", ".dat"): ("text", "if it holds a table of numbers, " + _ARRAY.format(read="numpy.loadtxt('{name}')")),
 }  # fmt: skip
 _DICOM = (
     "this is a folder of DICOM files; convert the series: `dcm2niix -z y -o OTHER_FOLDER {}`, then give the .nii.gz"
@@ -59,13 +66,12 @@ def advice(path: str) -> str:
 def _of_file(path: Path) -> str:
     start = first_bytes(str(path), _HEAD)
     names = {"name": path.name, "folder": path.parent}
-    for offset, magic, what, remedy in _CONTENT:
-        if start[offset:].startswith(magic):
-            return f"this is {what}; {remedy.format(**names)}"
-    for suffixes, (what, remedy) in _SUFFIXES.items():
-        if path.name.lower().endswith(suffixes):
-            return f"this is {what}; {remedy.format(**names)}"
-    return ""
+    by_content = (one[2:] for one in _CONTENT if start[one[0] :].startswith(one[1]))
+    by_name = (said for suffixes, said in _SUFFIXES.items() if path.name.lower().endswith(suffixes))
+    # an archive of arrays is a zip by its content
+    either = (*by_name, *by_content) if path.suffix.lower() == ".npz" else (*by_content, *by_name)
+    what, remedy = next(iter(either), ("", ""))
+    return f"this is {what}; {remedy.format(**names)}" if what else ""
 
 
 def _of_folder(folder: Path) -> str:

@@ -76,7 +76,7 @@ class MaskOptions(BaseModel):
     """True for kinds whose holes somebody drew: holes whatever the image has there, if `fill_nodata` is `drawn`."""
 
     kind: str
-    buffer: LengthText = Field(default="0 px", description="Widen the holes: '3 px', '60 m', '2 mm'.")
+    buffer: LengthText = Field(default="0 px", description="Widen (dilate) the holes: '3 px', '60 m', '2 mm'.")
     invert: bool = Field(default=False, description="Swap hole and kept pixels (before the buffer).")
 
     def resolved(self, resolve: Resolve) -> MaskOptions:

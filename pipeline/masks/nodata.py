@@ -3,16 +3,18 @@
 Nodata around the swath is no hole. The two are told apart by width: a gap is a run of nodata, along a row, a
 column or a slice direction, that observed pixels end on both sides and that is at most `max_gap` long. The
 default of 20 px covers the widest Landsat 7 SLC-off stripes (about 14 px at the swath edge).
+
+Also known as: nan, missing, gap, gaps, stripes, no value, null.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -21,11 +23,15 @@ from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks.base import LengthText, MaskOptions, Resolve, length_on, states_from
 
 
+def _unless_none(value: object) -> object:
+    return None if value == "none" else value
+
+
 class Options(MaskOptions):
     """Which nodata pixels become holes."""
 
     kind: Literal["nodata"] = "nodata"
-    max_gap: LengthText | None = Field(
+    max_gap: Annotated[LengthText | None, BeforeValidator(_unless_none)] = Field(
         default="20 px",
         description="Longest run of nodata that is a hole: '20 px', '600 m'; null: all nodata.",
     )

@@ -4,6 +4,8 @@ OmniCloudMask (Wright et al. 2025, Remote Sensing of Environment; MIT) is the ex
 of their own, which a run never makes: they lie where OmniCloudMask keeps them, or in the folder that `weights` names.
 
 The network sees the image in windows at fixed places, so a pixel never depends on the window it is read in.
+
+Also known as: cloud, clouds, cloud mask.
 """
 
 from __future__ import annotations

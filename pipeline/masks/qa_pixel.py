@@ -2,6 +2,8 @@
 
 `_layouts` says what the codes of each product mean. What a product says was not acquired is never touched, except for
 narrow gaps if `fill_gaps` asks for them.
+
+Also known as: qa, quality, landsat, hls, modis, viirs, bitmask.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ was cut out as nodata, with the mask beside it.
 
 A GeoTIFF mask on another grid is taken to the image grid by nearest neighbour, with a notice. A NIfTI mask
 must have the image's grid (affine within 1e-3 mm): a shifted mask would restore the wrong tissue.
+
+Also known as: mask, file, drawn, lesion, lesions, labels, label, nifti, nii, geotiff, tif, tiff, array, image.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Options(FileMaskOptions):
 
     kind: Literal["raster"] = "raster"
     values: tuple[float, ...] | None = Field(
-        default=None, description="Values that mean hole; default: everything but 0."
+        default=None, description="Values (classes, labels) that mean hole; default: everything but 0."
     )
     threshold: float | None = Field(
         default=None, allow_inf_nan=False, description="Values above this mean hole, e.g. 0.5 of a probability."

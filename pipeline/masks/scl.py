@@ -1,6 +1,8 @@
 """Holes from Sentinel-2's scene classification (SCL), by class name.
 
 SCL has 20 m pixels; on a 10 m image every code is repeated (nearest neighbour). Class 0 is never touched.
+
+Also known as: sen2cor, scene classification, scene classes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Holes by index: slices lost to motion or a dropped packet; lines of a raster."""
+"""Holes by index: slices lost to motion or a dropped packet; lines of a raster.
+
+Also known as: slice, lines, rows, planes.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A polygon marks the pixels whose centres lie in it, with `all_touched` every pixel that it touches; lines and points
 mark what they touch. What is drawn is a hole even where the image has nodata, as under `kind: raster`.
+
+Also known as: shapes, shape, shapefile, shp, polygon, polygons, geojson, geopackage, gpkg.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Bands, components and time points go through the same network one by one, so any
 pass always has the same number of them, hence the same bytes in any batch. A patch can also be shown mirrored, and
 the mean of what the network says counts: what depends on the direction it looks in is error (enhanced prediction,
 Timofte, Rothe and Van Gool 2016, Seven ways to improve example-based single image super resolution).
+
+Also known as: network, neural network, nn, cnn, unet, ai, deep learning.
 """
 
 from __future__ import annotations

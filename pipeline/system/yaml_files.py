@@ -121,8 +121,8 @@ def with_overrides(document: Document, overrides: Iterable[str]) -> Document:
 
 
 _PLAINLY = {
-    "model_type": "must be a section with keys of its own, such as {{first}: value}",
-    "dict_type": "must be a section with keys of its own, such as {{first}: value}",
+    "model_type": "must be a section with keys of its own, such as {{first}: {value}}",
+    "dict_type": "must be a section with keys of its own, such as {{first}: {value}}",
     "tuple_type": "must be a list, such as [1, 2]",
     "list_type": "must be a list, such as [1, 2]",
     "int_type": "must be a whole number",
@@ -171,7 +171,9 @@ def explain(
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
             least = item.get("ctx", {}).get("min_length")
             first = next(iter(known_keys.get(loc, ())), "key")
+            given = str(item["input"]) if isinstance(item["input"], str | int | float) else "value"
             known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least)).replace("{first}", first)
+            known_as = known_as.replace("{value}", shortened(given))
             message = known_as or message.replace("Input should", "must")
             message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         # signs that nobody sees come with text from web pages
@@ -221,16 +223,29 @@ def _meant(loc: Loc, lacking: str, known_keys: Mapping[Loc, Iterable[str]]) -> s
     # entries of a list are no place for a key: which of them would it be
     homes = [home for home, keys in known_keys.items() if key in keys and not any(isinstance(p, int) for p in home)]
     home = min(homes, key=lambda home: (home[: len(section)] != tuple(section), len(home)), default=None)
-    if lacking and (home is None or home[: len(section)] != tuple(section)):
+    beneath = home is not None and home[: len(section)] == tuple(section)
+    described = [name for name, field in own.items() if _mentions(field, key)] if isinstance(own, Mapping) else []
+    if lacking and not beneath:
         return f" - did you mean '{lacking}', which is missing?"
-    if home is None:
-        described = [name for name, field in own.items() if _mentions(field, key)] if isinstance(own, Mapping) else []
-        return f" - did you mean '{described[0]}'?" if len(described) == 1 else ""
-    return f" - it belongs to '{'.'.join(map(str, home))}'" if home else " - it belongs to no section, but to the top"
+    if home == ():
+        return " - it belongs to no section, but to the top"
+    if len(described) == 1 and (home is None or beneath):
+        return f" - did you mean '{described[0]}'?"
+    return f" - it belongs to '{'.'.join(map(str, home))}'" if home else _near_elsewhere(key, known_keys)
+
+
+def _near_elsewhere(key: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
+    """Return a key of another section that differs by a letter or two, such as `input.references` for `reference`."""
+    every = {f"{'.'.join(map(str, at))}.{name}": name for at, keys in known_keys.items() for name in keys if at}
+    near = difflib.get_close_matches(key[:_LONGEST_WORD], every.values(), n=1, cutoff=0.85)
+    inside = [dotted for dotted, name in every.items() if name in near]
+    return f" - did you mean '{inside[0]}'?" if len(inside) == 1 else ""
 
 
 def _mentions(field: object, word: str) -> bool:
-    return word.lower() in re.findall(r"\w+", str(getattr(field, "description", "")).lower())
+    word = word.lower()
+    described = re.findall(r"\w+", str(getattr(field, "description", "")).lower())
+    return not {word, word.removesuffix("s")}.isdisjoint(described)
 
 
 def _parse(text: str, where: str) -> Tree:

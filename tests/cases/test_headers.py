@@ -621,6 +621,10 @@ def _made(kind: str, folder: Path) -> Path:
         "NRRD": b"NRRD0004\n",
         "PNG": b"\x89PNG\r\n\x1a\n",
         "JPG": b"\xff\xd8\xff\xe0",
+        "NPY": b"\x93NUMPY\x01\x00",
+        "NPZ": b"PK\x03\x04",
+        "CSV": b"1.5,2.5\n3.5,nan\n",
+        "MAT": b"MATLAB 5.0 MAT-file",
     }
     if kind == "DICOM folder":
         (folder / "series").mkdir()
@@ -643,7 +647,11 @@ def _made(kind: str, folder: Path) -> Path:
         ("DICOM", ("dcm2niix",)),
         ("DICOM folder", ("dcm2niix",)),
         ("CIFTI", ("wb_command",)),
-        ("HDF5", ("gdal_translate",)),
+        ("HDF5", ("gdal_translate", "xarray.open_dataset('x.hdf5')")),
+        ("NPY", ("restore(numpy.load('x.npy'), holes)", "docs/python.md")),
+        ("NPZ", ("numpy.load('x.npz')['NAME']",)),
+        ("CSV", ("numpy.loadtxt('x.csv', delimiter=',')",)),
+        ("MAT", ("scipy.io.loadmat('x.mat')",)),
         ("zip", ("unpack",)),
         ("NRRD", ("NIfTI",)),
         ("PNG", ("gdal_translate x.png",)),

@@ -65,6 +65,16 @@ def test_an_array_gives_the_bytes_of_the_command_line(tmp_path):
         assert hashes[0][role] == hashes[1][role]
 
 
+def test_a_result_says_how_far_to_trust_it_and_what_was_done():
+    """What the command line and the report say; a notebook shows a line, not thousands of numbers."""
+    found = restore(smooth(SHAPE), blobs(SHAPE[1:]), **CHEAP)
+    assert found.judgement.level in ("sound", "look", "poor")
+    assert repr(found).startswith(f"<Restored, {found.judgement.words}: ")
+    assert len(repr(found)) < 1000
+    assert f"{found.record['holes']['pixels']:,} pixels" in found.methods.text
+    assert "@misc{inpaintpipeline" in found.methods.bibtex
+
+
 def test_one_plane_stays_one_plane():
     """`(y, x)` in, `(y, x)` out; one band in an axis of its own keeps it."""
     image, hole = smooth((1, 60, 64)), blobs((60, 64)) == 1

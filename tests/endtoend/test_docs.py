@@ -80,3 +80,32 @@ def test_configs_in_the_documents_are_valid(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
     assert load_config(path).folder.is_absolute()
+
+
+QUALITY = {
+    "lost pixels, 30 %": "points 30 %",
+    "stripes": "stripes",
+    "clouds, nothing else known": "cloud and region, single image",
+    "clouds, with a clear date": "one clear reference, over the best single-image fill",
+    "lost slices of a volume": "slice drop 1-3, over the best of tension / cubic / linear",
+    "voids in a T1": "blob in T1, over 3-D tension",
+    "voids, with another contrast": "auxiliary contrast, blob, over the best single-volume fill",
+}
+"""Lines of README.md's table, and the lines of docs/quality.md that they repeat."""
+
+
+def test_numbers_of_the_first_page_are_those_that_were_measured() -> None:
+    """README.md repeats a column of docs/quality.md, in tenths of a decibel."""
+    readme, quality = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quality.md"))
+    told = dict(re.findall(r"^\| ([^|]+) \| ([+-][\d.]+) dB \|$", readme, re.MULTILINE))
+    assert set(told) == set(QUALITY)
+    for line, row in QUALITY.items():
+        measured = re.search(rf"^\| {re.escape(row)} \|[^|]*\|[^|]*\| ([+-][\d.]+) dB \|", quality, re.MULTILINE)
+        assert measured, row
+        assert abs(float(told[line]) - float(measured[1])) < 0.0501, f"README.md: {line}"
+    held = re.search(
+        r"^\| 90 % interval: files between 85 and 95 % \|[^|]*\|[^|]*\| ([\d.]+) % \|", quality, re.MULTILINE
+    )
+    assert held
+    assert f"In {int(float(held[1]))} % of the files" in readme
+    assert f"({re.search(r'All ([0-9]+) cases', quality)[1]} cases)" in readme

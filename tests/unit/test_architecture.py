@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import registry
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pipeline"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -90,3 +92,19 @@ def test_the_map_leads_to_what_is_there():
         files = [root / path for root in (PACKAGE, ROOT, *PACKAGE.glob("*/")) if (root / path).exists()]
         assert files, path
         assert not name or re.search(rf"(def|class) {name}\b", files[0].read_text(encoding="utf-8")), f"{path} {name}"
+
+
+@pytest.mark.parametrize("folder", ["fills", "models", "masks", "execute"])
+def test_other_words_for_a_part_mean_no_other_part(folder: str) -> None:
+    """What a docstring says a part is also known as is the name of none, nor known by two."""
+    words = [word for kind in registry.kinds(folder) for word in _also_known(folder, kind)]
+    assert len(words) == len(set(words))
+    assert not set(words) & {*registry.kinds("fills"), *registry.kinds("models"), *registry.kinds(folder)}
+    for word in words:
+        assert registry.meant(word, folder).startswith(" - did you mean '")
+
+
+def _also_known(folder: str, kind: str) -> list[str]:
+    doc = registry.load(folder, kind).__doc__ or ""
+    found = re.search(r"^Also known as: ([^.]*)\.", doc, re.MULTILINE)
+    return [word.strip() for word in found[1].split(",")] if found else []

@@ -49,6 +49,41 @@ def _write(path: Path, codes: Any, *, step: float = 10.0, origin: float = 500000
     return str(path)
 
 
+# --- threshold ----------------------------------------------------------------------------------------------
+
+
+def _counted(**more: Any) -> ArraySource:
+    values = np.arange(2 * 6 * 8, dtype=np.int16).reshape(2, 6, 8)
+    return ArraySource(values=values, space=raster_space((6, 8), crs=UTM33), no_value=95, **more)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"above": 94}, "no observed value is above 94: they reach from 0 to 94"),
+        ({"above": 200, "below": -3}, "no observed value is above 200 or below -3: they reach from 0 to 94"),
+        ({"above": 94, "band": 1}, "no observed value is above 94: they reach from 0 to 47"),
+    ],
+)
+def test_a_threshold_that_marks_nothing_says_which_values_there_are(entry: dict[str, Any], said: str) -> None:
+    """Nodata is no value; a bound that one value is beyond says nothing."""
+    image = _counted()
+    (notice,) = open_masks([mask_options({"kind": "threshold", **entry})], image, lambda p: p).examine()
+    assert notice.endswith(said)
+    assert not open_masks([mask_options({"kind": "threshold", "above": 93})], image, lambda p: p).examine()
+
+
+def test_a_threshold_in_the_other_kind_of_numbers_says_both() -> None:
+    """Reflectance against stored numbers: what the other choice of `physical` would compare with."""
+    image = _counted(scale_offset=((0.01, -1.0), (0.01, -1.0)))
+    stored, applied = (
+        open_masks([mask_options({"kind": "threshold", "physical": physical, **bound})], image, lambda p: p)
+        for physical, bound in ((False, {"below": -0.5}), (True, {"above": 50}))
+    )
+    assert stored.examine()[0].endswith("they reach from 0 to 94 (with `physical: true` from -1 to -0.06)")
+    assert applied.examine()[0].endswith("they reach from -1 to -0.06 (with `physical: false` from 0 to 94)")
+
+
 # --- nodata -------------------------------------------------------------------------------------------------
 
 
