@@ -248,6 +248,12 @@ def _require_others(spec: SourceSpec, hashes: Mapping[str, str | None]) -> None:
 
 def _require_holes(config: RunConfig, spec: SourceSpec) -> None:
     if not spec.mask and config.input.fill_nodata in ("drawn", "never"):
+        beside = sibling_masks(spec.paths[0])
+        if beside:
+            named = ", ".join(Path(path).name for entry in beside for path in entry.reads())
+            raise ConfigError(
+                f"{spec.paths[0]}: nothing says which pixels to restore; {named} lies beside it: `mask: auto` takes it"
+            )
         raise ConfigError(
             f"{spec.paths[0]}: nothing says which pixels to restore; add a `mask:` entry (`config new FILE` writes a "
             "commented start), such as {kind: nodata, max_gap: null} for all pixels without a value (nodata, NaN)"

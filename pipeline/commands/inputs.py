@@ -14,6 +14,7 @@ from pipeline.config.catalog_file import Entry, list_entries
 from pipeline.config.names import sibling_masks, stem_of
 from pipeline.config.products import open_product
 from pipeline.config.products.select import Selection, select
+from pipeline.config.series import day_of_name
 from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.formats import is_image, open_any
 from pipeline.formats.base import Source
@@ -48,6 +49,7 @@ class Inputs:
         scenes: delivered scenes (folders, archives, STAC Items) whose bands `images` are, as they were named.
         bands: what of a scene is taken.
         brought: the masks that the scenes bring, found without naming them.
+        dates: they are rasters of one place, by their grids, and of one day each, by their names.
     """
 
     images: tuple[tuple[str, ...], ...]
@@ -58,6 +60,7 @@ class Inputs:
     scenes: tuple[str, ...] = ()
     bands: tuple[str, ...] = ()
     brought: tuple[str, ...] = ()
+    dates: bool = False
 
 
 def named_entry(names: Sequence[str]) -> Entry | None:
@@ -105,6 +108,7 @@ def named_inputs(names: Sequence[str]) -> Inputs:
         masks_beside=_like_masks(Path(first), {file for image in images for file in image}),
         stem=stem_of(images[0]) if len(images) == 1 else Path(first).resolve().parent.name or "batch",
         left_out=(() if entries_found else masks) + others,
+        dates=len(images) > 1 and _are_dates([image[0] for image in images]),
     )
 
 
@@ -225,6 +229,15 @@ def _without_other_bands(images: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple
         if len(image) == 1 and _BAND.fullmatch(_stem(image[0])) and _stem(image[0]).startswith(tuple(scenes))
     )
     return tuple(image for image in images if image[0] not in others), others
+
+
+def _are_dates(files: Sequence[str]) -> bool:
+    days = {day_of_name(Path(file).name) for file in files}
+    if None in days or len(days) < len(files):
+        return False
+    first, *others = (_facts(file) for file in files)
+    alike = (not first.space.mismatch(other.space) and first.n_channels == other.n_channels for other in others)
+    return first.space.kind == "raster" and bool(first.space.crs) and all(alike)
 
 
 def _is_volume(path: str) -> bool:

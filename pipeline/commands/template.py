@@ -32,7 +32,7 @@ _RASTER = """\
 # {name}: {facts}
 input:
   source:{source}
-{more}  # nodata: 0                      # if the file does not say which value means nothing was observed
+{more}{series}  # nodata: 0                      # if the file does not say which value means nothing was observed
   # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
@@ -45,7 +45,7 @@ mask:{kind}                              # holes = union of the entries
   # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
 output:
   directory: {directory}
-  # format: [same, zarr]
+{cube}  # format: [same, zarr]
   # display: true                  # also an image for looking at, not for measuring: with texture in wide holes
   # refuse_above: 0.2              # leave pixels unrestored that are less certain: share of the value range
 # compute: {{workers: auto, memory_per_worker: 4 GiB, device: auto}}
@@ -70,6 +70,8 @@ output:
 """
 
 _GRID = "  # grid: each                     # every pixel size as an image of its own; 10m: coarser pixels repeated"
+_SERIES = "  series: true                     # dates of one place: each is restored with the others as references\n"
+_CUBE = "  # cube: true                     # all dates in one zarr with a time axis, too\n"
 _CLASSES = ("scl", "qa_pixel")
 """Kinds of masks of clouds, which have soft rims."""
 
@@ -112,6 +114,8 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             facts=_facts(source),
             source=_source(files, directory),
             more=_other_sources(files, volume=volume),
+            series=_SERIES if files.dates else "",
+            cube=_CUBE if files.dates else "",
             directory=_as_written(f"out/{files.stem}"),
             mask=_mask_lines(files, source, directory),
             kind=" auto" if files.brought else "",
@@ -170,7 +174,7 @@ def _said(files: Inputs) -> str:
     bands, images = len(files.images[0]), len(files.images)
     parts = [f"bands {', '.join(files.bands)} of a scene"] if files.scenes and images == 1 else []
     if images > 1:
-        parts.append(f"{images} images")
+        parts.append(f"{images} dates of one place" if files.dates else f"{images} images")
     elif bands > 1 and not files.scenes:
         parts.append(f"one image of {bands} files, a file a band")
     parts += [f"the mask {Path(path).name}" for path in (*(mask["path"] for mask in files.masks), *files.brought[:1])]

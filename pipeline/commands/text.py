@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pipeline.commands.layout import aligned, as_text
 from pipeline.config.names import INDEX, REPORT
 from pipeline.plan.cost import Span
 from pipeline.provenance.roofline import roofline_text
+from pipeline.report.judgement import LEVEL_WORDS, LEVELS
 from pipeline.report.viewers import viewers
 from pipeline.system.paths import is_address
 from pipeline.system.words import counted, in_percent
@@ -30,7 +32,8 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         doubt += f"; {hazy:,} observed pixels{over} were used without the haze or shadow over them" if hazy else ""
         result = f"{directory}/{entry['outputs'][0]}"
         report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith(REPORT)), None)
-        if entry.get("roofline"):
+        # of many images it stands in run.json
+        if entry.get("roofline") and len(summary["sources"]) == 1:
             lines.append(f"{entry['stem']}: {roofline_text(entry['roofline'])}")
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
@@ -46,7 +49,8 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         page = Path(directory, INDEX)
         shown = f", all on one page: {page}" if page.exists() else ""
         lines.append(
-            f"all {counted(count, 'image')} are finished in {directory}, what each took stands in run.json there{shown}"
+            f"all {counted(count, 'image')} are finished in {directory}{_levels(summary)}, what each took stands "
+            f"in run.json there{shown}"
         )
     elif not is_address(directory):
         (entry,) = summary["sources"]
@@ -54,6 +58,13 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         for first in viewers(files, space["kind"], space["channels"])[:1]:
             lines.append(f"look at it with: {first}")
     return "\n".join(lines)
+
+
+def _levels(summary: Mapping[str, Any]) -> str:
+    """Return how many images are judged how, the best first: ` (4 sound, 1 look at it, 1 do not rely on it)`."""
+    found = Counter(entry["judgement"]["level"] for entry in summary["sources"] if "judgement" in entry)
+    said = [f"{found[level]} {LEVEL_WORDS[level]}" for level in reversed(LEVELS) if found[level]]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def plan_text(facts: Mapping[str, Any], config: Path) -> str:

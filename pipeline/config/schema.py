@@ -131,9 +131,9 @@ class ModelConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Options of the model or fill, such as {t: 0.5} of tension. The network has two: "
-        "test_time_augmentation (true), the mean over mirrored views where it pays; false takes half of its time. precision (auto): float32, or bfloat16, which "
-        "takes half of the time on processors that compute in it; auto is that where estimates move by less than a "
-        "stored step.",
+        "test_time_augmentation (true), the mean over mirrored views where it pays; false takes half of its time. "
+        "precision (auto): float32, or bfloat16, which takes half of the time on processors that compute in it; auto "
+        "is that where estimates move by less than a stored step.",
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ resampled. Both grids must share their reference system.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -103,7 +104,8 @@ def resampled(source: Source, space: Space) -> Source:
     if source.space.kind != space.kind or not same_crs(source.space.crs, space.crs):
         raise ConfigError(
             f"{source.paths[0]} cannot be resampled onto the image's grid: reference systems differ\n"
-            f"  image: {space.describe()}\n  guide: {source.space.describe()}\nReproject it first (e.g. gdalwarp)"
+            f"  image: {space.describe()}\n  guide: {source.space.describe()}\n"
+            + (reprojection(source.paths[0], "IMAGE") if space.kind == source.space.kind == "raster" else "")
         )
     matrix = np.linalg.inv(index_to_world(source.space)) @ index_to_world(space)
     return Resampled(
@@ -122,6 +124,14 @@ def resampled(source: Source, space: Space) -> Source:
         inner=source,
         matrix=matrix,
     )
+
+
+def reprojection(path: str, like: str) -> str:
+    """Return the command that brings a raster onto the grid of another, in words; `rio` is there where rasterio is."""
+    name = Path(path)
+    there = name.with_name(f"{name.stem}_on_grid.tif").name
+    words = ["rio", "warp", path, there, "--like", like, "--resampling", "bilinear"]
+    return f"Reproject it, then name the new file: {' '.join(map(shlex.quote, words))}"
 
 
 def index_to_world(space: Space) -> NDArray[np.float64]:

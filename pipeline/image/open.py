@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats._nifti_header import on_other_matrix
 from pipeline.formats._repeat import repeated
-from pipeline.formats._resample import resampled
+from pipeline.formats._resample import reprojection, resampled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, Space, same_crs
@@ -105,7 +105,7 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
         raise ConfigError(
             f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
             f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
-            + (_on_other_matrix(target, source, guide.role) or _remedy(target.space, source.space))
+            + (_on_other_matrix(target, source, guide.role) or _remedy(target, source))
         )
     options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
@@ -135,9 +135,10 @@ def _on_other_matrix(image: Source, guide: Source, role: str) -> str:
     return on_other_matrix([(name, getattr(one, "other", None), one.space) for name, one in named])
 
 
-def _remedy(image: Space, guide: Space) -> str:
-    if image.crs and guide.crs and not same_crs(image.crs, guide.crs):
-        return "Reproject it onto the image's grid (e.g. gdalwarp -t_srs, -te and -ts)"
+def _remedy(image: Source, guide: Source) -> str:
+    ours, theirs = image.space.crs, guide.space.crs
+    if ours and theirs and not same_crs(ours, theirs):
+        return reprojection(guide.paths[0], image.paths[0])
     return "Bring it onto the image's grid, or set `resample: true` on this entry"
 
 

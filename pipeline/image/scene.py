@@ -142,6 +142,8 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         # nothing of what the holes would need is opened, asked for or refused
         job = replace(job, guides=(), block=lattice.patch, refuse_above=None)
         values = no_values(len(channels))
+        if not states.never and states.kept and _asks_for_nodata(mask):
+            notices += _suspects(source, channels, scan_values(source, state, channels))
     elif states.kept == 0:
         raise PlanRefused(
             f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
@@ -205,7 +207,7 @@ def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[s
             f"({getattr(mask, 'max_gap', '')}) or around the image's content; `max_gap: null` restores them, too"
         )
     if not states.holes:
-        notices.append(_nothing_to_restore(states))
+        notices.append(_nothing_to_restore(states, gaps=_asks_for_nodata(mask)))
     elif states.holes > states.kept > 0:
         share = 100 * states.holes / (states.holes + states.kept)
         notices.append(
@@ -274,11 +276,17 @@ def _guide_notices(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> li
     return said
 
 
-def _nothing_to_restore(states: StateScan) -> str:
+def _asks_for_nodata(mask: Mask) -> bool:
+    """Say whether an entry picks pixels without a value."""
+    return any(getattr(part.mask, "claims_nodata", False) for part in getattr(mask, "parts", ()))
+
+
+def _nothing_to_restore(states: StateScan, *, gaps: bool) -> str:
     if states.marked_empty:
         return "nothing to restore: the masks mark no pixel of the channels that have an observed value"
     if not states.never:
-        return "nothing to restore: the masks mark no pixel"
+        no_gap = ", and every pixel of the image has a value: none is NaN or nodata" if gaps else ""
+        return f"nothing to restore: the masks mark no pixel{no_gap}"
     return (
         f"nothing to restore: the masks mark no pixel that has a value, and {states.never} pixels without one (nodata, "
         "or not acquired by the mask's own codes) stay as they are; `input.fill_nodata: inside` restores those inside "

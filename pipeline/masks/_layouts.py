@@ -308,8 +308,11 @@ class CodesMask:
                 f"{path}: its values, {tally}, are those of Fmask's own class codes; if it is no layer of HLS, write "
             )
             return (f"{said}`layout: fmask` on this entry",) if alike else ()
-        if not tally.many and found <= classes:
+        drawn = self.layout == "scl" and found <= {0, 1}
+        if not tally.many and found <= classes and not drawn:
             return ()
+        if drawn and found:
+            return (f"{path}: holds {tally}, which are no scene classes: a mask that was drawn is `kind: raster`",)
         return (
             f"{path}: holds {tally}; {self.layout} has the codes {min(classes)} to {max(classes)}, and others count as "
             "observed. A mask that somebody drew (0 and 1, or 0 and 255) is `kind: raster`",

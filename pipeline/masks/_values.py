@@ -113,7 +113,9 @@ def _number_notices(path: str, tally: Tally, marks: Marks, advice: str) -> tuple
     if tally.binary:
         return ()
     whole = not tally.many and all(value == int(value) for value in tally.counts)
-    first = min((v for v in tally.counts if v), default=1.0)
+    # without a 0 the most frequent value is what surrounds the holes
+    around = 0.0 if tally.counts[0.0] or tally.many else tally.counts.most_common(1)[0][0]
+    first = min((v for v in tally.counts if v != around), default=1.0)
     middle = 0.5 if tally.high < 2 else tally.high / 2
     choice = "Choose with " + (f"`values: [{first:g}]` or `bits: [...]`" if whole else f"`threshold: {middle:.3g}`")
     return (

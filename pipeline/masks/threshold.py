@@ -5,6 +5,7 @@ Also known as: value, values, range, saturated, metal, dead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,7 @@ class Options(MaskOptions):
 
 _WINDOW = {2: (1024, 1024), 3: (64, 256, 256)}
 """What is read at once by number of axes."""
+_NOTHING = (np.inf, -np.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,30 +68,37 @@ class ThresholdMask:
         return states_from(self._marked(values))
 
     def examine(self) -> tuple[str, ...]:
-        """Say which values the image has if no observed one is beyond a bound; reads up to the first that is."""
-        source, channels = self.source, slice(None) if self.channel is None else [self.channel]
-        scale, offset = np.array(source.scale_offset, dtype=np.float64)[channels].T
-        low, high = np.full(len(scale), np.inf), np.full(len(scale), -np.inf)
-        for box in Box.whole(source.space.shape).tiles(_WINDOW[len(source.space.shape)]):
-            values = source.read(box).astype(np.float64)
-            seen, axes = np.broadcast_to(~source.never(box), values.shape), tuple(range(1, values.ndim))
-            low = np.minimum(low, values.min(axes, where=seen, initial=np.inf)[channels])
-            high = np.maximum(high, values.max(axes, where=seen, initial=-np.inf)[channels])
-            ends = np.stack([low, high])[:, np.isfinite(low)]
-            applied = ends * scale[np.isfinite(low)] + offset[np.isfinite(low)]
-            if self._marked(applied if self.physical else ends).any():
-                return ()
-        return (self._nothing(ends, applied),) if ends.size else ()
+        """Say which values the image has if none, or every one that was observed, is beyond a bound.
 
-    def _nothing(self, stored: NDArray[np.float64], applied: NDArray[np.float64]) -> str:
-        """Say that nothing is marked, by the ends of the values of each channel, both `(2, c)`."""
+        Reads up to the first window that shows neither.
+        """
+        source, shape = self.source, self.source.space.shape
+        channels = slice(None) if self.channel is None else slice(self.channel, self.channel + 1)
+        pairs = np.array(source.scale_offset, dtype=np.float64)[channels]
+        scale, offset = (column(pair, len(shape)) for pair in pairs.T)
+        reach, beyond = {False: _NOTHING, True: _NOTHING}, set[bool]()
+        for box in Box.whole(shape).tiles(_WINDOW[len(shape)]):
+            values = source.read(box)[channels]
+            seen = ~np.broadcast_to(source.never(box), (source.n_channels, *box.shape))[channels]
+            for physical, found in ((False, values[seen]), (True, (values * scale + offset)[seen])):
+                if found.size:
+                    low, high = reach[physical]
+                    reach[physical] = (min(low, float(found.min())), max(high, float(found.max())))
+                if physical == self.physical:
+                    beyond |= set(np.unique(self._marked(found)).tolist())
+            if len(beyond) > 1:
+                return ()
+        return (self._said(reach, everything=True in beyond, scaled=bool((pairs != (1, 0)).any())),) if beyond else ()
+
+    def _said(self, reach: Mapping[bool, tuple[float, float]], *, everything: bool, scaled: bool) -> str:
+        """Say that all or nothing is marked, by the least and the largest value as stored and with scale applied."""
         bounds = {"above": self.above, "below": self.below}
         asked = " or ".join(f"{name} {bound:g}" for name, bound in bounds.items() if np.isfinite(bound))
-        own, other = (applied, stored) if self.physical else (stored, applied)
-        said = f"no observed value is {asked}: they reach from {own.min():g} to {own.max():g}"
-        key = f"physical: {str(not self.physical).lower()}"
-        more = f" (with `{key}` from {other.min():g} to {other.max():g})" if (own != other).any() else ""
-        return f"{self.source.paths[0]}: `kind: threshold` marks nothing, as {said}{more}"
+        what = f"every observed value is {asked}" if everything else f"no observed value is {asked}"
+        own, other = (f"from {low:g} to {high:g}" for low, high in (reach[self.physical], reach[not self.physical]))
+        more = f" (with `physical: {str(not self.physical).lower()}` {other})" if scaled else ""
+        no_scale = ", and the file has neither scale nor offset" if self.physical and not scaled else ""
+        return f"{self.source.paths[0]}: `kind: threshold`: {what}: they reach {own}{more}{no_scale}"
 
     def _marked(self, values: NDArray[np.generic]) -> NDArray[np.bool_]:
         return np.asarray((values > self.above) | (values < self.below))

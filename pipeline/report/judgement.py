@@ -47,13 +47,13 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     error = relative_error(record)
     if error is not None and error >= _VARIATION:
         poor.append(
-            f"the error to expect, {error_text(error)}, is as large as the variation of the image itself: "
-            "its mean in every hole would be as near"
+            f"the error to expect, {error_text(error)}, is not below that of putting the mean of the image into every "
+            f"hole ({precise_percent(_VARIATION)})"
         )
     elif error is not None and error >= _NOTABLE * _VARIATION:
         look.append(
-            f"the error to expect, {error_text(error)}, is {precise_percent(error / _VARIATION)} of what the image "
-            "itself varies"
+            f"the error to expect, {error_text(error)}, is not far below that of putting the mean of the image into "
+            f"every hole ({precise_percent(_VARIATION)})"
         )
     held = test.get("coverage_90") if test else None
     if held is not None and held < _HELD_LOOK:

@@ -84,6 +84,13 @@ def test_a_threshold_in_the_other_kind_of_numbers_says_both() -> None:
     assert applied.examine()[0].endswith("they reach from -1 to -0.06 (with `physical: false` from 0 to 94)")
 
 
+def test_a_threshold_that_marks_everything_says_which_values_there_are() -> None:
+    """Reflectance is asked for, of a file that says nothing of a scale."""
+    entry = {"kind": "threshold", "above": -0.5, "physical": True}
+    (notice,) = open_masks([mask_options(entry)], _counted(), lambda p: p).examine()
+    assert "every observed value is above -0.5: they reach from 0 to 94, and the file has neither scale" in notice
+
+
 # --- nodata -------------------------------------------------------------------------------------------------
 
 

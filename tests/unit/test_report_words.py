@@ -152,7 +152,7 @@ def test_methods_name_other_channels_and_a_network_that_led_nowhere() -> None:
         ({}, "sound", ""),
         ({"predicted_rmse": [10.9, 0.0]}, "sound", ""),
         ({"predicted_rmse": [20.0, 0.0]}, "look", "14 % of the range"),
-        ({"predicted_rmse": [40.0, 10.0]}, "poor", "as large as the variation"),
+        ({"predicted_rmse": [40.0, 10.0]}, "poor", "is not below that of putting the mean"),
         ({"coverage_90": 0.84}, "look", "held 84 %"),
         ({"coverage_90": 0.7, "predicted_rmse": [20.0, 0.0]}, "poor", "held 70 %"),
         ({"note": "few observed pixels"}, "look", "few observed"),
