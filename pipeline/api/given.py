@@ -59,6 +59,8 @@ def mask_entries(entries: Any) -> list[dict[str, Any]]:
 
 
 def _masks(given: Any) -> Any:
+    if hasattr(given, "shape"):
+        raise ConfigError("mask: is for entries as in a config; give an array or image as `holes`, the second argument")
     return given if isinstance(given, str) else mask_entries(given)
 
 

@@ -14,6 +14,9 @@ from pipeline.api.given import path_of
 from pipeline.api.labelled import labelled
 from pipeline.api.rasters import Raster, values_of
 from pipeline.api.volumes import Volume
+from pipeline.errors import SourceError
+from pipeline.formats import is_image
+from pipeline.formats._foreign import advice
 
 
 def kind_of(image: Any) -> Kind:
@@ -47,7 +50,14 @@ class File:
         return self.path
 
     def entry(self, holes: Any, _keep: Keep) -> dict[str, Any]:
-        """Refuse holes in memory: nothing says which way they lie on the grid of a file."""
+        """Refuse holes in memory: nothing says which way they lie on the grid of a file.
+
+        Raises:
+            SourceError: it is no image, and it is known how to read it into an array.
+            TypeError: it is one.
+        """
+        if Path(self.path).is_file() and not is_image(self.path) and (said := advice(self.path)):
+            raise SourceError(said)
         raise TypeError(
             f"{self.path}: holes of an image in a file are a path or mask entries, found {type(holes).__name__}"
         )

@@ -16,7 +16,7 @@ from pipeline.config.names import INDEX, RECORD
 from pipeline.errors import IntegrityError
 from pipeline.report.judgement import LEVELS, judged, relative_error
 from pipeline.report.pages import templates
-from pipeline.report.words import verdict
+from pipeline.report.words import made_of, verdict
 from pipeline.system.files import read_json, write_text
 from pipeline.system.words import in_percent, precise_percent
 
@@ -39,7 +39,7 @@ class Row:
         said: sentences: the verdict, or what went wrong.
         filled: share of the pixels that was restored, in words.
         error: the error to expect, in words.
-        warnings: what the run remarked on.
+        notes: what the run remarked on.
         report: address of the report; empty if there is none.
         thumbnail: a small picture, before beside after; None without one.
         order: sorts the lines.
@@ -51,7 +51,7 @@ class Row:
     said: tuple[str, ...]
     filled: str = ""
     error: str = ""
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     report: str = ""
     thumbnail: Path | None = None
     order: tuple[int, float]
@@ -66,10 +66,10 @@ def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
         stem=record["stem"],
         level=judgement.level,
         state=judgement.words,
-        said=(*judgement.reasons, verdict(record)),
+        said=(*judgement.reasons, made_of(record) or verdict(record)),
         filled=in_percent(record["holes"]["fraction"]),
         error=precise_percent(error) if error is not None else "",
-        warnings=tuple(record["notices"]),
+        notes=tuple(record["notices"]),
         report=f"{quote(folder.name)}/{quote(paths['report'])}" if "report" in paths else "",
         thumbnail=thumbnail if thumbnail and thumbnail.exists() else None,
         order=(1 + LEVELS.index(judgement.level), -(error or 0.0)),

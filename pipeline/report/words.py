@@ -81,16 +81,21 @@ def verdict(record: Mapping[str, Any]) -> str:
         what = f"Nothing to restore: the masks mark no {unit} that may be changed. The output equals the input."
         return f"{what} Of what was asked for: {holes['account']}." if holes.get("left") else what
     parts = [f"{holes['pixels']:,} {unit}s ({100 * holes['fraction']:.2f} %) were restored"]
-    by_source, said = holes["by_source"], source_words(record)
-    shares = zip(by_source, whole_percents(list(by_source.values())), strict=True)
-    parts.append("from: " + ", ".join(f"{share} {said.get(name, name)}" for name, share in shares) + _thinly(record))
     error = relative_error(record)
     if error is not None:
         parts.append(f"the error to expect there is {error_text(error)} (root mean square)")
     test = record["self_test"]
     if test and test["coverage_90"] is not None:
         parts.append(f"the 90 % interval held {100 * test['coverage_90']:.0f} % of hidden test {unit}s")
-    return "; ".join(parts) + "."
+    return "; ".join([*parts, made_of(record)]) + "."
+
+
+def made_of(record: Mapping[str, Any]) -> str:
+    """Return from what the restored pixels are made, with the share of each; empty if none was restored."""
+    by_source, said = record["holes"]["by_source"], source_words(record)
+    shares = zip(by_source, whole_percents(list(by_source.values())), strict=True) if by_source else ()
+    parts = ", ".join(f"{share} {said.get(name, name)}" for name, share in shares)
+    return f"from: {parts}{_thinly(record)}" if parts else ""
 
 
 def _thinly(record: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.api import restore
 from pipeline.blocks.events import Events
-from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused
+from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, SourceError
 from tests.helpers import blobs, smooth
 
 CHEAP: dict[str, Any] = {"model": {"kind": "constant", "options": {"value": 7}}, "compute": {"executor": "serial"}}
@@ -39,7 +39,8 @@ _ENDLESS["size"] = _ENDLESS
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"holes": None}, ConfigError, r"^the image: nothing says which pixels to restore; give `holes`"),
+        ({"holes": None}, ConfigError, r"^the image: nothing says .*; give `holes`.* such as `numpy\.isnan\(values\)`"),
+        ({"holes": None, "mask": HOLE}, ConfigError, "^mask: is for entries .* as `holes`"),
         ({"holes": np.ones(SHAPE[1:])}, PlanRefused, "^the image: the masks cover everything"),
         ({"colour": {}}, ConfigError, "^colour: unknown key"),
         ({"model": "tension"}, ConfigError, "^model: must be a section with keys of its own"),
@@ -57,6 +58,13 @@ def test_messages_name_arguments(arguments, error, said):
     with pytest.raises(error, match=said) as refused:
         restore(smooth(SHAPE), **{"holes": HOLE, **CHEAP, **arguments})
     assert "/inputs/" not in str(refused.value)
+
+
+def test_an_array_in_a_file_is_read_by_who_has_it(tmp_path):
+    """`restore("a.npy", holes)`: not that holes must be a path, too, but how to give the array."""
+    np.save(tmp_path / "a.npy", smooth(SHAPE))
+    with pytest.raises(SourceError, match=r"restore\(numpy\.load\('a\.npy'\), holes\)"):
+        restore(tmp_path / "a.npy", HOLE)
 
 
 def test_a_pair_alone_is_one_reference(caplog):

@@ -130,7 +130,7 @@ def test_the_order_is_that_in_which_questions_come(raster: Path) -> None:
         "done",
         "time",
         "methods",
-        "warnings",
+        "notes",
         "config",
         "files",
         "reading",

@@ -74,7 +74,8 @@ def test_volumes_have_voxels() -> None:
     """The first sentence of the page speaks of voxels in a volume."""
     record = _record(weight=0.0, share=0.0, kind="volume")
     assert unit_of(record) == "voxel"
-    assert verdict(record).startswith("3,000 voxels (3.00 %) were restored; from: 100 % classical")
+    assert verdict(record).startswith("3,000 voxels (3.00 %) were restored; ")
+    assert "; from: 100 % classical interpolation" in verdict(record)
     assert "pixel" not in verdict(record)
 
 
@@ -86,7 +87,7 @@ def test_the_verdict_names_what_it_was_made_of(kind: str, own: str) -> None:
     record = _record(weight=0.0, share=0.0, kind=kind)
     record["references"] = [{"role": "reference", "label": "S2_20240627"}, {"role": "auxiliary", "label": "radar"}]
     record["holes"]["by_source"] = {"reference 0": 500, "auxiliary 1": 300, "other channels": 200}
-    assert f"from: 50 % reference 0 (S2_20240627), 30 % auxiliary 1 (radar), 20 % {own};" in verdict(record)
+    assert f"from: 50 % reference 0 (S2_20240627), 30 % auxiliary 1 (radar), 20 % {own}." in verdict(record)
 
 
 @pytest.mark.parametrize(("weight", "said"), [(0.18, True), (0.6, False), (0.0, False)])
@@ -99,7 +100,7 @@ def test_a_reference_that_makes_little_of_the_values_it_is_named_for_is_told(wei
     record["self_test"]["methods"] = rows
     told = "from: 50 % classical interpolation, 50 % reference 0 (clear) "
     told += "(blended, mostly of what the image itself tells: of values on hidden pixels "
-    assert (f"{told}reference 0 (clear) made 18 %);" in verdict(record)) == said
+    assert (f"{told}reference 0 (clear) made 18 %)." in verdict(record)) == said
     assert ("blended" in verdict(record)) == said
 
 
