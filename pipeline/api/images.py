@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from pipeline.api.volumes import Volume
 from pipeline.errors import SourceError
 from pipeline.formats import is_image
 from pipeline.formats._foreign import advice
+
+_LOG = logging.getLogger("pipeline.api")
+_MANY_BANDS = 16
+"""More planes than that are a volume rather than the bands of a satellite."""
 
 
 def kind_of(image: Any) -> Kind:
@@ -35,6 +40,13 @@ def kind_of(image: Any) -> Kind:
     if hasattr(image, "dims") and hasattr(image, "coords"):
         return labelled(image)
     if isinstance(image, np.ndarray):
+        if image.ndim == 3 and len(image) > _MANY_BANDS:
+            _LOG.warning(
+                "an array of shape %s is taken for %d bands of a raster; a volume comes as a nibabel image, e.g. "
+                "nibabel.Nifti1Image(array, affine)",
+                image.shape,
+                len(image),
+            )
         return Raster(values=image)
     raise TypeError(f"{type(image).__name__}: give a numpy array, xarray.DataArray, nibabel image or path")
 

@@ -81,7 +81,7 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
             + (
                 on_other_matrix([("the image", getattr(source, "other", None), source.space), ("the mask", other, own)])
-                or "resample the mask to the image with your neuroimaging tool (nearest neighbour)"
+                or "bring it onto the image's grid, e.g. with nibabel.processing.resample_from_to(mask, image, order=0)"
             )
         )
     volumes = math.prod(full[3:])

@@ -57,8 +57,15 @@ class Row:
     order: tuple[int, float]
 
 
-def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
-    """Return the line of a finished image, from its record and the folder of its results."""
+def finished_row(folder: Path, record: Mapping[str, Any], top: Path | None = None) -> Row:
+    """Return the line of a finished image.
+
+    Args:
+        folder: of its results.
+        record: its record.
+        top: folder of the page; None = the one around that of the results.
+    """
+    there = folder.relative_to(top or folder.parent).as_posix()
     judgement, error = judged(record), relative_error(record)
     paths = {output["role"]: output["path"] for output in reversed(record["outputs"])}
     thumbnail = folder / paths["thumbnail"] if "thumbnail" in paths else None
@@ -70,7 +77,7 @@ def finished_row(folder: Path, record: Mapping[str, Any]) -> Row:
         filled=in_percent(record["holes"]["fraction"]),
         error=precise_percent(error) if error is not None else "",
         notes=tuple(record["notices"]),
-        report=f"{quote(folder.name)}/{quote(paths['report'])}" if "report" in paths else "",
+        report=f"{quote(there)}/{quote(paths['report'])}" if "report" in paths else "",
         thumbnail=thumbnail if thumbnail and thumbnail.exists() else None,
         order=(1 + LEVELS.index(judgement.level), -(error or 0.0)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.api import restore
+from pipeline.api import plan, restore
 from pipeline.blocks.events import Events
 from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, SourceError
 from tests.helpers import blobs, smooth
@@ -65,6 +65,14 @@ def test_an_array_in_a_file_is_read_by_who_has_it(tmp_path):
     np.save(tmp_path / "a.npy", smooth(SHAPE))
     with pytest.raises(SourceError, match=r"restore\(numpy\.load\('a\.npy'\), holes\)"):
         restore(tmp_path / "a.npy", HOLE)
+
+
+def test_many_planes_are_bands_and_that_is_said(caplog):
+    """An array has no axes by name: a head would be restored plane by plane without a word."""
+    with caplog.at_level(logging.WARNING, "pipeline.api"):
+        plan(np.zeros((20, 24, 24), np.float32), np.ones((24, 24), np.uint8) - np.eye(24, dtype=np.uint8))
+    assert "taken for 20 bands of a raster" in caplog.text
+    assert "nibabel.Nifti1Image" in caplog.text
 
 
 def test_a_pair_alone_is_one_reference(caplog):

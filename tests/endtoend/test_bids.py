@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,6 +180,15 @@ def test_the_table_has_a_row_an_image(finished):
     assert rows["sub-03_T1w.nii.gz"]["state"] == "no mask"
     assert "looked for *_roi.nii.gz" in rows["sub-03_T1w.nii.gz"]["verdict"]
     assert str(folder) not in (out / "group_inpainting.tsv").read_text()
+
+
+def test_the_group_has_a_page_with_a_line_an_image(finished):
+    """Pictures and judgement of each; links lead to the reports, and the validator is told to pass it over."""
+    folder, _ = finished
+    page = folder / "out" / "inpainting" / "index.html"
+    links = re.findall(r'<a href="([^"]+)">(sub-[^<]+)</a>', page.read_text(encoding="utf-8"))
+    assert {name for _, name in links} >= {"sub-01_ses-1_T1w", "sub-02_T1w"}
+    assert all((page.parent / link).is_file() for link, _ in links)
 
 
 def test_the_config_beside_the_results_is_the_run(finished):

@@ -67,7 +67,10 @@ def bids(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.", show_default=False)],
     output_dir: Annotated[Path, typer.Argument(help="Data set of derivatives; made if needed.", show_default=False)],
     level: Annotated[
-        Level, typer.Argument(metavar="participant|group", help="Restore, or write the table.", show_default=False)
+        Level,
+        typer.Argument(
+            metavar="participant|group", help="Restore, or write the table and the page.", show_default=False
+        ),
     ],
     participant_label: Annotated[
         list[str] | None, typer.Option(metavar="LABEL...", help="Participants, with or without 'sub-'; default all.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.config.names import REPORT
 from pipeline.errors import ConfigError, OutputConflict, PipelineError
 from pipeline.output.dataset import ignore, require_ours
 from pipeline.output.results import read_record
+from pipeline.report.group import finished_row, is_foreign, rows_of, write_group
 from pipeline.report.judgement import judged
 from pipeline.system.files import write_json, write_text
 from pipeline.system.words import counted
@@ -84,14 +85,37 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
         ignore(target, [f"{path.stem}.*"])
     except OSError as error:
         raise OutputConflict(f"{path}: cannot be written ({error.strerror or error})") from error
-    return {"table": str(path), "rows": rows}
+    page = _page(target / RESULTS, [DerivativePaths(target=target, image=image) for image in images])
+    return {"table": str(path), "page": page and str(page), "rows": rows}
+
+
+def _page(folder: Path, results: Sequence[DerivativePaths]) -> Path | None:
+    """Write the page of all images among their results; None where one of somebody else lies.
+
+    Raises:
+        OutputConflict: it cannot be written.
+    """
+    finished, failed = [], []
+    for paths in results:
+        record = read_record(paths.results)
+        if record is not None:
+            finished.append(finished_row(paths.results, record, folder))
+        elif "exit_code" in (entry := _outcome(paths)):
+            failed.append({"stem": paths.results.name, **entry})
+    if is_foreign(folder):
+        return None
+    try:
+        return write_group(folder, rows_of(finished, failed))
+    except OSError as error:
+        raise OutputConflict(f"{folder}: cannot write the page ({error.strerror or error})") from error
 
 
 def group_text(facts: Mapping[str, Any]) -> str:
     """Return how many images ended how, and where the table is."""
     states = [row["state"] for row in facts["rows"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return f"{counted(len(states), 'image')}: {counts}; table {facts['table']}"
+    page = f", page {facts['page']}" if facts["page"] else ""
+    return f"{counted(len(states), 'image')}: {counts}; table {facts['table']}{page}"
 
 
 def _row(paths: DerivativePaths) -> dict[str, Any]:
@@ -134,9 +158,17 @@ def _errors(sidecar: Path) -> dict[str, str]:
 def _without_results(paths: DerivativePaths) -> dict[str, str]:
     """Return what the participant level said of an image that it could not restore."""
     with suppress(PipelineError, LookupError, TypeError):
-        entry = read_object(paths.outcome)
+        entry = _outcome(paths)
         return {"state": str(entry["state"]), "verdict": " ".join(str(entry["error"]).split())}
     return {"state": "not run", "verdict": "no results"}
+
+
+def _outcome(paths: DerivativePaths) -> dict[str, Any]:
+    """Return what the participant level wrote down of an image; empty without."""
+    try:
+        return read_object(paths.outcome)
+    except PipelineError:
+        return {}
 
 
 def _number(value: float | None) -> str:

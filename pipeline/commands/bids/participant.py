@@ -167,7 +167,7 @@ def _note(paths: DerivativePaths, entry: Mapping[str, Any]) -> None:
     known = (str(paths.image.path), str(paths.target))
     publisher = Publisher(folder=paths.target, base=paths.folder.resolve(), known=known)
     shown = {key: publisher.text(value) if key == "error" else value for key, value in entry.items()}
-    kept: dict[str, Any] = {key: shown[key] for key in ("state", "error") if key in shown}
+    kept: dict[str, Any] = {key: shown[key] for key in ("state", "error", "exit_code") if key in shown}
     with suppress(OSError):
         # a folder that cannot be written is what the entry says already
         paths.folder.mkdir(parents=True, exist_ok=True)
