@@ -65,7 +65,7 @@ def meant(word: str, *folders: str, extra: Collection[str] = ()) -> str:
 @lru_cache
 def _other_words(folder: str) -> dict[str, str]:
     """Return what parts are also known as, without spaces, and the part each word means; imports nothing."""
-    found = {}
+    found: dict[str, str] = {}
     for kind in sorted(_own(folder)):
         text = (Path(__file__).parent / folder / f"{kind}.py").read_text(encoding="utf-8")
         if match := re.search(r"^Also known as: ([^.]*)\.", ast.get_docstring(ast.parse(text)) or "", re.MULTILINE):

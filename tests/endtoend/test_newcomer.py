@@ -16,7 +16,7 @@ import zarr
 
 from pipeline.commands.progress import Lines, heartbeat, loading
 from pipeline.plan.workdir import WorkFolder
-from pipeline.report.judgement import judged, judgement_text
+from pipeline.report.judgement import LEVEL_WORDS, judged, judgement_text
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 44)
@@ -181,6 +181,42 @@ def test_a_batch_without_masks_shows_one_for_each_image(tmp_path: Path, monkeypa
     assert "path: SCL.tif" not in text
 
 
+@pytest.mark.parametrize(("names", "series"), [(("L8_20190708", "L8_20190724"), True), (("north", "south"), False)])
+def test_dates_of_one_place_are_a_series(
+    names: tuple[str, ...], series: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rasters of one grid whose names say a day each help one another; others are a batch."""
+    monkeypatch.chdir(tmp_path)
+    Path("scenes").mkdir()
+    place = {"crs": "EPSG:32633", "transform": (30.0, 0.0, 600000.0, 0.0, -30.0, 5000000.0)}
+    for k, name in enumerate(names):
+        write_image(Path("scenes") / f"{name}.tif", smooth((2, *SHAPE), seed=k), **place)
+        write_image(Path("scenes") / f"{name}_mask.tif", blobs(SHAPE, n=2, radius=4, seed=k)[None], **place)
+    facts = _new("scenes")
+    assert facts["input"]["series"] == series
+    assert ("2 dates of one place" in facts["said"]) == series
+
+
+def test_a_mask_beside_the_image_is_named_where_none_is_given(tmp_path: Path) -> None:
+    """Who forgets `mask:` is told what lies there, not only what could be written."""
+    image = _image(tmp_path / "scene.tif")
+    write_image(tmp_path / "scene_mask.tif", blobs(SHAPE, n=2, radius=4)[None])
+    outcome = command("plan", run_config(tmp_path, image, None))
+    assert outcome.code == 2
+    assert "scene_mask.tif lies beside it: `mask: auto` takes it" in outcome.err
+
+
+def test_gaps_are_asked_for_and_nothing_says_which_value_they_have(tmp_path: Path) -> None:
+    """No pixel is nodata, but one value stands far from all others: what to write is said."""
+    values = smooth((1, *SHAPE)).astype(np.int32)
+    values[:, 10:14] = -9999
+    image = write_image(tmp_path / "scene.tif", values)
+    outcome = command("plan", run_config(tmp_path, image, None, mask=[{"kind": "nodata", "max_gap": None}]))
+    assert outcome.code == 0
+    assert "every pixel of the image has a value: none is NaN or nodata" in outcome.out
+    assert "write `input.nodata: -9999`" in outcome.out
+
+
 def test_what_a_header_does_not_say_is_no_line(tmp_path: Path) -> None:
     """`inspect` shows what is there; the empty rest stays in `--json`."""
     outcome = command("inspect", _image(tmp_path / "a.tif", bands=2))
@@ -323,6 +359,9 @@ def test_the_last_lines_say_how_far_to_trust_it(batch: tuple[Path, Path, Outcome
         assert line.startswith(f"{entry['stem']}: {judgement.words}")
         assert all(reason in line for reason in judgement.reasons)
         assert judgement.words in page
+    levels = [entry["judgement"]["level"] for entry in entries]
+    words = [f"{levels.count(one)} {said}" for one, said in reversed(LEVEL_WORDS.items()) if one in levels]
+    assert f"({', '.join(words)})" in batch[2].err.splitlines()[-1]
 
 
 def test_what_needs_a_look_is_said_with_its_reason() -> None:
@@ -331,7 +370,7 @@ def test_what_needs_a_look_is_said_with_its_reason() -> None:
     record = {"holes": {"pixels": 9, "left": {}, "account": "all"}, "self_test": test}
     assert judgement_text(record) == "sound by its self-test, the error to expect is 1.0 % of the range of the values"
     poor = judgement_text(record | {"self_test": test | {"predicted_rmse": [40.0]}})
-    assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is as large")
+    assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is not below")
     left = judgement_text(record | {"holes": {"pixels": 9, "left": {"refused": 1}, "account": "8 of 9 were filled"}})
     assert left == "look at it: not all that was asked for was restored"
 

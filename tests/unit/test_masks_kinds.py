@@ -49,6 +49,24 @@ def _write(path: Path, codes: Any, *, step: float = 10.0, origin: float = 500000
     return str(path)
 
 
+def test_a_drawn_mask_is_no_map_of_scene_classes(tmp_path: Path) -> None:
+    """0 and 1 are codes of SCL, too, but no scene is nothing but nodata and saturated."""
+    drawn = np.zeros((8, 8), np.uint8)
+    drawn[2:5, 2:5] = 1
+    entry = mask_options({"kind": "scl", "path": _write(tmp_path / "drawn.tif", drawn)})
+    (notice,) = open_masks([entry], _image((8, 8)), lambda p: p).examine()
+    assert "no scene classes: a mask that was drawn is `kind: raster`" in notice
+
+
+def test_without_a_zero_what_is_rarer_is_taken_for_the_hole(tmp_path: Path) -> None:
+    """A mask of 1 and 255: the advice names the one that fewer pixels have."""
+    codes = np.ones((8, 8), np.uint8)
+    codes[2:5, 2:5] = 255
+    entry = mask_options({"kind": "raster", "path": _write(tmp_path / "odd.tif", codes)})
+    (notice,) = open_masks([entry], _image((8, 8)), lambda p: p).examine()
+    assert "Choose with `values: [255]`" in notice
+
+
 # --- threshold ----------------------------------------------------------------------------------------------
 
 
