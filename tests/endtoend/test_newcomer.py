@@ -201,7 +201,7 @@ def test_a_mask_beside_the_image_is_named_where_none_is_given(tmp_path: Path) ->
     """Who forgets `mask:` is told what lies there, not only what could be written."""
     image = _image(tmp_path / "scene.tif")
     write_image(tmp_path / "scene_mask.tif", blobs(SHAPE, n=2, radius=4)[None])
-    outcome = command("plan", run_config(tmp_path, image, None))
+    outcome = command("plan", run_config(tmp_path, image, None, mask=None))
     assert outcome.code == 2
     assert "scene_mask.tif lies beside it: `mask: auto` takes it" in outcome.err
 
