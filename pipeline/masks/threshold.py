@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class ThresholdMask:
         no_scale = ", and the file has neither scale nor offset" if self.physical and not scaled else ""
         return f"{self.source.paths[0]}: `kind: threshold`: {what}: they reach {own}{more}{no_scale}"
 
-    def _marked(self, values: NDArray[np.generic]) -> NDArray[np.bool_]:
+    def _marked(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray((values > self.above) | (values < self.below))
 
 
