@@ -355,7 +355,7 @@ def test_two_reference_systems_are_two_grids(tmp_path: Path) -> None:
         guide = {"path": str(other), "mask": [], "resample": resample}
         for role in ("references", "auxiliary"):
             config = _config(tmp_path, image, _drawn(tmp_path), input={role: [guide]})
-            _refused(config, 2, "r.tif", "UTM zone 32N", "gdalwarp")
+            _refused(config, 2, "r.tif", "UTM zone 32N", "rio warp")
 
 
 def test_one_reference_system_in_other_words(tmp_path: Path) -> None:

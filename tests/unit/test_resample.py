@@ -92,7 +92,7 @@ def test_the_same_grid_is_left_alone_and_another_crs_refused():
     """No interpolation without need; other reference systems need a real reprojection."""
     source = ArraySource(values=np.ones((1, *TARGET.shape), np.float32), space=TARGET)
     assert resampled(source, TARGET) is source
-    with pytest.raises(ConfigError, match="gdalwarp"):
+    with pytest.raises(ConfigError, match="rio warp"):
         resampled(ArraySource(values=np.ones((1, *COARSE.shape)), space=COARSE), replace(TARGET, crs=UTM33))
 
 
