@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -62,6 +63,39 @@ def require_replaceable(weights: Path, config: Path) -> None:
             )
 
 
+def require_search_replaceable(weights: Path, config: Path, steps: int, patience: int | None) -> None:
+    """Refuse a search that would take the place of what no search wrote: files, or the checkpoint of a training.
+
+    Args:
+        weights: the output, beside which the files of the search lie.
+        config: the config.
+        steps: of a whole training, and
+        patience: as in `require_nothing_unfinished`.
+
+    Raises:
+        ConfigError: names a file that no search wrote.
+        OutputConflict: names the checkpoint of a training that was stopped.
+    """
+    table, log, best = search_files(weights, config)
+    for path, ours in ((table, _starts(table, "rung,")), (log, is_log(log)), (best, _has(best, b"\nsearched:"))):
+        if path.exists() and not ours:
+            raise ConfigError(
+                f"{path}: was not written by a search, and would be replaced; choose another output or name of the "
+                "config, or move it away"
+            )
+    checkpoint = weights.with_suffix(".checkpoint.pt")
+    trials = table.with_suffix("").glob(f"*/{checkpoint.name}")
+    # an earlier search has put that of its best trial there
+    if checkpoint.is_file() and not any(filecmp.cmp(checkpoint, trial, shallow=False) for trial in trials):
+        require_nothing_unfinished(weights, steps, patience)
+
+
+def search_files(weights: Path, config: Path) -> tuple[Path, Path, Path]:
+    """Return the table and the log of a search, and the config that it writes; the trials lie beside the table."""
+    table, log = weights.with_suffix(".search.csv"), weights.with_suffix(".search.log")
+    return table, log, config.with_name(f"{config.stem}.best.yaml")
+
+
 def require_nothing_unfinished(weights: Path, steps: int, patience: int | None) -> None:
     """Refuse to begin anew over a training that was stopped: its checkpoint may hold hours of work.
 
@@ -109,6 +143,13 @@ def _is_card(path: Path) -> bool:
     try:
         return path.exists() and bool(read_card(path.with_suffix(".safetensors")))
     except ConfigError:
+        return False
+
+
+def _has(path: Path, text: bytes) -> bool:
+    try:
+        return text in path.read_bytes()
+    except OSError:
         return False
 
 

@@ -20,9 +20,10 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import ConfigError
 from pipeline.models._unet import ResidualUNet
+from pipeline.system.files import replacing
 from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import Stop
-from pipeline.training.beside import alone
+from pipeline.training.beside import alone, require_search_replaceable, search_files
 from pipeline.training.config import TrainingConfig, read_config
 from pipeline.training.data import Sample
 from pipeline.training.device import placed
@@ -81,18 +82,21 @@ def search(config_path: str | Path, n: int, *, resume: bool = False, quiet: bool
         `trials` (rows of the table), `best` (config file), `next` (the command that trains it to the end).
 
     Raises:
-        ConfigError: `n` is below 2, or as `train`.
+        ConfigError: `n` is below 2, a file that no search wrote would be replaced, or as `train`.
+        OutputConflict: the checkpoint of a training would be lost, or as `train`.
     """
     if n < 2:
         raise ConfigError(f"--search {n}: needs at least 2 configs to compare")
     path = Path(config_path)
     config = placed(read_config(path))
-    output = Path(config.output).with_suffix(".search")
-    said = logged(output.with_suffix(".search.log"), append=resume, quiet=quiet)
-    with Stop() as stop, alone(output), said, explain_full_disk(output.parent):
-        alive, table = _halved(config, n, taught_samples(config, path, stop), stop, resume=resume)
-        _write_table(output.with_suffix(".search.csv"), table)
-        best = _publish(path, config, alive[0], table)
+    output = Path(config.output)
+    table_path, log_path, _ = search_files(output, path)
+    with Stop() as stop, alone(output):
+        require_search_replaceable(output, path, config.steps, config.patience)
+        with logged(log_path, append=resume, quiet=quiet), explain_full_disk(output.parent):
+            alive, table = _halved(config, n, taught_samples(config, path, stop), stop, resume=resume)
+            _write_table(table_path, table)
+            best = _publish(path, config, alive[0], table)
     return {"trials": table, "best": str(best), "next": f"inpaint-pipeline train {best} --resume"}
 
 
@@ -178,7 +182,7 @@ def _advance(trial: _Trial, data: tuple[list[Sample], list[Sample]], steps: int,
 
 
 def _write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
@@ -193,8 +197,8 @@ def _publish(path: Path, config: TrainingConfig, best: _Trial, table: Sequence[M
         document[key] = (dict(document.get(key) or {}) | value) if isinstance(value, dict) else value
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in table]
     document["searched"] = rows
-    result = path.with_name(f"{path.stem}.best.yaml")
-    with result.open("w", encoding="utf-8") as file:
+    *_, result = search_files(Path(config.output), path)
+    with replacing(result) as partial, partial.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
     output, source = Path(config.output), Path(best.config.output)
     for suffix in _PARTS:
