@@ -126,6 +126,8 @@ def _describe(path: str, node: Any, bands: Sequence[int | str] | None, nodata: f
     array, parent, multiscale = _image_array(path, node)
     if array.dtype.kind not in "iuf":
         raise SourceError(f"{path}: values of type {array.dtype} cannot be restored; use integer or float")
+    if 0 in array.chunks:
+        raise SourceError(f"{path}: its chunks, {array.chunks}, hold no pixel; copy the store again")
     own: Mapping[str, Any] = array.attrs.get(conventions.OWN, {})
     space, turn, said = _space(path, array, parent, multiscale, own)
     dtype = conventions.dtype_of(array)

@@ -12,7 +12,7 @@ from pipeline.config.batch import SourceSpec
 from pipeline.errors import IntegrityError, OutputConflict, PipelineError
 from pipeline.orders import Order
 from pipeline.output.publication import finish_publication
-from pipeline.output.results import changed, output_names, own_names, read_record
+from pipeline.output.results import RENDERINGS, REPORTS, changed, output_names, own_names, read_record
 from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.files import remove_made, write_text
 from pipeline.system.lock import NoLocks, joined, locked
@@ -129,13 +129,17 @@ def undisturbed(folder: Path) -> Iterator[None]:
 
 
 def _make(order: Order) -> None:
-    try:
-        for work in (order.work, order.beside):
+    for work in (order.beside, order.work):
+        try:
             work.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputConflict(
-            f"{order.folder}: cannot write ({error.strerror or error}); choose another output.directory"
-        ) from error
+        except OSError as error:
+            why = f"cannot write ({error.strerror or error}); choose another {_key(order, work)}"
+            raise OutputConflict(f"{order.folder if work == order.beside else work.path}: {why}") from error
+
+
+def _key(order: Order, work: WorkFolder) -> str:
+    """Return the key of the config that says where a work folder lies, with what helps where several users share it."""
+    return "output.directory" if work == order.beside else "compute.scratch, one of your own for these results"
 
 
 def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
@@ -166,7 +170,7 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
     if not overwrite and order.work.plan.exists() and known != order.request:
         raise OutputConflict(
             f"{order.work.path} holds a run of another config, input or version of this program that is not finished; "
-            "use --overwrite to drop it, or another output.directory"
+            f"use --overwrite to drop it, or another {_key(order, order.work)}"
         )
     if not overwrite:
         _require_none_elsewhere(order)
@@ -174,9 +178,11 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
         return None
     missing, other = changed(folder, record)
     if other:
+        # a `report` that was ended has written some of its files, and not yet what the record says of them
+        drawn = all(name in (*REPORTS, *RENDERINGS) for name in other)
+        again = f"`inpaint-pipeline report {folder}` makes it again" if drawn else "use --overwrite to make it again"
         raise OutputConflict(
-            f"{folder / other[0]} is not what was written (size and hash are other than in record.json); use "
-            "--overwrite to make it again"
+            f"{folder / other[0]} is not what was written (size and hash are other than in record.json); {again}"
         )
     return None if missing else record
 

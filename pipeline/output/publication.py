@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.names import RECORD
-from pipeline.errors import OutputConflict
+from pipeline.errors import IntegrityError, OutputConflict
 from pipeline.orders import Order
 from pipeline.output.results import edited, own_names, read_record, write_record
 from pipeline.plan.workdir import WorkFolder, working
@@ -57,7 +57,7 @@ def finish_publication(order: Order) -> bool:
     found = read_json(beside.publishing)
     if found is None:
         return False
-    note = unsealed(beside.publishing, found)
+    note = _checked(beside.publishing, unsealed(beside.publishing, found))
     try:
         if beside.ready.exists():
             work = working(beside)
@@ -75,6 +75,19 @@ def finish_publication(order: Order) -> bool:
     sync(folder.parent)
     beside.publishing.unlink()
     return True
+
+
+def _checked(path: Path, note: dict[str, Any]) -> dict[str, Any]:
+    """Return a note if it names what may be removed by plain names: nothing outside of the old results.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    names = note.get("replaces")
+    plain = isinstance(names, list) and all(isinstance(n, str) and Path(n).name == n not in ("", "..") for n in names)
+    if not plain or not isinstance(note.get("record_sha256"), str):
+        raise IntegrityError(f"{path}: is damaged (it holds what no run writes)")
+    return note
 
 
 def _is_record(path: Path, sha256: str) -> bool:

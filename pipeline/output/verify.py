@@ -6,6 +6,7 @@ again, cut into other blocks than the run used, give the bytes that were publish
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.blocks.block import blend, one_thread
 from pipeline.blocks.composite import composite
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError, OutputConflict, SourceError
 from pipeline.formats import files_of, open_any
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
@@ -38,6 +39,7 @@ from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 from pipeline.system.facts import input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.redact import is_redacted
+from pipeline.system.room import full_disk_message, is_full
 from pipeline.system.threads import each
 
 IMAGES = ("restored", "display")
@@ -166,7 +168,33 @@ def quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
 
     Raises:
         IntegrityError: an observed pixel or the header differs; a bug, please report it.
+        OutputConflict: a file cannot be read back.
     """
+    with _read_back(written):
+        _quick_check(plan, source, written)
+
+
+@contextmanager
+def _read_back(written: Sequence[Written]) -> Iterator[None]:
+    """Tell what is wrong with a file that was just written: GDAL says nothing of a disk that is full when it closes it.
+
+    Raises:
+        OutputConflict: it is not whole.
+    """
+    try:
+        yield
+    except SourceError as error:
+        path = next((w.path for w in written if str(w.path) in str(error)), None)
+        if path is None:
+            raise
+        if is_full(path.parent):
+            raise OutputConflict(full_disk_message(path, errno.ENOSPC)) from error
+        raise OutputConflict(
+            f"{path}: was not written whole ({error}); see to the disk, its quota and limits, and run again to continue"
+        ) from error
+
+
+def _quick_check(plan: Plan, source: Source, written: Sequence[Written]) -> None:
     for kind in {w.kind for w in written}:
         layers = {w.role: open_layer(plan.source, w.path, w.role, kind) for w in written if w.kind == kind}
         # gz volumes are read window by window, and again for the report: inflate them once

@@ -33,7 +33,10 @@ def load_facts(work: WorkFolder) -> dict[str, Any]:
     facts = unsealed(work.survey, found)
     facts.pop(_FILES, None)
     now = _hashes(work)
-    for name, sha256 in facts.pop(_ARRAYS).items():
+    arrays = facts.pop(_ARRAYS, None)
+    if not isinstance(arrays, dict):
+        raise IntegrityError(f"{work.survey}: is damaged (it lacks the hashes of the survey's arrays)")
+    for name, sha256 in arrays.items():
         if now.get(name) != sha256:
             raise IntegrityError(f"{work.path / name}: is gone or damaged (not what the survey wrote)")
     return facts

@@ -50,6 +50,8 @@ class BlockRow:
         """Return the block of a flat list."""
         if isinstance(row, BlockRow):
             return row
+        if not isinstance(row, list | tuple) or not all(type(number) is int for number in row):
+            raise ValueError("a block is a list of whole numbers")
         *index, holes, patches = row
         return cls(index=tuple(index), holes=holes, patches=patches)
 
@@ -222,13 +224,15 @@ def load_plan(work: WorkFolder) -> Plan:
         raise OtherVersion(work.plan, f"plan version {facts.get('version')}, here {PLAN_VERSION}")
     facts = unsealed(work.plan, facts)
     addresses = read_json(work.addresses)
-    if addresses is not None:
-        put_back(facts, unsealed(work.addresses, addresses)["hidden"])
-    facts["workdir"] = str(work.path)
-    for source in (facts["source"], *(guide["source"] for guide in facts["guides"])):
-        source["staged"] = source["staged"] and str(work.staged)
     try:
+        if addresses is not None:
+            put_back(facts, unsealed(work.addresses, addresses)["hidden"])
+        facts["workdir"] = str(work.path)
+        for source in (facts["source"], *(guide["source"] for guide in facts["guides"])):
+            source["staged"] = source["staged"] and str(work.staged)
         return _adapter().validate_python(facts)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{work.plan}: is damaged (it lacks what every plan has: {error})") from error
     except ValidationError as error:
         raise OtherVersion(work.plan, f"its {'.'.join(map(str, error.errors()[0]['loc']))} is unknown here") from None
 

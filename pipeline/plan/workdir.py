@@ -202,7 +202,8 @@ def working(beside: WorkFolder) -> WorkFolder:
         path = beside.elsewhere.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return beside
-    return WorkFolder(Path(path)) if path else beside
+    # what is removed there must be what a run has made
+    return WorkFolder(Path(path)) if Path(path).parts[-2:] == beside.path.parts[-2:] else beside
 
 
 _FETCHED = re.compile(rf"/{re.escape(WorkFolder.NAME)}/[^/]+/s3/[0-9a-f]{{16}}/(.+)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,17 @@ def test_broken_zarr_metadata(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "in.zarr", shape=(3, 4), dtype="int16", dimension_names=("y", "x"))
     (tmp_path / "in.zarr" / "zarr.json").write_text("{")
     with pytest.raises(SourceError, match="metadata"):
+        open_any(str(tmp_path / "in.zarr"))
+
+
+def test_zarr_with_chunks_of_nothing(tmp_path: Path) -> None:
+    """No chunk is damaged: what the metadata says of all of them is impossible."""
+    zarr.create_array(tmp_path / "in.zarr", shape=(3, 4), chunks=(3, 4), dtype="int16", dimension_names=("y", "x"))
+    path = tmp_path / "in.zarr" / "zarr.json"
+    facts = json.loads(path.read_text())
+    facts["chunk_grid"]["configuration"]["chunk_shape"] = [0, 0]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(SourceError, match=r"its chunks, \(0, 0\), hold no pixel"):
         open_any(str(tmp_path / "in.zarr"))
 
 

@@ -126,6 +126,25 @@ def _ended(*_: object) -> None:
     raise Ended
 
 
+@pytest.mark.parametrize("named", ["..", "", "../other", "/etc", "image/../../other", 7])
+def test_a_note_removes_nothing_outside_of_the_old_results(scene, monkeypatch, named):
+    """Whoever may write to the output folder may write a note of a publication, hash and all."""
+    other = scene.parent / "out" / "other"
+    assert command("run", scene).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "finish_publication", _ended)
+        with pytest.raises(Ended):
+            command("run", scene, "--overwrite", "--set", "model.options.value=9")
+    other.mkdir()
+    (other / "mine.txt").write_text("a")
+    path = scene.parent / "out" / ".work" / "image" / "publishing.json"
+    note = json.loads(path.read_text())
+    path.write_text(json.dumps(files.sealed(note | {"replaces": [*note["replaces"], named]})))
+    outcome = command("run", scene, "--overwrite", "--set", "model.options.value=9")
+    assert outcome.code == 0, outcome.err
+    assert (other / "mine.txt").read_text() == "a"
+
+
 def test_the_old_result_stays_until_the_new_one_is_complete(scene):
     """A plan that is refused, and a mask that cannot be read, cost nothing that was there before."""
     folder = scene.parent / "out" / "image"
@@ -257,6 +276,32 @@ def test_a_record_that_was_edited_is_told_as_one(published, tmp_path, verb, edit
     assert "run again with --overwrite" in outcome.err
 
 
+def test_a_run_says_of_an_edited_record_that_it_is_one(scene):
+    """Its own results are finished: what it tells of them is missing."""
+    assert command("run", scene).code == 0
+    _edited(scene.parent / "out" / "image", lambda record: record.pop("seconds"))
+    outcome = command("run", scene)
+    assert outcome.code == 4
+    assert "record.json: does not hold what a run wrote" in outcome.err
+    assert command("run", scene, "--overwrite").code == 0
+
+
+def test_a_report_that_is_ended_half_way_is_made_again(scene, monkeypatch):
+    """Its page is there and the record does not say so yet: the results are told to need a `report`, no new run."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.commands.report.write_record", _ended)
+        patch.setattr("pipeline.report.build._page", lambda *_: ("<html>another</html>", None))
+        with pytest.raises(Ended):
+            command("report", folder)
+    outcome = command("run", scene)
+    assert outcome.code == 6
+    assert f"`inpaint-pipeline report {folder}` makes it again" in outcome.err
+    assert command("report", folder).code == 0
+    assert command("run", scene).code == command("verify", folder).code == 0
+
+
 def test_a_bug_is_not_blamed_on_the_record(published, monkeypatch):
     """A record that is as it was written holds its own hash."""
     monkeypatch.setattr("pipeline.output.verify._hashes", lambda *_: {}["bug"])
@@ -275,6 +320,19 @@ def test_damage_beside_the_results_is_no_broken_promise(published, tmp_path, nam
         assert outcome.code == 4
         assert f"{out}/image/.work/{name.partition('/')[0]}" in outcome.err
         assert "run again with --overwrite" in outcome.err
+
+
+@pytest.mark.parametrize("lacks", ["source", "guides", "space"])
+def test_a_plan_that_lacks_a_part_is_a_damaged_one(published, tmp_path, lacks):
+    """Also with the hash of what is left."""
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    path = out / "image" / ".work" / "plan.json"
+    plan = {key: value for key, value in json.loads(path.read_text()).items() if key != lacks}
+    path.write_text(json.dumps(files.sealed(plan)))
+    outcome = command("verify", out)
+    assert "Traceback" not in outcome.err
+    assert (outcome.code, str(path) in outcome.out) == (0 if lacks == "space" else 4, True), outcome.out
 
 
 @pytest.mark.parametrize("name", ["record.json", "image_restored.tif"])
