@@ -13,14 +13,11 @@ try:
     from types import FrameType
     from typing import NoReturn
 
-    from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, Unfinished
+    from pipeline.errors import ConfigError, Interrupted, OutputConflict, PipelineError, PlanRefused, TimeIsUp
     from pipeline.system.signals import TIME_IS_UP, heard
 except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
-
-_NO_MEMORY = ("can't start new thread", "failed to map segment", "can't allocate memory", os.strerror(errno.ENOMEM))
-"""What errors say, beside `MemoryError`, when a process may not take more memory."""
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """What the system says where nothing can be written."""
@@ -48,12 +45,11 @@ def main() -> None:
         if isinstance(error, FileNotFoundError) and _nowhere():
             sys.stderr.write("inpaint-pipeline: the working folder is gone; go to another one, and run again\n")
             sys.exit(ConfigError.exit_code)
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+        from pipeline.system.bounds import is_no_memory, no_memory_message
+
+        if not is_no_memory(error):
             raise
-        sys.stderr.write(
-            f"inpaint-pipeline: out of memory ({error or 'refused'}); allow the program more (ulimit -v, the memory of "
-            "the job), or lower compute.memory_per_worker, compute.workers or patch.size\n"
-        )
+        sys.stderr.write(f"inpaint-pipeline: {no_memory_message(error)}\n")
         sys.exit(PlanRefused.exit_code)
     finally:
         for number, handler in before.items():
@@ -94,7 +90,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _end_workers()
     finally:
-        os._exit(Unfinished.exit_code if number in TIME_IS_UP else Interrupted.exit_code)
+        os._exit(TimeIsUp.exit_code if number in TIME_IS_UP else Interrupted.exit_code)
 
 
 def _end_workers() -> None:

@@ -13,6 +13,7 @@
     ├── Unfinished (75)      other processes have work to do first
     ├── Unreachable (75)     a server does not answer, or not as it should
     └── Interrupted (130)    stopped on request; run again to continue
+        └── TimeIsUp (75)    stopped as the time of a job is nearly up; submit it again
 
 A message names the file, band or block, the value found, and what to do about it.
 """
@@ -82,3 +83,9 @@ class Interrupted(PipelineError):
     """Stopped on request (Ctrl-C, SIGTERM, SIGHUP); run again to continue."""
 
     exit_code = 130
+
+
+class TimeIsUp(Interrupted):
+    """Stopped as the time of a job is nearly up (SIGUSR1, SIGUSR2, SIGXCPU); submit it again."""
+
+    exit_code = 75

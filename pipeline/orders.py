@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,11 +28,11 @@ from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, SourceRef
 from pipeline.plan.workdir import WorkFolder, fetched_from
+from pipeline.system.bounds import USABLE, cores, memory_bytes
 from pipeline.system.facts import content_of, input_facts
 from pipeline.system.files import remove_made
 from pipeline.system.paths import is_address
 from pipeline.system.redact import redacted
-from pipeline.system.threads import cores
 from pipeline.system.words import together
 
 _BATCH = {"cpu": 1, "cuda": 8}
@@ -279,7 +280,7 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         overlap=_counts(config.patch.overlap, ndim),
         block=_counts(compute.block, ndim),
         batch=batch,
-        memory_bytes=compute.memory_per_worker,
+        memory_bytes=_worker_bytes(compute),
         threads=_threads(compute),
         refuse_above=config.output.refuse_above,
         display=config.output.display,
@@ -309,7 +310,14 @@ def _threads(compute: ComputeConfig) -> int:
     if compute.executor == "serial":
         return 1
     wanted = compute.workers if compute.executor == "local" and isinstance(compute.workers, int) else _MOST_THREADS
-    return min(wanted, _MOST_THREADS, cores(), max(1, compute.memory_per_worker // _THREAD_BYTES))
+    return min(wanted, _MOST_THREADS, cores(), max(1, _worker_bytes(compute) // _THREAD_BYTES))
+
+
+def _worker_bytes(compute: ComputeConfig) -> int:
+    """Return the memory that a worker may take: on this machine never more than there is."""
+    elsewhere = compute.executor not in ("auto", "serial", "local")
+    most = sys.maxsize if elsewhere else int(USABLE * memory_bytes())
+    return min(compute.memory_per_worker, most)
 
 
 def cluster_settings(config: RunConfig) -> dict[str, Any]:

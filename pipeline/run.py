@@ -23,7 +23,7 @@ from pipeline.blocks.store import create_store, usable
 from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, load_config
-from pipeline.errors import IntegrityError, PipelineError, Unreachable
+from pipeline.errors import IntegrityError, Interrupted, PipelineError, Unreachable
 from pipeline.execute._choose import choose_executor, is_elsewhere
 from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
@@ -37,6 +37,7 @@ from pipeline.output.display import Display
 from pipeline.output.folder import claimed, require_apart
 from pipeline.output.publication import publish
 from pipeline.output.rehearse import rehearse
+from pipeline.output.results import of_record
 from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
 from pipeline.plan.facts import load_facts, save_facts
@@ -89,7 +90,7 @@ def run(
     Raises:
         PipelineError: nothing could be finished; for a batch of which a part failed, `BlockFailed` (exit code 5).
     """
-    started = time.time()
+    started = time.monotonic()
     events = events or Events()
     config = load_config(config_path, overrides)
     specs, cubes = images_and_cubes(config)
@@ -110,7 +111,7 @@ def run(
         summary = published_summary(summary_of(config, entries, rows, started), config, specs)
         written = _write_overview(config, specs, summary, events)
         if stop.requested():
-            raise stop.error(f"run `inpaint-pipeline run {config_path}` again to continue")
+            raise Interrupted(f"stopped; run `inpaint-pipeline run {config_path}` again to continue")
     if config.address and not isinstance(failure, Unreachable):
         # what failed before is what the run ends with
         with suppress(PipelineError) if failure else nullcontext():
@@ -141,10 +142,12 @@ def _restore_or_explain(
                 if computed and not delivered_before(order):
                     check_computed(order, events)
             record = restore(order, overwrite=overwrite, events=events, should_stop=stop.requested)
+        with of_record(order.folder):
+            entry = entry_of(order, record)
         forget_failure(config.folder, spec.stem)
-        return entry_of(order, record), None
+        return entry, None
     except Exception as unexpected:
-        error = explained(unexpected, config.folder / f"{spec.stem}{LOG}")
+        error = stop.told(explained(unexpected, config.folder / f"{spec.stem}{LOG}"))
         note_failure(config, spec, order, error)
         return failed_entry(error, stem=spec.stem, directory=spec.stem), error
     finally:
@@ -329,7 +332,8 @@ def compute(order: Order, plan: Plan, events: Events, workers: Workers, should_s
             events.notice(order.stem, "the finished blocks were gone or damaged on disk; all are computed again")
         journal.forget(work.journal)
         create_store(plan, order.n_file_channels)
-    every, known = set(range(len(plan.blocks))), journal.numbers(work.journal, plan.digest)
+    every = set(range(len(plan.blocks)))
+    known = journal.numbers(work.journal, plan.digest, len(every))
     events.blocks(order.stem, done=len(known), total=len(plan.blocks))
     workers.execute(plan, every - known)
     elsewhere = is_elsewhere(order.executor)

@@ -106,7 +106,7 @@ def shard(
                 if not entries[-1].get("left_to_others"):
                     forget_failure(config.folder, spec.stem)
             except Interrupted:
-                raise stop.error(f"run `shard {share}` again to continue") from None
+                raise Interrupted(f"stopped; run `shard {share}` again to continue") from None
             except PipelineError as error:
                 failures[spec.stem] = error
                 note_failure(config, spec, order, error)
@@ -156,7 +156,7 @@ def _computed(
             return _finished(order, share, events)
         plan = load_plan(order.work)
         own = share.blocks(plan)
-        done = journal.numbers(order.work.journal, plan.digest)
+        done = journal.numbers(order.work.journal, plan.digest, len(plan.blocks))
         left = [block for block in own if block not in done]
         events.blocks(order.stem, done=len(own) - len(left), total=len(own))
         workers.execute(plan, left)

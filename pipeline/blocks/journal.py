@@ -11,12 +11,15 @@ import json
 import os
 import re
 import socket
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, FiniteFloat
 
 from pipeline.errors import IntegrityError
 from pipeline.system.files import remove_made, sync
@@ -26,8 +29,25 @@ _SEAL = re.compile(rb', "crc32": "(?P<sum>[0-9a-f]{8})"\}\n?')
 """How a line ends: with the checksum of what stands before it. With a digit changed it would be JSON all the same."""
 _SEALED = len(', "crc32": "00000000"}')
 
-_WHOSE = re.compile(rb'\{"block": (?P<block>\d+), .*"plan": "(?P<plan>[0-9a-f]*)"')
+_WHOSE = re.compile(rb'\{"block": (?P<block>\d{1,18}), .*"plan": "(?P<plan>[0-9a-f]*)"')
 """What the quick look reads of a line: a tenth of the time of reading it as JSON."""
+
+
+_Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class _Line(BaseModel):
+    """What a line says, see `BlockResult`; its numbers are added up."""
+
+    block: _Count
+    plan: str
+    patches: _Count
+    peak_rss_bytes: _Count
+    by_source: dict[Annotated[int, Field(ge=0, le=255)], _Count]
+    seconds: dict[str, FiniteFloat]
+    sha256: dict[str, str]
+    channels_a_pass: _Count | None = None
+    work: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
 
 
 def commit(folder: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
@@ -65,8 +85,8 @@ class Totals:
 class Committed(Mapping[int, dict[str, Any]]):
     """The facts of committed blocks, read from the journal when they are asked for: a million fit a small memory."""
 
-    def __init__(self, files: Sequence[Path], digest: str) -> None:
-        """Take up the complete lines of plan `digest`; of two lines for a block the later one counts."""
+    def __init__(self, files: Sequence[Path], digest: str, blocks: int) -> None:
+        """Take up the complete lines of plan `digest`, which has so many blocks; of two for one the later counts."""
         self._files = files
         self._places: dict[int, int] = {}
         for number, path in enumerate(files):
@@ -74,7 +94,7 @@ class Committed(Mapping[int, dict[str, Any]]):
             with path.open("rb") as stream:
                 for line in stream:
                     facts = _parsed(line)
-                    if facts is not None and facts["plan"] == digest:
+                    if facts is not None and facts["plan"] == digest and facts["block"] < blocks:
                         self._places[facts["block"]] = offset
                     offset += len(line)
 
@@ -135,19 +155,22 @@ _OFFSET_BITS = 48
 """A place in the journal is the number of the file and, in the lower bits, the byte at which the line begins."""
 
 
-def committed(folder: Path, digest: str) -> Committed:
-    """Return the facts of every committed block of plan `digest`; unreadable lines and other plans are skipped."""
-    return Committed(_files(folder), digest)
+def committed(folder: Path, digest: str, blocks: int = sys.maxsize) -> Committed:
+    """Return the facts of every committed block of plan `digest`, which has so many blocks; other lines are skipped."""
+    return Committed(_files(folder), digest, blocks)
 
 
-def numbers(folder: Path, digest: str) -> set[int]:
-    """Return the numbers of the committed blocks of plan `digest`, in seconds for a million of them."""
+def numbers(folder: Path, digest: str, blocks: int = sys.maxsize) -> set[int]:
+    """Return the numbers of the committed blocks of a plan as `committed` does, in seconds for a million of them.
+
+    What a whole line says is not looked at: one that no block has written shows when its block is read.
+    """
     plan, done = digest.encode(), set()
     for path in _files(folder):
         with path.open("rb") as stream:
             for line in stream:
                 found = _WHOSE.match(line)
-                if found and found["plan"] == plan and _whole(line):
+                if found and found["plan"] == plan and int(found["block"]) < blocks and _whole(line):
                     done.add(int(found["block"]))
     return done
 
@@ -175,8 +198,16 @@ def _whole(line: bytes) -> bool:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return the facts of a line; None if it is torn or damaged."""
-    return json.loads(line) if _whole(line) else None
+    """Return the facts of a line; None if it is torn, damaged, or none that a block has written."""
+    if not _whole(line):
+        return None
+    try:
+        facts: dict[str, Any] = json.loads(line)
+        _Line.model_validate(facts)
+    except (ValueError, RecursionError):
+        # somebody else has written it, checksum and all
+        return None
+    return facts
 
 
 def forget(folder: Path) -> None:

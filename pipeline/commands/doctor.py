@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline.system.bounds import cores, memory_bytes
 from pipeline.system.facts import software
 from pipeline.system.room import free_bytes
 
@@ -16,14 +16,13 @@ def machine_table() -> dict[str, Any]:
     import rasterio
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         **software(),
         "gdal": rasterio.__gdal_version__,
         "jp2_driver": "JP2OpenJPEG" in rasterio.drivers.raster_driver_extensions().values(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_GiB": memory / 2**30,
+        "cores": cores(),
+        "memory_GiB": memory_bytes() / 2**30,
         "free_disk_GiB": "unknown" if (free := free_bytes(Path.cwd())) is None else free / 2**30,
         "slurm": shutil.which("sbatch") or "none",
     }

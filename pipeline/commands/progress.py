@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from pipeline.blocks.events import STAGES, Events
+from pipeline.system.process import Drawings
 from pipeline.system.redact import redacted
-from pipeline.system.words import in_words
+from pipeline.system.words import in_words, visible
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -181,7 +182,10 @@ class Bar(Lines):
                 return Text(str(bar._to_go))
 
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), Left(), console=Console(stderr=True)
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            Left(),
+            console=Console(file=cast("TextIO", Drawings(sys.stderr))),
         )
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
@@ -215,7 +219,7 @@ class Bar(Lines):
         return f"{stem}{self._of}: {STAGES.index('blocks') + 1}/{len(STAGES)} blocks, {self._done} of {self._total}"
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(redacted(text), markup=False, highlight=False)
+        self._progress.console.print(visible(redacted(text)), markup=False, highlight=False)
 
 
 @contextmanager

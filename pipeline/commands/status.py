@@ -55,7 +55,7 @@ def _running(beside: WorkFolder) -> dict[str, Any]:
         return row | ({"state": "survey"} if at_work and work.path.exists() else {})
     except OtherVersion as error:
         return row | {"what": str(error)}
-    done = len(journal.numbers(work.journal, plan.digest))
+    done = len(journal.numbers(work.journal, plan.digest, len(plan.blocks)))
     if done == len(plan.blocks) and not at_work:
         row["state"] = "computed"
     return row | {"blocks": len(plan.blocks), "done": done}

@@ -20,7 +20,7 @@ from pipeline.config.schema import References, mask_keys
 from pipeline.errors import ConfigError, OutputConflict
 from pipeline.system import yaml_files
 from pipeline.system.files import remove_made
-from pipeline.system.paths import kind_of
+from pipeline.system.paths import kind_of, state_of
 
 FILE_NAME = "data_catalog.yaml"
 
@@ -100,7 +100,7 @@ def list_entries(start: Path | str | None = None) -> dict[str, Entry]:
     """
     entries: dict[str, Entry] = {}
     for path in _catalog_files(Path(start) if start else Path.cwd()):
-        for name, config in _read_catalog(path, path.stat().st_mtime_ns).sources.items():
+        for name, config in _read_catalog(path, state_of(path)).sources.items():
             entries.setdefault(name, Entry(name=name, config=config, catalog=path))
     return entries
 
@@ -177,7 +177,7 @@ def _catalog_files(start: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=16)
-def _read_catalog(path: Path, _changed_ns: int) -> CatalogConfig:
+def _read_catalog(path: Path, _state: tuple[int, ...]) -> CatalogConfig:
     document = yaml_files.read_yaml(path)
     try:
         return CatalogConfig.model_validate(document.data)

@@ -94,7 +94,9 @@ class ComputeConfig(Section):
         "allow.",
     )
     memory_per_worker: ByteCount = Field(
-        default=4 * 2**30, description="Memory (RAM) of one worker, in bytes or as '4 GiB', the default."
+        default=4 * 2**30,
+        description="Memory (RAM) of one worker, in bytes or as '4 GiB', the default; on this machine at most 80 % of "
+        "what it, its container or job allows.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(_device)] = Field(
         default="auto", description="Where the network runs; cuda: on a GPU; auto: on one if there is one."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
+from pipeline.system.bounds import USABLE, cores, memory_bytes
 from pipeline.system.gpu import gpus
-from pipeline.system.threads import cores
 
 _CLUSTER_START_SECONDS = 15.0
 
@@ -45,8 +44,7 @@ def choose_executor(order: Order, plan: Plan, n_todo: int) -> tuple[str, int]:
         pays = max(1, math.ceil(estimated_seconds(plan) * n_todo / max(1, len(plan.blocks)) / _JOB_SECONDS))
         return order.executor, min(order.workers if isinstance(order.workers, int) else min(pays, _MOST_JOBS), n_todo)
     n_cores = cores()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fitting = max(1, int(0.8 * memory) // order.job.memory_bytes)
+    fitting = max(1, int(USABLE * memory_bytes()) // order.job.memory_bytes)
     sharing = _MOST_PER_GPU * len(own_gpus(order)) or n_cores
     workers = min(order.workers if isinstance(order.workers, int) else min(n_cores, fitting, sharing), n_todo)
     if workers > _MOST_PER_CORE * n_cores:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pipeline.blocks.block import BlockResult, process_block
+from pipeline.system.bounds import is_no_memory, no_memory_message
 
 Failures: TypeAlias = dict[int, str]
 """Block number -> what went wrong, for blocks that failed on every attempt."""
@@ -100,8 +101,8 @@ def attempt(work: Work, block: int) -> BlockResult | str:
     for _ in range(ATTEMPTS):
         try:
             return process_block(work.workdir, work.digest, block)
-        except MemoryError:
-            return f"block {block}: out of memory; lower compute.memory_per_worker or compute.block"
         except Exception as error:
+            if is_no_memory(error):
+                return f"block {block}: {no_memory_message(error)}"
             message = f"block {block}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
     return message

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from pipeline.errors import OutputConflict, PipelineError, SourceError
+from pipeline.errors import OutputConflict, PipelineError, PlanRefused, SourceError
+from pipeline.system.bounds import is_no_memory, no_memory_message
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, is_address, kind_of, looks_alike
@@ -155,6 +156,7 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
 
     Raises:
         OutputConflict: the file cannot be written.
+        PlanRefused: there is no memory for it.
     """
     try:
         with scratch_folder(scratch) as folder:
@@ -170,4 +172,6 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
         raise
     except errors as error:
         cause = error.__cause__ or error
+        if is_no_memory(cause):
+            raise PlanRefused(f"{path}: {no_memory_message(cause)}") from error
         raise OutputConflict(f"{path}: cannot be written: {cause}; check space and permissions") from error

@@ -112,7 +112,7 @@ class Nifti(Image):
     def stage(self, directory: Path) -> Self:
         """Return this image with its `.nii.gz` inflated once into `directory`, to be memory-mapped.
 
-        A complete copy of the same file (path, size, time) is used again; an incomplete one never has the
+        A complete copy of the same file (path, size, times) is used again; an incomplete one never has the
         final name. Who makes the copy is told in `notices` if something follows the compressed image in its file.
 
         Raises:
@@ -121,7 +121,7 @@ class Nifti(Image):
         if not self.compressed:
             return self
         stat = Path(self.data_path).stat()
-        identity = f"{Path(self.data_path).resolve()} {stat.st_size} {stat.st_mtime_ns}"
+        identity = f"{Path(self.data_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nii"
         staged, said = directory / name, self.notices
         if not staged.exists() or staged.stat().st_size != self.expected_bytes:

@@ -23,6 +23,7 @@ from pipeline.geometry.space import Space
 from pipeline.masks._grid import bounds_of
 from pipeline.masks._shapes import Points, Shapes, bounds, moved, read_shapes
 from pipeline.masks.base import states_from
+from pipeline.system.paths import state_of
 
 _TILE = 1024
 _PIECES = 64
@@ -41,7 +42,7 @@ class DrawnMask:
     crs: str | None
     all_touched: bool
     target: Space
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
     """Inode, bytes and time of change: a new file of the same name is not taken for the old one."""
     notices: tuple[str, ...] = ()
 
@@ -79,14 +80,13 @@ def open_drawn(
     file = on_disk(path)
     if file is None:
         raise missing(path, "mask file not found")
-    facts = file.stat()
     mask = DrawnMask(
         path=path,
         layers=layers,
         crs=crs,
         all_touched=all_touched,
         target=source.space,
-        stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns),
+        stamp=state_of(file),
     )
     with _ONE_AT_A_TIME:
         count, placed = _placed(mask)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from pipeline.geometry.space import ROUNDED
 from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
-from pipeline.system.paths import is_address, kind_of
+from pipeline.system.paths import is_address, kind_of, state_of
 
 _READ_ONCE = threading.Lock()
 
@@ -35,7 +34,7 @@ class VolumeMask:
 
     path: str
     marks: Marks
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
@@ -87,21 +86,20 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
     volumes = math.prod(full[3:])
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
-    facts = Path(path).stat()
     said = source.space.offset_text(own)
     return VolumeMask(
         path=path,
         marks=marks,
-        stamp=(facts.st_ino, facts.st_size, facts.st_mtime_ns),
+        stamp=state_of(path),
         notices=(f"{path}: {said}",) if said else (),
     )
 
 
 @lru_cache(maxsize=8)
-def _bits(path: str, marks: Marks, _stamp: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int, Tally]:
+def _bits(path: str, marks: Marks, _stamp: tuple[int, ...]) -> tuple[NDArray[np.uint8], int, Tally]:
     """Return the mask as bits packed along x, shape `(t, z, y, ceil(x / 8))`, the extent in x, and the file's values.
 
-    The stamp (inode, bytes, time of change) keeps a new file of the same name from being taken for the old one.
+    The stamp (see `state_of`) keeps a new file of the same name from being taken for the old one.
     """
     header = _load(path)
     i, j, k, *rest = (*(int(n) for n in header.get_data_shape()), 1, 1, 1)

@@ -31,7 +31,7 @@ from pipeline.errors import ConfigError, IntegrityError, PlanRefused
 from pipeline.numerics.beyond import Beyond
 from pipeline.registry import load
 from pipeline.system.bfloat16 import has_bfloat16
-from pipeline.system.paths import describe, kind_of, shortened
+from pipeline.system.paths import describe, kind_of, shortened, state_of
 from pipeline.system.yaml_files import nearest, read_text, read_yaml
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -287,11 +287,11 @@ def read_card(weights: Path) -> Card:
         ConfigError: there is none, or a key is missing or wrong.
     """
     path = _card_path(weights)
-    return _read_card(path, path.stat().st_mtime_ns)
+    return _read_card(path, state_of(path))
 
 
 @lru_cache(maxsize=16)
-def _read_card(path: Path, _changed_ns: int) -> Card:
+def _read_card(path: Path, _state: tuple[int, ...]) -> Card:
     try:
         return Card.model_validate(read_yaml(path).data)
     except ValidationError as error:

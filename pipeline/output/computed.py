@@ -30,7 +30,7 @@ def check_computed(order: Order, events: Events) -> None:
         except IntegrityError:
             return False
         blocks = len(plan.blocks)
-        missing = blocks - len(journal.numbers(order.work.journal, plan.digest))
+        missing = blocks - len(journal.numbers(order.work.journal, plan.digest, blocks))
         return not missing
 
     if not (there := complete()) and order.work.path.exists():
@@ -73,6 +73,6 @@ def finished_blocks(order: Order, plan: Plan, events: Events, *, elsewhere: bool
 
 
 def _finished(order: Order, plan: Plan) -> tuple[Committed, list[int]]:
-    done = journal.committed(order.work.journal, plan.digest)
+    done = journal.committed(order.work.journal, plan.digest, len(plan.blocks))
     # a line of the journal may be damaged, too
     return done, sorted({*damaged(plan, done), *(set(range(len(plan.blocks))) - set(done))})

@@ -14,6 +14,7 @@ from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
 from pipeline.references.joint import Joint
 from pipeline.references.siblings import Siblings
+from pipeline.system.bounds import USABLE
 from pipeline.system.room import free_bytes, full_disk_message, is_full, number_told
 from pipeline.system.units import format_bytes
 
@@ -206,7 +207,7 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         block = "x".join(map(str, plan.block))
         raise PlanRefused(
             f"{plan.source.paths[0]}: a block of {block} pixels x {len(plan.channels)} channels needs "
-            f"{need / 2**30:.2f} GiB, compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB. Raise it to "
+            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. Raise it to "
             f"at least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
         )
 
@@ -243,8 +244,14 @@ def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_
     if need > memory_bytes:
         raise PlanRefused(
             f"{path}: the survey's coarse fill ({counts[1]} unknowns) needs {need / 2**30:.2f} GiB, "
-            f"compute.memory_per_worker is {memory_bytes / 2**30:.2f} GiB; raise it to at least {need / 2**30:.1f} GiB"
+            f"{_given(memory_bytes)}; raise it to at least {need / 2**30:.1f} GiB"
         )
+
+
+def _given(count: int) -> str:
+    return (
+        f"compute.memory_per_worker, or {USABLE:.0%} of what this machine, job or container allows, is {_said(count)}"
+    )
 
 
 def check_disk(folder: str, reasons: Iterable[str]) -> None:

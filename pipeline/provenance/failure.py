@@ -18,6 +18,7 @@ from pipeline.errors import IntegrityError, Interrupted, OutputConflict, Pipelin
 from pipeline.orders import Order
 from pipeline.plan.plan import load_plan
 from pipeline.provenance.published import published_summary
+from pipeline.provenance.summary import is_error_log
 from pipeline.system.facts import hardware, software
 from pipeline.system.files import read_json, remove_made, write_json
 
@@ -58,7 +59,8 @@ def _reached(order: Order | None) -> dict[str, Any]:
         plan = load_plan(order.work)
     except IntegrityError:
         return {"stage": "survey"}
-    done, total = len(journal.numbers(order.work.journal, plan.digest)), len(plan.blocks)
+    total = len(plan.blocks)
+    done = len(journal.numbers(order.work.journal, plan.digest, total))
     return {"stage": "blocks" if done < total else "files", "blocks": total, "blocks_done": done}
 
 
@@ -85,7 +87,7 @@ def forget_failure(directory: Path, stem: str) -> None:
     facts = _read(path) if path.exists() else None
     if facts is None:
         return
-    if log.name in str(facts["error"]):
+    if log.name in str(facts["error"]) and is_error_log(log):
         remove_made(log)
     remove_made(path)
 

@@ -7,20 +7,33 @@ import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.names import SUMMARY
 from pipeline.config.schema import RunConfig, config_hash, resolved
-from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError
+from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError, PlanRefused
 from pipeline.orders import Order
 from pipeline.report.judgement import judged, judgement_text
+from pipeline.system.bounds import is_no_memory, no_memory_message
 from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import unreplaceable, write_json, write_text
 from pipeline.system.paths import describe, existing
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 """What the system says where something can no longer be written, or a disk fails."""
+
+
+_LOG_HEAD = "inpaint-pipeline met an error that nobody foresaw; please report it with this file\n"
+
+
+def is_error_log(path: Path) -> bool:
+    """Say whether `explained` has written a file: another one of that name is the user's."""
+    try:
+        return path.is_file() and path.read_bytes().startswith(_LOG_HEAD.encode())
+    except OSError:
+        return False
 
 
 def entry_of(order: Order, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +63,7 @@ def failed_entry(error: PipelineError, **known: str) -> dict[str, Any]:
 def summary_of(
     config: RunConfig, entries: list[dict[str, Any]], cubes: list[dict[str, Any]], started: float
 ) -> dict[str, Any]:
-    """Return the content of run.json, its paths as they are; `started` is the time of the start, seconds."""
+    """Return the content of run.json, its paths as they are; `started` is by a clock that never jumps, in s."""
     failed = [e for e in entries if e["state"] != "done"]
     code = next((cube["exit_code"] for cube in cubes if "exit_code" in cube), 0)
     if failed:
@@ -59,7 +72,7 @@ def summary_of(
         "sources": entries,
         **({"cubes": cubes} if cubes else {}),
         "exit_code": code,
-        "seconds": time.time() - started,
+        "seconds": time.monotonic() - started,
         "peak_rss_bytes": peak_rss_bytes(),
         "config": resolved(config),
         "config_sha256": config_hash(config),
@@ -130,15 +143,20 @@ def explained(error: Exception, log: Path) -> PipelineError:
         )
         failed.__cause__ = error
         return failed
-    details = "".join(traceback.format_exception(error))
-    try:
+    if is_no_memory(error):
+        refused = PlanRefused(no_memory_message(error))
+        refused.__cause__ = error
+        return refused
+    details, where = "".join(traceback.format_exception(error)), ""
+    with suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
-        # shares of a run may fail at the same time
-        write_text(log, details, shared=True)
-        where = f"the details are in {log}"
-    except OSError:
-        where = details
-    found = PipelineError(f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where}")
+        if not log.exists() or is_error_log(log):
+            # shares of a run may fail at the same time
+            write_text(log, _LOG_HEAD + details, shared=True)
+            where = f"the details are in {log}"
+    found = PipelineError(
+        f"an unexpected {type(error).__name__} ({error}): a bug, please report it; {where or details}"
+    )
     # who calls from Python sees it below this one, also if the file was in a temporary folder
     found.__cause__ = error
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import SourceError
-from pipeline.system.paths import barred
+from pipeline.system.paths import barred, state_of
 
 _ANSWER_S = 10.0
 _PACKAGES = (
@@ -53,8 +53,7 @@ def sha256_of_input(path: Path) -> str:
     known = _known.get()
     if known is None:
         return _sha256(path)
-    state = path.stat()
-    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    key = state_of(path)
     if key not in known:
         known[key] = _sha256(path)
     return known[key]

@@ -33,6 +33,18 @@ def kind_of(path: str | Path) -> Kind:
     return "folder" if stat.S_ISDIR(mode) else "special"
 
 
+def state_of(path: str | Path) -> tuple[int, ...]:
+    """Return what of a file is another when it is written again or replaced: device, inode, bytes, times in ns.
+
+    A program may set the time of the last change back, as copying does, but not that of the inode.
+
+    Raises:
+        OSError: it is not there.
+    """
+    facts = Path(path).stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
 def existing(path: Path) -> Path:
     """Return a path if something is there, else the nearest folder above it that is."""
     while not path.exists():

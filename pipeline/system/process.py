@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
+from pipeline.system.words import visible
+
 _CACHE_MB = 16
 """What GDAL may keep of tiles. Stages read a pixel once, but overviews of several bands are made band by band in tiles
 that hold all of them: without any, each was packed anew for every band, which took a quarter of an assembly."""
@@ -87,9 +89,9 @@ class Remarks:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text if that is possible; returns its length."""
+        """Write a text, names of files and bands in it, as `visible`, if that is possible; returns its length."""
         with suppress(OSError, ValueError):
-            self._stream.write(text)
+            self._stream.write(visible(text))
         return len(text)
 
     def flush(self) -> None:
@@ -101,13 +103,26 @@ class Remarks:
         return getattr(self._stream, name)
 
 
+class Drawings(Remarks):
+    """The same for what moves the cursor of a terminal, such as a progress bar: who writes makes names visible."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(getattr(stream, "_stream", stream))
+
+    def write(self, text: str) -> int:
+        """Write a text as it is, if that is possible; returns its length."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+
 class Answers(Remarks):
     """A text stream for what programs may read: one that went away (`| head`) has what it wanted; all else fails."""
 
     def write(self, text: str) -> int:
-        """Write a text as long as somebody reads; returns its length."""
+        """Write a text as `visible` as long as somebody reads; returns its length."""
         with self._heard():
-            self._stream.write(text)
+            self._stream.write(visible(text))
         return len(text)
 
     def flush(self) -> None:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.errors import Interrupted, PipelineError, Unfinished
+from pipeline.errors import Interrupted, TimeIsUp
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 TIME_IS_UP = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """What a batch system, or the kernel, sends before it ends a job for its time."""
@@ -51,11 +53,11 @@ class Stop:
         self._time_is_up = False
         self._previous: dict[int, Any] = {}
 
-    def error(self, how: str) -> PipelineError:
-        """Return how a run ends that was stopped; `how` says how to go on."""
-        if self._time_is_up:
-            return Unfinished(f"stopped because the time is nearly up; {how}")
-        return Interrupted(f"stopped on request; {how}")
+    def told(self, error: _Error) -> _Error | TimeIsUp:
+        """Return an error as it is, or, where the time is nearly up, what it then is if it says that work stopped."""
+        if self._time_is_up and isinstance(error, Interrupted) and not isinstance(error, TimeIsUp):
+            return TimeIsUp(f"the time is nearly up: {error}")
+        return error
 
     def requested(self) -> bool:
         """Return True once a stop signal has come."""
@@ -68,9 +70,12 @@ class Stop:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        # whatever command it is, and wherever it stopped: a scheduler is told to submit it again
+        if error is not None and (told := self.told(error)) is not error:
+            raise told from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._requested and number not in _NEVER_AGAIN:
@@ -115,7 +120,7 @@ def stop_if_asked() -> None:
         Interrupted: the work is in a `stoppable` context, and a stop was requested.
     """
     if _asked.get()():
-        raise Interrupted("stopped on request; run again to continue")
+        raise Interrupted("stopped; run again to continue")
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,18 @@ import math
 import re
 from collections.abc import Collection, Sequence
 
+_COMMANDS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys; lines, tabs and the return of a line that libraries draw progress with stay."""
+
+
+def visible(text: str) -> str:
+    r"""Return a text with escapes in place of characters that command a terminal: a file may have any name.
+
+    >>> visible("a\x1b[2Jb\tc")
+    'a\\x1b[2Jb\tc'
+    """
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
 
 def in_words(seconds: float) -> str:
     """Return a time with two digits, in the unit that people would use.

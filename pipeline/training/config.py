@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from pipeline.errors import ConfigError
 from pipeline.models.base import Card, find_weights, read_card, require_bounded
-from pipeline.system.threads import cores
+from pipeline.system.bounds import cores
 from pipeline.system.yaml_files import expand_environment, explain, read_yaml
 from pipeline.training.beside import require_replaceable
 from pipeline.training.masks import FAMILIES, KRIGED, TENSIONS

@@ -133,7 +133,7 @@ def _awaited(future: Future[_Result], stop: Stop) -> _Result:
     while not stop.requested():
         if wait([future], timeout=_LOOK_SECONDS).done:
             return future.result()
-    raise Interrupted("stopped on request while holes were filled; entries of the config that are complete are kept")
+    raise Interrupted("stopped while holes were filled; entries of the config that are complete are kept")
 
 
 def begin(_: int = 0) -> None:

@@ -394,6 +394,31 @@ def test_an_unfinished_run_with_another_scratch_folder(scene, first, second):
     assert not list(folder.glob("*/.work"))
 
 
+def test_a_scratch_folder_of_others(scene):
+    """Another project or user works there with the same name: another scratch folder helps, another output does not."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask, compute={"scratch": str(folder / "scratch")})
+
+    class Stopped(Events):
+        def blocks(self, stem, *, done, total):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(config, events=Stopped())
+    other = ("--set", f"output.directory={folder / 'other'}", "--set", "seed=3")
+    outcome = command("run", config, *other)
+    assert outcome.code == 6
+    assert f"{folder}/scratch/.work/image holds a run of another config" in outcome.err
+    assert "another compute.scratch" in outcome.err
+    assert "another output.directory" not in outcome.err
+    assert command("run", config).code == 0
+    (folder / "scratch" / ".work").write_text("somebody else's")
+    outcome = command("run", config, *other)
+    assert outcome.code == 6
+    assert f"{folder}/scratch/.work/image: cannot write" in outcome.err
+    assert "another compute.scratch" in outcome.err
+
+
 def test_a_scratch_folder_that_is_not_seen(scene):
     """That of another machine, or one that was cleared: `status` says so, and a run begins anew."""
     folder, image, mask = scene
@@ -622,6 +647,13 @@ def test_what_nobody_foresaw_in_a_single_image(scene, monkeypatch):
     log, config = folder / "out" / "image.error.log", _constant(folder, image, mask)
     with monkeypatch.context() as now:
         now.setattr(run, "survey", odd)
+        log.parent.mkdir()
+        log.write_text("mine\n")
+        outcome = command("run", config)
+        assert outcome.code == 1
+        assert "in odd" in outcome.err
+        assert log.read_text() == "mine\n"
+        log.unlink()
         _fails(config, 1, "a bug, please report it", str(log))
     assert "ZeroDivisionError: a corner nobody looked into" in log.read_text()
     assert command("run", config).code == 0

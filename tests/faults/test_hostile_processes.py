@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -24,7 +25,7 @@ import psutil
 import pytest
 from distributed import Client, Security
 
-from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused, Unfinished
+from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused, TimeIsUp
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster, private_folder, without_main
 from pipeline.survey.survey import outline, survey
@@ -132,7 +133,7 @@ def test_a_terminal_that_closes_is_heard_once_and_under_nohup_never():
         with Stop() as stop:
             for _ in range(3):
                 os.kill(os.getpid(), signal.SIGHUP)
-            assert isinstance(stop.error("run again"), Interrupted)
+            assert type(stop.told(Interrupted("stopped"))) is Interrupted
             assert stop.requested()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with Stop() as stop:
@@ -145,12 +146,49 @@ def test_a_terminal_that_closes_is_heard_once_and_under_nohup_never():
 @pytest.mark.parametrize("number", TIME_IS_UP)
 def test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes(number):
     """Slurm, Grid Engine, LSF and the kernel have a signal of their own for it; some send it every second."""
-    with Stop() as stop:
-        for _ in range(3):
-            os.kill(os.getpid(), number)
-        error = stop.error("run again")
-    assert isinstance(error, Unfinished)
-    assert "time is nearly up" in str(error)
+
+    def works(error: Exception | None) -> None:
+        with Stop() as stop, stoppable(stop.requested):
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+            if error:
+                raise error
+            stop_if_asked()
+
+    with pytest.raises(TimeIsUp, match="time is nearly up: stopped; run again") as caught:
+        works(None)
+    assert caught.value.exit_code == 75
+    # what went wrong by itself stays what it is
+    with pytest.raises(PlanRefused):
+        works(PlanRefused("too large"))
+
+
+_STAGES = {
+    "run": "pipeline.run.survey",
+    "evaluate": "pipeline.commands.evaluate.open_scene",
+    "plan": "pipeline.commands.plan.outline",
+    "shard": "pipeline.run.survey",
+}
+"""Of each command a stage that may be stopped."""
+
+
+@pytest.mark.parametrize("verb", list(_STAGES))
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 130)])
+def test_every_command_says_why_it_stopped(tmp_path, monkeypatch, verb, number, code):
+    """A scheduler submits again what ends with 75; what was stopped by a person is not."""
+
+    def asked(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        stop_if_asked()
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(_STAGES[verb], asked)
+    outcome = command(verb, *(["1/2"] if verb == "shard" else []), _config(tmp_path))
+    assert outcome.code == code, outcome.err
+    assert ("time is nearly up" in outcome.err) == (code == 75)
+    if verb == "run":
+        (entry,) = json.loads((tmp_path / "out" / "run.json").read_text())["sources"]
+        assert (entry["state"], entry["exit_code"]) == ("interrupted", code)
 
 
 def test_only_work_that_may_stop_is_stopped():
@@ -390,17 +428,37 @@ def test_more_workers_than_a_machine_can_start_are_refused(tmp_path):
         MemoryError("Unable to allocate 3 GiB"),
         RuntimeError("can't start new thread"),
         OSError(12, "x: Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
     ],
 )
-def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error):
-    """Wherever it fails to get any (`ulimit -v`): exit code 3 and what to do."""
+@pytest.mark.parametrize("where", ["load_config", "survey", "assemble", "write_report"])
+def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error, where):
+    """Wherever it fails to get any (`ulimit -v`): exit code 3 and what to do; with enough of it the run goes on."""
 
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.run.load_config", fails)
-    outcome = command("run", tmp_path / "run.yaml")
+    monkeypatch.setattr(f"pipeline.run.{where}", fails)
+    outcome = command("run", _config(tmp_path))
     assert (outcome.code, "out of memory" in outcome.err) == (3, True), outcome.err
+    assert not list((tmp_path / "out").glob("*.error.log"))
+    monkeypatch.undo()
+    assert command("run", tmp_path / "run.yaml").code == 0
+
+
+def test_a_block_without_memory_says_so(tmp_path, monkeypatch):
+    """It is not tried again where it would fail again, and is kept apart from what nobody foresaw."""
+    tried: list[int] = []
+
+    def fails(workdir: str, digest: str, block: int) -> None:
+        tried.append(block)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr("pipeline.execute.base.process_block", fails)
+    outcome = command("run", _config(tmp_path))
+    assert outcome.code == 5
+    assert "out of memory (DefaultCPUAllocator" in outcome.err
+    assert len(tried) == len(set(tried))
 
 
 def test_a_script_that_calls_is_not_run_again_in_its_workers(monkeypatch):

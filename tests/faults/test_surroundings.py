@@ -13,10 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import rasterio
 from rasterio.errors import RasterioError
 
-from pipeline import registry
-from pipeline.errors import ConfigError, OutputConflict
+from pipeline import registry, run
+from pipeline.errors import ConfigError, OutputConflict, PlanRefused
 from pipeline.formats._files import writing
 from pipeline.plan.memory import check_disk
 from pipeline.system.files import sync, unreplaceable
@@ -53,6 +54,20 @@ def test_no_file_takes_the_place_of_a_closed_stream():
     )
     shell = 'exec "$0" -c "$1" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", shell, sys.executable, code], check=False).returncode == 0
+
+
+def test_names_do_not_command_the_terminal(tmp_path):
+    """A file or band of somebody else may be called what clears a screen, or hides what follows."""
+    name = tmp_path / "a\x1b[2J\x9b1m\u202eb\x07.tif"
+    image = write_image(name, smooth((1, *SHAPE)))
+    with rasterio.open(image, "r+") as dataset:
+        dataset.set_band_description(1, "red\x1b]0;title\x07")
+    for path, shown in ((image, "\\u202eb\\x07.tif"), (tmp_path / "no\x1b[1mthing.tif", "no\\x1b[1mthing.tif")):
+        asked = [sys.executable, "-m", "pipeline", "inspect", path]
+        ended = subprocess.run(asked, capture_output=True, text=True, check=False)
+        said = ended.stdout + ended.stderr
+        assert shown in said
+        assert not set(said) & set("\x1b\x07\x9b\u202e")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +190,37 @@ def test_a_disk_that_holds_nothing_says_nothing_of_its_room(tmp_path, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
     assert free_bytes(tmp_path / "not yet") is None
     assert not is_full(tmp_path)
+
+
+@pytest.mark.parametrize(("full", "words"), [(True, "No space left on device"), (False, "was not written whole")])
+def test_a_result_that_is_cut_off_without_a_word_is_the_disk_s(config, monkeypatch, full, words):
+    """GDAL says nothing of a disk that is full when it closes a file: exit 6, nothing is published, a rerun goes on."""
+    plain = run.assemble
+
+    def cut(*arguments, **options):
+        written = plain(*arguments, **options)
+        os.truncate(written[0].path, written[0].path.stat().st_size - 100)
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "assemble", cut)
+        patch.setattr("pipeline.output.verify.is_full", lambda _: full)
+        outcome = command("run", config)
+    assert outcome.code == 6, outcome.err
+    assert f"image_restored.tif: {words}" in outcome.err
+    assert not (config.parent / "out" / "image").exists()
+    assert command("run", config).code == 0
+
+
+def test_no_memory_under_gdal_is_told_as_such(tmp_path):
+    """Space and permissions are not what a packer lacks."""
+
+    def write() -> None:
+        with writing(tmp_path / "a.tif", tmp_path, (RasterioError,)):
+            raise RasterioError("ZSTDEncode:Error in ZSTD_compressStream(): Allocation error : not enough memory")
+
+    with pytest.raises(PlanRefused, match=r"a\.tif: out of memory \(ZSTDEncode"):
+        write()
 
 
 def test_a_full_disk_under_gdal_is_told_as_one(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from pipeline.config.bids import Derivation, bids_image, bids_name, dataset_of
 from pipeline.config.lesions import lesions, masks_in, places
 from pipeline.errors import ConfigError, SourceError
 from pipeline.provenance.bids import sidecars
-from tests.helpers import order_of, run_config, smooth, write_image
+from pipeline.system.signals import stop_if_asked
+from tests.helpers import command, order_of, run_config, smooth, write_image
 from tests.support_bids import lesion, write_data_set
 
 
@@ -308,3 +311,21 @@ def test_what_a_derivative_says_of_itself_stays(tmp_path):
     assert told["uncertainty"]["Units"] == "K"
     assert "SkullStripped" not in told["mask"]
     assert restored["Inpainting"]["Record"] == "record.json", "results lie elsewhere: their folder is nobody's business"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 130)])
+def test_a_stop_is_one_of_the_whole_data_set(tmp_path, monkeypatch, number, code):
+    """The next image is not begun, whoever asked, and nobody takes it for an image that failed."""
+    begun: list[str] = []
+
+    def asked(order, *_, **__):
+        begun.append(order.stem)
+        os.kill(os.getpid(), number)
+        stop_if_asked()
+        raise AssertionError("went on")
+
+    monkeypatch.setattr("pipeline.run.plan_of", asked)
+    outcome = command("bids", write_data_set(tmp_path / "heads"), tmp_path / "out", "participant", "--quiet")
+    assert outcome.code == code, outcome.err
+    assert len(begun) == 1
+    assert not list((tmp_path / "out").rglob(f"{begun[0]}/outcome.json"))

@@ -54,6 +54,33 @@ def test_numbers_are_those_of_complete_lines(tmp_path, torn):
     assert journal.numbers(tmp_path / "none", "aa") == set()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"patches": "many"}, {"by_source": {"x": 1}}, {"by_source": [1]}, {"sha256": None}, {"seconds": {"read": []}},
+        {"work": {"read": [1.0]}}, {"channels_a_pass": "all"}, {"block": -1}, {"block": "3"}, {"block": 10**30},
+        {"plan": 7}, {"peak_rss_bytes": -5},
+    ],
+)  # fmt: skip
+def test_a_whole_line_that_no_block_has_written_counts_as_nothing(tmp_path, said):
+    """Somebody may write one, checksum and all: the block is computed again, and no sum fails for it."""
+    journal.commit(tmp_path, "aa", 1, FACTS)
+    (path,) = tmp_path.iterdir()
+    line = json.dumps({"block": 2, "plan": "aa", **FACTS, **said}, sort_keys=True)
+    with path.open("ab") as stream:
+        stream.write(journal._sealed(line.encode()) + b"\n" + journal._sealed(b"{not JSON}") + b"\n")
+    done = journal.committed(tmp_path, "aa")
+    assert set(done) == {1}
+    assert done.totals().patches == 1
+
+
+def test_a_block_that_the_plan_does_not_have_is_not_done(tmp_path):
+    """By neither look at the journal."""
+    for block in (1, 4):
+        journal.commit(tmp_path, "aa", block, FACTS)
+    assert journal.numbers(tmp_path, "aa", 4) == set(journal.committed(tmp_path, "aa", 4)) == {1}
+
+
 def test_what_is_no_file_of_a_journal_is_left_alone(tmp_path):
     """A pipe would be waited for without end, and a folder cannot be read."""
     journal.commit(tmp_path, "aa", 3, FACTS)

@@ -26,7 +26,7 @@ from pipeline.training.log import logged
 from pipeline.training.loop import train
 from pipeline.training.search import search
 from pipeline.training.workers import loaders_watched
-from tests.helpers import small_training
+from tests.helpers import command, small_training
 
 
 def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path, monkeypatch):
@@ -120,6 +120,55 @@ def test_a_request_to_stop_is_never_forgotten(tmp_path, monkeypatch, when):
     assert asked
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_training_whose_time_is_up_says_so(tmp_path, monkeypatch, number):
+    """A scheduler submits it again: exit 75 with the checkpoint kept, as a run does; 130 on request."""
+    from pipeline.training import loop
+
+    def asking(*arguments):
+        os.kill(os.getpid(), number)
+        return one_step(*arguments)
+
+    one_step = loop._one_step
+    monkeypatch.setattr(loop, "_one_step", asking)
+    outcome = command("train", small_training(tmp_path), "--quiet")
+    assert "stopped at step 1; --resume continues from there" in outcome.err
+    assert outcome.code == (75 if number == signal.SIGUSR1 else 130)
+    assert ("time is nearly up" in outcome.err) == (number == signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("name", ["weights/small.search.csv", "weights/small.search.log", "train.best.yaml"])
+def test_a_search_replaces_nothing_of_somebody_else(tmp_path, name):
+    """Told before any work is done."""
+    config = small_training(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / name).write_text("mine: 1\n")
+    with pytest.raises(ConfigError, match=r"was not written by a search"):
+        search(config, 2)
+    assert (tmp_path / name).read_text() == "mine: 1\n"
+
+
+def test_a_search_replaces_no_training_that_was_stopped(tmp_path, monkeypatch):
+    """Its checkpoint would make way for that of the best trial; one that a search has put there may go."""
+    from pipeline.training import loop
+
+    config = small_training(tmp_path, search={"rungs": [0.5]})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_one_step", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or 1.0)
+        with pytest.raises(Interrupted):
+            train(config)
+    checkpoint = tmp_path / "weights" / "small.checkpoint.pt"
+    before = checkpoint.read_bytes()
+    with pytest.raises(OutputConflict, match="a training was stopped here at step 1 of 6"):
+        search(config, 2)
+    assert checkpoint.read_bytes() == before
+    checkpoint.unlink()
+    for _ in range(2):
+        search(config, 2)
+    assert train(config, resume=True)["step"] >= 3
+    train(tmp_path / "train.best.yaml", resume=True)
+
+
 def test_a_full_disk_ends_a_training_with_a_word(tmp_path, monkeypatch):
     """Exit 6, and no process is left that cuts batches nobody takes: Python would wait for it for ever at its end."""
     write = Path.write_bytes
@@ -159,7 +208,7 @@ def test_two_trainings_do_not_share_an_output(tmp_path):
     weights = tmp_path / "weights" / "small.safetensors"
     with alone(weights), pytest.raises(OutputConflict, match=f"{weights} is in use by process {os.getpid()}"):
         train(config)
-    with alone(weights.with_suffix(".search")), pytest.raises(OutputConflict, match="in use by process"):
+    with alone(weights), pytest.raises(OutputConflict, match="in use by process"):
         search(config, 2)
     assert not any(weights.parent.iterdir())
 
