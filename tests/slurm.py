@@ -114,6 +114,16 @@ def bring_back(conf: Path, number: int) -> None:
     wait_until_ready(conf)
 
 
+def lose_controller(conf: Path) -> None:
+    """End `slurmctld` in the middle of whatever it does; nodes and jobs go on without it."""
+    os.kill(int((conf.parent / "slurmctld.pid").read_text()), signal.SIGKILL)
+
+
+def start_controller(conf: Path) -> None:
+    """Start `slurmctld` again; it knows what it had written down."""
+    _start("slurmctld", "-f", str(conf))
+
+
 def start_node(conf: Path, number: int) -> None:
     """Start the daemon of a node."""
     _start("slurmd", "-f", str(conf), "-N", f"node{number}")

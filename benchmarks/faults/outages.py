@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.faults.attacks import Tally
 from benchmarks.faults.scenes import Attacked, attacked
-from pipeline.errors import ClusterGone
+from pipeline.errors import ClusterGone, PlanRefused
 from pipeline.plan.workdir import WorkFolder
 from tests import slurm
 from tests.cluster import scheduler
@@ -160,6 +160,38 @@ def _scancel(stage: Stage) -> str | None:
     return _expect(process, 0)
 
 
+def _signalled(stage: Stage) -> str | None:
+    """A signal that somebody sends to a job by hand, to all of its processes."""
+    process = stage.on_jobs()
+    if not stage.midway(process) or not (jobs := stage.jobs()):
+        return None
+    name = stage.draw.choice(("USR1", "USR2", "TERM", "INT", "HUP", "KILL"))
+    slurm.ask(stage.conf, "scancel", f"--signal={name}", "--full", stage.draw.choice(jobs))
+    wrong = _expect(process, 0)
+    return f"{name}: {wrong}" if wrong else ""
+
+
+def _requeued(stage: Stage) -> str | None:
+    """A job is put back into the queue, as for one of more importance, and starts again from its beginning."""
+    process = stage.on_jobs()
+    if not stage.midway(process) or not (jobs := stage.jobs()):
+        return None
+    slurm.ask(stage.conf, "scontrol", "requeue", stage.draw.choice(jobs))
+    return _expect(process, 0)
+
+
+def _controller(stage: Stage) -> str | None:
+    """The controller ends, and is back after some seconds."""
+    process = stage.on_jobs()
+    if not stage.later(process, 10.0):
+        return None
+    slurm.lose_controller(stage.conf)
+    stage.later(process, 8.0)
+    slurm.start_controller(stage.conf)
+    # until the nodes have come back to it, it refuses jobs as too large for what it has
+    return _expect(process, 0, ClusterGone.exit_code, PlanRefused.exit_code)
+
+
 def _node(stage: Stage) -> str | None:
     """One node goes with all that runs on it, and is back after some seconds."""
     process = stage.on_jobs("[--gres=gpu:2]")
@@ -223,6 +255,9 @@ KINDS: dict[str, Outage] = {
     "`kill -9` of the whole group of a local run": _group,
     "`kill -9` of a dask scheduler": _scheduler,
     "`scancel` of a job": _scancel,
+    "a signal to a job": _signalled,
+    "a job put back into the queue": _requeued,
+    "`kill -9` of `slurmctld`, and back": _controller,
     "a node lost with all that runs on it, and back": _node,
     "walltime of all jobs at once": _walltime,
     "SIGTERM to the client": _sigterm,

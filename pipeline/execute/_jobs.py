@@ -209,11 +209,16 @@ def _client(cluster: Any) -> Iterator[Client]:
             client.close()
 
 
+_PASSES = ("unable to contact slurm controller", "socket timed out", "zero bytes", "standby", "temporarily")
+"""What Slurm says, in lower case, where its controller is away or starts: nothing against the job."""
+
+
 def _check_accepted(kind: str, script: str) -> None:
     """Ask the batch system whether it would take the job, where it can say so without taking it.
 
     Raises:
         PlanRefused: what it says against the job.
+        ClusterGone: it does not answer, or takes none now.
     """
     if kind != "slurm":
         return
@@ -227,6 +232,8 @@ def _check_accepted(kind: str, script: str) -> None:
         raise ClusterGone("sbatch does not answer within a minute; try again later") from None
     if asked.returncode:
         said = " ".join(asked.stderr.split()) or f"exit {asked.returncode}"
+        if any(words in said.lower() for words in _PASSES):
+            raise ClusterGone(f"Slurm does not take jobs now: {said}; run again to continue when it does")
         raise PlanRefused(f"Slurm refuses the job: {said}; `plan --show-job-script` prints it, see compute.slurm")
 
 
