@@ -25,9 +25,14 @@ ROWS = {
         faults/test_kill.py::test_a_polite_stop_is_130_and_resumable
         faults/test_hostile_processes.py::test_a_terminal_that_closes_is_heard_once_and_under_nohup_never
         endtoend/test_training.py::test_no_process_outlives_a_training""",
+    "no memory can be had any more (`ulimit -v`, a full machine), wherever it is asked for": """
+        faults/test_hostile_processes.py::test_a_program_without_memory_says_so
+        faults/test_hostile_processes.py::test_a_block_without_memory_says_so
+        faults/test_surroundings.py::test_no_memory_under_gdal_is_told_as_such""",
     "disk full": """
         faults/test_bad_runs.py::test_a_full_disk
-        faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one""",
+        faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one
+        faults/test_surroundings.py::test_a_result_that_is_cut_off_without_a_word_is_the_disk_s""",
     "a disk that has space but cannot hold another file (inodes used up)": """
         faults/test_surroundings.py::test_a_disk_that_is_full_of_files""",
     "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
@@ -57,6 +62,8 @@ ROWS = {
     "`compute.scratch` is changed while a run is not finished": """
         faults/test_bad_runs.py::test_an_unfinished_run_with_another_scratch_folder
         faults/test_bad_runs.py::test_a_scratch_folder_that_is_not_seen""",
+    "`compute.scratch` is shared by users or projects whose images have the same names": """
+        faults/test_bad_runs.py::test_a_scratch_folder_of_others""",
     "a folder or disk that can no longer be written to (read-only, no permission, a failing disk)": """
         faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written""",
     "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
@@ -64,13 +71,20 @@ ROWS = {
     "a block, the plan, the survey or its arrays in `.work` flipped, cut off or gone": """
         faults/test_damage.py::test_a_damaged_work_folder
         faults/test_damage.py::test_blocks_that_do_not_match_are_computed_again""",
-    "a line of the journal in `.work` flipped, cut off or gone": "faults/test_damage.py::test_a_damaged_work_folder",
+    "a line of the journal in `.work` flipped, cut off, gone, or written by somebody else": """
+        faults/test_damage.py::test_a_damaged_work_folder
+        unit/test_journal_lock.py::test_a_whole_line_that_no_block_has_written_counts_as_nothing
+        unit/test_journal_lock.py::test_a_block_that_the_plan_does_not_have_is_not_done""",
+    "the note of a publication (`publishing.json`) damaged, or written by somebody else": """
+        faults/test_publication.py::test_a_note_removes_nothing_outside_of_the_old_results""",
+    "`report` is ended half way": "faults/test_publication.py::test_a_report_that_is_ended_half_way_is_made_again",
     "`.work/<stem>/request` damaged": "faults/test_damage.py::test_a_damaged_work_folder",
     "a published file changed after the run": "faults/test_publication.py::test_a_changed_result_is_no_finished_one",
     "a published file is missing": "faults/test_publication.py::test_a_missing_result_is_no_finished_one",
     "`record.json` damaged, or edited so that it lacks what they need": """
         faults/test_publication.py::test_a_record_without_a_part_is_a_damaged_one
         faults/test_publication.py::test_a_record_that_was_edited_is_told_as_one
+        faults/test_publication.py::test_a_run_says_of_an_edited_record_that_it_is_one
         faults/test_publication.py::test_a_bug_is_not_blamed_on_the_record""",
     "what `verify` needs of `.work` beside finished results damaged": """
         faults/test_publication.py::test_damage_beside_the_results_is_no_broken_promise""",
@@ -133,6 +147,9 @@ ROWS = {
         unit/test_training_beside.py::test_no_file_of_others_is_replaced""",
     "train without `--resume` where a training was stopped": """
         unit/test_training_beside.py::test_a_training_that_was_stopped_is_not_begun_anew""",
+    "search (`train --search`) where a training was stopped, or a file of yours has the name of what it writes": """
+        unit/test_training_stops.py::test_a_search_replaces_no_training_that_was_stopped
+        unit/test_training_stops.py::test_a_search_replaces_nothing_of_somebody_else""",
     "`--overwrite` a config that is refused, or whose mask cannot be read": """
         faults/test_publication.py::test_the_old_result_stays_until_the_new_one_is_complete""",
     # files and configs from others
@@ -159,6 +176,8 @@ ROWS = {
         faults/test_hostile_files.py::test_nifti_headers_that_make_no_sense
         faults/test_hostile_files.py::test_zarr_metadata_that_make_no_sense""",
     "a file whose name is not UTF-8": "unit/test_formats_files.py::test_a_name_that_is_no_text_is_said",
+    "a file or band whose name commands a terminal (clears the screen, hides what follows)": """
+        faults/test_surroundings.py::test_names_do_not_command_the_terminal""",
     "a VRT with raw bands, program code, other formats, or a local one with URLs": """
         faults/test_hostile_vrt.py::test_raw_bands_are_refused_whatever_they_are_called
         faults/test_hostile_vrt.py::test_what_a_vrt_may_not_contain
@@ -184,6 +203,11 @@ ROWS = {
     "a worker is killed while the cluster starts, or none comes up": """
         faults/test_hostile_processes.py::test_a_worker_killed_while_the_cluster_starts_is_no_traceback
         faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why""",
+    "a container, a job or `ulimit -v` allows less than the machine has (memory, time of its cores)": """
+        unit/test_bounds.py::test_memory_is_what_the_innermost_limit_leaves
+        unit/test_bounds.py::test_cores_are_what_a_quota_leaves
+        unit/test_bounds.py::test_addresses_are_a_limit
+        unit/test_bounds.py::test_no_run_takes_more_than_its_container_has""",
     "`/dev/shm` read-only, no memory, more than 8 workers a core": """
         faults/test_hostile_processes.py::test_a_cluster_that_cannot_start_says_why
         faults/test_hostile_processes.py::test_a_program_without_memory_says_so
@@ -214,6 +238,8 @@ ROWS = {
     "Slurm refuses the job (partition, account, memory)": """
         cluster/test_slurm.py::test_a_refused_job_is_said_at_once
         cluster/test_cluster.py::test_plan_prints_the_job_script""",
+    "Slurm's controller is away or starts again when jobs are asked for": """
+        unit/test_slurm_answers.py::test_a_controller_that_is_away_has_nothing_against_a_job""",
     "no job starts within `start_timeout`": "cluster/test_slurm.py::test_a_job_that_never_runs_is_given_up",
     "a job is cancelled, or its node is lost": """
         cluster/test_slurm.py::test_a_cancelled_job_is_replaced
@@ -227,7 +253,10 @@ ROWS = {
     "workers reach their walltime": """
         cluster/test_slurm.py::test_workers_that_leave_before_their_time_is_up_are_replaced""",
     "the client is killed": "cluster/test_slurm.py::test_a_stopped_or_killed_client_goes_on_where_it_was",
-    "the client's own time is nearly up (SIGUSR1, SIGUSR2 of Grid Engine and LSF, SIGXCPU)": """
+    "the time of a run, or of any other command, is nearly up (SIGUSR1, SIGUSR2 of Grid Engine and LSF, SIGXCPU)": """
+        faults/test_hostile_processes.py::test_every_command_says_why_it_stopped
+        unit/test_training_stops.py::test_a_training_whose_time_is_up_says_so
+        unit/test_bids.py::test_a_stop_is_one_of_the_whole_data_set
         cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so
         faults/test_hostile_processes.py::test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes""",
     "a share of a job array is killed, also the one that surveys": """
