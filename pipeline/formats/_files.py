@@ -174,4 +174,6 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
         cause = error.__cause__ or error
         if is_no_memory(cause):
             raise PlanRefused(f"{path}: {no_memory_message(cause)}") from error
-        raise OutputConflict(f"{path}: cannot be written: {cause}; check space and permissions") from error
+        raise OutputConflict(
+            f"{path}: cannot be written: {cause}; check space, quota, permissions and limits (ulimit -f)"
+        ) from error
