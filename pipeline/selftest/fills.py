@@ -18,10 +18,11 @@ from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Draft
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, psnr_of
-from pipeline.selftest.site import FEWEST_HIDDEN, Site, apart, channel_scale, shares_of, unit_of
+from pipeline.selftest.site import FEWEST_HIDDEN, Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import FILLS_OF_IMAGES_RISK, RISK, Comparison, better_one, replaced
+from pipeline.selftest.windows import apart
 from pipeline.system.threads import each
 
 _LOOKS = (1, 2, 4)

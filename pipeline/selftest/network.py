@@ -21,9 +21,10 @@ from pipeline.restore.network import asked, raw_of, refine, share_at, with_netwo
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.drafts import REFERENCED, Drafts
 from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
-from pipeline.selftest.site import apart, channel_scale, unit_of
+from pipeline.selftest.site import channel_scale, unit_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
+from pipeline.selftest.windows import apart
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 

@@ -21,6 +21,7 @@ from pipeline.numerics.distance import inside
 from pipeline.restore.task import Guide, Task
 from pipeline.selftest.crowded import THIN, WIDE, clear_of, of_one_channel, share_lost
 from pipeline.selftest.shapes import CLEAR, Mask, Shape, Shapes, Sides, of_single_channels, steps_apart, tells
+from pipeline.selftest.windows import apart
 from pipeline.system.threads import each
 
 _PLACES = 16
@@ -48,6 +49,9 @@ then is enough, and of single channels the first pattern that is not clear: more
 
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
+
+_THIN_WINDOWS = 2
+"""Windows that thin holes are hidden in where they are rare: the first that are looked at."""
 
 _MIN_HIDDEN = 64
 """Hidden pixels below which a window tests nothing and is left out."""
@@ -93,11 +97,13 @@ def place(
     seen = {box: read(box) for box in dict.fromkeys(windows)}
     before: dict[Box, list[Mask]] = {box: [] for box, (window, _) in seen.items() if _seen_everywhere(window)}
     laid: list[tuple[Box, Mask, Mask]] = []
-    for box in windows:
+    first = apart(len(windows))[:_THIN_WINDOWS]
+    for k, box in enumerate(windows):
         if box not in before:
             continue
         window, _ = seen[box]
-        hidden = _new(window, shapes, before[box], rng)
+        some = replace(shapes, thin=()) if shapes.rarely_thin and k not in first else shapes
+        hidden = _new(window, some, before[box], rng)
         if hidden.sum() >= _MIN_HIDDEN and _seen_everywhere(replace(window, valid=window.valid & ~hidden)):
             laid.append((box, hidden, _concerned(window.hole | hidden, hidden)))
     spared = {box: np.zeros_like(seen[box][0].hole) for box, _, _ in laid}

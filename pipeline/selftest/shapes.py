@@ -29,6 +29,9 @@ holes of volumes keep to the first two."""
 _TELLING = 0.25
 """Deviation of the values in a slice of a volume, over that in the window, from which hiding it tells something."""
 
+_RARE = 0.03
+"""Share of the hole pixels below which thin holes are rare: specks beside clouds, what windows cut from blobs."""
+
 _APART = 4.0
 """Pixels from the deep part of a hole within which hole pixels belong to it; those farther off are thin holes."""
 
@@ -57,6 +60,13 @@ class Shapes:
     """Mean distance of the pixels of thin holes to observed ones, in steps of the finest axis; 1 without any."""
     bare: tuple[Shape, ...] = ()
     """Deep holes without the doubted pixels around them, for windows in which there is no room for `deep`."""
+    thin_share: float = 1.0
+    """Share of the hole pixels that lie in thin holes."""
+
+    @property
+    def rarely_thin(self) -> bool:
+        """Say whether so few hole pixels lie in thin holes that a few windows tell enough of them."""
+        return self.thin_share < _RARE
 
 
 def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) -> Shapes:
@@ -69,6 +79,7 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
     deep: list[Shape] = []
     thin: list[Mask] = []
     depths, thin_depths = [], [np.zeros(0)]
+    slim_pixels = pixels = 0
     sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
     for planes, edges in patterns:
         union = np.asarray(planes.any(axis=0))
@@ -83,10 +94,12 @@ def collect(patterns: Sequence[tuple[Mask, Sides]], spacing: Sequence[float]) ->
             thin.append(planes & slim)
             thin_depths.append(inside[slim])
         deep += _pieces(planes, union & ~slim, edges)
+        slim_pixels, pixels = slim_pixels + int((planes & slim).sum()), pixels + int(planes.sum())
     reach = float(np.quantile(np.concatenate(depths), 0.95)) if depths else 0.0
     narrow = np.concatenate(thin_depths)
     usual = float(narrow.mean()) if narrow.size else 1.0
-    return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual)
+    share = slim_pixels / max(pixels, 1)
+    return Shapes(deep=tuple(deep), thin=tuple(thin), depth=reach, thin_distance=usual, thin_share=share)
 
 
 def of_single_channels(masks: Sequence[Mask]) -> bool:

@@ -112,15 +112,6 @@ def sites_of(placements: Sequence[Placement]) -> list[Site]:
     ]
 
 
-def apart(n: int) -> list[int]:
-    """Return the numbers of `n` windows in the order in which they are looked at: first two that lie far apart.
-
-    Windows are sorted by place, and neighbours may overlap.
-    """
-    half = -(-n // 2)
-    return sorted(range(n), key=lambda k: (k % half, k))
-
-
 def shares_of(sites: Sequence[Site]) -> NDArray[np.float32]:
     """Return the family shares of the hidden pixels of all sites, `(3, n)`."""
     return np.concatenate([s.hidden_place.shares for s in sites], axis=1)

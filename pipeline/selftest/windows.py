@@ -94,6 +94,15 @@ def test_windows(scene: Scene, depth: float, rng: np.random.Generator) -> list[B
     return [tests[i * len(tests) // PLACEMENTS] for i in range(PLACEMENTS)] if tests else []
 
 
+def apart(n: int) -> list[int]:
+    """Return the numbers of `n` windows in the order in which they are looked at: first two that lie far apart.
+
+    Windows are sorted by place, and neighbours may overlap.
+    """
+    half = -(-n // 2)
+    return sorted(range(n), key=lambda k: (k % half, k))
+
+
 def content(scene: Scene, box: Box) -> float:
     """Return how many observed voxels of a window lie where values vary; a few at least, if any are observed."""
     window, _ = scene.window(box)

@@ -30,6 +30,7 @@ def test_a_line_that_leaves_a_deep_hole_is_thin_two_pixels_off():
     assert deep.mask.shape == (1, 12, 14)
     (thin,) = shapes.thin
     assert np.flatnonzero(thin.any(axis=(0, 1))).tolist() == list(range(22, 40))
+    assert shapes.thin_share == 18 / (12 * 12 + 20)
 
 
 def test_only_edges_of_the_image_are_edges_of_a_hole():
