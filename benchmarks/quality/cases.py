@@ -19,6 +19,7 @@ AREA_FAMILIES = ("cloud", "region 32", "region 64", "border")
 """Single-image families whose hole components are counted one by one."""
 HELPED_FAMILIES = (
     "clear reference",
+    "mostly hidden, clear reference",
     "cloudy reference",
     "changed reference",
     "two middling references",
@@ -100,11 +101,13 @@ def _shape(image: Image) -> tuple[int, ...]:
     return image.values.shape[1:]
 
 
-def _cases(family: str, scenes: Sequence[Scene], draws: Sequence[Draw], *, also_alone: bool = False) -> list[Case]:
+def _cases(
+    family: str, scenes: Sequence[Scene], draws: Sequence[Draw], *, also_alone: bool = False, first: int = 0
+) -> list[Case]:
     return [
         Case(family=family, scene=scene, number=k, draw=draw, also_alone=also_alone)
         for scene in scenes
-        for k, draw in enumerate(draws)
+        for k, draw in enumerate(draws, start=first)
     ]
 
 
@@ -136,6 +139,10 @@ def _points(share: float) -> Draw:
     return lambda rng, image: holes.points(rng, _shape(image), share)
 
 
+def _overcast(share: float, *, strip: bool) -> Draw:
+    return lambda rng, image: holes.overcast(rng, _shape(image), share, strip=strip)
+
+
 def _margin(depth: int, *sides: tuple[int, bool]) -> Draw:
     return lambda _, image: holes.margin(_shape(image), depth, sides)
 
@@ -158,9 +165,12 @@ def single_image_cases() -> list[Case]:
 def paired_cases() -> list[Case]:
     """Return the families with another date or sensor of the same place."""
     draws = [_cloud(0.25), _squares(48, 5)]
+    overcast = [_overcast(0.6, strip=True), _overcast(0.75, strip=False)]
     return [
         *_cases("clear reference", pairs.clear_pairs(), draws),
         *_cases("clear reference", pairs.clear_pairs_of_trained_places(), draws[:1]),
+        *_cases("mostly hidden, clear reference", pairs.mostly_hidden_pairs(), overcast),
+        *_cases("mostly hidden, clear reference", pairs.nearly_hidden_pairs(), [_overcast(0.93, strip=False)], first=2),
         *_cases("cloudy reference", pairs.cloudy_pairs(), draws, also_alone=True),
         *_cases("cloudy reference", pairs.cloudy_pairs_of_trained_places(), draws[:1], also_alone=True),
         *_cases("changed reference", pairs.changed_pairs(), draws),

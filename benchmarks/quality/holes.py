@@ -8,9 +8,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pipeline.numerics.holes import Hole, blobs, cloud, points, slices, squares, wedges
+from pipeline.numerics.holes import Hole, billows, blobs, cloud, points, slices, squares, wedges
 
-__all__ = ["Hole", "blobs", "cloud", "margin", "points", "slices", "squares", "void", "wedges"]
+__all__ = ["Hole", "blobs", "cloud", "margin", "overcast", "points", "slices", "squares", "void", "wedges"]
+
+_RIM = 10
+"""Pixels that a cautious mask adds around clouds."""
+_LEAN = 5.0
+"""How much thicker clouds are at one edge of an image than at the other, in deviations of their noise."""
 
 
 def margin(shape: tuple[int, ...], depth: int, sides: tuple[tuple[int, bool], ...]) -> Hole:
@@ -20,6 +25,22 @@ def margin(shape: tuple[int, ...], depth: int, sides: tuple[tuple[int, bool], ..
         view = np.moveaxis(hole, axis, 0)
         view[-depth if far else 0 : None if far else depth] = True
     return hole
+
+
+def overcast(rng: np.random.Generator, shape: tuple[int, ...], share: float, *, strip: bool) -> Hole:
+    """Hide a share of an image under clouds and a rim of 10 px around them, as cautious masks do that leave little.
+
+    What is left are islands, at corners and edges of the image, too; with `strip` most of it lies along one edge.
+    """
+    field = billows(rng, shape)
+    if strip:
+        axis = int(rng.integers(len(shape)))
+        away = np.linspace(*rng.permutation(2), shape[axis])
+        field += _LEAN * field.std() * np.expand_dims(away, 1 - axis)
+    rim = np.hypot(*np.ogrid[-_RIM : _RIM + 1, -_RIM : _RIM + 1]) <= _RIM
+    # the thickest within reach: its upper share are the clouds with their rims
+    field = ndimage.maximum_filter(field, footprint=rim)
+    return np.asarray(field > np.quantile(field, 1 - share))
 
 
 def void(rng: np.random.Generator, inside: Hole, share: float) -> Hole:

@@ -269,7 +269,7 @@ def single_image_lines(good: Sequence[Row]) -> list[Line]:
 def reference_lines(good: Sequence[Row]) -> list[Line]:
     """Return the lines of the families with another date."""
     clear, cloudy, changed = (of_family(good, f"{k} reference") for k in ("clear", "cloudy", "changed"))
-    two = of_family(good, "two middling references")
+    two, mostly = (of_family(good, name) for name in ("two middling references", "mostly hidden, clear reference"))
     hazy, thin = of_family(good, "haze ring"), of_family(good, "missed thin cloud")
     best = "one clear reference, over the best single-image fill"
     return [
@@ -278,6 +278,11 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("... over multi-band regression + spline residual", clear, (0.2, 1.0), over=(REGRESSION,)),
         gain_line("... over the best of that and clusters + ridge + spline residual", clear, (0.1, 0.7), over=SCRIPTS),
         gain_line("... worst case", clear, (-0.2, 0), over=SCRIPTS, statistic=np.min),
+        gain_line(
+            "most of the image hidden, clear reference, over the best of both", mostly, (-0.2, 0.5), over=SCRIPTS
+        ),
+        gain_line("... worst case", mostly, (-2.5, 0), over=SCRIPTS, statistic=np.min),
+        gain_line("... over the best single-image fill", mostly, (3, 4.5)),
         gain_line("two middling references, over the best of both", two, (0, 0.5), over=SCRIPTS),
         *(_cloudy_lines(cloudy) if cloudy else []),
         gain_line("reference with real change, over single image", changed, (0, 2)),

@@ -28,11 +28,17 @@ def wedges(rng: np.random.Generator, shape: tuple[int, ...]) -> Hole:
 
 def cloud(rng: np.random.Generator, shape: tuple[int, ...], share: float) -> Hole:
     """Hide the upper `share` of noise that has blobs of 6 to 40 pixels."""
+    field = billows(rng, shape)
+    return np.asarray(field > np.quantile(field, 1 - share))
+
+
+def billows(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return noise that has blobs of 6 to 40 pixels."""
     field = np.zeros(shape)
     for sigma in (3.0, 6.0, 12.0, 20.0):
         layer = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="reflect")
         field += layer / layer.std() * sigma**0.8
-    return np.asarray(field > np.quantile(field, 1 - share))
+    return field
 
 
 def squares(rng: np.random.Generator, shape: tuple[int, ...], size: int, count: int) -> Hole:

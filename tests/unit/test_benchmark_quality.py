@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from benchmarks.quality import experiments, gains, holes, scores, table
-from benchmarks.quality.cases import Case
+from benchmarks.quality.cases import Case, paired_cases
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.fills import regression, window_of
 from benchmarks.quality.runner import OURS, Frame, Settings, measure
@@ -210,6 +210,30 @@ def test_holes_have_the_size_they_promise():
     assert holes.margin((50, 40), 16, ((0, True),))[-16:].all()
     assert holes.slices(rng, (60, 9, 9), 3, 3).all(axis=(1, 2)).sum() == 9
     assert 0.1 < holes.wedges(rng, (256, 256)).mean() < 0.35
+
+
+@pytest.mark.parametrize(("share", "strip"), [(0.6, True), (0.75, False), (0.93, False)])
+def test_clouds_that_leave_little_have_rims_and_reach_corners(share, strip):
+    """Every hidden pixel lies in a disc of 10 px around a cloud; some masks hide corners, some leave islands."""
+    drawn = [holes.overcast(np.random.default_rng(seed), (256, 256), share, strip=strip) for seed in range(4)]
+    disc = np.hypot(*np.ogrid[-10:11, -10:11]) <= 10
+    for hole in drawn:
+        assert hole.mean() == pytest.approx(share, abs=0.01)
+        clouds = ndimage.binary_erosion(hole, disc, border_value=1)
+        assert np.array_equal(ndimage.binary_dilation(clouds, disc), hole)
+        lit = [(~side).mean() for side in (hole[:8], hole[-8:], hole[:, :8], hole[:, -8:])]
+        assert (max(lit) > 0.7 and min(lit) < 0.1) or not strip
+    assert any(hole[[0, 0, -1, -1], [0, -1, 0, -1]].sum() > 1 for hole in drawn)
+    assert any(ndimage.label(~hole)[1] > 1 for hole in drawn)
+
+
+def test_the_family_of_little_left_has_three_places_and_every_share():
+    """Of the fair cases, too; what is hidden goes from six tenths to nearly all."""
+    family = [case for case in paired_cases() if case.family == "mostly hidden, clear reference"]
+    fair = {case.scene.place for case in family if seen(case.scene) != "yes"}
+    assert 8 <= len(family) <= 12
+    assert len(fair) >= 3
+    assert {case.number for case in family} == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
