@@ -24,7 +24,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.prior import BELIEFS, BELIEVED_GAIN_DB, LEADING
 from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
-from pipeline.selftest.site import shares_of
+from pipeline.selftest.site import as_deep, shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
 from pipeline.selftest.weights import BELIEVED_PIECES, Belief, Evidence, between, choose_weights, rising
@@ -262,7 +262,7 @@ def careful(consulted: Sequence[Consulted], reliance: Reliance, *, believed: boo
         return reliance
     change = _Change.of(consulted, reliance, believed=believed)
     thin = shares_of(change.trials)[0] >= 0.5
-    scale, gate = change.best(~thin, _GATES) or change.best(thin, _GATES) or (1.0, 0.0)
+    scale, gate = change.best(~thin, _GATES, as_deep(change.trials)) or change.best(thin, _GATES) or (1.0, 0.0)
     own = change.best(thin, (gate,) if scale else _GATES) or (scale, gate)
     near, far = (tuple(round(scale * w, 3) for w in row) for row in (reliance.near, reliance.far))
     rest = None if reliance.thin is None else tuple(round(own[0] * w, 3) for w in reliance.thin)
@@ -303,32 +303,28 @@ class _Change:
             in_holes=np.concatenate(in_holes) if believed else None,
         )
 
-    def best(self, some: NDArray[np.bool_], gates: Sequence[float]) -> tuple[float, float] | None:
+    def best(self, some: NDArray[np.bool_], gates: Sequence[float], tells: float = 1.0) -> tuple[float, float] | None:
         """Return the scale and gate that are worth most on some of the pixels; None if too few lie together to tell.
 
         The scale is 0 if none is worth its harm, with beliefs if none is worth `_LEAST_DB`. Without them the gate is
-        the lowest that is not noticeably worse, and the scale the largest.
+        the lowest that is not noticeably worse, and the scale the largest. `tells`: what a piece counts beside one of
+        other images once that is settled.
         """
         pieces = Pieces.of(self.trials, self.error, some)
         error, step, around = self.error[some], self.step[some], self.around[some]
-
-        def worth(scale: float, opened: NDArray[np.float32], share: float) -> float:
-            gains = pieces.gains(error + scale * opened * step)
-            if self.in_holes is not None:
-                gains = np.concatenate([gains, np.full(BELIEVED_PIECES, scale * share * BELIEVED_GAIN_DB)])
-            worse = float((gains < -NOTICEABLE_DB).mean())
-            return float(gains.mean()) - _PRICE_DB * max(0.0, worse - _TOLERATED)
-
         if not pieces.gains(error).size:
             return None
         tried: dict[tuple[float, float], float] = {}
+        likely: dict[tuple[float, float], float] = {}
         for gate in gates:
             gated, real = replace(UNUSED, gate=gate), self.in_holes
-            opened, share = (
-                gated.open(around),
-                float(gated.open(real).mean()) if real is not None and real.size else 1.0,
-            )
-            tried |= {(scale, gate): worth(scale, opened, share) for scale in _SCALES}
+            opened, share = gated.open(around), 1.0
+            if real is not None and real.size:
+                share = float(gated.open(real).mean())
+            for scale in _SCALES:
+                gains = pieces.gains(error + scale * opened * step)
+                others = [] if real is None else [scale * share * BELIEVED_GAIN_DB] * BELIEVED_PIECES
+                tried[scale, gate], likely[scale, gate] = _worth(gains, others), _worth(gains, others, tells)
         scale, gate = max(tried, key=lambda key: tried[key])
         most = tried[scale, gate]
         if most < (0.0 if self.in_holes is None else _LEAST_DB):
@@ -336,5 +332,12 @@ class _Change:
         if self.in_holes is None:
             # nothing else here counts what is lost in real holes, which are deeper and far more often behind a gate
             alike = [key for key, value in tried.items() if value >= max(most - NOTICEABLE_DB, 0.0)]
-            scale, gate = min(alike, key=lambda key: (key[1], -key[0]))
-        return scale, gate
+            return min(alike, key=lambda key: (key[1], -key[0]))
+        return max(likely, key=lambda key: likely[key])
+
+
+def _worth(gains: NDArray[np.float64], others: Sequence[float], tells: float = 1.0) -> float:
+    """Return the mean gain of pieces in dB, those of other images too, less the price of harm; `tells` as in `best`."""
+    every, counts = np.append(gains, others), np.append(np.full(gains.size, tells), np.ones(len(others)))
+    worse = float(np.average(every < -NOTICEABLE_DB, weights=counts))
+    return float(np.average(every, weights=counts)) - _PRICE_DB * max(0.0, worse - _TOLERATED)

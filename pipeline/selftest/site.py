@@ -18,6 +18,8 @@ from pipeline.selftest.placing import Placement
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
+_NEARLY_ALL = 0.95
+
 FEWEST_HIDDEN = 64
 """Hidden pixels below which nothing is said about a family of holes or about the size of steps."""
 
@@ -110,6 +112,20 @@ def sites_of(placements: Sequence[Placement]) -> list[Site]:
         )
         for placement, place, numbers, own in zip(placements, places, flat, pixels, strict=True)
     ]
+
+
+def as_deep(sites: Sequence[Site]) -> float:
+    """Return the share of the pixels of real wide holes that lie no deeper than nearly all that is hidden in such.
+
+    1 without any of either.
+    """
+    hidden, real = [], []
+    for site in sites:
+        wide, distance = site.place.shares[0] < 0.5, site.place.distance
+        hidden.append(distance[site.placement.hidden & wide])
+        real.append(distance[site.window.hole & ~site.placement.hidden & wide])
+    tested, asked = np.concatenate(hidden), np.concatenate(real)
+    return float((asked <= np.quantile(tested, _NEARLY_ALL)).mean()) if tested.size and asked.size else 1.0
 
 
 def shares_of(sites: Sequence[Site]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from pipeline.restore.estimate import with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.references import careful, reliance_cells, reliance_of, weigh_references
+from pipeline.selftest.site import as_deep
 from pipeline.selftest.trial import Trial, evidence_of
 from tests.support_trials import consulted, trials_of
 
@@ -155,6 +156,38 @@ def test_another_date_that_is_worth_next_to_nothing_is_left_out(gain, used):
     """Eight believed pieces that gain 2 dB make 0.13 dB of 120 pieces: a loss of 0.04 dB in the others is too much."""
     said = consulted(trials_of(np.ones((7, 1, 32, 32))), _by_piece(np.full(PIECES, 10 ** (-gain / 20))), 0.95)
     assert careful(said, FULL, believed=True) == (FULL if used else replace(FULL, near=(0.0,) * 5, far=(0.0,) * 5))
+
+
+def _beside_holes(depth: np.ndarray, thin: float = 0.0) -> list[Trial]:
+    """Return seven windows hidden at a depth of 4 px in their left half; the right one is a hole, as deep as said."""
+    hidden = np.zeros((1, 32, 64), bool)
+    hidden[..., :32] = True
+    shares = np.zeros((3, *hidden.shape), np.float32)
+    shares[0] = np.where(hidden, 0, thin)
+    shares[1] = 1 - shares[0]
+    place = Situation(distance=np.where(hidden, np.float32(4), np.float32(depth)), shares=shares)
+    trials = trials_of(np.ones((7, *hidden.shape)), hidden=hidden, place=place)
+    window = replace(trials[0].window, hole=np.ones_like(hidden))
+    tasks = (replace(trial.placement.task, window=window) for trial in trials)
+    placements = [replace(t.placement, task=task) for t, task in zip(trials, tasks, strict=True)]
+    return [replace(trial, placement=placement) for trial, placement in zip(trials, placements, strict=True)]
+
+
+def test_holes_are_as_deep_as_what_is_hidden():
+    """In half of their pixels; those of thin holes are not asked about, and without holes nothing is deeper."""
+    depth = np.where(np.arange(64) < 48, 3.0, 40.0)
+    assert as_deep(_beside_holes(depth)) == 0.5
+    assert as_deep(_beside_holes(depth, thin=1.0)) == 1.0
+    assert as_deep(_trials()) == 1.0
+
+
+@pytest.mark.parametrize(("after", "deep", "scale"), [(1.02, 0.0, 0.2), (1.02, 0.97, 1.0), (1.3, 0.97, 0.0)])
+def test_what_is_hidden_beside_holes_that_are_far_deeper_counts_little(after, deep, scale):
+    """Two of eight pieces that get a bit worse scale a date down only if holes are like them; far worse ones end it."""
+    far = np.arange(64) >= 64 - round(32 * deep)
+    bad = (np.arange(64) < 16) & (np.arange(32) < 16)[:, None]
+    said = consulted(_beside_holes(np.where(far, 40.0, 4.0)), np.where(bad, after, 0.88)[None], 0.95)
+    assert careful(said, FULL, believed=True).far == (scale,) * 5
 
 
 def test_what_could_not_be_tested_is_not_left_to_the_fill():
