@@ -6,6 +6,7 @@ near each other share a part where that is cheaper than one for each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from scipy import ndimage
 AROUND = {2: 8, 3: 8}
 """Pixels around asked ones that a part holds, by dimensions: more improved nothing (docs/decisions/training.md)."""
 
-_STEP = {2: 8, 3: 8}
-"""Extents are multiples of this where the patch allows it: few shapes are met, and none is padded."""
+_STEPS = {2: ((32, 8), (128, 16), (256, 32), (math.inf, 64)), 3: ((math.inf, 8),)}
+"""Extents up to the first number are multiples of the second, where the patch allows it: few shapes are met, as what
+is prepared for each takes time and memory (docs/decisions/training.md), and none is padded."""
 
 _FIXED = {2: 4000, 3: 2500}
 """Pixels in whose time a pass of any size begins and ends: weights are rearranged for each one."""
@@ -107,8 +109,11 @@ def _size(bounds: Bounds, shape: tuple[int, ...]) -> NDArray[np.int64]:
 def _widened(bounds: Bounds, shape: tuple[int, ...]) -> Bounds:
     """Return bounds with `AROUND` pixels on each side and extents of whole steps, inside of the patch."""
     ndim, whole = len(shape), np.array(shape)
-    around, step = AROUND[ndim], _STEP[ndim]
+    around = AROUND[ndim]
     low, high = np.maximum(bounds[..., 0] - around, 0), np.minimum(bounds[..., 1] + around, whole)
-    extent = np.minimum(-(-(high - low) // step) * step, whole)
+    least = high - low
+    most, steps = np.array(_STEPS[ndim]).T
+    step = steps[np.searchsorted(most, least)].astype(np.int64)
+    extent = np.minimum(-(-least // step) * step, whole)
     low = np.minimum(low, whole - extent)
     return np.stack([low, low + extent], axis=-1)

@@ -20,8 +20,10 @@ from pipeline.system.units import format_bytes
 
 _BASE_BYTES = 236 * 2**20
 """Python, GDAL with its cache, dask and zarr in one process (130 MiB before any pixel is read, 180 to 260 after)."""
-_TORCH_BYTES = 390 * 2**20
-"""What torch, MONAI and a network add to that (measured 280 to 310 MiB), and 90 of convolutions that are prepared."""
+_TORCH_BYTES = 300 * 2**20
+"""What torch, MONAI and a network add to that (measured 280 to 310 MiB)."""
+_PREPARED_BYTES, _PREPARED_MOST = 2**19, 350 * 2**20
+"""Convolutions that are kept prepared (`system/process.py`), for each patch, until the most that are kept."""
 _HELD_BYTES = 4 + 1
 """Read box, per pixel and channel beside the stored value: float32 value around the centre, and whether it is valid."""
 _STATE_BYTES = 3
@@ -117,7 +119,9 @@ def worker_bytes(plan: Plan, n_file_channels: int) -> int:
 
 def base_bytes(plan: Plan) -> int:
     """Return the memory of a process before it reads a pixel, in bytes."""
-    return _BASE_BYTES + (_TORCH_BYTES if plan.model is not None else 0)
+    if plan.model is None:
+        return _BASE_BYTES
+    return _BASE_BYTES + _TORCH_BYTES + min(_PREPARED_BYTES * plan.forwards, _PREPARED_MOST)
 
 
 def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *, guided: bool) -> int:

@@ -16,9 +16,10 @@ _CACHE_MB = 16
 """What GDAL may keep of tiles. Stages read a pixel once, but overviews of several bands are made band by band in tiles
 that hold all of them: without any, each was packed anew for every band, which took a quarter of an assembly."""
 
-_CONVOLUTIONS = 4096
-"""Prepared convolutions that oneDNN keeps, about 25 KB each. A network has 25, and meets parts of a patch in hundreds
-of shapes; with 1024, its default, most were prepared anew, which took an eighth of the time of all passes."""
+_CONVOLUTIONS = 2048
+"""Prepared convolutions that oneDNN keeps, about 170 KB each. A network has 25, and meets parts of a patch in hundreds
+of shapes; with 1024, its default, a whole tile takes 5 % longer, and no number keeps all of a tile."""
+
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Numbers of the parameters in `malloc.h` of glibc; see `man mallopt`."""
