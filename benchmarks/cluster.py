@@ -110,7 +110,8 @@ def resume(blocks: int, folder: Path) -> dict[str, float]:
     said = {"sha256": hashes, "by_source": {"0": 9}, "seconds": {"read": 0.1}, "patches": 3, "peak_rss_bytes": 1}
     plan.work.journal.mkdir()
     lines = (json.dumps({"block": b, "plan": plan.digest, **said}, sort_keys=True) for b in range(len(grid)))
-    (plan.work.journal / "worker.jsonl").write_text("\n".join(lines) + "\n")
+    whole = b"\n".join(journal.sealed(line.encode()) for line in lines)
+    (plan.work.journal / "worker.jsonl").write_bytes(whole + b"\n")
     command = [sys.executable, "-m", "benchmarks.cluster", "--look", str(folder)]
     found: dict[str, float] = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
     assert found.pop("blocks") == len(grid)

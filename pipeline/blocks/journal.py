@@ -53,7 +53,7 @@ class _Line(BaseModel):
 def commit(folder: Path, digest: str, block: int, facts: Mapping[str, Any]) -> None:
     """Append the line that makes block `block` of plan `digest` count as done."""
     folder.mkdir(parents=True, exist_ok=True)
-    line = _sealed(json.dumps({"block": block, "plan": digest, **facts}, sort_keys=True).encode())
+    line = sealed(json.dumps({"block": block, "plan": digest, **facts}, sort_keys=True).encode())
     path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
     created = not path.exists()
     with path.open("ab") as stream:
@@ -186,7 +186,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if path.is_file())
 
 
-def _sealed(line: bytes) -> bytes:
+def sealed(line: bytes) -> bytes:
     """Return a line, a JSON object, with its checksum as the last key."""
     return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line[:-1])
 

@@ -209,7 +209,8 @@ def test_blocks_that_were_changed_are_found_among_many(tmp_path, monkeypatch, th
     for block in range(len(rows)):
         layers = {"restored": "uint8", "uncertainty": "float32", "origin": "uint8"}
         hashes = store(plan, block, {name: np.full((1, 2, 2), block, dtype) for name, dtype in layers.items()})
-        journal.commit(plan.work.journal, plan.digest, block, {"sha256": hashes})
+        facts = {"patches": 1, "peak_rss_bytes": 1, "by_source": {}, "seconds": {}, "sha256": hashes}
+        journal.commit(plan.work.journal, plan.digest, block, facts)
     done = journal.committed(plan.work.journal, plan.digest)
     with threaded(threads):
         assert damaged(plan, done) == []

@@ -68,7 +68,7 @@ def test_a_whole_line_that_no_block_has_written_counts_as_nothing(tmp_path, said
     (path,) = tmp_path.iterdir()
     line = json.dumps({"block": 2, "plan": "aa", **FACTS, **said}, sort_keys=True)
     with path.open("ab") as stream:
-        stream.write(journal._sealed(line.encode()) + b"\n" + journal._sealed(b"{not JSON}") + b"\n")
+        stream.write(journal.sealed(line.encode()) + b"\n" + journal.sealed(b"{not JSON}") + b"\n")
     done = journal.committed(tmp_path, "aa")
     assert set(done) == {1}
     assert done.totals().patches == 1
