@@ -29,7 +29,7 @@ from pipeline.evidence.doubt import Differences, Doubt, Mask, Side
 from pipeline.evidence.few import doubt_among_few
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
-from pipeline.evidence.rings import FEWEST_FAR, MOST, Rings
+from pipeline.evidence.rings import BROAD, FEWEST_FAR, MOST, STEEP, Rings
 from pipeline.evidence.single import as_if_only, nearest_hole, places_of
 from pipeline.evidence.tile import Tile
 from pipeline.evidence.veil import fit_veils
@@ -41,6 +41,20 @@ _CLEARED = 0.5
 _STANDS_OUT = 4.5
 """Standard deviations of shifted patterns by which what is beside wide holes must be brighter if nothing is found
 beside all of them: a second look needs more proof."""
+
+
+_FALLS = 3.0
+"""Standard deviations of shifted patterns by which what is bright must fall with the distance where neither a reference
+nor a shadow says that it is no ground: rings of haze do by 3.2 and more, real haze (le7_chiapas) by 3.5, clean ground
+that passed for haze by at most 0.8."""
+
+_FALLS_BY_ITSELF = 4.0
+"""The same beside one of many holes, of which eight are looked at: haze does by 4.5 and more, 10 of 11 clean ones by at
+most 3.2."""
+
+_GONE = 2.0
+"""The same farther off for what has edges and need not fall before: scraps of cloud do by 1.6 to 4.5, clean ground by
+at most 0.7."""
 
 
 def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True) -> Doubt | None:
@@ -61,7 +75,7 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     if doubt.sides or doubt.haze:
         return doubt
     only = _single(rings)
-    found = _told(Rings.around(only), through=through) if only else doubt
+    found = _told(Rings.around(only), through=through, falls=_FALLS_BY_ITSELF) if only else doubt
     if found.reach_px:
         return replace(found, places=places_of(only))
     return _wide(tiles, through=through) or doubt
@@ -79,9 +93,21 @@ def _shaded(rings: Rings, *, through: bool) -> Doubt | None:
     return _outlined(doubt, rings.tiles, both.known, through=through)
 
 
-def _told(rings: Rings, *, through: bool) -> Doubt:
-    """Return what is contaminated beside the holes of some windows."""
+def _told(rings: Rings, *, through: bool, falls: float = _FALLS) -> Doubt:
+    """Return what is contaminated beside the holes of some windows.
+
+    Where neither a reference nor a shadow says that it is no ground, what is bright must fall with the distance as haze
+    does, or have edges and be gone farther off as scraps of cloud are.
+    """
     doubt = Doubt(ground=rings.ground, sides=rings.sides())
+    if not rings.referred and [side.name for side in doubt.sides] == ["bright"]:
+        (bright,) = doubt.sides
+        if rings.fall(bright, STEEP) < falls:
+            if rings.fall(bright, BROAD) >= _GONE:
+                edged = _outlined(doubt, rings.tiles, rings.known, through=through)
+                if edged.outline:
+                    return edged
+            return replace(doubt, sides=())
     hazy = _through_haze(doubt, rings)
     if hazy.haze is None:
         return _outlined(doubt, rings.tiles, rings.known, through=through)

@@ -13,7 +13,7 @@ from pipeline.evidence.cast import Patterns, followed, step_of_shadows
 from pipeline.evidence.contrast import lit_better
 from pipeline.evidence.doubt import NOTICEABLE, Differences, Field, Mask, Side, standardised
 from pipeline.evidence.ground import Ground, fit_ground, whitening
-from pipeline.evidence.shifts import Excess, Surroundings, excess
+from pipeline.evidence.shifts import Excess, Surroundings, excess, fall
 from pipeline.evidence.single import Hole, Labels, standing_out
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.system.threads import each
@@ -53,6 +53,10 @@ _FAINT = 1.0
 
 _FOLLOWS = 5.0
 """Standard deviations of mirrored patterns by which it must: of 199 clean images with a reference none has 4."""
+
+STEEP, BROAD = (4.0, 8.0, 16.0), (10.0, 16.0, 24.0)
+"""Distances from the holes, pixels: up to the first is compared with between the others to tell how haze falls, and
+whether scraps of cloud are gone."""
 
 _ROUNDS = 3
 
@@ -195,6 +199,31 @@ class Rings:
         if not rim and not np.isfinite(limits).any():
             return None
         return Side(name=name, weights=tuple(weights.tolist()), limits=tuple(limits), rim_px=rim)
+
+    def fall(self, side: Side, distances: tuple[float, float, float]) -> float:
+        """Return by how much what a side doubts falls with the distance from the holes, in deviations of chance.
+
+        Haze falls; a bright field around holes is as bright 16 px away.
+
+        Args:
+            side: what is looked for.
+            distances: `STEEP` or `BROAD`.
+
+        Returns:
+            Standard deviations of shifted patterns, minus infinity if that cannot be told.
+        """
+        first, inner, outer = distances
+        windows = [
+            Surroundings(
+                values=np.einsum("c,c...->...", np.asarray(side.weights), d)[None],
+                told=told,
+                near=told & (tile.distance <= first),
+                far=told & (tile.distance > inner) & (tile.distance <= outer),
+            )
+            for d, told, tile in zip(self.differences, self.told, self.tiles, strict=True)
+        ]
+        deviations = fall(windows)
+        return -np.inf if deviations is None else deviations
 
     def _weights(self, sign: float, more: Field) -> Field:
         """Return the weights of the bands that tell a side best: a unit vector of whitened bands, `(c,)`."""

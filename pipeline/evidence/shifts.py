@@ -99,13 +99,45 @@ def excess_of_each(window: Surroundings, nears: Sequence[Mask], seed: int = 0) -
     return [_beyond_chance([shifted.compared(near, np.random.default_rng(seed))]) for near in nears]
 
 
-def _beyond_chance(pairs: Sequence[tuple[_Sums, _Sums] | None]) -> Excess | None:
+def fall(windows: Sequence[Surroundings], seed: int = 0) -> float | None:
+    """Return by how much one band is higher in the near pixels than in the far ones, which lie around these.
+
+    Unlike `excess`, which asks whether what is beside the holes differs at all, this tells what falls with the distance
+    from them from ground that is alike on both sides of a ring.
+
+    Args:
+        windows: some of the image, with one band.
+        seed: of the shifts that are drawn.
+
+    Returns:
+        Standard deviations of shifted patterns; None if that cannot be told.
+    """
+    rng = np.random.default_rng(seed)
+    sums = _summed([_Shifted(window).compared(window.near, rng) for window in windows])
+    if sums is None:
+        return None
+    own, shifted = sums
+    chance = shifted.differences[:, 0]
+    spread = float(chance.std())
+    return float(own.differences[0] - chance.mean()) / spread if spread > 0 else None
+
+
+def _summed(pairs: Sequence[tuple[_Sums, _Sums] | None]) -> tuple[_Sums, _Sums] | None:
+    """Return the sums over all windows that can be compared, as they are and shifted; None if there is none."""
     found = [pair for pair in pairs if pair is not None]
     if not found:
         return None
     own, shifted = found[0]
     for more_own, more_shifted in found[1:]:
         own, shifted = own + more_own, shifted + more_shifted
+    return own, shifted
+
+
+def _beyond_chance(pairs: Sequence[tuple[_Sums, _Sums] | None]) -> Excess | None:
+    sums = _summed(pairs)
+    if sums is None:
+        return None
+    own, shifted = sums
     chance = shifted.differences
     values = own.differences - chance.mean(axis=0)
     lengths = _length(chance - chance.mean(axis=0))

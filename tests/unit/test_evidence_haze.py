@@ -5,15 +5,16 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence.learn import find_doubt
+from pipeline.numerics.holes import squares
 from tests.unit.test_evidence_doubt import SHAPE, clouds, ring, tile
 
 SPECTRUM = np.array([300.0, 200.0, 80.0, 0.0])
 
 
-def landscape(seed: int) -> np.ndarray:
+def landscape(seed: int, broad: float = 8) -> np.ndarray:
     """Return bands that share two of their three kinds of structure, `(4, 256, 256)`, deviation about 100."""
     rng = np.random.default_rng(seed)
-    kinds = np.stack([ndimage.gaussian_filter(rng.normal(size=SHAPE), s) for s in (8, 3, 1)])
+    kinds = np.stack([ndimage.gaussian_filter(rng.normal(size=SHAPE), s) for s in (broad, 3, 1)])
     kinds /= kinds.std(axis=(1, 2))[:, None, None]
     mixed = np.array([[60, 30, 20], [70, 20, 30], [40, 60, 20], [50, 70, 30]], dtype=float)
     return 1000 + np.einsum("ck,kyx->cyx", mixed, kinds)
@@ -127,3 +128,26 @@ def test_haze_that_is_to_be_restored_is_not_looked_through(hazy):
     assert [side.name for side in doubt.sides] == ["bright"]
     assert not doubt.hazy(one).any()
     assert doubt.of(one)[amount > 0.5].mean() > 0.8
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_bright_ground_that_does_not_fall_with_the_distance_is_no_haze(seed):
+    """As bright 16 px from the holes as beside them: ground. The same brightness that falls at once is haze."""
+    hole = squares(np.random.default_rng(seed), SHAPE, 32, 8)
+    distance = ndimage.distance_transform_edt(~hole)
+    added = {"field": np.clip((32 - distance) / 8, 0, 1), "haze": np.exp(-distance / 7)}
+    found = {
+        name: find_doubt([tile(landscape(seed) + 0.5 * SPECTRUM[:, None, None] * amount, hole)])
+        for name, amount in added.items()
+    }
+    assert found["field"] is not None
+    assert found["field"].reach_px == 0
+    assert found["haze"] is not None
+    assert found["haze"].haze is not None
+
+
+def test_a_clean_image_with_squares_is_not_told_hazy():
+    """One of 80 landscapes whose broad bright parts lie beside one square by chance."""
+    doubt = find_doubt([tile(landscape(39, broad=12), squares(np.random.default_rng(1039), SHAPE, 32, 8))])
+    assert doubt is not None
+    assert doubt.reach_px == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.evidence.shifts import Surroundings, excess
+from pipeline.evidence.shifts import Surroundings, excess, fall
 
 SHAPE = (192, 192)
 
@@ -82,3 +82,26 @@ def test_too_small_a_window_says_nothing():
     )
     assert excess([small]) is None
     assert excess([]) is None
+
+
+def test_what_falls_with_the_distance_is_told_from_a_step_farther_off():
+    """Both are brighter beside the hole than far from it; only one is brighter at 4 px than at 8 to 16 px."""
+    away = ndimage.distance_transform_edt(around(texture(3), [(90, 90)]).told)
+    haze, field = 3 * np.exp(-away / 6), np.where(away <= 24, 1.5, 0.0)
+    found = [
+        fall(
+            [
+                Surroundings(
+                    values=texture(3)[:1] + more,
+                    told=away > 0,
+                    near=(away > 0) & (away <= 4),
+                    far=(away > 8) & (away <= 16),
+                )
+            ]
+        )
+        for more in (haze, field)
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0] > 4
+    assert found[1] < 2
