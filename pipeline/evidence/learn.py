@@ -51,7 +51,7 @@ that passed for haze by at most 0.9."""
 
 _FALLS_BY_ITSELF = 4.0
 """The same beside one of many holes, of which eight are looked at: haze does by 4.5 and more, clean ones but for two
-of 1212 images by less."""
+of 1403 images by less."""
 
 _GONE = 2.0
 """The same farther off for what has edges and need not fall before: scraps of cloud do by 1.6 to 4.5, clean ground by
