@@ -152,8 +152,9 @@ class Pixels:
 
     @property
     def stretch(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The 2nd and the 98th percentile of what was observed, `(c, 1, 1)` each."""
-        return stretch(self.before, self.origin == OBSERVED)
+        """The 2nd and the 98th percentile of what was observed, `(c, 1, 1)` each; of a lost slice, of what it got."""
+        seen = self.origin == OBSERVED
+        return stretch(self.before, seen) if seen.any() else stretch(self.after, self.hole)
 
 
 def view_of(pixels: Pixels, rendering: Rendering) -> View:

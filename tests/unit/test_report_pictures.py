@@ -19,6 +19,7 @@ from pipeline.report.drawing import DOUBT_COLOUR, HAZE_COLOUR, RAMP, colour, ram
 from pipeline.report.highlights import find_highlights
 from pipeline.report.panels import Pixels, Rendering, view_of
 from pipeline.report.planes import Planes
+from pipeline.restore.codes import CLASSICAL
 from pipeline.system.threads import threaded
 from pipeline.system.words import number
 
@@ -142,6 +143,20 @@ def test_hazy_and_doubted_pixels_have_colours_of_their_own(monkeypatch: pytest.M
     assert np.abs(some[0] - (plain[0] + DOUBT_COLOUR) / 2).max() <= 1
     assert np.abs(some[1] - (plain[1] + HAZE_COLOUR) / 2).max() <= 1
     assert np.array_equal(some[2], plain[2])
+
+
+def test_a_lost_slice_is_shown_between_its_own_values() -> None:
+    """Nothing of it is observed: what it got would be all white beside a stretch of nothing."""
+    made = np.linspace(700, 900, 9).reshape(1, 3, 3)
+    plane = Planes(Space(kind="raster", shape=(3, 3), affine=(1, 0, 0, 0, -1, 0))).whole((0, 0))[0]
+    codes = np.full((3, 3), CLASSICAL, np.uint8)
+    pixels = Pixels(
+        plane=plane, before=np.full((1, 3, 3), np.nan), after=made, sigma=made[0], origin=codes, states=None
+    )
+    grey = colour(pixels.after, *pixels.stretch)[..., 0]
+    assert grey.min() == 0
+    assert grey.max() == 255
+    assert np.unique(grey).size > 6
 
 
 def test_scale_bars_are_round_numbers() -> None:
