@@ -211,8 +211,8 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         block = "x".join(map(str, plan.block))
         raise PlanRefused(
             f"{plan.source.paths[0]}: a block of {block} pixels x {len(plan.channels)} channels needs "
-            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. Raise it to "
-            f"at least {need / 2**30:.1f} GiB, or set a smaller compute.block or patch.size"
+            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_raised(need)}, or set a smaller compute.block or "
+            "patch.size"
         )
 
 
@@ -248,14 +248,19 @@ def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_
     if need > memory_bytes:
         raise PlanRefused(
             f"{path}: the survey's coarse fill ({counts[1]} unknowns) needs {need / 2**30:.2f} GiB, "
-            f"{_given(memory_bytes)}; raise it to at least {need / 2**30:.1f} GiB"
+            f"{_given(memory_bytes)}. {_raised(need)}"
         )
 
 
 def _given(count: int) -> str:
     return (
-        f"compute.memory_per_worker, or {USABLE:.0%} of what this machine, job or container allows, is {_said(count)}"
+        f"a worker may take {_said(count)} (compute.memory_per_worker, and at most {100 * USABLE:.0f} % of what this "
+        "machine, container or job allows)"
     )
+
+
+def _raised(need: int) -> str:
+    return f"Raise compute.memory_per_worker to at least {math.ceil(need / 2**30 * 10) / 10:.1f} GiB"
 
 
 def check_disk(folder: str, reasons: Iterable[str]) -> None:

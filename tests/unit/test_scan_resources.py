@@ -289,7 +289,7 @@ def test_the_largest_block_that_fits_is_taken():
 
 def test_a_plan_that_does_not_fit_is_refused_with_numbers():
     """Needed, given, and the keys to change."""
-    with pytest.raises(PlanRefused, match=r"2048x2048 pixels.*needs 0\.\d\d GiB.*is 100 MiB.*compute\.block"):
+    with pytest.raises(PlanRefused, match=r"2048x2048 pixels.*needs 0\.\d\d GiB.*take 100 MiB.*compute\.block"):
         check_fits(_large(2048), 1, 100 * MiB)
 
 
