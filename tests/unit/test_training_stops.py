@@ -165,7 +165,7 @@ def test_a_search_replaces_no_training_that_was_stopped(tmp_path, monkeypatch):
     checkpoint.unlink()
     for _ in range(2):
         search(config, 2)
-    assert train(config, resume=True)["step"] >= 3
+        assert checkpoint.exists()
     train(tmp_path / "train.best.yaml", resume=True)
 
 
