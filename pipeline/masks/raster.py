@@ -6,7 +6,7 @@ was cut out as nodata, with the mask beside it.
 A GeoTIFF mask on another grid is taken to the image grid by nearest neighbour, with a notice. A NIfTI mask
 must have the image's grid (affine within 1e-3 mm): a shifted mask would restore the wrong tissue.
 
-Also known as: mask, file, drawn, lesion, lesions, labels, label, nifti, nii, geotiff, tif, tiff, array, image.
+Also known as: mask, file, drawn, lesion, lesions, labels, label, volume, nifti, nii, geotiff, tif, tiff, array, image.
 """
 
 from __future__ import annotations
