@@ -211,7 +211,7 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         block = "x".join(map(str, plan.block))
         raise PlanRefused(
             f"{plan.source.paths[0]}: a block of {block} pixels x {len(plan.channels)} channels needs "
-            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_raised(need)}, or set a smaller compute.block or "
+            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_enough(need)}, or set a smaller compute.block or "
             "patch.size"
         )
 
@@ -248,7 +248,7 @@ def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_
     if need > memory_bytes:
         raise PlanRefused(
             f"{path}: the survey's coarse fill ({counts[1]} unknowns) needs {need / 2**30:.2f} GiB, "
-            f"{_given(memory_bytes)}. {_raised(need)}"
+            f"{_given(memory_bytes)}. {_enough(need)}"
         )
 
 
@@ -259,8 +259,8 @@ def _given(count: int) -> str:
     )
 
 
-def _raised(need: int) -> str:
-    return f"Raise compute.memory_per_worker to at least {math.ceil(need / 2**30 * 10) / 10:.1f} GiB"
+def _enough(need: int) -> str:
+    return f"Allow at least {math.ceil(need / 2**30 * 10) / 10:.1f} GiB"
 
 
 def check_disk(folder: str, reasons: Iterable[str]) -> None:

@@ -246,7 +246,7 @@ def test_more_memory_than_given(scene):
     """Exit 3 with both numbers and the keys to change; nothing was computed."""
     folder, image, mask = scene
     config = _constant(folder, image, mask, compute={"memory_per_worker": "100 MiB"})
-    _fails(config, 3, "needs 0.23 GiB", "100 MiB", "compute.memory_per_worker to at least 0.3 GiB")
+    _fails(config, 3, "needs 0.23 GiB", "100 MiB", "compute.memory_per_worker", "Allow at least 0.3 GiB")
     assert not (folder / "out" / ".work" / "image" / "journal").exists()
 
 
