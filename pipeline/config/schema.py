@@ -215,7 +215,9 @@ class RunConfig(Section):
     patch: PatchConfig = PatchConfig()
     compute: ComputeConfig = ComputeConfig()
     output: OutputConfig = OutputConfig()
-    seed: Seed = Field(default=0, description="Seed of everything that is drawn.")
+    seed: Seed = Field(
+        default=0, description="Seed of everything that is drawn: with another one the self-test hides other pixels."
+    )
 
     _path: Path | None = PrivateAttr(default=None)
     _document: yaml_files.Document | None = PrivateAttr(default=None)

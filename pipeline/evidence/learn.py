@@ -58,28 +58,29 @@ _GONE = 2.0
 at most 1.8."""
 
 
-def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True) -> Doubt | None:
+def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True, seed: int = 0) -> Doubt | None:
     """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
 
     Args:
         tiles: the windows.
         little: nearly all of the image is hidden: what is left beside the holes is doubted if enough lies farther off.
         through: look for what can be taken off, so that the pixels below it need no doubt.
+        seed: of the shifts that are drawn.
     """
     distance = np.concatenate([np.zeros(0, dtype=np.float32), *(t.distance[t.seen] for t in tiles)])
     if distance.size < FEWEST_FAR:
         return None
     if little:
         return doubt_among_few(tiles, FEWEST_FAR)
-    rings = Rings.around(tiles)
+    rings = Rings.around(tiles, seed)
     doubt = _shaded(rings, through=through) or _told(rings, through=through)
     if doubt.sides or doubt.haze:
         return doubt
     only = _single(rings)
-    found = _told(Rings.around(only), through=through, falls=_FALLS_BY_ITSELF) if only else doubt
+    found = _told(Rings.around(only, seed), through=through, falls=_FALLS_BY_ITSELF) if only else doubt
     if found.reach_px:
         return replace(found, places=places_of(only))
-    return _wide(tiles, through=through) or doubt
+    return _wide(tiles, seed, through=through) or doubt
 
 
 def _shaded(rings: Rings, *, through: bool) -> Doubt | None:
@@ -123,19 +124,19 @@ def _single(rings: Rings) -> Sequence[Tile]:
     nearest = each(nearest_hole, tiles)
     holes = rings.bright_ones(nearest)
     if holes and rings.referred:
-        bare = Rings.around([replace(tile, guides=()) for tile in tiles])
+        bare = Rings.around([replace(tile, guides=()) for tile in tiles], rings.seed)
         holes = bare.bright_ones(nearest, among=holes)
     return as_if_only(tiles, nearest, holes) if holes else ()
 
 
-def _wide(tiles: Sequence[Tile], *, through: bool) -> Doubt | None:
+def _wide(tiles: Sequence[Tile], seed: int, *, through: bool) -> Doubt | None:
     """Return what is contaminated beside wide holes, as if there were no others; None if they do not stand out."""
     wide = [tile.of_wide() for tile in tiles]
     if all(one is tile for one, tile in zip(wide, tiles, strict=True)):
         return None
     if not any((one.distance == 0).any() for one in wide):
         return None
-    rings = Rings.around(wide)
+    rings = Rings.around(wide, seed)
     bright = rings.beyond(1.0)
     if bright is None or bright.deviations < _STANDS_OUT:
         return None
@@ -156,7 +157,7 @@ def _through_haze(doubt: Doubt, rings: Rings) -> Doubt:
     if haze is None:
         return doubt
     through = replace(doubt, haze=haze, sides=())
-    left = Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground)
+    left = Rings.of([through.cleared(tile) for tile in tiles], far, doubt.ground, rings.seed)
     before, after, sides = rings.beyond(1.0), left.beyond(1.0), left.sides()
     if before is None or (after is not None and after.deviations > _CLEARED * before.deviations):
         return doubt

@@ -79,6 +79,7 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
         little=scene.little_trusted,
         # what is to be restored is no evidence
         through=not scene.job.fill_doubted,
+        seed=scene.job.seed,
     )
     if doubt is None or not doubt.reach_px:
         return scene, doubt

@@ -70,7 +70,10 @@ def _calm(ground: Ground, tile: Tile) -> Mask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rings:
-    """Windows with their differences from the ground (that a reference tells: `referred`), and which pixels are far."""
+    """Windows with their differences from the ground (that a reference tells: `referred`), and which pixels are far.
+
+    `seed` is that of the shifts that are drawn.
+    """
 
     tiles: Sequence[Tile]
     ground: Ground
@@ -79,9 +82,10 @@ class Rings:
     far: Sequence[Mask]
     noticeable: Field
     referred: bool
+    seed: int = 0
 
     @classmethod
-    def around(cls, tiles: Sequence[Tile]) -> Rings:
+    def around(cls, tiles: Sequence[Tile], seed: int = 0) -> Rings:
         """Fit the ground on what is farthest from the holes."""
         distance = np.concatenate([t.distance[t.seen] for t in tiles])
         count = max(FEWEST_FAR, int(_FAR_SHARE * distance.size))
@@ -94,10 +98,10 @@ class Rings:
             if sum(int(c.sum()) for c in calm) < FEWEST_FAR:
                 break
             ground = fit_ground(tiles, calm)
-        return cls.of(tiles, far, ground)
+        return cls.of(tiles, far, ground, seed)
 
     @classmethod
-    def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground) -> Rings:
+    def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground, seed: int = 0) -> Rings:
         """Compare windows with a ground that is known."""
         both = each(partial(standardised, ground), tiles)
         return cls(
@@ -108,6 +112,7 @@ class Rings:
             far=[told & f & (t.distance > _BESIDE) for (_, told), f, t in zip(both, far, tiles, strict=True)],
             noticeable=NOTICEABLE * np.asarray(ground.usual) / np.asarray(ground.scale),
             referred=ground.guide is not None,
+            seed=seed,
         )
 
     @property
@@ -143,7 +148,7 @@ class Rings:
 
         What is bright is looked for beside the holes alone. That the shadows are there is proof of the dark side.
         """
-        both = Rings.around([tile.shaded(step) for tile in self.tiles])
+        both = Rings.around([tile.shaded(step) for tile in self.tiles], self.seed)
         holes = replace(both, tiles=self.tiles)
         dark, bright = both.beyond(_SIGNS["dark"]), holes.beyond(_SIGNS["bright"])
         found = [both.side("dark", _SIGNS["dark"], dark.values)] if dark is not None else []
@@ -161,11 +166,11 @@ class Rings:
 
     def beyond(self, sign: float) -> Excess | None:
         """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
-        return excess(self.surroundings(sign)) if self._higher(sign, self._beside) else None
+        return excess(self.surroundings(sign), self.seed) if self._higher(sign, self._beside) else None
 
     def bright_ones(self, nearest: Sequence[Labels], among: Sequence[Hole] | None = None) -> list[Hole]:
         """Return the holes that stand out by themselves (`standing_out`) beside which bands are brighter, too."""
-        holes = standing_out(self.surroundings(1.0), nearest, among=among)
+        holes = standing_out(self.surroundings(1.0), nearest, among=among, seed=self.seed)
         own = [
             [b & (n == label) & (k == at) for at, (b, n) in enumerate(zip(self._beside, nearest, strict=True))]
             for k, label in holes
@@ -222,7 +227,7 @@ class Rings:
             )
             for d, told, tile in zip(self.differences, self.told, self.tiles, strict=True)
         ]
-        deviations = fall(windows)
+        deviations = fall(windows, self.seed)
         return -np.inf if deviations is None else deviations
 
     def _weights(self, sign: float, more: Field) -> Field:

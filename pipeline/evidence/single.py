@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def nearest_hole(tile: Tile) -> Labels:
 
 
 def standing_out(
-    windows: Sequence[Surroundings], nearest: Sequence[Labels], among: Sequence[Hole] | None = None
+    windows: Sequence[Surroundings], nearest: Sequence[Labels], among: Sequence[Hole] | None = None, seed: int = 0
 ) -> list[Hole]:
     """Return the holes whose own surroundings are higher than shifted patterns of them, beyond chance.
 
@@ -58,12 +59,13 @@ def standing_out(
         windows: of the image; near are the pixels beside any hole.
         nearest: `nearest_hole` of each.
         among: of these only; None = of all.
+        seed: of the shifts that are drawn.
     """
     large = [(k, label) for k, window in enumerate(windows) for label in _largest(window, nearest[k])]
     least = _RELIABLE + _TAIL * max(0.0, np.log(max(len(large), 1) / _LARGEST))
     asked = [hole for hole in large if among is None or hole in among]
     of_window = [(k, [label for window, label in asked if window == k]) for k in dict.fromkeys(k for k, _ in asked)]
-    told = each(_stand_out_by, [(windows[k], nearest[k], labels) for k, labels in of_window])
+    told = each(partial(_stand_out_by, seed), [(windows[k], nearest[k], labels) for k, labels in of_window])
     return [
         (k, label)
         for (k, labels), found in zip(of_window, told, strict=True)
@@ -72,10 +74,10 @@ def standing_out(
     ]
 
 
-def _stand_out_by(holes: tuple[Surroundings, Labels, list[int]]) -> list[float]:
+def _stand_out_by(seed: int, holes: tuple[Surroundings, Labels, list[int]]) -> list[float]:
     """Return the deviations of what is beside some holes of a window, by label; -inf for what cannot be told."""
     window, nearest, labels = holes
-    told = excess_of_each(window, [window.near & (nearest == label) for label in labels])
+    told = excess_of_each(window, [window.near & (nearest == label) for label in labels], seed)
     return [-np.inf if one is None else one.deviations for one in told]
 
 

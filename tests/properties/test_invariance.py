@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tests.helpers import (
     use_everything,
     write_image,
 )
+from tests.unit.test_evidence_doubt import clouds, ground, ring
 
 
 @pytest.fixture
@@ -193,3 +195,25 @@ def test_another_seed_or_patch_is_another_key(tmp_path):
     ]
     assert len({plan.key, *(p.key for p in others)}) == 5
     assert replace(plan, workdir="elsewhere", batch=7).key == plan.key
+
+
+@pytest.mark.parametrize(("haze", "asks"), [(0.0, "pipeline.selftest.rim"), (500.0, "pipeline.evidence.shifts")])
+def test_whatever_a_plan_draws_follows_the_seed(tmp_path, monkeypatch, haze, asks):
+    """Hidden pixels, windows, and the shifts that tell haze from chance: with another seed all of them are others."""
+    drawn, make = {}, np.random.default_rng
+
+    def watched(seed=None):
+        drawn.setdefault(sys._getframe(1).f_globals["__name__"], []).append(seed)
+        return make(seed)
+
+    hole = clouds(2)
+    spectrum = np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]
+    values = ground(1) + haze * spectrum * ring(hole, 4.0)
+    image = write_image(tmp_path / "image.tif", values.astype(np.float32))
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    order = order_of(run_config(tmp_path, image, mask, patch=None, seed=7))
+    monkeypatch.setattr(np.random, "default_rng", watched)
+    survey(order.job)
+    ours = {name: seeds for name, seeds in drawn.items() if name.startswith("pipeline.")}
+    assert {"pipeline.selftest.placing", asks} <= set(ours)
+    assert {name for name, seeds in ours.items() if any(np.atleast_1d(seed)[0] != 7 for seed in seeds)} == set()
