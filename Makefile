@@ -105,7 +105,7 @@ site: $(VENV)/.docs  ## Build the documents as a site into build/site; a broken 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 quality: $(VENV)/.run  ## Measure restoration quality on real images (INPAINT_DATA) and write docs/quality.md
-	$(BIN)/python -m benchmarks.quality --write
+	$(BIN)/python -m benchmarks.quality --draws 3 --write
 
 $(VENV)/.bench: $(VENV)/.run
 	$(PIP) --editable . --group bench

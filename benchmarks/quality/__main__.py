@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # a worker a core: arithmetic libraries with threads of their own would only get in each other's way
-from benchmarks.quality import quick
+from benchmarks.quality import draws, quick
 from benchmarks.quality.cases import Case, all_cases
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.pool import Row, measured
 from benchmarks.quality.runner import Settings, software_state
 from benchmarks.quality.show import print_cases, print_change, print_table
-from benchmarks.quality.table import quality_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +31,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cases", type=int, metavar="N", help="at most this many holes a family and scene")
     parser.add_argument("--quick", action="store_true", help="a part that sees every family, in about 20 minutes")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        choices=range(1, 10),
+        default=1,
+        metavar="N",
+        help="restore with N seeds where much depends on which pixels the self-test hides; means are judged",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
     parser.add_argument("--reuse", action="store_true", help="take results of the same case and state from --out")
     parser.add_argument("--state", help="name of the software state; default: a hash of code and weights")
@@ -86,6 +93,8 @@ def main() -> None:
     options = arguments()
     if options.quick and options.write:
         sys.exit("--quick measures a part of the cases; the page shows all of them: leave one of the two out")
+    if options.quick and options.draws > 1:
+        sys.exit("--quick measures one draw, which is that of the last full run: leave --draws out")
     cases = chosen(options)
     if options.list or not cases:
         print("\n".join(case.name for case in cases) or "no such case; see --list")
@@ -94,21 +103,32 @@ def main() -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     rows = logged(cases, settings, options.jobs)
+    again = draws.settings_of(settings, options.draws)[1:]
+    more = [logged(draws.drawn(cases), one, options.jobs) for one in again]
+    every = [row for draw in (rows, *more) for row in draw]
     if options.details:
-        print_cases(rows)
+        for draw in (rows, *more):
+            print_cases(draw)
     seconds = time.monotonic() - started
-    print_table(rows, settings.state, seconds)
+    lines = draws.mean_table(rows, more)
+    print_table(lines, every, settings.state, seconds)
+    if scatters := draws.scatters(rows, more):
+        print(f"\n{draws.markdown(scatters)}")
     if options.against:
-        print_change(rows, settings.out / options.against, options.against)
+        folders = [settings.out / draws.name_of(options.against, number) for number in range(options.draws)]
+        print_change(list(zip((rows, *more), folders, strict=True)), options.against)
     if options.write:
-        cases_by_name = {case.name: case for case in cases}
-        complete = len(cases) == len(all_cases())
-        report = Report(rows=rows, cases=cases_by_name, settings=settings, seconds=seconds, complete=complete)
+        report = Report(
+            rows=rows,
+            draws=more,
+            cases={case.name: case for case in cases},
+            settings=settings,
+            complete=len(cases) == len(all_cases()),
+        )
         write_document(report, ROOT / "docs/quality.md")
-        if complete:
-            quick.store(rows, STORED)
-    failed = sum("error" in row for row in rows)
-    lines = quality_table(rows)
+        if report.complete:
+            quick.store(rows, STORED, more)
+    failed = sum("error" in row for row in every)
     below = [line.title for line in lines if not line.holds]
     if options.quick:
         quick.compare(rows, quick.stored(STORED), print)

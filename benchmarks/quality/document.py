@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
+from benchmarks.quality import draws
 from benchmarks.quality.cases import Case, all_cases
+from benchmarks.quality.draws import Draws
 from benchmarks.quality.experiments import findings
 from benchmarks.quality.gains import Row, best_classical, by_family, decibel, gains
 from benchmarks.quality.pictures import save_strip
 from benchmarks.quality.runner import OURS, Settings
 from benchmarks.quality.show import markdown
-from benchmarks.quality.table import quality_table
 
 LIMITS = Path(__file__).with_name("limits.yaml")
 HEADER = """# Restoration quality
@@ -40,6 +41,15 @@ number for all images.
 
 What the method is and how it decides: [quality and self-test](quality-and-self-test.md).
 """
+DRAWS = """
+## Draws of hidden pixels
+
+Which observed pixels a self-test hides is drawn from the [seed](config.md) of a run, and what is hidden decides what is
+chosen. Families that depend on it most are restored with {count} seeds. Where they count in the table above, its values
+and the ends of its intervals are means over the draws; all else on this page is of the first one, with the default
+seed. Settings were chosen with that one, and none with the others: where it is better than they are by more than two
+standard errors (over cases), they would be tuned to it. Gains are over the best classical fill of the family.
+"""
 EXPERIMENTS = """Experiments with hindsight: one part of the method is replaced by one that knows the truth. Where even
 that misses the goal, that part is not what is missing. What the results mean stands below the table, at each family and
 in [decisions](decisions/README.md).
@@ -53,19 +63,21 @@ is one standard error.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything the page is made from."""
+    """Everything the page is made from: the rows of the first draw, and of each other one if there are several."""
 
     rows: Sequence[Row]
+    draws: Draws = ()
     cases: Mapping[str, Case]
     settings: Settings
-    seconds: float
     complete: bool
 
 
 def write_document(report: Report, page: Path) -> None:
     """Write the page and its pictures in `images/quality/` beside it."""
     good = [row for row in report.rows if "error" not in row]
-    parts = [HEADER, "## Numbers\n", markdown(quality_table(good)), _failures(report.rows), _scenes(good)]
+    every = [row for draw in (report.rows, *report.draws) for row in draw]
+    numbers = markdown(draws.mean_table(good, report.draws))
+    parts = [HEADER, "## Numbers\n", numbers, _failures(every), _draws(report), _scenes(good)]
     if not report.complete:
         parts.insert(1, "**Only a part of the cases was run for this page.**\n")
     parts += ["\n## What keeps families from their goals\n", EXPERIMENTS, _experiments(good, report)]
@@ -74,7 +86,7 @@ def write_document(report: Report, page: Path) -> None:
     parts += [f"\n**{name}.** {text.strip()}" for name, text in said.items() if name not in _families()]
     parts += ["\n## Best, median and worst\n", PICTURES]
     parts += [_family(family, families[family], report, page.parent / "images/quality", said) for family in families]
-    minutes = sum(row["seconds"] for row in good) / 60
+    minutes = sum(row["seconds"] for row in every if "error" not in row) / 60
     parts.append(f"\nSoftware state `{report.settings.state}`; the runs took {minutes:.0f} minutes in all.\n")
     page.write_text("\n".join(part for part in parts if part))
 
@@ -85,6 +97,11 @@ def _failures(rows: Sequence[Row]) -> str:
         return f"\n{len(rows)} cases, none failed."
     lines = [f"- {row['case']}: {row['error'].splitlines()[0][:160]}" for row in failed]
     return "\n".join([f"\n{len(rows)} cases, **{len(failed)} failed**:", "", *lines])
+
+
+def _draws(report: Report) -> str:
+    found = draws.scatters(report.rows, report.draws)
+    return f"{DRAWS.format(count=len(report.draws) + 1)}\n{draws.markdown(found)}" if found else ""
 
 
 def _experiments(rows: Sequence[Row], report: Report) -> str:

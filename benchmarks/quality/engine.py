@@ -1,4 +1,4 @@
-"""Hand a case to the ordinary command as ordinary files, with no setting but input, mask and output folder."""
+"""Hand a case to the ordinary command as ordinary files, with no setting but input, mask, output folder and seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Restored:
     seconds: float
 
 
-def restore(image: Image, hole: NDArray[np.bool_], folder: Path, *, alone: bool = False) -> Restored:
+def restore(image: Image, hole: NDArray[np.bool_], folder: Path, *, alone: bool = False, seed: int = 0) -> Restored:
     """Restore the holes with the defaults; `alone` leaves the guides out. `folder` is made new and removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -46,6 +46,7 @@ def restore(image: Image, hole: NDArray[np.bool_], folder: Path, *, alone: bool 
         "output": {"directory": str(folder / "out")},
         # where blocks run changes no value; a cluster inside a worker process would only cost its start
         "compute": {"executor": "serial"},
+        "seed": seed,
     }
     for role, guides in _by_role(() if alone else image.guides).items():
         config["input"][role] = [_guide(folder, f"{role}{k}{suffix}", g, image) for k, g in enumerate(guides)]

@@ -30,25 +30,36 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What a full run found of one case: hash of its content, PSNR of its hole pixels in dB, processor seconds."""
+    """What a full run found of one case: hash of its content, PSNR of its hole pixels in dB, processor seconds.
+
+    `draws` are the PSNR with other seeds, if it was restored with several.
+    """
 
     key: str
     db: float
     cpu_seconds: float
+    draws: tuple[float, ...] = ()
 
 
 Full = Mapping[str, Stored]
 """By the name of the case."""
 
 
-def store(rows: Sequence[Row], path: Path) -> None:
-    """Keep what later runs are compared with."""
+def store(rows: Sequence[Row], path: Path, more: Sequence[Sequence[Row]] = ()) -> None:
+    """Keep what later runs are compared with; `more` are the rows of other draws."""
+    again: dict[str, list[float]] = {}
+    for row in chain.from_iterable(more):
+        if "error" not in row:
+            again.setdefault(row["case"], []).append(_db(row))
     kept = {
-        row["case"]: asdict(Stored(key=row["key"], db=round(decibel(row, OURS), 4), cpu_seconds=_cost(row)))
-        for row in sorted(rows, key=lambda row: row["case"])
-        if "error" not in row
+        name: asdict(Stored(key=row["key"], db=_db(row), cpu_seconds=_cost(row), draws=tuple(again.get(name, ()))))
+        for name, row in sorted((row["case"], row) for row in rows if "error" not in row)
     }
     path.write_text(json.dumps(kept, indent=0) + "\n")
+
+
+def _db(row: Row) -> float:
+    return round(decibel(row, OURS), 4)
 
 
 def _cost(row: Row) -> float:
@@ -58,7 +69,8 @@ def _cost(row: Row) -> float:
 
 def stored(path: Path) -> Full:
     """Return what the last full run found; nothing if none was kept."""
-    return {name: Stored(**facts) for name, facts in json.loads(path.read_text()).items()} if path.exists() else {}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return {name: Stored(**facts | {"draws": tuple(facts.get("draws", ()))}) for name, facts in kept.items()}
 
 
 def subset(cases: Sequence[Case], full: Full, jobs: int) -> list[Case]:

@@ -9,7 +9,7 @@ import signal
 import time
 import traceback
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ CASE_SECONDS = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where results are kept, under which name, and whether those of an earlier run count."""
+    """Where results are kept, under which name, whether those of an earlier run count, and the seed of all runs."""
 
     out: Path
     state: str
     reuse: bool
+    seed: int = 0
 
 
 def software_state() -> str:
@@ -134,7 +135,8 @@ def _run(
 ) -> dict[str, Any]:
     folder = settings.out / "work" / f"{key}-{os.getpid()}"
     frame = Frame.of(image, hole)
-    done = engine.restore(given, hole, folder)
+    restore = partial(engine.restore, folder=folder, seed=settings.seed)
+    done = restore(given, hole)
     kept = ~(hole | image.hidden)
     scored = frame.scored
     error = done.values[scored].astype(np.float64) - image.values[scored]
@@ -153,10 +155,10 @@ def _run(
         "seconds": done.seconds,
     }
     if case.also_alone:
-        single = engine.restore(image, hole, folder, alone=True)
+        single = restore(image, hole, alone=True)
         facts["methods"][ALONE] = frame.score(single.values)
     if given is not image:
-        facts["methods"][CLEAN] = frame.score(engine.restore(image, hole, folder).values)
+        facts["methods"][CLEAN] = frame.score(restore(image, hole).values)
     arrays = settings.out / settings.state / f"{key}.npz"
     arrays.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(arrays, ours=done.values[hole], sigma=done.sigma[hole])

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.quality.gains import Row, best_classical, decibel, of_family
 from benchmarks.quality.runner import OURS
 from benchmarks.quality.scores import psnr
-from benchmarks.quality.table import Line, quality_table
+from benchmarks.quality.table import Line
 
 HEAD = (
     "| | floor | goal | measured | 95 % interval | one place left out | places / cases | verdict | |\n"
@@ -18,11 +18,11 @@ HEAD = (
 )
 
 
-def print_table(rows: Sequence[Row], state: str, seconds: float) -> None:
-    """Print the table, and the cases that failed."""
+def print_table(lines: Sequence[Line], rows: Sequence[Row], state: str, seconds: float) -> None:
+    """Print the table, and of the rows of all draws what they took and which failed."""
     cpu = sum(row.get("cpu_seconds", 0) for row in rows)
     print(f"\nsoftware state {state}, {len(rows)} cases, {seconds:.0f} s of wall and {cpu:.0f} s of CPU time\n")
-    print(markdown(quality_table(rows)))
+    print(markdown(lines))
     for row in rows:
         if "error" in row:
             print(f"\nFAILED {row['case']}: {row['error']}")
@@ -82,13 +82,17 @@ def print_cases(rows: Sequence[Row]) -> None:
             )
 
 
-def print_change(rows: Sequence[Row], folder: Path, state: str) -> None:
-    """Print the mean change in dB of each family since another state, and its worst case; same cases only."""
+def print_change(draws: Sequence[tuple[Sequence[Row], Path]], state: str) -> None:
+    """Print the mean change in dB of each family since another state, and its worst case; same cases only.
+
+    `draws` are the rows of each draw with the folder of the other state's.
+    """
     print(f"\nchange since {state}\n\n| family | cases | mean | worst | in |\n|---|---|---|---|---|")
-    for family in dict.fromkeys(row["family"] for row in rows):
+    for family in dict.fromkeys(row["family"] for rows, _ in draws for row in rows):
         changes = []
-        for row in of_family(rows, family):
-            path = folder / f"{row['key']}.json"
+        for row, path in (
+            (row, folder / f"{row['key']}.json") for rows, folder in draws for row in of_family(rows, family)
+        ):
             if path.exists():
                 before = psnr(json.loads(path.read_text())["methods"][OURS]["mse"], row["range"])
                 changes.append((decibel(row, OURS) - before, row["scene"]))

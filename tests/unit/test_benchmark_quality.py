@@ -271,7 +271,7 @@ def test_a_case_from_hole_to_page(tmp_path, shape):
     assert measure(case, settings)["seconds"] == row["seconds"], "kept results are used"
     page = tmp_path / "docs" / "quality.md"
     page.parent.mkdir()
-    write_document(Report(rows=[row], cases={case.name: case}, settings=settings, seconds=1, complete=False), page)
+    write_document(Report(rows=[row], cases={case.name: case}, settings=settings, complete=False), page)
     assert (page.parent / "images/quality/points-30.png").stat().st_size < 150_000
     assert "| points 30 % | +0.80 dB |" in page.read_text()
 
