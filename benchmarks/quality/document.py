@@ -77,7 +77,7 @@ def write_document(report: Report, page: Path) -> None:
     good = [row for row in report.rows if "error" not in row]
     every = [row for draw in (report.rows, *report.draws) for row in draw]
     numbers = markdown(draws.mean_table(good, report.draws))
-    parts = [HEADER, "## Numbers\n", numbers, _failures(every), _draws(report), _scenes(good)]
+    parts = [HEADER, "## Numbers\n", numbers, _failures(report.rows, every), _draws(report), _scenes(good)]
     if not report.complete:
         parts.insert(1, "**Only a part of the cases was run for this page.**\n")
     parts += ["\n## What keeps families from their goals\n", EXPERIMENTS, _experiments(good, report)]
@@ -91,12 +91,13 @@ def write_document(report: Report, page: Path) -> None:
     page.write_text("\n".join(part for part in parts if part))
 
 
-def _failures(rows: Sequence[Row]) -> str:
+def _failures(cases: Sequence[Row], rows: Sequence[Row]) -> str:
     failed = [row for row in rows if "error" in row]
+    count = f"{len(cases)} cases" + (f", {len(rows)} with those of all draws" if len(rows) > len(cases) else "")
     if not failed:
-        return f"\n{len(rows)} cases, none failed."
+        return f"\n{count}, none failed."
     lines = [f"- {row['case']}: {row['error'].splitlines()[0][:160]}" for row in failed]
-    return "\n".join([f"\n{len(rows)} cases, **{len(failed)} failed**:", "", *lines])
+    return "\n".join([f"\n{count}, **{len(failed)} failed**:", "", *lines])
 
 
 def _draws(report: Report) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ def _scores(case: Case, settings: Settings) -> dict[str, Any]:
     frame = Frame.of(image, hole)
     if not frame.scored.any():
         raise ValueError("no pixel is scored: the hole misses all that counts")
-    classical = _kept(settings, f"classical-{_classical_state()}", key)
+    # nothing is drawn for them: those of the first draw are as good
+    fills = replace(settings, reuse=settings.reuse or settings.seed > 0)
+    classical = _kept(fills, f"classical-{_classical_state()}", key)
     if classical is None:
         methods = {name: frame.score(values) for name, values in estimates(given, hole).items()}
         classical = _keep(settings, f"classical-{_classical_state()}", key, {"methods": methods})

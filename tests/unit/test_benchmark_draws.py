@@ -138,4 +138,5 @@ def test_draws_from_run_to_page(tmp_path):
     report = Report(rows=[first], draws=[[second]], cases={case.name: case}, settings=some[0], complete=False)
     write_document(report, page)
     assert "restored with 2 seeds" in page.read_text()
+    assert "1 cases, 2 with those of all draws, none failed." in page.read_text()
     assert "\n| cloud | 1 | " in page.read_text()
