@@ -20,7 +20,7 @@ from pipeline.restore.blend import carried
 from pipeline.restore.network import asked, raw_of, refine, share_at, with_network
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.drafts import REFERENCED, Drafts
-from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, harmed, wide_holes
+from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, family_scores, harmed, wide_holes
 from pipeline.selftest.site import channel_scale, unit_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
@@ -30,7 +30,7 @@ from pipeline.system.threads import each
 
 _HARMED = 0.1
 """Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
-would, the weights in wide holes and at edges are lowered."""
+would, the weights in wide holes and at edges are lowered; in volumes unless that costs more gain than it is worth."""
 
 _FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Factors at which such holes are counted. Weights are never lowered below the last: they have won on average."""
@@ -271,8 +271,10 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
 def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], drafts: Drafts) -> float:
     """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
-    How many do is a matter of luck where few pieces of the image hold hidden pixels, so what is usual counts beside
-    it. Over references only what is done to pixels that these carry counts: the other weights are decided already.
+    In volumes it is a larger one where that gains more than harm beyond `_HARMED` costs: whether a limit is kept in one
+    draw of hidden pixels and just missed in another must not decide about decibels. How many become worse is a matter
+    of luck where few pieces of the image hold hidden pixels, so what is usual counts beside it. Over references only
+    what is done to pixels that these carry counts: the other weights are decided already.
 
     Args:
         proposals: what the network would have, one for each trial.
@@ -290,6 +292,16 @@ def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], d
         told = 0 if np.isnan(found) else pieces
         return float(told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
 
+    def worth(factor: float) -> float:
+        return _gained(proposals, lowered(factor), drafts) - PRICE_DB * max(0.0, share(factor) - _HARMED)
+
+    least = _within(share)
+    bolder = [factor for factor in _FACTORS if factor > least] if trials[0].placement.hidden.ndim == 4 else []
+    return max([least, *bolder], key=worth) if bolder else least
+
+
+def _within(share: Callable[[float], float]) -> float:
+    """Return the largest factor at which no more than `_HARMED` of the holes get worse, on a line between two tried."""
     shares = [share(_FACTORS[0])]
     if not shares[0] > _HARMED:
         return _FACTORS[0]

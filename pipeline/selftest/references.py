@@ -23,7 +23,7 @@ from pipeline.restore.estimate import code_of, guide_of, with_reference
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.prior import BELIEFS, BELIEVED_GAIN_DB, LEADING
-from pipeline.selftest.scores import NOTICEABLE_DB, Pieces, row_of
+from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, Pieces, row_of
 from pipeline.selftest.site import as_deep, shares_of
 from pipeline.selftest.trial import Proposal, Trial, evidence_of, step_limit
 from pipeline.selftest.verdict import Row
@@ -46,9 +46,6 @@ _TOLERATED = 0.02
 _CLEARLY_WRONG = 2.0
 """Squared error of a guide's longest steps over that of shortened ones from which they are shortened: what another
 image shows far from the holes tested may well be there, but a cloud of its own is wrong by more."""
-
-_PRICE_DB = 5.0
-"""Mean gain that is deducted for harm if all pieces become noticeably worse, and its share if a share of them does."""
 
 _LEAST_DB = 0.1
 """Worth of another date, what is known of others included, below which it is left out: nobody sees such a gain, and
@@ -340,4 +337,4 @@ def _worth(gains: NDArray[np.float64], others: Sequence[float], tells: float = 1
     """Return the mean gain of pieces in dB, those of other images too, less the price of harm; `tells` as in `best`."""
     every, counts = np.append(gains, others), np.append(np.full(gains.size, tells), np.ones(len(others)))
     worse = float(np.average(every < -NOTICEABLE_DB, weights=counts))
-    return float(np.average(every, weights=counts)) - _PRICE_DB * max(0.0, worse - _TOLERATED)
+    return float(np.average(every, weights=counts)) - PRICE_DB * max(0.0, worse - _TOLERATED)

@@ -18,6 +18,9 @@ from pipeline.selftest.weights import Comparison, compare
 NOTICEABLE_DB = 0.05
 """Change of a hole, a piece of image or a family of holes that nobody notices."""
 
+PRICE_DB = 5.0
+"""Gain that is deducted for harm if all holes or pieces of image become noticeably worse, and its share if some do."""
+
 _HOLE = 16
 """Hidden pixels below which a hole is not looked at."""
 
