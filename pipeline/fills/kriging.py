@@ -116,10 +116,10 @@ def refined(
             continue
         offsets = _neighbourhood(hole, reach)
         sites = _sites(valid, hole, asked, offsets)
-        if len(sites.centre) < 10 * len(offsets):
+        if not sites.pixel.size or len(sites.centre) < 10 * len(offsets):
             continue
-        for channel in channels:
-            result[channel] = _krige(result[channel], sites)
+        for some in _parts(np.asarray(channels), hole.size):
+            result[some] = _krige(result[some], sites)
     return result
 
 
@@ -171,29 +171,37 @@ def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], asked: NDArray[np.
 
 
 def _krige(start: NDArray[np.float32], sites: _Sites) -> NDArray[np.float32]:
-    """Return `start` `(*spatial)`, complete with the spline in holes, with kriged values in place of it."""
-    flat = np.pad(start, [(r, r) for r in sites.pad], mode="edge").astype(np.float64).ravel()
-    cross, among = _covariance(flat, sites)
-    nugget = _NUGGET * float(among.diagonal().mean() - cross.max())
-    if not nugget > 0:
+    """Return `start` `(c, *spatial)`, complete with the spline in holes, with kriged values in place of it."""
+    padding = [(0, 0), *((r, r) for r in sites.pad)]
+    padded = np.pad(start, padding, mode="edge").astype(np.float64)
+    flat = padded.reshape(len(start), -1)
+    cross, among = (np.stack(part) for part in zip(*(_covariance(one, sites) for one in flat), strict=True))
+    nugget = _NUGGET * (among.diagonal(axis1=1, axis2=2).mean(axis=1) - cross.max(axis=1))
+    varied = nugget > 0
+    if not varied.any():
         return start
+    flat, cross, among = (
+        flat[varied],
+        cross[varied],
+        among[varied] + nugget[varied, None, None] * np.eye(len(sites.near)),
+    )
     value = flat.copy()
-    size = max(1, _CHUNK // len(sites.near) ** 2)
+    size = max(1, _CHUNK // (len(flat) * len(sites.near) ** 2))
     for low in range(0, len(sites.pattern), size):
         patterns = sites.pattern[low : low + size]
-        weights = _weights(cross, among, nugget, patterns)
+        weights = _weights(cross, among, patterns)
         bounds = sites.first[low : low + len(patterns) + 1]
         which = np.repeat(np.arange(len(patterns)), np.diff(bounds))
         pixels = sites.pixel[bounds[0] : bounds[-1]]
-        for part, rows in zip(_parts(pixels, len(sites.near)), _parts(which, len(sites.near)), strict=True):
+        width = len(flat) * len(sites.near)
+        for part, rows in zip(_parts(pixels, width), _parts(which, width), strict=True):
             # relative to the spline, so that a constant surrounding gives the constant exactly
-            level = flat[part]
-            value[part] = level + np.einsum(
-                "nk,nk->n", flat[part[:, None] + sites.near] - level[:, None], weights[rows]
-            )
-    inner = tuple(slice(r, r + n) for r, n in zip(sites.pad, start.shape, strict=True))
-    padded = [n + 2 * r for r, n in zip(sites.pad, start.shape, strict=True)]
-    return value.reshape(padded)[inner].astype(np.float32)
+            level = flat[:, part]
+            above = flat[:, part[:, None] + sites.near] - level[..., None]
+            value[:, part] = level + np.einsum("cnk,cnk->cn", above, weights[:, rows])
+    padded.reshape(len(start), -1)[varied] = value
+    inner = (slice(None), *(slice(r, r + n) for r, n in zip(sites.pad, start.shape[1:], strict=True)))
+    return padded[inner].astype(np.float32)
 
 
 def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
@@ -202,34 +210,38 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
     Counted around observed pixels, holes among the neighbours have their spline value: so the matrix is positive.
     Each neighbourhood is taken relative to its mean (weights sum to one, the level drops out) and to its spread.
     """
-    offsets = np.append(0, sites.near)
-    around = (flat[part[:, None] + offsets] for part in _parts(sites.centre, len(offsets)))
-    samples = [values - values.mean(axis=1, keepdims=True) for values in around]
-    variances = [np.square(sample).mean(axis=1) for sample in samples]
+    offsets = np.append(0, sites.near)[:, None]
+    # neighbours in rows: sums over them go along the centres
+    around = (flat[offsets + part] for part in _parts(sites.centre, len(offsets)))
+    samples = [values - values.mean(axis=0) for values in around]
+    variances = [np.square(sample).mean(axis=0) for sample in samples]
     floor = _FLOOR * float(np.concatenate(variances).mean())
     total = np.zeros((len(offsets), len(offsets)))
     if floor > 0:
         for sample, variance in zip(samples, variances, strict=True):
-            np.divide(sample, np.sqrt(variance + floor)[:, None], out=sample)
-            total += inner(sample.T, sample.T)
+            np.divide(sample, np.sqrt(variance + floor), out=sample)
+            total += inner(sample, sample)
     total /= len(sites.centre)
     return total[0, 1:], total[1:, 1:]
 
 
-def _weights(cross: Field, among: Field, nugget: float, patterns: NDArray[np.bool_]) -> Field:
-    """Solve the ordinary kriging system of each pattern `(p, k)`; returns `(p, k)`, 0 where not observed.
+def _weights(cross: Field, among: Field, patterns: NDArray[np.bool_]) -> Field:
+    """Solve the ordinary kriging system of each pattern `(p, k)`; returns `(c, p, k)`, 0 where not observed.
 
-    The systems are far too small for LAPACK to spread over threads.
+    Those that see as many neighbours are solved together: their systems hold nothing else, and are far too small for
+    LAPACK to spread over threads.
     """
-    both = patterns[:, :, None] & patterns[:, None, :]
-    matrix = np.where(both, among, 0.0)
-    axis = np.arange(len(cross))
-    matrix[:, axis, axis] += np.where(patterns, nugget, 1.0)
-    right = np.stack([np.where(patterns, cross, 0.0), patterns.astype(np.float64)], axis=-1)
-    solved = np.linalg.solve(matrix, right)
-    simple, ones = solved[..., 0], solved[..., 1]
-    missing = (1.0 - simple.sum(axis=1)) / ones.sum(axis=1)
-    weights: Field = simple + missing[:, None] * ones
+    weights = np.zeros((len(cross), *patterns.shape))
+    count = patterns.sum(axis=1)
+    for n in np.unique(count):
+        own = np.flatnonzero(count == n)
+        seen = np.nonzero(patterns[own])[1].reshape(len(own), n)
+        right = cross[:, seen]
+        right = np.stack([right, np.ones_like(right)], axis=-1)
+        solved = np.linalg.solve(among[:, seen[:, :, None], seen[:, None, :]], right)
+        simple, ones = solved[..., 0], solved[..., 1]
+        missing = (1.0 - simple.sum(axis=-1)) / ones.sum(axis=-1)
+        weights[:, own[:, None], seen] = simple + missing[..., None] * ones
     return weights
 
 

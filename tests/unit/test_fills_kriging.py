@@ -35,7 +35,7 @@ def test_weights_solve_the_constrained_system():
     sample = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
     matrix = sample.T @ sample / 200
     patterns = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1]], dtype=bool)
-    weights = kriging._weights(matrix[0, 1:], matrix[1:, 1:], 0.3, patterns)
+    (weights,) = kriging._weights(matrix[:1, 1:], (matrix[1:, 1:] + 0.3 * np.eye(5))[None], patterns)
     for seen, row in zip(patterns, weights, strict=True):
         k = int(seen.sum())
         border = np.zeros((k + 1, k + 1))
