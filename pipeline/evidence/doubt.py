@@ -29,6 +29,8 @@ Differences = tuple[Field, Mask]
 SMOOTH = 1.5
 """Deviation of the Gaussian that pixels are seen through, pixels: haze is smooth, noise and texture are not."""
 
+_LEAST_SHARE = 1e-6
+
 NOTICEABLE = 0.1
 """Smallest difference that matters, as a share of the standard deviation of the bands over the image."""
 
@@ -174,9 +176,41 @@ class Doubt:
         return doubted & tile.seen & (tile.distance > 0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smooth:
+    """A tile seen through the Gaussian, from which differences from any usual values follow.
+
+    Attributes:
+        values: `(c, *spatial)`, 0 where nothing is observed.
+        share: `spatial`, observed share.
+    """
+
+    values: Field
+    share: Field
+
+    @classmethod
+    def of(cls, tile: Tile) -> Smooth:
+        """Look at a tile."""
+        return cls(values=_through(tile.values.astype(np.float64), tile.seen), share=_share(tile.seen))
+
+    def differences(self, ground: Ground, out: Field | None = None) -> Field:
+        """Return what `standardised` does for a ground without a reference; `out` may be `values`."""
+        offset, scale = (column(part, self.share.ndim) for part in (ground.offset, ground.scale))
+        made = np.subtract(self.values, offset * self.share, out=out)
+        made /= scale * np.maximum(self.share, _LEAST_SHARE)
+        return np.asarray(np.clip(made, -LARGEST, LARGEST, out=made))
+
+
 def standardised(ground: Ground, tile: Tile) -> Differences:
     """Return smoothed differences from the ground in its standard deviations, `(c, *spatial)`, and where it is told."""
     scaled, told = ground.differences(tile)
-    share = ndimage.gaussian_filter(told.astype(np.float64), SMOOTH)
-    smooth = [ndimage.gaussian_filter(np.where(told, band, 0.0), SMOOTH) for band in scaled]
-    return np.clip(np.stack(smooth) / np.maximum(share, 1e-6), -LARGEST, LARGEST), told
+    made = _through(scaled, told) / np.maximum(_share(told), _LEAST_SHARE)
+    return np.clip(made, -LARGEST, LARGEST), told
+
+
+def _through(bands: Field, told: Mask) -> Field:
+    return np.stack([ndimage.gaussian_filter(np.where(told, band, 0.0), SMOOTH) for band in bands])
+
+
+def _share(told: Mask) -> Field:
+    return np.asarray(ndimage.gaussian_filter(told.astype(np.float64), SMOOTH))

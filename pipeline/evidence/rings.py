@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.evidence.cast import Patterns, followed, step_of_shadows
 from pipeline.evidence.contrast import lit_better
-from pipeline.evidence.doubt import NOTICEABLE, Differences, Field, Mask, Side, standardised
+from pipeline.evidence.doubt import NOTICEABLE, Differences, Field, Mask, Side, Smooth, standardised
 from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.shifts import Excess, Surroundings, excess, fall
 from pipeline.evidence.single import Hole, Labels, standing_out
@@ -63,8 +63,12 @@ _ROUNDS = 3
 _SIGNS = {"bright": 1.0, "dark": -1.0}
 
 
-def _calm(ground: Ground, tile: Tile) -> Mask:
-    differences, told = standardised(ground, tile)
+def _calm(ground: Ground, both: tuple[Tile, Smooth]) -> Mask:
+    tile, smooth = both
+    if ground.guide is None:
+        differences, told = smooth.differences(ground), tile.seen
+    else:
+        differences, told = standardised(ground, tile)
     return np.asarray(told & (np.abs(differences.mean(axis=0)) < 1.0))
 
 
@@ -83,27 +87,38 @@ class Rings:
     noticeable: Field
     referred: bool
     seed: int = 0
+    _means: dict[float, Field] = field(default_factory=dict, init=False)
 
     @classmethod
     def around(cls, tiles: Sequence[Tile], seed: int = 0) -> Rings:
         """Fit the ground on what is farthest from the holes."""
         distance = np.concatenate([t.distance[t.seen] for t in tiles])
         count = max(FEWEST_FAR, int(_FAR_SHARE * distance.size))
-        limit = min(FARTHEST, float(np.sort(distance)[max(0, distance.size - count)]))
+        place = max(0, distance.size - count)
+        limit = min(FARTHEST, float(np.partition(distance, place)[place]))
         far = [t.seen & (t.distance >= limit) for t in tiles]
         ground = fit_ground(tiles, far)
+        seen = list(zip(tiles, each(Smooth.of, tiles), strict=True))
         for _ in range(_ROUNDS - 1):
             # what was missed far from all holes must not pass for ground either
-            calm = [f & c for f, c in zip(far, each(partial(_calm, ground), tiles), strict=True)]
+            calm = [f & c for f, c in zip(far, each(partial(_calm, ground), seen), strict=True)]
             if sum(int(c.sum()) for c in calm) < FEWEST_FAR:
                 break
             ground = fit_ground(tiles, calm)
-        return cls.of(tiles, far, ground, seed)
+        if ground.guide is not None:
+            return cls.of(tiles, far, ground, seed)
+        # in place: the windows together may take 200 MB
+        return cls._of(tiles, far, ground, [(s.differences(ground, out=s.values), t.seen) for t, s in seen], seed)
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground, seed: int = 0) -> Rings:
         """Compare windows with a ground that is known."""
-        both = each(partial(standardised, ground), tiles)
+        return cls._of(tiles, far, ground, each(partial(standardised, ground), tiles), seed)
+
+    @classmethod
+    def _of(
+        cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground, both: Sequence[Differences], seed: int
+    ) -> Rings:
         return cls(
             tiles=tiles,
             ground=ground,
@@ -170,22 +185,26 @@ class Rings:
 
     def bright_ones(self, nearest: Sequence[Labels], among: Sequence[Hole] | None = None) -> list[Hole]:
         """Return the holes that stand out by themselves (`standing_out`) beside which bands are brighter, too."""
-        holes = standing_out(self.surroundings(1.0), nearest, among=among, seed=self.seed)
-        own = [
-            [b & (n == label) & (k == at) for at, (b, n) in enumerate(zip(self._beside, nearest, strict=True))]
-            for k, label in holes
-        ]
-        return [hole for hole, some in zip(holes, own, strict=True) if self._higher(1.0, some)]
+        beside = self._beside
+
+        def higher(hole: Hole) -> bool:
+            k, label = hole
+            return self._lie_higher(1.0, self.differences[k][:, beside[k] & (nearest[k] == label)])
+
+        # few of those that stand out do not lie higher, and asking that first is cheap
+        return standing_out(self.surroundings(1.0), nearest, among=among, asked=higher, seed=self.seed)
 
     def _higher(self, sign: float, some: Sequence[Mask]) -> bool:
         """Say whether bands as they are lie higher (lower) in some pixels than far from the holes, all in all.
 
         Whitened ones can be higher where these are lower.
         """
-        near, far = self._of_all(some), self._of_all(self.far)
-        if near.shape[1] < _FEWEST_RING or far.shape[1] < FEWEST_FAR:
+        return self._lie_higher(sign, self._of_all(some))
+
+    def _lie_higher(self, sign: float, near: Field) -> bool:
+        if near.shape[1] < _FEWEST_RING or sum(int(f.sum()) for f in self.far) < FEWEST_FAR:
             return False
-        more = np.maximum(sign * near, 0.0).mean(axis=1) - np.maximum(sign * far, 0.0).mean(axis=1)
+        more = np.maximum(sign * near, 0.0).mean(axis=1) - self._usually(sign)
         return bool(more.sum() > 0)
 
     def surroundings(self, sign: float) -> list[Surroundings]:
@@ -256,6 +275,12 @@ class Rings:
     @property
     def _beside(self) -> list[Mask]:
         return [t & (tile.distance <= _BESIDE) for t, tile in zip(self.told, self.tiles, strict=True)]
+
+    def _usually(self, sign: float) -> Field:
+        """Return the mean of what lies higher (lower) far from the holes, `(c,)`."""
+        if sign not in self._means:
+            self._means[sign] = np.maximum(sign * self._of_all(self.far), 0.0).mean(axis=1)
+        return self._means[sign]
 
     def _of_all(self, some: Sequence[Mask]) -> Field:
         """Return the differences of some pixels of all windows, `(c, n)`."""

@@ -9,7 +9,7 @@ than it says and bright by themselves: ground that changed is one of them only, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -51,7 +51,11 @@ def nearest_hole(tile: Tile) -> Labels:
 
 
 def standing_out(
-    windows: Sequence[Surroundings], nearest: Sequence[Labels], among: Sequence[Hole] | None = None, seed: int = 0
+    windows: Sequence[Surroundings],
+    nearest: Sequence[Labels],
+    among: Sequence[Hole] | None = None,
+    asked: Callable[[Hole], bool] = lambda _: True,
+    seed: int = 0,
 ) -> list[Hole]:
     """Return the holes whose own surroundings are higher than shifted patterns of them, beyond chance.
 
@@ -59,12 +63,13 @@ def standing_out(
         windows: of the image; near are the pixels beside any hole.
         nearest: `nearest_hole` of each.
         among: of these only; None = of all.
+        asked: says of a hole whether it is of interest.
         seed: of the shifts that are drawn.
     """
     large = [(k, label) for k, window in enumerate(windows) for label in _largest(window, nearest[k])]
     least = _RELIABLE + _TAIL * max(0.0, np.log(max(len(large), 1) / _LARGEST))
-    asked = [hole for hole in large if among is None or hole in among]
-    of_window = [(k, [label for window, label in asked if window == k]) for k in dict.fromkeys(k for k, _ in asked)]
+    some = [hole for hole in large if (among is None or hole in among) and asked(hole)]
+    of_window = [(k, [label for window, label in some if window == k]) for k in dict.fromkeys(k for k, _ in some)]
     told = each(partial(_stand_out_by, seed), [(windows[k], nearest[k], labels) for k, labels in of_window])
     return [
         (k, label)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.evidence.doubt import Smooth, standardised
+from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.mark import _without_edges
 from pipeline.evidence.tile import Tile
@@ -109,6 +111,15 @@ def test_ground_that_changed_is_not_doubted():
     doubt = find_doubt([tile(clear + 400 * fields, hole, clear)])
     assert doubt is not None
     assert not doubt.sides
+
+
+def test_differences_follow_from_what_is_seen_once():
+    """Any usual values can be taken off a window that was smoothed before; pixels that are not seen do not count."""
+    one = tile(ground(1), clouds(1))
+    usual = fit_ground([one], [one.seen])
+    known, told = standardised(usual, one)
+    assert np.allclose(Smooth.of(one).differences(usual), known, rtol=0, atol=1e-9)
+    assert np.array_equal(told, one.seen)
 
 
 def test_too_few_pixels_say_nothing():

@@ -89,6 +89,7 @@ def test_more_holes_need_more_proof():
     window = Surroundings(values=values, told=~hole, near=near, far=far)
     assert standing_out([window], [labels]) == [(0, largest)]
     assert standing_out([window] * 100, [labels] * 100, among=[(0, largest)]) == []
+    assert standing_out([window], [labels], asked=lambda hole: hole != (0, largest)) == []
 
 
 def test_places_are_told_in_the_image():
