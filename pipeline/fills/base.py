@@ -96,6 +96,13 @@ class FillSpec:
         begun: FillSpec = module.begun_with(**dict(self.options)) if hasattr(module, "refined") else self
         return begun
 
+    def begun_as(self, other: FillSpec) -> FillSpec:
+        """Return this fill as it refines another one, itself if it cannot: so both need that one only once."""
+        begun = self.begun_with
+        if begun == self or begun.kind != other.kind:
+            return self
+        return FillSpec(self.kind, {**self.options, **other.options})
+
     @property
     def whole(self) -> bool:
         """Return True if it must see all holes of a window, wherever they are, to fill some of them as in a run."""

@@ -6,7 +6,7 @@ and deterministic; how much of each step is used was decided once, by the self-t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,8 @@ from pipeline.restore.task import Contamination, Draft, Estimate, Guide, Task
 
 _SUREST = np.float32(0.999)
 """Reliability up to which error bars follow it: beyond, it says how well a few pixels around happen to fit."""
+_HARDLY = np.float32(0.02)
+"""Share of a family of holes in a pixel below which its base fill does not count there."""
 _NOTHING = np.float32(0.5)
 """Reliability where references brought nothing; it only rises."""
 
@@ -105,30 +107,56 @@ def base_fill(
 
     `fill` gives the fill of this window if it is known already.
     """
-    of_families = zip(recipe.fills, place.shares, strict=True)
-    wanted = [(spec, window.hole & (share > 0)) for spec, share in of_families]
-    specs = {spec.label: spec for spec, holes in wanted if holes.any()} or {recipe.fill.label: recipe.fill}
-    if len(specs) == 1:
-        spec = next(iter(specs.values()))
+    shares = _telling(place.shares)
+    wanted: dict[str, tuple[FillSpec, NDArray[np.bool_]]] = {}
+    for spec, share in zip(recipe.fills, shares, strict=True):
+        own = window.hole & (share > 0)
+        if own.any():
+            wanted[spec.label] = spec, own | wanted[spec.label][1] if spec.label in wanted else own
+    if len(wanted) < 2:
+        spec = next((spec for spec, _ in wanted.values()), recipe.fill)
         return fill(spec) if fill else spec(window)
-    means = {}
-    for label, spec in specs.items():
-        own = np.logical_or.reduce([holes for other, holes in wanted if other.label == label])
-        means[label] = fill(spec) if fill else spec(_asking(window, own, whole=spec.whole))
+    means = {label: fill(spec) for label, (spec, _) in wanted.items()} if fill else _made(window, wanted)
     # a family that is not there has share 0: what stands in for it does not count
     any_one = next(iter(means.values()))
     parts = [means.get(spec.label, any_one) for spec in recipe.fills]
     # shares are rounded: what a fill made of pixels that it was not asked for would show in last digits
     counted = any_one
-    for share, part in zip(place.shares, parts, strict=True):
+    for share, part in zip(shares, parts, strict=True):
         counted = np.where(share > 0, part, counted)
-    parts = [np.where(share > 0, part, counted) for share, part in zip(place.shares, parts, strict=True)]
-    return np.where(window.hole, blended(place.shares, parts), any_one)
+    parts = [np.where(share > 0, part, counted) for share, part in zip(shares, parts, strict=True)]
+    return np.where(window.hole, blended(shares, parts), any_one)
 
 
-def _asking(window: Window, own: NDArray[np.bool_], *, whole: bool) -> Window:
-    """Return a window with no more to fill than some hole pixels need; `whole`: the fill must see all holes."""
-    return replace(window, asked=own) if whole else replace(window, hole=_parts(window, own))
+def _telling(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return family shares `(3, ...)` without those of thin and border holes that hardly count, which go to the deep.
+
+    Whole holes would be filled once more for them.
+    """
+    thin, deep, border = shares
+    little = np.where(shares < _HARDLY, shares, np.float32(0))
+    return np.stack([thin - little[0], deep + little[0] + little[2], border - little[2]])
+
+
+def _made(window: Window, wanted: Mapping[str, tuple[FillSpec, NDArray[np.bool_]]]) -> dict[str, NDArray[np.float32]]:
+    """Return what some fills make of a window, each of those hole pixels that need it; by label.
+
+    What one of them begins with and another one is, is made once.
+    """
+    begun = {spec.begun_with.label for spec, _ in wanted.values() if spec.whole}
+    means: dict[str, NDArray[np.float32]] = {}
+
+    def begin(spec: FillSpec) -> NDArray[np.float32]:
+        if spec.label not in means:
+            return spec(window)
+        return means[spec.label]
+
+    for label, (spec, own) in sorted(wanted.items(), key=lambda one: one[1][0].whole):
+        if spec.whole:
+            means[label] = spec.over(replace(window, asked=own), begin)
+        else:
+            means[label] = spec(window if label in begun else replace(window, hole=_parts(window, own)))
+    return means
 
 
 def _parts(window: Window, some: NDArray[np.bool_]) -> NDArray[np.bool_]:

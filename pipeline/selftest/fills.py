@@ -92,7 +92,7 @@ def choose_fills(
     recipe = replace(
         recipe,
         fill=deep,
-        thin_fill=None if thin == deep else thin,
+        thin_fill=None if thin == deep else thin.begun_as(deep) if len(sites[0].window.spacing) == 2 else thin,
         border_fill=None if border == deep else border,
     )
     rows = [_row(sites, one, tried[default], [b == k for b in best]) for k, one in enumerate(tried)]
@@ -269,4 +269,9 @@ def _compared(sites: Sequence[Site], usual: NDArray[np.float32], error: NDArray[
 
 def _drafted(recipe: Recipe, site: Site) -> Draft:
     """Return what its best fills make of a site."""
+    thin = recipe.fills[0]
+    if thin.label not in site.made:
+        # begun otherwise than it was tried, and asked of thin holes only
+        asked = site.placement.concerned & (site.place.shares[0] > 0)
+        site.made[thin.label] = thin.over(replace(site.window, asked=asked), site.fill)
     return filled(recipe, site.window, base_fill(recipe, site.window, site.place, site.fill), site.place)

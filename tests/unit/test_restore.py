@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from pipeline.fills import tension
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
@@ -287,6 +288,29 @@ def test_each_family_of_holes_has_its_own_fill():
     assert np.allclose(mean[:, 12:24, 12:24], spline(window)[:, 12:24, 12:24], atol=1e-3)
     assert np.array_equal(mean[window.valid], window.values[window.valid])
     assert np.array_equal(base_fill(RECIPE, window, place), nearest(window))
+
+
+def test_what_two_fills_begin_with_is_made_once(monkeypatch):
+    """Kriging of thin holes refines the spline that wide ones get, and what hardly any pixel is fills nothing."""
+    values = smooth((1, *SHAPE), "float32")
+    hole = np.zeros(values.shape, bool)
+    hole[:, 10:26, 10:26] = hole[:, 40, 5:50:4] = True
+    window = Window(values=np.where(hole, 0, values), valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    place = where(window)
+    spline, edge = FillSpec("tension", {"t": 0.9}), FillSpec("tension", {"t": 0.1})
+    thin = FillSpec("kriging", {"t": 0.75}).begun_as(spline)
+    assert thin == FillSpec("kriging", {"t": 0.9})
+    assert spline.begun_as(edge) is spline
+    assert FillSpec("kriging", {"t": 0.75}).begun_as(FillSpec("nearest")).options == {"t": 0.75}
+    whole = {spec.label: spec(window) for spec in (spline, thin)}
+    made, fill = [], tension.fill
+    monkeypatch.setattr(tension, "fill", lambda window, **options: made.append(options) or fill(window, **options))
+    thin_share, wide_share, _ = place.shares
+    hardly = replace(place, shares=np.stack([thin_share, wide_share * np.float32(0.99), wide_share * np.float32(0.01)]))
+    mean = base_fill(replace(RECIPE, fill=spline, thin_fill=thin, border_fill=edge), window, hardly)
+    assert made == [{"t": 0.9}]
+    assert np.array_equal(mean[:, 40], whole[thin.label][:, 40])
+    assert np.array_equal(mean[:, 12:24, 12:24], whole[spline.label][:, 12:24, 12:24])
 
 
 def test_what_no_family_asks_for_does_not_count():

@@ -95,6 +95,32 @@ def test_a_stiffer_spline_is_used_at_an_edge_only_where_wide_holes_want_one(insi
     assert tuple(fill.options["t"] for fill in decided.fills[1:]) == chosen
 
 
+def test_kriging_of_thin_holes_begins_with_the_spline_of_wide_ones():
+    """It was tried over another one; what is left of that in thin holes is not worth a second spline of the window."""
+    shape = (1, 48, 48)
+    hidden = np.zeros(shape, bool)
+    hidden[:, 8:26, 8:26] = hidden[:, 34::4] = True
+    thin = np.zeros(shape, bool)
+    thin[:, 30:] = True
+    window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    placements = [
+        Placement(
+            task=Task(window=window, patch=64), truth=window.values, hidden=hidden, concerned=hidden, start=(48 * k, 0)
+        )
+        for k in range(6)
+    ]
+    fills = [FillSpec("tension", {"t": 0.5}), FillSpec("tension", {"t": 0.9}), FillSpec("kriging", {"t": 0.75})]
+    sites, noise = sites_of(placements), np.random.default_rng(0)
+    for site in sites:
+        around = noise.normal(1, 0.02, shape)
+        for spec, in_wide, in_thin in zip(fills, (1.0, 0.8, 1.1), (1.0, 1.0, 0.5), strict=True):
+            site.made[spec.label] = np.where(hidden, around * np.where(thin, in_thin, in_wide), 0).astype(np.float32)
+    recipe = Recipe(fill=fills[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    decided, rows, _ = choose_fills(sites, fills, recipe, SPREAD, forced=False)
+    assert decided.fills[:2] == (FillSpec("kriging", {"t": 0.9}), fills[1])
+    assert [row.chosen for row in rows][1:] == [True, True]
+
+
 def test_holes_that_do_not_count_are_not_kriged(monkeypatch):
     """Kriging sees the whole window, is asked about the holes that hidden pixels lie in, and gives them the same."""
     shape = (1, 48, 48)
