@@ -92,7 +92,7 @@ def _base(recipe: Recipe, window: Window, fills: dict[str, NDArray[np.float32]])
 
     def fill(spec: FillSpec) -> NDArray[np.float32]:
         known = fills.get(spec.label)
-        return spec(window) if known is None else known
+        return spec.over(window, fill) if known is None else known
 
     return base_fill(recipe, window, where(window), fill)
 
