@@ -19,9 +19,11 @@ from pipeline.config.fetched import with_copies
 from pipeline.config.fits import check_fits
 from pipeline.config.names import sibling_masks
 from pipeline.config.opening import opened
+from pipeline.config.region import region_facts
 from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.formats import files_of
+from pipeline.formats._view import box_of, whole_of
 from pipeline.formats.base import Source
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
@@ -201,6 +203,8 @@ def _derivation(config: RunConfig, spec: SourceSpec, reads: Sequence[Mapping[str
     output = config.output
     if output.bids is None:
         return None
+    if config.input.region is not None:
+        raise ConfigError(f"{config.where('output.bids')}: derivatives are whole images; leave out input.region")
     if "same" not in output.format:
         raise ConfigError(f"{config.where('output.bids')}: derivatives are NIfTI; add `same` to output.format")
     try:
@@ -286,9 +290,18 @@ def _job(config: RunConfig, spec: SourceSpec, source: Source, work: WorkFolder) 
         display=config.output.display,
         fill_doubted=config.input.fill_doubted,
         seed=config.seed,
-        notices=tuple(_source_notices(spec)),
+        notices=(*_region_notices(source), *_source_notices(spec)),
         config={k: settings[k] for k in ("input", "mask", "model", "patch", "seed")},
     )
+
+
+def _region_notices(source: Source) -> tuple[str, ...]:
+    part = box_of(source)
+    if part is None:
+        return ()
+    ranges = ", ".join(f"{axis} {ends}" for axis, ends in region_facts(part).items())
+    shape = whole_of(source).space.shape
+    return (f"{source.paths[0]}: only {ranges} is restored and written (input.region), of an image of shape {shape}",)
 
 
 def _source_notices(spec: SourceSpec) -> list[str]:
@@ -339,7 +352,8 @@ def _model(config: RunConfig) -> ModelChoice:
 
 
 def _source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
-    """Return how to open the image of a spec anywhere; `source` is that image."""
+    """Return how to open the image of a spec anywhere; `source` is that image, or the part that is restored."""
+    part = box_of(source)
     return SourceRef(
         kind=source.kind,
         paths=spec.paths,
@@ -348,6 +362,7 @@ def _source_ref(spec: SourceSpec, source: Source, staged: Path) -> SourceRef:
         staged=str(staged),
         resample=spec.resample,
         repeat=spec.repeats,
+        region=(part.start, part.stop) if part else None,
     )
 
 

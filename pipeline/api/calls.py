@@ -217,6 +217,8 @@ class _Call:
         given = _section(content, "input")
         if twice := sorted(set(given) & set(images)):
             raise ConfigError(f"{twice[0]} are given as an argument and as input.{twice[0]}; give them once")
+        if given.get("region") is not None and not isinstance(kind, File):
+            raise ConfigError("input.region is for files: of an array give the part, e.g. image[..., 0:512, 0:512]")
         content["input"] = given | images
         if entries := _entries(kind, self.holes, keep):
             more = content.get("mask", [])

@@ -32,7 +32,7 @@ _RASTER = """\
 # {name}: {facts}
 input:
   source:{source}
-{more}{series}  # nodata: 0                      # if the file does not say which value means nothing was observed
+{more}{series}{region}  # nodata: 0                      # if the file does not say which value means not observed
   # fill_nodata: drawn             # nodata to restore: drawn (under a mask file) | never | inside (any mask) | all
   # references:                    # other dates of the same place help most
   #   - {{path: other_date.tif, mask: [{{kind: scl, path: other_date_SCL.tif}}]}}
@@ -56,7 +56,7 @@ _VOLUME = """\
 # No medical device: for research only.
 input:
   source:{source}
-{more}  # auxiliary: [flair.nii.gz]      # another contrast of the same head, on the same grid
+{more}{region}  # auxiliary: [flair.nii.gz]      # another contrast of the same head, on the same grid
 mask:                              # holes = union of the entries
 {mask}
   # - {{kind: raster, path: lesions.nii.gz, buffer: 1 mm}}    # non-zero = restore; same grid
@@ -72,6 +72,8 @@ output:
 _GRID = "  # grid: each                     # every pixel size as an image of its own; 10m: coarser pixels repeated"
 _SERIES = "  series: true                     # dates of one place: each is restored with the others as references\n"
 _CUBE = "  # cube: true                     # all dates in one zarr with a time axis, too\n"
+_TRIED = {2: (512, 512), 3: (64, 128, 128)}
+"""Extent of the part that an image is tried on, by dimensions, pixels."""
 _CLASSES = ("scl", "qa_pixel")
 """Kinds of masks of clouds, which have soft rims."""
 
@@ -115,6 +117,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             source=_source(files, directory),
             more=_other_sources(files, volume=volume),
             series=_SERIES if files.dates else "",
+            region=_region(source),
             cube=_CUBE if files.dates else "",
             directory=_as_written(f"out/{files.stem}"),
             mask=_mask_lines(files, source, directory),
@@ -189,6 +192,16 @@ def _facts(source: Source) -> str:
     what = "volume" if source.space.kind == "volume" else "band"
     count = f"{source.n_channels} {what}{'s' if source.n_channels > 1 else ''}"
     return f"{count}, {source.dtype}, {nodata}; {source.space.describe()}"
+
+
+def _region(source: Source) -> str:
+    """Return a line that restores the middle of an image only; nothing where that is no sooner done."""
+    most, shape = _TRIED[source.space.ndim], source.space.shape
+    if not any(n > 2 * size for n, size in zip(shape, most, strict=True)):
+        return ""
+    ranges = [(max(0, (n - size) // 2), min(n, (n + size) // 2)) for n, size in zip(shape, most, strict=True)]
+    named = ", ".join(f"{axis}: [{a}, {b}]" for axis, (a, b) in zip("ijk", reversed(ranges), strict=False))
+    return f"  # region: {{{named}}}   # try a part first: pixels, or bounds\n"
 
 
 def _source(files: Inputs, directory: str | Path) -> str:

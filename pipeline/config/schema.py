@@ -46,6 +46,7 @@ from pipeline.config.fields import (
     text_is_source,
 )
 from pipeline.config.options import check_options
+from pipeline.config.region import RegionConfig
 from pipeline.config.relative import from_working_folder
 from pipeline.errors import ConfigError
 from pipeline.registry import kinds, load
@@ -95,6 +96,11 @@ class InputConfig(Section):
         default="auto",
         description="Scenes only. auto: bands of one pixel size; each: every size as an image of its own; '10m': on "
         "that grid, pixels of coarser bands repeated.",
+    )
+    region: RegionConfig | None = Field(
+        default=None,
+        description="Restore only this part of each image: {i: [0, 512], j: [0, 512]}, or {bounds: [left, bottom, "
+        "right, top]} of a raster.",
     )
     nodata: Nodata = Field(
         default="auto",
@@ -340,6 +346,7 @@ def known_keys(data: object) -> dict[yaml_files.Loc, Iterable[str]]:
         return keys
     for name, section in _SECTIONS.items():
         keys[(name,)] = section.model_fields
+    keys[("input", "region")] = RegionConfig.model_fields
     keys[("compute", "slurm")] = JobsConfig.model_fields
     keys[("compute", "jobqueue")] = OtherJobsConfig.model_fields
     keys |= mask_keys(("mask",), data.get("mask"))

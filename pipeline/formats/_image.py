@@ -48,6 +48,10 @@ class Image:
     def close(self) -> None:
         """Release nothing; formats that hold handles do more."""
 
+    def space_of(self, box: Box) -> Space:
+        """Return the grid of a part of the image, in numbers that its format can hold."""
+        return self.space.part(box)
+
     def require_inside(self, box: Box) -> None:
         """Check a window.
 

@@ -9,6 +9,7 @@ import io
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from nibabel.spatialimages import HeaderDataError
 from pipeline.errors import SourceError
 from pipeline.formats._files import how_it_starts, untrusted
 from pipeline.formats._gzip import open_inflated
+from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, Space
 
 _LARGEST_OFFSET = 256 * 2**20
@@ -109,6 +111,27 @@ def grid(path: str, header: Any) -> Space:
     )
 
 
+def of_part(header: Any, box: Box) -> Any:
+    """Return the header of a part of the volumes: its extent, and where its first voxel lies by each matrix."""
+    part, start = header.copy(), np.asarray(box.start[::-1], dtype=np.float64)
+    part["dim"][1:4] = box.shape[::-1]
+    if int(header["sform_code"]) > 0:
+        for axis in "xyz":
+            row = header[f"srow_{axis}"].astype(np.float64)
+            part[f"srow_{axis}"][3] = row[:3] @ start + row[3]
+    if int(header["qform_code"]) > 0:
+        # a damaged quaternion says nothing of the part either
+        with suppress(HeaderDataError, ValueError, np.linalg.LinAlgError):
+            place = header.get_qform() @ [*start, 1]
+            part["qoffset_x"], part["qoffset_y"], part["qoffset_z"] = place[:3]
+    across = header.get_dim_info()[2]
+    along = 2 if across is None else across
+    if part["dim"][1 + along] != header["dim"][1 + along]:
+        # when slices were acquired is told of all of them together
+        part["slice_code"], part["slice_start"], part["slice_end"], part["slice_duration"] = 0, 0, 0, 0
+    return part
+
+
 def other_matrix(header: Any, space: Space) -> OtherMatrix | None:
     """Return the matrix that is not used, if both are set and put the volume at different places."""
     codes = {"sform": int(header["sform_code"]), "qform": int(header["qform_code"])}
@@ -140,6 +163,14 @@ def on_other_matrix(named: Sequence[tuple[str, Any, Space]]) -> str:
                 "and make both the same (e.g. fslorient -copyqform2sform, or -copysform2qform)"
             )
     return ""
+
+
+def sides_unknown(path: str) -> str:
+    """Say that nothing in a file tells how an image would have to be turned."""
+    return (
+        f"{path} does not say where right, front and head are (NIfTI: qform and sform codes are 0), so nothing tells "
+        "how to turn one onto the other; set them in the file (e.g. fslorient -setsformcode 1)"
+    )
 
 
 def _unit(header: Any) -> str:

@@ -6,16 +6,19 @@ GDAL's data model is the reference: https://gdal.org/en/stable/user/raster_data_
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from pipeline.formats._nodata import declared_nodata
 from pipeline.formats.base import Layer, Source
+from pipeline.geometry.box import Box
 from pipeline.system.units import unit_of
 
 _DERIVED = {
@@ -64,6 +67,28 @@ class RasterHeader:
     def nodata(self) -> float | None:
         """The one nodata value a TIFF can hold: that of the first band which has one."""
         return next((band.nodata for band in self.bands if band.nodata is not None), None)
+
+    def part(self, box: Box) -> RasterHeader:
+        """Return the header of a part of the raster: what locates it is moved."""
+        top, left = box.start
+        points = self.gcps and tuple(
+            GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z, p.id, p.info) for p in self.gcps[0]
+        )
+        rpcs = copy(self.rpcs)
+        if rpcs is not None:
+            rpcs.line_off, rpcs.samp_off = rpcs.line_off - top, rpcs.samp_off - left
+        return replace(
+            self,
+            transform=self.transform and _moved(self.transform, top, left),
+            gcps=self.gcps and (list(points or ()), self.gcps[1]),
+            rpcs=rpcs,
+        )
+
+
+def _moved(transform: Affine, top: int, left: int) -> Affine:
+    """Return where pixels lie that are counted from row `top` and column `left`."""
+    a, b, c, d, e, f = transform[:6]
+    return Affine(a, b, a * left + b * top + c, d, e, d * left + e * top + f)
 
 
 def read_header(dataset: Any, indexes: tuple[int, ...]) -> RasterHeader:

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.formats._image import Image
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import ROUNDED, SAME, Space, same_crs
+from pipeline.geometry.space import ROUNDED, SAME, Space, index_to_world, same_crs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +132,3 @@ def reprojection(path: str, like: str) -> str:
     there = name.with_name(f"{name.stem}_on_grid.tif").name
     words = ["rio", "warp", path, there, "--like", like, "--resampling", "bilinear"]
     return f"Reproject it, then name the new file: {' '.join(map(shlex.quote, words))}"
-
-
-def index_to_world(space: Space) -> NDArray[np.float64]:
-    """Return the homogeneous matrix `(n + 1, n + 1)` from index in memory order (pixel centres) to the world."""
-    if space.kind == "raster":
-        a, b, c, d, e, f = space.affine
-        # corner affine in (col, row) -> centre matrix in (row, col)
-        return np.array([[b, a, c + (a + b) / 2], [e, d, f + (d + e) / 2], [0.0, 0.0, 1.0]])
-    matrix = np.vstack([np.asarray(space.affine).reshape(3, 4), [0, 0, 0, 1]])
-    return matrix[:, [2, 1, 0, 3]]

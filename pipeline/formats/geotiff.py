@@ -6,7 +6,7 @@ Layout of the output: https://docs.ogc.org/is/21-026/21-026.html, made by GDAL's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,6 +40,7 @@ from pipeline.formats._raster_header import (
     white_is_zero,
 )
 from pipeline.formats._several import has_pages, require_one_image, require_real
+from pipeline.formats._view import View, box_of
 from pipeline.formats.base import Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space, same_crs
@@ -407,16 +408,24 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     Raises:
         OutputConflict: the file cannot be written.
     """
-    own = like.header() if isinstance(like, GeoTiff) else header_of_space(like)
+    whole, part = (like.whole, box_of(like)) if isinstance(like, View) else (like, None)
+    mask = None
+    if isinstance(whole, GeoTiff):
+        own = whole.header().part(part) if part else whole.header()
+        place = like.place if isinstance(like, View) else None
+        mask = partial(_mask_of_result, whole, layer, place) if layer.is_image else None
+    else:
+        own = header_of_space(like)
     header = header_of_layer(own, layer, like)
-    mask = partial(_mask_of_result, like, layer) if isinstance(like, GeoTiff) and layer.is_image else None
     with writing(path, options.scratch, (OSError, RasterioError)) as folder:
         write_cog(layer, path, header, like.space, Pixels(pull=pull, mask=mask, options=options), folder)
 
 
-def _mask_of_result(like: GeoTiff, layer: Layer, box: Box) -> NDArray[np.uint8] | None:
-    """Return the input's own mask, in which restored pixels are valid."""
-    mask = like.file_mask(box)
+def _mask_of_result(
+    whole: GeoTiff, layer: Layer, place: Callable[[Box], Box] | None, box: Box
+) -> NDArray[np.uint8] | None:
+    """Return the input's own mask, in which restored pixels are valid; `place` says where a box of a part lies."""
+    mask = whole.file_mask(place(box) if place else box)
     if mask is None or layer.filled is None:
         return mask
     return np.where(layer.filled(box).any(axis=0), np.uint8(255), mask).astype(np.uint8)

@@ -31,8 +31,9 @@ from pipeline.formats._image import (
     unobserved,
     windows,
 )
-from pipeline.formats._nifti_header import OtherMatrix, grid, other_matrix, read_header, version_of
+from pipeline.formats._nifti_header import OtherMatrix, grid, of_part, other_matrix, read_header, version_of
 from pipeline.formats._remarks import remarks
+from pipeline.formats._view import box_of, whole_of
 from pipeline.formats.base import FOR_LOOKING_AT, Layer, Pull, Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -130,6 +131,10 @@ class Nifti(Image):
                     said += (f"{self.data_path}: other bytes follow the compressed image, which is whole: left out",)
                 publish(folder / name, staged)
         return replace(self, data_path=str(staged), notices=said)
+
+    def space_of(self, box: Box) -> Space:
+        """Return the grid of a part of the image, in the numbers of its header."""
+        return grid(self.paths[0], of_part(read_header(self.data_path), box))
 
     @property
     def compressed(self) -> bool:
@@ -321,15 +326,15 @@ def _write_slab(file: IO[bytes], offset: int, depth: int, slab: Box, values: NDA
 
 
 def _image_prefix(layer: Layer, like: Source) -> bytes:
-    if not isinstance(like, Nifti):
+    own = _own(like)
+    if own is None:
         return _layer_prefix(layer, like, slope_inter=like.scale_offset[0])
-    prefix = like.prefix()
-    whole = layer.n_channels == math.prod(like.disk_shape[3:])
-    if whole and layer.role == "restored":
+    prefix = own.prefix()
+    every = layer.n_channels == math.prod(own.disk_shape[3:])
+    if every and layer.role == "restored" and own is like:
         return prefix
-    with remarks():
-        header = read_header(like.data_path)
-    if not whole:
+    header = _header(like)
+    if not every:
         header["dim"] = _dim(like, layer.n_channels)
     if layer.role != "restored":
         header["descrip"] = _described(layer)
@@ -339,8 +344,7 @@ def _image_prefix(layer: Layer, like: Source) -> bytes:
 
 def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float] = (1.0, 0.0)) -> bytes:
     """Return header bytes that keep the grid of `like` (matrices, codes, units) and nothing of its values."""
-    with remarks():
-        header = read_header(like.data_path) if isinstance(like, Nifti) else _header_of_space(like.space)
+    header = _header(like)
     header.set_data_dtype(layer.dtype)
     header["dim"] = _dim(like, layer.n_channels)
     header["scl_slope"], header["scl_inter"] = slope_inter
@@ -354,6 +358,22 @@ def _layer_prefix(layer: Layer, like: Source, *, slope_inter: tuple[float, float
     return bytes(header.binaryblock) + b"\0\0\0\0"
 
 
+def _own(like: Source) -> Nifti | None:
+    """Return the NIfTI file that an image, or the part that it is, comes from; None for other formats."""
+    whole = whole_of(like)
+    return whole if isinstance(whole, Nifti) else None
+
+
+def _header(like: Source) -> Any:
+    """Return the header of an image or a part of one; made up where its format has none."""
+    with remarks():
+        own, part = _own(like), box_of(like)
+        if own is None:
+            return _header_of_space(like.space)
+        header = read_header(own.data_path)
+        return of_part(header, part) if part else header
+
+
 def _described(layer: Layer) -> bytes:
     """Return the note of a header, at most 79 bytes: what the file is."""
     purpose = f", {FOR_LOOKING_AT}" if layer.role == "display" else ""
@@ -361,7 +381,10 @@ def _described(layer: Layer) -> bytes:
 
 
 def _dim(like: Source, channels: int) -> list[int]:
-    shape = like.disk_shape if isinstance(like, Nifti) else like.space.shape[::-1]
+    own = _own(like)
+    # a part has the axes of its file, also those of length 1
+    shape = like.space.shape[::-1] if own is None else (*like.space.shape[::-1], *own.disk_shape[3:])
+    shape = shape[: len(own.disk_shape)] if own is not None else shape
     if channels != math.prod(shape[3:]):
         spatial = (*shape[:3], 1, 1)[:3]
         shape = (*spatial, channels) if channels > 1 else spatial

@@ -7,14 +7,14 @@ oblique volume these are the nearest axes. The algebra is that of `nibabel.orien
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.box import Box
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import NOWHERE, ROUNDED, Space, index_to_world, same_crs
 
 ENDS = (("I", "S"), ("P", "A"), ("L", "R"))
 """Letters at the beginning and the end of each canonical axis."""
@@ -50,6 +50,35 @@ class Orientation:
         # nibabel counts i, j, k and x, y, z; memory has them the other way round
         rows = {2 - int(world): (2 - axis, bool(sign < 0)) for axis, (world, sign) in enumerate(found)}
         return cls(tuple(rows[c][0] for c in range(3)), tuple(rows[c][1] for c in range(3)))
+
+    @classmethod
+    def between(cls, space: Space, target: Space) -> Orientation | None:
+        """Return how to turn arrays on `space` so that they lie on `target`; None where that takes more than a turn.
+
+        The pixels of both are then the same ones, but for rounding (`ROUNDED`): axes are named in another order, or
+        counted from the other end. `canonical` turns arrays, `stored_box` finds a box of `target` in `space`.
+        """
+        unlike = space.crs and target.crs and not same_crs(space.crs, target.crs)
+        if unlike or space.kind != target.kind or sorted(space.shape) != sorted(target.shape):
+            return None
+        try:
+            steps = np.linalg.solve(index_to_world(space), index_to_world(target))[:-1, :-1]
+        except np.linalg.LinAlgError:
+            return None
+        whole = np.rint(steps)
+        if not (np.abs(whole).sum(axis=0) == 1).all() or not (np.abs(whole).sum(axis=1) == 1).all():
+            return None
+        axes = tuple(int(np.flatnonzero(column)[0]) for column in whole.T)
+        turn = cls(axes, tuple(bool(whole[axis, at] < 0) for at, axis in enumerate(axes)))
+        if turn.changes and NOWHERE in (space.affine, target.affine):
+            # a raster file without a place does not say which way its rows run
+            return None
+        return None if target.mismatch(turned_space(space, turn), tolerance=ROUNDED) else turn
+
+    @property
+    def changes(self) -> bool:
+        """True if it turns anything."""
+        return self != Orientation.none(len(self.axes))
 
     def canonical(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `(..., *stored)` as a view `(..., *canonical)`."""
@@ -87,20 +116,27 @@ class Orientation:
 
 def canonical_space(space: Space) -> Space:
     """Return the grid of the volume `space` after `Orientation.of(space).canonical`: same voxels, same places."""
-    turn = Orientation.of(space)
-    affine = space.matrix
-    # column c of the canonical matrix is the step along x, y, z; its origin is the voxel at canonical (0, 0, 0)
-    first = turn.stored_box(Box((0, 0, 0), (1, 1, 1)), space.shape).start
-    steps = [affine[:3, 2 - axis] * (-1 if back else 1) for axis, back in zip(turn.axes, turn.backwards, strict=True)]
-    origin = affine[:3, :3] @ np.asarray(first[::-1], dtype=np.float64) + affine[:3, 3]
-    rows = np.column_stack([*steps[::-1], origin])
-    return Space(
-        kind="volume",
-        shape=turn.canonical_shape(space.shape),
-        affine=tuple(rows.ravel().tolist()),
-        crs=space.crs,
-        units=space.units,
-    )
+    return turned_space(space, Orientation.of(space))
+
+
+def turned_space(space: Space, turn: Orientation) -> Space:
+    """Return the grid of an image on `space` after `turn.canonical`: same pixels, same places."""
+    rows = np.reshape(space.affine, (space.ndim, -1))
+    # column c of the turned matrix is the step along its axis c; a pixel of a raster starts at its corner, so that of
+    # an axis that is turned round lies one further than its index
+    first = turn.stored_box(Box((0,) * space.ndim, (1,) * space.ndim), space.shape)
+    ends = first.start if space.kind == "volume" else _ends(first, turn)
+    last = space.ndim - 1
+    steps = [rows[:, last - axis] * (-1 if back else 1) for axis, back in zip(turn.axes, turn.backwards, strict=True)]
+    origin = rows[:, :-1] @ np.asarray(ends[::-1], dtype=np.float64) + rows[:, -1]
+    affine = tuple(np.column_stack([*steps[::-1], origin]).ravel().tolist())
+    return replace(space, shape=turn.canonical_shape(space.shape), affine=affine)
+
+
+def _ends(first: Box, turn: Orientation) -> tuple[int, ...]:
+    """Return the outer corner of the pixel that is first after a turn, in stored order."""
+    backwards = dict(zip(turn.axes, turn.backwards, strict=True))
+    return tuple(b if backwards[axis] else a for axis, (a, b) in enumerate(zip(first.start, first.stop, strict=True)))
 
 
 def coarsest_axis(space: Space) -> int:

@@ -9,11 +9,13 @@ once, so `shape == (k, j, i)`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.geometry.box import Box
 
 METRES_PER_DEGREE = 40_007_863.0 / 360.0
 """Of latitude, on average: the circumference of the WGS 84 meridian."""
@@ -22,6 +24,8 @@ ROUNDED = 0.05
 voxel is taken for another, and a T2 that far off tells 0.003 dB less of a T1."""
 SAME = 1e-3
 """Share of a pixel below which a shift is not worth a word."""
+NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""What a raster file without a place is read with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,14 @@ class Space:
         nearest = np.abs(self.matrix[:3, :3] / self.spacing[::-1]).max(axis=1).min()
         angle = math.degrees(math.acos(min(1.0, float(nearest))))
         return f"{codes}, oblique by {angle:.1f}°" if round(angle, 1) else codes
+
+    def part(self, box: Box) -> Space:
+        """Return the grid of a part of the image; without a place in the world a part of a raster has none either."""
+        if self.kind == "raster" and self.affine == NOWHERE:
+            return replace(self, shape=box.shape)
+        rows = np.reshape(self.affine, (self.ndim, -1)).tolist()
+        moved = [[*steps, sum(s * n for s, n in zip(steps, box.start[::-1], strict=True)) + at] for *steps, at in rows]
+        return replace(self, shape=box.shape, affine=tuple(v for row in moved for v in row))
 
     def mismatch(self, other: Space, *, tolerance: float = SAME) -> str:
         """Say in one line how `other` lies on another grid; empty string if it is the same.
@@ -145,6 +157,15 @@ class Space:
         if b or d:
             return f"rotated by {math.degrees(math.atan2(d, a)):.3g}°, "
         return ("rows run north, " if e > 0 else "") + ("columns run west, " if a < 0 else "")
+
+
+def index_to_world(space: Space) -> NDArray[np.float64]:
+    """Return the homogeneous matrix `(n + 1, n + 1)` from index in memory order (pixel centres) to the world."""
+    if space.kind == "raster":
+        a, b, c, d, e, f = space.affine
+        # corner affine in (col, row) -> centre matrix in (row, col)
+        return np.array([[b, a, c + (a + b) / 2], [e, d, f + (d + e) / 2], [0.0, 0.0, 1.0]])
+    return space.matrix[:, [2, 1, 0, 3]]
 
 
 def same_crs(a: str, b: str) -> bool:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.formats._nifti_header import on_other_matrix
+from pipeline.formats._image import knows_sides
+from pipeline.formats._nifti_header import on_other_matrix, sides_unknown
 from pipeline.formats._repeat import repeated
 from pipeline.formats._resample import reprojection, resampled
+from pipeline.formats._view import View, box_of, cropped, turned, whole_of
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import ROUNDED, Space, same_crs
@@ -32,7 +34,9 @@ _AT, _EDGE = (0.25, 0.5, 0.75), 64
 
 
 def open_source(ref: SourceRef, space: Space | None = None) -> Source:
-    """Open an image, staged as its `SourceRef` says and, if it says so, resampled onto `space`.
+    """Open an image, staged as its `SourceRef` says; of it the part that it names, if it names one.
+
+    On a `space` it is turned, if its pixels are those of it along other axes; or resampled, if its `SourceRef` says so.
 
     Raises:
         SourceError: it cannot be opened, its address was published without what opens it, or its copy is gone.
@@ -55,9 +59,11 @@ def open_source(ref: SourceRef, space: Space | None = None) -> Source:
         source = module.open_source(ref.paths, bands=ref.bands, nodata=ref.nodata)
     if ref.staged:
         source = source.stage(Path(ref.staged))
+    if space is not None:
+        source = turned(source, space)
     if ref.resample and space is not None:
         source = resampled(source, space)
-    return source
+    return cropped(source, Box(*ref.region)) if ref.region else source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +105,23 @@ def open_guide(guide: GuideRef, target: Source) -> OpenGuide:
     Raises:
         ConfigError: it lies on another grid and is not to be resampled; names both grids. Or it has no band but alpha.
     """
-    source = _without_alpha(open_source(guide.source, target.space), guide, target.space)
-    difference = target.space.mismatch(source.space, tolerance=ROUNDED)
+    part = box_of(target)
+    image = whole_of(target)
+    source = _without_alpha(open_source(guide.source, image.space), guide, image.space)
+    difference = image.space.mismatch(source.space, tolerance=ROUNDED)
     if difference:
         raise ConfigError(
-            f"{guide.role} {source.paths[0]} lies on another grid than {target.paths[0]}: {difference}\n"
-            f"  image:     {target.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
-            + (_on_other_matrix(target, source, guide.role) or _remedy(target, source))
+            f"{guide.role} {source.paths[0]} lies on another grid than {image.paths[0]}: {difference}\n"
+            f"  image:     {image.space.describe()}\n  {guide.role}: {source.space.describe()}\n"
+            + (_on_other_matrix(image, source, guide.role) or _remedy(image, source))
         )
+    if isinstance(source, View) and not (knows_sides(image) and knows_sides(source)):
+        bare = image if not knows_sides(image) else source
+        raise ConfigError(
+            f"{guide.role} {source.paths[0]}: its voxel axes run other ways than those of {image.paths[0]} "
+            f"({source.whole.space.axis_codes} against {image.space.axis_codes}), and {sides_unknown(bare.paths[0])}"
+        )
+    source = cropped(source, part) if part else source
     options = [load("masks", entry["kind"]).Options.model_validate(entry) for entry in guide.masks]
     mask = open_masks(options, source, lambda path: str(Path(guide.base, path)))
     shift = guide.shift * source.n_channels if len(guide.shift) == 1 else guide.shift

@@ -12,6 +12,7 @@ import zarr
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
 from pipeline.formats._resample import Resampled
+from pipeline.formats._view import View, turn_text, whole_of
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
@@ -269,9 +270,14 @@ def _guide_notices(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> li
         if (off := image.space.offset_text(guide.source.space))
     ]
     said += [
+        f"{ref.role} {guide.source.paths[0]}: {turn_text(guide.source.whole.space, image.space)}"
+        for ref, guide in zip(job.guides, guides, strict=True)
+        if isinstance(guide.source, View) and guide.source.turn.changes
+    ]
+    said += [
         f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"
         for ref, guide in zip(job.guides, guides, strict=True)
-        if isinstance(guide.source, Resampled)
+        if isinstance(whole_of(guide.source), Resampled)
     ]
     return said
 

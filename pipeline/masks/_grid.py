@@ -15,8 +15,10 @@ from pipeline.errors import SourceError
 from pipeline.formats._files import missing, untrusted
 from pipeline.formats._image import require_place
 from pipeline.formats._several import has_pages, require_one_image, require_real
+from pipeline.formats._view import turn_text
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.orientation import Orientation
 from pipeline.geometry.space import Space
 from pipeline.system.meter import reads
 from pipeline.system.paths import is_address, kind_of
@@ -249,6 +251,8 @@ def _relation(path: str, own: Space, target: Space) -> tuple[bool, tuple[str, ..
     mismatch = own.mismatch(target)
     if not mismatch and (same_crs or not own.crs or not target.crs):
         return True, ()
+    if mismatch and (turn := Orientation.between(own, target)) is not None and turn.changes:
+        return False, (f"{path}: {turn_text(own, target)}",)
     if own.crs and target.crs:
         return False, (f"{path}: mask taken to the image grid by nearest neighbour ({mismatch or 'other CRS'})",)
     if own.shape == target.shape:

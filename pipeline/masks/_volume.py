@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats._files import missing, require_file, untrusted
 from pipeline.formats._gzip import open_inflated
-from pipeline.formats._image import require_place
-from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header
+from pipeline.formats._image import knows_sides, require_place
+from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header, sides_unknown
+from pipeline.formats._view import turn_text
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.orientation import Orientation, turned_space
 from pipeline.geometry.space import ROUNDED
 from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks.base import states_from
@@ -35,6 +37,10 @@ class VolumeMask:
     path: str
     marks: Marks
     stamp: tuple[int, ...]
+    shape: tuple[int, ...]
+    """Extent of its own grid, `(z, y, x)`."""
+    turn: Orientation
+    """How that is turned to lie on the image's."""
     notices: tuple[str, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.uint8]:
@@ -44,8 +50,10 @@ class VolumeMask:
             SourceError: the file is damaged.
         """
         bits, width, _ = self._content()
-        planes = bits[(slice(None), *box.slices[:-1])]
-        return states_from(np.unpackbits(planes, axis=-1, count=width)[..., box.slices[-1]].astype(bool))
+        own = self.turn.stored_box(box, self.shape)
+        planes = bits[(slice(None), *own.slices[:-1])]
+        hole = np.unpackbits(planes, axis=-1, count=width)[..., own.slices[-1]].astype(bool)
+        return states_from(self.turn.canonical(hole))
 
     def examine(self) -> tuple[str, ...]:
         """Say if the values of the file are not what a mask holds.
@@ -72,9 +80,12 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         own = grid(path, header)
         other = other_matrix(header, own)
         dtype, slope, inter = _stored(header)
+        stated = (int(header["qform_code"]), int(header["sform_code"])) != (0, 0)
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
-    if mismatch := source.space.mismatch(own, tolerance=ROUNDED):
+    turn = Orientation.between(own, source.space)
+    if turn is None:
+        mismatch = source.space.mismatch(own, tolerance=ROUNDED)
         raise SourceError(
             f"{path}: the mask does not lie on the image's grid ({mismatch})\n"
             f"  mask:  {own.describe()}\n  image: {source.space.describe()}\n"
@@ -83,15 +94,24 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
                 or "bring it onto the image's grid, e.g. with nibabel.processing.resample_from_to(mask, image, order=0)"
             )
         )
+    if turn.changes and not (stated and knows_sides(source)):
+        axes = f"({own.axis_codes} against {source.space.axis_codes})"
+        bare = source.paths[0] if stated else path
+        raise SourceError(
+            f"{path}: the voxel axes of the mask run other ways than the image's {axes}, and {sides_unknown(bare)}"
+        )
     volumes = math.prod(full[3:])
     if volumes not in (1, source.n_channels):
         raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
-    said = source.space.offset_text(own)
+    said = [turn_text(own, source.space)] if turn.changes else []
+    said += [off] if (off := source.space.offset_text(turned_space(own, turn))) else []
     return VolumeMask(
         path=path,
         marks=marks,
         stamp=state_of(path),
-        notices=(f"{path}: {said}",) if said else (),
+        shape=own.shape,
+        turn=turn,
+        notices=tuple(f"{path}: {what}" for what in said),
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.errors import ConfigError
+from pipeline.formats._view import View
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.space import Space
@@ -192,11 +193,13 @@ class ComposedMask:
     no `fill_nodata: all` means."""
     notices: tuple[str, ...] = ()
     """What the masks had to say."""
+    view: View | None = None
+    """How the image is seen, if only a part of it is restored; the entries and `source` are those of the whole."""
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """Return KEEP/FILL/NEVER for `box`, shape `(c, *box.shape)`, or `(1, *box.shape)` for all channels.
 
-        `box` must lie inside the image. Reading in tiles gives what reading at once gives.
+        `box` must lie inside the image (of a part: inside that). Reading in tiles gives what reading at once gives.
         """
         return self.look(box)[0]
 
@@ -212,6 +215,12 @@ class ComposedMask:
         The second is bool, `(1 or c, *box.shape)`; it is False everywhere unless `fill_nodata` is `drawn`. The third,
         likewise, is True where a mask marks a pixel that is never touched all the same, as it has no value.
         """
+        if self.view is None:
+            return self._look(box)
+        states, over_nodata, left = self._look(self.view.place(box))
+        return self.view.seen(states), self.view.seen(over_nodata), self.view.seen(left)
+
+    def _look(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
         empty = holds(self.source.read(box), self.background) if self.background else np.zeros((1, *box.shape), bool)
         nodata = self.source.never(box) | empty
         hole = outside = claimed = drawn = np.zeros((1, *box.shape), dtype=bool)
@@ -274,7 +283,7 @@ def open_masks(
 
     Args:
         entries: validated options; each entry's `kind` names its module.
-        source: the image.
+        source: the image, or a view of it: entries speak of the whole image as its file has it.
         resolve: turns a path of the config into an absolute one.
         fill_nodata: what happens to nodata pixels, see `ComposedMask`.
 
@@ -283,6 +292,8 @@ def open_masks(
         SourceError: a mask file cannot be read or lies on another place.
     """
     parts, said = [], []
+    view = source if isinstance(source, View) else None
+    source = view.whole if view is not None else source
     for entry in entries:
         mask: Mask = load("masks", entry.kind).open_mask(entry, source, resolve)
         radii = length_on(source, "buffer", entry.buffer)
@@ -293,7 +304,7 @@ def open_masks(
             unit = source.space.unit
             said.append(f"{source.paths[0]}: a buffer of {entry.buffer} is less than one {unit}: nothing is widened")
     notices = (*(note for part in parts for note in part.mask.notices), *said)
-    return ComposedMask(parts=tuple(parts), source=source, fill_nodata=fill_nodata, notices=notices)
+    return ComposedMask(parts=tuple(parts), source=source, fill_nodata=fill_nodata, notices=notices, view=view)
 
 
 def _require_bounded(buffer: str, radii: tuple[float, ...], source: Source) -> None:

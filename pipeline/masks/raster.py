@@ -4,7 +4,7 @@ What is drawn is a hole even where the image has nodata (`input.fill_nodata: dra
 was cut out as nodata, with the mask beside it.
 
 A GeoTIFF mask on another grid is taken to the image grid by nearest neighbour, with a notice. A NIfTI mask
-must have the image's grid (affine within 1e-3 mm): a shifted mask would restore the wrong tissue.
+must have the image's grid, along whatever axes: a shifted mask would restore the wrong tissue.
 
 Also known as: mask, file, drawn, lesion, lesions, labels, label, volume, nifti, nii, geotiff, tif, tiff, array, image.
 """

@@ -20,6 +20,7 @@ class SourceRef:
         staged: folder with the staged (cheap to read) copy, or empty.
         resample: read onto the grid of the image to restore.
         repeat: the bands have several pixel sizes; those of the coarser ones are repeated on the grid of the finest.
+        region: first pixel and the one after the last, on each axis in memory order, if only that part is restored.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class SourceRef:
     staged: str = ""
     resample: bool = False
     repeat: bool = False
+    region: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from typing import Any
 from pipeline import __version__
 from pipeline.blocks.journal import Totals
 from pipeline.config.names import RECORD
+from pipeline.config.region import region_facts
+from pipeline.geometry.box import Box
 from pipeline.models.base import reduced_notice
 from pipeline.orders import Order
 from pipeline.plan.plan import Plan
@@ -101,6 +103,7 @@ def _space(plan: Plan) -> dict[str, Any]:
         "units": plan.space.units,
         "channels": len(plan.channels),
         "dtype": plan.dtype,
+        "region": region_facts(Box(*plan.source.region)) if plan.source.region else None,
     }
 
 

@@ -418,6 +418,7 @@ def test_shifted_nifti_mask_is_refused(tmp_path: Path) -> None:
     shifted[0, 3] = 0.5
     mirrored = _nifti(tmp_path / "mirrored.nii", empty, np.diag([-1, 1, 1, 1]))
     with pytest.raises(SourceError, match=r"voxel axes RAS against LAS"):
+        # mirrored at its first voxel, not at its middle: another place
         _read(_volume(), kind="raster", path=mirrored)
     # small in every number of the matrix, and 0.064 of a voxel in the far corner
     turned[1, 0] = 0.008

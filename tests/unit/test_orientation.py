@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import nibabel
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 
 from pipeline.geometry.box import Box
-from pipeline.geometry.orientation import Orientation, canonical_space, tilts
-from pipeline.geometry.space import Space
+from pipeline.geometry.orientation import Orientation, canonical_space, tilts, turned_space
+from pipeline.geometry.space import Space, index_to_world
+from pipeline.testing import raster_space, volume_space
 
 CODES = [
     "".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)
 ]  # every way to store a volume
 SHAPE = (5, 4, 3)
+OBLIQUE = (1.5, 0.1, 0.0, 3.0, -0.1, 2.0, 0.2, 7.0, 0.0, 0.3, 3.0, 9.0)
 
 
 def _space(codes: str, *, turn: float = 0.0) -> Space:
@@ -91,3 +94,37 @@ def test_axes_without_an_order_stay_as_they_are() -> None:
     assert space.axis_codes
     raster = Space(kind="raster", shape=(3, 4), affine=(1, 0, 0, 0, -1, 0))
     assert Orientation.of(raster) == Orientation.none(2)
+
+
+@pytest.mark.parametrize("space", [raster_space((5, 7), 10.0), replace(volume_space((3, 4, 5)), affine=OBLIQUE)])
+def test_every_turn_of_a_grid_is_found(space):
+    """Axes in any order and direction: turned pixels lie where they lay; what is shifted or coarser is no turn."""
+    index = np.stack(np.meshgrid(*map(np.arange, space.shape), indexing="ij"))
+    for axes in permutations(range(space.ndim)):
+        for backwards in product((False, True), repeat=space.ndim):
+            turn = Orientation(axes, backwards)
+            other = turned_space(space, turn)
+            assert Orientation.between(space, other) == turn
+            there = np.stack(np.meshgrid(*map(np.arange, other.shape), indexing="ij"))
+            np.testing.assert_allclose(_places(other, there), _places(space, turn.canonical(index)), atol=1e-9)
+            for share, near in ((0.04, True), (0.06, False)):
+                shifted = np.reshape(other.affine, (space.ndim, -1)).copy()
+                shifted[0, -1] += share * min(space.spacing)
+                moved = replace(other, affine=tuple(shifted.ravel().tolist()))
+                assert (Orientation.between(space, moved) == turn) == near
+    assert Orientation.between(space, replace(space, shape=tuple(2 * n for n in space.shape))) is None
+    assert Orientation.between(space, replace(space, affine=tuple(2 * v for v in space.affine))) is None
+
+
+def test_a_raster_without_a_place_is_never_turned():
+    """Rows that run up in the one, and nothing known of the other: they may well be the same rows."""
+    nowhere = replace(raster_space((5, 7), 1.0), affine=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), crs="")
+    up = replace(nowhere, affine=(1.0, 0.0, 0.0, 0.0, -1.0, 5.0))
+    assert Orientation.between(nowhere, up) is None
+    assert Orientation.between(up, nowhere) is None
+    assert Orientation.between(nowhere, nowhere) == Orientation.none(2)
+
+
+def _places(space, index: np.ndarray) -> np.ndarray:
+    flat = np.concatenate([index.reshape(space.ndim, -1), np.ones((1, index[0].size))])
+    return (index_to_world(space) @ flat)[:-1]

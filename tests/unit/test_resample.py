@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.formats._resample import index_to_world, resampled
+from pipeline.formats._resample import resampled
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, canonical_space
+from pipeline.geometry.space import index_to_world
 from pipeline.testing import ArraySource, raster_space, volume_space
 from tests.helpers import blobs, command, layer, pixels, result_hash, run_config, smooth, write_image
 from tests.support_formats import UTM33, Affine
