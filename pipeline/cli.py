@@ -288,7 +288,7 @@ def inspect(
     file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL; or a scene.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what an image is: grid, bands, dtype, nodata, header; reads no pixels.
+    """Show what an image is: grid, bands, dtype, nodata, header; lost slices of a volume.
 
     Example: inpaint-pipeline inspect scene.tif
     """

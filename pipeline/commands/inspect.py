@@ -11,11 +11,12 @@ from pipeline.config.products import open_product
 from pipeline.config.products.base import metres_text
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.image.lost import looked_through
 from pipeline.system.redact import redacted
 
 
 def image_table(file: str) -> dict[str, Any]:
-    """Return the header facts of an image, or the bands of a delivered scene; reads no pixels."""
+    """Return the header facts of an image, or the bands of a delivered scene; of a volume it reads the voxels, too."""
     if (product := open_product(file)) is not None:
         return {
             "file": redacted(file),
@@ -49,5 +50,11 @@ def _header(file: str, source: Source) -> dict[str, Any]:
         "scale_offset": [list(p) for p in source.scale_offset],
         "native_chunk": list(source.native_chunk),
         **dict(source.attributes),
-        "notices": [redacted(text) for text in getattr(source, "notices", ())],
+        "notices": [redacted(text) for text in (*getattr(source, "notices", ()), *_slices(source))],
     }
+
+
+def _slices(source: Source) -> list[str]:
+    """Say which slices of a volume look lost."""
+    series = source.n_channels > 1
+    return [f"{source.paths[0]}: {said}" for lost in looked_through(source) for said in lost.sentences(series=series)]

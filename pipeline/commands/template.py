@@ -16,6 +16,7 @@ from pipeline.config.catalog_file import Entry
 from pipeline.errors import OutputConflict
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
+from pipeline.image.lost import Lost, looked_through
 from pipeline.system.paths import is_address
 from pipeline.system.yaml_files import parse_value
 
@@ -111,6 +112,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
     source = open_any(files.images[0])
     try:
         volume = source.space.kind == "volume"
+        lost = looked_through(source) if len(files.images) == 1 else []
         text = (_VOLUME if volume else _RASTER).format(
             name=_title(files),
             facts=_facts(source),
@@ -120,13 +122,13 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             region=_region(source),
             cube=_CUBE if files.dates else "",
             directory=_as_written(f"out/{files.stem}"),
-            mask=_mask_lines(files, source, directory),
+            mask="\n".join([_mask_lines(files, source, directory), *_lost_lines(lost, source)]),
             kind=" auto" if files.brought else "",
         )
         text = _each(text) if len(files.images) > 1 and not files.scenes else text
     finally:
         source.close()
-    return Template(text=text, complete=_marks(files, source), said=_said(files))
+    return Template(text=text, complete=_marks(files, source), said=_said(files, lost))
 
 
 def _each(text: str) -> str:
@@ -173,7 +175,13 @@ def _title(files: Inputs) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
-def _said(files: Inputs) -> str:
+def _lost_lines(lost: Sequence[Lost], source: Source) -> list[str]:
+    """Return the entries that restore slices which look lost, as comments."""
+    series = source.n_channels > 1
+    return [f"  # - {entry}   # look lost" for one in lost for entry in one.texts(series=series)]
+
+
+def _said(files: Inputs, lost: Sequence[Lost]) -> str:
     bands, images = len(files.images[0]), len(files.images)
     parts = [f"bands {', '.join(files.bands)} of a scene"] if files.scenes and images == 1 else []
     if images > 1:
@@ -181,6 +189,8 @@ def _said(files: Inputs) -> str:
     elif bands > 1 and not files.scenes:
         parts.append(f"one image of {bands} files, a file a band")
     parts += [f"the mask {Path(path).name}" for path in (*(mask["path"] for mask in files.masks), *files.brought[:1])]
+    if any(one.slices for one in lost):
+        parts.append("some slices look lost, see its comments")
     if files.left_out:
         parts.append(f"left out {', '.join(Path(path).name for path in files.left_out)}")
     return ", ".join(parts)

@@ -19,6 +19,7 @@ from pipeline.geometry.lattice import Lattice
 from pipeline.image.alpha import alpha_notices
 from pipeline.image.background import background_of
 from pipeline.image.classes import class_notices
+from pipeline.image.lost import slice_notices
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
@@ -137,7 +138,7 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     if background is not None and background.known and isinstance(mask, ComposedMask):
         mask = replace(mask, background=background.values)
         channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
-    notices = _what_was_found(source, mask, states, job.notices)
+    notices = _what_was_found(source, mask, states, job.notices) + slice_notices(source, state, channels)
     clock.lap("masks")
     if states.holes == 0:
         # nothing of what the holes would need is opened, asked for or refused
