@@ -183,7 +183,7 @@ def plan(
         return
     with heartbeat("looks for the holes and reads samples of the images"):
         facts = plan_table(config, set_)
-    _print(facts, as_json, lambda: plan_text(facts, config))
+    _print(facts, as_json, lambda: plan_text(facts, config, set_))
     for row in facts["images"]:
         if not row["holes"]:
             typer.echo(f"warning: {row['image']}: nothing would be restored, see its notices", err=True)

@@ -211,7 +211,8 @@ def _region(source: Source) -> str:
         return ""
     ranges = [(max(0, (n - size) // 2), min(n, (n + size) // 2)) for n, size in zip(shape, most, strict=True)]
     named = ", ".join(f"{axis}: [{a}, {b}]" for axis, (a, b) in zip("ijk", reversed(ranges), strict=False))
-    return f"  # region: {{{named}}}   # try a part first: pixels, or bounds\n"
+    what = "voxels" if source.space.kind == "volume" else "pixels, or bounds"
+    return f"  # region: {{{named}}}   # try a part first: {what}\n"
 
 
 def _source(files: Inputs, directory: str | Path) -> str:

@@ -67,8 +67,8 @@ def _levels(summary: Mapping[str, Any]) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def plan_text(facts: Mapping[str, Any], config: Path) -> str:
-    """Return the table of `plan`, its notices, and how long the run takes."""
+def plan_text(facts: Mapping[str, Any], config: Path, overrides: Sequence[str] = ()) -> str:
+    """Return the table of `plan`, its notices, how long the run takes, and what starts it with the same overrides."""
     rows = facts["images"]
     table = [
         [
@@ -98,12 +98,13 @@ def plan_text(facts: Mapping[str, Any], config: Path) -> str:
         "time",
     ]
     notes = [f"{row['image']}: note: {notice}" for row in rows for notice in row["notices"]]
-    return "\n".join([aligned(heads, table), *notes, _planned(rows, config)])
+    return "\n".join([aligned(heads, table), *notes, _planned(rows, config, overrides)])
 
 
-def _planned(rows: Sequence[Mapping[str, Any]], config: Path) -> str:
+def _planned(rows: Sequence[Mapping[str, Any]], config: Path, overrides: Sequence[str]) -> str:
     todo = [row for row in rows if row["holes"]]
-    run = f"inpaint-pipeline run {shlex.quote(str(config))}"
+    more = (part for given in overrides for part in ("--set", given))
+    run = f"inpaint-pipeline run {shlex.join([str(config), *more])}"
     if not todo:
         return f"{counted(len(rows), 'image')}, and nothing to restore: see the mask entries of {config}"
     spans = [_span(row["seconds"]) for row in todo]

@@ -147,7 +147,9 @@ def gallery(plan: Plan, record: Mapping[str, Any], folder: Path, source: Source,
     views = tuple(each(partial(view_of, rendering=rendering), wholes))
     first = Section(
         anchor="whole",
-        heading="The whole image" if plan.ndim == 2 else "Three planes through the largest hole",
+        heading=("The whole part" if plan.source.region else "The whole image")
+        if plan.ndim == 2
+        else "Three planes through the largest hole",
         text="",
         views=views,
     )

@@ -78,8 +78,11 @@ def methods(record: Mapping[str, Any]) -> Methods:
 
 def _what(record: Mapping[str, Any]) -> str:
     holes, space, version = record["holes"], record["space"], record["software"]["inpaint-pipeline"]
+    region = space.get("region")
+    ranges = ", ".join(f"{axis} {first} to {stop - 1}" for axis, (first, stop) in region.items()) if region else ""
+    part = f"a part ({ranges}) of " if ranges else ""
     return (
-        f"Of the image {record['stem']} ({' x '.join(map(str, space['shape']))} {unit_of(record)}s, "
+        f"Of {part}the image {record['stem']} ({' x '.join(map(str, space['shape']))} {unit_of(record)}s, "
         f"{counted(space['channels'], channel_of(record))}), {holes['pixels']:,} {unit_of(record)}s "
         f"({100 * holes['fraction']:.2f} %) were restored with inpaint-pipeline {version} [1]; observed "
         f"{unit_of(record)}s were not changed."

@@ -72,6 +72,24 @@ def test_a_part_is_restored_like_a_file_that_was_cut_out(tmp_path, suffix):
     assert command("verify", whole).code == 0
     row = json.loads(command("plan", tmp_path / "run.yaml", "--json").out)["images"][0]
     assert row["shape"] == list(box.shape)
+    ends = [f"{axis} {a} to {b - 1}" for axis, (a, b) in _region(box).items()]
+    assert f"Restored was a part of the file (<code>input.region</code>): {', '.join(ends)}," in _report(whole)
+    assert f"Of a part ({', '.join(ends)}) of the image image (" in _report(whole)
+    assert "a part of the file" not in _report(cut)
+    assert "a part (" not in _report(cut)
+
+
+def _report(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+def test_plan_says_how_to_start_what_it_planned(tmp_path):
+    """With the part that was given on the command line: without it the whole image would be restored."""
+    image = write_image(tmp_path / "image.tif", smooth((1, 80, 96)))
+    mask = write_image(tmp_path / "mask.tif", blobs((80, 96), seed=1)[None])
+    given = "input.region={i: [0, 64], j: [0, 64]}"
+    said = command("plan", run_config(tmp_path, image, mask), "--set", given).out
+    assert said.rstrip().endswith(f"run.yaml --set '{given}'")
 
 
 def test_a_part_of_zarr(tmp_path):
