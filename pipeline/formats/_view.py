@@ -13,11 +13,11 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats._image import Image
+from pipeline.formats._image import Image, knows_sides
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, turned_space
-from pipeline.geometry.space import Space
+from pipeline.geometry.space import ROUNDED, Space
 
 _Kind = TypeVar("_Kind", bound=np.generic)
 
@@ -90,6 +90,14 @@ def turned(source: Source, target: Space) -> Source:
     if turn is None or not turn.changes:
         return source
     return _view(source, turned_space(source.space, turn), turn, (0,) * target.ndim)
+
+
+def misfit(source: Source, image: Source) -> str:
+    """Say how an image lies on another grid than `image`; empty if it is the same, if need be along other axes."""
+    turn = Orientation.between(source.space, image.space)
+    if turn is not None and (not turn.changes or (knows_sides(source) and knows_sides(image))):
+        return ""
+    return image.space.mismatch(source.space, tolerance=ROUNDED)
 
 
 def whole_of(source: Source) -> Source:

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import typer.main
@@ -253,6 +254,20 @@ def test_a_mask_on_another_grid_is_named(heads):
     found = find_inputs(image, Choice(root=heads, mask_folders=(other,)))
     assert found.mask == ()
     assert "mask sub-03_label-lesion_mask.nii.gz lies on another grid and is not used: shape" in found.remarks[0]
+
+
+def test_a_mask_along_other_axes_is_taken(heads):
+    """Another program stored it mirrored: the same voxels, which a run turns onto the image."""
+    image = bids_image(heads / "sub-03/anat/sub-03_T1w.nii.gz")
+    other = heads.parent / "mirrored"
+    other.mkdir()
+    mask = write_image(other / "sub-03_label-lesion_mask.nii.gz", lesion(3)[None])
+    mirrored = nibabel.load(mask).as_reoriented(np.array([[0, -1], [2, 1], [1, 1]]))
+    nibabel.save(mirrored, mask)
+    assert nibabel.load(mask).shape != nibabel.load(image.path).shape
+    found = find_inputs(image, Choice(root=heads, mask_folders=(other,)))
+    assert _marked(found) == [mask.name]
+    assert not [remark for remark in found.remarks if mask.name in remark]
 
 
 def test_images_are_chosen_by_label_session_and_suffix(heads):

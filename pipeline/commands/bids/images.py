@@ -13,8 +13,8 @@ from pipeline.config.bids import DESCRIPTION, BidsImage, BidsName, bids_image, b
 from pipeline.config.lesions import LESION_NAMES, masks_in, places
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
+from pipeline.formats._view import misfit
 from pipeline.formats.base import Source
-from pipeline.geometry.space import ROUNDED
 from pipeline.system.paths import kind_of
 
 MODALITIES = ("T1w", "T2w", "FLAIR", "bold")
@@ -199,7 +199,7 @@ def _guides(
 def _misfit(path: Path, source: Source) -> str:
     other = open_any(str(path))
     try:
-        return source.space.mismatch(other.space, tolerance=ROUNDED)
+        return misfit(other, source)
     finally:
         other.close()
 
