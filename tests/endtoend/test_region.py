@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.config.region import RegionConfig
 from pipeline.config.schema import load_config
 from pipeline.errors import ConfigError
 from pipeline.formats import open_any
+from pipeline.formats._repeat import repeated
 from pipeline.formats._resample import resampled
 from pipeline.formats._view import cropped
 from pipeline.geometry.box import Box
@@ -418,3 +420,16 @@ def test_a_start_config_offers_a_part_of_a_large_image(tmp_path):
     path.write_text(text.replace("# region", "region").replace("# say here", "- {kind: threshold, above: 3} # "))
     assert load_config(path).input.region.box(open_any(str(large))) == Box((444, 94), (956, 606))
     assert "region" not in config_template(small, tmp_path).text
+
+
+def test_a_part_of_bands_of_several_sizes(tmp_path):
+    """Coarse pixels are repeated as in the whole image, also where the part begins in the middle of one."""
+    fine = write_image(tmp_path / "fine.tif", smooth((1, 80, 96)))
+    coarse = write_image(tmp_path / "coarse.tif", smooth((1, 40, 48)), transform=Affine(20, 0, 5e5, 0, -20, 5e6))
+    whole = repeated([open_any(str(path)) for path in (fine, coarse)])
+    part = cropped(whole, PART[2])
+    expected = whole.read(Box.whole((80, 96)))[(slice(None), *PART[2].slices)]
+    assert np.array_equal(part.read(Box.whole(PART[2].shape)), expected)
+    assert np.array_equal(part.read(Box((3, 4), (9, 11)), slice(1, 2)), expected[1:, 3:9, 4:11])
+    assert part.native_chunk <= PART[2].shape
+    assert pickle.loads(pickle.dumps(part)).space == whole.space.part(PART[2])
