@@ -9,6 +9,9 @@ A format module (its file name is the `kind`) offers::
                     nodata: float | None = None) -> Source
     def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOptions) -> None
 
+`like` of a writer may be a part of an image: `_view.whole_of(like)` is the image, with the header of its file, and
+`_view.box_of(like)` says which part.
+
 Arrays are channels first: `(c, y, x)` for rasters, `(c, z, y, x)` for volumes where `c` counts the time
 points of a 4-D file. Values are always in the *stored* dtype: scale/offset are metadata, never applied on
 reading.

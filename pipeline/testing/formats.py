@@ -13,6 +13,7 @@ import numpy as np
 from pipeline import registry
 from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.formats import open_any
+from pipeline.formats._view import cropped
 from pipeline.formats.base import Source, WriteOptions
 from pipeline.geometry.box import Box
 from pipeline.testing.guards import no_pixels_read, refused
@@ -128,6 +129,23 @@ class FormatContract:
         result = self.opened(path)
         assert same_bytes(result.read(whole(result)), image.values[[1]])
         assert result.space == image.space
+
+    def test_a_part_can_be_written(self, tmp_path: Path) -> None:
+        """The result of a run on a part of the image has its pixels, its header, and the place of the part."""
+        image = self.image(channels=2)
+        like = self.opened(self.written(image, tmp_path))
+        shape = image.space.shape
+        box = Box(tuple(n // 4 for n in shape), tuple(n - n // 4 for n in shape))
+        part = cropped(like, box)
+        for role in ("restored", "source"):
+            layer = layer_of(part) if role == "restored" else layer_of(part, role, dtype=np.dtype("uint8"), nodata=None)
+            path = tmp_path / (f"part_{role}" + self.module.SUFFIXES[0])
+            values = part.read(whole(part)).astype(layer.dtype)
+            self.module.write(layer, path, part, lambda at, v=values: v[(slice(None), *at.slices)], options(tmp_path))
+            result = self.opened(path)
+            assert same_bytes(result.read(whole(result)), values)
+            assert result.space == part.space
+            assert not result.space.mismatch(image.space.part(box))
 
     def test_bytes_depend_on_pixels_alone(self, tmp_path: Path) -> None:
         """Neither a second run nor another memory bound (hence other windows) changes a byte."""
