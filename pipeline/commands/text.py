@@ -15,6 +15,7 @@ from pipeline.provenance.roofline import roofline_text
 from pipeline.report.judgement import LEVEL_WORDS, LEVELS
 from pipeline.report.viewers import viewers
 from pipeline.system.paths import is_address
+from pipeline.system.redact import redacted
 from pipeline.system.words import counted, in_percent
 
 _LICENCE = 24
@@ -103,7 +104,7 @@ def plan_text(facts: Mapping[str, Any], config: Path, overrides: Sequence[str] =
 
 def _planned(rows: Sequence[Mapping[str, Any]], config: Path, overrides: Sequence[str]) -> str:
     todo = [row for row in rows if row["holes"]]
-    more = (part for given in overrides for part in ("--set", given))
+    more = (part for given in overrides for part in ("--set", redacted(given)))
     run = f"inpaint-pipeline run {shlex.join([str(config), *more])}"
     if not todo:
         return f"{counted(len(rows), 'image')}, and nothing to restore: see the mask entries of {config}"

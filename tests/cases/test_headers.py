@@ -572,7 +572,7 @@ def test_nodata_that_nobody_declared_is_suspected(tmp_path: Path) -> None:
     said = command("plan", config).out
     assert "channels band_1, band_2" in said
     assert "`input.nodata: -9999`" in said
-    assert "input.nodata" not in command("plan", config, "--set", "input.nodata=-9999").out
+    assert "write `input.nodata" not in command("plan", config, "--set", "input.nodata=-9999").out
 
 
 def test_a_lost_volume_of_zeros_is_told(tmp_path: Path) -> None:

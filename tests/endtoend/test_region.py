@@ -92,6 +92,8 @@ def test_plan_says_how_to_start_what_it_planned(tmp_path):
     given = "input.region={i: [0, 64], j: [0, 64]}"
     said = command("plan", run_config(tmp_path, image, mask), "--set", given).out
     assert said.rstrip().endswith(f"run.yaml --set '{given}'")
+    secret = ["--set", "input.exclude=https://me:secret@host/x.tif"]
+    assert "secret" not in command("plan", run_config(tmp_path, image, mask), *secret).out
 
 
 def test_a_part_of_zarr(tmp_path):
