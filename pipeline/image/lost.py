@@ -36,6 +36,7 @@ _FEWEST_SLICES = 5
 _CODES, _SAMPLED = 32, 3
 """Different values up to which a volume holds codes, and every how many voxels a row or column is asked for them."""
 _NO_VALUE = "no value"
+_SHOWN = 4
 AXES = "kji"
 """Names of the axes of a file in memory order."""
 _AT_ONCE = 1 << 20
@@ -71,8 +72,14 @@ class Lost:
         return replace(self, slices={volume: said for volume, said in left.items() if said})
 
     def sentences(self, *, series: bool) -> list[str]:
-        """Say which slices look lost, and which entry of `mask` restores them; of a `series` in which volumes."""
-        return [self._sentence(slices, volumes, series=series) for slices, volumes in self._together()]
+        """Say which slices look lost, and which entry of `mask` restores them; of a `series` in which volumes.
+
+        Of volumes that lost different slices a few are told, and how many there are.
+        """
+        found = self._together()
+        said = [self._sentence(slices, volumes, series=series) for slices, volumes in found[:_SHOWN]]
+        more = sum(len(volumes) for _, volumes in found[_SHOWN:])
+        return [*said, f"slices along {self.axis} of {more} more volumes look lost, too"] if more else said
 
     def texts(self, *, series: bool) -> list[str]:
         """Return the entries as they stand in a config."""

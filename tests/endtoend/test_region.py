@@ -93,7 +93,9 @@ def test_plan_says_how_to_start_what_it_planned(tmp_path):
     said = command("plan", run_config(tmp_path, image, mask), "--set", given).out
     assert said.rstrip().endswith(f"run.yaml --set '{given}'")
     secret = ["--set", "input.exclude=https://me:secret@host/x.tif"]
-    assert "secret" not in command("plan", run_config(tmp_path, image, mask), *secret).out
+    told = command("plan", run_config(tmp_path, image, mask), *secret).out
+    assert "https://***@host/x.tif" in told
+    assert "secret" not in told
 
 
 def test_a_part_of_zarr(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config.schema import load_config
 from pipeline.formats import open_any
-from pipeline.image.lost import look_lost
+from pipeline.image.lost import Lost, look_lost
 from pipeline.testing import ArraySource, volume_space
 from tests.helpers import blobs, command, layer, run_config, smooth, write_image
 
@@ -100,6 +100,15 @@ def test_of_a_part_slices_have_their_numbers_in_the_file(tmp_path: Path):
     assert [n for n in notices if "slice 11 (7 all over) along k of volume 1 looks lost" in n], notices
     assert [n for n in notices if n.endswith("{kind: slices, slices: [11], axis: k, volumes: [1]}")]
     assert open_any(str(image)).n_channels == 3
+
+
+def test_of_a_long_series_some_are_told():
+    """A notice for each of a hundred volumes would hide all others; the entries are those of all."""
+    lost = Lost(axis="k", slices={volume: {volume: "0 all over"} for volume in range(100)})
+    said = lost.sentences(series=True)
+    assert len(said) == 5
+    assert said[-1] == "slices along k of 96 more volumes look lost, too"
+    assert len(lost.texts(series=True)) == len(lost.entries()) == 100
 
 
 def test_no_real_volume_looks_as_if_it_lost_a_slice(data_dir: Path):
