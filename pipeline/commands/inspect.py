@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.fetched import copied
 from pipeline.config.products import open_product
 from pipeline.config.products.base import metres_text
+from pipeline.errors import SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.image.lost import looked_through
@@ -55,6 +56,10 @@ def _header(file: str, source: Source) -> dict[str, Any]:
 
 
 def _slices(source: Source) -> list[str]:
-    """Say which slices of a volume look lost."""
+    """Say which slices of a volume look lost; of one whose voxels are damaged, what is wrong."""
     series = source.n_channels > 1
-    return [f"{source.paths[0]}: {said}" for lost in looked_through(source) for said in lost.sentences(series=series)]
+    try:
+        found = looked_through(source)
+    except SourceError as error:
+        return [str(error)]
+    return [f"{source.paths[0]}: {said}" for lost in found for said in lost.sentences(series=series)]

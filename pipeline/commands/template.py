@@ -7,13 +7,14 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.commands.inputs import Inputs, named_entry, named_inputs
 from pipeline.config.catalog_file import Entry
-from pipeline.errors import OutputConflict
+from pipeline.errors import OutputConflict, SourceError
 from pipeline.formats import open_any
 from pipeline.formats.base import Source
 from pipeline.image.lost import Lost, looked_through
@@ -112,7 +113,10 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
     source = open_any(files.images[0])
     try:
         volume = source.space.kind == "volume"
-        lost = looked_through(source) if len(files.images) == 1 else []
+        lost: list[Lost] = []
+        # a run says what is wrong with damaged voxels
+        with suppress(SourceError):
+            lost = looked_through(source) if len(files.images) == 1 else []
         text = (_VOLUME if volume else _RASTER).format(
             name=_title(files),
             facts=_facts(source),

@@ -89,6 +89,16 @@ def _plane(k: int):
     return Box((k, 0, 0), (k + 1, *SHAPE[1:]))
 
 
+def test_a_damaged_volume_is_looked_at_as_far_as_it_goes(tmp_path: Path):
+    """Its header is shown, with what is wrong; a start config is written."""
+    image = write_image(tmp_path / "head.nii.gz", _head())
+    image.write_bytes(image.read_bytes()[:-400])
+    table = json.loads(command("inspect", image, "--json").out)
+    assert table["grid"].startswith(f"shape {SHAPE}")
+    assert "head.nii.gz" in table["notices"][-1]
+    assert command("config", "new", image, "-o", tmp_path / "new.yaml").code == 0
+
+
 def test_of_a_part_slices_have_their_numbers_in_the_file(tmp_path: Path):
     """The entry that is named counts there, too; of a series the volumes are named."""
     values = _head(3)
