@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dtrsv
 from threadpoolctl import ThreadpoolController
 
 Field = NDArray[np.float64]
+
+_BUFFERS = 3 * 2**25
+"""Bytes of a buffer of NumPy's library and one of SciPy's, and of one more."""
+_WIDE = 512
+"""Rows of a matrix for which libraries use their buffers."""
 
 
 def inner(left: Field, right: Field) -> Field:
@@ -44,4 +50,20 @@ def one_thread() -> AbstractContextManager[Any]:
 
 @lru_cache(maxsize=1)
 def _pools() -> ThreadpoolController:
+    _take_buffers()
     return ThreadpoolController()
+
+
+def _take_buffers() -> None:
+    """Let the libraries of linear algebra take their buffers as long as there is memory for them.
+
+    OpenBLAS keeps a buffer of 32 MiB once it has one, and asks for it again and again, without end, where it is
+    refused.
+
+    Raises:
+        MemoryError: it would be.
+    """
+    np.empty(_BUFFERS, dtype=np.uint8)
+    some = np.eye(_WIDE)
+    np.dot(some, some)
+    dtrsv(some, some[0])

@@ -36,6 +36,12 @@ def memory_bytes() -> int:
     return min([machine, *addresses, *(int(words[0]) for words in groups)])
 
 
+def may_be_refused() -> bool:
+    """Say whether memory is refused to this process (`ulimit -v`), not taken from others, where there is no more."""
+    limits = (resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(limit != resource.RLIM_INFINITY for limit in limits)
+
+
 def cores() -> int:
     """Return the cores that this process may use: those it may run on, unless a control group gives it less time."""
     quotas = [quota / period for quota, period in _numbers("", "cpu.max")]

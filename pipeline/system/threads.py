@@ -9,6 +9,8 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Protocol, TypeVar
 
+from pipeline.system.bounds import may_be_refused
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -28,9 +30,10 @@ _by: ContextVar[Each | None] = ContextVar("by", default=None)
 def threaded(threads: int) -> Iterator[None]:
     """While in context, let `each` use so many threads.
 
-    A context variable carries them, so that what is done deep inside needs no parameter on the way there.
+    A context variable carries them, so that what is done deep inside needs no parameter on the way there. Where memory
+    may be refused there are none: OpenBLAS takes a buffer a thread, and asks for it without end if it gets none.
     """
-    if threads < 2:
+    if threads < 2 or may_be_refused():
         yield
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="each") as pool, computed_by(partial(_in_threads, pool)):
