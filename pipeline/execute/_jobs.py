@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused
 from pipeline.execute._crew import crew_of
-from pipeline.execute._processes import UNWATCHED, credentials, quiet, reason
+from pipeline.execute._processes import ROLES, UNWATCHED, credentials, quiet, reason
 from pipeline.execute._watch import Watch, log_hint, watched
 from pipeline.execute.base import Crew, Work
 from pipeline.plan.workdir import WorkFolder
@@ -28,7 +29,6 @@ from pipeline.plan.workdir import WorkFolder
 _OURS = ("kind", "start_timeout", "tls", "shared_temp_directory")
 """Keys of the config that dask-jobqueue is not told."""
 
-_ROLES = ("client", "scheduler", "worker")
 
 _SUBMITTED = r"(?s)(?:.*Submitted batch job )?(?P<job_id>\d+)"
 """What sbatch says of a job: wrappers of a site print other numbers before, and jobs are cancelled by their number."""
@@ -127,7 +127,7 @@ def _written_credentials(config: Mapping[str, Any], folder: Path) -> Iterator[Se
                 f"{where}: credentials of the jobs cannot be written ({error.strerror or error}); set "
                 "shared_temp_directory of the jobs to a folder that this machine and all nodes see"
             ) from error
-        roles = {f"tls_{role}_{part}": str(files[part]) for role in _ROLES for part in ("cert", "key")}
+        roles = {f"tls_{role}_{part}": str(files[part]) for role in ROLES for part in ("cert", "key")}
         yield Security(tls_ca_file=str(files["ca_file"]), require_encryption=True, **roles)
     finally:
         for file in files.values():
@@ -209,8 +209,20 @@ def _client(cluster: Any) -> Iterator[Client]:
             client.close()
 
 
-_PASSES = ("unable to contact slurm controller", "socket timed out", "zero bytes", "standby", "temporarily")
-"""What Slurm says, in lower case, where its controller is away or starts: nothing against the job."""
+_PASSES = (
+    "unable to contact slurm controller",
+    "socket timed out",
+    "zero bytes",
+    "standby",
+    "temporarily",
+    "partition not available",
+)
+"""What Slurm says, in lower case, where its controller is away or starts, or a partition is closed: nothing against the
+job."""
+_NO_NODE = "node configuration is not available"
+"""What it says where no node could ever run the job, and also as long as all nodes are away."""
+_AWAY = ("unk", "down", "drain", "fail", "maint", "error")
+"""How the states of nodes begin that take no jobs now; a star behind a state says that the node does not answer."""
 
 
 def _check_accepted(kind: str, script: str) -> None:
@@ -232,9 +244,19 @@ def _check_accepted(kind: str, script: str) -> None:
         raise ClusterGone("sbatch does not answer within a minute; try again later") from None
     if asked.returncode:
         said = " ".join(asked.stderr.split()) or f"exit {asked.returncode}"
-        if any(words in said.lower() for words in _PASSES):
+        if any(words in said.lower() for words in _PASSES) or (_NO_NODE in said.lower() and _all_away(script)):
             raise ClusterGone(f"Slurm does not take jobs now: {said}; run again to continue when it does")
         raise PlanRefused(f"Slurm refuses the job: {said}; `plan --show-job-script` prints it, see compute.slurm")
+
+
+def _all_away(script: str) -> bool:
+    """Say whether all nodes that a job may run on are away, as for some time after the controller has started again."""
+    partition = re.search(r"^#SBATCH\s+(?:-p|--partition)[ =]*(\S+)", script, re.MULTILINE)
+    command = ["sinfo", "--noheader", "--format", "%T", *(["--partition", partition[1]] if partition else [])]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        states = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout.split()
+        return bool(states) and all(state.startswith(_AWAY) or state.endswith("*") for state in states)
+    return False
 
 
 def _wait_for_one(kind: str, client: Client, work: Work, should_stop: Callable[[], bool], watch: Watch) -> None:

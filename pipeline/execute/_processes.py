@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +39,10 @@ _START_SECONDS = 120
 _FOLDER = "inpaint-workers-"
 _MARK = ".made-by-inpaint-pipeline"
 """Empty file in each of them: a folder of the user's that happens to have such a name is never removed."""
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""When the certificate of a run is valid."""
+ROLES = ("client", "scheduler", "worker")
+"""Of processes that talk to one another with the certificate."""
 _NEW_SECONDS = 60
 """Longer than it takes from making a folder to locking it."""
 
@@ -126,16 +131,39 @@ def _in_thread_without_signals(
 def credentials() -> Security:
     """Make a key and a certificate that only the processes of this run will know.
 
+    Whatever clocks say the certificate is valid: that of dask begins with the second in which it is made, and a node
+    whose clock is behind, or a clock that was set back, refuses it. It ends with the run, as the key does.
+
     Raises:
         PlanRefused: the library that makes them cannot be imported.
     """
     try:
-        return Security.temporary()
+        key, certificate = _key_and_certificate()
     except ImportError as error:
         raise PlanRefused(
             f"worker processes need the package cryptography to keep others out ({reason(error)}); install it, or set "
             "compute.executor: serial"
         ) from error
+    roles = {f"tls_{role}_{part}": text for role in ROLES for part, text in (("key", key), ("cert", certificate))}
+    return Security(tls_ca_file=certificate, require_encryption=True, **roles)
+
+
+def _key_and_certificate() -> tuple[str, str]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "inpaint-pipeline")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(_EARLIEST)
+        .not_valid_after(_LATEST)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private.decode(), certificate.public_bytes(pem).decode()
 
 
 def _check_locks() -> None:
