@@ -59,8 +59,8 @@ def _rebuilt(folder: Path) -> Path:
     if not work.plan.exists():
         raise SourceError(f"{work.plan} is gone, the report cannot be made again; run again with --overwrite")
     try:
-        plan = kept_plan(work)
         with of_record(folder):
+            plan = kept_plan(work, record)
             shown = write_report(plan, record, folder)
             made = [output_facts(role, path, folder) for role, path in shown]
             again = {output["path"] for output in made}

@@ -32,6 +32,8 @@ LOOKS = ("style", "categories")
 """Roles of files that say how a layer looks: colours in QGIS, names of codes."""
 ROLES: tuple[Role, ...] = ("restored", "uncertainty", "source", "doubt", "display")
 """Layers that a run may write; `doubt` only where observed pixels are doubted or hazy, `display` if asked for."""
+_BESIDE = ("value_range", "computed_by")
+"""What a record tells of the self-test beside what the survey found."""
 _TIMES = 3
 """How often results are looked at that are replaced meanwhile."""
 _Seen = TypeVar("_Seen")
@@ -73,18 +75,26 @@ def of_record(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def kept_plan(work: WorkFolder) -> Plan:
+def kept_plan(work: WorkFolder, record: Mapping[str, Any]) -> Plan:
     """Return the plan of finished results, once it is clear that all that it needs is as the survey wrote it.
 
     Raises:
-        SourceError: it is damaged.
+        SourceError: it is damaged, or the record of the results tells of another plan or another self-test.
         OtherVersion: another version of this program wrote it.
     """
     try:
-        plan = load_plan(work)
-        load_facts(work)
+        plan, facts = load_plan(work), load_facts(work)
     except IntegrityError as error:
         raise SourceError(f"{error}; run again with --overwrite") from error
+    if record["plan"].get("digest") != plan.digest:
+        raise SourceError(f"{work.plan}: is not the plan that {RECORD} was written by; run again with --overwrite")
+    told = record.get("self_test")
+    # what is told beside what the survey found stands in the plan, or is about the run
+    found = {key: value for key, value in told.items() if key not in _BESIDE} if isinstance(told, dict) else told
+    if found != facts["self_test"] or record.get("doubt") != facts.get("doubt"):
+        raise SourceError(
+            f"{work.survey}: {RECORD} tells of another self-test, so one of them was edited; run again with --overwrite"
+        )
     return plan
 
 

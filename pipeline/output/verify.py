@@ -91,7 +91,7 @@ def _promises(folder: Path, record: dict[str, Any]) -> list[Check]:
     work = work_folder(folder, record)
     if not work.plan.exists():
         return [_unchecked(f"{work.path} is gone")]
-    plan = kept_plan(work)
+    plan = kept_plan(work, record)
     inputs = [path for ref in (plan.source, *(g.source for g in plan.guides)) for path in ref.paths]
     gone = ""
     if any(is_redacted(path) for path in inputs):

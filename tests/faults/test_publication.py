@@ -14,6 +14,7 @@ import pytest
 from pipeline.output import publication
 from pipeline.output.verify import verify
 from pipeline.system import files
+from pipeline.system.files import sealed
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
 
 SHAPE = (24, 30)
@@ -300,6 +301,34 @@ def test_a_report_that_is_ended_half_way_is_made_again(scene, monkeypatch):
     assert f"`inpaint-pipeline report {folder}` makes it again" in outcome.err
     assert command("report", folder).code == 0
     assert command("run", scene).code == command("verify", folder).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("record.json", lambda record: record["self_test"].update(predicted_rmse=[0.0, 0.0])),
+        ("record.json", lambda record: record.update(doubt=None, self_test=None)),
+        ("record.json", lambda record: record["plan"].update(digest="0")),
+        (".work/plan.json", lambda plan: plan.update(centre=[1e30] * len(plan["centre"]))),
+        (".work/plan.json", lambda plan: plan["space"].update(affine=[])),
+        (".work/survey.json", lambda facts: facts["self_test"].update(coverage_90=0.9)),
+    ],
+)
+@pytest.mark.parametrize("verb", ["verify", "report"])
+def test_what_was_edited_with_its_hash_contradicts_the_rest(published, tmp_path, verb, name, edit):
+    """Record, plan and survey tell of one another: exit 4 with the file, no broken promise, no page of what is not."""
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    path = out / "image" / name
+    facts = json.loads(path.read_text())
+    edit(facts)
+    path.write_text(json.dumps(sealed(facts)))
+    before = (out / "image" / "report.html").read_bytes()
+    outcome = command(verb, out)
+    assert outcome.code == 4, outcome.err
+    assert ".json: " in outcome.err
+    assert "--overwrite" in outcome.err
+    assert (out / "image" / "report.html").read_bytes() == before
 
 
 def test_a_bug_is_not_blamed_on_the_record(published, monkeypatch):
