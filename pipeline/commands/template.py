@@ -292,4 +292,5 @@ def _path_as_written(path: Path, directory: str | Path) -> str:
 
 def _as_written(text: str) -> str:
     plain = re.fullmatch(r"[\w./-]+", text) and parse_value(text, "") == text
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    # YAML knows escapes for what does not print, and refuses some of it as it is
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())

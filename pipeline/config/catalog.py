@@ -18,7 +18,7 @@ from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
 from pipeline.config.fetched import matching
 from pipeline.config.fields import SourceText
-from pipeline.config.names import INDEX, SUMMARY, is_result
+from pipeline.config.names import INDEX, RECORD, SUMMARY, is_result
 from pipeline.config.placeholders import PathResolver, resolver_of
 from pipeline.config.products import may_be_product, open_product
 from pipeline.config.products.base import InputError
@@ -32,8 +32,8 @@ from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, describe, is_address, kind_of, looks_alike, same_name, shortened
 
 _GLOB_SIGNS = set("*?[")
-_TAKEN = {SUMMARY, INDEX, "cube.zarr"}
-"""Names beside the folders of the images."""
+_TAKEN = {SUMMARY, INDEX, RECORD, "cube.zarr"}
+"""Names beside the folders of the images, and the one by which a folder is known as that of an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pipeline.blocks.journal import Committed
 from pipeline.blocks.store import damaged
 from pipeline.errors import IntegrityError, Unfinished
 from pipeline.orders import Order
+from pipeline.output.folder import request_of
 from pipeline.output.results import read_record
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.system import late
@@ -20,6 +21,9 @@ def check_computed(order: Order, events: Events) -> None:
         Unfinished: says how many, and what to do.
     """
     if read_record(order.folder) is not None and not order.work.plan.exists():
+        return
+    if request_of(order.work)[0] not in ("", order.request):
+        # no share of this config, or of what its input holds now, would ever complete it: who claims the folder says so
         return
     missing, blocks = 0, 0
 

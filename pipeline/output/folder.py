@@ -73,7 +73,7 @@ def shared(
         with suppress(IntegrityError):
             finish_publication(order)
         # a share never drops what the others have done
-        foreign = _request(order.work)[0] != order.request
+        foreign = request_of(order.work)[0] != order.request
         finished = _owned(order, overwrite=overwrite and foreign)
         if finished is None:
             if foreign:
@@ -81,7 +81,7 @@ def shared(
             prepare()
 
     def begun() -> bool:
-        return finished is not None or (_request(order.work)[0] == order.request and prepared())
+        return finished is not None or (request_of(order.work)[0] == order.request and prepared())
 
     def together(path: Path) -> AbstractContextManager[None]:
         return joined(path, lambda: None, lambda: True, wait)
@@ -145,7 +145,7 @@ def _key(order: Order, work: WorkFolder) -> str:
 def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
     """Return the record of a finished run of the same request; refuse what may not be replaced."""
     folder = order.folder
-    known, permitted = _request(order.work)
+    known, permitted = request_of(order.work)
     # an overwriting run that was ended goes on without being told again
     may_replace = overwrite or (permitted and known == order.request)
     if folder.is_symlink() or folder.is_file():
@@ -162,7 +162,7 @@ def _owned(order: Order, *, overwrite: bool) -> dict[str, Any] | None:
     clash = sorted(others & output_names(order))
     if clash:
         raise OutputConflict(f"{folder / clash[0]} was not written by this program; move it away")
-    request = record["request"] if record else _request(WorkFolder.of(folder))[0]
+    request = record["request"] if record else request_of(WorkFolder.of(folder))[0]
     same = request == order.request
     if not may_replace and ((ours or others) and not (same or ours == {WorkFolder.NAME})):
         what = "results of another config, input or version of this program" if ours else "files of something else"
@@ -227,7 +227,7 @@ def _begin(order: Order, *, overwrite: bool) -> None:
         raise OutputConflict(
             f"{order.folder}: no permission to replace what is in it; ask its owner, or choose another output.directory"
         )
-    known, permitted = _request(order.work)
+    known, permitted = request_of(order.work)
     if overwrite or known != order.request:
         _drop_elsewhere(order)
         _clear(order)
@@ -244,10 +244,10 @@ def _begin(order: Order, *, overwrite: bool) -> None:
 
 def permitted(order: Order) -> bool:
     """Return True if a run of this very request that is not finished was told to overwrite."""
-    return (order.request, True) in (_request(order.work), _request(WorkFolder.of(order.folder)))
+    return (order.request, True) in (request_of(order.work), request_of(WorkFolder.of(order.folder)))
 
 
-def _request(work: WorkFolder) -> tuple[str, bool]:
+def request_of(work: WorkFolder) -> tuple[str, bool]:
     """Return the request that a work folder belongs to, and whether its run was told to overwrite."""
     try:
         known, *more = work.request.read_text().split() or [""]

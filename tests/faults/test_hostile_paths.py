@@ -108,6 +108,17 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert "INPAINT_CACHE" in outcome.err
 
 
+@pytest.mark.parametrize("name", ["record.json", "run.json", "index.html"])
+def test_an_image_with_the_name_of_a_file_of_a_run(tmp_path, name):
+    """Its folder has another name: one of its own would be taken for that file."""
+    image = write_image(tmp_path / f"{name}.tif", smooth((1, *SHAPE)))
+    hole = write_image(tmp_path / "hole.tif", blobs(SHAPE, n=1, radius=3)[None])
+    assert command("run", run_config(tmp_path, image, hole)).code == 0
+    assert (tmp_path / "out" / f"{name}-2" / "record.json").is_file()
+    for verb in ("status", "verify", "report"):
+        assert command(verb, tmp_path / "out").code == 0
+
+
 # --- what only the image can deny -------------------------------------------------------------------------------
 
 
@@ -166,7 +177,21 @@ def test_a_start_config_for_no_image(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["~.tif", "~nouser.tif", "a\nb.tif", "a: #b.tif", "1e5", "'\".tif", "{x}.tif", "x*.tif", "&a.tif", "null"]
+    "name",
+    [
+        "~.tif",
+        "~nouser.tif",
+        "a\nb.tif",
+        "a: #b.tif",
+        "1e5",
+        "'\".tif",
+        "{x}.tif",
+        "x*.tif",
+        "&a.tif",
+        "null",
+        "a\x7fb.tif",
+        "a\x85.tif",
+    ],
 )
 def test_a_start_config_holds_for_any_name(tmp_path, name):
     """Whatever a file is called, its config is valid and finds it again."""

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -23,13 +24,15 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography import x509
 from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused, TimeIsUp
 from pipeline.execute._choose import choose_executor
-from pipeline.execute._processes import cluster, private_folder, without_main
+from pipeline.execute._processes import cluster, credentials, private_folder, without_main
 from pipeline.survey.survey import outline, survey
 from pipeline.system.signals import HEARD, NEVER, TIME_IS_UP, Stop, stop_if_asked, stoppable
+from pipeline.system.threads import each, threaded
 from pipeline.training.workers import mapped
 from tests.helpers import blobs, command, order_of, run_config, smooth, write_image
 from tests.processes import blocks_held, outlived
@@ -326,7 +329,7 @@ def test_nobody_else_can_use_a_local_cluster():
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
         assert _refused(address.replace("tls://", "tcp://"), None)
-        assert _refused(address, Security.temporary())
+        assert _refused(address, credentials())
         ((parent, port, folder),) = client.run(_facts).values()
         assert parent == os.getpid()
         for number in (port, client.cluster.scheduler.http_server.port):
@@ -336,6 +339,14 @@ def test_nobody_else_can_use_a_local_cluster():
         private = next(p for p in Path(folder).parents if p.name.startswith("inpaint-workers-"))
         assert private.stat().st_mode & 0o777 == 0o700
     assert not private.exists()
+
+
+def test_workers_whose_clock_is_wrong_are_let_in():
+    """Nodes are minutes apart, clocks are set back: the certificate of a run ends with its key, not by a clock."""
+    made = x509.load_pem_x509_certificate(credentials().tls_ca_file.encode())
+    assert made.not_valid_before_utc.year <= 1970
+    assert made.not_valid_after_utc.year == 9999
+    assert credentials().tls_ca_file != credentials().tls_ca_file
 
 
 def test_a_folder_that_an_ended_run_left_behind_is_removed(tmp_path, monkeypatch):
@@ -384,7 +395,7 @@ def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(monkeypatch, c
         ("LocalCluster", MemoryError(), 75, "MemoryError"),
         ("tempfile.TemporaryDirectory", OSError(28, "No space left on device"), 75, "No space left.*TMPDIR"),
         ("multiprocessing.get_context", OSError(30, "Read-only file system"), 3, "/dev/shm.*Read-only"),
-        ("Security.temporary", ImportError("No module named 'cryptography'"), 3, "cryptography.*serial"),
+        ("_key_and_certificate", ImportError("No module named 'cryptography'"), 3, "cryptography.*serial"),
     ],
 )
 def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch, name, error, code, words):
@@ -444,6 +455,43 @@ def test_a_program_without_memory_says_so(tmp_path, monkeypatch, error, where):
     assert not list((tmp_path / "out").glob("*.error.log"))
     monkeypatch.undo()
     assert command("run", tmp_path / "run.yaml").code == 0
+
+
+_SOLVE_WITHOUT_MEMORY = """
+import os, resource, sys
+import numpy as np, scipy.sparse as sp
+from pipeline.numerics.solve import solve_planar
+from pipeline.system.bounds import is_no_memory
+line = sp.diags([-1, 2.01, -1], [-1, 0, 1], shape=(100, 100))
+matrix = sp.kronsum(line, line, format="csr")
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]) * 2**20,) * 2)
+try:
+    solve_planar(matrix, np.ones((100 * 100, 1)))
+except Exception as error:
+    os._exit(3 if is_no_memory(error) else 1)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("more", "code"), [(8, 3), (24, 3), (400, 0)])
+def test_linear_algebra_without_memory_does_not_wait_for_it(more, code):
+    """OpenBLAS asked for its buffer without end where `ulimit -v` refused it: there is an error instead."""
+    command_line = [sys.executable, "-c", _SOLVE_WITHOUT_MEMORY, str(more)]
+    assert subprocess.run(command_line, check=False, capture_output=True, timeout=150).returncode == code
+
+
+def test_no_thread_asks_for_a_buffer_that_may_be_refused():
+    """Where memory is limited what threads would share out is done one by one."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with threaded(2):
+        assert threading.get_ident() not in each(lambda _: threading.get_ident(), [0, 1])
+    resource.setrlimit(resource.RLIMIT_DATA, (2**50, before[1]))
+    try:
+        with threaded(2):
+            assert each(lambda _: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def test_a_block_without_memory_says_so(tmp_path, monkeypatch):

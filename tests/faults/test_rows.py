@@ -28,6 +28,8 @@ ROWS = {
     "no memory can be had any more (`ulimit -v`, a full machine), wherever it is asked for": """
         faults/test_hostile_processes.py::test_a_program_without_memory_says_so
         faults/test_hostile_processes.py::test_a_block_without_memory_says_so
+        faults/test_hostile_processes.py::test_linear_algebra_without_memory_does_not_wait_for_it
+        faults/test_hostile_processes.py::test_no_thread_asks_for_a_buffer_that_may_be_refused
         faults/test_surroundings.py::test_no_memory_under_gdal_is_told_as_such""",
     "disk full": """
         faults/test_bad_runs.py::test_a_full_disk
@@ -86,6 +88,8 @@ ROWS = {
         faults/test_publication.py::test_a_record_that_was_edited_is_told_as_one
         faults/test_publication.py::test_a_run_says_of_an_edited_record_that_it_is_one
         faults/test_publication.py::test_a_bug_is_not_blamed_on_the_record""",
+    "`record.json`, or the plan or survey in `.work` beside it, edited so that it fits its own hash": """
+        faults/test_publication.py::test_what_was_edited_with_its_hash_contradicts_the_rest""",
     "what `verify` needs of `.work` beside finished results damaged": """
         faults/test_publication.py::test_damage_beside_the_results_is_no_broken_promise""",
     "a pipe or device in the place of a result": """
@@ -135,6 +139,8 @@ ROWS = {
     "name an image twice, by two globs or by hand": """
         unit/test_catalog.py::test_an_image_that_two_globs_take_is_restored_once
         unit/test_catalog.py::test_a_file_is_one_band_of_an_image""",
+    "restore an image that is called like a file of a run (`record.json.tif`)": """
+        faults/test_hostile_paths.py::test_an_image_with_the_name_of_a_file_of_a_run""",
     "restore images whose names differ in case or in Unicode's forms only": """
         unit/test_catalog.py::test_names_that_other_file_systems_take_for_one_are_apart""",
     "share a folder of results with other users": """
@@ -238,8 +244,9 @@ ROWS = {
     "Slurm refuses the job (partition, account, memory)": """
         cluster/test_slurm.py::test_a_refused_job_is_said_at_once
         cluster/test_cluster.py::test_plan_prints_the_job_script""",
-    "Slurm's controller is away or starts again when jobs are asked for": """
-        unit/test_slurm_answers.py::test_a_controller_that_is_away_has_nothing_against_a_job""",
+    "Slurm's controller, all of its nodes or the partition are away when jobs are asked for": """
+        unit/test_slurm_answers.py::test_a_controller_that_is_away_has_nothing_against_a_job
+        unit/test_slurm_answers.py::test_nodes_that_are_all_away_have_nothing_against_a_job""",
     "no job starts within `start_timeout`": "cluster/test_slurm.py::test_a_job_that_never_runs_is_given_up",
     "a job is cancelled, or its node is lost": """
         cluster/test_slurm.py::test_a_cancelled_job_is_replaced
@@ -259,6 +266,11 @@ ROWS = {
         unit/test_bids.py::test_a_stop_is_one_of_the_whole_data_set
         cluster/test_slurm.py::test_a_run_whose_own_time_is_up_says_so
         faults/test_hostile_processes.py::test_a_job_whose_time_is_nearly_up_is_told_so_as_often_as_one_likes""",
+    "clocks of machines differ, or a clock is set back or forth while a run goes on": """
+        faults/test_hostile_processes.py::test_workers_whose_clock_is_wrong_are_let_in
+        faults/test_surroundings.py::test_no_byte_depends_on_the_time""",
+    "`assemble` where shares of another config or input are not finished": """
+        faults/test_shards.py::test_what_is_left_of_the_shares_a_run_computes""",
     "a share of a job array is killed, also the one that surveys": """
         faults/test_shards.py::test_eight_shares_at_once_one_killed_and_the_same_bytes
         faults/test_shards.py::test_the_share_that_surveys_is_killed_and_another_takes_over

@@ -92,6 +92,9 @@ def test_what_is_left_of_the_shares_a_run_computes(tmp_path):
     refused = command("assemble", config)
     assert refused.code == 75
     assert f"{len(plan.blocks) - len(done)} of {len(plan.blocks)} blocks are not computed" in refused.err
+    # no share of another config would ever complete it
+    other = command("assemble", config, "--set", "seed=7")
+    assert (other.code, "a run of another config" in other.err) == (6, True)
     assert command("run", config).code == 0
     (calm := tmp_path / "calm").mkdir()
     assert result_hash(tmp_path / "out" / "image") == _calm(calm)

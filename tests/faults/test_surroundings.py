@@ -22,7 +22,7 @@ from pipeline.formats._files import writing
 from pipeline.plan.memory import check_disk
 from pipeline.system.files import sync, unreplaceable
 from pipeline.system.room import explain_full_disk, free_bytes, is_full
-from tests.helpers import blobs, command, run_config, smooth, write_image
+from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image
 
 SHAPE = (40, 46)
 
@@ -54,6 +54,21 @@ def test_no_file_takes_the_place_of_a_closed_stream():
     )
     shell = 'exec "$0" -c "$1" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", shell, sys.executable, code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("seconds", [-(2**31), 0, 2**33])
+def test_no_byte_depends_on_the_time(config, monkeypatch, seconds):
+    """Files from before 1970 or from the future, and time zones that nobody knows, are files like others."""
+    folder = config.parent / "out" / "image"
+    assert command("run", config).code == 0
+    before = result_hash(folder)
+    monkeypatch.setenv("TZ", "nowhere/land")
+    for name in ("image.tif", "mask.tif", "run.yaml"):
+        os.utime(config.parent / name, (seconds, seconds))
+    assert command("run", config).code == 0
+    assert command("run", config, "--overwrite").code == 0
+    assert result_hash(folder) == before
+    assert command("verify", folder).code == 0
 
 
 def test_names_do_not_command_the_terminal(tmp_path):
