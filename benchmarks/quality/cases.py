@@ -28,7 +28,7 @@ HELPED_FAMILIES = (
     "several contrasts, large void",
 )
 """Families with another image beside the one that is restored."""
-HAZY_FAMILIES = ("haze ring", "missed thin cloud")
+HAZY_FAMILIES = ("haze ring", "missed thin cloud", "mostly hidden, haze ring")
 """Families with contaminated pixels outside the mask."""
 VOLUME_FAMILIES = (
     "slice drop",
@@ -130,16 +130,35 @@ def _cases(
 def hazy_cases() -> list[Case]:
     """Return clouds with haze around them, and with thin cloud and shadow beside them, outside the mask.
 
-    Scenes with a clear date are restored with it.
+    Scenes with a clear date are restored with it. In some of them clouds and haze leave little.
     """
     paired = pairs.clear_pairs()
     names = {scene.name for scene in paired}
     scenes = [*(scene for scene in single_scenes() if scene.name not in names), *paired]
     kinds = {"haze ring": missed.haze_ring, "missed thin cloud": missed.thin_cloud}
     return [
-        Case(family=family, scene=scene, number=0, draw=_cloud(0.2), spoil=spoil)
-        for family, spoil in kinds.items()
-        for scene in scenes
+        *(
+            Case(family=family, scene=scene, number=0, draw=_cloud(0.2), spoil=spoil)
+            for family, spoil in kinds.items()
+            for scene in scenes
+        ),
+        *_mostly_hidden_in_haze(),
+    ]
+
+
+def _mostly_hidden_in_haze() -> list[Case]:
+    """Return scenes that are mostly hidden, or nearly whole, with haze around what hides them."""
+    nearly = {scene.name for scene in pairs.nearly_hidden_pairs()}
+    return [
+        Case(
+            family="mostly hidden, haze ring",
+            scene=scene,
+            number=0,
+            draw=_overcast(0.9, strip=False) if scene.name in nearly else _overcast(0.6, strip=True),
+            spoil=missed.haze_ring,
+        )
+        for scene in pairs.mostly_hidden_pairs()
+        if scene.place != "Pucallpa"
     ]
 
 

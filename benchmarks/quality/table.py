@@ -271,7 +271,7 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
     """Return the lines of the families with another date."""
     clear, cloudy, changed = (of_family(good, f"{k} reference") for k in ("clear", "cloudy", "changed"))
     two, mostly = (of_family(good, name) for name in ("two middling references", "mostly hidden, clear reference"))
-    hazy, thin = of_family(good, "haze ring"), of_family(good, "missed thin cloud")
+    hazy, thin, little = (of_family(good, name) for name in HAZY_FAMILIES)
     best = "one clear reference, over the best single-image fill"
     return [
         gain_line(best, clear, (3, 4.5)),
@@ -290,6 +290,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("radar as auxiliary", of_family(good, "radar")),
         gain_line("haze ring outside the mask, over the same without", hazy, (-0.5, -0.1), over=(CLEAN,)),
         gain_line("thin cloud and shadow outside the mask, over the same without", thin, (-0.5, -0.1), over=(CLEAN,)),
+        gain_line("haze ring, most of the image hidden, over the same without", little, UNMARKED, over=(CLEAN,)),
+        gain_line("... over the best of both scripts", little, UNMARKED, over=SCRIPTS),
     ]
 
 

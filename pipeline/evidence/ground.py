@@ -24,6 +24,10 @@ _UNITS = 4.0
 _RIDGE = 0.05
 """Share of the mean variance that is added to each direction of the covariance of differences."""
 
+_VARIED = 1.5
+"""What is observed must vary so many times as much around a reference as that varies itself to be mostly contaminated:
+clear ground of another season or after many years does by up to 1.5."""
+
 _LEAST = 0.01
 """Smallest deviation from a reference, as a share of that from the usual value: none fits better than this."""
 
@@ -84,7 +88,7 @@ def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
 
 
 def fit_level(tiles: Sequence[Tile], some: Sequence[Mask]) -> Ground | None:
-    """Return the reference as it is but for its level, if what is observed varies around it more than it varies itself.
+    """Return the reference as it is but for its level, if what is observed varies far more around it than it does.
 
     Such pixels are mostly contaminated, and no map can be fitted on them. None if there is no such reference: it needs
     as many bands as the image, in units alike.
@@ -110,7 +114,7 @@ def _level(tiles: Sequence[Tile], some: Sequence[Mask], k: int) -> Ground | None
     left = y - np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1)
     offset = np.median(left, axis=1)
     scale, own = _spread(left - offset[:, None]), _spread(x - np.median(x, axis=1)[:, None])
-    if np.mean(np.asarray(scale) / np.asarray(own)) < 1:
+    if np.mean(np.asarray(scale) / np.asarray(own)) < _VARIED:
         return None
     usual = _spread(y - np.median(y, axis=1)[:, None])
     every = tuple(map(tuple, np.eye(len(y)).tolist()))

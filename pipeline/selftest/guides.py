@@ -79,7 +79,9 @@ class FittedGuide:
         return self.later() if self.later else self.relation
 
 
-def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) -> list[FittedGuide]:
+def fitted_guides(
+    scene: Scene, labels: Sequence[str], *, little: bool = False, hazy: bool = False
+) -> list[FittedGuide]:
     """Relate the guides of the scene to the image: several of them together first, then each by itself.
 
     An image whose channels have different holes has one guide more than files: its own channels.
@@ -87,11 +89,13 @@ def fitted_guides(scene: Scene, labels: Sequence[str], *, little: bool = False) 
     Args:
         scene: the opened image.
         labels: names of the files, then that of the other channels.
-        little: so little is trusted that a relation is to be no more than a change of level and a hint of a map.
+        little: so little is trusted that references lead, each by itself.
+        hazy: contaminated pixels were found: with little, a relation is to be no more than a change of level and a hint
+            of a map.
     """
     found: list[FittedGuide] = []
     if scene.guides:
-        found += _of_files(scene, labels, little=little)
+        found += _of_files(scene, labels, little=little, few=little and hazy)
     if scene.has_siblings:
         found.append(FittedGuide(label=labels[-1], relation=_siblings(scene)))
     return found
@@ -113,7 +117,7 @@ def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ..
         yield window, guides, tuple(slice((-a) % step, None, step) for a in box.start)
 
 
-def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[FittedGuide]:
+def _of_files(scene: Scene, labels: Sequence[str], *, little: bool, few: bool) -> list[FittedGuide]:
     offsets, seen = _first_look(scene)
     bands = [guide.source.n_channels for guide in scene.guides]
     sizes, own = [pixel_sizes(guide.source) for guide in scene.guides], _own_sizes(scene)
@@ -134,7 +138,7 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool) -> list[Fitt
         only_dates = all(date)
         if len(group) == 1:
             (k,) = group
-            alone = partial(sample.alone, bands[k], offsets[k], few=little, resolution=(sizes[k], own))
+            alone = partial(sample.alone, bands[k], offsets[k], few=few, resolution=(sizes[k], own))
             result.append(FittedGuide(label=label, later=alone, is_reference=only_dates, leads=little and only_dates))
             continue
         relation = sample.related(sum(bands[k] for k in group))

@@ -163,14 +163,32 @@ def test_where_nearly_all_is_hidden_and_most_of_the_rest_is_hazy_the_clear_part_
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.0001])
-def test_where_nearly_all_is_hidden_a_clear_rest_is_trusted_but_for_the_rim(gain):
-    """The rest follows the reference, in whatever unit that is: nothing but the first 3 px is doubted."""
+def test_where_nearly_all_is_hidden_a_clear_rest_is_trusted(gain):
+    """The rest follows the reference, in whatever unit that is, as well beside the holes as far from them."""
     clear, hole = ground(4), nearly_all(5)
     noise = 20 * np.random.default_rng(6).normal(size=clear.shape)
-    doubted = few(tile(0.8 * clear + noise, hole, gain * clear))
-    far = (ndimage.distance_transform_edt(~hole) > 3) & ~hole
-    assert not doubted[far].any()
-    assert doubted[~hole & ~far].all()
+    assert not few(tile(0.8 * clear + noise, hole, gain * clear)).any()
+
+
+@pytest.mark.parametrize("hazy", [[0], [0, 1, 2]])
+def test_where_nearly_all_is_hidden_the_rim_is_doubted_if_it_is_brighter(hazy):
+    """Haze of single bands is enough, whatever the others do: the first 3 px are doubted, and nothing else."""
+    clear, hole = ground(4), nearly_all(5)
+    noise = 20 * np.random.default_rng(6).normal(size=clear.shape)
+    added = np.zeros(4)
+    added[hazy] = 80
+    doubted = few(tile(clear + noise + added[:, None, None] * ring(hole, 6.0), hole, clear))
+    near = ndimage.distance_transform_edt(~hole) <= 3
+    assert np.array_equal(doubted, near & ~hole)
+
+
+def test_where_nearly_all_is_hidden_ground_that_is_brighter_elsewhere_is_no_haze():
+    """One island bright, the others not: near and far pixels are compared on like ground."""
+    clear, hole = ground(4), nearly_all(5)
+    noise = 20 * np.random.default_rng(6).normal(size=clear.shape)
+    parts, count = ndimage.label(~hole)
+    small = np.isin(parts, 1 + np.argsort(ndimage.sum_labels(~hole, parts, range(1, count + 1)))[: count // 2])
+    assert not few(tile(clear + noise + 40 * small, hole, clear)).any()
 
 
 def test_a_strip_along_the_edge_of_the_image_is_no_cloud():

@@ -219,22 +219,7 @@ def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples
 )
 def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, monkeypatch):
     """Dates have clouds and change, alone and together with a contrast; contrasts have kinds of tissue."""
-    rng = np.random.default_rng(5)
-    values = rng.normal(0, 1, (3, 1, 64, 64)).astype(np.float32)
-    seen, hole = np.ones((1, 64, 64), bool), np.zeros((1, 64, 64), bool)
-    hole[:, 20:30, 20:30] = True
-    window = Window(values=values[0], valid=~hole, hole=hole, spacing=(1.0, 1.0))
-    looks = tuple(SimpleNamespace(values=part, valid=seen) for part in values[1:])
-    space = SimpleNamespace(shape=(64, 64), ndim=2)
-    source = SimpleNamespace(space=space, n_channels=1, read=lambda box: np.zeros((1, *box.shape)))
-    scene = SimpleNamespace(
-        source=source,
-        image=SimpleNamespace(channels=(0,)),
-        guides=(SimpleNamespace(source=source),) * 2,
-        job=SimpleNamespace(guides=[SimpleNamespace(role=role) for role in roles]),
-        has_siblings=False,
-        window=lambda _: (window, looks),
-    )
+    scene = _with_two_guides(roles)
     fitted = []
 
     def fit(*given: Any, robust: bool, **options: Any) -> Any:
@@ -245,3 +230,37 @@ def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, mon
     related = [guide.related() for guide in guides.fitted_guides(scene, ["first", "second"])]
     assert len(related) == 3
     assert fitted == robust
+
+
+@pytest.mark.parametrize(
+    ("little", "hazy", "maps", "carries"),
+    [(False, False, 3, True), (False, True, 3, True), (True, False, 2, True), (True, True, 2, False)],
+)
+def test_where_nearly_all_is_hidden_a_map_is_no_more_than_a_level_if_what_is_left_is_hazy(little, hazy, maps, carries):
+    """Dates lead by themselves there; beside haze nothing is carried into the holes, elsewhere as everywhere."""
+    found = guides.fitted_guides(_with_two_guides(("reference",) * 2), ["first", "second"], little=little, hazy=hazy)
+    assert len(found) == maps
+    alone = found[-2:]
+    assert all(guide.leads == little for guide in alone)
+    relations = [guide.related() for guide in alone]
+    assert all(relation.carries == carries and bool(relation.clusters) == carries for relation in relations)
+
+
+def _with_two_guides(roles: tuple[str, str]) -> Any:
+    """Return an image of one channel with a hole and two guides, as far as relations look at it."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 1, (3, 1, 64, 64)).astype(np.float32)
+    seen, hole = np.ones((1, 64, 64), bool), np.zeros((1, 64, 64), bool)
+    hole[:, 20:30, 20:30] = True
+    window = Window(values=values[0], valid=~hole, hole=hole, spacing=(1.0, 1.0))
+    looks = tuple(SimpleNamespace(values=part, valid=seen) for part in values[1:])
+    space = SimpleNamespace(shape=(64, 64), ndim=2)
+    source = SimpleNamespace(space=space, n_channels=1, read=lambda box: np.zeros((1, *box.shape)))
+    return SimpleNamespace(
+        source=source,
+        image=SimpleNamespace(channels=(0,)),
+        guides=(SimpleNamespace(source=source),) * 2,
+        job=SimpleNamespace(guides=[SimpleNamespace(role=role) for role in roles]),
+        has_siblings=False,
+        window=lambda _: (window, looks),
+    )
