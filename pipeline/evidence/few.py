@@ -82,7 +82,7 @@ def brighter_near(tiles: Sequence[Tile], ground: Ground) -> bool:
         _, piece = np.unique(np.stack(places) // _PIECE, axis=1, return_inverse=True)
         away = np.exp(-tile.distance[places].astype(np.float64) / _REACH)
         away -= (np.bincount(piece, weights=away) / np.bincount(piece))[piece]
-        bands = np.clip(differences[(slice(None), *places)], -LARGEST, LARGEST)
+        bands = np.clip([band[places] for band in differences], -LARGEST, LARGEST)
         products.append(np.stack([np.bincount(piece, weights=away * band) for band in bands]))
         squares.append(np.bincount(piece, weights=away**2))
     square = np.concatenate([np.zeros(0), *squares])

@@ -53,6 +53,9 @@ _FALLS_BY_ITSELF = 4.0
 """The same beside one of many holes, of which eight are looked at: haze does by 4.5 and more, clean ones but for two
 of 1403 images by less."""
 
+_MOSTLY = 0.5
+"""Observed share of the windows below which holes are too many to be laid over other places."""
+
 _GONE = 2.0
 """The same farther off for what has edges and need not fall before: scraps of cloud do by 1.6 to 4.5, clean ground by
 at most 1.8."""
@@ -80,7 +83,18 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
     found = _told(Rings.around(only, seed), through=through, falls=_FALLS_BY_ITSELF) if only else doubt
     if found.reach_px:
         return replace(found, places=places_of(only))
-    return _wide(tiles, seed, through=through) or doubt
+    return _wide(tiles, seed, through=through) or _among_what_is_left(tiles) or doubt
+
+
+def _among_what_is_left(tiles: Sequence[Tile]) -> Doubt | None:
+    """Return what a reference shows to be contaminated where holes take most of an image; None if nothing.
+
+    The pattern of such holes fits nowhere else, so what is beside them cannot be compared with what is beside others.
+    """
+    if sum(int(t.seen.sum()) for t in tiles) >= _MOSTLY * sum(t.seen.size for t in tiles):
+        return None
+    doubt = doubt_among_few(tiles, FEWEST_FAR)
+    return doubt if doubt.reach_px and doubt.ground.guide is not None else None
 
 
 def _shaded(rings: Rings, *, through: bool) -> Doubt | None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.evidence.doubt import Doubt
+from pipeline.evidence.few import doubt_among_few
 from pipeline.evidence.haze import BLURRED
 from pipeline.evidence.learn import find_doubt
-from pipeline.evidence.rings import FARTHEST
+from pipeline.evidence.rings import FARTHEST, FEWEST_FAR
 from pipeline.evidence.tile import WIDE, Tile
 from pipeline.geometry.box import Box
 from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
@@ -69,6 +70,11 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
         return scene, None
     if _are_dates(scene):
         return scene, None
+    marked, doubt = _with_doubted(scene)
+    return (replace(marked, clear=_is_clear(marked)) if marked.little_trusted else marked), doubt
+
+
+def _with_doubted(scene: Scene) -> tuple[Scene, Doubt | None]:
     gaps, tiles = False, _with_holes(scene, gaps=False)
     if not tiles and not _screened(scene):
         gaps, tiles = True, _with_holes(scene, gaps=True)
@@ -92,9 +98,23 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     return replace(scene, states=states, values=values, image=image), doubt
 
 
-def _with_holes(scene: Scene, *, gaps: bool) -> list[Tile]:
+def _is_clear(scene: Scene) -> bool:
+    """Say whether a reference shows what is left of an image that is nearly all hidden not to be contaminated.
+
+    Holes that reach from edge to edge count, too: clouds that hide nearly all do, and are no strips.
+    """
+    if scene.states.doubted:
+        return False
+    tiles = _with_holes(scene, gaps=False, strips=True)
+    if not any(tile.guides and tile.seen.any() for tile in tiles):
+        return False
+    doubt = doubt_among_few(tiles, FEWEST_FAR)
+    return doubt.ground.guide is not None and not doubt.reach_px
+
+
+def _with_holes(scene: Scene, *, gaps: bool, strips: bool = False) -> list[Tile]:
     """Read the windows that are learned from, those that have holes which count."""
-    tiles = each(partial(_tile, scene, gaps=gaps), _windows(scene))
+    tiles = each(partial(_tile, scene, gaps=gaps, strips=strips), _windows(scene))
     return [tile for tile in tiles if np.isfinite(tile.distance).all()]
 
 
@@ -141,11 +161,12 @@ def _windows(scene: Scene) -> list[Box]:
     return boxes[::step]
 
 
-def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool) -> Tile:
+def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool, strips: bool = False) -> Tile:
     """Read a window as `doubt` looks at it; distances and blurs are exact but for the outermost `_HALO` pixels.
 
     With `places` only holes in these parts of the image count, and without `gaps` only those of pixels with a value:
     stripes that a sensor did not see contaminate nothing, and where they are dense no pixel would be far from a hole.
+    With `strips` holes along an edge of the image count as well.
     """
     stop_if_asked()
     image = scene.image
@@ -156,8 +177,7 @@ def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool) -> 
         void = image.source.never(box)
         hole &= ~(void[list(image.channels)] if len(void) > 1 else void).any(axis=0)
     wide = ndimage.binary_opening(hole, np.ones((3, 3)))
-    # where nearly all is hidden, holes reach from edge to edge without being strips
-    if not scene.little_trusted:
+    if not strips:
         wide = _without_edges(wide, box, scene.shape)
     if places:
         inside = np.zeros_like(wide)

@@ -48,6 +48,8 @@ class Scene:
     states: StateScan
     values: ValueScan
     lattice: Lattice
+    clear: bool = False
+    """What little is left of an image that is nearly all hidden is known not to be contaminated."""
 
     @property
     def source(self) -> Source:

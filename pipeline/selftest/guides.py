@@ -80,7 +80,7 @@ class FittedGuide:
 
 
 def fitted_guides(
-    scene: Scene, labels: Sequence[str], *, little: bool = False, hazy: bool = False
+    scene: Scene, labels: Sequence[str], *, little: bool = False, clear: bool = False
 ) -> list[FittedGuide]:
     """Relate the guides of the scene to the image: several of them together first, then each by itself.
 
@@ -90,12 +90,12 @@ def fitted_guides(
         scene: the opened image.
         labels: names of the files, then that of the other channels.
         little: so little is trusted that references lead, each by itself.
-        hazy: contaminated pixels were found: with little, a relation is to be no more than a change of level and a hint
-            of a map.
+        clear: it is known not to be contaminated; else a relation is no more than a change of level and a hint of a
+            map.
     """
     found: list[FittedGuide] = []
     if scene.guides:
-        found += _of_files(scene, labels, little=little, few=little and hazy)
+        found += _of_files(scene, labels, little=little, few=little and not clear)
     if scene.has_siblings:
         found.append(FittedGuide(label=labels[-1], relation=_siblings(scene)))
     return found

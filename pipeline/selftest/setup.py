@@ -69,7 +69,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
 def _guides(scene: Scene) -> list[FittedGuide]:
     """Return the references and auxiliaries of an image with their relations to it."""
     labels = [*(f"{ref.role} {k} ({ref.label})" for k, ref in enumerate(scene.job.guides)), "other channels"]
-    return fitted_guides(scene, labels, little=scene.little_trusted, hazy=scene.states.doubted > 0)
+    return fitted_guides(scene, labels, little=scene.little_trusted, clear=scene.clear)
 
 
 def _with_rim(scene: Scene, verdict: Verdict, start: Recipe, rng: np.random.Generator) -> Verdict:

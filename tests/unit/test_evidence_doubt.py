@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from pipeline.evidence.doubt import Smooth, standardised
 from pipeline.evidence.ground import fit_ground
-from pipeline.evidence.learn import find_doubt
+from pipeline.evidence.learn import _among_what_is_left, find_doubt
 from pipeline.evidence.mark import _without_edges
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
@@ -137,10 +137,10 @@ def test_holes_everywhere_say_nothing_of_rings():
     assert doubt is None or not doubt.sides
 
 
-def nearly_all(seed: int) -> np.ndarray:
-    """Return holes that leave a tenth of the image in pieces, bool `(256, 256)`."""
+def nearly_all(seed: int, share: float = 0.9) -> np.ndarray:
+    """Return holes that leave a tenth of the image in pieces, or another rest, bool `(256, 256)`."""
     patches = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 8)
-    return patches < np.quantile(patches, 0.9)
+    return patches < np.quantile(patches, share)
 
 
 def few(tile_: Tile) -> np.ndarray:
@@ -180,6 +180,19 @@ def test_where_nearly_all_is_hidden_the_rim_is_doubted_if_it_is_brighter(hazy):
     doubted = few(tile(clear + noise + added[:, None, None] * ring(hole, 6.0), hole, clear))
     near = ndimage.distance_transform_edt(~hole) <= 3
     assert np.array_equal(doubted, near & ~hole)
+
+
+@pytest.mark.parametrize(
+    ("share", "haze", "guided", "found"),
+    [(0.6, 80, 1, True), (0.6, 0, 1, False), (0.6, 80, 0, False), (0.4, 80, 1, False)],
+)
+def test_where_most_is_hidden_a_reference_shows_the_haze_beside_the_holes(share, haze, guided, found):
+    """Such holes fit nowhere else; where less is hidden they do, and without a reference nothing tells."""
+    clear, hole = ground(4), nearly_all(5, share)
+    noise = 20 * np.random.default_rng(6).normal(size=clear.shape)
+    one = tile(clear + noise + haze * ring(hole, 6.0), hole, clear if guided else None)
+    doubt = _among_what_is_left([one])
+    assert (doubt is not None and doubt.of(one).any()) == found
 
 
 def test_where_nearly_all_is_hidden_ground_that_is_brighter_elsewhere_is_no_haze():

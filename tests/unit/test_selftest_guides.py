@@ -233,12 +233,14 @@ def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, mon
 
 
 @pytest.mark.parametrize(
-    ("little", "hazy", "maps", "carries"),
-    [(False, False, 3, True), (False, True, 3, True), (True, False, 2, True), (True, True, 2, False)],
+    ("little", "clear", "maps", "carries"),
+    [(False, False, 3, True), (False, True, 3, True), (True, False, 2, False), (True, True, 2, True)],
 )
-def test_where_nearly_all_is_hidden_a_map_is_no_more_than_a_level_if_what_is_left_is_hazy(little, hazy, maps, carries):
+def test_where_nearly_all_is_hidden_a_map_is_no_more_than_a_level_unless_what_is_left_is_clear(
+    little, clear, maps, carries
+):
     """Dates lead by themselves there; beside haze nothing is carried into the holes, elsewhere as everywhere."""
-    found = guides.fitted_guides(_with_two_guides(("reference",) * 2), ["first", "second"], little=little, hazy=hazy)
+    found = guides.fitted_guides(_with_two_guides(("reference",) * 2), ["first", "second"], little=little, clear=clear)
     assert len(found) == maps
     alone = found[-2:]
     assert all(guide.leads == little for guide in alone)
