@@ -290,8 +290,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("radar as auxiliary", of_family(good, "radar")),
         gain_line("haze ring outside the mask, over the same without", hazy, (-0.5, -0.1), over=(CLEAN,)),
         gain_line("thin cloud and shadow outside the mask, over the same without", thin, (-0.5, -0.1), over=(CLEAN,)),
-        gain_line("haze ring, most of the image hidden, over the same without", little, UNMARKED, over=(CLEAN,)),
-        gain_line("... over the best of both scripts", little, UNMARKED, over=SCRIPTS),
+        gain_line("haze ring, most of the image hidden, over the same without", little, (-3, -0.5), over=(CLEAN,)),
+        gain_line("... over the best of both scripts", little, (3, 5), over=SCRIPTS),
     ]
 
 
