@@ -31,7 +31,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
-PLAN_VERSION = 18
+PLAN_VERSION = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
