@@ -43,7 +43,13 @@ from pipeline.models.base import (
 )
 from pipeline.numerics.alike import alike
 from pipeline.numerics.parts import Part, parts_of
-from pipeline.numerics.statistics import LocalStatistics, depth_channels, depth_of, local_statistics, network_input
+from pipeline.numerics.statistics import (
+    LocalStatistics,
+    depth_channels,
+    depth_of,
+    network_input,
+    statistics_of_channels,
+)
 from pipeline.system import gpu
 from pipeline.system.bfloat16 import has_bfloat16
 from pipeline.system.meter import counted, lap
@@ -364,12 +370,11 @@ def _extreme(network: ResidualUNet, ndim: int) -> float:
 
 def _prepare(patch: Patch) -> list[tuple[Array, LocalStatistics]]:
     """Return network input and statistics of each channel; equal validity shares one distance transform."""
-    beyond, prepared = patch.beyond, []
+    beyond = patch.beyond
     depths = depth_channels(patch.valid, patch.spacing) if beyond is None else depth_of(beyond.distance)
-    for c, (values, valid) in enumerate(zip(patch.filled, patch.valid, strict=True)):
-        local = local_statistics(values, valid, float(patch.floor[c]), beyond.of([c]) if beyond else None)
-        prepared.append((network_input(values, valid, local, depths[c]), local))
-    return prepared
+    statistics = statistics_of_channels(patch.filled, patch.valid, patch.floor, beyond)
+    channels = zip(patch.filled, patch.valid, statistics, depths, strict=True)
+    return [(network_input(values, valid, local, depth), local) for values, valid, local, depth in channels]
 
 
 def _parts(patch: Patch) -> list[list[Part]]:

@@ -44,9 +44,14 @@ def inside_from(mask: Mask, sampling: Sequence[float] | Field) -> tuple[Field, N
     """
     distance = np.zeros(mask.shape)
     box = _box(mask, 1)
-    distance[box], nearest = distance_transform_edt(mask[box], sampling=sampling, return_indices=True)
-    first = np.asarray([part.start for part in box])
-    return distance, nearest[:, mask[box]].astype(np.intp) + first[:, None]
+    inner = mask[box]
+    nearest = distance_transform_edt(inner, sampling=sampling, return_distances=False, return_indices=True)
+    places = np.nonzero(inner)
+    nearest = nearest[:, *places].astype(np.intp)
+    # as SciPy does it for the whole array
+    steps = (nearest - np.asarray(places)) * np.asarray(sampling, dtype=np.float64)[:, None]
+    distance[box][places] = np.sqrt(np.add.reduce(np.multiply(steps, steps), axis=0))
+    return distance, nearest + np.asarray([part.start for part in box])[:, None]
 
 
 def around(mask: Mask, most: float, sampling: Sequence[float] | None = None) -> Field:
@@ -62,6 +67,29 @@ def around(mask: Mask, most: float, sampling: Sequence[float] | None = None) -> 
     if box:
         distance[box] = distance_transform_edt(~mask[box], sampling=sampling)
     return distance
+
+
+def close(mask: Mask, most: int) -> Field:
+    """Return the distance to the nearest pixel of a mask, `(*spatial)`, in pixels; infinite above `most`.
+
+    Up to a few pixels the smallest of shifted squares, axis by axis, takes a fraction of the time of a whole transform.
+
+    Args:
+        mask: bool `(*spatial)`.
+        most: distance up to which it is wanted, 1 to 11.
+    """
+    far = np.uint8(255 - most * most)
+    square = np.where(mask, np.uint8(0), far)
+    for axis in range(mask.ndim):
+        along = np.moveaxis(square, axis, 0)
+        nearest = along.copy()
+        for step in range(1, min(most, len(along) - 1) + 1):
+            added = along + np.uint8(step * step)
+            np.minimum(nearest[step:], added[:-step], out=nearest[step:])
+            np.minimum(nearest[:-step], added[step:], out=nearest[:-step])
+        along[...] = np.minimum(nearest, far)
+    squares = np.arange(256)
+    return np.where(squares <= most * most, np.sqrt(squares), np.inf)[square]
 
 
 def _box(mask: Mask, margin: int) -> tuple[slice, ...]:

@@ -22,6 +22,7 @@ from pipeline.numerics.alike import alike
 from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
+from pipeline.numerics.pixels import Pixels
 
 Array = NDArray[np.float32]
 
@@ -58,19 +59,38 @@ def local_statistics(
         beyond: what the whole image says of this channel, `(1, *spatial)`, for pixels around which the window does not
             show all that counts; None = it does everywhere.
     """
-    cell = _CELL[values.ndim]
-    sums, centre = _sums(values[None], valid[None], cell)
+    return statistics_of_channels(values[None], valid[None], np.asarray([floor]), beyond)[0]
+
+
+def statistics_of_channels(
+    values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating], beyond: Beyond | None = None
+) -> list[LocalStatistics]:
+    """Return `local_statistics` of several channels.
+
+    Args:
+        values: `(c, *spatial)`, finite.
+        valid: `(c, *spatial)`; True = observed.
+        floor: `(c,)`, smallest scale of each channel, data units.
+        beyond: of these channels; None = windows show all that counts.
+    """
+    ndim, shape = values.ndim - 1, values.shape[1:]
+    cell = _CELL[ndim]
+    sums, centre = _sums(values, valid, cell)
     middle, power = _local(sums, _SIGMAS)
     coarse = middle + centre, _deviation(middle, power)
-    mean, scale = (np.asarray(_refined(part, values.shape, cell)[0], dtype=np.float32) for part in coarse)
+    mean, scale = (_refined(part, shape, cell).astype(np.float32) for part in coarse)
     if beyond is not None:
-        seen = beyond.seen(beyond.distance[0], 0)
-        mean, scale = handed_over(mean, beyond.mean[0], seen), handed_over(scale, beyond.scale[0], seen)
-    return LocalStatistics(mean=mean, scale=_above(floor, scale))
+        some: int | slice = slice(1) if beyond.shared else slice(None)
+        seen = beyond.seen(beyond.distance[some], some)
+        mean, scale = handed_over(mean, beyond.mean, seen), handed_over(scale, beyond.scale, seen)
+    scale = _above(column(floor, ndim), scale)
+    return [LocalStatistics(mean=own, scale=width) for own, width in zip(mean, scale, strict=True)]
 
 
-def local_scales(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating]) -> tuple[Array, Array]:
-    """Return the `scale` of `local_statistics`, and that of a closer window, of several channels, `(c, *spatial)` each.
+def local_scales(
+    values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floating], pixels: Pixels
+) -> tuple[Array, Array]:
+    """Return the `scale` of `local_statistics`, and that of a closer window, at some pixels of channels, `(c, n)` each.
 
     The closer one is Gaussian, 2 pixels wide beside observed pixels, and as wide as the other far from them.
 
@@ -78,18 +98,19 @@ def local_scales(values: Array, valid: NDArray[np.bool_], floor: NDArray[np.floa
         values: `(c, *spatial)`, finite.
         valid: `(c, *spatial)`; True = observed.
         floor: `(c,)`, smallest scale of each channel, data units.
+        pixels: `(n,)`, where.
     """
     ndim, shape = values.ndim - 1, values.shape[1:]
     cell, closest = _CELL[ndim], _CLOSER[ndim][-1]
     sums, _ = _sums(values, valid, closest)
     moments = _local([_cells(field, cell // closest) for field in sums], _SIGMAS)
-    wide = _refined(_deviation(*moments), shape, cell)
+    wide = _refined_at(_deviation(*moments), shape, cell, pixels)
     for closer in _CLOSER[ndim]:
         fields = [_cells(field, closer // closest) for field in sums]
         about = [_refined(part, fields[0].shape[1:], cell // closer) for part in moments]
         cell, moments = closer, _local(fields, (1.0,), about)
-    close = _refined(_deviation(*moments), shape, cell)
-    smallest = column(floor, ndim)
+    close = _refined_at(_deviation(*moments), shape, cell, pixels)
+    smallest = column(floor, 1)
     return _above(smallest, wide.astype(np.float32)), _above(smallest, close.astype(np.float32))
 
 
@@ -122,9 +143,11 @@ def _local(
     inner = tuple(range(1, count.ndim))
     n = np.maximum(count.sum(axis=inner, keepdims=True), 1e-12)
     moments = list(wider) if wider else [total.sum(axis=inner, keepdims=True) / n for total in totals]
+    # together: the call takes longer than the sums in small windows
+    together, parts = np.concatenate(fields), np.cumsum([len(field) for field in fields])[:-1]
     for sigma in sigmas:
         widths = (0, *(sigma,) * len(inner))
-        around = [gaussian_filter(field, widths, mode="nearest") for field in fields]
+        around = np.split(gaussian_filter(together, widths, mode="nearest"), parts)
         moments = [
             (field + _PRIOR * other) / (around[0] + _PRIOR) for field, other in zip(around[1:], moments, strict=True)
         ]
@@ -219,12 +242,35 @@ def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> ND
     """Interpolate `(c, *cells)` linearly between their centres, axis by axis; beyond the outermost it is constant."""
     fine = coarse
     for axis, n in enumerate(shape, start=1):
-        place = np.clip((np.arange(n) + 0.5) / cell - 0.5, 0, coarse.shape[axis] - 1)
-        low = place.astype(np.intp)
-        share = (place - low).reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
-        below = np.take(fine, low, axis=axis)
-        fine = np.take(fine, np.minimum(low + 1, coarse.shape[axis] - 1), axis=axis)
-        fine -= below
-        fine *= share
-        fine += below
+        low, high, share = _between(n, cell, coarse.shape[axis])
+        share = share.reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
+        fine = _interpolated(np.take(fine, low, axis=axis), np.take(fine, high, axis=axis), share)
     return fine
+
+
+def _refined_at(coarse: NDArray[np.float64], shape: Sequence[int], cell: int, pixels: Pixels) -> NDArray[np.float64]:
+    """Return what `_refined` gives at some pixels, `(c, n)`."""
+    rows = _refined(coarse, shape[:-1], cell)
+    low, high, share = _between(shape[-1], cell, coarse.shape[-1])
+    row, along = np.divmod(pixels, shape[-1])
+    first = row * coarse.shape[-1]
+    flat = rows.reshape(len(rows), -1)
+    below, above = (np.take(flat, first + end[along], axis=1) for end in (low, high))
+    return _interpolated(below, above, share[along])
+
+
+def _between(n: int, cell: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the two cells that each of n pixels of an axis lies between, and the share of the second one."""
+    place = np.clip((np.arange(n) + 0.5) / cell - 0.5, 0, cells - 1)
+    low = place.astype(np.intp)
+    return low, np.minimum(low + 1, cells - 1), place - low
+
+
+def _interpolated(
+    below: NDArray[np.float64], above: NDArray[np.float64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what lies between two fields; the second one holds it afterwards."""
+    above -= below
+    above *= share
+    above += below
+    return above

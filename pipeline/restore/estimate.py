@@ -17,6 +17,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.models.base import Inpainter
 from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
+from pipeline.numerics.pixels import picked, pixels_of, with_values
 from pipeline.numerics.situation import Situation, blended, situation
 from pipeline.numerics.statistics import local_scales
 from pipeline.references.consult import compared, consult
@@ -217,25 +218,27 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
 
     What contaminated pixels around add to it comes on top: what the calibration hid lies elsewhere.
     """
-    window, place = task.window, draft.place
-    low, high = (column(limit, draft.mean.ndim - 1, np.float32) for limit in (recipe.low, recipe.high))
-    typical = column(recipe.typical, raw.ndim - 1, np.float32)
-    raw = _faded(recipe, task, place, raw)
-    if (draft.reliability > _NOTHING).any():
-        raw = misfit(draft.reliability) * raw
-    raw = tempered(recipe, raw, typical, needed(recipe, draft))
-    sigma, hole = np.zeros_like(raw), window.hole
-    sigma[hole] = raw[hole] * error_factor(recipe, draft.trust[hole], place.of(hole))
-    for c, rim in enumerate(recipe.rim):
-        sigma[c][hole[c]] = np.hypot(sigma[c][hole[c]], rim(place.distance[c][hole[c]]))
-    around = _contamination(task, place)
+    window, hole = task.window, pixels_of(task.window.hole)
+    low, high, typical = (column(part, 1, np.float32) for part in (recipe.low, recipe.high, recipe.typical))
+    place, trust, reliability = draft.place.at(hole), picked(draft.trust, hole), picked(draft.reliability, hole)
+    told = picked(raw, hole)
+    told = np.asarray(told + far(task, place) * (typical - told), dtype=np.float32)
+    if (reliability > _NOTHING).any():
+        told = misfit(reliability) * told
+    if recipe.error_power != 1:
+        told = tempered(recipe, told, typical, needed(recipe, place, trust))
+    sigma = told * error_factor(recipe, trust, place)
+    for own, rim, distance in zip(sigma, recipe.rim, place.distance, strict=False):
+        own[...] = np.hypot(own, rim(distance))
+    around = _contamination(task, draft.place)
     if around is not None:
-        sigma = np.hypot(around.factor * sigma, around.left)
+        sigma = np.hypot(picked(around.factor, hole) * sigma, picked(around.left, hole))
+    asked, mean = picked(window.hole, hole), picked(draft.mean, hole)
     return Estimate(
-        mean=np.where(hole, np.clip(draft.mean, low, high), draft.mean),
-        raw=raw,
-        sigma=sigma,
-        place=place,
+        mean=with_values(draft.mean, hole, np.where(asked, np.clip(mean, low, high), mean)),
+        raw=with_values(raw, hole, told),
+        sigma=with_values(np.zeros_like(raw), hole, np.where(asked, sigma, np.float32(0))),
+        place=draft.place,
         origin=draft.origin.astype(np.uint8),
         trust=draft.trust,
     )
@@ -244,12 +247,13 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
 def error_factor(recipe: Recipe, trust: NDArray[np.float32], place: Situation) -> NDArray[np.float32]:
     """Return what the raw standard error is multiplied by: that of references where one carries half the mean.
 
-    `trust` and `place` are those of any pixels, `(...)` and `(3, ...)`.
+    `trust` and `place` are those of any pixels, `(...)` and `(3, ...)`; one plane is returned where all are alike.
     """
-    single = recipe.single.factor(place)
+    single = recipe.single.factor(place.distinct)
     if not trust.any():
         return single
-    return np.asarray(single + carried(trust) * (recipe.referenced.factor(place) - single), dtype=np.float32)
+    referenced = recipe.referenced.factor(place.distinct)
+    return np.asarray(single + carried(trust) * (referenced - single), dtype=np.float32)
 
 
 def tempered(
@@ -278,14 +282,6 @@ def misfit(reliability: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(((1 - bounded) / bounded) ** np.float32(0.25), dtype=np.float32)
 
 
-def _faded(recipe: Recipe, task: Task, place: Situation, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Let the raw error fade into that of the whole image far from observed pixels.
-
-    A window without any observed pixel has no other, and its neighbours must not show a step.
-    """
-    return np.asarray(raw + far(task, place) * (typical_scale(recipe, raw) - raw), dtype=np.float32)
-
-
 def _contamination(task: Task, place: Situation) -> Contamination | None:
     own, far = task.around, task.around_beyond
     if task.beyond is None or far is None:
@@ -300,21 +296,25 @@ def _contamination(task: Task, place: Situation) -> Contamination | None:
 def roughness(
     recipe: Recipe, window: Window, place: Situation, beyond: Beyond | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the local standard deviation of the observed pixels, and that of those close by, where needed."""
-    scales = typical_scale(recipe, window.values), typical_scale(recipe, window.values)
-    ndim, floor = len(window.spacing), np.asarray(recipe.floor)
+    """Return the local standard deviation of the observed pixels, and that of those close by.
+
+    They are told at hole pixels; elsewhere, and in channels without any observed pixel, stands that of the whole image.
+    """
+    ndim, floor, hole = len(window.spacing), np.asarray(recipe.floor), pixels_of(window.hole)
+    everywhere = typical_scale(recipe, window.values)
+    scales = picked(everywhere, hole), picked(everywhere, hole)
     asked = window.hole.any(axis=tuple(range(1, ndim + 1)))
     known = asked & window.valid.any(axis=tuple(range(1, ndim + 1)))
     if known.any():
         some = slice(None) if known.all() else known
-        for scale, found in zip(
-            scales, local_scales(window.values[some], window.valid[some], floor[some]), strict=True
-        ):
-            scale[known] = found
+        found = local_scales(window.values[some], window.valid[some], floor[some], hole)
+        for scale, own in zip(scales, found, strict=True):
+            scale[known] = own
     if beyond is not None and asked.any():
         shown: slice | NDArray[np.bool_] = slice(1) if beyond.shared else np.asarray(asked)
-        seen = beyond.seen(place.distance[shown], shown)
-        far = np.maximum(beyond.scale[asked], column(floor[asked], ndim, np.float32))
+        seen = picked(beyond.seen(place.distance[shown], shown), hole)
+        outside = np.maximum(picked(beyond.scale, hole)[asked], column(floor[asked], 1, np.float32))
         for scale in scales:
-            scale[asked] = handed_over(scale[asked], far, seen)
-    return scales
+            scale[asked] = handed_over(scale[asked], outside, seen)
+    wide, close = (with_values(everywhere, hole, scale) for scale in scales)
+    return wide, close

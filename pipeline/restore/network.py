@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.models.base import Inpainter, Patch, Prediction
 from pipeline.numerics.beyond import Beyond
+from pipeline.numerics.pixels import picked, pixels_of, with_values
 from pipeline.numerics.situation import Curves, Situation, blended
 from pipeline.restore.blend import NAMED, carried, floors, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, NETWORK
@@ -55,11 +56,15 @@ def counted(model: Inpainter, task: Task, place: Situation) -> NDArray[np.float3
 
 def with_network(draft: Draft, predicted: NDArray[np.float32], counts: NDArray[Any], recipe: Recipe) -> Draft:
     """Blend in what the network says, as far as it counts, 0 to 1; pixels from a reference keep its code."""
-    weight = counts * network_share(recipe, draft)
+    heard = pixels_of(counts > 0)
+    own = draft.at(heard)
+    weight = picked(counts, heard) * network_share(recipe, own)
+    mean = mix(own.mean, limited(own, picked(predicted, heard), recipe.network_limit), weight)
+    origin = np.where((weight >= NAMED) & (own.origin == CLASSICAL), np.uint8(NETWORK), own.origin)
     return replace(
         draft,
-        mean=mix(draft.mean, limited(draft, predicted, recipe.network_limit), weight),
-        origin=np.where((weight >= NAMED) & (draft.origin == CLASSICAL), np.uint8(NETWORK), draft.origin),
+        mean=with_values(draft.mean, heard, mean),
+        origin=with_values(draft.origin, heard, origin),
     )
 
 
@@ -69,28 +74,28 @@ def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
 
 
 def share_at(recipe: Recipe, place: Situation, trust: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the same for any pixels; `place` and `trust` are theirs, `(3, ...)` and `(...)`."""
-    own = recipe.network.at(place)
+    """Return the same for any pixels; `place` and `trust` are theirs, `(3, ...)` and `(...)`, see `error_factor`."""
+    own = recipe.network.at(place.distinct)
     if recipe.network_referenced is None or not trust.any():
         return own
-    weight = own + carried(trust) * (recipe.network_referenced.at(place) - own)
+    weight = own + carried(trust) * (recipe.network_referenced.at(place.distinct) - own)
     return np.asarray(weight, dtype=np.float32)
 
 
-def needed(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
-    """Return how far each pixel is of a kind that the network is used for at all, 0 to 1, `(c, *spatial)`.
+def needed(recipe: Recipe, place: Situation, trust: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far each pixel is of a kind that the network is used for at all, 0 to 1.
 
-    Kinds are the families of holes, with references and without. Where it is 0 the network changes nothing.
+    Kinds are the families of holes, with references and without. Where it is 0 the network changes nothing. Pixels are
+    any, see `share_at`.
     """
-    own = _of_families(recipe.network, draft)
-    if recipe.network_referenced is None or not draft.trust.any():
-        return own
-    return np.asarray(own + carried(draft.trust) * (_of_families(recipe.network_referenced, draft) - own))
+    own = _of_families(recipe.network, place.distinct)
+    if recipe.network_referenced is None or not trust.any():
+        return np.broadcast_to(own, trust.shape)
+    return np.asarray(own + carried(trust) * (_of_families(recipe.network_referenced, place.distinct) - own))
 
 
-def _of_families(network: Curves, draft: Draft) -> NDArray[np.float32]:
-    used = [np.full(draft.mean.shape, float(max(curve.values) > 0)) for curve in network.all]
-    return blended(draft.place.shares, used)
+def _of_families(network: Curves, place: Situation) -> NDArray[np.float32]:
+    return blended(place.shares, [np.asarray(max(curve.values) > 0, dtype=np.float64) for curve in network.all])
 
 
 def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,7 +106,7 @@ def raw_of(recipe: Recipe, draft: Draft, raw: NDArray[np.float32]) -> NDArray[np
     those of all others, so it is heard up to that, or up to the draft's own where outliers are observed close by.
     """
     most = np.maximum(draft.close, np.float32(_HALF_RANGE) * typical_scale(recipe, raw))
-    return mix(draft.close, np.minimum(raw, most), needed(recipe, draft))
+    return mix(draft.close, np.minimum(raw, most), needed(recipe, draft.place, draft.trust))
 
 
 def refine(
@@ -123,7 +128,7 @@ def refine(
     for task, draft in zip(tasks, drafts, strict=True):
         wanted = counted(model, task, draft.place) > 0
         if not testing:
-            wanted = wanted & (needed(recipe, draft) > 0)
+            wanted = wanted & (needed(recipe, draft.place, draft.trust) > 0)
         if task.used:
             wanted = _only(wanted, task.used)
         channels = np.flatnonzero(wanted.any(axis=tuple(range(1, wanted.ndim))))

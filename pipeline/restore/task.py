@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import Window
 from pipeline.numerics.beyond import Beyond, handed_over
+from pipeline.numerics.pixels import Pixels, picked
 from pipeline.numerics.situation import Situation
 from pipeline.references.prediction import Correction
 
@@ -123,3 +124,16 @@ class Draft:
     close: NDArray[np.float32]
     lead: NDArray[np.float32]
     reliability: NDArray[np.float32]
+
+    def at(self, pixels: Pixels) -> Draft:
+        """Return the estimate at some pixels, all `(c, n)`."""
+        return Draft(
+            mean=picked(self.mean, pixels),
+            origin=picked(self.origin, pixels),
+            trust=picked(self.trust, pixels),
+            place=self.place.at(pixels),
+            scale=picked(self.scale, pixels),
+            close=picked(self.close, pixels),
+            lead=picked(self.lead, pixels),
+            reliability=picked(self.reliability, pixels),
+        )

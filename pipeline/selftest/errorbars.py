@@ -110,7 +110,7 @@ def tested_on(trial: Trial, recipe: Recipe, *, all_tell: bool) -> Tested:
     result = finish(own, placement.task, trial.draft, trial.raw)
     hidden = placement.hidden
     floor = column(own.floor, hidden.ndim - 1, np.float32)
-    stated = needed(own, trial.draft)
+    stated = needed(own, trial.place, trial.draft.trust)
     telling = all_tell or (trial.draft.scale > _TELLING * floor) & varied(placement.truth, floor)
 
     def pixels(some: NDArray[np.bool_]) -> dict[str, Any]:

@@ -92,11 +92,12 @@ def test_the_scale_alone_is_that_of_the_statistics(shape):
     values, valid = rng.normal(size=(3, *shape)).astype(np.float32), rng.random((3, *shape)) > 0.4
     valid[2] = False
     floor = np.asarray([0.1, 0.2, 0.3])
+    pixels = np.arange(1, valid[0].size, 2)
     for seen in (valid, np.broadcast_to(valid[0], valid.shape)):
-        wide, close = local_scales(values, seen, floor)
-        alone = [local_statistics(*channel).scale for channel in zip(values, seen, floor, strict=True)]
+        wide, close = local_scales(values, seen, floor, pixels)
+        alone = [local_statistics(*channel).scale.ravel()[pixels] for channel in zip(values, seen, floor, strict=True)]
         np.testing.assert_allclose(wide, alone, rtol=1e-6)
-        own = [local_scales(values[k : k + 1], seen[k : k + 1], floor[k : k + 1])[1][0] for k in range(3)]
+        own = [local_scales(values[k : k + 1], seen[k : k + 1], floor[k : k + 1], pixels)[1][0] for k in range(3)]
         np.testing.assert_array_equal(close, own)
 
 
@@ -109,7 +110,7 @@ def test_the_scale_is_that_of_what_is_close_by(ndim):
     valid = np.ones(shape, bool)
     hole = (slice(29, 32),) * ndim
     valid[hole] = False
-    close = local_scales(values[None], valid[None], np.asarray([1e-3]))[1][0]
+    close = local_scales(values[None], valid[None], np.asarray([1e-3]), np.arange(valid.size))[1][0].reshape(shape)
     assert (close[hole] < 0.4 * local_statistics(values, valid, 1e-3).scale[hole]).all()
     assert np.median(close[48:]) == pytest.approx(1.0, rel=0.1)
 

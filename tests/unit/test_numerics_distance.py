@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.numerics.distance import around, inside, inside_from
+from pipeline.numerics.distance import around, close, inside, inside_from
 
 SHAPES = [(1, 9), (40, 31), (17, 20, 13)]
 
@@ -48,8 +48,18 @@ def test_distances_around_a_mask_hold_up_to_the_most(shape, most):
         assert (found[~near] > most).all()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("most", [1, 5, 8])
+def test_short_distances_are_those_of_the_whole_transform(shape, most):
+    """To the last bit up to the most, infinite above it."""
+    for mask in _masks(shape):
+        expected = distance_transform_edt(~mask)
+        assert np.array_equal(close(mask, most), np.where(expected <= most, expected, np.inf))
+
+
 def test_nothing_is_far_from_everything():
     """An empty mask has no inside, and nothing lies around it."""
     nothing = np.zeros((5, 7), dtype=np.bool_)
     assert not inside(nothing).any()
     assert np.isinf(around(nothing, 3)).all()
+    assert np.isinf(close(nothing, 5)).all()

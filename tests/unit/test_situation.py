@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.numerics import behind
 from pipeline.numerics import situation as places
 from pipeline.numerics.situation import situation
 
@@ -40,5 +41,46 @@ def test_only_parts_of_holes_that_reach_an_end_are_walked_through(seed: int, mon
     found = places.situation(*asked).shares
     assert found[2].any()
     assert (found[2][0][hole] == 0).any()
-    monkeypatch.setattr(places, "_beside", lambda mask, _: mask)
+    monkeypatch.setattr(behind, "_beside", lambda mask, _: mask)
     assert np.array_equal(places.situation(*asked).shares, found)
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (30, 24, 20)])
+def test_a_square_around_each_pixel_is_as_wide_as_it_is_deep(shape: tuple[int, ...]) -> None:
+    """Means over hole pixels as a filter of each width gives them, holes at the ends included."""
+    rng = np.random.default_rng(2)
+    rough = ndimage.gaussian_filter(rng.normal(size=shape), 3)
+    hole = rough > np.quantile(rough, 0.5)
+    depth = ndimage.distance_transform_edt(hole)
+    values = np.where(hole, rng.random(shape) > 0.5, 0.0)
+    level = np.log2(np.maximum(depth, 4) / 4)
+    assert level.max() > 0.3
+    widths = [
+        ndimage.uniform_filter(values, 4 * 2**k + 1, mode="constant")
+        / np.maximum(ndimage.uniform_filter(hole.astype(float), 4 * 2**k + 1, mode="constant"), 1e-9)
+        for k in (0, 1, 2)
+    ]
+    expected = sum(np.maximum(0, 1 - np.abs(level - k)) * mean for k, mean in enumerate(widths))
+    found = behind.around_each(values, hole, depth)
+    np.testing.assert_allclose(found[hole], expected[hole], atol=1e-5)
+    assert not found[~hole].any()
+
+
+def test_channels_with_the_same_holes_share_one_plane() -> None:
+    """Nothing is computed or kept twice; some pixels of it are those of all."""
+    hole = np.zeros((3, 40, 50), dtype=np.bool_)
+    hole[:, 10:30, 20:50] = True
+    one = situation(~hole, hole, (1.0, 1.0))
+    assert one.alike
+    assert one.distinct.distance.shape == (1, 40, 50)
+    other = hole.copy()
+    other[2, 0, 0] = True
+    several = situation(~other, other, (1.0, 1.0))
+    assert not several.alike
+    np.testing.assert_array_equal(several.distance[:2], one.distance[:2])
+    some = np.flatnonzero(hole[0])
+    for each in (one, several):
+        part = each.at(some)
+        np.testing.assert_array_equal(part.distance, each.distance.reshape(3, -1)[:, some])
+        np.testing.assert_array_equal(part.shares, each.shares.reshape(3, 3, -1)[:, :, some])
+        assert part.alike == each.alike

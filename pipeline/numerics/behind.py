@@ -1,0 +1,143 @@
+"""What lies behind a hole pixel, seen from the nearest observed one: another one, the end of the image, or a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from pipeline.numerics.distance import inside
+
+Mask = NDArray[np.bool_]
+OpenEdges = Sequence[tuple[bool, bool]]
+
+_SMOOTH = 4
+"""Depth in pixels from which what lies behind is averaged over a square as wide as a pixel is deep: all that have the
+same nearest pixel see the same, so shares would change from one sector of a wide hole to the next."""
+_MARCH = 48
+
+
+def around_each(values: NDArray[np.float64], hole: Mask, depth: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean of values in [0, 1] over the hole pixels in a square around each one, as wide as it is deep."""
+    places = np.nonzero(hole)
+    level = np.log2(np.maximum(depth[places], _SMOOTH) / _SMOOTH)
+    # sums over squares are differences of sums from the first pixel on
+    sums = np.stack([_summed(values), _summed(hole)])
+    result, mean = np.zeros_like(values), np.zeros(level.size)
+    for k in range(int(np.ceil(level.max())) + 1):
+        share = 1.0 - np.abs(level - k)
+        some = share > 0
+        half = _SMOOTH * 2**k // 2
+        total, count = _over_squares(sums, [place[some] for place in places], half)
+        # sums leave rests of rounding behind
+        mean[some] += share[some] * np.clip(np.round(total / count, 6), 0.0, 1.0)
+    result[places] = mean
+    return result
+
+
+def _summed(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of all values before each place along all axes, `(*spatial)` and one more along each axis."""
+    total = np.zeros([n + 1 for n in values.shape])
+    inner = total[(slice(1, None),) * values.ndim]
+    inner[...] = values
+    for axis in reversed(range(values.ndim)):
+        np.cumsum(inner, axis=axis, out=inner)
+    return total
+
+
+def _over_squares(sums: NDArray[np.float64], places: Sequence[NDArray[np.intp]], half: int) -> NDArray[np.float64]:
+    """Return the sums `(n, pixels)` over the squares, up to `half` pixels to each side, around some pixels.
+
+    Args:
+        sums: `(n, *spatial)`, see `_summed`.
+        places: index of the pixels along each axis.
+        half: of the extent.
+    """
+    last = [n - 1 for n in sums.shape[1:]]
+    ends = [(np.maximum(at - half, 0), np.minimum(at + half + 1, n)) for at, n in zip(places, last, strict=True)]
+    total = np.zeros((len(sums), len(places[0])))
+    for sides in product((0, 1), repeat=len(ends)):
+        sign = (-1) ** sides.count(0)
+        total += sign * sums[:, *(end[side] for end, side in zip(ends, sides, strict=True))]
+    return total
+
+
+FOUND, END, CUT = 1, 2, 3
+"""Where a march ends: at an observed pixel, where the image ends, where the window is cut out of it."""
+
+
+def march(
+    hole: Mask, valid: Mask, nearest: NDArray[np.intp], edges: OpenEdges, depth: NDArray[np.floating]
+) -> NDArray[np.int8]:
+    """Go from the nearest observed pixel through each hole pixel and on: say where that ends.
+
+    0 = nowhere, or at an observed pixel: holes that reach neither an end nor a cut are not gone through. `nearest`
+    are the indices of the former, `(ndim, n)`, hole pixels in C order, `depth` their distance in pixels, `(*spatial)`.
+
+    Steps are as long as no observed or outside pixel can be missed (sphere tracing: Hart 1996,
+    doi:10.1007/s003710050084).
+    """
+    padded_hole = np.pad(hole, 1)
+    state = np.where(np.pad(valid, 1), FOUND, np.where(padded_hole, 0, END)).astype(np.int8)
+    for axis, (low, high) in enumerate(edges):
+        view = np.moveaxis(state, axis, 0)
+        # beyond an open edge the image goes on: no end
+        view[0] = np.where(low, CUT, view[0])
+        view[-1] = np.where(high, CUT, view[-1])
+    end = np.zeros(nearest.shape[1], dtype=np.int8)
+    parts = _beside(state == 0, state > FOUND)
+    active = np.flatnonzero(parts[(slice(1, -1),) * hole.ndim][hole])
+    if not active.size:
+        return end
+    free = _free(np.pad(depth, 1)) if (hole | valid).all() else inside(parts)
+    at = np.argwhere(hole)[active].astype(np.float64)
+    direction = at - nearest.T[active]
+    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
+    # axis by axis is faster than pixel by pixel
+    at, direction = (np.ascontiguousarray(part.T) for part in (at, direction))
+    limit = np.asarray(state.shape)[:, None] - 1
+    for _ in range(_MARCH):
+        cell = np.ravel_multi_index(tuple(np.clip(np.rint(at).astype(np.intp) + 1, 0, limit)), state.shape)
+        found = state.ravel()[cell]
+        end[active] = found
+        keep = found == 0
+        if not keep.any():
+            break
+        if not keep.all():
+            active, cell, at, direction = active[keep], cell[keep], at[:, keep], direction[:, keep]
+        at += direction * np.maximum(1.0, free.ravel()[cell] - 1.0)
+    return end
+
+
+def _free(depth: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the distance of holes to observed pixels, or to the frame of one pixel around if that is nearer."""
+    free = depth
+    for steps in np.ogrid[tuple(slice(n) for n in depth.shape)]:
+        free = np.minimum(free, np.minimum(steps, np.flip(steps)))
+    return free
+
+
+def _beside(mask: Mask, some: Mask) -> Mask:
+    """Return the connected parts of a mask that touch some pixels, corners included: no way out leads elsewhere."""
+    if not some.any():
+        return np.zeros_like(mask)
+    touching = np.ones((3,) * mask.ndim)
+    parts, count = label(mask, touching)
+    reached = np.zeros(count + 1, dtype=np.bool_)
+    reached[parts[_grown(some)]] = True
+    return np.asarray(reached[parts] & mask)
+
+
+def _grown(mask: Mask) -> Mask:
+    """Return a mask and all pixels beside it, corners included."""
+    grown = mask.copy()
+    for axis in range(mask.ndim):
+        along = np.moveaxis(grown, axis, 0)
+        before = along.copy()
+        along[1:] |= before[:-1]
+        along[:-1] |= before[1:]
+    return grown
