@@ -21,6 +21,7 @@ from functools import lru_cache
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from pipeline.blocks import journal
@@ -32,6 +33,7 @@ from pipeline.image.window import Pixels
 from pipeline.image.workspace import Workspace, open_workspace
 from pipeline.masks.base import FILL
 from pipeline.models.base import reduced_to
+from pipeline.numerics.pixels import picked, pixels_of
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.codes import CLASSICAL
 from pipeline.restore.estimate import estimate
@@ -102,12 +104,9 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = 
 
     With `seams`, those that another block has made already are taken from there.
     """
-    plan = workspace.plan
+    plan, workspace = workspace.plan, workspace.over(pixels.box)
     hole = pixels.states_of(box) == FILL
-    shape = (len(plan.channels), *box.shape)
-    mean, sigma = np.zeros(shape), np.zeros(shape)
-    origin = np.full(shape, CLASSICAL, dtype=np.uint8)
-    strongest = np.zeros(box.shape)
+    sums = _Sums(box, pixels_of(hole), len(plan.channels))
     computed = 0
     for group in _batches(list(patches_with_holes(plan.lattice, box, hole)), plan.batch):
         windows = {index: workspace.window(index, pixels) for index in group}
@@ -122,19 +121,41 @@ def blend(workspace: Workspace, pixels: Pixels, box: Box, seams: Seams | None = 
             if seams is not None and index in made:
                 seams.leave(index, window, result)
             part = window & box
-            if part.empty:
-                continue
-            weight = plan.lattice.weights(index, part)
-            to, of = part.at(of=box), part.at(of=window)
-            leads = weight > strongest[to[1:]]
-            if plan.recipe.copies:
-                mean[to] = np.where(leads, result.mean[of], mean[to])
-            else:
-                mean[to] += weight * result.mean[of]
-            sigma[to] += weight * result.sigma[of]
-            origin[to] = np.where(leads, result.origin[of], origin[to])
-            strongest[to[1:]] = np.where(leads, weight, strongest[to[1:]])
-    return Blended(mean=mean, sigma=sigma, origin=origin, patches=computed)
+            if not part.empty:
+                sums.add(result, window, part, plan.lattice.weights(index, part), copies=plan.recipe.copies)
+    return Blended(mean=sums.mean, sigma=sums.sigma, origin=sums.origin, patches=computed)
+
+
+class _Sums:
+    """What patches say of the hole pixels of a box, weighted and summed, `(c, n)` each; see `Blended`."""
+
+    def __init__(self, box: Box, hole: NDArray[np.intp], channels: int) -> None:
+        """Begin with nothing; `hole` are the places of the pixels in the box, see `pixels_of`."""
+        self.mean, self.sigma = np.zeros((channels, hole.size)), np.zeros((channels, hole.size))
+        self.origin = np.full((channels, hole.size), CLASSICAL, dtype=np.uint8)
+        self._strongest = np.zeros(hole.size)
+        self._box, self._number = box, np.full(box.shape, -1, dtype=np.int32)
+        self._number.reshape(-1)[hole] = np.arange(hole.size, dtype=np.int32)
+
+    def add(self, said: Said, window: Box, part: Box, weights: NDArray[np.float64], *, copies: bool) -> None:
+        """Add what a patch says of its window in a part of the box, with the patch's weights `(*part)`.
+
+        With `copies`, what the patch with the largest weight says stands.
+        """
+        numbers = self._number[part.within(self._box)]
+        places = np.nonzero(numbers >= 0)
+        number, weight = numbers[places], weights[places]
+        inside = (at + own.start for at, own in zip(places, part.within(window), strict=True))
+        pixels = np.ravel_multi_index(tuple(inside), window.shape)
+        leads = weight > self._strongest[number]
+        mean, sigma, origin = picked(said.mean, pixels), picked(said.sigma, pixels), picked(said.origin, pixels)
+        if copies:
+            self.mean[:, number] = np.where(leads, mean, self.mean[:, number])
+        else:
+            self.mean[:, number] += weight * mean
+        self.sigma[:, number] += weight * sigma
+        self.origin[:, number] = np.where(leads, origin, self.origin[:, number])
+        self._strongest[number] = np.where(leads, weight, self._strongest[number])
 
 
 def _made(workspace: Workspace, pixels: Pixels, windows: Mapping[tuple[int, ...], Box]) -> dict[tuple[int, ...], Said]:

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from pipeline.masks.base import FILL, NEVER
 from pipeline.numerics.column import column
+from pipeline.numerics.pixels import picked, pixels_of, with_values
 from pipeline.plan.plan import Plan
 from pipeline.restore.codes import NEVER_TOUCHED, OBSERVED, REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blended:
-    """Sums over patches in a write box: float64 mean and sigma `(c, *box)`, uint8 origin `(c, *box)`.
+    """Sums over patches in a write box: float64 mean and sigma, uint8 origin, `(c, n)` each.
 
-    Only hole pixels count. `patches` were computed for it; others may have been there already.
+    The n pixels are those that are holes in any channel, in C order. `patches` were computed for it; others may have
+    been there already.
     """
 
     mean: NDArray[np.float64]
@@ -33,26 +35,29 @@ def composite(plan: Plan, stored: NDArray[Any], state: NDArray[np.uint8], blende
     Hole pixels get the rounded and clipped estimate in the stored dtype, never the nodata value; everything else is
     moved bit for bit. Returns arrays `(n_channels_of_file, ...)`, `(c, ...)` and `(n_state, ...)`.
     """
-    restored = stored.copy()
-    filled = state == FILL
-    some = filled.any(axis=0)
-    hole = np.broadcast_to(filled[:, some], (len(plan.channels), int(some.sum())))
-    sigma = blended.sigma[:, some] + _rounding_sigma(plan)
-    origin = np.where(state == NEVER, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
-    origin[:, some] = np.where(filled[:, some], blended.origin[: plan.n_state, some], origin[:, some])
-    value = to_stored(blended.mean[:, some] + column(plan.centre, 1), plan)
+    filled, never = state == FILL, state == NEVER
+    some = pixels_of(filled)
+    own = picked(filled, some)
+    hole = np.broadcast_to(own, blended.mean.shape)
+    sigma = blended.sigma + _rounding_sigma(plan)
+    codes = blended.origin[: plan.n_state]
+    value = to_stored(blended.mean + column(plan.centre, 1), plan)
     if plan.refuse_above is not None:
         too_far = hole & (sigma > plan.refuse_above * column(plan.spread, 1))
         if plan.n_state == 1:
             too_far = np.broadcast_to(too_far.any(axis=0, keepdims=True), too_far.shape)
         for c, code in enumerate(plan.refused):
             value[c] = np.where(too_far[c], np.asarray(code).astype(value.dtype), value[c])
-        origin[:, some] = np.where(too_far[: plan.n_state], np.uint8(REFUSED), origin[:, some])
-    uncertainty = np.zeros(blended.sigma.shape, dtype=np.float32)
-    uncertainty[np.broadcast_to(state == NEVER, uncertainty.shape)] = np.nan
+        codes = np.where(too_far[: plan.n_state], np.uint8(REFUSED), codes)
+    origin = np.where(never, np.uint8(NEVER_TOUCHED), np.uint8(OBSERVED))
+    origin = with_values(origin, some, np.where(own, codes, picked(origin, some)))
+    restored = np.array(stored, order="C")
+    uncertainty = np.zeros((len(plan.channels), *state.shape[1:]), dtype=np.float32)
+    uncertainty[np.broadcast_to(never, uncertainty.shape)] = np.nan
     for c, channel in enumerate(plan.channels):
-        restored[channel][some] = np.where(hole[c], value[c], stored[channel][some])
-        uncertainty[c][some] = np.where(hole[c], sigma[c], uncertainty[c][some])
+        for layer, own_value in ((restored[channel], value[c]), (uncertainty[c], sigma[c])):
+            flat = layer.reshape(-1)
+            flat[some] = np.where(hole[c], own_value, flat[some])
     return {"restored": restored, "uncertainty": uncertainty, "origin": origin}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 import zarr.errors
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
 from pipeline.blocks.journal import Committed
 from pipeline.geometry.box import Box
@@ -41,6 +42,8 @@ def create_store(plan: Plan, n_file_channels: int) -> None:
             chunks=(count, *plan.block),
             dtype=dtype,
             fill_value=0,
+            # read once and removed: a third of the time of zarr's own level, for a twentieth more bytes
+            compressors=ZstdCodec(level=1),
             # an all-zero block must still leave an object that can be made durable and checked
             config={"write_empty_chunks": True},
             overwrite=True,

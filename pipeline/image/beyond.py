@@ -27,7 +27,7 @@ class Read:
     corrections: Mapping[int, Correction] = field(default_factory=dict)
 
 
-def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Read:
+def read_beyond(fields: zarr.Array | Held, plan: Plan, box: Box, window: Window) -> Read:
     """Return what lies beyond a window; nothing if it is not cut out of the image.
 
     Args:
@@ -70,20 +70,39 @@ def read_beyond(fields: zarr.Array, plan: Plan, box: Box, window: Window) -> Rea
     )
 
 
-def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Those of the cells of the whole image that windows inside a box are interpolated from, in memory.
+
+    Attributes:
+        values: `(n, *cells)`, of the box.
+        first: its first cell.
+        shape: that of all cells, `(n, *cells)`.
+    """
+
+    values: NDArray[np.float32]
+    first: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, fields: zarr.Array, factor: int, box: Box) -> Held:
+        """Read the cells, `factor` pixels a side, once."""
+        cells = _between(box, factor, fields.shape)[0]
+        values = np.asarray(fields[(slice(None), *cells)])
+        return cls(values=values, first=tuple(part.start for part in cells), shape=fields.shape)
+
+    def __getitem__(self, part: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return a copy of `(n, *cells)` at slices that count from the first cell of the image."""
+        planes, *cells = part
+        own = (slice(a.start - first, a.stop - first) for a, first in zip(cells, self.first, strict=True))
+        return self.values[(planes, *own)].copy()
+
+
+def coarse_window(guess: NDArray[np.float32] | zarr.Array | Held, factor: int, box: Box) -> NDArray[np.float32]:
     """Return the coarse fill over `box`, `(c, *box.shape)`, linearly interpolated between cell centres."""
     if factor == 1:
         return np.asarray(guess[box.at()])
-    lows, weights, cells = [], [], []
-    for axis in range(box.ndim):
-        position = (np.arange(box.start[axis], box.stop[axis]) + 0.5) / factor - 0.5
-        position = np.clip(position, 0, guess.shape[axis + 1] - 1)
-        first = int(position[0])
-        last = min(int(position[-1]) + 1, guess.shape[axis + 1] - 1)
-        low = np.minimum(position.astype(int), last)
-        lows.append(low - first)
-        weights.append((position - low).astype(np.float32))
-        cells.append(slice(first, last + 1))
+    cells, lows, weights = _between(box, factor, guess.shape)
     result = np.asarray(guess[(slice(None), *cells)])
     for axis, (low, weight) in enumerate(zip(lows, weights, strict=True), start=1):
         upper = np.minimum(low + 1, result.shape[axis] - 1)
@@ -93,3 +112,23 @@ def coarse_window(guess: NDArray[np.float32] | zarr.Array, factor: int, box: Box
         result *= column
         result += below
     return result
+
+
+def _between(
+    box: Box, factor: int, shape: tuple[int, ...]
+) -> tuple[list[slice], list[NDArray[np.intp]], list[NDArray[np.float32]]]:
+    """Return which cells of an image, `(n, *cells)`, lie around a box, and how its pixels lie between them.
+
+    That is for each axis which of these cells lies before each pixel, and the share of the next one.
+    """
+    cells, lows, weights = [], [], []
+    for axis in range(box.ndim):
+        position = (np.arange(box.start[axis], box.stop[axis]) + 0.5) / factor - 0.5
+        position = np.clip(position, 0, shape[axis + 1] - 1)
+        first = int(position[0])
+        last = min(int(position[-1]) + 1, shape[axis + 1] - 1)
+        low = np.minimum(position.astype(int), last)
+        lows.append(low - first)
+        weights.append((position - low).astype(np.float32))
+        cells.append(slice(first, last + 1))
+    return cells, lows, weights

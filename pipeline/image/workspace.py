@@ -5,7 +5,7 @@ Opened once a process and cached, so a worker that runs a thousand blocks opens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipeline.errors import IntegrityError
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.beyond import Read, coarse_window, read_beyond
+from pipeline.image.beyond import Held, Read, coarse_window, read_beyond
+from pipeline.image.contamination import contamination
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.window import OpenImage, Pixels
 from pipeline.masks.base import FILL
@@ -41,12 +42,24 @@ class Workspace:
 
     plan: Plan
     image: OpenImage
-    coarse: zarr.Array
+    coarse: zarr.Array | Held
     """Coarse fill of the whole image, `(c, *cells)`, centred values."""
-    beyond: zarr.Array | None = None
+    beyond: zarr.Array | Held | None = None
     """What patches cannot see of the image, `(n, *cells)`, see `read_beyond`; None = they see all."""
     model: Inpainter | None
     """The network, None if the recipe does not use one."""
+
+    def over(self, box: Box) -> Workspace:
+        """Return this with the cells that windows inside a box are interpolated from in memory.
+
+        An exact fill has as many values as the image: its windows are read one by one.
+        """
+        coarse, beyond, plan = self.coarse, self.beyond, self.plan
+        if isinstance(coarse, zarr.Array) and plan.guess_factor > 1:
+            coarse = Held.of(coarse, plan.guess_factor, box)
+        if isinstance(beyond, zarr.Array):
+            beyond = Held.of(beyond, plan.beyond_cell, box)
+        return replace(self, coarse=coarse, beyond=beyond)
 
     def window(self, index: tuple[int, ...], pixels: Pixels) -> Box:
         """Return what the estimate of patch `index` is made from: the holes it has a say in, and their surroundings.
@@ -73,7 +86,7 @@ class Workspace:
             base=base,
             used=(plan.lattice.support(index) & box).within(box),
             patch=min(plan.lattice.patch),
-            around=self.image.contamination(box),
+            around=contamination(pixels.states_of(box), self.image.haze, box),
             beyond=far.beyond,
             around_beyond=far.contamination,
             corrections=far.corrections,

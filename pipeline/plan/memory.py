@@ -30,14 +30,20 @@ _STATE_BYTES = 3
 """Read box, per pixel and plane of holes: its state, and whether that is a hole or observed."""
 _GUIDE_BYTES = 8
 """Read box, per pixel, channel of the image and guide: value as stored, as float32, and whether it is valid."""
+_CELL_BYTES = 4
+"""Read box, per cell of the coarse fill and channel, and per cell of each thing that patches cannot see."""
 _SUM_BYTES = 8 + 8 + 1
-"""Write box, per pixel and channel: float64 sums of mean and error over the patches, uint8 code of the source."""
+"""Write box, per hole pixel and channel: float64 sums of mean and error over the patches, uint8 code of the source."""
 _STRONGEST_BYTES = 8
-"""Write box, per pixel: float64 weight of the patch whose code counts."""
+"""Write box, per hole pixel: float64 weight of the patch whose code counts."""
+_NUMBER_BYTES = 4
+"""Write box, per pixel: which of the hole pixels it is."""
 _STORED_COPIES = 3
 """Write box, stored images of all channels of the file at once: as read, the estimates in that dtype, the result."""
 _COMPOSITE_BYTES = 8 + 8 + 8
-"""Write box, per pixel and channel: float64 error, estimate around the centre, and estimate in stored units."""
+"""Write box, per hole pixel and channel: float64 error, estimate around the centre, and estimate in stored units."""
+_ERROR_BYTES = 4
+"""Write box, per pixel and channel: float32 standard error."""
 _ORIGIN_BYTES = 4
 """Write box, per pixel and plane of holes: uint8 codes of the source layer and what they are chosen from."""
 _WINDOW_BYTES = 110
@@ -111,10 +117,33 @@ def worker_bytes(plan: Plan, n_file_channels: int) -> int:
     read = plan.read_box(Box((0,) * ndim, plan.block).shift(_middle(plan))).size
     item = np.dtype(plan.dtype).itemsize
     held = read * (c * (_HELD_BYTES + item + _GUIDE_BYTES * len(plan.guides)) + _STATE_BYTES * plan.n_state)
-    sums = write * (c * _SUM_BYTES + _STRONGEST_BYTES)
+    holes = _most_holes(plan, write)
+    sums = holes * (c * _SUM_BYTES + _STRONGEST_BYTES) + write * _NUMBER_BYTES
     stored = write * _STORED_COPIES * n_file_channels * item
-    composite = write * (c * _COMPOSITE_BYTES + _ORIGIN_BYTES * plan.n_state)
+    composite = holes * c * _COMPOSITE_BYTES + write * (c * _ERROR_BYTES + _ORIGIN_BYTES * plan.n_state)
+    held += math.ceil(_cells_bytes(plan, read))
     return base_bytes(plan) + held + sums + stored + composite + _patch_bytes(plan)
+
+
+def _most_holes(plan: Plan, pixels: int) -> int:
+    """Return the most pixels of a block, which has so many, that are holes in any channel; all if it is not known."""
+    found = [row.holes * plan.n_state // len(plan.channels) for row in plan.blocks]
+    return min(pixels, max(found, default=pixels))
+
+
+def _cells_bytes(plan: Plan, pixels: int) -> float:
+    """Return the bytes of the cells that a block of so many pixels to read holds; an exact fill is not held."""
+    c, found = len(plan.channels), 0.0
+    if plan.guess_factor > 1:
+        found += c * pixels / plan.guess_factor**plan.ndim
+    if plan.beyond_cell:
+        found += (2 * plan.n_state + 3 * c + 1 + 2 * _told(plan)) * pixels / plan.beyond_cell**plan.ndim
+    return _CELL_BYTES * found
+
+
+def _told(plan: Plan) -> int:
+    """Return the number of channels for which the whole image says something of a relation, see `read_beyond`."""
+    return sum(len(r.every) if isinstance(r, Siblings) else len(plan.channels) for _, r in plan.recipe.consulted)
 
 
 def base_bytes(plan: Plan) -> int:
@@ -143,8 +172,7 @@ def _patch_bytes(plan: Plan) -> int:
     patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
     if plan.beyond_cell:
-        told = sum(len(r.every) if isinstance(r, Siblings) else c for _, r in plan.recipe.consulted)
-        window += patch * (c + told) * _BEYOND_WINDOW_BYTES
+        window += patch * (c + _told(plan)) * _BEYOND_WINDOW_BYTES
     # a reference predicts all channels together, the image's own channels are predicted one after the other
     at_once = c if plan.guides else int(plan.n_state > 1)
     reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0

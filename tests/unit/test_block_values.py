@@ -87,8 +87,8 @@ STORED = np.arange(10, 16, dtype=np.uint8).reshape(1, *SHAPE)
 
 
 def _blended(mean: float = 99.0, sigma: float = 2.0, origin: int = NETWORK) -> Blended:
-    full = np.ones((1, *SHAPE))
-    return Blended(mean=mean * full, sigma=sigma * full, origin=np.full((1, *SHAPE), origin, np.uint8), patches=1)
+    full = np.ones((1, np.count_nonzero(STATE == FILL)))
+    return Blended(mean=mean * full, sigma=sigma * full, origin=np.full(full.shape, origin, np.uint8), patches=1)
 
 
 def test_composite_moves_what_was_observed():
