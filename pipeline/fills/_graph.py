@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
 
 REACH = 2
 """The operator couples pixels up to this many face steps apart."""
@@ -21,15 +22,45 @@ _PLATE, _WIDE = 0.5, 0.5
 worth more than one for the equations themselves: lost slices and points take 10 iterations anyway."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """`(1 - t) L + t L^2` on n unknown pixels as products with the membrane's L, which holds a third of the entries.
+
+    Attributes:
+        there: CSR float64 `(r, n)`, rows of L of the unknown pixels and, after them, of the known ones beside them.
+        back: CSR float64 `(n, r)`, its transpose.
+        t: tension.
+    """
+
+    there: Any
+    back: Any
+    t: float
+
+    def __matmul__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the product with `(n, k)`."""
+        return self.of(self.there @ values)
+
+    def of(self, bent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what `(r, k)` or `(r,)`, products with L, give the unknown pixels: `(n, k)` or `(n,)`."""
+        return np.asarray((1.0 - self.t) * bent[: self.back.shape[0]] + self.t * (self.back @ bent))
+
+    @property
+    def coupled(self) -> Any:
+        """Return CSR `(r, r)` that couples pixels as the product does, over the known ones between them."""
+        n_rows = self.there.shape[0]
+        return sparse.csr_array((self.there.data, self.there.indices, self.there.indptr), (n_rows, n_rows))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Normal equations `inner @ u = -outer @ known` of the energy on one hole mask.
 
     Attributes:
-        inner: CSR float64 `(n, n)`, symmetric positive definite; couples the unknown pixels.
+        inner: CSR float64 `(n, n)`, symmetric positive definite; couples the unknown pixels. A `Plate` where it has a
+            root and need not be written down.
         root: CSR float64 `(n, n)`, symmetric positive definite, whose square is close to `inner`; None where that is
             of no use.
-        outer: CSR float64 `(n, m)`; couples them to the known ones.
+        outer: CSR float64 `(n, m)`; couples them to the known ones. Of a `Plate` the columns of L, `(r, m)`.
         unknown: flat indices (C order, whole window) of the n unknown pixels, ascending.
         known: flat indices of the m known pixels in reach, ascending within each distance.
     """
@@ -39,6 +70,19 @@ class System:
     outer: Any
     unknown: NDArray[np.intp]
     known: NDArray[np.intp]
+
+    def components(self) -> tuple[int, NDArray[np.integer]]:
+        """Return how many parts are not coupled, and the part of each row of `outer`, unknown pixels first."""
+        graph = self.inner.coupled if isinstance(self.inner, Plate) else self.inner
+        count, component = connected_components(graph, directed=False)
+        return int(count), component
+
+    def pulled(self, pull: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what known pixels add to the equations, `(n,)`, from what each entry of `outer` adds."""
+        total = sparse.csr_array((pull, self.outer.indices, self.outer.indptr), self.outer.shape) @ np.ones(
+            self.outer.shape[1]
+        )
+        return np.asarray(self.inner.of(total) if isinstance(self.inner, Plate) else total)
 
 
 def edge_weights(spacing: Sequence[float], *, isotropic: bool) -> tuple[float, ...]:
@@ -62,13 +106,17 @@ def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequen
     n, n_first = int(unknown.sum()), int(first.sum())
     laplacian = _laplacian(nodes, n_first, usable.shape, weights)
     rows = laplacian[:n]
+    root = _root(rows[:, :n], unknown, t)
+    if root is not None:
+        plate = Plate(there=laplacian[:, :n], back=rows[:, :n_first], t=t)
+        return System(inner=plate, root=root, outer=laplacian[:, n:], unknown=nodes[:n], known=nodes[n:])
     matrix = (1.0 - t) * rows
     if t > 0:
         matrix = matrix + t * (rows[:, :n_first] @ laplacian)
     inner, outer = matrix[:, :n], matrix[:, n:]
     inner.sort_indices()
     outer.sort_indices()
-    return System(inner=inner, root=_root(rows[:, :n], unknown, t), outer=outer, unknown=nodes[:n], known=nodes[n:])
+    return System(inner=inner, root=None, outer=outer, unknown=nodes[:n], known=nodes[n:])
 
 
 def _root(membrane: Any, unknown: NDArray[np.bool_], t: float) -> Any | None:

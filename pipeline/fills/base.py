@@ -43,6 +43,7 @@ class Window:
         open_edges: per spatial axis `(low, high)`: True where the window's edge cuts through the image.
         asked: bool `(c, *spatial)`, the hole pixels whose estimates count; what a fill makes of others may be anything
             finite. None = all of them.
+        rough: estimates are only compared, and need be no more exact than that (see `numerics.solve.ROUGH`).
     """
 
     values: NDArray[np.float32]
@@ -52,6 +53,7 @@ class Window:
     guess: NDArray[np.float32] | None = None
     open_edges: tuple[tuple[bool, bool], ...] = ()
     asked: NDArray[np.bool_] | None = None
+    rough: bool = False
 
     @cached_property
     def groups(self) -> list[list[int]]:

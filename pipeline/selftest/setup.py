@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec, Window
+from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
 from pipeline.models.base import Inpainter, precision_of
@@ -50,7 +52,7 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     rng = np.random.default_rng(scene.job.seed)
     shapes = hole_shapes(scene, rng)
     tests = test_windows(scene, shapes.depth, rng)
-    placements = place(scene.window, tests, shapes, start.fill, scene.job.seed)
+    placements = place(partial(_compared, scene), tests, shapes, start.fill, scene.job.seed)
     tested = sum(placement.task.window.hole[0].size for placement in placements)
     start = unless_small(start, len(start.floor) * math.prod(scene.shape), tested)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
@@ -64,6 +66,12 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     verdict = replace(verdict, samples=verdict.samples and verdict.samples.cropped(across))
     # where doubted pixels were found the rim is known, and they are holes of these windows
     return verdict if scene.states.doubted or scene.states.hazy else _with_rim(scene, verdict, start, rng)
+
+
+def _compared(scene: Scene, box: Box) -> tuple[Window, tuple[Guide, ...]]:
+    """Return a window whose fills are only compared, with what the guides show there."""
+    window, guides = scene.window(box)
+    return replace(window, rough=True), guides
 
 
 def _guides(scene: Scene) -> list[FittedGuide]:
@@ -122,7 +130,7 @@ def _rim_windows(scene: Scene, step: int, rng: np.random.Generator) -> _RimWindo
     boxes, holes, kept = candidate_windows(scene, tuple(step * n for n in largest(scene)), rng)
     some = draw(boxes, np.sqrt(holes * kept), _RIM_WINDOWS, rng)
     some = some * (2 if len(some) == 1 and scene.ndim == 2 else 1)
-    read = [scene.window(box) for box in some]
+    read = [_compared(scene, box) for box in some]
     return _RimWindows(
         windows=[pooled(window, step) for window, _ in read],
         guides=[seen for _, seen in read],
