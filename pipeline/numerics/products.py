@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dtrsv
 from threadpoolctl import ThreadpoolController
 
-Field = NDArray[np.float64]
+_Real = TypeVar("_Real", np.float32, np.float64)
 
 _BUFFERS = 3 * 2**25
 """Bytes of a buffer of NumPy's library and one of SciPy's, and of one more."""
@@ -24,21 +24,21 @@ _WIDE = 512
 """Rows of a matrix for which libraries use their buffers."""
 
 
-def inner(left: Field, right: Field) -> Field:
+def inner(left: NDArray[_Real], right: NDArray[_Real]) -> NDArray[_Real]:
     """Return the sums of products of each row with each row.
 
     Args:
-        left: float64 `(i, n)`.
-        right: float64 `(j, n)`.
+        left: float32 or float64 `(i, n)`.
+        right: of the same type, `(j, n)`.
 
     Returns:
-        float64 `(i, j)`.
+        `(i, j)` of this type.
 
     >>> inner(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 1.0]])).tolist()
     [[3.0], [7.0]]
     """
     with one_thread():
-        product: Field = np.inner(left, right)
+        product: NDArray[_Real] = np.inner(left, right)
     return product
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.products import inner
 from pipeline.references.ridge import OUTLIER, Field, cauchy
 
 KINDS = 8
@@ -48,12 +49,11 @@ class Clusters:
 
     def __call__(self, z: NDArray[np.float32], kind: NDArray[np.intp]) -> Field:
         """Map standardised bands `(b, n)` of pixels of known kinds to float64 `(c, n)`, each pixel by itself."""
-        maps = np.asarray(self.maps)
-        result = np.empty((maps.shape[1], z.shape[1]))
-        for k, (matrix, constant) in enumerate(zip(maps[..., :-1], maps[..., -1], strict=True)):
-            own = kind == k
-            result[:, own] = np.einsum("cb,bn->cn", matrix, z[:, own].astype(np.float64)) + constant[:, None]
-        return result
+        maps = np.asarray(self.maps, dtype=np.float32)
+        own = kind == np.arange(len(maps))[:, None]
+        terms = own[:, None] * np.concatenate([z, np.ones((1, z.shape[1]), dtype=np.float32)])
+        every = np.moveaxis(maps, 0, 1).reshape(maps.shape[1], -1)
+        return inner(every, terms.reshape(-1, z.shape[1]).T).astype(np.float64)
 
 
 def fit_clusters(y: Field, z: NDArray[np.float32], misfit: Field, outlier: float = OUTLIER) -> Clusters | None:
@@ -113,5 +113,5 @@ def _ridge(terms: Field, y: Field, weight: Field, penalty: Field) -> Field:
 
 def _nearest(centres: Field, z: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return the number of the nearest centre of each pixel, `(n,)`."""
-    product = np.einsum("kb,bn->kn", centres, z.astype(np.float64))
+    product = inner(centres, z.T.astype(np.float64))
     return np.asarray(np.argmin((centres**2).sum(axis=1)[:, None] - 2 * product, axis=0))

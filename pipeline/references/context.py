@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.special import ndtri
 
 from pipeline.numerics.column import column
+from pipeline.numerics.products import inner
 
 BLURS = (1.0, 3.0)
 """Widths of the blurred copies of the bands, in steps of the finest axis."""
@@ -59,7 +60,7 @@ def with_waves(z: NDArray[np.float32], waves: int) -> NDArray[np.float32]:
     if not waves:
         return z
     projection, phase = _projections(len(z))
-    angle = np.einsum("wm,m...->w...", projection[:waves], z)
+    angle = inner(projection[:waves], z.reshape(len(z), -1).T).reshape(waves, *z.shape[1:])
     angle += column(phase[:waves], z.ndim - 1)
     return np.concatenate([z, np.cos(angle, out=angle)])
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.fills.base import Window
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
 from pipeline.references.guided import interpolate
-from pipeline.references.local import local_fit
+from pipeline.references.local import local_fit, smoothed
 from pipeline.references.prediction import Correction, Prediction, seen_by
 from pipeline.references.relation import Relation
 from pipeline.references.ridge import Field, Ridge
+
+_Real = TypeVar("_Real", np.float32, np.float64)
 
 SIGMA = 12.0
 """Width of the regression window, in steps of the finest axis."""
@@ -103,13 +105,16 @@ def _channel_estimates(
     estimate = np.zeros(window.values.shape, dtype=np.float64)
     reliability = np.zeros(window.values.shape, dtype=np.float32)
     for channels, guide in _together(window, predicted):
-        values, ratio = _corrected(window, relation, predicted, (channels, guide), sigma=sigma)
+        hole = window.hole[channels[0]] & predicted.seen
+        values, ratio = _corrected(window, relation, predicted, (channels, guide), hole, sigma=sigma)
         if predicted.beyond is not None:
             common = window.valid[channels[0]] & predicted.seen
-            values, ratio = predicted.beyond.some(channels).over(values, ratio, predicted.some(channels), common)
-        estimate[channels] = values
-        hole = window.hole[channels[0]] & predicted.seen
-        reliability[channels] = _reliability(ratio, hole, _scales(sigma, window.spacing))
+            said, misfit = (_at(part, hole) for part in predicted.some(channels))
+            values, ratio = predicted.beyond.some(channels).over(values, ratio, (said, misfit), common, hole)
+        for channel, own, sure in zip(
+            channels, values, _reliability(ratio, hole, _scales(sigma, window.spacing)), strict=True
+        ):
+            estimate[channel][hole], reliability[channel][hole] = own, sure
     return estimate, reliability
 
 
@@ -123,12 +128,12 @@ def correction(window: Window, relation: Relation, predicted: Prediction, cell: 
         cell: size of a cell, steps of the finest axis.
     """
     shape = window.values.shape
-    values, ratio = np.zeros(shape), np.ones(shape)
+    values, ratio, every = np.zeros(shape), np.ones(shape), np.ones(shape[1:], dtype=np.bool_)
     for channels, guide in _together(window, predicted):
         said, misfit = predicted.some(channels)
         some = channels, guide
-        own, worse = _corrected(window, relation, predicted, some, sigma=max(1.0, SIGMA / cell), step=cell)
-        values[channels], ratio[channels] = own - said, worse / misfit
+        own, worse = _corrected(window, relation, predicted, some, every, sigma=max(1.0, SIGMA / cell), step=cell)
+        values[channels], ratio[channels] = own.reshape(said.shape) - said, worse.reshape(said.shape) / misfit
     return Correction(values=values, ratio=ratio, to_cut=np.full(shape[1:], np.inf, dtype=np.float32))
 
 
@@ -150,11 +155,12 @@ def _corrected(
     relation: Relation,
     predicted: Prediction,
     some: tuple[list[int], NDArray[np.float32]],
+    asked: NDArray[np.bool_],
     *,
     sigma: float,
     step: float = 1.0,
 ) -> tuple[Field, Field]:
-    """Return the estimate of some channels, and its squared misfit over the local variance, `(n, *spatial)`.
+    """Return the estimate of some channels, and its squared misfit over the local variance, `(n, pixels asked for)`.
 
     `sigma` is in steps of the window's finest axis, which are `step` times those of the image.
     """
@@ -163,16 +169,23 @@ def _corrected(
     common, hole = window.valid[channels[0]] & predicted.seen, window.hole[channels[0]] & predicted.seen
     if not common.any():
         # nothing around to correct it by: the map of the whole image as it is, its misfit over the image's variance
-        return said, misfit / column(_variance(relation.ridge)[channels], hole.ndim)
+        return _at(said, asked), _at(misfit, asked) / _variance(relation.ridge)[channels][:, None]
     observed = window.values[channels].astype(np.float64)
-    scales = _scales(sigma, window.spacing)
-    fit = local_fit(observed, (said, misfit), guide, common, scales, robust=relation.robust)
+    fit = local_fit(observed, (said, misfit), guide, common, _scales(sigma, window.spacing), robust=relation.robust)
     estimate = said if relation.clusters is None else fit.values
+    corrected = _at(estimate, asked)
     if relation.carries:
-        estimate = estimate + interpolate(observed - estimate, common, hole, guide, window.spacing)
-    estimate = said + _believed(relation, common, window.spacing, step) * (estimate - said)
-    overfit_ratio = column(np.array(relation.overfit_ratio)[channels], hole.ndim)
-    return estimate, overfit_ratio * fit.misfit * misfit / np.maximum(fit.spread, 1e-30)
+        left = interpolate(observed - estimate, common, hole, guide, window.spacing)
+        corrected = corrected + _at(left, asked)
+    said, believed = _at(said, asked), _believed(relation, common, window.spacing, step)[asked]
+    overfit_ratio = np.array(relation.overfit_ratio)[channels][:, None]
+    ratio = overfit_ratio * _at(fit.misfit, asked) * _at(misfit, asked) / np.maximum(_at(fit.spread, asked), 1e-30)
+    return said + believed * (corrected - said), ratio
+
+
+def _at(fields: NDArray[_Real], some: NDArray[np.bool_]) -> NDArray[_Real]:
+    """Return fields `(n, *spatial)` at some pixels, `(n, pixels)`."""
+    return fields.reshape(len(fields), -1)[:, np.flatnonzero(some)]
 
 
 def _variance(ridge: Ridge) -> Field:
@@ -196,20 +209,16 @@ def _believed(relation: Relation, common: NDArray[np.bool_], spacing: Sequence[f
 
 
 def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float]) -> NDArray[np.float32]:
-    """Turn squared misfits over the local variance, `(c, *spatial)`, into reliabilities between 0 and 1.
+    """Turn squared misfits over the local variance of hole pixels, `(c, n)`, into reliabilities between 0 and 1.
 
     Half of what a band says is what all bands say, as clouds cover all of them; and neighbours agree: both lower the
     error of choosing between reference and single-image fill by the result.
     """
     level = np.log(np.clip(_INFLATION * ratio, 1e-6, 1e6))
-    level = 0.5 * (level + level.mean(axis=0))
-    widths = [scale * _SMOOTH for scale in scales]
-    share = ndimage.gaussian_filter(hole.astype(np.float64), widths, mode="constant")
-    for k in range(len(level)):
-        blurred = ndimage.gaussian_filter(np.where(hole, level[k], 0.0), widths, mode="constant")
-        level[k] = blurred / np.where(hole, share, 1.0)
-    result: NDArray[np.float32] = np.where(hole, 1.0 / (1.0 + np.exp(2.0 * level)), 0.0).astype(np.float32)
-    return result
+    fields = np.zeros((len(level), *hole.shape), dtype=np.float32)
+    fields[:, hole] = 0.5 * (level + level.mean(axis=0))
+    smooth = _at(smoothed(fields, hole, [scale * _SMOOTH for scale in scales]), hole)
+    return np.asarray(1.0 / (1.0 + np.exp(2.0 * smooth)), dtype=np.float32)
 
 
 def _check_shapes(

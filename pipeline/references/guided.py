@@ -46,20 +46,23 @@ def interpolate(
     n = int(unknown.sum())
     number = np.full(unknown.shape, -1, dtype=np.int64)
     number[unknown] = np.arange(n)
-    diagonal, right = np.zeros(n), np.zeros((n, len(values)))
+    diagonal, flat = np.zeros(n), values.reshape(len(values), -1)
     rows, columns, data = [np.arange(n)], [np.arange(n)], []
+    rim: list[tuple[NDArray[np.intp], NDArray[np.intp], Field]] = []
+    places = np.arange(unknown.size).reshape(unknown.shape)
     for here, there, weight in _edges(known | unknown, guide, spacing):
         for one, other in ((here, there), (there, here)):
-            a, b = number[one], number[other]
-            inside = (a >= 0) & (weight > 0)
-            diagonal += np.bincount(a[inside], weights=weight[inside], minlength=n)
-            inner, rim = inside & (b >= 0), inside & (b < 0)
+            edge = np.flatnonzero(unknown[one] & (weight > 0))
+            a, beside, pull = number[one].ravel()[edge], places[other].ravel()[edge], weight.ravel()[edge]
+            b = number.ravel()[beside]
+            diagonal += np.bincount(a, weights=pull, minlength=n)
+            inner = b >= 0
             rows.append(a[inner])
             columns.append(b[inner])
-            data.append(-weight[inner])
-            for k, band in enumerate(values):
-                pull = weight[rim] * band[other][rim]
-                right[:, k] += np.bincount(a[rim], weights=pull, minlength=n)
+            data.append(-pull[inner])
+            rim.append((a[~inner], beside[~inner], pull[~inner]))
+    ends, beside, pull = (np.concatenate(part) for part in zip(*rim, strict=True))
+    right = sparse.csr_array((pull, (ends, np.arange(len(ends)))), shape=(n, len(ends))) @ flat[:, beside].T
     entries = np.concatenate([diagonal, *data]), (np.concatenate(rows), np.concatenate(columns))
     matrix = sparse.csr_array(entries, shape=(n, n))
     matrix.sort_indices()
@@ -76,7 +79,7 @@ def _edges(
         here = tuple(slice(None, -1) if a == axis else s for a, s in enumerate(everything))
         there = tuple(slice(1, None) if a == axis else s for a, s in enumerate(everything))
         both = usable[here] & usable[there]
-        squared = (np.diff(guide.astype(np.float64), axis=axis + 1) ** 2).mean(axis=0)
+        squared = (np.diff(guide, axis=axis + 1) ** 2).mean(axis=0)
         typical = max(float(np.median(squared[both])) if both.any() else 1.0, 1e-12)
         weight = np.maximum(1.0 / (1.0 + squared / typical), _LEAST) * (min(spacing) / step) ** 2
         yield here, there, np.where(both, weight, 0.0)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.numerics.column import column
+from pipeline.numerics.products import one_thread
 from pipeline.references.ridge import cauchy
 
 Field = NDArray[np.float64]
+_Real = TypeVar("_Real", np.float32, np.float64)
+_Between = tuple[NDArray[np.intp], NDArray[np.intp], Field]
+
+_BLOCK = 1.5
+"""Widths of the regression window over the size of the blocks that it works on."""
 
 _OUTLIER = 2.0
 """Residuals beyond this many robust standard errors lose weight."""
@@ -62,33 +69,46 @@ def local_fit(
     """
     prediction, expected = said
     error = np.where(common, observed - prediction, 0.0)
-    unit = column(np.maximum(error[:, common].std(axis=1), 1e-30), common.ndim)
-    misfit = ((error / unit) ** 2).mean(axis=0)
+    inside = error[:, common]
+    # an error that is the same everywhere deviates by rounding alone
+    least = np.maximum(1e-6 * np.abs(inside).max(axis=1), 1e-30)
+    unit = column(np.maximum(inside.std(axis=1), least), common.ndim)
+    error /= unit
+    misfit = (error**2).mean(axis=0)
     usual = max(float(np.median(misfit[common])), 1e-12)
     weight = common * cauchy(misfit / usual, _OUTLIER if robust else np.inf)
-    values = prediction + unit * _ridge(error / unit, guide.astype(np.float64), weight, scales)
-    level = observed[:, common].mean(axis=1).reshape(unit.shape)
-    values_off = np.where(common, observed - level, 0.0)
-    plain = _Kernel(common.astype(np.float64), scales)
-    spread = plain.mean(np.where(common, values_off - plain.mean(values_off), 0.0) ** 2)
+    values = _ridge(error, guide, weight, scales) * unit
+    values += prediction
+    level = column(observed[:, common].mean(axis=1), common.ndim)
+    off = np.where(common, observed - level, 0.0)
+    plain = _Kernel(common, scales)
+    spread = plain.mean(np.where(common, off - plain.everywhere(plain.mean(off)), 0.0) ** 2)
     left = plain.mean(np.where(common, observed - values, 0.0) ** 2)
     foreseen = plain.mean(np.where(common, expected, 0.0))
-    return LocalFit(values=values, misfit=left / np.maximum(foreseen, 1e-30), spread=spread)
+    ratio = left / np.maximum(foreseen, 1e-30)
+    return LocalFit(values=values, misfit=plain.everywhere(ratio), spread=plain.everywhere(spread))
 
 
-def _ridge(y: Field, x: Field, weight: Field, scales: Sequence[float]) -> Field:
+def smoothed(fields: NDArray[np.float32], some: NDArray[np.bool_], scales: Sequence[float]) -> NDArray[np.float32]:
+    """Return means of `(n, *spatial)` over some of the pixels around each, under a Gaussian of a width per axis."""
+    kernel = _Kernel(some, scales, tail=0.0)
+    return kernel.everywhere(kernel.mean(fields))
+
+
+def _ridge(y: Field, x: NDArray[np.float32], weight: Field, scales: Sequence[float]) -> Field:
     """Return the local ridge fit of all `y` `(c, ...)` on all `x` `(q, ...)`, everywhere."""
     kernel, known, q = _Kernel(weight, scales), weight > 0, len(x)
-    both = np.concatenate([x, y])
-    mean = kernel.mean(np.where(known, both, 0.0))
-    detail = np.where(known, both - mean, 0.0)
-    moments = kernel.products(detail, q)
-    gram, cross = (np.moveaxis(part, (0, 1), (-2, -1)) for part in (moments[:, :q], moments[:, q:]))
-    solved = np.linalg.solve(gram + _SHRINK * np.eye(q), cross)
-    slope: Field = np.asarray(np.moveaxis(solved, (-2, -1), (0, 1)), dtype=np.float64).reshape(-1, *solved.shape[:-2])
-    slopes = kernel.everywhere(slope).reshape(q, len(y), *weight.shape)
-    fitted: Field = mean[q:] + np.einsum("qc...,q...->c...", slopes, x - mean[:q])
-    return fitted
+    both = np.where(known, np.concatenate([x, y], dtype=np.float32), np.float32(0))
+    mean = kernel.everywhere(kernel.mean(both))
+    moments = kernel.products(np.where(known, both - mean, np.float32(0)), q)
+    gram, cross = moments[..., :q], moments[..., q:]
+    slopes = np.linalg.solve(gram + _SHRINK * np.eye(q), cross)
+    details, fitted = x - mean[:q], mean[q:]
+    for k, detail in enumerate(details):
+        for c, values in enumerate(fitted):
+            # field by field: what is between stays in the processor's cache
+            np.add(values, kernel.everywhere(slopes[None, ..., k, c].astype(np.float32))[0] * detail, out=values)
+    return fitted.astype(np.float64)
 
 
 class _Kernel:
@@ -96,82 +116,117 @@ class _Kernel:
 
     The kernel is a sum of Gaussians of width `scales * 2^k`, each `_TAIL` times the one before, and a constant, so a
     pixel deep in a hole falls back to its wider surroundings and nothing is divided by zero. It works on means of
-    blocks a third of the width wide, whose error is far below the kernel's.
+    blocks two thirds of the width wide, and on Gaussians narrower by what blocks and interpolation between them blur.
     """
 
-    def __init__(self, weight: Field, scales: Sequence[float]) -> None:
-        self._steps = [max(1, int(scale / 3.0)) for scale in scales]
-        self._widths = [scale / step for scale, step in zip(scales, self._steps, strict=True)]
+    def __init__(self, weight: NDArray[Any], scales: Sequence[float], tail: float = _TAIL) -> None:
+        self._tail = tail
+        self._steps = [max(1, int(scale / _BLOCK)) for scale in scales]
+        self._widths = [
+            float(np.sqrt((scale / step) ** 2 - (1 - step**-2) / 4))
+            for scale, step in zip(scales, self._steps, strict=True)
+        ]
         self._shape = weight.shape
-        self._weight = _split(weight[None], self._steps)
-        self._total = _long_tailed(self._weight.mean(axis=-1), self._widths)
+        self._weight = _blocks(weight[None].astype(np.float64), self._steps)
+        self._total = self._blurred(self._weight.mean(axis=-1)[None, ..., 0])
 
-    def mean(self, fields: Field) -> Field:
-        """Return the weighted means of `(n, *spatial)` around each pixel."""
-        return self.everywhere(self._around(np.asarray((_split(fields, self._steps) * self._weight).mean(axis=-1))))
+    def mean(self, fields: NDArray[_Real]) -> NDArray[_Real]:
+        """Return the weighted means of `(n, *spatial)` around each block, `(n, *coarse)`."""
+        parts = _blocks(fields, self._steps)
+        weight = np.moveaxis(self._weight, -1, -2).astype(fields.dtype) / fields.dtype.type(parts.shape[-1])
+        with one_thread():
+            means = (parts @ weight)[..., 0]
+        return self._around(np.moveaxis(means, -1, 0))
 
-    def products(self, fields: Field, q: int) -> Field:
-        """Return weighted means of products of the first `q` fields with all `n`, `(q, n, *coarse)`."""
-        parts = _split(fields, self._steps)
-        n, coarse = len(fields), parts.shape[1:-1]
-        flat = parts.reshape(n, -1, parts.shape[-1])
-        weighted = flat[:q] * self._weight.reshape(1, *flat.shape[1:])
-        moments = np.einsum("ibp,jbp->ijb", weighted, flat) / parts.shape[-1]
-        return self._around(moments.reshape(q * n, *coarse)).reshape(q, n, *coarse)
+    def products(self, fields: NDArray[np.float32], q: int) -> Field:
+        """Return weighted means of products of the first `q` fields with all `n`, `(*coarse, q, n)`."""
+        parts = _blocks(fields, self._steps)
+        weighted = parts[..., :q, :] * self._weight.astype(np.float32)
+        with one_thread():
+            moments = weighted @ np.moveaxis(parts, -1, -2) / np.float32(parts.shape[-1])
+        # of those of the first with one another half are enough
+        row, col = np.triu_indices(q, m=len(fields))
+        result = np.empty((*moments.shape[:-2], q, len(fields)))
+        result[..., row, col] = np.moveaxis(self._around(np.moveaxis(moments[..., row, col], -1, 0)), 0, -1)
+        result[..., col[col < q], row[col < q]] = result[..., row[col < q], col[col < q]]
+        return result
 
-    def everywhere(self, fields: Field) -> Field:
+    def everywhere(self, fields: NDArray[_Real]) -> NDArray[_Real]:
         """Interpolate fields of blocks to fields of pixels."""
         return _stretch(fields, self._steps, self._shape)
 
-    def _around(self, fields: Field) -> Field:
-        result: Field = _long_tailed(fields, self._widths) / self._total
-        return result
+    def _around(self, fields: NDArray[_Real]) -> NDArray[_Real]:
+        return np.asarray(self._blurred(fields) / np.maximum(self._total, 1e-30), dtype=fields.dtype)
+
+    def _blurred(self, fields: NDArray[_Real]) -> NDArray[_Real]:
+        return _long_tailed(fields, self._widths, self._tail)
 
 
-def _long_tailed(fields: Field, widths: Sequence[float]) -> Field:
+def _long_tailed(fields: NDArray[_Real], widths: Sequence[float], tail: float) -> NDArray[_Real]:
     """Blur `(n, *coarse)` by the kernel; each doubling of the width is a halving of the grid."""
     shape = fields.shape[1:]
-    blurred: Field = ndimage.gaussian_filter(fields, (0.0, *widths), mode="constant")
+    blurred: NDArray[_Real] = ndimage.gaussian_filter(fields, (0.0, *widths), mode="constant")
+    if tail == 0:
+        return blurred
     if all(extent == 1 or width >= extent / 2 for width, extent in zip(widths, shape, strict=True)):
         inner = tuple(range(1, fields.ndim))
-        return np.asarray(blurred + _TAIL * fields.mean(axis=inner, keepdims=True))
-    half = (2,) * len(shape)
-    coarse: Field = _split(fields, half).mean(axis=-1)
-    return blurred + _TAIL * _stretch(_long_tailed(coarse, widths), half, shape)
+        blurred += tail * fields.mean(axis=inner, keepdims=True)
+        return blurred
+    coarse = fields
+    for axis in range(1, fields.ndim):
+        coarse = _halved(coarse, axis)
+    blurred += tail * _stretch(_long_tailed(coarse, widths, tail), (2,) * len(shape), shape)
+    return blurred
 
 
-def _split(fields: Field, steps: Sequence[int]) -> Field:
-    """Return `(n, *coarse, pixels of a block)` of `(n, *spatial)`, padded by zeros."""
-    missing = [(0, -n % f) for n, f in zip(fields.shape[1:], steps, strict=True)]
+def _halved(fields: NDArray[_Real], axis: int) -> NDArray[_Real]:
+    """Return means of two and two along one axis, padded by zeros."""
+    rows = np.moveaxis(fields, axis, 0)
+    result = 0.5 * rows[::2]
+    result[: len(rows) // 2] += 0.5 * rows[1::2]
+    return np.moveaxis(result, 0, axis)
+
+
+def _blocks(fields: NDArray[_Real], steps: Sequence[int]) -> NDArray[_Real]:
+    """Return `(*coarse, n, pixels of a block)` of `(n, *spatial)`, padded by zeros."""
+    ndim: int = len(steps)
+    missing: list[tuple[int, int]] = [(0, -n % f) for n, f in zip(fields.shape[1:], steps, strict=True)]
     # also where nothing is missing `np.pad` copies
     padded = np.pad(fields, [(0, 0), *missing]) if np.any(missing) else fields
     extents = [extent for n, f in zip(padded.shape[1:], steps, strict=True) for extent in (n // f, f)]
-    inner = tuple(range(2, 2 * len(steps) + 1, 2))
-    parts = np.moveaxis(padded.reshape(-1, *extents), inner, tuple(range(-len(steps), 0)))
-    result: Field = parts.reshape(*parts.shape[: 1 + len(steps)], -1)
-    return result
+    order = (*range(1, 2 * ndim, 2), 0, *range(2, 2 * ndim + 1, 2))
+    parts = padded.reshape(len(fields), *extents).transpose(order)
+    return parts.reshape(*parts.shape[: ndim + 1], -1)
 
 
-def _stretch(fields: Field, steps: Sequence[int], shape: tuple[int, ...]) -> Field:
+def _stretch(fields: NDArray[_Real], steps: Sequence[int], shape: tuple[int, ...]) -> NDArray[_Real]:
     """Interpolate means of blocks of `steps` pixels linearly from `(n, *coarse)` to `(n, *shape)`."""
-    result = np.empty((len(fields), *shape))
+    between = [_between(*sizes) for sizes in zip(fields.shape[1:], shape, steps, strict=True)]
+    result = np.empty((len(fields), *shape), dtype=fields.dtype)
     for field, stretched in zip(fields, result, strict=True):
         # field by field: what is between stays in the processor's cache
-        stretched[...] = _stretched(field, steps, shape)
+        stretched[...] = _stretched(field, between)
     return result
 
 
-def _stretched(field: Field, steps: Sequence[int], shape: tuple[int, ...]) -> Field:
-    """Interpolate one field, `(*coarse)` to `shape`."""
-    for axis, (extent, step) in enumerate(zip(shape, steps, strict=True)):
-        if step > 1:
-            last = field.shape[axis] - 1
-            position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, last)
-            low = position.astype(np.intp)
-            share = (position - low).reshape([-1 if a == axis else 1 for a in range(field.ndim)])
-            below, above = field.take(low, axis=axis), field.take(np.minimum(low + 1, last), axis=axis)
-            below *= 1.0 - share
-            above *= share
-            below += above
-            field = below
+def _between(coarse: int, extent: int, step: int) -> _Between | None:
+    """Return the blocks below and above each of `extent` pixels along an axis, and the share of the latter."""
+    if step == 1:
+        return None
+    position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, coarse - 1)
+    low = position.astype(np.intp)
+    return low, np.minimum(low + 1, coarse - 1), position - low
+
+
+def _stretched(field: NDArray[_Real], between: Sequence[_Between | None]) -> NDArray[_Real]:
+    """Interpolate one field, `(*coarse)`: the last axis first, as long rows are copied faster than single pixels."""
+    for axis in reversed(range(field.ndim)):
+        found = between[axis]
+        if found is not None:
+            low, high, share = found
+            above = field.take(high, axis=axis)
+            field = field.take(low, axis=axis)
+            above -= field
+            above *= share.reshape([-1 if a == axis else 1 for a in range(field.ndim)]).astype(field.dtype)
+            field += above
     return field

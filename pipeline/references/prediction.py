@@ -39,19 +39,22 @@ class Correction:
         ratio: Field,
         predicted: tuple[Field, Field],
         common: NDArray[np.bool_],
+        asked: NDArray[np.bool_],
     ) -> tuple[Field, Field]:
         """Return estimate and ratio: a window's own where it shows what is around, else the prediction with this.
 
         Args:
-            values: the window's own estimate.
-            ratio: its squared misfit over the local variance.
-            predicted: prediction and expected squared misfit.
+            values: the window's own estimate at the pixels asked for, `(c, n)`.
+            ratio: its squared misfit over the local variance there.
+            predicted: prediction and expected squared misfit there.
             common: bool `(*spatial)`, pixels observed in both.
+            asked: bool `(*spatial)`.
         """
-        seen = share_seen(pixels_away(common), self.to_cut)
+        seen = share_seen(pixels_away(common), self.to_cut)[asked]
         said, misfit = predicted
-        level = handed_over(np.log(np.maximum(ratio, 1e-30)), np.log(self.ratio * misfit), seen)
-        return handed_over(values, said + self.values, seen).astype(np.float64), np.exp(level.astype(np.float64))
+        level = handed_over(np.log(np.maximum(ratio, 1e-30)), np.log(self.ratio[:, asked] * misfit), seen)
+        far = said + self.values[:, asked]
+        return handed_over(values, far, seen).astype(np.float64), np.exp(level.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,7 @@ class Relation:
         for start in range(0, flat.shape[1], _SLAB):
             part = slice(start, start + _SLAB)
             features = with_waves(standardised(flat[:, part], self.centre, self.scale), waves)
-            said[:, part] = np.einsum("hf,fn->hn", heads, features)
+            said[:, part] = inner(heads, features.T)
         said = said.reshape(-1, *context.shape[1:])
         bands = len(linear)
         correction = said[:bands] + column(self.shift, ndim)

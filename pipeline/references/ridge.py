@@ -46,9 +46,10 @@ class Ridge:
 
     def __call__(self, reference: NDArray[np.float32]) -> Field:
         """Map `(c_ref, *spatial)` to float64 `(c, *spatial)`; non-finite input counts as 0."""
-        clean = np.where(np.isfinite(reference), reference, 0.0).astype(np.float64)
-        mapped: Field = np.einsum("ij,j...->i...", np.array(self.matrix), clean)
-        return np.asarray(mapped + column(self.offset, clean.ndim - 1))
+        flat = reference.reshape(len(reference), -1)
+        clean = np.where(np.isfinite(flat), flat, np.float32(0)).astype(np.float64)
+        values: Field = inner(np.array(self.matrix), clean.T) + column(self.offset, 1)
+        return values.reshape(len(values), *reference.shape[1:])
 
 
 def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3, *, outlier: float = OUTLIER) -> Ridge:
