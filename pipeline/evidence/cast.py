@@ -93,8 +93,12 @@ def step_of_shadows(windows: Sequence[Patterns]) -> tuple[int, int] | None:
     Args:
         windows: of one image; `bright` is what is hidden, 0 or 1, and known everywhere.
     """
-    steps = (_step([_narrowed(window, inset) for window in windows]) for inset in _INSETS)
-    return next((step for step in steps if step is not None), None)
+    dark = [_fine(w.dark, w.told) for w in _large(windows)]
+    for inset in _INSETS:
+        step = _step([_narrowed(window, inset) for window in windows], dark)
+        if step is not None:
+            return step
+    return None
 
 
 def _narrowed(window: Patterns, inset: float) -> Patterns:
@@ -106,9 +110,10 @@ def _narrowed(window: Patterns, inset: float) -> Patterns:
     return replace(window, bright=deep.astype(np.float64))
 
 
-def _step(windows: Sequence[Patterns]) -> tuple[int, int] | None:
-    fine = [(_fine(w.bright, np.ones_like(w.told)), _fine(w.dark, w.told)) for w in _large(windows)]
-    own, *others = _mirrored(fine)
+def _step(windows: Sequence[Patterns], dark: Sequence[Field]) -> tuple[int, int] | None:
+    """Return the step that is proved by windows, of the large ones of which the dark pattern is `_fine`."""
+    bright = [_fine(w.bright, np.ones_like(w.told)) for w in _large(windows)]
+    own, *others = _mirrored(list(zip(bright, dark, strict=True)))
     best = float(own.max())
     if best < max(_SURE, _BEST * max(float(other.max()) for other in others)):
         return None
@@ -161,6 +166,7 @@ def _agreement(windows: Sequence[tuple[Field, Field]]) -> Field:
 def _fine(values: Field, told: Mask) -> Field:
     """Return every `_STRIDE`th pixel of a pattern without what is broad, 0 where it is not told."""
     values = np.clip(values, 0.0, LARGEST)
-    share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BROAD), 1e-3)
-    broad = ndimage.gaussian_filter(np.where(told, values, 0.0), _BROAD) / share
+    broad = ndimage.gaussian_filter(np.where(told, values, 0.0), _BROAD)
+    if not told.all():
+        broad /= np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BROAD), 1e-3)
     return np.where(told, values - broad, 0.0)[::_STRIDE, ::_STRIDE]

@@ -135,10 +135,10 @@ def _usual(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
 def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int, usual: Ground) -> Ground | None:
     """Return the ridge map from a reference, pulled toward the reference itself where it has the same bands."""
     both = [c & t.guides[k][1] for t, c in zip(tiles, clear, strict=True)]
-    y = np.concatenate([t.values[:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
-    x = np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1).astype(np.float64)
+    y = np.concatenate([t.values[:, b] for t, b in zip(tiles, both, strict=True)], axis=1)
+    x = np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1)
     step = -(-y.shape[1] // _MOST_PIXELS) or 1
-    y, x = np.ascontiguousarray(y[:, ::step]), np.ascontiguousarray(x[:, ::step])
+    y, x = (np.ascontiguousarray(part[:, ::step], dtype=np.float64) for part in (y, x))
     if y.shape[1] < 10 * (len(x) + 1):
         return None
     ridge = fit_pulled(y.T, x.T)
@@ -150,7 +150,8 @@ def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int, usual: Grou
 def _spread(left: Field) -> tuple[float, ...]:
     """Return robust standard deviations of `(c, n)`, none of them 0."""
     spread = 1.4826 * np.median(np.abs(left), axis=1)
-    spread = np.where(spread > 0, spread, left.std(axis=1))
+    if not spread.all():
+        spread = np.where(spread > 0, spread, left.std(axis=1))
     return tuple(np.maximum(spread, 1e-6).tolist())
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,16 @@ from scipy import ndimage
 
 from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
+from pipeline.numerics.column import column
+from pipeline.numerics.products import inner
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+_Real = TypeVar("_Real", np.float32, np.float64)
 _Shares = dict[str, list[Field]]
+_Blurred = tuple[tuple[NDArray[np.float32], ...], Field, Mask]
+"""Of a tile seen through `_BLUR`: image and reference, if it is compared with one, 0 where not told, `(c, *spatial)`;
+the share that is told, `spatial`; bool `spatial`, where it is."""
 _Differences = tuple[Field, Mask]
 """Of a tile from the ground, in its deviations, `(c, *spatial)`, and bool `spatial`, where they are told."""
 
@@ -58,6 +65,9 @@ _FEWEST_CLEAR, _FEWEST = 400, 50
 
 _LOWEST, _HIGHEST = -20.0, 50.0
 """Bounds of the logarithm of the odds of one pixel."""
+
+_UNLIKELY = -60.0
+"""Logarithm of the odds below which a kind is as good as impossible."""
 
 _RAREST, _COMMONEST = 1e-6, 0.9
 """Bounds of how often a kind of scrap is met at a distance."""
@@ -138,7 +148,7 @@ class Outline:
 
     def shares(self, tile: Tile, known: _Differences | None = None) -> dict[str, Field]:
         """Return the probability of each kind of scrap, 0 to 1, `spatial`; `known` are the tile's differences."""
-        differences, told = known or _differences(self.ground, tile)
+        differences, told = known or _differences(self.ground, _blurred(tile, self.ground.guide))
         ring = np.searchsorted(RINGS, tile.distance)
         met = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
         unusual = self.unusual(differences)
@@ -163,16 +173,18 @@ def by_neighbours(odds: Field, told: Mask) -> Field:
         odds: logarithm of how likely each kind is by the pixel alone, `(kinds, *spatial)`.
         told: bool `spatial`, pixels that have a say.
     """
-    near = np.maximum(_around(told.astype(np.float64)), 1e-6)
-    share, total = odds, odds
+    heard = np.float32(_TOGETHER) / np.maximum(_around(told.astype(np.float32)), np.float32(1e-6))
+    alone = odds.astype(np.float32)
+    share = total = alone
     for sweep in range(_SWEEPS):
         if sweep:
-            others = np.stack([_around(np.where(told, part, 0.0)) for part in share[1:]]) / near
+            others = np.stack([_around(np.where(told, part, np.float32(0))) for part in share[1:]]) * heard
             # those who do not speak for any other kind speak for the first
-            total = odds + _TOGETHER * np.concatenate([1.0 - others.sum(axis=0, keepdims=True), others])
-        share = np.exp(total - total.max(axis=0))
+            total = alone + np.concatenate([_TOGETHER - others.sum(axis=0, keepdims=True), others])
+        # the smallest numbers there are take a hundred times as long as others
+        share = np.exp(np.maximum(total - total.max(axis=0), np.float32(_UNLIKELY)))
         share /= share.sum(axis=0)
-    return share
+    return share.astype(np.float64)
 
 
 def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> Outline | None:
@@ -183,29 +195,32 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
         first: pixels of each that are taken for one kind of scrap, bool `spatial`, by the name of the kind.
     """
     shares: _Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
-    outline, differences = _described(tiles, shares, changed=False)
+    blurred: dict[int | None, list[_Blurred]] = {}
+    outline, differences = _described(tiles, shares, blurred, changed=False)
     for number in range(1, _ROUNDS):
         if outline is None:
             return None
         every = [outline.shares(tile, known) for tile, known in zip(tiles, differences, strict=True)]
         shares = {scrap.name: [found[scrap.name] for found in every] for scrap in outline.scraps}
-        outline, differences = _described(tiles, shares, changed=number >= _FIRST_ROUNDS)
+        outline, differences = _described(tiles, shares, blurred, changed=number >= _FIRST_ROUNDS)
     return outline
 
 
 def _described(
-    tiles: Sequence[Tile], shares: _Shares, *, changed: bool
+    tiles: Sequence[Tile], shares: _Shares, blurred: dict[int | None, list[_Blurred]], *, changed: bool
 ) -> tuple[Outline | None, Sequence[_Differences]]:
     """Describe ground and scraps by pixels that belong to them with some probability; and the tiles' differences.
 
-    With `changed` some of the ground may have.
+    With `changed` some of the ground may have. `blurred` takes the tiles as they are seen for each guide.
     """
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
     if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
         return None, ()
     ground = fit_ground(tiles, clear)
-    both = [_differences(ground, tile) for tile in tiles]
+    if ground.guide not in blurred:
+        blurred[ground.guide] = [_blurred(tile, ground.guide) for tile in tiles]
+    both = [_differences(ground, seen) for seen in blurred[ground.guide]]
     told = np.concatenate([t.ravel() for _, t in both])
     values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
     calm = np.clip(values[:, np.concatenate([c.ravel() for c in clear])[told]], -LARGEST, LARGEST)
@@ -213,8 +228,9 @@ def _described(
         return None, ()
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
     usual = _Calm(differences=calm, middle=np.median(calm, axis=1), whiten=whitening(calm))
+    white = usual.whitened(values)
     scraps = [
-        _scrap(name, values, usual, np.concatenate([part.ravel() for part in parts])[told], ring)
+        _scrap(name, (values, white), usual, np.concatenate([part.ravel() for part in parts])[told], ring)
         for name, parts in shares.items()
     ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
@@ -241,17 +257,22 @@ class _Calm:
     middle: Field
     whiten: Field
 
+    def whitened(self, values: Field) -> Field:
+        """Return differences `(c, n)` alike in all directions, none longer than `_FARTHEST_OFF`."""
+        white = inner(self.whiten, (values - self.middle[:, None]).T)
+        white *= np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.sqrt(np.einsum("cn,cn->n", white, white)), 1e-9))
+        return white
 
-def _scrap(name: str, values: Field, calm: _Calm, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
-    """Describe a scrap by differences `(c, n)`, those of clear pixels, and the share and ring of each pixel `(n,)`."""
+
+def _scrap(name: str, both: tuple[Field, Field], calm: _Calm, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
+    """Describe a scrap by differences `(c, n)` and these `whitened`, and the share and ring of each pixel `(n,)`."""
     if share.sum() < _FEWEST:
         return None
-    white = np.einsum("ij,jn->in", calm.whiten, values - calm.middle[:, None])
-    shorter = np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.linalg.norm(white, axis=0), 1e-9))
-    mean = np.einsum("cn,n->c", white, share * shorter) / share.sum()
+    values, white = both
+    mean = inner(white, share[None])[:, 0] / share.sum()
     weights = calm.whiten @ (mean / np.linalg.norm(mean))
     level = float(weights @ calm.middle)
-    off, rest = (np.einsum("c,cn->n", weights, part) - level for part in (values, calm.differences))
+    off, rest = (inner(weights[None], part.T)[0] - level for part in (values, calm.differences))
     clear = max(1.0, float(1.4826 * np.median(np.abs(rest - np.median(rest)))))
     usual = float((share * off).sum() / share.sum())
     spread = max(float(np.sqrt((share * (off - usual) ** 2).sum() / share.sum())), clear)
@@ -267,12 +288,42 @@ def _scrap(name: str, values: Field, calm: _Calm, share: Field, ring: NDArray[np
     )
 
 
-def _differences(ground: Ground, tile: Tile) -> _Differences:
-    """Return differences from the ground in its deviations, seen through `_BLUR`, and where they are told."""
-    scaled, told = ground.differences(tile)
-    share = np.maximum(ndimage.gaussian_filter(told.astype(np.float64), _BLUR), 1e-6)
-    return np.stack([ndimage.gaussian_filter(np.where(told, band, 0.0), _BLUR) / share for band in scaled]), told
+def _differences(ground: Ground, blurred: _Blurred) -> _Differences:
+    """Return differences from the ground in its deviations, seen through `_BLUR`, and where they are told.
+
+    A blur is linear, so one of image and reference serves every ground.
+    """
+    (values, *guides), share, told = blurred
+    expected = np.asarray(ground.offset)[:, None] * share.ravel()
+    for guide in guides:
+        expected += inner(np.asarray(ground.matrix), guide.reshape(len(guide), -1).T.astype(np.float64))
+    differences = values - expected.reshape(values.shape)
+    differences /= column(ground.scale, told.ndim) * np.maximum(share, 1e-6)
+    return differences, told
 
 
-def _around(values: Field) -> Field:
-    return np.asarray(ndimage.uniform_filter(values, 3))
+def _blurred(tile: Tile, guide: int | None) -> _Blurred:
+    """Return a tile as `_differences` needs it for a ground that follows a guide, or its usual value."""
+    told = tile.seen if guide is None else tile.seen & tile.guides[guide][1]
+    images = (tile.values,) if guide is None else (tile.values, tile.guides[guide][0])
+    parts = [
+        [ndimage.gaussian_filter(np.where(told, band, np.float32(0)), _BLUR) for band in image] for image in images
+    ]
+    return tuple(np.stack(part) for part in parts), _seen(told.astype(np.float64)), told
+
+
+def _seen(values: NDArray[_Real]) -> NDArray[_Real]:
+    return np.asarray(ndimage.gaussian_filter(values, _BLUR))
+
+
+def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return means over squares of three pixels, those at an edge counted twice beyond it."""
+    for axis, extent in enumerate(values.shape):
+        rows = np.moveaxis(values, axis, 0)
+        total = rows.copy(order="K")
+        total[1:] += rows[:-1]
+        total[:-1] += rows[1:]
+        total[0] += rows[0]
+        total[extent - 1] += rows[extent - 1]
+        values = np.moveaxis(total, 0, axis)
+    return np.asarray(values / np.float32(3**values.ndim))
