@@ -32,9 +32,6 @@ Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _Real = TypeVar("_Real", np.float32, np.float64)
 _Shares = dict[str, list[Field]]
-_Blurred = tuple[tuple[NDArray[np.float32], ...], Field, Mask]
-"""Of a tile seen through `_BLUR`: image and reference, if it is compared with one, 0 where not told, `(c, *spatial)`;
-the share that is told, `spatial`; bool `spatial`, where it is."""
 _Differences = tuple[Field, Mask]
 """Of a tile from the ground, in its deviations, `(c, *spatial)`, and bool `spatial`, where they are told."""
 
@@ -74,6 +71,43 @@ _RAREST, _COMMONEST = 1e-6, 0.9
 
 _FARTHEST_OFF = 30.0
 """Longer differences, whitened, count as this long before their mean tells the direction of a scrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blurred:
+    """A tile seen through `_BLUR`.
+
+    Attributes:
+        values: of the image less `level`, 0 where not told, `(c, *spatial)`.
+        level: of each band; flat ground leaves exactly nothing.
+        guide: the same of the bands of the reference that the ground follows, without a level; None = it follows none.
+        share: of what is told around each pixel, `spatial`.
+        told: bool `spatial`.
+    """
+
+    values: NDArray[np.float32]
+    level: Field
+    guide: NDArray[np.float32] | None
+    share: Field
+    told: Mask
+
+    @classmethod
+    def of(cls, tile: Tile, ground: Ground) -> _Blurred:
+        """Blur a tile for all grounds that follow what this one follows."""
+        if ground.guide is None:
+            guide, told, level = None, tile.seen, np.asarray(ground.offset)
+        else:
+            bands, seen = tile.guides[ground.guide]
+            told, level = tile.seen & seen, np.zeros(len(tile.values))
+            guide = np.stack([_seen(np.where(told, band, np.float32(0))) for band in bands])
+        values = tile.values - column(level, told.ndim, np.float32)
+        return cls(
+            values=np.stack([_seen(np.where(told, band, np.float32(0))) for band in values]),
+            level=level,
+            guide=guide,
+            share=_seen(told.astype(np.float64)),
+            told=told,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +182,7 @@ class Outline:
 
     def shares(self, tile: Tile, known: _Differences | None = None) -> dict[str, Field]:
         """Return the probability of each kind of scrap, 0 to 1, `spatial`; `known` are the tile's differences."""
-        differences, told = known or _differences(self.ground, _blurred(tile, self.ground.guide))
+        differences, told = known or _differences(self.ground, _Blurred.of(tile, self.ground))
         ring = np.searchsorted(RINGS, tile.distance)
         met = np.array([[*scrap.shares, 0.0] for scrap in self.scraps])
         unusual = self.unusual(differences)
@@ -219,7 +253,7 @@ def _described(
         return None, ()
     ground = fit_ground(tiles, clear)
     if ground.guide not in blurred:
-        blurred[ground.guide] = [_blurred(tile, ground.guide) for tile in tiles]
+        blurred[ground.guide] = [_Blurred.of(tile, ground) for tile in tiles]
     both = [_differences(ground, seen) for seen in blurred[ground.guide]]
     told = np.concatenate([t.ravel() for _, t in both])
     values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
@@ -288,28 +322,18 @@ def _scrap(name: str, both: tuple[Field, Field], calm: _Calm, share: Field, ring
     )
 
 
-def _differences(ground: Ground, blurred: _Blurred) -> _Differences:
+def _differences(ground: Ground, tile: _Blurred) -> _Differences:
     """Return differences from the ground in its deviations, seen through `_BLUR`, and where they are told.
 
     A blur is linear, so one of image and reference serves every ground.
     """
-    (values, *guides), share, told = blurred
-    expected = np.asarray(ground.offset)[:, None] * share.ravel()
-    for guide in guides:
-        expected += inner(np.asarray(ground.matrix), guide.reshape(len(guide), -1).T.astype(np.float64))
-    differences = values - expected.reshape(values.shape)
-    differences /= column(ground.scale, told.ndim) * np.maximum(share, 1e-6)
-    return differences, told
-
-
-def _blurred(tile: Tile, guide: int | None) -> _Blurred:
-    """Return a tile as `_differences` needs it for a ground that follows a guide, or its usual value."""
-    told = tile.seen if guide is None else tile.seen & tile.guides[guide][1]
-    images = (tile.values,) if guide is None else (tile.values, tile.guides[guide][0])
-    parts = [
-        [ndimage.gaussian_filter(np.where(told, band, np.float32(0)), _BLUR) for band in image] for image in images
-    ]
-    return tuple(np.stack(part) for part in parts), _seen(told.astype(np.float64)), told
+    expected = (np.asarray(ground.offset) - tile.level)[:, None] * tile.share.ravel()
+    if tile.guide is not None:
+        flat = tile.guide.reshape(len(tile.guide), -1)
+        expected += inner(np.asarray(ground.matrix), flat.T.astype(np.float64))
+    differences = tile.values - expected.reshape(tile.values.shape)
+    differences /= column(ground.scale, tile.told.ndim) * np.maximum(tile.share, 1e-6)
+    return differences, tile.told
 
 
 def _seen(values: NDArray[_Real]) -> NDArray[_Real]:
