@@ -78,14 +78,29 @@ def fit_ridge(target: NDArray[Any], reference: NDArray[Any], ridge: float = 1e-3
         zeros = (0.0,) * bands
         return Ridge(matrix=((0.0,) * n_ref,) * bands, offset=zeros, low=zeros, high=zeros, samples=0, explained=zeros)
     weight, scales = cauchy(_distance(x), outlier), (_scale(y), _scale(x))
+    centres = y.mean(axis=0), x.mean(axis=0)
+    ys, xs = (((part - m) / s).T for part, m, s in zip((y, x), centres, scales, strict=True))
+    standard = np.concatenate([xs, ys, np.ones((1, len(y)))])
     for _ in range(_PASSES):
-        matrix, offset = regress(y, x, weight, ridge, scales)
-        misfit = (((y - inner(x, matrix) - offset) / scales[0]) ** 2).mean(axis=1)
+        matrix, offset = _regressed(standard, n_ref, weight, ridge)
+        misfit = ((ys - inner(matrix, xs.T) - offset[:, None]) ** 2).mean(axis=0)
         weight = cauchy(misfit / max(float(np.median(misfit)), 1e-12), outlier)
-    matrix, offset = regress(y, x, weight, ridge, scales)
-    rest = np.einsum("n,nj->j", weight, (y - inner(x, matrix) - offset) ** 2)
-    total = np.einsum("n,nj->j", weight, (y - np.einsum("n,nj->j", weight, y) / weight.sum()) ** 2)
+    matrix, offset = _regressed(standard, n_ref, weight, ridge)
+    rest = inner((ys - inner(matrix, xs.T) - offset[:, None]) ** 2, weight[None])[:, 0]
+    level = inner(ys, weight[None]) / weight.sum()
+    total = inner((ys - level) ** 2, weight[None])[:, 0]
+    matrix *= scales[0][:, None] / scales[1]
+    offset = centres[0] + scales[0] * offset - inner(matrix, centres[1][None])[:, 0]
     return _ridge(y, matrix, offset, 1.0 - rest / np.maximum(total, 1e-300))
+
+
+def _regressed(standard: Field, m: int, weight: Field, ridge: float) -> tuple[Field, Field]:
+    """Return matrix `(c, m)` and offset `(c,)` of the last rows but one on the first `m`, `(m + c + 1, n)`."""
+    squares = inner(standard * weight, standard) / weight.sum()
+    mean = squares[-1, :-1]
+    covariance = squares[:-1, :-1] - mean[:, None] * mean
+    matrix = np.linalg.solve(covariance[:m, :m] + ridge * np.eye(m), covariance[:m, m:]).T
+    return matrix, mean[m:] - inner(matrix, mean[None, :m])[:, 0]
 
 
 def fit_pulled(target: NDArray[Any], reference: NDArray[Any], weight: Field | None = None) -> Ridge:
@@ -177,13 +192,11 @@ class Moments:
         return matrix, mean[m:] - np.einsum("ij,j->i", matrix, mean[:m])
 
 
-def regress(
-    y: Field, x: Field, weight: Field, ridge: float, scales: tuple[Field, Field] | None = None
-) -> tuple[Field, Field]:
-    """Return matrix `(c, c_ref)` and offset `(c,)`; `scales` are the deviations of the columns, if they are known."""
+def regress(y: Field, x: Field, weight: Field, ridge: float) -> tuple[Field, Field]:
+    """Return matrix `(c, c_ref)` and offset `(c,)`."""
     total = weight.sum()
     mean_y, mean_x = (np.einsum("n,nj->j", weight, part) / total for part in (y, x))
-    scale_y, scale_x = scales or (_scale(y), _scale(x))
+    scale_y, scale_x = _scale(y), _scale(x)
     ys, xs = ((y - mean_y) / scale_y).T, ((x - mean_x) / scale_x).T
     moments = inner(xs * weight, np.concatenate([xs, ys])) / total
     gram, cross = moments[:, : len(xs)] + ridge * np.eye(len(xs)), moments[:, len(xs) :]
