@@ -11,7 +11,7 @@ from pipeline.evidence import learn
 from pipeline.evidence.doubt import Doubt, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
-from pipeline.evidence.outline import Outline, Scrap, fit_outline
+from pipeline.evidence.outline import Outline, Scrap, by_neighbours, fit_outline
 from pipeline.evidence.rings import Rings
 from pipeline.evidence.shifts import Excess
 from pipeline.evidence.tile import Tile
@@ -172,3 +172,18 @@ def test_no_ground_is_unusual_where_bands_are_as_few_as_scraps():
     assert told.unusual(along) == [1.0]
     assert told.unusual(across)[0] == pytest.approx(np.sqrt(41.0))
     assert bright.odds(along, told.unusual(across)) < bright.odds(along, told.unusual(along))
+
+
+def test_one_pixel_among_others_is_of_their_kind():
+    """Neighbours decide where a pixel alone speaks weakly, at a window's edge, too; impossible odds stay finite."""
+    odds = np.zeros((2, 16, 16))
+    odds[1] = 3.0
+    odds[1, 8, 8] = odds[1, 0, 0] = -1.0
+    told = np.ones((16, 16), bool)
+    share = by_neighbours(odds, told)
+    assert share[1].min() > 0.9
+    odds[1, 4:8, 4:8] = -500.0
+    share = by_neighbours(odds, told)
+    assert np.isfinite(share).all()
+    assert share[1, 5, 5] < 1e-6
+    assert np.allclose(share.sum(axis=0), 1, atol=1e-6)

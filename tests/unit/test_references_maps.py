@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipeline.references.clusters import KINDS, fit_clusters
-from pipeline.references.local import local_fit
+from pipeline.references.local import local_fit, smoothed
 from pipeline.references.relation import fit_relation
 from pipeline.references.ridge import fit_pulled
 
@@ -135,3 +136,22 @@ def test_a_window_narrower_than_a_thick_slice_is_one_of_its_own(scales):
     common = rng.random((5, 16, 12)) < 0.7
     fit = local_fit(said + 3.0, (said, np.ones_like(said)), guide, common, scales)
     assert np.allclose(fit.values, said + 3.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales"), [((96, 80), (12.0, 12.0)), ((61, 50), (4.0, 4.0)), ((40, 40, 9), (9, 9, 1.2))]
+)
+def test_means_on_blocks_are_those_under_a_gaussian(shape, scales):
+    """Blocks and what is between them blur, too: the Gaussian is narrower by that, so the width is as asked for."""
+    rng = np.random.default_rng(2)
+    values, some = rng.normal(size=(1, *shape)).astype(np.float32), rng.random(shape) < 0.7
+    filtered = [
+        ndimage.gaussian_filter(part, scales, mode="constant") for part in (np.where(some, values[0], 0), some * 1.0)
+    ]
+    exact = filtered[0] / filtered[1]
+    found = smoothed(np.where(some, values, np.float32(0)), some, scales)[0]
+    # up to half a block from an edge its mean stands
+    inner = tuple(slice(int(scale / 3), -int(scale / 3) or None) for scale in scales)
+    exact, found = exact[inner], found[inner]
+    assert np.std(found - exact) < 0.3 * np.std(exact)
+    assert np.std(found) == pytest.approx(np.std(exact), rel=0.05)
