@@ -79,7 +79,8 @@ def brighter_near(tiles: Sequence[Tile], ground: Ground) -> bool:
         places = np.nonzero(told & (tile.distance > 0))
         if not places[0].size:
             continue
-        _, piece = np.unique(np.stack(places) // _PIECE, axis=1, return_inverse=True)
+        at = np.ravel_multi_index([index // _PIECE for index in places], tile.distance.shape)
+        _, piece = np.unique(at, return_inverse=True)
         away = np.exp(-tile.distance[places].astype(np.float64) / _REACH)
         away -= (np.bincount(piece, weights=away) / np.bincount(piece))[piece]
         bands = np.clip([band[places] for band in differences], -LARGEST, LARGEST)

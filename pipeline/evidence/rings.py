@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 
@@ -63,12 +63,14 @@ _ROUNDS = 3
 _SIGNS = {"bright": 1.0, "dark": -1.0}
 
 
-def _calm(ground: Ground, both: tuple[Tile, Smooth]) -> Mask:
+def _smoothed(tiles: Sequence[Tile], ground: Ground, before: Sequence[Smooth] = ()) -> Sequence[Smooth]:
+    """Return all windows as they are smoothed once for any usual values; none where the ground follows a reference."""
+    return () if ground.guide is not None else before or each(Smooth.of, tiles)
+
+
+def _calm(ground: Ground, both: tuple[Tile, Smooth | None]) -> Mask:
     tile, smooth = both
-    if ground.guide is None:
-        differences, told = smooth.differences(ground), tile.seen
-    else:
-        differences, told = standardised(ground, tile)
+    differences, told = standardised(ground, tile) if smooth is None else (smooth.differences(ground), tile.seen)
     return np.asarray(told & (np.abs(differences.mean(axis=0)) < 1.0))
 
 
@@ -87,7 +89,7 @@ class Rings:
     noticeable: Field
     referred: bool
     seed: int = 0
-    _means: dict[float, Field] = field(default_factory=dict, init=False)
+    _means: dict[float, Field] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def around(cls, tiles: Sequence[Tile], seed: int = 0) -> Rings:
@@ -98,17 +100,20 @@ class Rings:
         limit = min(FARTHEST, float(np.partition(distance, place)[place]))
         far = [t.seen & (t.distance >= limit) for t in tiles]
         ground = fit_ground(tiles, far)
-        seen = list(zip(tiles, each(Smooth.of, tiles), strict=True))
+        smooth = _smoothed(tiles, ground)
         for _ in range(_ROUNDS - 1):
             # what was missed far from all holes must not pass for ground either
-            calm = [f & c for f, c in zip(far, each(partial(_calm, ground), seen), strict=True)]
+            found = each(partial(_calm, ground), list(zip_longest(tiles, smooth)))
+            calm = [f & c for f, c in zip(far, found, strict=True)]
             if sum(int(c.sum()) for c in calm) < FEWEST_FAR:
                 break
             ground = fit_ground(tiles, calm)
-        if ground.guide is not None:
+            smooth = _smoothed(tiles, ground, smooth)
+        if not smooth:
             return cls.of(tiles, far, ground, seed)
         # in place: the windows together may take 200 MB
-        return cls._of(tiles, far, ground, [(s.differences(ground, out=s.values), t.seen) for t, s in seen], seed)
+        both = [(s.differences(ground, out=s.values), t.seen) for t, s in zip(tiles, smooth, strict=True)]
+        return cls._of(tiles, far, ground, both, seed)
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], far: Sequence[Mask], ground: Ground, seed: int = 0) -> Rings:

@@ -8,6 +8,7 @@ from pipeline.evidence.doubt import Smooth, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import _among_what_is_left, find_doubt
 from pipeline.evidence.mark import _without_edges
+from pipeline.evidence.rings import Rings
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.box import Box
 
@@ -120,6 +121,15 @@ def test_differences_follow_from_what_is_seen_once():
     known, told = standardised(usual, one)
     assert np.allclose(Smooth.of(one).differences(usual), known, rtol=0, atol=1e-9)
     assert np.array_equal(told, one.seen)
+
+
+def test_windows_are_not_smoothed_where_the_ground_follows_a_reference(monkeypatch):
+    """What is smoothed once serves usual values only, and takes as much memory as all differences."""
+    values, hole = ground(1), clouds(1)
+    monkeypatch.setattr(Smooth, "of", lambda _: pytest.fail("smoothed for nothing"))
+    rings = Rings.around([tile(values, hole, 0.5 * values)])
+    assert rings.referred
+    assert np.abs(rings.differences[0].mean()) < 1
 
 
 def test_too_few_pixels_say_nothing():
