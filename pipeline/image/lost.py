@@ -121,7 +121,7 @@ def flat_slices(volume: NDArray[np.generic], axis: int) -> NDArray[np.bool_]:
 
 
 def look_lost(source: Source) -> list[Lost]:
-    """Look through a volume or series for slices that seem lost along any axis; reads it once, in slabs.
+    """Look through a volume or series for slices that seem lost along any axis; reads it once, in slabs of 30 MB.
 
     Empty slices at its ends are none, nor is a gap of more than three between two things. Nothing is found in a raster,
     or in more voxels than 2^30.
@@ -192,35 +192,52 @@ def _measured(source: Source) -> list[_Slices]:
     total, count = ([np.zeros((n, size)) for size in shape] for _ in range(2))
     low, high = ([np.full((n, size), end) for size in shape] for end in (np.inf, -np.inf))
     copies = [np.ones((n, size), dtype=bool) for size in shape]
-    rows = max(1, _AT_ONCE // (math.prod(shape[1:]) * n))
     last: NDArray[Any] | None = None
     seen: set[float] = set()
-    for box in Box.whole(shape).tiles((rows, *shape[1:])):
+    for box, halo in _slabs(shape, n):
         stop_if_asked()
-        stored = source.read(box)
+        lead = source.read(Box((box.start[0], box.start[1] - halo, 0), box.stop))
+        stored = lead[:, :, halo:]
         known = ~np.broadcast_to(source.never(box), stored.shape)
         values = stored.astype(np.float64)
         if len(seen) <= _CODES:
-            seen.update(np.unique(values[:, :, ::_SAMPLED, ::_SAMPLED])[: _CODES + 1].tolist())
-        for axis, ends in enumerate(zip(box.start, box.stop, strict=True)):
-            at, across = (slice(None), slice(*ends)), tuple(a for a in (1, 2, 3) if a != axis + 1)
+            some = (..., slice(None, None, _SAMPLED), slice(None, None, _SAMPLED))
+            # of voxels without a value each would be one more
+            seen.update(np.unique(values[some][known[some]])[: _CODES + 1].tolist())
+        before = stored if box.start[0] == 0 or last is None else np.concatenate([last, stored], axis=1)
+        for axis, (first, stop, parts) in enumerate(zip(box.start, box.stop, (before, lead, stored), strict=True)):
+            at, across = (slice(None), slice(first, stop)), tuple(a for a in (1, 2, 3) if a != axis + 1)
             total[axis][at] += np.where(known, values, 0).sum(axis=across)
             count[axis][at] += known.sum(axis=across)
             low[axis][at] = np.minimum(low[axis][at], np.where(known, values, np.inf).min(axis=across))
             high[axis][at] = np.maximum(high[axis][at], np.where(known, values, -np.inf).max(axis=across))
-            lead = stored if axis or last is None else np.concatenate([last, stored], axis=1)
-            same = _same_as_before(lead, axis + 1, across)
-            copies[axis][:, ends[1] - same.shape[1] : ends[1]] &= same
-        last = stored[:, -1:]
+            same = _same_as_before(parts, axis + 1, across)
+            copies[axis][:, stop - same.shape[1] : stop] &= same
+        last = stored[:, -1:].copy()
     if len(seen) <= _CODES:
         return []
     return [_of(*facts) for facts in zip(total, count, low, high, copies, strict=True)]
 
 
+def _slabs(shape: tuple[int, ...], n: int) -> Iterator[tuple[Box, int]]:
+    """Yield slabs of n volumes that hold about `_AT_ONCE` voxels, and how many rows before one are compared with it.
+
+    Slices that are larger are cut into strips, each of which is gone through from the first slice to the last.
+    """
+    rows = max(1, _AT_ONCE // (math.prod(shape[1:]) * n))
+    wide = min(shape[1], max(1, _AT_ONCE // (shape[2] * n)))
+    for strip in Box.whole(shape).tiles((shape[0], wide, shape[2])):
+        for box in strip.tiles((rows, wide, shape[2])):
+            yield box, int(box.start[1] > 0)
+
+
 def _same_as_before(values: NDArray[Any], axis: int, across: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return for each slice but the first whether it is that before it, `(volumes, slices - 1)`."""
-    later = np.delete(np.arange(values.shape[axis]), 0)
-    return np.asarray((np.take(values, later, axis) == np.take(values, later - 1, axis)).all(axis=across))
+    """Return for each slice but the first whether it is that before it, NaN included, `(volumes, slices - 1)`."""
+    rows = np.moveaxis(values, axis, 0)
+    same = rows[1:] == rows[:-1]
+    if values.dtype.kind == "f":
+        same |= np.isnan(rows[1:]) & np.isnan(rows[:-1])
+    return np.asarray(np.moveaxis(same, 0, axis).all(axis=across))
 
 
 def _of(

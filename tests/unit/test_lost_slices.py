@@ -57,6 +57,30 @@ def test_each_way_to_lose_a_slice_is_found(axis, name):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("voxels", [1, 50, 22 * 7, 22 * 20 * 5])
+def test_what_is_found_does_not_depend_on_how_much_is_looked_at_together(voxels, monkeypatch):
+    """Large slices are cut into strips, so that a volume of few of them takes no more memory than others."""
+    values = np.concatenate([_head(dtype="float32"), _head(dtype="float32") + 1])
+    values[0, 6], values[1, 12], values[:, :, 9], values[:, :, :, 8] = 0, values[1, 11], values[:, :, 8], np.nan
+    found = _found(values)
+    assert {name: {volume: list(lost) for volume, lost in one.items()} for name, one in found.items()} == {
+        "k": {0: [6], 1: [12]},
+        "j": {0: [9], 1: [9]},
+        "i": {0: [8], 1: [8]},
+    }
+    monkeypatch.setattr("pipeline.image.lost._AT_ONCE", voxels)
+    assert _found(values) == found
+
+
+def test_codes_with_voxels_without_a_value_are_codes(monkeypatch):
+    """Slices of a label map may well be alike; what has no value is no code of its own each time that it is met."""
+    labels = (_head() > 0).astype(np.float32)
+    labels[:, :, :2] = np.nan
+    labels[:, 12] = 0
+    monkeypatch.setattr("pipeline.image.lost._AT_ONCE", 1)
+    assert _found(labels) == {}
+
+
 def test_commands_name_lost_slices(tmp_path: Path):
     """With the entry as it has to stand in a config; nothing is marked by itself, and what is marked is not named."""
     values = _head()
