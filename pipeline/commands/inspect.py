@@ -1,4 +1,4 @@
-"""What an image or a delivered scene is, by its headers."""
+"""What an image or a delivered scene is, by its headers; of a volume also which slices look lost."""
 
 from __future__ import annotations
 

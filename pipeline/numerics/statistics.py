@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from pipeline.numerics.alike import alike
+from pipeline.numerics.between import between
 from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
@@ -242,7 +243,7 @@ def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> ND
     """Interpolate `(c, *cells)` linearly between their centres, axis by axis; beyond the outermost it is constant."""
     fine = coarse
     for axis, n in enumerate(shape, start=1):
-        low, high, share = _between(n, cell, coarse.shape[axis])
+        low, high, share = between(n, cell, coarse.shape[axis])
         share = share.reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
         fine = _interpolated(np.take(fine, low, axis=axis), np.take(fine, high, axis=axis), share)
     return fine
@@ -251,19 +252,12 @@ def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> ND
 def _refined_at(coarse: NDArray[np.float64], shape: Sequence[int], cell: int, pixels: Pixels) -> NDArray[np.float64]:
     """Return what `_refined` gives at some pixels, `(c, n)`."""
     rows = _refined(coarse, shape[:-1], cell)
-    low, high, share = _between(shape[-1], cell, coarse.shape[-1])
+    low, high, share = between(shape[-1], cell, coarse.shape[-1])
     row, along = np.divmod(pixels, shape[-1])
     first = row * coarse.shape[-1]
     flat = rows.reshape(len(rows), -1)
     below, above = (np.take(flat, first + end[along], axis=1) for end in (low, high))
     return _interpolated(below, above, share[along])
-
-
-def _between(n: int, cell: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return the two cells that each of n pixels of an axis lies between, and the share of the second one."""
-    place = np.clip((np.arange(n) + 0.5) / cell - 0.5, 0, cells - 1)
-    low = place.astype(np.intp)
-    return low, np.minimum(low + 1, cells - 1), place - low
 
 
 def _interpolated(

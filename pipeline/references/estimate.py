@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from pipeline.fills.base import Window
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
+from pipeline.numerics.pixels import Pixels, picked
 from pipeline.references.guided import interpolate
 from pipeline.references.local import local_fit, smoothed
 from pipeline.references.prediction import Correction, Prediction, seen_by
 from pipeline.references.relation import Relation
 from pipeline.references.ridge import Field, Ridge
-
-_Real = TypeVar("_Real", np.float32, np.float64)
 
 SIGMA = 12.0
 """Width of the regression window, in steps of the finest axis."""
@@ -106,10 +105,11 @@ def _channel_estimates(
     reliability = np.zeros(window.values.shape, dtype=np.float32)
     for channels, guide in _together(window, predicted):
         hole = window.hole[channels[0]] & predicted.seen
-        values, ratio = _corrected(window, relation, predicted, (channels, guide), hole, sigma=sigma)
+        pixels = np.flatnonzero(hole)
+        values, ratio = _corrected(window, relation, predicted, (channels, guide), pixels, sigma=sigma)
         if predicted.beyond is not None:
             common = window.valid[channels[0]] & predicted.seen
-            said, misfit = (_at(part, hole) for part in predicted.some(channels))
+            said, misfit = (picked(part, pixels) for part in predicted.some(channels))
             values, ratio = predicted.beyond.some(channels).over(values, ratio, (said, misfit), common, hole)
         for channel, own, sure in zip(
             channels, values, _reliability(ratio, hole, _scales(sigma, window.spacing)), strict=True
@@ -128,7 +128,7 @@ def correction(window: Window, relation: Relation, predicted: Prediction, cell: 
         cell: size of a cell, steps of the finest axis.
     """
     shape = window.values.shape
-    values, ratio, every = np.zeros(shape), np.ones(shape), np.ones(shape[1:], dtype=np.bool_)
+    values, ratio, every = np.zeros(shape), np.ones(shape), np.arange(math.prod(shape[1:]))
     for channels, guide in _together(window, predicted):
         said, misfit = predicted.some(channels)
         some = channels, guide
@@ -155,7 +155,7 @@ def _corrected(
     relation: Relation,
     predicted: Prediction,
     some: tuple[list[int], NDArray[np.float32]],
-    asked: NDArray[np.bool_],
+    asked: Pixels,
     *,
     sigma: float,
     step: float = 1.0,
@@ -169,23 +169,18 @@ def _corrected(
     common, hole = window.valid[channels[0]] & predicted.seen, window.hole[channels[0]] & predicted.seen
     if not common.any():
         # nothing around to correct it by: the map of the whole image as it is, its misfit over the image's variance
-        return _at(said, asked), _at(misfit, asked) / _variance(relation.ridge)[channels][:, None]
+        return picked(said, asked), picked(misfit, asked) / _variance(relation.ridge)[channels][:, None]
     observed = window.values[channels].astype(np.float64)
     fit = local_fit(observed, (said, misfit), guide, common, _scales(sigma, window.spacing), robust=relation.robust)
     estimate = said if relation.clusters is None else fit.values
-    corrected = _at(estimate, asked)
+    corrected = picked(estimate, asked)
     if relation.carries:
         left = interpolate(observed - estimate, common, hole, guide, window.spacing)
-        corrected = corrected + _at(left, asked)
-    said, believed = _at(said, asked), _believed(relation, common, window.spacing, step)[asked]
+        corrected = corrected + picked(left, asked)
+    said, believed = picked(said, asked), _believed(relation, common, window.spacing, step).ravel()[asked]
+    worse, expected, spread = (picked(part, asked) for part in (fit.misfit, misfit, fit.spread))
     overfit_ratio = np.array(relation.overfit_ratio)[channels][:, None]
-    ratio = overfit_ratio * _at(fit.misfit, asked) * _at(misfit, asked) / np.maximum(_at(fit.spread, asked), 1e-30)
-    return said + believed * (corrected - said), ratio
-
-
-def _at(fields: NDArray[_Real], some: NDArray[np.bool_]) -> NDArray[_Real]:
-    """Return fields `(n, *spatial)` at some pixels, `(n, pixels)`."""
-    return fields.reshape(len(fields), -1)[:, np.flatnonzero(some)]
+    return said + believed * (corrected - said), overfit_ratio * worse * expected / np.maximum(spread, 1e-30)
 
 
 def _variance(ridge: Ridge) -> Field:
@@ -217,7 +212,7 @@ def _reliability(ratio: Field, hole: NDArray[np.bool_], scales: Sequence[float])
     level = np.log(np.clip(_INFLATION * ratio, 1e-6, 1e6))
     fields = np.zeros((len(level), *hole.shape), dtype=np.float32)
     fields[:, hole] = 0.5 * (level + level.mean(axis=0))
-    smooth = _at(smoothed(fields, hole, [scale * _SMOOTH for scale in scales]), hole)
+    smooth = picked(smoothed(fields, hole, [scale * _SMOOTH for scale in scales]), np.flatnonzero(hole))
     return np.asarray(1.0 / (1.0 + np.exp(2.0 * smooth)), dtype=np.float32)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.numerics.between import Between, between
 from pipeline.numerics.column import column
 from pipeline.numerics.products import one_thread
 from pipeline.references.ridge import cauchy
 
 Field = NDArray[np.float64]
 _Real = TypeVar("_Real", np.float32, np.float64)
-_Between = tuple[NDArray[np.intp], NDArray[np.intp], Field]
 
 _BLOCK = 1.5
 """Widths of the regression window over the size of the blocks that it works on."""
@@ -201,27 +201,19 @@ def _blocks(fields: NDArray[_Real], steps: Sequence[int]) -> NDArray[_Real]:
 
 def _stretch(fields: NDArray[_Real], steps: Sequence[int], shape: tuple[int, ...]) -> NDArray[_Real]:
     """Interpolate means of blocks of `steps` pixels linearly from `(n, *coarse)` to `(n, *shape)`."""
-    between = [_between(*sizes) for sizes in zip(fields.shape[1:], shape, steps, strict=True)]
+    sizes = zip(shape, steps, fields.shape[1:], strict=True)
+    ends = [between(n, step, coarse) if step > 1 else None for n, step, coarse in sizes]
     result = np.empty((len(fields), *shape), dtype=fields.dtype)
     for field, stretched in zip(fields, result, strict=True):
         # field by field: what is between stays in the processor's cache
-        stretched[...] = _stretched(field, between)
+        stretched[...] = _stretched(field, ends)
     return result
 
 
-def _between(coarse: int, extent: int, step: int) -> _Between | None:
-    """Return the blocks below and above each of `extent` pixels along an axis, and the share of the latter."""
-    if step == 1:
-        return None
-    position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, coarse - 1)
-    low = position.astype(np.intp)
-    return low, np.minimum(low + 1, coarse - 1), position - low
-
-
-def _stretched(field: NDArray[_Real], between: Sequence[_Between | None]) -> NDArray[_Real]:
+def _stretched(field: NDArray[_Real], ends: Sequence[Between | None]) -> NDArray[_Real]:
     """Interpolate one field, `(*coarse)`: the last axis first, as long rows are copied faster than single pixels."""
     for axis in reversed(range(field.ndim)):
-        found = between[axis]
+        found = ends[axis]
         if found is not None:
             low, high, share = found
             above = field.take(high, axis=axis)

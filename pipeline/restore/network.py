@@ -74,7 +74,7 @@ def network_share(recipe: Recipe, draft: Draft) -> NDArray[np.float32]:
 
 
 def share_at(recipe: Recipe, place: Situation, trust: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the same for any pixels; `place` and `trust` are theirs, `(3, ...)` and `(...)`, see `error_factor`."""
+    """Return `network_share` at any pixels, whose `place` and `trust` are given as to `error_factor`."""
     own = recipe.network.at(place.distinct)
     if recipe.network_referenced is None or not trust.any():
         return own

@@ -271,10 +271,12 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
 def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], drafts: Drafts) -> float:
     """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
-    In volumes it is a larger one where that gains more than harm beyond `_HARMED` costs: whether a limit is kept in one
-    draw of hidden pixels and just missed in another must not decide about decibels. How many become worse is a matter
-    of luck where few pieces of the image hold hidden pixels, so what is usual counts beside it. Over references only
-    what is done to pixels that these carry counts: the other weights are decided already.
+    In volumes it is a larger one where that gains more than `PRICE_DB` takes for the harm beyond `_HARMED`: decibels
+    must not hang on a limit that is kept with one draw of hidden pixels and just missed with another.
+
+    How many become worse is a matter of luck where few pieces of the image hold hidden pixels, so what is usual counts
+    beside it. Over references only what is done to pixels that these carry counts: the other weights are decided
+    already.
 
     Args:
         proposals: what the network would have, one for each trial.
