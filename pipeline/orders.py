@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.formats import files_of
 from pipeline.formats._view import box_of, whole_of
 from pipeline.formats.base import Source
+from pipeline.geometry.box import Box
 from pipeline.masks.base import Mask, open_masks
 from pipeline.models._choice import ModelChoice
 from pipeline.plan.job import Job
@@ -299,9 +300,11 @@ def _region_notices(source: Source) -> tuple[str, ...]:
     part = box_of(source)
     if part is None:
         return ()
-    ranges = ", ".join(f"{axis} {ends}" for axis, ends in region_facts(part).items())
-    shape = whole_of(source).space.shape
-    return (f"{source.paths[0]}: only {ranges} is restored and written (input.region), of an image of shape {shape}",)
+    taken, whole = (
+        ", ".join(f"{axis} {ends}" for axis, ends in region_facts(box).items())
+        for box in (part, Box.whole(whole_of(source).space.shape))
+    )
+    return (f"{source.paths[0]}: only {taken} of {whole} is restored and written (input.region)",)
 
 
 def _source_notices(spec: SourceSpec) -> list[str]:

@@ -90,8 +90,8 @@ def fitted_guides(
         scene: the opened image.
         labels: names of the files, then that of the other channels.
         little: so little is trusted that references lead, each by itself.
-        clear: it is known not to be contaminated; else a relation is no more than a change of level and a hint of a
-            map.
+        clear: the little that is trusted is known not to be contaminated; unless it is, a relation to it is no more
+            than a change of level and a hint of a map.
     """
     found: list[FittedGuide] = []
     if scene.guides:
