@@ -27,7 +27,8 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.evidence.doubt import Differences, Doubt, Mask, Side
-from pipeline.evidence.few import doubt_among_few
+from pipeline.evidence.few import brighter_near, doubt_among_few
+from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.rings import BROAD, FEWEST_FAR, MOST, STEEP, Rings
@@ -90,8 +91,11 @@ def _among_what_is_left(tiles: Sequence[Tile]) -> Doubt | None:
     """Return what a reference shows to be contaminated where holes take most of an image; None if nothing.
 
     The pattern of such holes fits nowhere else, so what is beside them cannot be compared with what is beside others.
+    It must be brighter beside the holes: snow varies as much around another date, and enough is left to go by it.
     """
     if sum(int(t.seen.sum()) for t in tiles) >= _MOSTLY * sum(t.seen.size for t in tiles):
+        return None
+    if not brighter_near(tiles, fit_ground(tiles, [t.seen for t in tiles])):
         return None
     doubt = doubt_among_few(tiles, FEWEST_FAR)
     return doubt if doubt.reach_px and doubt.ground.guide is not None else None

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence.doubt import Smooth, standardised
-from pipeline.evidence.ground import fit_ground
+from pipeline.evidence.ground import fit_ground, fit_level
 from pipeline.evidence.learn import _among_what_is_left, find_doubt
 from pipeline.evidence.mark import _without_edges
 from pipeline.evidence.rings import Rings
@@ -203,6 +203,17 @@ def test_where_most_is_hidden_a_reference_shows_the_haze_beside_the_holes(share,
     one = tile(clear + noise + haze * ring(hole, 6.0), hole, clear if guided else None)
     doubt = _among_what_is_left([one])
     assert (doubt is not None and doubt.of(one).any()) == found
+
+
+def test_where_most_is_hidden_snow_all_over_what_is_left_is_no_haze():
+    """It varies three times as much around a date without snow as that varies, but not more beside the holes."""
+    clear, hole = ground(1), nearly_all(2, 0.65)
+    fields = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=SHAPE), 8) > 0
+    snowy = tile(clear + 600 * fields, hole, clear)
+    assert fit_level([snowy], [snowy.seen]) is not None
+    assert _among_what_is_left([snowy]) is None
+    hazy = tile(clear + 600 * fields + 300 * ring(hole, 6.0), hole, clear)
+    assert _among_what_is_left([hazy]) is not None
 
 
 def test_where_nearly_all_is_hidden_ground_that_is_brighter_elsewhere_is_no_haze():
