@@ -55,7 +55,8 @@ DRAWN_FAMILIES = (
 """Families that `--draws` restores with several seeds.
 
 Few wide holes can be hidden in these images, so what is chosen follows which. Points, stripes and slices are hidden a
-hundred times over; with one clear date the relation is told by all that is observed.
+hundred times over; with one clear date the relation is told by all that is observed. Borders do not depend on the draw,
+as a hole along an edge fits in one place only; they are here for the single holes, which are counted in all wide ones.
 """
 
 

@@ -279,10 +279,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("... over multi-band regression + spline residual", clear, (0.2, 1.0), over=(REGRESSION,)),
         gain_line("... over the best of that and clusters + ridge + spline residual", clear, (0.1, 0.7), over=SCRIPTS),
         gain_line("... worst case", clear, (-0.2, 0), over=SCRIPTS, statistic=np.min),
-        gain_line(
-            "most of the image hidden, clear reference, over the best of both", mostly, (-0.2, 0.5), over=SCRIPTS
-        ),
-        gain_line("... worst case", mostly, (-2.5, 0), over=SCRIPTS, statistic=np.min),
+        gain_line("most of the image hidden, clear reference, over the best of both", mostly, (0, 0.5), over=SCRIPTS),
+        gain_line("... worst case", mostly, (-1, 0), over=SCRIPTS, statistic=np.min),
         gain_line("... over the best single-image fill", mostly, (4, 5)),
         gain_line("two middling references, over the best of both", two, (0, 0.5), over=SCRIPTS),
         *(_cloudy_lines(cloudy) if cloudy else []),
