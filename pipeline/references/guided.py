@@ -43,6 +43,19 @@ def interpolate(
     result = np.where(known, values, 0.0)
     if not unknown.any():
         return result
+    matrix, right = _equations(values, known, unknown, guide, spacing)
+    result[:, unknown] = (solve_planar if unknown.ndim == 2 else solve)(matrix, right).T
+    return result
+
+
+def _equations(
+    values: Field,
+    known: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+    guide: NDArray[np.float32],
+    spacing: Sequence[float],
+) -> tuple[sparse.csr_array, Field]:
+    """Return the matrix `(n, n)` and the right sides `(n, c)` of the `n` unknown pixels, in C order."""
     n = int(unknown.sum())
     number = np.full(unknown.shape, -1, dtype=np.int64)
     number[unknown] = np.arange(n)
@@ -66,8 +79,7 @@ def interpolate(
     entries = np.concatenate([diagonal, *data]), (np.concatenate(rows), np.concatenate(columns))
     matrix = sparse.csr_array(entries, shape=(n, n))
     matrix.sort_indices()
-    result[:, unknown] = (solve_planar if unknown.ndim == 2 else solve)(matrix, right).T
-    return result
+    return matrix, right
 
 
 def _edges(
