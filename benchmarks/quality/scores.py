@@ -11,6 +11,7 @@ from scipy import stats
 from pipeline.numerics.bootstrap import bootstrap
 from pipeline.numerics.calibration import Z90
 from pipeline.numerics.metrics import PERFECT_DB, channel_mse, gradients_by_part, mean_psnr_db, sums_by_part, tiles
+from pipeline.numerics.pixels import neighbours
 
 __all__ = ["PERFECT_DB", "Z90", "bootstrap", "channel_mse", "tiles"]
 
@@ -76,13 +77,9 @@ def rim_seam(estimate: Field, truth: Field, hole: Mask) -> float:
 def _jumps(values: Field, hole: Mask) -> Field:
     """Return the sum of absolute differences over the rim of each channel, `(c,)`."""
     total = np.zeros(len(values))
-    for axis in range(hole.ndim):
-        near = tuple(slice(1, None) if a == axis else slice(None) for a in range(hole.ndim))
-        far = tuple(slice(None, -1) if a == axis else slice(None) for a in range(hole.ndim))
+    for near, far in neighbours(hole.ndim):
         rim = hole[near] != hole[far]
-        total += np.abs(values[(slice(None), *near)].astype(np.float64) - values[(slice(None), *far)])[:, rim].sum(
-            axis=1
-        )
+        total += np.abs(values[near].astype(np.float64) - values[far])[:, rim].sum(axis=1)
     return total
 
 

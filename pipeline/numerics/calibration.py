@@ -249,11 +249,6 @@ def _factor(ratio: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     return max(float(ratio[int(np.searchsorted(cumulated, 0.9 * cumulated[-1]))]) / Z90, _SMALLEST)
 
 
-def coverage(absolute_error: NDArray[np.floating], sigma: NDArray[np.floating]) -> float:
-    """Return the share of errors inside the 90 % interval."""
-    return float(np.mean(absolute_error <= Z90 * sigma)) if absolute_error.size else float("nan")
-
-
 def mean_squared_ratio(
     error: NDArray[np.floating],
     raw: NDArray[np.floating],

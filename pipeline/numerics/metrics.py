@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter, uniform_filter
 
+from pipeline.numerics.pixels import neighbours
+
 PERFECT_DB = 99.0
 """What an exact result counts."""
 
@@ -22,22 +24,13 @@ _SSIM_K = (0.01, 0.03)
 Floats = NDArray[np.floating]
 
 
-def psnr_db(squared_error: float, value_range: float) -> float:
-    """Return `20 log10(R / RMSE)` in dB for a mean squared error; infinity for an exact result.
-
-    `value_range` is R, the p1-p99 range of the observed pixels of that channel, in the same units as the error.
-    """
-    if squared_error <= 0:
-        return math.inf
-    return 10.0 * math.log10(value_range**2 / squared_error) if value_range > 0 else -math.inf
-
-
 def mean_psnr_db(mse: Floats, value_range: Floats) -> NDArray[np.float64]:
     """Return the mean over channels of `20 log10(R / RMSE)`, dB, at most `PERFECT_DB`, shape `(...)`.
 
     Args:
         mse: mean squared errors `(..., c)`; NaN where nothing is known of a channel.
-        value_range: R of each channel, `(c,)`. Channels without range or error are left out; NaN if none is left.
+        value_range: R of each channel, the p1-p99 range of its observed pixels, `(c,)`. Channels without range or error
+            are left out; NaN if none is left.
     """
     error, reach = np.asarray(mse, dtype=np.float64), np.asarray(value_range, dtype=np.float64)
     usable = np.isfinite(error) & (reach > 0)
@@ -105,9 +98,7 @@ def gradients_by_part(values: Floats, labels: NDArray[np.integer], parts: int) -
     """
     total = np.zeros((parts, len(values)))
     planes = np.broadcast_to(labels, values.shape)
-    for axis in range(1, values.ndim):
-        near = tuple(slice(1, None) if a == axis else slice(None) for a in range(values.ndim))
-        far = tuple(slice(None, -1) if a == axis else slice(None) for a in range(values.ndim))
+    for near, far in neighbours(values.ndim - 1):
         together = np.where(planes[near] == planes[far], planes[near], 0)
         step = np.abs(values[near].astype(np.float64) - values[far])
         total += sums_by_part(np.where(together > 0, step, 0.0), together, parts)

@@ -1,7 +1,8 @@
-"""Some pixels of fields of many: what counts in hole pixels alone is computed there alone."""
+"""Some pixels of fields of many, so that what counts in hole pixels alone is computed there alone, and neighbours."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,18 @@ def with_values(fields: NDArray[_T], pixels: Pixels, values: NDArray[_T]) -> NDA
     for own, row in zip(result.reshape(len(result), -1), values, strict=True):
         own[pixels] = row
     return result
+
+
+def neighbours(ndim: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Yield for each spatial axis what picks both ends of all pairs of neighbours out of fields `(..., *spatial)`.
+
+    >>> values = np.array([[1, 2, 4], [1, 1, 1]])
+    >>> [(values[near] - values[far]).tolist() for near, far in neighbours(2)]
+    [[[0, -1, -3]], [[1, 2], [0, 0]]]
+    """
+    for axis in range(ndim):
+        others = (slice(None),) * (ndim - axis - 1)
+        yield (..., slice(1, None), *others), (..., slice(None, -1), *others)
 
 
 def _one_plane(fields: NDArray[Any]) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics.pixels import neighbours
+
 Floats = NDArray[np.float64]
 
 
@@ -25,9 +27,7 @@ def steps(values: NDArray[Any], restored: NDArray[np.bool_], observed: NDArray[n
     counted = np.zeros((3, 2, len(values)))
     inside, seen = (np.broadcast_to(one, values.shape) for one in (restored, observed))
     axes = tuple(range(1, values.ndim))
-    for axis in axes:
-        near = tuple(slice(1, None) if a == axis else slice(None) for a in range(values.ndim))
-        far = tuple(slice(None, -1) if a == axis else slice(None) for a in range(values.ndim))
+    for near, far in neighbours(values.ndim - 1):
         with np.errstate(invalid="ignore", over="ignore"):
             step = np.abs(values[near].astype(np.float64) - values[far])
         rim = (inside[near] & seen[far]) | (seen[near] & inside[far])

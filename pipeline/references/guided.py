@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
+from pipeline.numerics.pixels import neighbours
 from pipeline.numerics.solve import solve, solve_planar
 
 Field = NDArray[np.float64]
@@ -84,12 +86,9 @@ def _equations(
 
 def _edges(
     usable: NDArray[np.bool_], guide: NDArray[np.float32], spacing: Sequence[float]
-) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], Field]]:
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], Field]]:
     """Yield per axis the slices of both ends of all edges and their conductance, 0 where an end is not usable."""
-    everything = (slice(None),) * usable.ndim
-    for axis, step in enumerate(spacing):
-        here = tuple(slice(None, -1) if a == axis else s for a, s in enumerate(everything))
-        there = tuple(slice(1, None) if a == axis else s for a, s in enumerate(everything))
+    for axis, (step, (there, here)) in enumerate(zip(spacing, neighbours(usable.ndim), strict=True)):
         both = usable[here] & usable[there]
         squared = (np.diff(guide, axis=axis + 1) ** 2).mean(axis=0)
         typical = max(float(np.median(squared[both])) if both.any() else 1.0, 1e-12)

@@ -23,8 +23,6 @@ from pipeline.selftest.rings import MOST_HIDDEN, Segment, by_place, hidden_rims,
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
-Mask = NDArray[np.bool_]
-
 _REACH = {2: 6, 3: 3}
 """Rings of 1 pixel that are looked at, by dimension; fewer where masks are dense."""
 

@@ -8,17 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.numerics.calibration import Z90, Calibration, coverage, fit, mean_squared_ratio, power_of, tilted
-from pipeline.numerics.metrics import channel_mse, normalised_mse, psnr_db
+from benchmarks.quality.scores import coverage
+from pipeline.numerics.calibration import Z90, Calibration, fit, mean_squared_ratio, power_of, tilted
+from pipeline.numerics.metrics import channel_mse, normalised_mse
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
 from pipeline.numerics.structure import Growth
-
-
-def test_psnr():
-    """20 log10(R / RMSE): an error of a tenth of the range is 20 dB."""
-    assert psnr_db(100.0, 100.0) == pytest.approx(20.0)
-    assert psnr_db(0.0, 1.0) == math.inf
-    assert psnr_db(1.0, 0.0) == -math.inf
 
 
 def test_errors_count_only_where_hidden():
@@ -162,7 +156,6 @@ def test_too_little_evidence_keeps_the_stored_default():
     """199 pixels calibrate nothing; sparse images are never more certain than the stored default."""
     error, raw, distance = (a[:199] for a in _errors())
     assert fit(error, raw, distance, _deep(199)) == Calibration()
-    assert math.isnan(coverage(np.empty(0), np.empty(0)))
     low = replace(Calibration(), factors=flat(0.01), pixels=500)
     far = _place(np.array([1.0, 1.5, 4.0, 32.0, 64.0, 500.0]))
     assert low.at_least_stored().factor(far) == pytest.approx(Calibration().factor(far), rel=1e-6)
