@@ -52,8 +52,8 @@ def page() -> str:
 
 def _walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     yield words
-    for name, child in getattr(command, "commands", {}).items():
-        yield from _walk(child, (*words, name))
+    for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        yield from _walk(command.commands[name], (*words, name))
 
 
 if __name__ == "__main__":

@@ -10,17 +10,22 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
-from pipeline.commands.options import AsJson, Overrides, Overwrite, Quiet
+from pipeline.commands.options import AsJson, Config, Overrides, Overwrite, Quiet, TrainingConfig
 from pipeline.errors import Interrupted
+
+_FIRST = ("config", "inspect", "plan", "run", "verify")
+"""What somebody new types, in that order; the help lists the others after them."""
 
 
 class _Commands(TyperGroup):
-    """Ctrl-C that no command took up ends like any other error of ours: with a line, not in silence."""
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*_FIRST, *(name for name in super().list_commands(ctx) if name not in _FIRST)]
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            # like any other error of ours: with a line, not in silence
             raise Interrupted("interrupted; run again to continue") from None
 
 
@@ -46,31 +51,6 @@ app.add_typer(models_app, name="models")
 app.add_typer(config_app, name="config")
 
 
-def _config(path: Path) -> Path:
-    """Refuse what is no config before a command begins with it."""
-    from pipeline.commands.hints import require_config
-
-    require_config(path)
-    return path
-
-
-def _training(path: Path) -> Path:
-    """Refuse what is no config of a training."""
-    from pipeline.commands.hints import require_training
-
-    require_training(path)
-    return path
-
-
-Config = Annotated[
-    Path, typer.Argument(help="YAML config, e.g. configs/sentinel.yaml.", show_default=False, callback=_config)
-]
-TrainingConfig = Annotated[
-    Path,
-    typer.Argument(help="YAML config of a training, e.g. train_mine.yaml.", show_default=False, callback=_training),
-]
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
@@ -94,7 +74,7 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Restore every image of a config; run again to continue after an interruption.
+    """Restore every image of a config. Run it again to continue after an interruption.
 
     Example: inpaint-pipeline run configs/sentinel.yaml --set output.directory=out/first
     """
@@ -128,7 +108,7 @@ def shard(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute one of N shares of the blocks, for job arrays; `assemble` then makes the files.
+    """Compute one of N shares of the blocks, for job arrays. `assemble` then makes the files.
 
     Example: inpaint-pipeline shard $SLURM_ARRAY_TASK_ID/8 configs/sentinel.yaml
     """
@@ -153,7 +133,7 @@ def assemble(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the files of a run whose blocks were all computed by `shard`.
+    """Make the files of a run whose blocks `shard` has all computed.
 
     Example: inpaint-pipeline assemble configs/sentinel.yaml
     """
@@ -169,7 +149,9 @@ def plan(
         bool, typer.Option("--show-job-script", help="Print the script of the jobs instead (executor slurm, jobqueue).")
     ] = False,
 ) -> None:
-    """Show patches, memory, disk and time of a run, or why it would be refused; restores nothing.
+    """Show what a run would take: holes, memory, disk, time. Restores nothing.
+
+    A run that would be refused is refused here, with the numbers.
 
     Example: inpaint-pipeline plan configs/sentinel.yaml --set compute.memory_per_worker="2 GiB"
     """
@@ -209,7 +191,7 @@ def verify(
     directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a finished run again: observed pixels, sources and uncertainty, recomputed patches.
+    """Check finished results again. Every observed pixel is compared with the input, some patches are recomputed.
 
     Example: inpaint-pipeline verify out/sentinel
     """
@@ -223,7 +205,7 @@ def verify(
 
 @app.command()
 def report(directory: Annotated[Path, typer.Argument(help="Folder of a run or of one image.")]) -> None:
-    """Write report.html, and index.html of a batch, again from the published files.
+    """Write report.html again from the published files. Of a batch also index.html.
 
     Example: inpaint-pipeline report out/sentinel
     """
@@ -245,9 +227,10 @@ def evaluate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Hide observed pixels, restore them, and compare a run, the network and every classical method.
+    """Say which method to use, and which error to expect. Writes no image.
 
-    Holes are own, points, stripes, clouds, region; in volumes own, slices, blobs, region. No image is written.
+    Hides observed pixels, restores them, and compares a run, the network and every classical method.
+    Holes are own, points, stripes, clouds, region; in volumes own, slices, blobs, region.
 
     Example: inpaint-pipeline evaluate configs/sentinel.yaml --family own
     """
@@ -269,7 +252,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit weights on images without ground truth, by hiding observed pixels.
+    """Fit weights to your own images, by hiding observed pixels.
 
     Example: inpaint-pipeline train configs/train_optical.yaml --resume
     """
@@ -288,7 +271,7 @@ def inspect(
     file: Annotated[str, typer.Argument(help="GeoTIFF, NIfTI or zarr file, or URL; or a scene.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what an image is: grid, bands, dtype, nodata, header; lost slices of a volume.
+    """Show what an image is: grid, bands, dtype, nodata, header. Of a volume also slices that look lost.
 
     Example: inpaint-pipeline inspect scene.tif
     """
@@ -319,7 +302,7 @@ class _Bids(TyperCommand):
 
 @app.command(cls=_Bids)
 def bids() -> None:
-    """Restore lesions and lost slices of a BIDS data set; a BIDS App that writes derivatives.
+    """Restore lesions and lost slices of a BIDS data set. A BIDS App that writes derivatives.
 
     Example: inpaint-pipeline bids heads derivatives participant --participant-label 01 02
     """
@@ -346,7 +329,7 @@ def catalog_check(
     names: Annotated[list[str] | None, typer.Argument(help="Names; default all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether the files of the catalog are there and have their checksum.
+    """Check that the files of the catalog are there and unchanged.
 
     Example: inpaint-pipeline catalog check demo-sentinel
     """
@@ -373,7 +356,7 @@ def models_list(as_json: AsJson = False) -> None:
 
 @models_app.command("show")
 def models_show(name: Annotated[str, typer.Argument(help="Name of shipped weights, or a path.")]) -> None:
-    """Print the card of some weights: data, licences, steps, metrics, limits.
+    """Print the card of weights: data, licences, steps, metrics, limits.
 
     Example: inpaint-pipeline models show optical
     """
@@ -390,7 +373,7 @@ def config_new(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: stdout.")] = None,
 ) -> None:
-    """Write a commented start config for your own images; other bands and masks beside them are found.
+    """Write a commented start config for your own images. Bands and masks beside them are found.
 
     Example: inpaint-pipeline config new scene.tif -o my.yaml
     """

@@ -44,6 +44,7 @@ mask:{kind}                              # holes = union of the entries
   # - {{kind: qa_pixel, path: QA_PIXEL.TIF, buffer: 60 m}}    # quality codes of Landsat, HLS, MODIS, VIIRS
   # - {{kind: raster, path: my_mask.tif}}                     # any raster; non-zero = hole; threshold, values, bits
   # - {{kind: vector, path: my_clouds.geojson}}               # shapes
+  # - {{kind: omnicloudmask, red: 3, green: 2, nir: 4}}       # no mask: finds clouds; needs an extra, docs/masks.md
   # - {{kind: nodata, max_gap: 20 px}}                        # stripes and dropped lines
 output:
   directory: {directory}
@@ -72,6 +73,7 @@ output:
 """
 
 _GRID = "  # grid: each                     # every pixel size as an image of its own; 10m: coarser pixels repeated"
+_ONE_PLACE = "  # series: true                   # dates of one place? each helps to restore the others\n"
 _SERIES = "  series: true                     # dates of one place: each is restored with the others as references\n"
 _CUBE = "  # cube: true                     # all dates in one zarr with a time axis, too\n"
 _TRIED = {2: (512, 512), 3: (64, 128, 128)}
@@ -122,7 +124,7 @@ def config_template(names: str | Path | Sequence[str | Path], directory: str | P
             facts=_facts(source),
             source=_source(files, directory),
             more=_other_sources(files, volume=volume),
-            series=_SERIES if files.dates else "",
+            series=_SERIES if files.dates else _ONE_PLACE if len(files.images) > 1 else "",
             region=_region(source),
             cube=_CUBE if files.dates else "",
             directory=_as_written(f"out/{files.stem}"),

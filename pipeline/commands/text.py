@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def _levels(summary: Mapping[str, Any]) -> str:
 
 
 def plan_text(facts: Mapping[str, Any], config: Path, overrides: Sequence[str] = ()) -> str:
-    """Return the table of `plan`, its notices, how long the run takes, and what starts it with the same overrides."""
+    """Return the numbers of `plan`, its notices, how long the run takes, and what starts it with the same overrides.
+
+    Several images are a table, one a list: a line of the table is wider than a terminal.
+    """
     rows = facts["images"]
     table = [
         [
@@ -93,13 +97,14 @@ def plan_text(facts: Mapping[str, Any], config: Path, overrides: Sequence[str] =
         "patches",
         "blocks",
         "memory a worker",
-        "at most",
+        "memory at most",
         "disk at most",
         "workers",
         "time",
     ]
     notes = [f"{row['image']}: note: {notice}" for row in rows for notice in row["notices"]]
-    return "\n".join([aligned(heads, table), *notes, _planned(rows, config, overrides)])
+    said = facts_text(dict(zip(heads, table[0], strict=True))) if len(table) == 1 else aligned(heads, table)
+    return "\n".join([said, *notes, _planned(rows, config, overrides)])
 
 
 def _planned(rows: Sequence[Mapping[str, Any]], config: Path, overrides: Sequence[str]) -> str:
@@ -212,7 +217,12 @@ def shares_text(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def facts_text(facts: Mapping[str, Any]) -> str:
-    """Return facts without an order of their own as lines `name  value`; lists of mappings become tables."""
+    """Return facts without an order of their own as lines `name  value`; lists of mappings become tables.
+
+    >>> print(facts_text({"names": ["red", "nir"], "nodata": [0, 0, 0, 7], "units": ["", ""]}))
+    names   red, nir
+    nodata  0 (3 times), 7
+    """
     lines = []
     # what a header does not say is no line
     facts = {key: value for key, value in facts.items() if _is_table(value) or _plain(value).strip(", ")}
@@ -233,7 +243,9 @@ def _is_table(value: object) -> bool:
 
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        # what many bands say alike is said once
+        runs = ((text, len(list(same))) for text, same in groupby(map(_plain, value)))
+        return ", ".join(f"{text} ({n} times)" if text and n > 2 else ", ".join([text] * n) for text, n in runs)
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     return str(value) if isinstance(value, int) else as_text(value)

@@ -118,13 +118,23 @@ def test_the_promised_commands_exist():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name):
-    """A sentence and an example that starts with the command itself; `--help` works."""
+    """A sentence that a list of commands has room for, and an example that starts with the command; `--help` works."""
     text = COMMANDS[name]
     assert re.search(rf"Example: inpaint-pipeline {name}( |$)", text, re.MULTILINE), text
     assert len(text.split("Example:")[0].strip()) > 15
     outcome = command(*name.split(), "--help")
     assert outcome.code == 0
     assert "Example:" in outcome.out
+
+
+@pytest.mark.parametrize("group", ["", "catalog", "models", "config"])
+def test_a_list_of_commands_has_whole_sentences(group):
+    """On a terminal of 80 letters none is cut off; what somebody new types first stands first."""
+    told = command(*group.split(), "--help").out.partition("Commands:\n")[2].splitlines()
+    assert told
+    assert all(line.endswith(".") and not line.endswith("...") for line in told)
+    if not group:
+        assert [line.split()[0] for line in told[:5]] == ["config", "inspect", "plan", "run", "verify"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -192,10 +202,12 @@ def test_plan_computes_nothing(scene, tmp_path):
     assert row["holes"] > 0
     assert not (tmp_path / "none").exists()
     assert row["seconds"]["low"] <= row["seconds"]["likely"] <= row["seconds"]["high"]
-    head, line, said = command("plan", config, *target).out.splitlines()
-    # columns are aligned, and the last line says it in words
-    assert line[head.index("workers") :].startswith("serial, 1")
-    assert line.startswith("image")
+    *lines, said = command("plan", config, *target).out.splitlines()
+    # a line a number, aligned, for a terminal of 80 letters; the last line says it in words
+    start = lines[0].index("image", 1)
+    assert all(line[start - 1] == " " and line[start] != " " for line in lines)
+    assert any(line.startswith("workers") and line[start:] == "serial, 1" for line in lines)
+    assert max(map(len, lines)) <= 80
     assert said.startswith("1 image: about ")
     assert f"inpaint-pipeline run {config}" in said
 
