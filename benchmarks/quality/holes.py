@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pipeline.numerics.holes import Hole, billows, blobs, cloud, points, slices, squares, wedges
+from pipeline.selftest.evaluation.holes import Hole, billows, blobs, cloud, points, slices, squares, wedges
 
 __all__ = ["Hole", "blobs", "cloud", "margin", "overcast", "points", "slices", "squares", "void", "wedges"]
 

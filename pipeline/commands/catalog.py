@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.config.catalog import check, presence
-from pipeline.config.catalog_file import list_entries
-from pipeline.errors import ConfigError, SourceError
+from pipeline.config.catalog import entry_images, other_content
+from pipeline.config.catalog_file import Entry, list_entries
+from pipeline.errors import ConfigError, OutputConflict, SourceError
 from pipeline.system.yaml_files import nearest
 
 
@@ -22,7 +22,7 @@ def catalog_rows(folder: Path | None) -> list[dict[str, Any]]:
         raise ConfigError(f"{folder}: no such folder; catalogs are looked for in a folder and those above it")
     rows = []
     for name, entry in list_entries(folder).items():
-        state, wanted = presence(entry)
+        state, wanted = _presence(entry)
         rows.append({"name": name, "state": state, "wanted": wanted, **entry.config.model_dump(mode="json")})
     return rows
 
@@ -38,8 +38,43 @@ def check_rows(names: Sequence[str]) -> list[dict[str, Any]]:
     if unknown:
         near = ", ".join(f"{name}{nearest(name, entries)}" for name in unknown)
         raise ConfigError(f"no catalog entry {near} (names: {', '.join(entries)})")
-    found = check([entry for name, entry in entries.items() if not names or name in names])
-    return [{"name": one.name, "state": one.state, "message": one.message} for one in found]
+    return [checked(entry) for name, entry in entries.items() if not names or name in names]
+
+
+def checked(entry: Entry) -> dict[str, str]:
+    """Return `name`, `state` (`ok`, `absent`, `remote` or `wrong`) and `message` of an entry; fetches nothing."""
+    state, message = _found(entry)
+    return {"name": entry.name, "state": state, "message": message}
+
+
+def _found(entry: Entry) -> tuple[Literal["ok", "absent", "remote", "wrong"], str]:
+    if entry.remote:
+        return "remote", "not fetched; read over the network when used"
+    try:
+        images = entry_images(entry)
+        folder = Path(images[0].paths[0]).parent
+        others = (other_content(folder / name, expected) for name, expected in entry.config.sha256.items())
+        if wrong := next(filter(None, others), ""):
+            return "wrong", wrong
+    except (SourceError, ConfigError, OutputConflict) as error:
+        return "absent", str(error)
+    return "ok", f"{len(images)} image(s), {sum(len(one.paths) for one in images)} file(s)"
+
+
+def _presence(entry: Entry) -> tuple[Literal["there", "missing", "made on use", "over network"], str]:
+    """Say whether the files of an entry are there, and what is looked for; makes, fetches and hashes nothing."""
+    if entry.remote:
+        return "over network", ""
+    if entry.config.generator:
+        return "made on use", ""
+    try:
+        entry_images(entry)
+    except (ConfigError, SourceError):
+        first = entry.config.path
+        while not isinstance(first, str):
+            first = first[0]
+        return "missing", first
+    return "there", ""
 
 
 def require_right(rows: Sequence[Mapping[str, Any]]) -> None:

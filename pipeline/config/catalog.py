@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
 
 from pipeline.config.batch import SourceSpec, require_no_masks
 from pipeline.config.catalog_file import Entry, generated, list_entries
@@ -25,7 +24,7 @@ from pipeline.config.products.base import InputError
 from pipeline.config.schema import InputConfig, ReferenceConfig, RunConfig
 from pipeline.config.series import as_series
 from pipeline.config.source import Asked, NamedImage, on_levels_of
-from pipeline.errors import ConfigError, OutputConflict, PipelineError, SourceError
+from pipeline.errors import ConfigError, PipelineError, SourceError
 from pipeline.system import yaml_files
 from pipeline.system.facts import sha256_of_input
 from pipeline.system.objects import is_object
@@ -34,15 +33,6 @@ from pipeline.system.paths import barred, dangling, describe, is_address, kind_o
 _GLOB_SIGNS = set("*?[")
 _TAKEN = {SUMMARY, INDEX, RECORD, "cube.zarr"}
 """Names beside the folders of the images, and the one by which a folder is known as that of an image."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What `catalog check` found out about one entry: `ok`, `absent`, `remote` or `wrong`, and why."""
-
-    name: str
-    state: Literal["ok", "absent", "remote", "wrong"]
-    message: str = ""
 
 
 def resolve_sources(config: RunConfig) -> list[SourceSpec]:
@@ -122,38 +112,17 @@ def _without(images: Sequence[NamedImage], patterns: tuple[str, ...]) -> list[Na
     return left
 
 
-def check(entries: Iterable[Entry]) -> list[Check]:
-    """Look whether the files of each entry are there and have their hash; fetches nothing."""
-    return [_check(entry) for entry in entries]
-
-
-def presence(entry: Entry) -> tuple[Literal["there", "missing", "made on use", "over network"], str]:
-    """Say whether the files of an entry are there, and what is looked for; makes, fetches and hashes nothing."""
-    if entry.remote:
-        return "over network", ""
-    if entry.config.generator:
-        return "made on use", ""
-    try:
-        _entry_images(entry)
-    except (ConfigError, SourceError):
-        first = entry.config.path
-        while not isinstance(first, str):
-            first = first[0]
-        return "missing", first
-    return "there", ""
-
-
 def verify_sha256(path: str | Path, expected: str) -> None:
     """Compare a file with its hash, reading it in pieces.
 
     Raises:
         SourceError: missing, no file, or another hash; names both.
     """
-    if other := _other_content(path, expected):
+    if other := other_content(path, expected):
         raise SourceError(other)
 
 
-def _other_content(path: str | Path, expected: str) -> str:
+def other_content(path: str | Path, expected: str) -> str:
     """Return what to say of a file whose content has another hash, empty if it is the right one.
 
     Raises:
@@ -237,7 +206,7 @@ class _Finder:
 
     def _one(self, text: str, *, names: bool) -> list[NamedImage]:
         if names and self._is_name(text):
-            return _entry_images(self.entries[text])
+            return entry_images(self.entries[text])
         return [self._named(path) for path in self._files(text)]
 
     def _is_name(self, text: str) -> bool:
@@ -330,7 +299,12 @@ class _Finder:
         return True
 
 
-def _entry_images(entry: Entry) -> list[NamedImage]:
+def entry_images(entry: Entry) -> list[NamedImage]:
+    """Return the images of an entry of the catalog; what is made on use is made now.
+
+    Raises:
+        ConfigError, SourceError: a file is missing or cannot be used; names the entry.
+    """
     base = generated(entry) if entry.config.generator else entry.catalog.parent
     try:
         found = _Finder(base=base).images(entry.config.path, names=False)
@@ -340,22 +314,6 @@ def _entry_images(entry: Entry) -> list[NamedImage]:
     except (ConfigError, SourceError) as error:
         raise type(error)(f"catalog entry '{entry.name}': {error}") from None
     return [dataclasses.replace(one, entry=entry) for one in found]
-
-
-def _check(entry: Entry) -> Check:
-    if entry.remote:
-        return Check(name=entry.name, state="remote", message="not fetched; read over the network when used")
-    try:
-        found = _entry_images(entry)
-        folder = Path(found[0].paths[0]).parent
-        others = (_other_content(folder / name, expected) for name, expected in entry.config.sha256.items())
-        wrong = next(filter(None, others), "")
-    except (SourceError, ConfigError, OutputConflict) as error:
-        return Check(name=entry.name, state="absent", message=str(error))
-    if wrong:
-        return Check(name=entry.name, state="wrong", message=wrong)
-    files = sum(len(f.paths) for f in found)
-    return Check(name=entry.name, state="ok", message=f"{len(found)} image(s), {files} file(s)")
 
 
 def _with_unique_stems(specs: list[SourceSpec]) -> list[SourceSpec]:

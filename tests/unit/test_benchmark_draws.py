@@ -12,7 +12,7 @@ from benchmarks.quality.cases import DRAWN_FAMILIES, Case, all_cases
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.runner import OURS, Settings, measure
 from benchmarks.quality.scenes import Image, Scene
-from pipeline.numerics import holes
+from pipeline.selftest.evaluation import holes
 
 
 def row(family: str, place: str, *worse: float) -> dict:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import rasterio
 
+from pipeline.commands.catalog import checked
 from pipeline.config import catalog_file
 from pipeline.config.batch import SourceSpec
-from pipeline.config.catalog import _with_unique_stems, check, resolve_sources, verify_sha256
+from pipeline.config.catalog import _with_unique_stems, resolve_sources, verify_sha256
 from pipeline.config.catalog_file import list_entries
 from pipeline.config.placeholders import PathResolver
 from pipeline.config.schema import load_config
@@ -149,7 +150,7 @@ def test_urls_are_left_alone(tmp_path: Path) -> None:
     assert spec.paths == ("https://example.org/a/b.tif",)
     remote = list_entries(tmp_path)["sentinel-cogs-remote"]
     assert remote.remote
-    assert check([remote])[0].state == "remote"
+    assert checked(remote)["state"] == "remote"
 
 
 # --- references -----------------------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def test_checksums(tmp_path: Path) -> None:
         "  gone: {license: x, path: b.bin}\n"
     )
     entries = list_entries(tmp_path)
-    states = {c.name: c.state for c in check(entries[name] for name in ("good", "bad", "gone"))}
+    states = {name: checked(entries[name])["state"] for name in ("good", "bad", "gone")}
     assert states == {"good": "ok", "bad": "wrong", "gone": "absent"}
     spec = _resolve(tmp_path, "input: {source: good}")[0]
     assert spec.sha256 == {str(path): right}
@@ -321,7 +322,7 @@ def test_shipped_entries_fit_the_real_data(data_dir: Path, tmp_path: Path, monke
     """Every entry is there, has its hash, and its masks open on its image."""
     monkeypatch.setenv("INPAINT_DATA", str(data_dir))
     entries = [e for e in list_entries(Path(__file__).parent).values() if not e.remote]
-    assert [c for c in check(entries) if c.state != "ok"] == []
+    assert [row for row in map(checked, entries) if row["state"] != "ok"] == []
     for entry in entries:
         for spec in _resolve(tmp_path, f"input: {{source: {entry.name}}}"):
             for image in (spec, *spec.references, *spec.auxiliary):

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence.learn import find_doubt
-from pipeline.numerics.holes import squares
+from pipeline.selftest.evaluation.holes import squares
 from tests.unit.test_evidence_doubt import SHAPE, clouds, ring, tile
 
 SPECTRUM = np.array([300.0, 200.0, 80.0, 0.0])

@@ -11,9 +11,9 @@ from scipy import ndimage
 from pipeline.errors import ConfigError
 from pipeline.fills.base import Window
 from pipeline.image.scene import Scene
-from pipeline.numerics import holes
 from pipeline.numerics.column import column
 from pipeline.numerics.statistics import varied
+from pipeline.selftest.evaluation import holes
 from pipeline.selftest.placing import hide
 from pipeline.selftest.shapes import Mask, Shapes
 from pipeline.selftest.windows import hole_shapes, largest, test_extent
