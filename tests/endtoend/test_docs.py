@@ -38,6 +38,14 @@ def make_cli() -> ModuleType:
     return _script("make_cli")
 
 
+def test_every_page_stands_in_the_index() -> None:
+    """docs/README.md leads to every page but those that the decisions have a list of their own for."""
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = {target for target, _ in _LINK.findall(index)}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert {page for page in pages if not page.startswith("decisions/")} - {"README.md"} <= linked
+
+
 def test_config_page_is_fresh() -> None:
     """docs/config.md is what `make docs` would write now."""
     make_config = _script("make_config")
