@@ -63,7 +63,8 @@ class Sampled:
         parts, end = [], 0
         for target, around, places in zip(self.target, self.around, self.places, strict=True):
             use, end = some[end : end + len(target)], end + len(target)
-            parts.append((target[use] - relation.predict(around[use].T)[0].T, places[use]))
+            if use.any():
+                parts.append((target[use] - relation.predict(around[use].T)[0].T, places[use]))
         return correlation_length(parts)
 
     def alone(

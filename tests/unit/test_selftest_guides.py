@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
+from pipeline.references.context import context
 from pipeline.references.relation import fit_relation
 from pipeline.selftest import guides, sampled
 from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings, sibling_sets
@@ -266,3 +267,22 @@ def _with_two_guides(roles: tuple[str, str]) -> Any:
         has_siblings=False,
         window=lambda _: (window, looks),
     )
+
+
+def test_a_window_without_a_pixel_of_both_changes_no_relation():
+    """One all under cloud, or outside of a head: it ended runs with a reference whose kinds of cover have maps."""
+    rng = np.random.default_rng(4)
+    shape, grid = (1, 96, 96), (slice(0, None, 1), slice(0, None, 1))
+    everywhere, nowhere = np.ones(shape[1:], bool), np.zeros(shape[1:], bool)
+    sample = sampled.Sampled()
+    for _ in range(3):
+        cover = np.kron(rng.integers(0, 4, (1, 12, 12)), np.ones((1, 8, 8)))
+        guide = (cover + 0.3 * rng.normal(0, 1, shape)).astype(np.float32)
+        image = (np.where(cover > 1, 3 - guide, guide**2) + 0.1 * rng.normal(0, 1, shape)).astype(np.float32)
+        around = context(guide, everywhere, (1.0, 1.0))
+        sample.add(image, around, everywhere, grid, (1.0, 1.0))
+    relation = sample.related(1)
+    assert relation.clusters is not None
+    assert relation.reach is not None
+    sample.add(image, around, nowhere, grid, (1.0, 1.0))
+    assert sample.related(1) == relation
