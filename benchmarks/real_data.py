@@ -142,16 +142,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         "PSNR: the run's own self-test, observed pixels hidden in the file's own hole shapes, range p1-p99, dB.",
         "**Bold** = base fill used; network and references: PSNR of the method alone and, in brackets, the weight that",
         "the self-test gave it. Made by `INPAINT_DATA=... python -m benchmarks.real_data`, one row with `--only NAME`.",
-        "Seconds are of one image on two shared cores, start-up not included; compare rows of one table only.",
+        "What runs cost stands in [performance.md](performance.md).",
         "The network saw child-head-t1 and one half of l8-corumba in training: its scores there are not those of a new",
         "image.",
         "",
-        "| case | size | holes | fills | references, auxiliaries | network | 90 % interval held | seconds | peak MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| case | size | holes | fills | references, auxiliaries | network | 90 % interval held | peak MiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         if "refused" in row:
-            lines.append(f"| {row['name']} | refused with exit code 2, as it should: {row['refused']} |||||||")
+            lines.append(f"| {row['name']} | refused with exit code 2, as it should: {row['refused']} ||||||")
         else:
             lines.append(_row(row))
     return "\n".join(lines) + "\n"
@@ -160,7 +160,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> str:
     record = row["record"]
     test = record["self_test"] or {"methods": [], "coverage_90": None}
-    guides = [m for m in test["methods"] if m["method"].startswith(("reference", "auxiliary"))]
+    guides = [m for m in test["methods"] if m["method"].startswith(("reference", "auxiliary", "other channels"))]
     network = [m for m in test["methods"] if m["method"].startswith("network")]
     fills = [m for m in test["methods"] if m not in guides and m not in network]
     fill = ", ".join(("**{}**" if m["chosen"] else "{}").format(f"{m['method']} {m['psnr_db']:.2f}") for m in fills)
@@ -174,7 +174,6 @@ def _row(row: dict[str, Any]) -> str:
         weighed(guides),
         weighed(network),
         held,
-        f"{record['seconds']['total']:.0f}",
         f"{record['peak_rss_bytes'] / 2**20:.0f}",
     )
     return "| " + " | ".join(cells) + " |"

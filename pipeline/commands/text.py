@@ -34,14 +34,14 @@ def run_text(summary: Mapping[str, Any], directory: str) -> str:
         doubt += f"; {hazy:,} observed pixels{over} were used without the haze or shadow over them" if hazy else ""
         result = f"{directory}/{entry['outputs'][0]}"
         report = next((f"{directory}/{name}" for name in entry["outputs"] if name.endswith(REPORT)), None)
-        # of many images it stands in run.json
-        if entry.get("roofline") and len(summary["sources"]) == 1:
-            lines.append(f"{entry['stem']}: {roofline_text(entry['roofline'])}")
         # records of older versions have no account
         lines.append(f"{entry['stem']}: {holes.get('account', 'done')}{doubt}")
         if "judgement" in entry:
             lines.append(f"{entry['stem']}: {entry['judgement']['said']}")
         lines.append(f"{entry['stem']}: {entry['state']}; result {result}" + (f", report {report}" if report else ""))
+        # of many images it stands in run.json
+        if entry.get("roofline") and len(summary["sources"]) == 1:
+            lines.append(f"{entry['stem']}: {roofline_text(entry['roofline'])}")
         if "derivative" in entry:
             lines.append(f"{entry['stem']}: in the BIDS data set as {entry['derivative']}")
     for cube in summary.get("cubes", ()):

@@ -160,8 +160,9 @@ def roofline_text(facts: Mapping[str, Any]) -> str:
     most = max(parts, key=lambda name: parts[name])
     gpu = "" if facts["gpu_busy"] is None else f"; the GPU worked {100 * facts['gpu_busy']:.0f} % of the time"
     return (
-        f"{_time(took)} of work, all processes together, in {_time(facts['wall_s'])}; {_time(facts['least_s'])} of it "
-        f"could not be avoided; most of the rest went into {_WORDS[most]} ({_time(parts[most])}){gpu}"
+        f"took {_time(facts['wall_s'])}: {_time(took)} of work, all processes together, of which "
+        f"{_time(facts['least_s'])} could not be avoided; most of the rest went into {_WORDS[most]} "
+        f"({_time(parts[most])}){gpu}"
     )
 
 
