@@ -88,7 +88,7 @@ def named_inputs(names: Sequence[str]) -> Inputs:
         return _of_scenes(names, scenes)
     files = _files(names)
     asked_for = len(names) == 1 and kind_of(names[0]) == "file"
-    masks = () if asked_for else tuple(_masks_among(files))
+    masks = () if asked_for else tuple(_masks_among(files, names))
     files = [file for file in files if file not in masks]
     if not files:
         raise SourceError(f"{', '.join(names)}: no image here; name a GeoTIFF, a NIfTI or a folder with some")
@@ -197,11 +197,17 @@ def _files(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _masks_among(files: Sequence[str]) -> list[str]:
-    """Return the files that are masks of others, or quality bands of a scene."""
+def _masks_among(files: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the files that are masks of others, or quality bands of a scene.
+
+    Those that nobody has named, as they lie in a folder, are masks if they are called like some, too; but not all of
+    them (`roi_1.tif`, `roi_2.tif`).
+    """
     named = {str(getattr(mask, "path", "")) for file in files for mask in sibling_masks(file)}
     quality = re.compile("|".join(rf".*_{pattern}" for pattern, _ in _QUALITY), re.IGNORECASE)
-    return [file for file in files if file in named or quality.fullmatch(_stem(file))]
+    masks = [file for file in files if file in named or quality.fullmatch(_stem(file))]
+    like = [file for file in files if file not in masks and file not in names and _LIKE_A_MASK.search(_stem(file))]
+    return masks + like if len(masks) + len(like) < len(files) else masks
 
 
 def _images(files: Sequence[str], *, alone: bool) -> tuple[tuple[str, ...], ...]:

@@ -171,6 +171,20 @@ def test_several_volumes_with_masks_are_a_batch(tmp_path: Path, monkeypatch: pyt
         Path("my.yaml").unlink()
 
 
+def test_what_is_called_like_a_mask_is_no_image_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a mask that is named after no image; named by itself, or where all are called so, it is one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a_input", "a_mask", "rois/roi_1", "rois/roi_2"):
+        _image(Path(f"scenes/{name}.tif"), bands=2)
+    told = command("config", "new", "scenes")
+    assert "scenes/a_input.tif" in told.out.partition("mask:")[0]
+    assert "a_mask" not in told.out.partition("mask:")[0]
+    assert "{kind: raster, path: scenes/a_mask.tif}   # lies beside it" in told.out
+    named = command("config", "new", "scenes/a_input.tif", "scenes/a_mask.tif").out
+    assert "- scenes/a_mask.tif" in named.partition("mask:")[0]
+    assert "- scenes/rois/roi_2.tif" in command("config", "new", "scenes/rois").out.partition("mask:")[0]
+
+
 def test_a_batch_without_masks_shows_one_for_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples follow the names of the images: one mask for all of them is hardly meant."""
     monkeypatch.chdir(tmp_path)
