@@ -62,17 +62,12 @@ class RemainingTime:
         each = (time.monotonic() - self._began) / (self._done - self._first)
         self._end = time.monotonic() + each * (self._total - self._done) + self._files_s
 
-    @property
-    def seconds(self) -> float | None:
-        """Seconds left, at least 0; None if nothing is known."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
     def __str__(self) -> str:
         """Return it in words, empty if nothing is known."""
-        seconds = self.seconds
-        if seconds is None:
+        if self._end is None:
             return ""
-        return f"about {in_words(seconds)} to go" if seconds > 0 else "takes longer than foreseen"
+        seconds = self._end - time.monotonic()
+        return f"about {in_words(seconds)} to go" if seconds > 0 else f"{in_words(-seconds)} longer than foreseen"
 
 
 class Lines(Events):

@@ -9,12 +9,13 @@ import re
 import shlex
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zarr
 
-from pipeline.commands.progress import Lines, heartbeat, loading
+from pipeline.commands.progress import Lines, RemainingTime, heartbeat, loading
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import LEVEL_WORDS, judged, judgement_text
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
@@ -344,6 +345,20 @@ def test_a_command_without_stages_says_what_takes_long(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stderr", log)
     with loading():
         assert log.again.wait(60)
+
+
+def test_a_time_that_was_foretold_too_short_is_told_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks, the first in 10 s: 10 s are left; 30 s after these no line is the same as the one before."""
+    now = [0.0]
+    monkeypatch.setattr("pipeline.commands.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    left = RemainingTime()
+    assert str(left) == ""
+    left.blocks(0, 2)
+    now[0] = 10.0
+    left.block_done()
+    assert str(left) == "about 10 s to go"
+    now[0] = 50.0
+    assert str(left) == "30 s longer than foreseen"
 
 
 def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:
