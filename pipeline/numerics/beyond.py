@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from pipeline.numerics.alike import alike
 from pipeline.numerics.distance import inside
 
-Field = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 _SURE = 0.5
 """Share of the distance to where the window is cut up to which its nearest observed pixel tells all: what counts is a
@@ -43,12 +43,12 @@ class Beyond:
         shown: `(c, *spatial)`, what `seen` says where steps differ, see `seen_in_pixels`; None = they are all alike.
     """
 
-    distance: Field
-    behind: Field
-    mean: Field
-    scale: Field
-    to_cut: Field
-    shown: Field | None = None
+    distance: Array
+    behind: Array
+    mean: Array
+    scale: Array
+    to_cut: Array
+    shown: Array | None = None
 
     @property
     def shared(self) -> bool:
@@ -67,7 +67,7 @@ class Beyond:
             shown=None if self.shown is None else self.shown[some],
         )
 
-    def bounded(self, distance: Field) -> Field:
+    def bounded(self, distance: Array) -> Array:
         """Return the distance of each pixel, `(c, *spatial)`, from what the window shows of it, infinite without any.
 
         It is exact where nothing beyond the window can be nearer; elsewhere it lies between the distance to the cut and
@@ -76,7 +76,7 @@ class Beyond:
         found = np.clip(self.distance, np.minimum(self.to_cut, distance), distance)
         return np.where(distance <= self.to_cut, distance, found).astype(np.float32)
 
-    def seen(self, distance: Field, some: int | slice | NDArray[np.bool_]) -> Field:
+    def seen(self, distance: Array, some: int | slice | NDArray[np.bool_]) -> Array:
         """Return how far what the window shows around a pixel tells all that counts, in [0, 1], like `distance`.
 
         Args:
@@ -86,18 +86,18 @@ class Beyond:
         return share_seen(distance, self.to_cut) if self.shown is None else self.shown[some]
 
 
-def share_seen(distance: Field, to_cut: Field) -> Field:
+def share_seen(distance: Array, to_cut: Array) -> Array:
     """Return `Beyond.seen`: 1 up to half of the distance to the cut, 0 from there on; 1 without a cut."""
     nearness = np.where(np.isinf(to_cut), 0.0, distance / np.where(np.isinf(to_cut), 1.0, to_cut))
     return np.asarray(np.clip((1.0 - nearness) / (1.0 - _SURE), 0.0, 1.0), dtype=np.float32)
 
 
-def handed_over(own: NDArray[np.floating], far: NDArray[np.floating], seen: Field) -> Field:
+def handed_over(own: NDArray[np.floating], far: NDArray[np.floating], seen: Array) -> Array:
     """Return `own` where all is seen, exactly, `far` where nothing is, and what lies between elsewhere."""
     return np.where(seen == 1, own, far + seen * (own - far)).astype(np.float32)
 
 
-def distance_to_cut(shape: Sequence[int], spacing: Sequence[float], open_edges: Sequence[tuple[bool, bool]]) -> Field:
+def distance_to_cut(shape: Sequence[int], spacing: Sequence[float], open_edges: Sequence[tuple[bool, bool]]) -> Array:
     """Return the distance of each pixel to the nearest one beyond an open edge, in steps of the finest axis.
 
     Args:
@@ -113,7 +113,7 @@ def distance_to_cut(shape: Sequence[int], spacing: Sequence[float], open_edges: 
     return result.astype(np.float32)
 
 
-def seen_in_pixels(valid: NDArray[np.bool_], open_edges: Sequence[tuple[bool, bool]]) -> Field:
+def seen_in_pixels(valid: NDArray[np.bool_], open_edges: Sequence[tuple[bool, bool]]) -> Array:
     """Return how far a window shows all that counts around its pixels, in [0, 1], `(c, *spatial)`, distances in pixels.
 
     A lost thick slice lies as many steps of the finest axis deep as a wide hole, so much around it would seem to be cut
@@ -130,7 +130,7 @@ def seen_in_pixels(valid: NDArray[np.bool_], open_edges: Sequence[tuple[bool, bo
     return result
 
 
-def pixels_away(valid: NDArray[np.bool_]) -> Field:
+def pixels_away(valid: NDArray[np.bool_]) -> Array:
     """Return the distance of each pixel to the nearest observed one, `(*spatial)`, counted in pixels along any axis.
 
     It is infinite where nothing is observed.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from pipeline.numerics.situation import ERROR_KNOTS, FAMILIES, Curves, Field, Situation, blended, curves_of, hats
+from pipeline.numerics.situation import ERROR_KNOTS, FAMILIES, Curves, Situation, blended, curves_of, hats
 from pipeline.numerics.structure import Growth
 
 Z90 = 1.645
@@ -60,11 +60,11 @@ class Calibration:
     growth: Growth = field(default_factory=Growth)
     pixels: int = 0
 
-    def factor(self, place: Situation) -> Field:
+    def factor(self, place: Situation) -> NDArray[np.float32]:
         """Return the factor at each pixel, `(c, *spatial)`."""
         return blended(place.shares, self._grown([place.distance.astype(np.float64)] * len(FAMILIES)))
 
-    def over(self, fitted: Calibration, place: Situation) -> Field:
+    def over(self, fitted: Calibration, place: Situation) -> NDArray[np.float32]:
         """Return how many times as large the factor is as the fitted one at the distances that were tested, at least 1.
 
         Args:

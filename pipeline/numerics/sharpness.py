@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pipeline.numerics.pixels import neighbours
 
-Floats = NDArray[np.float64]
+Field = NDArray[np.float64]
 
 
-def steps(values: NDArray[Any], restored: NDArray[np.bool_], observed: NDArray[np.bool_]) -> Floats:
+def steps(values: NDArray[Any], restored: NDArray[np.bool_], observed: NDArray[np.bool_]) -> Field:
     """Return sums of absolute differences of neighbours, and how many there are, `(3, 2, c)`: inside, rim, around.
 
     Args:
@@ -37,7 +37,7 @@ def steps(values: NDArray[Any], restored: NDArray[np.bool_], observed: NDArray[n
     return counted
 
 
-def ratios(counted: Floats) -> tuple[float | None, float | None]:
+def ratios(counted: Field) -> tuple[float | None, float | None]:
     """Return the mean step inside of holes and over their rim, both over the mean step around; None if not known.
 
     The mean over channels, of those in which something varies.

@@ -21,7 +21,7 @@ from pipeline.numerics.beyond import Beyond, handed_over
 from pipeline.numerics.distance import close, inside, inside_from
 from pipeline.numerics.pixels import Pixels, picked
 
-Field = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 FAMILIES = ("thin", "deep", "border")
 """Thin: dead pixels, lines, lost slices. Deep: clouds, regions, lesions. Border: nothing observed on the far side."""
@@ -43,8 +43,8 @@ class Situation:
         shares: float32 `(3, c, *spatial)` in [0, 1], membership in each of `FAMILIES`; sums to 1 in holes.
     """
 
-    distance: Field
-    shares: Field
+    distance: Array
+    shares: Array
 
     def of(self, some: Mask) -> Situation:
         """Return the situation of some pixels `(c, *spatial)`, of which there are n: `(n,)` and `(3, n)`."""
@@ -99,12 +99,12 @@ class Curves:
         """Return the curves in the order of `FAMILIES`."""
         return self.thin, self.deep, self.border
 
-    def at(self, place: Situation) -> Field:
+    def at(self, place: Situation) -> Array:
         """Return the value at each pixel, `(c, *spatial)`: the families' curves by their shares."""
         return blended(place.shares, [curve(place.distance) for curve in self.all])
 
 
-def blended(shares: Field, values: Sequence[NDArray[np.floating]]) -> Field:
+def blended(shares: Array, values: Sequence[NDArray[np.floating]]) -> Array:
     """Return the mean of `values`, `(...)` or numbers, weighted by `shares` `(3, ...)`; exact where they agree."""
     first = np.asarray(values[0], dtype=np.float64)
     total = np.broadcast_to(first, shares.shape[1:]).copy()
@@ -170,7 +170,7 @@ def situation(
     )
 
 
-def across(valid: Mask, hole: Mask, spacing: Sequence[float]) -> tuple[Field, Field]:
+def across(valid: Mask, hole: Mask, spacing: Sequence[float]) -> tuple[Array, Array]:
     """Return of a whole image, or cells of it, what `Beyond` says: distances and what lies behind, `(*spatial)` each.
 
     Args:
@@ -194,7 +194,7 @@ def across(valid: Mask, hole: Mask, spacing: Sequence[float]) -> tuple[Field, Fi
 
 def _of_channel(
     valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges, far: Beyond | None
-) -> tuple[Field, Field]:
+) -> tuple[Array, Array]:
     """Return distance `(*spatial)` and shares `(3, *spatial)` of one channel."""
     if hole.any() and valid.any():
         return _of_plane(valid, hole, sampling, edges, far)
@@ -210,7 +210,7 @@ def _of_channel(
 
 def _of_plane(
     valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges, far: Beyond | None
-) -> tuple[Field, Field]:
+) -> tuple[Array, Array]:
     exact, nearest = inside_from(~valid, sampling)
     depth = exact.astype(np.float32)
     as_far = bool((sampling == 1).all())

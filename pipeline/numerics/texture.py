@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 _TRUNCATE = 3.0
 
-Floats = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 
 def reach(sigmas: Sequence[float]) -> int:
@@ -18,7 +18,7 @@ def reach(sigmas: Sequence[float]) -> int:
     return int(_TRUNCATE * max(sigmas) + 0.5)
 
 
-def detail_bands(values: Floats, known: NDArray[np.bool_], sigmas: Sequence[float]) -> Floats:
+def detail_bands(values: Array, known: NDArray[np.bool_], sigmas: Sequence[float]) -> Array:
     """Return the detail of an image by scale, `(b, c, *spatial)` float32; 0 where nothing is known.
 
     Band k holds what a Gaussian of `sigmas[k]` takes away from one of `sigmas[k - 1]`, the first one what that of
@@ -43,12 +43,12 @@ def detail_bands(values: Floats, known: NDArray[np.bool_], sigmas: Sequence[floa
     return bands if everywhere else np.where(known, bands, np.float32(0))
 
 
-def _blurred(plane: Floats, sigma: float) -> Floats:
-    blurred: Floats = gaussian_filter(plane, sigma, truncate=_TRUNCATE, mode="nearest")
+def _blurred(plane: Array, sigma: float) -> Array:
+    blurred: Array = gaussian_filter(plane, sigma, truncate=_TRUNCATE, mode="nearest")
     return blurred
 
 
-def onset(distance: NDArray[np.floating], sigma: float) -> Floats:
+def onset(distance: NDArray[np.floating], sigma: float) -> Array:
     """Return how much of a band a pixel may take, 0 to 1: at the rim what is beside it tells its detail already.
 
     Detail of a band resembles that of pixels up to about its `sigma` away; what they do not tell comes from elsewhere.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Field = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 RELIABILITY = (0.0, 0.25, 0.5, 0.75, 1.0)
 REACH = (2.0, 16.0)
@@ -43,7 +43,7 @@ class Reliance:
         """Return the largest weight."""
         return max(*self.near, *self.far, *(self.thin or ()))
 
-    def at(self, reliability: Field, distance: Field, thin: Field) -> Field:
+    def at(self, reliability: Array, distance: Array, thin: Array) -> Array:
         """Return the weight of each pixel in a region that is reliable; `thin` is its share in thin holes."""
         if len({*self.near, *self.far, *(self.thin or ())}) == 1:
             return np.full(reliability.shape, self.near[0], dtype=np.float32)
@@ -56,18 +56,18 @@ class Reliance:
             weight += thin * (np.interp(reliability, RELIABILITY, self.thin) - weight)
         return np.asarray(weight, dtype=np.float32)
 
-    def open(self, around: Field) -> Field:
+    def open(self, around: Array) -> Array:
         """Return how far the gate is open, 0 to 1; `around` is the reliability of the region, see `region`."""
         if self.gate == 0:
             return np.ones(around.shape, dtype=np.float32)
-        opened: Field = np.clip((around - np.float32(self.gate)) / np.float32(_RAMP) + 1, 0, 1).astype(np.float32)
+        opened: Array = np.clip((around - np.float32(self.gate)) / np.float32(_RAMP) + 1, 0, 1).astype(np.float32)
         return opened
 
 
 UNUSED = Reliance(near=(0.0,) * len(RELIABILITY), far=(0.0,) * len(RELIABILITY))
 
 
-def region(reliability: Field, usable: NDArray[np.bool_], spacing: Sequence[float]) -> Field:
+def region(reliability: Array, usable: NDArray[np.bool_], spacing: Sequence[float]) -> Array:
     """Return the reliability of the region around each pixel: the mean log odds of all channels, seen through a blur.
 
     A cloud or a felled wood is larger than a pixel and hides in all bands. Which single pixels of a region are good

@@ -22,7 +22,7 @@ _FEW = 10_000
 _BACKGROUND = 20
 """Of so many pixels of an empty background one is learned from."""
 
-_Field = NDArray[np.float32]
+Array = NDArray[np.float32]
 Sizes = Sequence[tuple[float, ...]]
 """Of the pixels of each band along each axis, in pixels of the grid."""
 
@@ -39,7 +39,7 @@ class Sampled:
     """Pixels that do not fit may be clouds or change: one of the guides is a reference, or a channel of the image."""
 
     def add(
-        self, values: _Field, looks: _Field, both: NDArray[np.bool_], grid: tuple[slice, ...], spacing: Sequence[float]
+        self, values: Array, looks: Array, both: NDArray[np.bool_], grid: tuple[slice, ...], spacing: Sequence[float]
     ) -> None:
         """Take the pixels of a grid of a window that are in `both`, of the image and of the context of the guides."""
         use, cut = both[grid], (slice(None), *grid)
@@ -101,7 +101,7 @@ def at_resolution(relation: Relation, pixel_sizes: Sizes, own: Sequence[float]) 
     return replace(relation, pixel_sizes=tuple(pixel_sizes), resolved=tuple(own))
 
 
-def without_background(rows: _Field) -> NDArray[np.bool_]:
+def without_background(rows: Array) -> NDArray[np.bool_]:
     """Return which rows `(n, columns)` to learn from: all but those with the commonest value in every column.
 
     Where most of a volume is empty, misfits are judged by those of the emptiness, and all that is not empty passes for

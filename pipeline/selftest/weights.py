@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Field = NDArray[np.float64]
 
 GRID = tuple(k / 10 for k in range(11))
 """Weights that are tried."""
@@ -39,11 +39,11 @@ _STEADY = 0.25
 class Evidence:
     """Hidden pixels seen as a comparison of a proposal with what it would replace."""
 
-    error: Array
+    error: Field
     """`(n,)`, error without the proposal, in units that make channels comparable."""
-    step: Array
+    step: Field
     """`(n,)`, what the proposal would add, same units."""
-    cells: Array
+    cells: Field
     """`(j, n)`, share of each cell (situation) in each pixel."""
     unit: NDArray[np.intp]
     """`(n,)`, number of the piece of image a pixel lies in; errors in different pieces count as independent."""
@@ -93,7 +93,7 @@ def choose_weights(
     n_units = int(evidence.unit.max(initial=0)) + 1
     squares = evidence.step**2, evidence.error * evidence.step, evidence.error**2
 
-    def by_unit(values: Array) -> Array:
+    def by_unit(values: Field) -> Field:
         return np.bincount(evidence.unit, weights=values, minlength=n_units).astype(np.float64)
 
     weights: list[float | None] = []
@@ -157,7 +157,7 @@ def may_gain(evidence: Evidence, least: float) -> bool:
     return not told
 
 
-def _believed(sums: Array, belief: Belief) -> Array:
+def _believed(sums: Field, belief: Belief) -> Field:
     """Return the sums of pieces of image on which all is as believed, `(4, BELIEVED_PIECES)`; see `_safest`."""
     base, count = float(sums[2].sum()), float(sums[3].sum())
     # as large as a typical piece, with the typical error
@@ -169,7 +169,7 @@ def _believed(sums: Array, belief: Belief) -> Array:
 
 
 def _safest(
-    gain: Array, cross: Array, base: Array, importance: Array, grid: Sequence[float] = GRID
+    gain: Field, cross: Field, base: Field, importance: Field, grid: Sequence[float] = GRID
 ) -> Comparison | None:
     """Return the best weight above 0 of one cell from sums over each unit: step^2, error x step, error^2."""
     found = _on_grid(gain, cross, base, importance, grid)
@@ -181,8 +181,8 @@ def _safest(
 
 
 def _on_grid(
-    gain: Array, cross: Array, base: Array, importance: Array, weights: Sequence[float] = GRID
-) -> tuple[Array, Array, float] | None:
+    gain: Field, cross: Field, base: Field, importance: Field, weights: Sequence[float] = GRID
+) -> tuple[Field, Field, float] | None:
     """Return mean and standard error of the change at each weight above 0, and the standard errors to win by."""
     used = importance > 0
     gain, cross, base, importance = (part[used] for part in (gain, cross, base, importance))
@@ -198,13 +198,13 @@ def _on_grid(
     return mean, np.sqrt(spread), _risk(importance)
 
 
-def _risk(importance: Array, usual: float = RISK) -> float:
+def _risk(importance: Field, usual: float = RISK) -> float:
     """Return the standard errors to win by: more than is usual where few units speak, about as Student's t has it."""
     return usual * (1.0 + 2.0 * float((importance**2).sum()))
 
 
 def better_one(
-    rivals: Sequence[Array | None],
+    rivals: Sequence[Field | None],
     default: int,
     share: NDArray[np.floating],
     unit: NDArray[np.intp],
@@ -278,7 +278,7 @@ def between(weights: list[float | None], default: float = 0.0) -> list[float]:
     return [float(weight) for weight in filled]
 
 
-def rising(weights: list[float], counts: Array) -> list[float]:
+def rising(weights: list[float], counts: Field) -> list[float]:
     """Return the nearest non-decreasing weights (pool adjacent violators: Ayer et al. 1955), rounded to the grid."""
     blocks: list[list[float]] = []
     for weight, count in zip(weights, counts, strict=True):

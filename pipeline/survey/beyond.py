@@ -19,7 +19,7 @@ from pipeline.survey.cells import Cells, aligned_tiles, planes_of, sums
 from pipeline.survey.corrections import correction_step, corrections
 from pipeline.system.signals import stop_if_asked
 
-Field = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 _LEAST = {2: 4, 3: 2}
 """Smallest cell by dimensions, pixels: distances are off by half of it."""
@@ -29,7 +29,7 @@ _AROUND = {2: 8, 3: 4}
 """Smallest cell of what surroundings look like, pixels; that of local statistics in windows."""
 
 
-def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tuple[int, Field] | None:
+def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tuple[int, Array] | None:
     """Return the cell size in pixels and the fields `(n, *cells)`, in the order of `image.beyond.read_beyond`.
 
     None where one patch covers the image, or no hole pixel is so deep that a patch could miss what is around it.
@@ -64,7 +64,7 @@ def beyond_fields(scene: Scene, recipe: Recipe, cells: Cells, factor: int) -> tu
     return cell, np.concatenate(fields)
 
 
-def _finer(fields: Field, step: int, shape: tuple[int, ...]) -> Field:
+def _finer(fields: Array, step: int, shape: tuple[int, ...]) -> Array:
     """Interpolate `(n, *cells)` to the cells of which `step` a side were taken together, one after the other."""
     result = np.empty((len(fields), *shape), dtype=np.float32)
     for field, finer in zip(fields, result, strict=True):
@@ -84,7 +84,7 @@ def _places(cells: Cells, n_state: int, spacing: tuple[float, ...]) -> NDArray[n
     return result
 
 
-def _statistics(cells: Cells, full: int) -> tuple[Field, Field]:
+def _statistics(cells: Cells, full: int) -> tuple[Array, Array]:
     """Return local mean and standard deviation of observed pixels, `(c, *cells)` each; `full` is a cell's size."""
     mean, scale = np.empty_like(cells.mean), np.empty_like(cells.mean)
     for c, own in enumerate(cells.mean):
@@ -97,7 +97,7 @@ def _statistics(cells: Cells, full: int) -> tuple[Field, Field]:
     return mean, scale
 
 
-def _contamination(scene: Scene, cell: int) -> tuple[Field, ...]:
+def _contamination(scene: Scene, cell: int) -> tuple[Array, ...]:
     """Return `left` and `factor` of `Contamination`, `(c, *cells)` and `(1, *cells)`; nothing where nothing is."""
     if not (scene.states.hazy or scene.states.doubted):
         return ()

@@ -56,6 +56,16 @@ def test_files_can_be_read_in_one_sitting(file):
     assert lines <= (350 if file.parent.name in ENGINE else 450)
 
 
+def test_a_name_of_a_kind_of_array_means_one_kind():
+    """Wherever a module gives one: `Field` is float64, `Array` float32, `Mask` bool."""
+    kinds: dict[str, set[str]] = {}
+    for file in FILES:
+        for name, kind in re.findall(r"^_?(\w+) = (NDArray\[.*\])$", file.read_text(encoding="utf-8"), re.MULTILINE):
+            kinds.setdefault(name, set()).add(kind)
+    assert kinds["Mask"] == {"NDArray[np.bool_]"}
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_says_what_it_answers(chapter):
     """Its `__init__` says it in a few lines, names only modules that exist, and binds no submodule's name."""

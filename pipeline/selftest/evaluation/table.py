@@ -19,7 +19,7 @@ from pipeline.selftest.scores import NOTICEABLE_DB
 _FOLDS = 1000
 """Times that the holes are drawn again."""
 
-Floats = NDArray[np.float64]
+Field = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Score:
     high: float
 
     @classmethod
-    def of(cls, drawn: Floats) -> Score:
+    def of(cls, drawn: Field) -> Score:
         """Return the first value with the interval of the others `(1 + folds,)`."""
         low, high = interval(drawn[1:])
         return cls(value=float(drawn[0]), low=low, high=high)
@@ -74,7 +74,7 @@ SCORES = {
 """Names of scores and their heads in tables; `gain_db` and `worse_share` compare with the best fill of the family."""
 
 
-def table(total: Counted, fills: Sequence[str], spread: Floats, seed: int) -> list[Row]:
+def table(total: Counted, fills: Sequence[str], spread: Field, seed: int) -> list[Row]:
     """Return a row for each method.
 
     Args:
@@ -112,12 +112,12 @@ def best_of(rows: Sequence[Row], names: Sequence[str]) -> Row | None:
     return max(known, key=lambda row: row.scores["psnr_db"].value, default=None)
 
 
-def _highest(psnr: Mapping[str, Floats]) -> str | None:
+def _highest(psnr: Mapping[str, Field]) -> str | None:
     known = {name: values[0] for name, values in psnr.items() if np.isfinite(values[0])}
     return max(known, key=lambda name: known[name]) if known else None
 
 
-def _chosen(psnr: Mapping[str, Floats], best: str | None) -> str:
+def _chosen(psnr: Mapping[str, Field], best: str | None) -> str:
     """Return the run, unless the best fill is surely and noticeably better; a config cannot ask for other methods."""
     if best is None:
         return RUN
@@ -125,41 +125,41 @@ def _chosen(psnr: Mapping[str, Floats], best: str | None) -> str:
     return best if more.low > 0 and more.value > NOTICEABLE_DB else RUN
 
 
-def _ratio(total: Floats, count: Floats) -> Floats:
+def _ratio(total: Field, count: Field) -> Field:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1e-30), np.nan))
 
 
-def _psnr(one: Errors, total: Counted, drawn: Floats, spread: Floats) -> Floats:
+def _psnr(one: Errors, total: Counted, drawn: Field, spread: Field) -> Field:
     return mean_psnr_db(_ratio(drawn @ one.squares, drawn @ total.pixels), spread)
 
 
-def _rmse_share(one: Errors, total: Counted, drawn: Floats, spread: Floats) -> Floats:
+def _rmse_share(one: Errors, total: Counted, drawn: Field, spread: Field) -> Field:
     mse = _ratio(drawn @ one.squares, drawn @ total.pixels)
     usable = np.isfinite(mse) & (spread > 0)
     return np.asarray(np.sqrt(mean_where(mse / np.where(spread > 0, spread, 1.0) ** 2, usable)))
 
 
-def _similarity(one: Errors, total: Counted, drawn: Floats, _: Floats) -> Floats:
+def _similarity(one: Errors, total: Counted, drawn: Field, _: Field) -> Field:
     similar = _ratio(drawn @ one.similar, drawn @ total.centres)
     return mean_where(similar, np.isfinite(similar))
 
 
-def _angle(one: Errors, total: Counted, drawn: Floats, _: Floats) -> Floats:
+def _angle(one: Errors, total: Counted, drawn: Field, _: Field) -> Field:
     return _ratio(drawn @ one.angles, drawn @ total.spectra)[:, 0]
 
 
-def _gradients(one: Errors, total: Counted, drawn: Floats, _: Floats) -> Floats:
+def _gradients(one: Errors, total: Counted, drawn: Field, _: Field) -> Field:
     ratio = _ratio(drawn @ one.gradients, drawn @ total.gradients)
     return mean_where(ratio, np.isfinite(ratio))
 
 
-def _coverage(one: Errors, total: Counted, drawn: Floats, _: Floats) -> Floats:
+def _coverage(one: Errors, total: Counted, drawn: Field, _: Field) -> Field:
     if one.inside is None:
         return np.full(len(drawn), np.nan)
     return _ratio((drawn @ one.inside).sum(axis=1), (drawn @ total.pixels).sum(axis=1))
 
 
-_OF_ONE: dict[str, Callable[[Errors, Counted, Floats, Floats], Floats]] = {
+_OF_ONE: dict[str, Callable[[Errors, Counted, Field, Field], Field]] = {
     "rmse_share": _rmse_share,
     "ssim": _similarity,
     "sam_deg": _angle,
@@ -168,7 +168,7 @@ _OF_ONE: dict[str, Callable[[Errors, Counted, Floats, Floats], Floats]] = {
 }
 
 
-def _worse(one: Errors, best: Errors, total: Counted, drawn: Floats, spread: Floats) -> Score:
+def _worse(one: Errors, best: Errors, total: Counted, drawn: Field, spread: Field) -> Score:
     """Return the share of holes that are noticeably worse than with the best fill."""
     large = (total.pixels >= LEAST).any(axis=1)
     ours, theirs = (mean_psnr_db(_ratio(errors.squares, total.pixels), spread) for errors in (one, best))
