@@ -2,7 +2,8 @@
 
 Between two classes there is no third, so what lies between their codes is nonsense. A colour table or an intent code
 says so; where nothing does, the values show it: pixels of a class lie together as those of flat ground do, but beside
-them is any other class, where a measured quantity would have to pass through the levels between.
+them is any other class, where a measured quantity would have to pass through the levels between. Of hardly any values
+no order could be told, and none is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pipeline.plan.job import Job
 _LOOKS, _EDGE = 8, {2: 192, 3: 48}
 """Windows with holes that are looked at, and their edge in pixels, by dimensions."""
 _FEWEST, _MOST = 4, 1000
-"""Values that classes have; of three hardly any order could be told."""
+"""Frequent values from which an order could be told, and most values that classes have."""
+_SO_FEW = 5
+"""Values up to which an image whose pixels lie together names things, in order or not: tissues, a mask of clouds."""
 _FREQUENT = 50
 """Pixels from which a value says how its pixels lie."""
 _BORDERS = 300
@@ -47,9 +50,9 @@ def class_notices(image: OpenImage, states: StateScan, job: Job) -> list[str]:
     names = [image.source.channel_names[image.channels[c]] for c in found]
     return [
         f"WARNING: {'channel' if len(names) == 1 else 'channels'} {', '.join(names)}: the values look like codes of "
-        "classes: few whole numbers, in patches, beside one another in no order. They are restored as numbers all the "
-        "same, and what lies between two codes is none. If they name things, `model: {kind: nearest}` copies the class "
-        "of the nearest observed pixel; leave out references then, and do not use the standard errors"
+        "classes: few whole numbers that lie in patches. They are restored as numbers all the same, and what lies "
+        "between two codes is another one or none. If they name things, `model: {kind: nearest}` copies the class of "
+        "the nearest observed pixel; leave out references then, and do not use the standard errors"
     ]
 
 
@@ -75,19 +78,23 @@ def are_classes(pieces: Sequence[NDArray[np.floating]]) -> bool:
         pieces: windows `(*spatial)`; NaN = not observed.
     """
     levels = _levels(pieces)
-    if not _FEWEST <= len(levels) <= _MOST or (levels != np.rint(levels)).any():
+    if len(levels) > _MOST or (levels != np.rint(levels)).any():
+        return False
+    if not len(levels) or levels[-1] - levels[0] < 2:
+        # of no values, one or two that follow one another no mean is another code
         return False
     first, second = _neighbours(pieces, levels)
     count = np.bincount(np.concatenate([first, second]), minlength=len(levels))
     frequent = count >= 2 * _FREQUENT
     unlike = first != second
-    if frequent.sum() < _FEWEST or unlike.sum() < _BORDERS:
+    so_few = len(levels) <= _SO_FEW
+    if frequent.sum() < (1 if so_few else _FEWEST) or unlike.sum() < _BORDERS:
         return False
     alike = 2 * np.bincount(first[~unlike], minlength=len(levels))[frequent] / count[frequent]
     chance = count[frequent] / count.sum()
     if np.median((alike - chance) / (1 - chance)) < _TOGETHER:
         return False
-    return min(_disorder(first[unlike], second[unlike], len(levels))) >= _UNORDERED
+    return so_few or min(_disorder(first[unlike], second[unlike], len(levels))) >= _UNORDERED
 
 
 def _levels(pieces: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:

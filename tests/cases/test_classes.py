@@ -45,6 +45,9 @@ NAMES = {
     "flags in bits": np.where(field(5) > 1, 22280, np.where(field(6) > 1, 23888, np.where(field(7) > 0, 21824, 21952)))
     + np.where(field(8) > 1.2, 64, 0.0),
     "a brain": cover(6, (48, 48, 48), tuple(range(1000, 1030))),
+    "a mask": (field(10) > 0) * 255.0,
+    "three tissues": np.digitize(field(11), (-0.5, 0.5)).astype(np.float64),
+    "clear, shadow and cloud": np.where(field(5) > 1, 4.0, np.where(field(6) > 1, 2.0, 0.0)),
 }
 MEASURED = {
     "a photograph": np.rint(np.clip(128 + 40 * field(0) + 10 * field(1, width=1.0), 0, 255)),
@@ -60,8 +63,8 @@ MEASURED = {
         field(8) > 1, 120, 10 * np.rint(10 * np.clip(0.5 + field(7, width=8.0), 0, 1))
     ),
     "counts": np.random.default_rng(9).poisson(np.exp(0.5 + 0.8 * field(9, width=8.0))).astype(np.float64),
-    "a mask": (field(10) > 0) * 255.0,
-    "three tissues": np.digitize(field(11), (-0.5, 0.5)).astype(np.float64),
+    "zeros and ones, whose means are rounded to either": (field(10) > 0) * 1.0,
+    "five levels of noise": np.clip(np.rint(2 + np.random.default_rng(11).standard_normal((200, 220))), 0, 4),
     "no whole numbers": cover() + 0.5,
     "a stretched photograph": np.rint(np.rint(30 + 9 * field(12, width=2.0)) * 4.2),
     "half of it blank": np.where(field(13) > 0, 0, np.rint(100 + 20 * field(14, width=3.0))),
