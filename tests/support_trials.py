@@ -63,6 +63,7 @@ def trials_of(
             scale=np.broadcast_to(np.float32(scale), shape),
             lead=np.zeros(shape, np.float32),
             reliability=np.full(shape, 0.5, np.float32),
+            said=np.zeros(shape, np.float32),
         )
         trial = Trial.of(site, draft)
         trials.append(_placed(trial, place))

@@ -30,6 +30,7 @@ class Reliance:
         thin: weights at `RELIABILITY` in thin holes, where the base fill is hard to beat; None = as `near`.
         gate: reliability of the region around a pixel from which these weights hold; below it they fall to 0.
         limit: largest step from what came before that is taken in full, in local standard deviations; None = any.
+        untested: the weights are over a fill, whatever came before; references share a pixel, see `shared`.
     """
 
     near: tuple[float, ...]
@@ -37,6 +38,7 @@ class Reliance:
     thin: tuple[float, ...] | None = None
     gate: float = 0.0
     limit: float | None = None
+    untested: bool = False
 
     @property
     def highest(self) -> float:
@@ -65,6 +67,24 @@ class Reliance:
 
 
 UNUSED = Reliance(near=(0.0,) * len(RELIABILITY), far=(0.0,) * len(RELIABILITY))
+
+
+def shared(weight: Array, reliability: Array, said: Array) -> tuple[Array, Array]:
+    """Return the weight of one more reference among those that lead untested, and what all count together.
+
+    Each counts as the inverse of the squared error that it expects, so that none stands over the others because it
+    comes later.
+
+    Args:
+        weight: `(c, *spatial)`, its weight over a fill alone.
+        reliability: its own, not relative to the others.
+        said: what the references before it count together; 0 where there is none.
+    """
+    sure = np.clip(reliability.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    own = weight * np.sqrt(sure / (1 - sure))
+    together = own + said
+    share = np.divide(own, together, out=np.ones_like(together), where=(own > 0) & (said > 0))
+    return (weight * share).astype(np.float32), together.astype(np.float32)
 
 
 def region(reliability: Array, usable: NDArray[np.bool_], spacing: Sequence[float]) -> Array:

@@ -24,7 +24,7 @@ from pipeline.references.consult import compared, consult
 from pipeline.references.continued import continued
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.joint import AnyRelation, Joint, guides_of, stacked
-from pipeline.references.reliance import Reliance, region
+from pipeline.references.reliance import Reliance, region, shared
 from pipeline.restore.blend import NAMED, carried, limited, mix, typical_scale
 from pipeline.restore.codes import CLASSICAL, OBSERVED, REFERENCE, SEVERAL
 from pipeline.restore.network import counted, far, needed, raw_of, refine, with_network
@@ -185,6 +185,7 @@ def filled(
         close=close,
         lead=np.zeros_like(mean),
         reliability=np.full_like(mean, _NOTHING),
+        said=np.zeros_like(mean),
     )
 
 
@@ -196,12 +197,15 @@ def with_reference(draft: Draft, result: ReferenceFill, code: int, reliance: Rel
     if reliance.highest == 0:
         return draft
     place = draft.place
-    weight = np.where(result.usable, reliance.at(result.reliability, place.distance, place.shares[0]), np.float32(0))
+    absolute, said = compared(result.reliability, 1 - draft.reliability), draft.said
+    told = absolute if reliance.untested else result.reliability
+    weight = np.where(result.usable, reliance.at(told, place.distance, place.shares[0]), np.float32(0))
     if reliance.gate > 0:
         weight = reliance.open(region(result.reliability, result.usable, window.spacing)) * weight
+    if reliance.untested:
+        weight, said = shared(weight, absolute, said)
     left = draft.lead * (1 - weight)
     leads = (weight >= NAMED) & (weight >= left)
-    absolute = compared(result.reliability, 1 - draft.reliability)
     mean = mix(draft.mean, limited(draft, result.values, reliance.limit), weight)
     return replace(
         draft,
@@ -210,6 +214,7 @@ def with_reference(draft: Draft, result: ReferenceFill, code: int, reliance: Rel
         trust=1 - (1 - draft.trust) * (1 - weight),
         lead=np.where(leads, weight, left),
         reliability=draft.reliability + weight * np.maximum(absolute - draft.reliability, np.float32(0)),
+        said=said,
     )
 
 

@@ -114,6 +114,7 @@ class Draft:
         close: float32, that of the observed pixels close by, the raw standard error where no network speaks.
         lead: float32 in [0, 1], share of the mean of the reference that `origin` names.
         reliability: float32 in [0, 1], how reliable what the references brought is; 0.5 where they brought nothing.
+        said: float32, what references that lead untested count together, see `with_reference`; 0 where none does.
     """
 
     mean: NDArray[np.float32]
@@ -124,6 +125,7 @@ class Draft:
     close: NDArray[np.float32]
     lead: NDArray[np.float32]
     reliability: NDArray[np.float32]
+    said: NDArray[np.float32]
 
     def at(self, pixels: Pixels) -> Draft:
         """Return the estimate at some pixels, all `(c, n)`."""
@@ -136,4 +138,5 @@ class Draft:
             close=picked(self.close, pixels),
             lead=picked(self.lead, pixels),
             reliability=picked(self.reliability, pixels),
+            said=picked(self.said, pixels),
         )

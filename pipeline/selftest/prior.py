@@ -24,7 +24,7 @@ BELIEVED_GAIN_DB = 2.0
 BELIEFS = tuple(Belief(weight=w, change=c) for row in (_THIN, _NEAR, _FAR) for w, c in row)
 """One for each cell of `references.reliance_cells`: thin holes, wide ones near observed pixels, wide ones far off."""
 
-LEADING = Reliance(near=(0.3, 0.6, 0.9, 1.0, 1.0), far=(0.6, 1.0, 1.0, 1.0, 1.0))
+LEADING = Reliance(near=(0.3, 0.6, 0.9, 1.0, 1.0), far=(0.6, 1.0, 1.0, 1.0, 1.0), untested=True)
 """How much of a reference is blended in where nearly all is hidden. What can be hidden there lies between clouds
 and says nothing of what is under them; there a fill knows nothing, another date does."""
 

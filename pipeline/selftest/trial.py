@@ -84,6 +84,7 @@ class Trial(Site):
                 close=draft.close[picked],
                 lead=draft.lead[picked],
                 reliability=draft.reliability[picked],
+                said=draft.said[picked],
             ),
             raw=self.raw[picked],
         )

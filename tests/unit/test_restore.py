@@ -13,6 +13,7 @@ from pipeline.geometry.box import Box
 from pipeline.models.base import Prediction
 from pipeline.numerics.calibration import Calibration
 from pipeline.numerics.situation import Curve, Situation, flat, situation
+from pipeline.references.consult import compared
 from pipeline.references.context import context
 from pipeline.references.estimate import ReferenceFill
 from pipeline.references.relation import fit_relation
@@ -22,7 +23,7 @@ from pipeline.restore.codes import CLASSICAL, NETWORK, OBSERVED, REFERENCE
 from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, misfit, where, with_reference
 from pipeline.restore.network import network_share, raw_of, with_network
 from pipeline.restore.recipe import Recipe
-from pipeline.restore.task import Contamination, Guide, Task
+from pipeline.restore.task import Contamination, Draft, Guide, Task
 from pipeline.selftest.judge import FittedGuide, judge
 from pipeline.selftest.placing import place
 from pipeline.selftest.shapes import collect
@@ -183,6 +184,33 @@ def test_a_reference_keeps_its_code():
     beside = draft.mean[window.hole & ~usable]
     assert (beside >= 50.0).all()
     assert 50.5 < beside.max() < 52.25
+
+
+def test_references_that_lead_untested_share_a_pixel():
+    """As many as there are count alike, in any order; a worse one counts less; one alone counts in full."""
+    window = _window()
+    leading = Reliance(near=(1.0,) * 5, far=(1.0,) * 5, untested=True)
+
+    def blended(*said: tuple[float, float]) -> Draft:
+        draft = filled(RECIPE, window, window.values, where(window))
+        for k, (value, sure) in enumerate(said):
+            own, standing = np.full_like(window.values, sure), draft.reliability
+            fill = ReferenceFill(
+                values=np.full_like(window.values, value), usable=window.hole, reliability=compared(own, standing)
+            )
+            draft = with_reference(draft, fill, REFERENCE + k, leading, window)
+        return draft
+
+    hole = window.hole
+    assert np.allclose(blended((10, 0.8)).mean[hole], 10)
+    assert np.allclose(blended((10, 0.8), (20, 0.8), (60, 0.8)).mean[hole], 30, rtol=1e-5)
+    one, other = blended((10, 0.9), (20, 0.5), (60, 0.8)), blended((60, 0.8), (10, 0.9), (20, 0.5))
+    # squared errors to expect are as 1/3, 1 and 1/2
+    assert np.allclose(one.mean[hole], (3 * 10 + 20 + 2 * 60) / 6, rtol=1e-5)
+    assert np.allclose(one.mean[hole], other.mean[hole], rtol=1e-5)
+    assert np.allclose(one.trust[hole], 1)
+    assert (one.origin[hole] == REFERENCE).all()
+    assert (other.origin[hole] == REFERENCE + 1).all()
 
 
 def _places(*distances: float) -> Situation:
