@@ -98,13 +98,15 @@ class Rim:
         if not self.wider_px:
             return ""
         reach = f"{space.far(self.wider_px)} from the mask{', perhaps farther,' if self.open else ''}"
-        perhaps = "partial volume, halo, streaks" if space.kind == "volume" else "thin cloud, haze, shadow"
+        volume = space.kind == "volume"
+        perhaps = "partial volume, halo, streaks" if volume else "thin cloud, haze, shadow; or peaks and slopes"
         where = f" in {self.seen_in}" if self.seen_in else ""
         told = "are wider for it" if self.carried else "do not count it"
         return (
             f"observed pixels up to {reach} do not fit what surrounds them"
             f"{where} ({perhaps}?), and what is restored may be like them; error bars {told}: "
             f"consider widening the mask by {self.wider_px} px (`buffer`)"
+            f"{'' if volume else ', unless the holes lie where the ground itself is unlike the rest'}"
         )
 
 
