@@ -19,6 +19,8 @@ from pipeline.masks.base import KEEP
 from pipeline.numerics.replicated import pixel_size
 from pipeline.plan.job import Job
 
+LIKE_CODES = "the values look like codes of classes"
+"""What the notice says, and judgements look for in a record."""
 _LOOKS, _EDGE = 8, {2: 192, 3: 48}
 """Windows with holes that are looked at, and their edge in pixels, by dimensions."""
 _FEWEST, _MOST = 4, 1000
@@ -49,8 +51,8 @@ def class_notices(image: OpenImage, states: StateScan, job: Job) -> list[str]:
         return []
     names = [image.source.channel_names[image.channels[c]] for c in found]
     return [
-        f"WARNING: {'channel' if len(names) == 1 else 'channels'} {', '.join(names)}: the values look like codes of "
-        "classes: few whole numbers that lie in patches. They are restored as numbers all the same, and what lies "
+        f"WARNING: {'channel' if len(names) == 1 else 'channels'} {', '.join(names)}: {LIKE_CODES}: "
+        "few whole numbers that lie in patches. They are restored as numbers all the same, and what lies "
         "between two codes is another one or none. If they name things, `model: {kind: nearest}` copies the class of "
         "the nearest observed pixel; leave out references then, and do not use the standard errors"
     ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.image.classes import LIKE_CODES
 from pipeline.system.words import precise_percent
 
 Level = Literal["sound", "look", "poor"]
@@ -60,6 +61,8 @@ def judged(record: Mapping[str, Any]) -> Judgement:
         (poor if held < _HELD_POOR else look).append(
             f"error bars are too narrow: the 90 % interval held {100 * held:.0f} % of hidden values"
         )
+    if any(LIKE_CODES in notice for notice in record.get("notices", ())):
+        look.append(f"{LIKE_CODES}, and a mean of codes names nothing")
     if wider := ((test or {}).get("rim") or {}).get("wider_px"):
         look.append(f"pixels beside the mask do not fit what surrounds them: it should be wider by {wider} px")
     if test and test.get("note"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,9 @@ def test_the_notice_says_what_to_write_and_that_holds_codes_only(
     assert "`model: {kind: nearest}`" in said
     assert command("run", asked).code == 0
     assert set(np.unique(pixels(layer(tmp_path / "out" / "cover", "restored")))) - set(COVER)
+    (entry,) = json.loads((tmp_path / "out" / "run.json").read_text())["sources"]
+    assert entry["judgement"]["level"] != "sound"
+    assert "a mean of codes names nothing" in entry["judgement"]["said"]
     asked = run_config(tmp_path, image, hole, model={"kind": "nearest"}, output={"directory": str(tmp_path / "near")})
     _, notices = open_scene(order_of(asked).job, Clock())
     assert not [note for note in notices if "codes of classes" in note]
