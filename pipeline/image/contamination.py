@@ -18,11 +18,15 @@ from pipeline.geometry.box import Box
 from pipeline.masks.base import DOUBT, FILL, HAZY, evidence
 from pipeline.numerics.column import column
 from pipeline.numerics.distance import inside
+from pipeline.numerics.statistics import averaged, refined_at
 from pipeline.restore.task import Contamination
 
 _AROUND = 6.0
 """Deviation of the Gaussian by which pixels around a hole pixel count, pixels; that of deeper ones is their depth: by a
 narrow one the nearest pixel alone would count, and sectors with different nearest pixels would show."""
+
+_WIDTH = float(np.sqrt((_AROUND / 2) ** 2 - 1 / 4))
+"""Its deviation on cells of a third of it, cells: averages over cells and lines between them blur by the rest."""
 
 _DOUBTED = 1.3
 """Factor of the standard error where all pixels around are doubted, or scraps were taken off them: ten synthetic clouds
@@ -90,34 +94,20 @@ def _means_around(
     """
     values = [np.where(some, one, 0).astype(np.float64) for one in several]
     results = [np.zeros(some.shape) for _ in values]
-    telling = [k for k, one in enumerate(values) if one.any()]
-    if not telling or not asked.any():
+    telling, at = [k for k, one in enumerate(values) if one.any()], np.flatnonzero(asked)
+    if not telling or not at.size:
         return results
-    level = np.log2(np.maximum(inside(~some), _AROUND) / _AROUND)
-    for k in range(int(np.ceil(level[asked].max())) + 1):
-        share = np.where(asked, np.maximum(0.0, 1.0 - np.abs(level - k)), 0.0)
-        if not share.any():
+    level = np.log2(np.maximum(inside(~some).ravel()[at], _AROUND) / _AROUND)
+    cells = np.stack([some.astype(np.float64), *(values[k] for k in telling)])
+    for k in range(int(np.ceil(level.max())) + 1):
+        cells = averaged(cells, 2)
+        share = np.maximum(0.0, 1.0 - np.abs(level - k))
+        near = share > 0
+        if not near.any():
             continue
-        near = ndimage.find_objects((share > 0).astype(np.int8))[0]
-        weight = _blurred(some.astype(np.float64), _AROUND * 2**k, near)
-        for number in telling:
-            total = _blurred(values[number], _AROUND * 2**k, near)
+        around = ndimage.gaussian_filter(cells, (0, *(_WIDTH,) * some.ndim), mode="constant")
+        weight, *totals = refined_at(around, some.shape, 2 ** (k + 1), at[near])
+        for number, total in zip(telling, totals, strict=True):
             mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), 0.0)
-            results[number][near] += share[near] * mean
+            results[number].ravel()[at[near]] += share[near] * mean
     return results
-
-
-def _blurred(values: NDArray[np.float64], sigma: float, where: tuple[slice, ...]) -> NDArray[np.float64]:
-    """Return values `(*spatial)`, 0 outside, under a Gaussian, in a box: the sums that `gaussian_filter` makes there.
-
-    Wide Gaussians are asked for in few places, and reach beyond the ends, where there is nothing to add.
-    """
-    step = np.arange(int(4.0 * sigma + 0.5) + 1)
-    half = np.exp(-0.5 / sigma**2 * step**2)
-    half /= np.concatenate([half[:0:-1], half]).sum()
-    for axis, part in enumerate(where):
-        within = half[: values.shape[axis]]
-        kernel = np.concatenate([within[:0:-1], within])
-        values = ndimage.correlate1d(values, kernel, axis=axis, mode="constant")
-        values = values[(*(slice(None),) * axis, part)]
-    return values

@@ -104,13 +104,13 @@ def local_scales(
     ndim, shape = values.ndim - 1, values.shape[1:]
     cell, closest = _CELL[ndim], _CLOSER[ndim][-1]
     sums, _ = _sums(values, valid, closest)
-    moments = _local([_cells(field, cell // closest) for field in sums], _SIGMAS)
-    wide = _refined_at(_deviation(*moments), shape, cell, pixels)
+    moments = _local([averaged(field, cell // closest) for field in sums], _SIGMAS)
+    wide = refined_at(_deviation(*moments), shape, cell, pixels)
     for closer in _CLOSER[ndim]:
-        fields = [_cells(field, closer // closest) for field in sums]
+        fields = [averaged(field, closer // closest) for field in sums]
         about = [_refined(part, fields[0].shape[1:], cell // closer) for part in moments]
         cell, moments = closer, _local(fields, (1.0,), about)
-    close = _refined_at(_deviation(*moments), shape, cell, pixels)
+    close = refined_at(_deviation(*moments), shape, cell, pixels)
     smallest = column(floor, 1)
     return _above(smallest, wide.astype(np.float32)), _above(smallest, close.astype(np.float32))
 
@@ -127,7 +127,7 @@ def _sums(values: Array, valid: NDArray[np.bool_], cell: int) -> tuple[list[NDAr
     seen = np.broadcast_to(weight, values.shape)
     centre = column([own[k].mean(dtype=np.float64) for own, k in zip(values, seen, strict=True)], ndim)
     shifted = np.where(seen, values - centre.astype(np.float32), np.float32(0)).astype(np.float64)
-    return [_cells(field, cell) for field in (weight.astype(np.float64), shifted, shifted**2)], centre
+    return [averaged(field, cell) for field in (weight.astype(np.float64), shifted, shifted**2)], centre
 
 
 def _local(
@@ -212,8 +212,8 @@ def network_input(values: Array, valid: NDArray[np.bool_], statistics: LocalStat
     return np.stack([normalised, valid.astype(np.float32), depth]).astype(np.float32)
 
 
-def _cells(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
-    """Average `(c, *spatial)` over cells of `cell` pixels a side; the last cell of an axis is filled up with zeros.
+def averaged(field: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
+    """Return averages of `(c, *spatial)` over cells of `cell` pixels a side; the last one is filled up with zeros.
 
     Over several axes shorter than eight NumPy's mean takes ten times as long as sums of strided views, which are added
     up in the same order.
@@ -249,8 +249,15 @@ def _refined(coarse: NDArray[np.float64], shape: Sequence[int], cell: int) -> ND
     return fine
 
 
-def _refined_at(coarse: NDArray[np.float64], shape: Sequence[int], cell: int, pixels: Pixels) -> NDArray[np.float64]:
-    """Return what `_refined` gives at some pixels, `(c, n)`."""
+def refined_at(coarse: NDArray[np.float64], shape: Sequence[int], cell: int, pixels: Pixels) -> NDArray[np.float64]:
+    """Interpolate `(c, *cells)` linearly between their centres at some pixels, `(c, n)`; constant beyond them.
+
+    Args:
+        coarse: float64 `(c, *cells)`.
+        shape: of the field whose pixels cells hold; the last cell of an axis may reach beyond it.
+        cell: pixels a side of a cell.
+        pixels: where, flat in `shape`.
+    """
     rows = _refined(coarse, shape[:-1], cell)
     low, high, share = between(shape[-1], cell, coarse.shape[-1])
     row, along = np.divmod(pixels, shape[-1])

@@ -133,4 +133,4 @@ def test_cells_are_means_to_the_last_bit(shape, cell):
     padded = np.pad(field, [(0, 0), *((0, -n % cell) for n in shape[1:])])
     split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
     mean = padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2)))
-    np.testing.assert_array_equal(statistics._cells(field, cell), mean)
+    np.testing.assert_array_equal(statistics.averaged(field, cell), mean)
