@@ -20,8 +20,9 @@ from scipy import ndimage
 
 from pipeline.fills._common import background, box_of, check
 from pipeline.fills._graph import REACH, System, build, edge_weights
+from pipeline.fills._thinned import STEP, Thinned, thinned
 from pipeline.fills.base import Window
-from pipeline.numerics.solve import ROUGH, TOLERANCE, Columns, solve, solve_planar
+from pipeline.numerics.solve import DIRECT, ROUGH, TOLERANCE, Columns, solve, solve_planar
 from pipeline.system.signals import stop_if_asked
 
 NDIM = (2, 3)
@@ -54,14 +55,15 @@ def fill(
     result = background(window)
     for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
-        crop = box_of(hole, REACH)
+        crop = tuple(slice(part.start // STEP * STEP, part.stop) for part in box_of(hole, REACH))
         held = _held(window)[crop] & hole[crop]
         known = valid[crop] | held
         unknown = _reachable(hole[crop] & ~held, known)
         if unknown.any():
             system = build(unknown, known | unknown, weights, t)
             values = np.stack([result[k][crop].ravel() for k in channels], axis=1).astype(np.float64)
-            values[system.unknown] = _spline(system, values, window)
+            fewer = thinned(system.inner, unknown, t) if unknown.ndim == 2 and set(weights) == {1.0} else None
+            values[system.unknown] = _spline(system, values, window, fewer)
             for k, column in zip(channels, values.T, strict=True):
                 result[k][crop] = column.reshape(unknown.shape)
     return result
@@ -91,8 +93,11 @@ def _reachable(hole: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.
     return kept
 
 
-def _spline(system: System, values: Columns, window: Window) -> Columns:
-    """Return the unknowns `(n, k)` given all `values` `(pixels, k)`; unknown ones are a start if there is a guess."""
+def _spline(system: System, values: Columns, window: Window, fewer: Thinned | None) -> Columns:
+    """Return the unknowns `(n, k)` given all `values` `(pixels, k)`; unknown ones are a start if there is a guess.
+
+    `fewer` equations are solved instead of all where there are some, and they can be factorised.
+    """
     n_components, component = system.components()
     known = values[system.known]
     rows = np.repeat(np.arange(len(component)), np.diff(system.outer.indptr))
@@ -104,7 +109,9 @@ def _spline(system: System, values: Columns, window: Window) -> Columns:
     for k in range(level.shape[1]):
         pull = system.outer.data * (known[system.outer.indices, k] - levels[rows, k])
         right[:, k] = -system.pulled(pull)
-    if len(window.spacing) == 2:
+    if fewer is not None and len(fewer.kept) <= DIRECT:
+        solved = fewer.spread @ solve_planar(fewer.inner, right[fewer.kept], stop_if_asked)
+    elif len(window.spacing) == 2:
         solved = solve_planar(system.inner, right, stop_if_asked)
     else:
         start = values[system.unknown] - level if window.guess is not None else None

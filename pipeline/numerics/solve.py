@@ -43,7 +43,7 @@ a random start."""
 _MAX_ITERATIONS = 3000
 _DEGREE = 3
 _DAMPED_BAND = 20.0
-_DIRECT = 70_000
+DIRECT = 70_000
 """Unknowns that are factorised at once, a window of 256 x 256: about 7 million factor entries, 90 MB.
 
 Iterating over one that is nearly all hole took 50 s with full tension, factorising it 1 s."""
@@ -116,7 +116,7 @@ def solve_planar(matrix: Any, right: Columns, meanwhile: _Meanwhile = _nothing) 
     for rows in _groups(part, n_parts):
         meanwhile()
         block = matrix if len(rows) == len(part) else matrix[rows][:, rows]
-        direct = len(rows) <= _DIRECT
+        direct = len(rows) <= DIRECT
         x[rows] = _direct(block, right[rows]) if direct else solve(block.tocsr(), right[rows], meanwhile=meanwhile)
     return x
 
@@ -127,7 +127,7 @@ def _groups(part: NDArray[np.integer[Any]], n_parts: int) -> Iterator[NDArray[np
     group = np.zeros(n_parts, dtype=np.intp)
     number, filled = 0, 0
     for k, size in enumerate(sizes):
-        if filled and filled + size > _DIRECT:
+        if filled and filled + size > DIRECT:
             number, filled = number + 1, 0
         group[k] = number
         filled += int(size)
