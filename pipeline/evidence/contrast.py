@@ -44,7 +44,7 @@ def lit_better(ground: Ground, tiles: Sequence[Tile], near: Sequence[Mask], far:
         near: bool `spatial` of each, pixels beside the holes.
         far: the same, far from them.
     """
-    return contrast(ground, tiles, near, far) >= _MORE and likeness(ground, tiles, near) >= _ALIKE
+    return likeness(ground, tiles, near) >= _ALIKE and contrast(ground, tiles, near, far) >= _MORE
 
 
 def contrast(ground: Ground, tiles: Sequence[Tile], near: Sequence[Mask], far: Sequence[Mask]) -> float:
