@@ -2,8 +2,9 @@
 
 Minimises `(1 - t) |gradient|^2 + t |Laplacian|^2` over the hole pixels with the valid pixels fixed and
 natural boundaries at image edges and never-touch pixels; `t = 0` is harmonic, `t = 1` biharmonic.
-The continuous form is Smith and Wessel (1990, doi:10.1190/1.1442837). Planes are solved directly, volumes to a
-relative residual of 1e-8, or of 1e-4 where estimates are only compared.
+The continuous form is Smith and Wessel (1990, doi:10.1190/1.1442837). Planes are solved directly, wide
+holes with fewer unknowns deep inside (`_thinned`); volumes to a relative residual of 1e-8, or of 1e-4 where estimates
+are only compared.
 
 Also known as: spline, thin plate, tps, biharmonic, minimum curvature, rbf, griddata, linear, bilinear, cubic,
 interpolation.
