@@ -40,9 +40,9 @@ from pipeline.output.rehearse import rehearse
 from pipeline.output.results import of_record
 from pipeline.output.verify import quick_check
 from pipeline.plan.cost import Cost
-from pipeline.plan.facts import load_facts, save_facts
+from pipeline.plan.facts import load_survey, save_survey
 from pipeline.plan.job import Job
-from pipeline.plan.plan import Plan, load_plan, plan_to_continue
+from pipeline.plan.plan import Plan
 from pipeline.provenance import bids
 from pipeline.provenance.failure import LOG, forget_failure, note_failure
 from pipeline.provenance.index import update_index
@@ -61,6 +61,7 @@ from pipeline.provenance.summary import (
     write_summary,
 )
 from pipeline.report.build import write_report
+from pipeline.survey.kept import kept_survey
 from pipeline.survey.survey import Survey, survey
 from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made
@@ -274,7 +275,8 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
     try:
-        plan, facts = plan_to_continue(order.job), load_facts(work)
+        plan, facts = kept_survey(order.job)
+        _require_blocks_of(plan)
     except IntegrityError as error:
         if work.plan.exists() or work.blocks.exists():
             events.notice(order.stem, f"{error}; the survey is made again")
@@ -290,14 +292,24 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     with metered() as uses:
         found = rehearsed_survey(order, order.job, partial(survey, told=told, hire=workers.of_windows))
     spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
-    save_facts(work, found.facts() | spent | {"windows_by": workers.account()})
+    save_survey(found.plan, found.facts() | spent | {"windows_by": workers.account()})
     if found.cost is not None:
         told(found.plan, found.cost)
-    found.plan.save()
     for notice in found.notices:
         events.notice(order.stem, notice)
     # what is reported now and after a restart must be the same object
-    return load_plan(work), load_facts(work)
+    return load_survey(work)
+
+
+def _require_blocks_of(plan: Plan) -> None:
+    """Check that finished blocks are of this plan.
+
+    Raises:
+        IntegrityError: they are of another one, as after somebody has edited it.
+    """
+    begun = journal.begun_with(plan.work.journal) if plan.work.blocks.exists() else None
+    if begun not in (None, plan.digest):
+        raise IntegrityError(f"{plan.work.plan}: is not the plan that blocks were computed by")
 
 
 def _announce_cost(order: Order, events: Events, plan: Plan, cost: Cost) -> None:

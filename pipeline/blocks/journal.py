@@ -175,6 +175,17 @@ def numbers(folder: Path, digest: str, blocks: int = sys.maxsize) -> set[int]:
     return done
 
 
+def begun_with(folder: Path) -> str | None:
+    """Return the digest of the plan that the first whole line of the journal is of; None without any."""
+    for path in _files(folder):
+        with path.open("rb") as stream:
+            for line in stream:
+                found = _WHOSE.match(line)
+                if found and _whole(line):
+                    return found["plan"].decode()
+    return None
+
+
 def of_other_hosts(folder: Path) -> bool:
     """Say whether another machine has written into the journal."""
     own = f"{socket.gethostname()}-"

@@ -14,8 +14,8 @@ from pipeline.config.names import CRATE, ITEM, RECORD, REPORT, THUMBNAIL
 from pipeline.errors import IntegrityError, PipelineError, SourceError
 from pipeline.formats.base import Role
 from pipeline.orders import Order
-from pipeline.plan.facts import load_facts
-from pipeline.plan.plan import Plan, load_plan
+from pipeline.plan.facts import load_survey
+from pipeline.plan.plan import Plan
 from pipeline.plan.refs import SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.system.facts import file_facts
@@ -83,7 +83,7 @@ def kept_plan(work: WorkFolder, record: Mapping[str, Any]) -> Plan:
         OtherVersion: another version of this program wrote it.
     """
     try:
-        plan, facts = load_plan(work), load_facts(work)
+        plan, facts = load_survey(work)
     except IntegrityError as error:
         raise SourceError(f"{error}; run again with --overwrite") from error
     if record["plan"].get("digest") != plan.digest:

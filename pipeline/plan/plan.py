@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -24,7 +23,6 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
 from pipeline.geometry.space import Space
 from pipeline.models.base import AUTO, BFLOAT16
-from pipeline.plan.job import Job
 from pipeline.plan.refs import GuideRef, ModelRef, SourceRef
 from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.recipe import Recipe
@@ -32,6 +30,8 @@ from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
 PLAN_VERSION = 19
+_SURVEY = "survey_facts_sha256"
+"""Key of the hash of what the survey found beside the plan; in `plan.json` only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,8 @@ class Plan:
         block: spatial extent of a block.
         batch: patches of a block that are prepared together before the network sees them.
         blocks: the blocks with holes.
+        window: pixels of the largest window that a patch of a volume is estimated from; 0 = not known.
+        seen: pixels of the largest part of one that a network looks at; 0 = not known.
         survey_sha256: hash of the survey's arrays.
         config: hash-relevant part of the resolved config.
     """
@@ -119,6 +121,8 @@ class Plan:
     block: tuple[int, ...]
     batch: int = 1
     blocks: tuple[Annotated[BlockRow, BeforeValidator(BlockRow.of), PlainSerializer(lambda row: row.flat)], ...] = ()
+    window: int = 0
+    seen: int = 0
     survey_sha256: str = ""
     config: dict[str, Any]
 
@@ -157,7 +161,7 @@ class Plan:
         """Hash of what the result depends on."""
         # what a run publishes of its plan has no credentials, and must have the same key
         facts = redacted_facts(_json(replace(self, blocks=())))
-        for name in ("workdir", "block", "batch", "blocks"):
+        for name in ("workdir", "block", "batch", "blocks", "window", "seen"):
             facts.pop(name)
         facts["source"].pop("staged")
         if facts["model"]:
@@ -184,11 +188,14 @@ class Plan:
         reach = tuple(p - o // 4 for p, o in zip(self.lattice.patch, self.lattice.overlap, strict=True))
         return box.grow(reach) & Box.whole(self.space.shape)
 
-    def save(self) -> Path:
+    def save(self, survey: str = "") -> Path:
         """Write `plan.json` into the work folder, whole or not at all, and return its path.
 
         It is published with the results, so URLs stand in it without user, password and query. Those are kept in a
         file beside it that only its owner can read, and that goes when the run ends.
+
+        Args:
+            survey: hash of what the survey found beside it, see `plan.facts.save_survey`.
         """
         facts = _json(self)
         hidden = hidden_in(facts)
@@ -196,7 +203,7 @@ class Plan:
             write_sealed(self.work.addresses, {"hidden": hidden}, private=True)
         else:
             self.work.addresses.unlink(missing_ok=True)
-        write_sealed(self.work.plan, redacted_facts(facts))
+        write_sealed(self.work.plan, redacted_facts(facts) | {_SURVEY: survey})
         return self.work.plan
 
 
@@ -223,6 +230,7 @@ def load_plan(work: WorkFolder) -> Plan:
     if facts.get("version") != PLAN_VERSION:
         raise OtherVersion(work.plan, f"plan version {facts.get('version')}, here {PLAN_VERSION}")
     facts = unsealed(work.plan, facts)
+    facts.pop(_SURVEY, None)
     addresses = read_json(work.addresses)
     try:
         if addresses is not None:
@@ -237,22 +245,9 @@ def load_plan(work: WorkFolder) -> Plan:
         raise OtherVersion(work.plan, f"its {'.'.join(map(str, error.errors()[0]['loc']))} is unknown here") from None
 
 
-def plan_to_continue(job: Job) -> Plan:
-    """Read the plan of an interrupted run of a job.
-
-    Raises:
-        OtherVersion: it was written by another version of the program.
-        IntegrityError: it is gone, damaged, or reads files at other places than the job, as after its folder was moved.
-    """
-    plan = load_plan(job.work)
-    asked, planned = (
-        [os.path.realpath(path) for source in (one.source, *(g.source for g in one.guides)) for path in source.paths]
-        for one in (job, plan)
-    )
-    moved = next((old for old, new in zip(planned, asked, strict=False) if old != new), None)
-    if moved is not None:
-        raise IntegrityError(f"{plan.work.plan}: reads {moved}, which lies elsewhere now")
-    return plan
+def survey_named_by(work: WorkFolder) -> str:
+    """Return the hash of the facts that the plan of a work folder was written with; empty without any."""
+    return str((read_json(work.plan) or {}).get(_SURVEY, ""))
 
 
 def patches_with_holes(lattice: Lattice, box: Box, hole: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:

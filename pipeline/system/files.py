@@ -78,9 +78,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def write_sealed(path: Path, facts: Mapping[str, Any], *, private: bool = False) -> None:
-    """Write JSON with a hash of itself, whole or not at all; `unsealed` tells a file that was changed."""
-    write_text(path, json.dumps(sealed(facts), sort_keys=True) + "\n", private=private)
+def write_sealed(path: Path, facts: Mapping[str, Any], *, private: bool = False) -> str:
+    """Write JSON with a hash of itself, which is returned, whole or not at all; `unsealed` tells what was changed."""
+    whole = sealed(facts)
+    write_text(path, json.dumps(whole, sort_keys=True) + "\n", private=private)
+    return seal_of(whole)
+
+
+def seal_of(facts: Mapping[str, Any]) -> str:
+    """Return the hash that sealed JSON values hold of themselves; empty if they hold none."""
+    return str(facts.get(_SEAL, ""))
 
 
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:

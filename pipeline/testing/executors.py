@@ -18,7 +18,7 @@ from pipeline.execute.base import ATTEMPTS, Failures, Work
 from pipeline.image.workspace import open_workspace
 from pipeline.masks.base import FILL, KEEP
 from pipeline.models._choice import ModelChoice
-from pipeline.plan.facts import save_facts
+from pipeline.plan.facts import save_survey
 from pipeline.plan.job import Job
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.plan.refs import SourceRef
@@ -173,8 +173,7 @@ def small_plan(workdir: Path) -> Plan:
         block=(_BLOCK, _BLOCK),
     )
     found = survey(job)
-    save_facts(job.work, found.facts())
-    found.plan.save()
+    save_survey(found.plan, found.facts())
     create_store(found.plan, 2)
     return found.plan
 

@@ -73,6 +73,13 @@ ROWS = {
     "a block, the plan, the survey or its arrays in `.work` flipped, cut off or gone": """
         faults/test_damage.py::test_a_damaged_work_folder
         faults/test_damage.py::test_blocks_that_do_not_match_are_computed_again""",
+    "the plan or the survey of an unfinished run edited, also so that it fits its own hash": """
+        faults/test_edited_work.py::test_an_edited_plan_is_not_gone_on_with
+        faults/test_edited_work.py::test_an_edited_survey_is_not_gone_on_with
+        faults/test_edited_work.py::test_a_plan_and_a_survey_that_were_edited_together
+        faults/test_edited_work.py::test_all_that_names_the_plan_was_edited_with_it
+        faults/test_edited_work.py::test_a_survey_without_what_the_record_needs
+        faults/test_edited_work.py::test_a_share_does_not_go_on_with_an_edited_plan""",
     "a line of the journal in `.work` flipped, cut off, gone, or written by somebody else": """
         faults/test_damage.py::test_a_damaged_work_folder
         unit/test_journal_lock.py::test_a_whole_line_that_no_block_has_written_counts_as_nothing

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
-from pipeline.plan.facts import save_facts
+from pipeline.plan.facts import save_survey
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.survey.survey import survey
@@ -114,7 +114,9 @@ def test_order_and_interruption_do_not_change_the_result(flat):
     settings = (f"output.directory={target}", "compute.block=16")
     order = order_of(config, *settings)
     order.work.request.write_text(order.request)
-    save_facts(order.work, survey_of(order))
+    found = survey(order.job)
+    create_store(found.plan, order.n_file_channels)
+    save_survey(found.plan, found.facts())
     plan = load_plan(order.work)
     blocks = list(range(len(plan.blocks)))
     random.Random(4).shuffle(blocks)
@@ -128,14 +130,6 @@ def test_order_and_interruption_do_not_change_the_result(flat):
     assert result_hash(target / "image") == expected
     done = [json.loads(line)["block"] for line in _journal_lines(target / "image" / ".work") if line.endswith("}")]
     assert sorted(done) == sorted([*blocks, early[0]])
-
-
-def survey_of(order):
-    """Do what `run` does before the first block and return the survey's facts."""
-    found = survey(order.job)
-    create_store(found.plan, order.n_file_channels)
-    found.plan.save()
-    return found.facts()
 
 
 def _journal_lines(workdir: Path) -> list[str]:
