@@ -28,8 +28,8 @@ from benchmarks.quality.trained import seen
 from pipeline.models.base import Inpainter
 from pipeline.numerics.situation import FAMILIES, KNOTS
 from pipeline.selftest import network, setup
+from pipeline.selftest.changes import Change
 from pipeline.selftest.judge import judge
-from pipeline.selftest.scores import harmed, wide_holes
 from pipeline.selftest.trial import evidence_of
 
 TESTED = ("cloud", "region 32", "points 30 %", "blob T1")
@@ -59,11 +59,10 @@ def found(case: Case, folder: Path) -> Found | None:
         models.append(model)
         return judge(placements, fills, guides, model, *rest, **more)
 
-    def watched(proposals: list[network.Refined], lowered: Any, drafts: Any) -> float:
-        trials = [one.trial for one in proposals]
-        before = np.concatenate([trial.error for trial in trials])
-        share = harmed(wide_holes(trials), before, before + network._added(proposals, lowered(1.0), drafts))
-        kept.append(Found(models[0].name, *cells(evidence_of(proposals, drafts.cells)), share))
+    def watched(change: Change, lowered: Any) -> float:
+        share = change.harmed(lowered(1.0))
+        cells_of = cells(evidence_of(change.proposals, change.drafts.cells))
+        kept.append(Found(models[0].name, *cells_of, share))
         raise _Seen
 
     with mock.patch.object(network, "_caution", watched), mock.patch.object(setup, "judge", judged):

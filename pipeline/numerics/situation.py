@@ -56,6 +56,10 @@ class Situation:
         distance = picked(self.distance, pixels)
         return Situation(distance=distance, shares=np.broadcast_to(shares, (len(shares), *distance.shape)))
 
+    def along(self, curve: Curve) -> NDArray[np.float64]:
+        """Return the value of a curve at each pixel, `(c, *spatial)`."""
+        return curve(self.distance)
+
     @property
     def alike(self) -> bool:
         """Return True if one plane stands for all channels."""
@@ -65,6 +69,28 @@ class Situation:
     def distinct(self) -> Situation:
         """Return the situation in one channel if it is the same in all."""
         return Situation(distance=self.distance[:1], shares=self.shares[:, :1]) if self.alike else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurring(Situation):
+    """The same of pixels `(n,)` that many curves are asked about: each distance, which recurs, is looked up once."""
+
+    levels: Field
+    """`(m,)`, the distances that occur."""
+    level: NDArray[np.intp]
+    """`(n,)`, number of that of each pixel."""
+
+    @classmethod
+    def of_many(cls, places: Sequence[Situation]) -> Recurring:
+        """Return the situation of the pixels of all places, `(n,)` and `(3, n)` each, one after the other."""
+        distance = np.concatenate([place.distance for place in places])
+        levels, level = np.unique(distance, return_inverse=True)
+        shares = np.concatenate([place.shares for place in places], axis=1)
+        return cls(distance=distance, shares=shares, levels=levels, level=level)
+
+    def along(self, curve: Curve) -> NDArray[np.float64]:
+        """Return the value of a curve at each pixel, `(n,)`."""
+        return curve(self.levels)[self.level]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +127,7 @@ class Curves:
 
     def at(self, place: Situation) -> Array:
         """Return the value at each pixel, `(c, *spatial)`: the families' curves by their shares."""
-        return blended(place.shares, [curve(place.distance) for curve in self.all])
+        return blended(place.shares, [place.along(curve) for curve in self.all])
 
 
 def blended(shares: Array, values: Sequence[NDArray[np.floating]]) -> Array:

@@ -47,7 +47,11 @@ class Drafts:
 
     def counted(self, proposal: Proposal, values: NDArray[np.floating]) -> NDArray[Any]:
         """Return values at the hidden pixels, `(..., n)`, times how far each of these counts."""
-        return values * carried(proposal.trial.hidden(proposal.trial.draft.trust)) if self.referenced else values
+        return self.counted_at(proposal.trial.hidden(proposal.trial.draft.trust), values) if self.referenced else values
+
+    def counted_at(self, trust: NDArray[np.float32], values: NDArray[np.floating]) -> NDArray[Any]:
+        """Return the same of any pixels that references carry as far as `trust`, `(n,)` in [0, 1]."""
+        return values * carried(trust) if self.referenced else values
 
     def families(self, proposal: Proposal) -> NDArray[np.float64]:
         """Return the share of each family in the hidden pixels, `(3, n)`, as far as they count."""

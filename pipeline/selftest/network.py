@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pipeline.models.base import Inpainter, reduced_to, take_fewer
 from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat
 from pipeline.restore.blend import carried
-from pipeline.restore.network import asked, raw_of, refine, share_at, with_network
+from pipeline.restore.network import asked, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
+from pipeline.selftest.changes import Change
 from pipeline.selftest.drafts import REFERENCED, Drafts
-from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, family_scores, harmed, wide_holes
-from pipeline.selftest.site import channel_scale, unit_of
+from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.selftest.windows import apart
@@ -104,13 +104,11 @@ def judged(model: Inpainter, trials: Sequence[Trial], recipe: Recipe, drafts: Dr
         return drafts.weighted(recipe, flat(0.0)), once
     if not several:
         return weigh_network(once, recipe, drafts), once
-    hopeful = weigh_network(once, plainly, drafts, least_db=_HOPEFUL_DB)
+    plain = _weighed(once, plainly, drafts)
+    hopeful = plain.noticed(_HOPEFUL_DB)
     if not drafts.highest(hopeful):
         return replace(hopeful, network_views=recipe.network_views), once
-    often = _mirrored(model, once, recipe, hopeful, drafts)
-    if often is None:
-        return weigh_network(once, plainly, drafts), once
-    return weigh_network(often, recipe, drafts), often
+    return _mirrored(model, once, recipe, plain) or (plain.noticed(), once)
 
 
 def over_references(
@@ -175,49 +173,39 @@ def _may_matter(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) ->
 
 
 def _mirrored(
-    model: Inpainter, once: Sequence[Refined], recipe: Recipe, hopeful: Recipe, drafts: Drafts
-) -> list[Refined] | None:
-    """Return what it would have as it looks mirrored, too; None as soon as windows say that this does not pay.
+    model: Inpainter, once: Sequence[Refined], recipe: Recipe, plain: _Weighed
+) -> tuple[Recipe, list[Refined]] | None:
+    """Weigh what it would have as it looks mirrored, too; None as soon as windows say that this does not pay.
 
-    In a first window both ways of looking are compared at the weights of the plain one, in `hopeful`, as one window
-    gives none. In volumes few windows tell too little: mirror images change there how much of the network is safe, and
-    the weights that a few windows give are too small to show it (a blob in FLAIR lost 0.8 dB by that).
+    In a first window both ways of looking are compared at the weights of the plain one, as one window gives none. In
+    volumes few windows tell too little: mirror images change there how much of the network is safe, and the weights
+    that a few windows give are too small to show it (a blob in FLAIR lost 0.8 dB by that).
     """
-    order, often = apart(len(once)), dict[int, Refined]()
+    order, often, drafts = apart(len(once)), dict[int, Refined](), plain.change.drafts
     few = (1, FEW) if once[0].trial.placement.hidden.ndim == 3 else ()
-    for look in (*(n for n in few if n < len(once)), len(once)):
-        new = order[len(often) : look]
-        often |= zip(new, refined_by(model, [once[k].trial for k in new], recipe), strict=True)
+    for look in (n for n in few if n < len(once)):
+        often |= _more(model, once, recipe, order[len(often) : look])
         seen = sorted(often)
         both = [often[k] for k in seen], [once[k] for k in seen]
         if look == 1:
-            more, less = (_gained(some, hopeful, drafts) for some in both)
+            usual = plain.noticed(_HOPEFUL_DB)
+            taken = [[one.limited(usual.network_limit) for one in some] for some in both]
+            more, less = (Change.of(some, drafts).gain_db(usual) for some in taken)
             pays = more - less >= _FIRST_DB
         else:
-            pays = _more(*both, recipe, hopeful, drafts) >= _PAYS_DB
+            more, less = (_weighed(*one, drafts).gain_db for one in zip(both, (recipe, plain.recipe), strict=True))
+            pays = more - less >= _PAYS_DB
         if not pays:
             return None
-    return [often[k] for k in range(len(once))]
+    often |= _more(model, once, recipe, order[len(often) :])
+    proposals = [often[k] for k in range(len(once))]
+    found = _weighed(proposals, recipe, drafts)
+    return (found.noticed(), proposals) if found.gain_db - plain.gain_db >= _PAYS_DB else None
 
 
-def _more(often: Sequence[Refined], once: Sequence[Refined], recipe: Recipe, plainly: Recipe, drafts: Drafts) -> float:
-    """Return what mirror images add to the gain, dB, each way of looking with the weights it would get."""
-    gains = [
-        _gained(proposals, weigh_network(proposals, start, drafts), drafts)
-        for proposals, start in ((often, recipe), (once, plainly))
-    ]
-    return gains[0] - gains[1]
-
-
-def _gained(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> float:
-    """Return what the network gains over all hidden pixels, dB."""
-    trials = [one.trial for one in proposals]
-    before = np.concatenate([trial.error for trial in trials])
-    scale = channel_scale(trials, before)
-    taken = [one.limited(recipe.network_limit) for one in proposals]
-    after = before + _added(taken, recipe, drafts)
-    squares = [float(((error / scale).astype(np.float64) ** 2).mean()) for error in (before, after)]
-    return float(10 * np.log10(max(squares[0], 1e-30) / max(squares[1], 1e-30)))
+def _more(model: Inpainter, once: Sequence[Refined], recipe: Recipe, windows: Sequence[int]) -> dict[int, Refined]:
+    """Return what the network would have in some more of the windows, by their numbers."""
+    return dict(zip(windows, refined_by(model, [once[k].trial for k in windows], recipe), strict=True))
 
 
 def weigh_network(
@@ -231,6 +219,28 @@ def weigh_network(
         drafts: their kind; only their weights are set.
         least_db: gain over a family of holes below which the network takes no part in it.
     """
+    return _weighed(proposals, recipe, drafts).noticed(least_db)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weighed:
+    """Weights that harm few single holes, whatever they gain."""
+
+    change: Change
+    recipe: Recipe
+
+    def noticed(self, least_db: float = NOTICEABLE_DB) -> Recipe:
+        """Return the recipe without the network in families of holes where it gains less than this."""
+        return _worth_it(self.change, self.recipe, least_db)
+
+    @property
+    def gain_db(self) -> float:
+        """Return what is gained over all hidden pixels where it is noticed, dB."""
+        return self.change.gain_db(self.noticed())
+
+
+def _weighed(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> _Weighed:
+    """Weigh the network over drafts of one kind; arguments as in `weigh_network`."""
     limit = drafts.limit(recipe, proposals)
     taken = [one.limited(limit) for one in proposals]
     weights = choose_weights(evidence_of(taken, drafts.cells), drafts.usual.beliefs, FINE)
@@ -247,7 +257,8 @@ def weigh_network(
         curves = curves_of([_scaled(thin, 1.0), _scaled(deep, factor), _scaled(border, factor)])
         return drafts.weighted(replace(recipe, network_limit=limit), curves)
 
-    return _worth_it(taken, lowered(_caution(taken, lowered, drafts)), drafts, least_db)
+    change = Change.of(taken, drafts)
+    return _Weighed(change=change, recipe=lowered(_caution(change, lowered)))
 
 
 def networked(proposals: Sequence[Refined], recipe: Recipe) -> list[Trial]:
@@ -268,7 +279,7 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
     return [round(factor * weight, 3) for weight in row]
 
 
-def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], drafts: Drafts) -> float:
+def _caution(change: Change, lowered: Callable[[float], Recipe]) -> float:
     """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
     In volumes it is a larger one where that gains more than `PRICE_DB` takes for the harm beyond `_HARMED`: decibels
@@ -279,26 +290,24 @@ def _caution(proposals: Sequence[Refined], lowered: Callable[[float], Recipe], d
     already.
 
     Args:
-        proposals: what the network would have, one for each trial.
+        change: what the network would do to the hidden pixels.
         lowered: the recipe with its weights in wide holes and at edges times a factor.
-        drafts: their kind.
     """
-    trials = [one.trial for one in proposals]
-    before, holes = np.concatenate([trial.error for trial in trials]), wide_holes(trials)
-    pieces, usual = np.unique(unit_of(trials)[holes > 0]).size, drafts.usual.harmed
+    usual = change.drafts.usual.harmed
 
+    @cache
     def share(factor: float) -> float:
-        found = harmed(holes, before, before + _added(proposals, lowered(factor), drafts))
+        found = change.harmed(lowered(factor))
         if usual is None:
             return found
-        told = 0 if np.isnan(found) else pieces
+        told = 0 if np.isnan(found) else change.pieces
         return float(told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
 
     def worth(factor: float) -> float:
-        return _gained(proposals, lowered(factor), drafts) - PRICE_DB * max(0.0, share(factor) - _HARMED)
+        return change.gain_db(lowered(factor)) - PRICE_DB * max(0.0, share(factor) - _HARMED)
 
     least = _within(share)
-    bolder = [factor for factor in _FACTORS if factor > least] if trials[0].placement.hidden.ndim == 4 else []
+    bolder = [factor for factor in _FACTORS if factor > least] if change.volume else []
     return max([least, *bolder], key=worth) if bolder else least
 
 
@@ -314,30 +323,18 @@ def _within(share: Callable[[float], float]) -> float:
     return _FACTORS[-1]
 
 
-def _worth_it(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts, least_db: float) -> Recipe:
+def _worth_it(change: Change, recipe: Recipe, least_db: float) -> Recipe:
     """Take the network out of families of holes where nobody would notice it: it costs most of a run's time.
 
     Its weights fall to 0 from `least_db` to half of that, so that no hair's breadth decides. A family that could not be
     tested follows the wide holes, as its weights do.
     """
-    trials = [one.trial for one in proposals]
-    before = np.concatenate([trial.error for trial in trials])
-    after = before + _added(proposals, recipe, drafts)
-    gains = {score.family: score.gain_db for score in family_scores(trials, before, after, (1.0,) * len(FAMILIES))}
-    curves = drafts.curves(recipe)
+    gains = change.family_gains(recipe)
+    curves = change.drafts.curves(recipe)
     if curves is None:
         return recipe
     rows = []
     for family, curve in zip(FAMILIES, curves.all, strict=True):
         gain = gains.get(family, gains.get("deep", 0.0))
         rows.append(_scaled(curve.values, min(2 * gain / least_db - 1, 1.0) if gain > least_db / 2 else 0.0))
-    return drafts.weighted(recipe, curves_of(rows))
-
-
-def _added(proposals: Sequence[Refined], recipe: Recipe, drafts: Drafts) -> NDArray[np.float32]:
-    """Return what the network adds at the hidden pixels of all trials, `(n,)`; see `_cautious`."""
-    parts = []
-    for one in proposals:
-        share = share_at(recipe, one.trial.hidden_place, one.trial.hidden(one.trial.draft.trust))
-        parts.append(drafts.counted(one, share) * one.step)
-    return np.concatenate(parts)
+    return change.drafts.weighted(recipe, curves_of(rows))
