@@ -15,7 +15,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.selftest.drafts import OWN, REFERENCED
 from pipeline.selftest.network import judged, networked, over_references, weigh_network
 from pipeline.selftest.prior import NETWORKS, Usual, usual_of
-from pipeline.selftest.weights import Belief
+from pipeline.selftest.weights import Belief, choose_weights
 from tests.support_trials import refined, trials_of
 
 SIDE = 32
@@ -215,6 +215,22 @@ def test_a_network_without_hope_is_shown_two_windows_of_six(left, asked):
     recipe, proposals = judged(model, trials, start, OWN)
     assert (len(proposals), recipe.network.highest) == ((2, 0.0) if asked == 2 else (6, 1.0))
     assert len(model.asked) == asked
+
+
+@pytest.mark.parametrize(("often", "views"), [(0.8, None), (0.9, 1)])
+def test_each_way_of_looking_at_a_volume_is_weighed_once(often, views, monkeypatch):
+    """Plain and mirrored, whichever is taken: weighing all hidden pixels of a void took a tenth of its self-test."""
+    weighed = []
+    monkeypatch.setattr(
+        "pipeline.selftest.network.choose_weights",
+        lambda evidence, *rest: weighed.append(evidence.error.size) or choose_weights(evidence, *rest),
+    )
+    number = np.arange(16**3).reshape(1, 16, 16, 16) % 4 > 0
+    trials = trials_of(np.where(number, 1.0, 0.0)[None].repeat(6, axis=0), hidden=number)
+    start = replace(RECIPE, floor=(1,), typical=(1,), low=(-9,), high=(9,))
+    recipe, _ = judged(Looking({1: 0.9, None: often}, ndim=3), trials, start, OWN)
+    assert (recipe.network_views, recipe.network.highest) == (views, 1.0)
+    assert weighed == [6 * int(number.sum())] * 2
 
 
 def test_the_table_is_about_the_weights_that_are_shipped():

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from pipeline.numerics import behind
 from pipeline.numerics import situation as places
-from pipeline.numerics.situation import situation
+from pipeline.numerics.situation import KNOTS, Recurring, Situation, curves_of, situation
 
 
 def test_a_wide_hole_has_no_sectors() -> None:
@@ -84,3 +84,21 @@ def test_channels_with_the_same_holes_share_one_plane() -> None:
         np.testing.assert_array_equal(part.distance, each.distance.reshape(3, -1)[:, some])
         np.testing.assert_array_equal(part.shares, each.shares.reshape(3, 3, -1)[:, :, some])
         assert part.alike == each.alike
+
+
+def test_distances_that_recur_are_looked_up_once_and_give_the_same_bytes() -> None:
+    """Pixels of several places, one after the other: whatever the curves are, no digit changes."""
+    rng = np.random.default_rng(4)
+    places = [
+        Situation(
+            distance=np.sqrt(rng.integers(0, 900, n)).astype(np.float32),
+            shares=rng.dirichlet((1, 1, 1), n).T.astype(np.float32),
+        )
+        for n in (1, 700, 5001)
+    ]
+    together = Recurring.of_many(places)
+    for _ in range(3):
+        curves = curves_of([rng.random(len(knots)).tolist() for knots in KNOTS])
+        one_by_one = np.concatenate([curves.at(place) for place in places])
+        assert curves.at(together).tobytes() == one_by_one.tobytes()
+    assert together.levels.size < together.distance.size / 2
