@@ -75,7 +75,7 @@ class Situation:
 class Recurring(Situation):
     """The same of pixels `(n,)` that many curves are asked about: each distance, which recurs, is looked up once."""
 
-    levels: Field
+    levels: Array
     """`(m,)`, the distances that occur."""
     level: NDArray[np.intp]
     """`(n,)`, number of that of each pixel."""
