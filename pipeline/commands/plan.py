@@ -49,7 +49,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 "blocks": len(plan.blocks),
                 "block": list(plan.block),
                 "worker_GiB": worker_bytes(plan, channels) / 2**30,
-                "peak_GiB": process_bytes(plan, channels, display=order.job.display) / 2**30,
+                "peak_GiB": _peak_bytes(order, found) / 2**30,
                 "disk_GiB": disk_bytes(plan, channels, display=order.job.display) / 2**30,
                 "executor": executor,
                 "workers": workers,
@@ -59,6 +59,11 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
             }
         )
     return {"images": rows, "notices": notices}
+
+
+def _peak_bytes(order: Order, found: Survey) -> int:
+    held = {"looked": found.looked, "tested": found.tested}
+    return process_bytes(found.plan, order.n_file_channels, **held, display=order.job.display)
 
 
 def _outlines(config_path: Path, overrides: Sequence[str]) -> list[tuple[Order, Survey]]:

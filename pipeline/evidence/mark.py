@@ -33,7 +33,7 @@ _MOST_TILES = 24
 """Number of these windows, if they hold no more than `_MOST_VALUES`."""
 
 _MOST_VALUES = 24_000_000
-"""Pixels times bands of image and references that are held while learning: about half a gigabyte."""
+"""Pixels times bands of image and references that are held while learning; see `plan.memory.doubt_bytes`."""
 
 _HALO = int(FARTHEST) + 8 + BLURRED
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image, and the
@@ -66,12 +66,17 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
         channels have no hole in common or are dates, fields that their producer has screened (a sea surface
         temperature, of one date or several: one quantity has no spectrum to tell haze by), or too little observed.
     """
-    if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
-        return scene, None
-    if _are_dates(scene):
+    if not looked_at(scene):
         return scene, None
     marked, doubt = _with_doubted(scene)
     return (replace(marked, clear=_is_clear(marked)) if marked.little_trusted else marked), doubt
+
+
+def looked_at(scene: Scene) -> bool:
+    """Say whether contaminated pixels are looked for in an image of this kind."""
+    if scene.ndim != 2 or scene.source.space.kind == "volume" or scene.job.model.traits.sees_stored:
+        return False
+    return not _are_dates(scene)
 
 
 def _with_doubted(scene: Scene) -> tuple[Scene, Doubt | None]:
@@ -114,7 +119,7 @@ def _is_clear(scene: Scene) -> bool:
 
 def _with_holes(scene: Scene, *, gaps: bool, strips: bool = False) -> list[Tile]:
     """Read the windows that are learned from, those that have holes which count."""
-    tiles = each(partial(_tile, scene, gaps=gaps, strips=strips), _windows(scene))
+    tiles = each(partial(_tile, scene, gaps=gaps, strips=strips), windows_of(scene))
     return [tile for tile in tiles if np.isfinite(tile.distance).all()]
 
 
@@ -135,7 +140,7 @@ def _screened(scene: Scene) -> bool:
     if len(scene.image.channels) == 1:
         return True
     shared = lost = 0
-    for in_all, in_any in each(partial(_lost, scene), _windows(scene)):
+    for in_all, in_any in each(partial(_lost, scene), windows_of(scene)):
         shared, lost = shared + in_all, lost + in_any
     return shared < _ALIKE * lost
 
@@ -148,17 +153,26 @@ def _lost(scene: Scene, box: Box) -> tuple[int, int]:
     return int(void.all(axis=0).sum()), int(void.any(axis=0).sum())
 
 
-def _windows(scene: Scene) -> list[Box]:
+def windows_of(scene: Scene) -> list[Box]:
     """Return windows with holes and observed pixels, spread over the image."""
     cell = scene.states.cell
     boxes = []
     for box in Box.whole(scene.shape).tiles((_TILE, _TILE)):
         if scene.states.near_holes(box) and scene.states.kept_cells[cells_of(box, cell)].any():
             boxes.append(box)
-    bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
-    most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands)))
+    most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands_of(scene))))
     step = -(-len(boxes) // most) or 1
     return boxes[::step]
+
+
+def bands_of(scene: Scene) -> int:
+    """Return the number of bands of the image and all that goes with it."""
+    return len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
+
+
+def looked_pixels(scene: Scene) -> int:
+    """Return how many pixels are held at once while contaminated ones are looked for; 0 where they are not."""
+    return sum(box.size for box in windows_of(scene)) if scene.states.holes and looked_at(scene) else 0
 
 
 def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool, strips: bool = False) -> Tile:

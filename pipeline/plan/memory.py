@@ -70,6 +70,12 @@ _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
 """Then also per cell, per cell and channel (measured 105 with one channel, 145 with four), and the most cells."""
 _CORRECTION_CELLS = 40_000
 """Cells with a regression around each, which takes what it takes in a patch, if there are guides or siblings."""
+_DOUBT_BYTES, _DOUBT_BAND_BYTES = 20, 34
+"""Per pixel of the windows in which thin cloud is looked for, and per band of image and references: what they hold, and
+how it differs from the ground (measured 47 with one band, 140 with four, 410 to 440 with twelve and thirteen)."""
+_TEST_BYTES, _TEST_GUIDE_BYTES = {2: 400, 3: 640}, 180
+"""Per pixel and channel of a window of the self-test, all six and their trials together, by dimensions (measured 340 to
+480, and 630 to 650), and for each guide (measured 180)."""
 _BEYOND_WINDOW_BYTES = 40
 """The same, as read for a window: per pixel and channel, once for the image and once for each relation, or sibling."""
 ASSEMBLY_BYTES = 64 * 2**20
@@ -90,20 +96,24 @@ _OUTLINE_BYTES = 1 / 16
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
-def process_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) -> int:
+def process_bytes(plan: Plan, n_file_channels: int, *, looked: int = 0, tested: int = 0, display: bool = False) -> int:
     """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly.
 
     Args:
         plan: the plan.
         n_file_channels: channels of the image's file.
+        looked: pixels that are held at once while thin cloud and shadow are looked for.
+        tested: pixels of a window of the self-test.
         display: the display product is made, too.
     """
     pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
     unknowns = plan.n_holes * plan.n_state // channels
     exact = pixels if cell == 1 else 0
-    survey = base_bytes(plan) + _survey_bytes(
+    found = _survey_bytes(
         channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides) or plan.n_state > 1
     )
+    references = sum(guide.role == "reference" for guide in plan.guides)
+    survey = base_bytes(plan) + max(found, doubt_bytes(looked, channels * (1 + references)), _test_bytes(plan, tested))
     assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
         assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels
@@ -166,10 +176,27 @@ def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *
     return fill if n_exact else max(fill, beyond)
 
 
+def doubt_bytes(looked: int, bands: int) -> int:
+    """Return what looking for thin cloud and shadow adds, in bytes.
+
+    Args:
+        looked: pixels of the windows that are held at once.
+        bands: of image and references.
+    """
+    return looked * (_DOUBT_BYTES + bands * _DOUBT_BAND_BYTES)
+
+
+def _test_bytes(plan: Plan, tested: int) -> int:
+    """Return what the self-test adds, in windows of so many pixels."""
+    values = tested * len(plan.channels)
+    network = tested * _ACTIVATION_BYTES[plan.ndim] if plan.model is not None else 0
+    return values * (_TEST_BYTES[plan.ndim] + _TEST_GUIDE_BYTES * len(plan.guides)) + network
+
+
 def _patch_bytes(plan: Plan) -> int:
     """Return the bytes of what is computed at once: a batch of windows with the network, or a reference of one."""
     c = len(plan.channels)
-    patch = math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
+    patch = plan.window or math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
     if plan.beyond_cell:
         window += patch * (c + _told(plan)) * _BEYOND_WINDOW_BYTES
@@ -181,7 +208,7 @@ def _patch_bytes(plan: Plan) -> int:
     if plan.model is None:
         return plan.batch * window + reference
     network = patch * c * _NETWORK_CHANNEL_BYTES
-    return plan.batch * (window + network) + patch * _ACTIVATION_BYTES[plan.ndim] + reference
+    return plan.batch * (window + network) + (plan.seen or patch) * _ACTIVATION_BYTES[plan.ndim] + reference
 
 
 def disk_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) -> int:
@@ -262,6 +289,20 @@ def check_room(plan: Plan, n_file_channels: int, *, display: bool = False) -> No
 def _said(count: int) -> str:
     """Return a number of bytes in a unit in which it is not 0.00."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else format_bytes(count)
+
+
+def check_doubt(path: str, looked: int, bands: int, memory_bytes: int) -> None:
+    """Refuse an image in which thin cloud could not be looked for, see `doubt_bytes`; only small limits are ever hit.
+
+    Raises:
+        PlanRefused: with needed and given bytes.
+    """
+    need = _BASE_BYTES + doubt_bytes(looked, bands)
+    if need > memory_bytes:
+        raise PlanRefused(
+            f"{path}: looking for thin cloud beside the mask, in {bands} bands of image and references, needs "
+            f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_enough(need)}"
+        )
 
 
 def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_bytes: int, *, guided: bool) -> None:

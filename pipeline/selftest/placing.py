@@ -27,19 +27,19 @@ from pipeline.system.threads import each
 _PLACES = 16
 """Places that are tried for a wide hole; the best one is taken."""
 
-_SHAPES_PER_WINDOW = 12
+SHAPES_PER_WINDOW = 12
 """Wide holes that are tried in a window until enough is hidden."""
 
-_DEEP_SHARE = 0.12
+DEEP_SHARE = 0.12
 """Share of a window's observed pixels above which no more wide holes are hidden."""
 
-_MOST = 0.6
+MOST_HIDDEN = 0.6
 """Share of a window's observed pixels that wide holes never exceed."""
 
 _WORST_PLACE = 0.4
 """Share of a wide hole that must fall on observed pixels clear of other holes."""
 
-_THIN_SHARE = 0.12
+THIN_SHARE = 0.12
 """Share of a window's observed pixels that is to be hidden in thin holes; half of it will do."""
 
 _TRIES = 16
@@ -50,7 +50,7 @@ then is enough, and of single channels the first pattern that is not clear: more
 _MOST_LAYERS = 256
 """Patterns of thin holes that are laid at most: single dead pixels take many until there are enough to count on."""
 
-_THIN_WINDOWS = 2
+THIN_WINDOWS = 2
 """Windows that thin holes are hidden in where they are rare: the first that are looked at."""
 
 _MIN_HIDDEN = 64
@@ -97,7 +97,7 @@ def place(
     seen = {box: read(box) for box in dict.fromkeys(windows)}
     before: dict[Box, list[Mask]] = {box: [] for box, (window, _) in seen.items() if _seen_everywhere(window)}
     laid: list[tuple[Box, Mask, Mask]] = []
-    first = apart(len(windows))[:_THIN_WINDOWS]
+    first = apart(len(windows))[:THIN_WINDOWS]
     for k, box in enumerate(windows):
         if box not in before:
             continue
@@ -137,7 +137,7 @@ def _new(window: Window, shapes: Shapes, before: list[Mask], rng: np.random.Gene
     if image and hidden.sum() >= _MIN_HIDDEN and any(np.array_equal(hidden, one) for one in before):
         beside = window.valid & (inside(np.asarray(~window.hole.any(axis=0))) <= shapes.depth)
         hidden = beside & ~np.any(before, axis=0)
-        if not _MIN_HIDDEN <= hidden.sum() <= _MOST * window.valid.sum():
+        if not _MIN_HIDDEN <= hidden.sum() <= MOST_HIDDEN * window.valid.sum():
             before.append(before.pop(0))
             return before[-1]
     before.append(hidden)
@@ -169,7 +169,7 @@ def hide(window: Window, shapes: Shapes, rng: np.random.Generator) -> Mask:
     lost = share_lost(window)
     observed = max(int(window.valid.sum()), 1)
     for deep in (shapes.deep, shapes.bare):
-        if deep and hidden.sum() <= _DEEP_SHARE * observed:
+        if deep and hidden.sum() <= DEEP_SHARE * observed:
             hidden = _hide_deep(deep, window, hidden, rng, dense=lost > WIDE)
     if shapes.thin:
         apart = lost <= THIN and of_single_channels(shapes.thin)
@@ -187,7 +187,7 @@ def _hide_deep(shapes: Sequence[Shape], window: Window, hidden: Mask, rng: np.ra
     sizes = np.asarray([shape.mask.sum() for shape in shapes], dtype=np.float64)
     alone = dense and of_single_channels([shape.mask for shape in shapes])
     free: Mask | None = None
-    for attempt in range(_SHAPES_PER_WINDOW * (len(hidden) if alone else 1)):
+    for attempt in range(SHAPES_PER_WINDOW * (len(hidden) if alone else 1)):
         # first a hole as a typical pixel sees it (a large one), then any
         chance = sizes / sizes.sum() if attempt == 0 else None
         shape = shapes[int(rng.choice(len(sizes), p=chance))]
@@ -197,9 +197,9 @@ def _hide_deep(shapes: Sequence[Shape], window: Window, hidden: Mask, rng: np.ra
         layer = _lay(shape, window.valid, free, sides, rng)
         if layer is not None and not dense and of_single_channels([shape.mask]):
             layer &= ~(window.hole | hidden).any(axis=0)
-        if layer is not None and (hidden | layer).sum() <= _MOST * observed:
+        if layer is not None and (hidden | layer).sum() <= MOST_HIDDEN * observed:
             hidden, free = hidden | layer, None
-        if hidden.sum() > _DEEP_SHARE * observed:
+        if hidden.sum() > DEEP_SHARE * observed:
             break
     return hidden
 
@@ -259,7 +259,7 @@ def _sprinkle(shapes: Shapes, window: Window, hidden: Mask, rng: np.random.Gener
     free = window.valid & ~hidden
     if apart:
         free = free & ~(window.hole | hidden).any(axis=0)
-    goal = _THIN_SHARE * max(int(window.valid.sum()), 1)
+    goal = THIN_SHARE * max(int(window.valid.sum()), 1)
     taken = np.asarray(window.hole.any(axis=0) | hidden.any(axis=0))
     result, offered = np.zeros_like(hidden), np.zeros_like(hidden)
     apart_from: NDArray[np.integer] | None = None

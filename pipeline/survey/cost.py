@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 
+from pipeline.evidence.mark import bands_of, looked_pixels
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
 from pipeline.image.workspace import estimate_box
@@ -25,33 +26,61 @@ from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe
 from pipeline.selftest.network import FEW
+from pipeline.selftest.placing import DEEP_SHARE, MOST_HIDDEN, SHAPES_PER_WINDOW, THIN_SHARE, THIN_WINDOWS
+from pipeline.selftest.shapes import Shapes
 from pipeline.selftest.windows import PLACEMENTS, hole_shapes, test_extent
 from pipeline.system.meter import metered
 from pipeline.system.signals import stop_if_asked
 
-# Seconds on the reference machine (one core of an AMD EPYC), fitted to eight runs (docs/performance.md).
-_PROBE_S, _PROBE_EDGE = 0.0062, 48
-"""What `_speed` times: a sparse solution of a square of that edge."""
-_START_S, _START_NETWORK_S = 2.0, 2.2
-"""Start of the program; import of PyTorch and opening of the network."""
-_TEST_S, _TEST_PIXEL_S, _TEST_HOLE_S = 0.8, 4.5e-5, 3.3e-4
-"""Self-test without references and network: at all, for each pixel of a window, and for each that holes like the
-image's would hide of it; all fills and all windows."""
-_GUIDE_S, _GUIDE_VALUE_S = 2.0, 1e-5
-"""The same more for each reference: at all, and for each pixel and channel of a window."""
-_UNKNOWN_S = {2: 6e-6, 3: 4e-5}
-"""Coarse fill: for each hole pixel and channel, by dimensions."""
-_VALUE_S = 5e-8
-"""A pixel of a channel in which next to nothing is done: masks, statistics, levels."""
-_DOUBT_S, _DOUBT_VALUE_S, _DOUBT_PIXELS = 0.2, 2.5e-7, 24 * 256**2
-"""Looking for haze and shadow beside the mask of a raster: at all, for each pixel and channel of image and references,
-and the most pixels that are looked at."""
-_BLOCK_S, _ESTIMATE_S, _GUIDED_S = 0.1, 3e-7, 2e-6
-"""A block at all; an estimated pixel of a channel; the same more for each reference."""
-_FILES_S, _FILE_VALUE_S, _MOVED_VALUE_S = 0.3, 1.7e-7, 5e-8
-"""Files and report: at all, for each pixel of a channel in blocks with holes, and in the rest."""
+_PROBE_S, _PROBE_EDGE = 0.0030, 48
+"""What `_speed` times on the machine that the seconds below are of, and the edge of the square that it solves for."""
 
-_SPREAD = 1.3
+SECONDS: Mapping[str, float] = {
+    # start of the program; import of PyTorch and opening of the network
+    "start": 1.5,
+    "network": 2,
+    # masks, statistics, levels: for each pixel of a channel
+    "look": 0.09,
+    "look value": 1.2e-8,
+    # looking for haze and shadow beside the mask: for each pixel of the windows, and each of a channel or reference
+    "doubt": 0.05,
+    "doubt pixel": 5e-7,
+    "doubt value": 2.8e-7,
+    # self-test without the network: for each pixel of a channel that its windows hide, by dimensions
+    "test": 0.91,
+    "test hidden 2": 3.7e-6,
+    "test hidden 3": 3.8e-5,
+    # the same more where there is a network, beside its passes: it is weighed, and seen mirrored
+    "networked 2": 1.2e-6,
+    "networked 3": 2.3e-5,
+    # for each reference, however large windows are
+    "guide": 3,
+    # coarse fill and what patches cannot see: for each value on cells, and each that is hidden
+    "coarse": 0.03,
+    "coarse value": 1e-7,
+    "coarse 2": 7.2e-7,
+    "coarse 3": 8.2e-6,
+    # blocks: for each, for each estimated pixel of a channel, and for each of a reference
+    "block": 0.06,
+    "estimate 2": 1.4e-7,
+    "estimate 3": 2.4e-7,
+    "guided": 9e-7,
+    # files and report: for each pixel of a channel in blocks with holes, and in the rest
+    "files": 0.4,
+    "file value": 1.1e-7,
+    "moved value": 1.6e-8,
+}
+"""Seconds of one core of an AMD EPYC for each of what is counted, from `python -m benchmarks.forecast --fit`; `guided`
+and `doubt value` lie between what scenes with and without haze took, which is not known before."""
+
+Counts = Mapping[str, float]
+"""How much there is to do of each of `SECONDS`."""
+SURVEY = ("start", "look", "doubt", "test", "coarse")
+"""Stages before the first block, and beside the windows of the self-test, which threads share."""
+_GROWS = {2: 1.0, 3: 1.5}
+"""Power of the hidden share of a window that the time of the self-test grows with, by dimensions: splines of a void
+took four times as long as those of blobs of which 0.4 times as much was hidden."""
+_SPREAD = 1.4
 """Factor by which what is counted may be off either way."""
 _SAMPLED, _PER_BLOCK = 50, 8
 """Blocks, and patches of each, of which it is looked how much is estimated."""
@@ -80,6 +109,8 @@ class Forecast:
     """Pixels times channels that all blocks estimate."""
     seen: float
     """Pixels times channels that a network looks at once for that."""
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """What is counted, stage by stage, under the names of `SECONDS`."""
 
     def decided(self, plan: Plan, model: Inpainter | None) -> Cost:
         """Return the same once the self-test has decided how much of the network the image gets."""
@@ -90,7 +121,7 @@ class Forecast:
                 precision.count(BFLOAT16) / len(precision),
             )
             look_s = share * quick + (1 - share) * look_s
-        seconds = _block_seconds(plan, self.values) + self.seen * look_s * _views(plan.recipe, model)
+        seconds = _seconds(_block_counts(plan, self.values)) + self.seen * look_s * _views(plan.recipe, model)
         return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
 
 
@@ -102,23 +133,31 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
         plan: its outline.
         model: the network, or None.
     """
-    depth = hole_shapes(scene, np.random.default_rng(scene.job.seed)).depth
-    extent = test_extent(scene, depth)
-    window, values = math.prod(extent), len(scene.image.channels) * math.prod(scene.shape)
+    shapes = hole_shapes(scene, np.random.default_rng(scene.job.seed))
+    extent = test_extent(scene, shapes.depth)
     look_s = _look_seconds(model, extent, scene.job.model.device, precision_of(model)) if model is not None else 0.0
-    looks = _looks(scene, model)
-    start = _START_S + (_START_NETWORK_S if model is not None else 0.0)
-    looked = values * _VALUE_S + _doubt_seconds(scene)
-    alone, shared = _test_seconds(scene, window)
-    threads = min(max(1, scene.job.threads), PLACEMENTS)
-    before = _speed() * (start + looked + _coarse_seconds(scene, plan) + alone + shared / threads)
     estimated, seen = _estimated_values(scene, plan)
+    counts = {
+        "start": {"start": 1.0, "network": float(model is not None)},
+        **_survey_counts(scene, plan, shapes, math.prod(extent)),
+        "blocks": _block_counts(plan, estimated),
+        "files": _file_counts(plan, len(scene.image.channels) * math.prod(scene.shape)),
+    }
+    looks, threads = _looks(scene, model), min(max(1, scene.job.threads), PLACEMENTS)
+    # windows are shared by threads
+    before = sum(_seconds(counts[stage]) for stage in SURVEY) + _seconds(counts["windows"]) / threads
+    blocks = _seconds(counts["blocks"])
     cost = Cost(
-        survey=_span([before + window * look_s * one.test / threads for one in looks]),
-        blocks=_span([_block_seconds(plan, estimated) + seen * look_s * one.blocks for one in looks]),
-        files=Span.around(_speed() * _file_seconds(plan, values), _SPREAD),
+        survey=_span([before + math.prod(extent) * look_s * one.test / threads for one in looks]),
+        blocks=_span([blocks + seen * look_s * one.blocks for one in looks]),
+        files=Span.around(_seconds(counts["files"]), _SPREAD),
     )
-    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen)
+    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen, counts=counts)
+
+
+def _seconds(counts: Counts) -> float:
+    """Return how long what is counted takes here, without the network."""
+    return _speed() * sum(count * SECONDS[what] for what, count in counts.items())
 
 
 def _span(seconds: list[float]) -> Span:
@@ -149,35 +188,47 @@ def _views(recipe: Recipe, model: Inpainter | None) -> int:
     return recipe.network_views or int(getattr(model, "views", 1))
 
 
-def _test_seconds(scene: Scene, window: int) -> tuple[float, float]:
-    """Return what the self-test takes without the network: at all, and in its windows, which threads share."""
-    if not scene.job.model.traits.weighed:
-        return 0.0, 0.0
-    guided = scene.n_guides * window * len(scene.image.channels) * _GUIDE_VALUE_S
-    states = scene.states
-    share = states.holes / max(states.holes + states.kept + states.doubted, 1)
-    return _TEST_S + scene.n_guides * _GUIDE_S, window * (_TEST_PIXEL_S + share * _TEST_HOLE_S) + guided
+def _survey_counts(scene: Scene, plan: Plan, shapes: Shapes, window: int) -> dict[str, Counts]:
+    """Return what the survey does before blocks, stage by stage; `windows`: what is done in those of the self-test."""
+    channels, guides = len(scene.image.channels), scene.n_guides
+    planes, cell = channels / scene.states.n_state, plan.guess_factor**scene.ndim
+    looked, weighed = looked_pixels(scene), scene.job.model.traits.weighed
+    hidden = weighed * PLACEMENTS * channels * window * _hidden_share(shapes, window) ** _GROWS[scene.ndim]
+    return {
+        "look": {"look": 1.0, "look value": channels * math.prod(scene.shape)},
+        "doubt": {"doubt": float(looked > 0), "doubt pixel": looked, "doubt value": looked * bands_of(scene)},
+        "test": {"test": float(weighed), "guide": guides * weighed},
+        "windows": {
+            f"test hidden {scene.ndim}": hidden,
+            f"networked {scene.ndim}": hidden * (plan.model is not None),
+        },
+        "coarse": {
+            "coarse": 1.0,
+            "coarse value": channels * math.prod(scene.shape) / cell,
+            f"coarse {scene.ndim}": scene.states.holes * planes / cell,
+        },
+    }
 
 
-def _doubt_seconds(scene: Scene) -> float:
-    if scene.ndim != 2 or scene.job.model.traits.sees_stored:
-        return 0.0
-    bands = len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
-    return _DOUBT_S + min(math.prod(scene.shape), _DOUBT_PIXELS) * bands * _DOUBT_VALUE_S
+def _hidden_share(shapes: Shapes, window: int) -> float:
+    """Return which part of a window of the self-test will be hidden, about; see `selftest.placing.hide`."""
+    hidden = 0.0
+    if shapes.deep:
+        sizes = np.asarray([shape.mask[0].sum() for shape in shapes.deep], dtype=np.float64)
+        usual = float((sizes**2).sum() / max(sizes.sum(), 1.0))
+        hidden += max(usual, min(SHAPES_PER_WINDOW * float(sizes.mean()), DEEP_SHARE * window))
+    if shapes.thin:
+        hidden += THIN_SHARE * window * (THIN_WINDOWS / PLACEMENTS if shapes.rarely_thin else 1.0)
+    return min(hidden / window, MOST_HIDDEN)
 
 
-def _coarse_seconds(scene: Scene, plan: Plan) -> float:
-    planes = len(scene.image.channels) / scene.states.n_state
-    return float(scene.states.holes / plan.guess_factor**scene.ndim * planes * _UNKNOWN_S[scene.ndim])
+def _block_counts(plan: Plan, estimated: float) -> Counts:
+    return {"block": len(plan.blocks), f"estimate {plan.ndim}": estimated, "guided": estimated * len(plan.guides)}
 
 
-def _block_seconds(plan: Plan, estimated: float) -> float:
-    return _speed() * (len(plan.blocks) * _BLOCK_S + estimated * (_ESTIMATE_S + len(plan.guides) * _GUIDED_S))
-
-
-def _file_seconds(plan: Plan, values: int) -> float:
+def _file_counts(plan: Plan, values: int) -> Counts:
     in_blocks = min(values, len(plan.blocks) * math.prod(plan.block) * len(plan.channels))
-    return _FILES_S + in_blocks * _FILE_VALUE_S + (values - in_blocks) * _MOVED_VALUE_S
+    return {"files": 1.0, "file value": in_blocks, "moved value": values - in_blocks}
 
 
 def _estimated_values(scene: Scene, plan: Plan) -> tuple[float, float]:

@@ -6,6 +6,7 @@ blocks add nothing to what is decided here, which is why they are pure functions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,19 +16,21 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
 from pipeline.evidence.doubt import Doubt
-from pipeline.evidence.mark import doubt_notice, with_doubt, with_doubted_filled
+from pipeline.evidence.mark import bands_of, doubt_notice, looked_pixels, with_doubt, with_doubted_filled
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.levels import level_notices
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.image.unseen import unseen_notices
+from pipeline.image.workspace import estimate_box
 from pipeline.models._choice import by_holes
 from pipeline.models.base import Inpainter, Portable, reduced_notice, reduced_to
+from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
-from pipeline.plan.memory import auto_block, check_fits, check_room
+from pipeline.plan.memory import auto_block, check_doubt, check_fits, check_room
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe
@@ -57,6 +60,10 @@ class Survey:
     """What the network needs of a GPU, if it runs on one."""
     cost: Cost | None = None
     """How long the run takes; None for an image without holes."""
+    looked: int = 0
+    """Pixels that are held at once while contaminated ones are looked for."""
+    tested: int = 0
+    """Pixels of a window of the self-test."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the record needs beside the plan, as JSON values."""
@@ -114,6 +121,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         scene, notices = open_scene(job, clock)
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)
+        _looked(scene)
         model, model_ref = find_model(scene)
         clock.lap("model")
         sketch = _plan(scene, start_recipe(scene, model), model_ref, Coarse(fill_cell=coarse_factor(scene)))
@@ -135,7 +143,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         clock.lap("coarse fill")
         plan = _plan(scene, verdict.recipe, model_ref, coarse)
         clock.lap("plan")
-        touching = _patches_touching_holes(scene)
+        touching = len(_touched(scene))
         gpu, gpu_notice = _gpu(plan, model)
     return Survey(
         plan=plan,
@@ -181,17 +189,31 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         coarse = Coarse(fill_cell=coarse_factor(scene))
     plan = _plan(scene, start_recipe(scene, model), model_ref, coarse)
     gpu, gpu_notice = _gpu(plan, model)
+    ahead = forecast(scene, plan, model) if scene.states.holes else None
     return Survey(
         plan=plan,
         verdict=None,
         states=scene.states,
-        patches_touching_holes=_patches_touching_holes(scene),
+        patches_touching_holes=len(_touched(scene)),
         model_name=model.name if model else "",
         seconds=clock.seconds,
         notices=(*notices, *filter(None, [gpu_notice])),
         gpu=gpu,
-        cost=forecast(scene, plan, model).cost if scene.states.holes else None,
+        cost=ahead.cost if ahead else None,
+        looked=_looked(scene),
+        tested=math.prod(ahead.extent) if ahead and scene.job.model.traits.weighed else 0,
     )
+
+
+def _looked(scene: Scene) -> int:
+    """Return how many pixels are held while contaminated ones are looked for.
+
+    Raises:
+        PlanRefused: they do not fit the memory.
+    """
+    looked = looked_pixels(scene)
+    check_doubt(scene.source.paths[0], looked, bands_of(scene), scene.job.memory_bytes)
+    return looked
 
 
 def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:
@@ -266,7 +288,8 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, coarse: Coarse) 
     block = job.block or auto_block(plan, source.n_channels, job.memory_bytes)
     plan = replace(plan, block=block)
     check_fits(plan, source.n_channels, job.memory_bytes)
-    plan = replace(plan, blocks=_blocks(scene, plan))
+    window, seen = _largest(scene, plan) if scene.ndim == 3 else (0, 0)
+    plan = replace(plan, blocks=_blocks(scene, plan), window=window, seen=seen)
     check_room(plan, source.n_channels, display=job.display)
     return plan
 
@@ -301,8 +324,19 @@ def _blocks(scene: Scene, plan: Plan) -> tuple[BlockRow, ...]:
     return tuple(rows)
 
 
-def _patches_touching_holes(scene: Scene) -> int:
-    """Count the patches of the whole lattice that touch a hole: what one block the size of the image would run."""
+def _largest(scene: Scene, plan: Plan) -> tuple[int, int]:
+    """Return the pixels of the largest window that a patch is estimated from, and that a network looks at of one."""
+    largest = np.zeros(2, dtype=np.int64)
+    for index in _touched(scene):
+        stop_if_asked()
+        hole = np.asarray(scene.image.holes(scene.lattice.support(index)).any(axis=0))
+        seen = [part.own.size for part in parts_of(hole, len(plan.channels))]
+        largest = np.maximum(largest, (estimate_box(scene.lattice, index, hole).size, max(seen, default=0)))
+    return int(largest[0]), int(largest[1])
+
+
+def _touched(scene: Scene) -> list[tuple[int, ...]]:
+    """Return the patches of the whole lattice that touch a hole: what one block the size of the image would run."""
     lattice = scene.lattice
     touched = np.zeros(lattice.counts, dtype=np.bool_)
     for box in Box.whole(lattice.shape).tiles(scene.image.state.chunks[1:]):
@@ -312,4 +346,4 @@ def _patches_touching_holes(scene: Scene) -> int:
         hole = scene.image.holes(box)
         for index in patches_with_holes(lattice, box, hole):
             touched[index] = True
-    return int(touched.sum())
+    return [tuple(map(int, index)) for index in np.argwhere(touched)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from rasterio.io import DatasetWriter
 
-from pipeline.evidence.mark import doubt_notice, with_doubt, with_doubted_filled
+from pipeline.errors import PlanRefused
+from pipeline.evidence.mark import bands_of, doubt_notice, looked_pixels, with_doubt, with_doubted_filled
 from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks.base import DOUBT, FILL
+from pipeline.plan.memory import check_doubt, doubt_bytes
 from tests.helpers import order_of, run_config, write_image, write_tiff
 from tests.unit.test_evidence_doubt import clouds, ground, ring
 
@@ -137,3 +140,30 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
     assert doubt_notice(scene, doubt).startswith(f"{counted}, up to 6 px from the mask, look like haze or thin cloud: ")
     scene.states.hazy, scene.states.strong = 50, 7
     assert "(it is more than 0.5 standard deviations of the image at 7 %)" in doubt_notice(scene, doubt)
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_what_looking_holds_is_planned(tmp_path: Path, bands: int) -> None:
+    """Peak of what is allocated, of windows of a quarter of a megapixel: no more than is planned, and most of that."""
+    hole = np.tile(clouds(2), (2, 2))[:512, :512]
+    values = np.tile(ground(1) + np.array([500, 400, 300, 50])[:, None, None] * ring(clouds(2), 4.0), (1, 2, 2))
+    image = write_tiff(tmp_path / "image.tif", values[:bands, :512, :512].astype(np.float32))
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    scene = open_scene(order_of(run_config(tmp_path, image, mask)).job, Clock())[0]
+    planned = doubt_bytes(looked_pixels(scene), bands_of(scene))
+    with_doubt(scene)
+    tracemalloc.start()
+    try:
+        with_doubt(scene)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.4 * planned < peak < 1.2 * planned, (peak / looked_pixels(scene), planned / looked_pixels(scene))
+
+
+def test_looking_that_does_not_fit_the_memory_is_refused() -> None:
+    """With what it needs; a process takes something before it looks."""
+    need = doubt_bytes(24 * 256**2, 13)
+    check_doubt("a.tif", 24 * 256**2, 13, need + 2**28)
+    with pytest.raises(PlanRefused, match=r"a.tif: looking for thin cloud .* in 13 bands .* needs 0.9\d GiB"):
+        check_doubt("a.tif", 24 * 256**2, 13, need)

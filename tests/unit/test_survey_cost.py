@@ -114,3 +114,23 @@ def test_blocks_are_shared_by_workers() -> None:
     every = Cost(survey=Span.around(10, 1.3), blocks=Span.around(80, 2), files=Span.around(2, 1.3))
     assert every.total(4).likely == 10 + 20 + 2
     assert every.total(1).high == pytest.approx(13 + 160 + 2.6)
+
+
+def test_larger_holes_take_longer_to_test(tmp_path: Path) -> None:
+    """As many hole pixels in one hole are hidden at once; specks are hidden up to a share of the window."""
+    seconds = []
+    for name, edge, count in (("a", 2, 256), ("b", 8, 16), ("c", 24, 2)):
+        hole = np.zeros((1, 96, 96), dtype=np.uint8)
+        step = 96 // round(count**0.5)
+        for k in range(count):
+            row, column = divmod(k, 96 // step)
+            hole[0, row * step : row * step + edge, column * step : column * step + edge] = 1
+        (tmp_path / name).mkdir()
+        image = write_image(tmp_path / name / "image.tif", smooth((1, 96, 96)))
+        found = outline(
+            order_of(run_config(tmp_path / name, image, write_image(tmp_path / name / "mask.tif", hole))).job
+        )
+        assert found.cost is not None
+        seconds.append(found.cost.survey.likely)
+    assert seconds == sorted(seconds)
+    assert seconds[2] > seconds[0]
