@@ -39,6 +39,10 @@ _STORED = (
     (1.0, 1.15, 1.3, 1.45, 1.6, 1.75, 1.9),
 )
 
+# where another date carries the mean, what it cannot know is the same at all distances: the factors that 35 scenes of
+# which 60 to 93 % are hidden would have needed, at eight places, were 0.8 beside observed pixels and 0.9 to 1.3 farther
+_STORED_OF_REFERENCES = ((0.9, *(1.1,) * 6),) * 3
+
 
 def _stored() -> Curves:
     return curves_of(_STORED, ERROR_KNOTS)
@@ -75,13 +79,13 @@ class Calibration:
         tested = blended(place.shares, fitted._grown([np.minimum(distance, limit) for limit in fitted.tested_to]))
         return np.asarray(np.maximum(self.factor(place) / tested, np.float32(1)), dtype=np.float32)
 
-    def at_least_stored(self) -> Calibration:
-        """Return one whose factors are those of this one or the stored default's, whichever are larger at a distance.
+    def at_least(self, stored: Calibration) -> Calibration:
+        """Return one whose factors are those of this one or the stored ones, whichever are larger at a distance.
 
         Both are compared as they have grown there, so that the stored ones, which rise with distance by themselves, do
         not grow once more because little could be tested here.
         """
-        rows = [np.maximum(*both) for both in zip(self._at_knots(), Calibration()._at_knots(), strict=True)]
+        rows = [np.maximum(*both) for both in zip(self._at_knots(), stored._at_knots(), strict=True)]
         farthest = tuple(max(limit, knots[-1]) for limit, knots in zip(self.tested_to, ERROR_KNOTS, strict=True))
         return replace(self, factors=curves_of([row.tolist() for row in rows], ERROR_KNOTS), tested_to=farthest)
 
@@ -98,6 +102,15 @@ class Calibration:
             factor[beyond] *= self.growth(distance[beyond]) / self.growth(np.asarray(limit))
             grown.append(factor)
         return grown
+
+
+STORED = Calibration()
+"""Where nothing is known of an image, and none of its pixels is restored from another one."""
+
+STORED_OF_REFERENCES = Calibration(
+    factors=curves_of(_STORED_OF_REFERENCES, ERROR_KNOTS), tested_to=tuple(knots[-1] for knots in ERROR_KNOTS)
+)
+"""Where nothing is known but that another date carries the mean."""
 
 
 def fit(
@@ -127,7 +140,7 @@ def fit(
         weight: `(n,)`, how often each pixel counts, on average 1 (see `tilted`); None = all alike.
     """
     if absolute_error.size < FEWEST_PIXELS:
-        return Calibration()
+        return STORED
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
     counts = np.ones(ratio.size) if weight is None else weight[order].astype(np.float64)

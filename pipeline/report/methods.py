@@ -152,6 +152,8 @@ def _test(record: Mapping[str, Any], cite: Any) -> list[str]:
     held = test["coverage_90"]
     said = "" if held is None else f"; on windows left out of it, the 90 % interval held {100 * held:.1f} % of them"
     stored = "" if test["calibration"] == "fitted" else ", too few here, so that stored factors were used"
+    if not stored and not record["recipe"]["calibration"]["referenced"]["pixels"]:
+        stored = " (stored factors where another date leads, as most of the image is hidden)"
     return [
         f"Methods and their weights were chosen on {test['hidden_pixels']:,} observed values of the same image, hidden "
         f"in {test['placements']} windows in the shape of its own holes. Standard errors were scaled so that "

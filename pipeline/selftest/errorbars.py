@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import FEWEST_PIXELS, Z90, Calibration, fit, power_of, tilted
+from pipeline.numerics.calibration import FEWEST_PIXELS, STORED, Z90, Calibration, fit, power_of, tilted
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation
 from pipeline.numerics.statistics import varied
@@ -198,10 +198,9 @@ def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.fl
     )
 
 
-def widened(recipe: Recipe) -> Recipe:
-    """Return the recipe with both calibrations as `Calibration.at_least_stored` makes them."""
-    single, referenced = recipe.single.at_least_stored(), recipe.referenced.at_least_stored()
-    return replace(recipe, single=single, referenced=referenced)
+def widened(recipe: Recipe, referenced: Calibration) -> Recipe:
+    """Return the recipe with bars that are never narrower than the stored ones, of references than `referenced`."""
+    return replace(recipe, single=recipe.single.at_least(STORED), referenced=recipe.referenced.at_least(referenced))
 
 
 def _fit(tested: Sequence[Tested]) -> Calibration:
@@ -209,7 +208,7 @@ def _fit(tested: Sequence[Tested]) -> Calibration:
     telling = [t.only(t.telling) for t in tested]
     if _count(telling) >= FEWEST_PIXELS:
         return _fitted(telling)
-    return _fitted(tested).at_least_stored()
+    return _fitted(tested).at_least(STORED)
 
 
 def _fitted(use: Sequence[Tested]) -> Calibration:

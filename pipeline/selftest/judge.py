@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec
 from pipeline.models.base import Inpainter
+from pipeline.numerics.calibration import STORED
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
@@ -49,6 +50,10 @@ from pipeline.selftest.verdict import Row, Verdict, sentences
 _SPARSE = 0.1
 """Observed share of the pixels below which error bars are never narrower than the stored ones."""
 
+_MOSTLY = 0.45
+"""The same, below which bars where another date carries the mean are the stored ones: what can be hidden in what little
+is left errs less or more than what is hidden, and does not tell which. Where half is left, fitted ones hold."""
+
 _FARTHER = 4.0
 """How many times as far from observed pixels as nearly all hidden ones the typical hole pixel must lie for a note that
 error bars there are not tested."""
@@ -77,7 +82,8 @@ def judge(
         candidates: base fills to compare, the default first.
         guides: references and auxiliaries with their relations to the image.
         model: the network, or None.
-        start: recipe with the floor and limits of the file and the default fill.
+        start: recipe with the floor and limits of the file and the default fill; its calibrations are those that count
+            where hidden pixels do not tell.
         spread: robust range of each channel, `(c,)`.
         forced: use the first candidate whatever the scores; the others are only measured.
     """
@@ -163,7 +169,8 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
     tested = tested_all(helped, before, all_tell=False)
     plain = tested if alone is helped else tested_all(alone, before, all_tell=False)
     recipe, tested, plain = followed(before, tested, plain)
-    sparse, shallow = _sparse(placements), _shallow(plain)
+    observed, shallow = _observed(placements), _shallow(plain)
+    sparse = observed < _SPARSE
     # deep inside, what is around a pixel is wider, and rougher with it
     calm = not shallow and _calm(plain, before)
     widths = cross_calibrated(recipe, tested, plain)
@@ -171,7 +178,9 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
     fitted = grown(calibrated(recipe, tested, plain), placements, spread)
     whole = helped is decided.drafts or len(recipe.floor) == 1
     drafted = tested if whole else tested_all(decided.drafts, before, all_tell=True)
-    recipe = widened(fitted) if sparse or calm else fitted
+    recipe = wide = widened(fitted, before.referenced) if sparse or calm else fitted
+    if observed < _MOSTLY and before.referenced != STORED and any(recipe.reference_weights):
+        recipe = replace(wide, referenced=before.referenced)
     return _ErrorBars(
         recipe=recipe,
         tested=tested,
@@ -179,7 +188,7 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
         coverage=held,
         coverage_by_channel=by_channel,
         predicted_rmse=(
-            rmse_of_bars(tested, recipe, spread) if calm else expected_rmse(tested, drafted, spread, fitted, recipe)
+            rmse_of_bars(tested, recipe, spread) if calm else expected_rmse(tested, drafted, spread, fitted, wide)
         ),
         note=_note(recipe, sparse=sparse, shallow=shallow, calm=calm),
     )
@@ -241,10 +250,10 @@ def _with_network(
     return recipe, row, networked(own, recipe) if recipe.network.highest > 0 else alone, mixed
 
 
-def _sparse(placements: Sequence[Placement]) -> bool:
-    """Say whether little of what has a value or is to get one is observed; land beside a sea is neither."""
+def _observed(placements: Sequence[Placement]) -> float:
+    """Return the observed share of what has a value or is to get one; land beside a sea is neither."""
     windows = [(p.task.window.valid | p.hidden, p.task.window.valid | p.task.window.hole) for p in placements]
-    return bool(np.mean([observed.sum() / max(content.sum(), 1) for observed, content in windows]) < _SPARSE)
+    return float(np.mean([observed.sum() / max(content.sum(), 1) for observed, content in windows]))
 
 
 def _shallow(tested: Sequence[Tested]) -> bool:

@@ -14,6 +14,7 @@ from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, coarsest_axis
 from pipeline.image.scene import Scene
 from pipeline.models.base import Inpainter, precision_of
+from pipeline.numerics.calibration import STORED_OF_REFERENCES
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import STORED, Recipe
@@ -55,6 +56,8 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     placements = place(partial(_compared, scene), tests, shapes, start.fill, scene.job.seed)
     tested = sum(placement.task.window.hole[0].size for placement in placements)
     start = unless_small(start, len(start.floor) * math.prod(scene.shape), tested)
+    if guides and all(guide.is_reference for guide in guides):
+        start = replace(start, referenced=STORED_OF_REFERENCES)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     forced = choice.fill is not None
     if forced:

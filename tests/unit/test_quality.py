@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.scores import coverage
-from pipeline.numerics.calibration import Z90, Calibration, fit, mean_squared_ratio, power_of, tilted
+from pipeline.numerics.calibration import (
+    STORED_OF_REFERENCES,
+    Z90,
+    Calibration,
+    fit,
+    mean_squared_ratio,
+    power_of,
+    tilted,
+)
 from pipeline.numerics.metrics import channel_mse, normalised_mse
 from pipeline.numerics.situation import Curve, Situation, flat, hats, situation
 from pipeline.numerics.structure import Growth
@@ -158,7 +166,7 @@ def test_too_little_evidence_keeps_the_stored_default():
     assert fit(error, raw, distance, _deep(199)) == Calibration()
     low = replace(Calibration(), factors=flat(0.01), pixels=500)
     far = _place(np.array([1.0, 1.5, 4.0, 32.0, 64.0, 500.0]))
-    assert low.at_least_stored().factor(far) == pytest.approx(Calibration().factor(far), rel=1e-6)
+    assert low.at_least(Calibration()).factor(far) == pytest.approx(Calibration().factor(far), rel=1e-6)
 
 
 def test_bars_that_were_hardly_tested_do_not_grow_twice():
@@ -166,9 +174,15 @@ def test_bars_that_were_hardly_tested_do_not_grow_twice():
     far = _place(np.array([32.0, 128.0]))
     stored = Calibration().factor(far)
     low, high = (replace(Calibration(), factors=flat(v), tested_to=(1.5, 1.0, 1.0), pixels=500) for v in (0.01, 4.0))
-    assert low.at_least_stored().factor(far) == pytest.approx(stored, rel=1e-6)
-    assert high.at_least_stored().factor(far) == pytest.approx(high.factor(far), rel=1e-6)
+    assert low.at_least(Calibration()).factor(far) == pytest.approx(stored, rel=1e-6)
+    assert high.at_least(Calibration()).factor(far) == pytest.approx(high.factor(far), rel=1e-6)
     assert (high.factor(far) > stored).all()
+
+
+def test_stored_bars_of_references_do_not_grow():
+    """What another date does not know is as much 64 px away as 2 px away; the stored ones of fills rise."""
+    far = _place(np.array([1.0, 2.0, 16.0, 64.0]))
+    assert STORED_OF_REFERENCES.factor(far) == pytest.approx([0.9, 1.1, 1.1, 1.1], rel=1e-6)
 
 
 def test_beyond_what_was_tested_bars_grow_as_the_image_does():

@@ -13,7 +13,7 @@ from pipeline.fills.base import FillSpec
 from pipeline.numerics.situation import flat
 from pipeline.provenance.account import account
 from pipeline.report.judgement import UNVALUED, advised, judged
-from pipeline.report.methods import _guides, _network
+from pipeline.report.methods import _guides, _network, _test
 from pipeline.report.pages import templates
 from pipeline.report.words import by_channel, network_part, unit_of, verdict
 from pipeline.restore.codes import source_name
@@ -227,3 +227,16 @@ def test_one_pixel_is_not_all_of_them(ndim, filled, said):
     """The sentence is one that somebody would write."""
     plan = SimpleNamespace(ndim=ndim, n_state=1)
     assert account(plan, {}, {"classical": filled})["account"] == said
+
+
+@pytest.mark.parametrize(
+    ("calibration", "referenced", "said"),
+    [("fitted", 500, False), ("fitted", 0, True), ("stored", 0, False)],
+)
+def test_methods_say_where_bars_of_references_are_not_fitted(calibration, referenced, said):
+    """With all factors stored one sentence is enough; with all fitted none is."""
+    test = {"hidden_pixels": 900, "placements": 6, "coverage_90": None, "calibration": calibration}
+    record = {"self_test": test, "recipe": {"calibration": {"referenced": {"pixels": referenced}}}}
+    (sentence,) = _test(record, lambda _: "")
+    assert ("where another date leads" in sentence) == said
+    assert ("too few here" in sentence) == (calibration == "stored")

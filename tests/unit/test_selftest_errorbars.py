@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.fills.base import FillSpec
-from pipeline.numerics.calibration import Z90, Calibration
+from pipeline.numerics.calibration import STORED_OF_REFERENCES, Z90, Calibration
 from pipeline.numerics.situation import Situation, flat
 from pipeline.references.reliance import Reliance
 from pipeline.restore.recipe import Recipe
@@ -170,8 +170,11 @@ def test_sparse_images_are_never_surer_than_the_stored_calibration():
     """Tiny errors on a few pixels are luck."""
     tested = [_tested(np.full(300, 1e-3))]
     assert _factor(calibrated(RECIPE, tested, tested)) < 0.01
-    recipe = widened(calibrated(RECIPE, tested, tested))
-    assert recipe.single.factors == recipe.referenced.factors == Calibration().at_least_stored().factors
+    recipe = widened(calibrated(RECIPE, tested, tested), Calibration())
+    assert recipe.single.factors == recipe.referenced.factors == Calibration().at_least(Calibration()).factors
+    dated = widened(calibrated(RECIPE, tested, tested), STORED_OF_REFERENCES)
+    assert dated.single == recipe.single
+    assert dated.referenced.factors == STORED_OF_REFERENCES.factors
 
 
 def _covered(recipe, tested):
@@ -238,7 +241,7 @@ def test_the_error_to_expect_is_that_of_wider_bars_where_little_was_tested():
     """Bars that are widened to the stored ones are ten times those that the hidden pixels gave."""
     tested = [replace(_tested(np.full(300, 0.11 * Z90), holes=_deep(2.0)), place=_deep(2.0).place)]
     fitted = calibrated(RECIPE, tested, tested)
-    wider = widened(fitted)
+    wider = widened(fitted, Calibration())
     assert expected_rmse(tested, tested, np.ones(1), fitted, wider) == (pytest.approx(1.1 * Z90, rel=0.02),)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.fills import tension
 from pipeline.fills.base import Window
 from pipeline.image.scene import Clock, Scene, open_scene
+from pipeline.numerics.calibration import STORED_OF_REFERENCES
 from pipeline.numerics.solve import ROUGH, solve
 from pipeline.selftest import setup
 from pipeline.selftest.rim import Rim
@@ -94,3 +95,28 @@ def test_the_rim_is_looked_at_in_three_windows(tmp_path, monkeypatch, size, look
     monkeypatch.setattr(setup, "check_rim", check)
     self_test(_opened(tmp_path, "nearest", size), None)
     assert len(seen) == looked_at
+
+
+@pytest.mark.parametrize(
+    ("hidden", "role", "led"),
+    [
+        (0.95, "references", True),
+        (0.6, "references", True),
+        (0.5, "references", False),
+        (0.95, "auxiliary", False),
+        (0.6, "auxiliary", False),
+    ],
+)
+def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, hidden, role, led):
+    """Whatever could be hidden; of other contrasts nothing was measured, and with half of an image left it tells."""
+    truth = smooth((2, 128, 128), "float32")
+    noise = np.random.default_rng(3).normal(0, 0.2 * truth.std(), truth.shape)
+    hole = np.zeros((1, 128, 128), np.uint8)
+    # between the gaps that are left holes are wide
+    hole[0, :, np.arange(128) % 40 < 40 * hidden] = 1
+    image, mask = write_image(tmp_path / "image.tif", truth), write_image(tmp_path / "mask.tif", hole)
+    entry = {"path": str(write_image(tmp_path / "date.tif", (truth + noise).astype(np.float32))), "mask": []}
+    config = run_config(tmp_path, image, mask, input={role: [entry]}, patch={"size": 128, "overlap": 32})
+    recipe = self_test(open_scene(order_of(config).job, Clock())[0], None).recipe
+    assert (recipe.referenced == STORED_OF_REFERENCES) == led
+    assert any(recipe.reference_weights) or role == "auxiliary"
