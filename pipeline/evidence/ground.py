@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evidence.tile import Tile, stride
+from pipeline.evidence.tile import Tile
 from pipeline.numerics.column import column
 from pipeline.references.ridge import fit_pulled
 
@@ -75,10 +75,8 @@ def fit_ground(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
 
     Args:
         tiles: windows of the image.
-        clear: bool `spatial` of each, pixels to fit on; of many some tell it.
+        clear: bool `spatial` of each, pixels to fit on.
     """
-    step = stride(clear)
-    tiles, clear = [tile.every(step) for tile in tiles], [some[::step, ::step] for some in clear]
     best = _usual(tiles, clear)
     size = _size(best, best)
     usual = best

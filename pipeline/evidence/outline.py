@@ -15,7 +15,7 @@ doi:10.1080/00031305.2016.1164756).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.evidence.ground import Ground, fit_ground, whitening
-from pipeline.evidence.tile import LARGEST, RINGS, Tile, stride
+from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.numerics.column import column
 from pipeline.numerics.products import inner
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _Real = TypeVar("_Real", np.float32, np.float64)
-_Number = TypeVar("_Number", bound=np.generic)
 _Shares = dict[str, list[Field]]
 _Differences = tuple[Field, Mask]
 """Of a tile from the ground, in its deviations, `(c, *spatial)`, and bool `spatial`, where they are told."""
@@ -246,8 +245,7 @@ def _described(
 ) -> tuple[Outline | None, Sequence[_Differences]]:
     """Describe ground and scraps by pixels that belong to them with some probability; and the tiles' differences.
 
-    With `changed` some of the ground may have. `blurred` takes the tiles as they are seen for each guide. Of many
-    pixels some describe all.
+    With `changed` some of the ground may have. `blurred` takes the tiles as they are seen for each guide.
     """
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
@@ -257,20 +255,18 @@ def _described(
     if ground.guide not in blurred:
         blurred[ground.guide] = [_Blurred.of(tile, ground) for tile in tiles]
     both = [_differences(ground, seen) for seen in blurred[ground.guide]]
-    step = stride(clear)
-
-    def thin(planes: Iterable[NDArray[_Number]]) -> NDArray[_Number]:
-        return np.concatenate([plane[::step, ::step].ravel() for plane in planes])
-
-    told = thin(t for _, t in both)
-    values = np.stack([thin(bands)[told] for bands in zip(*(d for d, _ in both), strict=True)])
-    calm = np.clip(values[:, thin(clear)[told]], -LARGEST, LARGEST)
+    told = np.concatenate([t.ravel() for _, t in both])
+    values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
+    calm = np.clip(values[:, np.concatenate([c.ravel() for c in clear])[told]], -LARGEST, LARGEST)
     if calm.shape[1] < _FEWEST_CLEAR:
         return None, ()
-    ring = np.searchsorted(RINGS, thin(tile.distance for tile in tiles)[told])
+    ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
     usual = _Calm(differences=calm, middle=np.median(calm, axis=1), whiten=whitening(calm))
     white = usual.whitened(values)
-    scraps = [_scrap(name, (values, white), usual, thin(parts)[told], ring) for name, parts in shares.items()]
+    scraps = [
+        _scrap(name, (values, white), usual, np.concatenate([part.ravel() for part in parts])[told], ring)
+        for name, parts in shares.items()
+    ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
     if not some or not changed:
         return Outline(ground=ground, scraps=some) if some else None, both

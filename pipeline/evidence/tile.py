@@ -24,10 +24,6 @@ LARGEST = 5.0
 """Standardised differences are clipped here: one band's glint must not decide alone."""
 
 
-_ENOUGH = 100_000
-"""Pixels whose medians and moments tell as much as those of more: pixels beside each other are alike."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """A window of the image, with what is needed to tell what was missed.
@@ -45,17 +41,6 @@ class Tile:
     distance: NDArray[np.float32]
     guides: tuple[tuple[NDArray[np.float32], Mask], ...] = ()
     corner: tuple[int, ...] = (0, 0)
-
-    def every(self, step: int) -> Tile:
-        """Return every so many pixels of the window, both ways."""
-        some = slice(None, None, step)
-        return replace(
-            self,
-            values=self.values[:, some, some],
-            seen=self.seen[some, some],
-            distance=self.distance[some, some],
-            guides=tuple((shown[:, some, some], told[some, some]) for shown, told in self.guides),
-        )
 
     def of_wide(self) -> Tile:
         """Return the window with distances from its wide holes alone, infinite if there are none.
@@ -84,11 +69,6 @@ class Tile:
             return self
         away = np.maximum(ndimage.distance_transform_edt(~cast), 1.0).astype(np.float32)
         return replace(self, distance=np.where(hole, np.float32(0), np.minimum(self.distance, away)))
-
-
-def stride(some: Sequence[Mask]) -> int:
-    """Return every how many pixels of windows, both ways, leave `_ENOUGH` of some of them to describe all of these."""
-    return max(1, int(np.sqrt(sum(int(s.sum()) for s in some) / _ENOUGH)))
 
 
 def displaced(mask: _Labels, step: tuple[int, int]) -> _Labels:

@@ -8,14 +8,13 @@ import pytest
 from scipy import ndimage
 
 from pipeline.evidence import learn
-from pipeline.evidence import tile as tile_module
 from pipeline.evidence.doubt import Doubt, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.outline import Outline, Scrap, by_neighbours, fit_outline
 from pipeline.evidence.rings import Rings
 from pipeline.evidence.shifts import Excess
-from pipeline.evidence.tile import Tile, stride
+from pipeline.evidence.tile import Tile
 from pipeline.geometry.space import Space
 from tests.unit.test_evidence_doubt import SHAPE, clouds, tile
 from tests.unit.test_evidence_haze import landscape
@@ -188,25 +187,3 @@ def test_one_pixel_among_others_is_of_their_kind():
     assert np.isfinite(share).all()
     assert share[1, 5, 5] < 1e-6
     assert np.allclose(share.sum(axis=0), 1, atol=1e-6)
-
-
-def test_some_of_many_pixels_describe_all(spoilt, monkeypatch):
-    """Every second one both ways finds what all find: the ground to a tenth, hardly a pixel told otherwise."""
-    one, _, _, doubt = spoilt
-    monkeypatch.setattr(tile_module, "_ENOUGH", 8000)
-    assert stride([one.seen]) == 2
-    fewer = find_doubt([one])
-    assert fewer is not None
-    assert fewer.outline is not None
-    own, all_of_them = fewer.outline.ground.scale, doubt.outline.ground.scale
-    assert 0 < np.abs(np.divide(own, all_of_them) - 1.0).max() < 0.1
-    both, either = (np.count_nonzero(f(fewer.of(one), doubt.of(one))) for f in (np.logical_and, np.logical_or))
-    assert both > 0.98 * either
-
-
-def test_few_pixels_are_all_looked_at():
-    """Below four times as many as are enough; the windows of a large image are thinned alike."""
-    seen = np.ones((630, 630), np.bool_)
-    assert stride([seen]) == 1
-    assert stride([seen, seen]) == 2
-    assert stride([]) == 1
