@@ -17,7 +17,7 @@ from pipeline.numerics.situation import FAMILIES
 from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Draft
-from pipeline.selftest.scores import NOTICEABLE_DB, family_scores, psnr_of
+from pipeline.selftest.scores import NOTICEABLE_DB, TOLERATED, family_scores, harmed, psnr_of, wide_holes
 from pipeline.selftest.site import FEWEST_HIDDEN, Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
@@ -35,6 +35,13 @@ them as in the last."""
 
 _STIFFEST_AT_EDGES = 0.9
 """Tension of the stiffest spline that may be used at an image's edge: beyond it one runs on as it was going."""
+
+_PRICE_DB = 2.0
+"""Gain in wide holes that is deducted for harm if all single ones become noticeably worse, and its share if a share of
+them beyond `TOLERATED` does; all from 1 to 3 dB decide alike, 5 as with references leave elevations a slack spline."""
+
+_FEW_THIN = 0.05
+"""Share of what is hidden that lies in thin holes from which wide ones are no single holes but parts of wedges."""
 
 _MEASURED = 2
 """Windows in which all fills are tried where the user chose one."""
@@ -234,13 +241,40 @@ def _best(sites: Sequence[Site], tried: Sequence[_Tried], default: int) -> tuple
     rivals = [one.over(every) / scale if one.usable and len(one.errors) == len(sites) else None for one in tried]
     thin, deep, border = shares_of(sites)
     risk = _risk(sites)
-    inside = better_one(rivals, default, deep, unit, risk)
+    inside = better_one(_worth_their_harm(sites, rivals, default), default, deep, unit, risk)
     stiffest = _stiffest_at_edges(tried[default], tried[inside])
     slack = [r if one.tension <= stiffest else None for one, r in zip(tried, rivals, strict=True)]
     in_thin, at_edges = (
         better_one(some, default, share, unit, risk) for some, share in ((rivals, thin), (slack, border))
     )
     return in_thin, inside, at_edges
+
+
+def _worth_their_harm(
+    sites: Sequence[Site], rivals: Sequence[NDArray[np.float64] | None], default: int
+) -> list[NDArray[np.float64] | None]:
+    """Return the fills of an image without those that make too many single wide holes worse for what they gain there.
+
+    Fills that are equal on average change ranks from hole to hole: one that wins by little is none the better for it.
+    Stripes gain by kriging whatever single pieces of them do; volumes were not looked at.
+
+    Args:
+        sites: what is hidden.
+        rivals: errors `(n,)` of each fill, in units that make channels comparable; None = it cannot be used.
+        default: its position in `rivals`.
+    """
+    usual, (thin, deep, _) = rivals[default], shares_of(sites)
+    if usual is None or len(sites[0].window.spacing) != 2 or thin.mean() >= _FEW_THIN:
+        return list(rivals)
+    holes = wide_holes(sites)
+    before = float((deep * usual**2).sum())
+
+    def worth(error: NDArray[np.float64]) -> float:
+        after = float((deep * error**2).sum())
+        gain = 10 * math.log10(max(before, 1e-30) / max(after, 1e-30))
+        return gain - _PRICE_DB * max(0.0, harmed(holes, usual, error) - TOLERATED)
+
+    return [error if error is None or k == default or worth(error) >= 0 else None for k, error in enumerate(rivals)]
 
 
 def _risk(sites: Sequence[Site]) -> float:

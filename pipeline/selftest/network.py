@@ -21,19 +21,20 @@ from pipeline.restore.network import asked, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.changes import Change
 from pipeline.selftest.drafts import REFERENCED, Drafts
-from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB
+from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, TOLERATED
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.selftest.windows import apart
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
-_HARMED = 0.1
-"""Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become worse; where more
-would, the weights in wide holes and at edges are lowered; in volumes unless that costs more gain than it is worth."""
-
 _FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""Factors at which such holes are counted. Weights are never lowered below the last: they have won on average."""
+"""Factors at which single holes that get worse are counted. Weights are lowered to the last at most: they have won on
+average."""
+
+_SHRINK = 0.1
+"""Part by which rasters lower that factor once more where it is limited, less where fewer holes get worse with all of
+the network: it was chosen among few holes, and more of others lose."""
 
 _USUAL_PIECES = 20
 """Pieces of image that the usual share of such holes counts for."""
@@ -282,7 +283,7 @@ def _scaled(row: Sequence[float], factor: float) -> list[float]:
 def _caution(change: Change, lowered: Callable[[float], Recipe]) -> float:
     """Return the factor for wide holes and edges by which few single ones become worse: an average hides the odd one.
 
-    In volumes it is a larger one where that gains more than `PRICE_DB` takes for the harm beyond `_HARMED`: decibels
+    In volumes it is a larger one where that gains more than `PRICE_DB` takes for the harm beyond `TOLERATED`: decibels
     must not hang on a limit that is kept with one draw of hidden pixels and just missed with another.
 
     How many become worse is a matter of luck where few pieces of the image hold hidden pixels, so what is usual counts
@@ -304,22 +305,24 @@ def _caution(change: Change, lowered: Callable[[float], Recipe]) -> float:
         return float(told * np.nan_to_num(found) + _USUAL_PIECES * usual * factor) / (told + _USUAL_PIECES)
 
     def worth(factor: float) -> float:
-        return change.gain_db(lowered(factor)) - PRICE_DB * max(0.0, share(factor) - _HARMED)
+        return change.gain_db(lowered(factor)) - PRICE_DB * max(0.0, share(factor) - TOLERATED)
 
     least = _within(share)
-    bolder = [factor for factor in _FACTORS if factor > least] if change.volume else []
+    if not change.volume:
+        return least * (1 - _SHRINK * min(float(np.nan_to_num(share(_FACTORS[0]))) / TOLERATED, 1.0))
+    bolder = [factor for factor in _FACTORS if factor > least]
     return max([least, *bolder], key=worth) if bolder else least
 
 
 def _within(share: Callable[[float], float]) -> float:
-    """Return the largest factor at which no more than `_HARMED` of the holes get worse, on a line between two tried."""
+    """Return the largest factor at which at most `TOLERATED` of the holes get worse, on a line between two tried."""
     shares = [share(_FACTORS[0])]
-    if not shares[0] > _HARMED:
+    if not shares[0] > TOLERATED:
         return _FACTORS[0]
     for bolder, factor in pairwise(_FACTORS):
         shares.append(share(factor))
-        if shares[-1] <= _HARMED:
-            return factor + (bolder - factor) * (_HARMED - shares[-1]) / (shares[-2] - shares[-1])
+        if shares[-1] <= TOLERATED:
+            return factor + (bolder - factor) * (TOLERATED - shares[-1]) / (shares[-2] - shares[-1])
     return _FACTORS[-1]
 
 

@@ -21,6 +21,9 @@ NOTICEABLE_DB = 0.05
 PRICE_DB = 5.0
 """Gain that is deducted for harm if all holes or pieces of image become noticeably worse, and its share if some do."""
 
+TOLERATED = 0.1
+"""Share of the single wide pseudo-holes (each channel counts as a hole of its own) that may become noticeably worse."""
+
 _HOLE = 16
 """Hidden pixels below which a hole is not looked at."""
 

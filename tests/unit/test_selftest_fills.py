@@ -63,6 +63,63 @@ def test_a_fill_that_may_still_be_better_stays():
     assert (rows[3].windows, chosen.fill) == (6, FILLS[0])
 
 
+@pytest.mark.parametrize(
+    ("better", "worse_in", "chosen"),
+    [(0.95, 2, 0), (0.95, 1, 3), (0.9, 2, 3), (0.95, 0, 3)],
+    ids=["a quarter loses", "an eighth loses", "a quarter loses, the rest gains 0.9 dB", "none loses"],
+)
+def test_a_fill_must_be_worth_the_single_wide_holes_that_it_makes_worse(better, worse_in, chosen):
+    """Each percent of the holes beyond a tenth costs 0.02 dB: a quarter of them more than a gain of 0.26 dB."""
+    shape, tiles = (1, 64, 64), [(y, x) for y in (2, 18, 34, 50) for x in (4, 36)]
+    hidden, loses = np.zeros(shape, bool), np.zeros(shape, bool)
+    for k, (y, x) in enumerate(tiles):
+        hidden[:, y : y + 12, x : x + 24] = True
+        loses[:, y : y + 12, x : x + 24] = k < worse_in
+    window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    placements = [
+        Placement(
+            task=Task(window=window, patch=64), truth=window.values, hidden=hidden, concerned=hidden, start=(64 * k, 0)
+        )
+        for k in range(6)
+    ]
+    sites, noise = sites_of(placements), np.random.default_rng(0)
+    for site in sites:
+        around = noise.normal(1, 0.02, shape).astype(np.float32)
+        for spec in FILLS:
+            error = np.where(loses, np.float32(1.03), np.float32(better)) if spec == FILLS[3] else np.float32(1)
+            site.made[spec.label] = np.where(hidden, error * around, np.float32(0))
+    recipe = Recipe(fill=FILLS[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    decided, rows, _ = choose_fills(sites, FILLS, recipe, SPREAD, forced=False)
+    assert decided.fill == FILLS[chosen]
+    assert rows[3].gain_db > 0.25
+
+
+def test_wedges_of_stripes_are_no_single_holes():
+    """Where much of what is hidden is thin, wide pieces are parts of wedges: a fill that gains on average is used."""
+    shape = (1, 64, 64)
+    hidden, loses = np.zeros(shape, bool), np.zeros(shape, bool)
+    for k, y in enumerate((2, 18, 34, 50)):
+        hidden[:, y : y + 10, 2:40] = True
+        hidden[:, y + 5, 40:] = True
+        loses[:, y : y + 10, 2:40] = k < 1
+    window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
+    placements = [
+        Placement(
+            task=Task(window=window, patch=64), truth=window.values, hidden=hidden, concerned=hidden, start=(64 * k, 0)
+        )
+        for k in range(6)
+    ]
+    sites, noise = sites_of(placements), np.random.default_rng(0)
+    for site in sites:
+        around = noise.normal(1, 0.02, shape).astype(np.float32)
+        for spec in FILLS:
+            error = np.where(loses, np.float32(1.03), np.float32(0.95)) if spec == FILLS[3] else np.float32(1)
+            site.made[spec.label] = np.where(hidden, error * around, np.float32(0))
+    recipe = Recipe(fill=FILLS[0], floor=(0.01,), typical=(1.0,), low=(-9.0,), high=(9.0,))
+    decided, _, _ = choose_fills(sites, FILLS, recipe, SPREAD, forced=False)
+    assert decided.fill == FILLS[3]
+
+
 STIFF = [FillSpec("tension", {"t": t}) for t in (0.5, 0.75, 0.9, 1.0)]
 
 

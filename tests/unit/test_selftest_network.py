@@ -80,13 +80,14 @@ def _weighed(
     return weight
 
 
-@pytest.mark.parametrize(("worse", "weight"), [(0, 1.0), (2, 1.0), (3, 0.3), (7, 0.3)])
+@pytest.mark.parametrize(("worse", "weight"), [(0, 1.0), (1, 0.95), (2, 0.9), (3, 0.27), (7, 0.27)])
 def test_few_single_holes_may_become_worse(worse, weight):
     """An average hides the odd one out: where three of twenty holes are worse at any weight, all weights are lowered.
 
-    Below 0.3 they never go: the network has won on average.
+    Below 0.3 the limit takes none: the network has won on average. The more of the two holes that may lose do, the less
+    of it is left beyond that, 90 % at the least: it was chosen among few.
     """
-    assert _weighed(worse) == pytest.approx(weight, abs=0.02)
+    assert _weighed(worse) == pytest.approx(weight, abs=0.01)
 
 
 @pytest.mark.parametrize(("right", "weight"), [(0.93, 0.57), (0.92, 1.0), (0.5, 1.0)])
@@ -94,22 +95,22 @@ def test_harm_has_a_price_in_volumes(right, weight):
     """Three of twenty holes that lose beyond a weight of 0.57 are five percent too many, which costs 0.25 dB.
 
     With errors of 0.93 all of the network gains 0.58 dB, and 0.57 of it 0.35; with 0.92 it is 0.68 and 0.40. In rasters
-    a tenth is a limit, whatever is gained.
+    a tenth is a limit, whatever is gained, of which 90 % are taken.
     """
     assert _weighed(3, close=0.1, said=-0.25, right=right, deep=4) == pytest.approx(weight, abs=0.02)
-    assert _weighed(3, close=0.1, said=-0.25, right=right) == pytest.approx(0.57, abs=0.02)
+    assert _weighed(3, close=0.1, said=-0.25, right=right) == pytest.approx(0.9 * 0.57, abs=0.02)
 
 
 def test_weights_are_lowered_no_more_than_single_holes_need():
-    """A network that goes just past the truth harms nobody with nine tenths of its weight, or with eight."""
+    """A network that goes just past the truth harms nobody with 0.9 of its weight, or 0.8: it gets 90 % of that."""
     weights = [_weighed(worse, close=0.1, said=-0.13) for worse in range(3, 8)]
-    assert all(0.8 < weight < 0.95 for weight in weights)
+    assert all(0.9 * 0.8 < weight < 0.9 * 0.95 for weight in weights)
     assert len(set(weights)) > 2, "between the factors that were tried"
 
 
 def test_what_single_holes_lose_is_told_by_many_images():
     """Few pieces of an image say little of it: what is usual counts beside them."""
-    assert _weighed(0, 0.5) < _weighed(0, 0.3) < _weighed(0, 0.1) == 1.0
+    assert _weighed(0, 0.5) < _weighed(0, 0.3) < _weighed(0, 0.1) < _weighed(0, 0.0) == 1.0
     assert _weighed(3, 0.02) > _weighed(3)
 
 
