@@ -17,7 +17,7 @@ from pipeline.numerics.situation import FAMILIES
 from pipeline.restore.estimate import base_fill, filled
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Draft
-from pipeline.selftest.scores import NOTICEABLE_DB, TOLERATED, family_scores, harmed, psnr_of, wide_holes
+from pipeline.selftest.scores import NOTICEABLE_DB, TOLERATED, family_scores, harmed, psnr_of, stand_alone, wide_holes
 from pipeline.selftest.site import FEWEST_HIDDEN, Site, channel_scale, shares_of, unit_of
 from pipeline.selftest.trial import Trial
 from pipeline.selftest.verdict import Row
@@ -39,9 +39,6 @@ _STIFFEST_AT_EDGES = 0.9
 _PRICE_DB = 2.0
 """Gain in wide holes that is deducted for harm if all single ones become noticeably worse, and its share if a share of
 them beyond `TOLERATED` does; all from 1 to 3 dB decide alike, 5 as with references leave elevations a slack spline."""
-
-_FEW_THIN = 0.05
-"""Share of what is hidden that lies in thin holes from which wide ones are no single holes but parts of wedges."""
 
 _MEASURED = 2
 """Windows in which all fills are tried where the user chose one."""
@@ -263,10 +260,10 @@ def _worth_their_harm(
         rivals: errors `(n,)` of each fill, in units that make channels comparable; None = it cannot be used.
         default: its position in `rivals`.
     """
-    usual, (thin, deep, _) = rivals[default], shares_of(sites)
-    if usual is None or len(sites[0].window.spacing) != 2 or thin.mean() >= _FEW_THIN:
+    usual = rivals[default]
+    if usual is None or len(sites[0].window.spacing) != 2 or not stand_alone(sites):
         return list(rivals)
-    holes = wide_holes(sites)
+    holes, deep = wide_holes(sites), shares_of(sites)[1]
     before = float((deep * usual**2).sum())
 
     def worth(error: NDArray[np.float64]) -> float:

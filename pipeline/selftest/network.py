@@ -21,7 +21,7 @@ from pipeline.restore.network import asked, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.changes import Change
 from pipeline.selftest.drafts import REFERENCED, Drafts
-from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, TOLERATED
+from pipeline.selftest.scores import NOTICEABLE_DB, PRICE_DB, TOLERATED, stand_alone
 from pipeline.selftest.trial import Proposal, Trial, evidence_of
 from pipeline.selftest.weights import FINE, choose_weights, may_gain, pooled
 from pipeline.selftest.windows import apart
@@ -309,7 +309,8 @@ def _caution(change: Change, lowered: Callable[[float], Recipe]) -> float:
 
     least = _within(share)
     if not change.volume:
-        return least * (1 - _SHRINK * min(float(np.nan_to_num(share(_FACTORS[0]))) / TOLERATED, 1.0))
+        risk = min(float(np.nan_to_num(share(_FACTORS[0]))) / TOLERATED, 1.0) if stand_alone(change.trials) else 0.0
+        return least * (1 - _SHRINK * risk)
     bolder = [factor for factor in _FACTORS if factor > least]
     return max([least, *bolder], key=worth) if bolder else least
 

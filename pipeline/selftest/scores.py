@@ -27,6 +27,9 @@ TOLERATED = 0.1
 _HOLE = 16
 """Hidden pixels below which a hole is not looked at."""
 
+_FEW_THIN = 0.05
+"""Share of what is hidden that lies in thin holes from which wide pieces are parts of wedges."""
+
 _PIECE = 32
 """Hidden pixels of a channel below which a piece of image says nothing about it."""
 
@@ -49,6 +52,11 @@ def wide_holes(sites: Sequence[Site]) -> NDArray[np.intp]:
             known += count
         numbers.append(site.hidden(labels))
     return np.concatenate(numbers)
+
+
+def stand_alone(sites: Sequence[Site]) -> bool:
+    """Say whether wide pseudo-holes are holes of their own, as clouds are, not pieces of stripes."""
+    return bool(shares_of(sites)[0].mean() < _FEW_THIN)
 
 
 def harmed(holes: NDArray[np.intp], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
