@@ -45,11 +45,11 @@ def main() -> None:
         if isinstance(error, FileNotFoundError) and _nowhere():
             sys.stderr.write("inpaint-pipeline: the working folder is gone; go to another one, and run again\n")
             sys.exit(ConfigError.exit_code)
-        from pipeline.system.bounds import is_no_memory, no_memory_message
+        from pipeline.system.bounds import is_used_up, used_up_message
 
-        if not is_no_memory(error):
+        if not is_used_up(error):
             raise
-        sys.stderr.write(f"inpaint-pipeline: {no_memory_message(error)}\n")
+        sys.stderr.write(f"inpaint-pipeline: {used_up_message(error)}\n")
         sys.exit(PlanRefused.exit_code)
     finally:
         for number, handler in before.items():

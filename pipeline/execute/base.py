@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pipeline.blocks.block import BlockResult, process_block
-from pipeline.system.bounds import is_no_memory, no_memory_message
+from pipeline.system.bounds import is_used_up, used_up_message
 
 Failures: TypeAlias = dict[int, str]
 """Block number -> what went wrong, for blocks that failed on every attempt."""
@@ -102,7 +102,7 @@ def attempt(work: Work, block: int) -> BlockResult | str:
         try:
             return process_block(work.workdir, work.digest, block)
         except Exception as error:
-            if is_no_memory(error):
-                return f"block {block}: {no_memory_message(error)}"
+            if is_used_up(error):
+                return f"block {block}: {used_up_message(error)}"
             message = f"block {block}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
     return message

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import OutputConflict, PipelineError, PlanRefused, SourceError
-from pipeline.system.bounds import is_no_memory, no_memory_message
+from pipeline.system.bounds import is_used_up, used_up_message
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, is_address, kind_of, looks_alike
@@ -172,8 +172,8 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
         raise
     except errors as error:
         cause = error.__cause__ or error
-        if is_no_memory(cause):
-            raise PlanRefused(f"{path}: {no_memory_message(cause)}") from error
+        if is_used_up(cause):
+            raise PlanRefused(f"{path}: {used_up_message(cause)}") from error
         raise OutputConflict(
             f"{path}: cannot be written: {cause}; check space, quota, permissions and limits (ulimit -f)"
         ) from error

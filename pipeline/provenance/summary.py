@@ -16,7 +16,7 @@ from pipeline.config.schema import RunConfig, config_hash, resolved
 from pipeline.errors import BlockFailed, Interrupted, OutputConflict, PipelineError, PlanRefused
 from pipeline.orders import Order
 from pipeline.report.judgement import judged, judgement_text
-from pipeline.system.bounds import is_no_memory, no_memory_message
+from pipeline.system.bounds import is_used_up, used_up_message
 from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import unreplaceable, write_json, write_text
 from pipeline.system.paths import describe, existing
@@ -143,8 +143,8 @@ def explained(error: Exception, log: Path) -> PipelineError:
         )
         failed.__cause__ = error
         return failed
-    if is_no_memory(error):
-        refused = PlanRefused(no_memory_message(error))
+    if is_used_up(error):
+        refused = PlanRefused(used_up_message(error))
         refused.__cause__ = error
         return refused
     details, where = "".join(traceback.format_exception(error)), ""

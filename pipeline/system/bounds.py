@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -69,15 +70,21 @@ def _numbers(controller: str, name: str) -> Iterator[list[int]]:
                     yield [int(word) for word in text.split()]
 
 
-def is_no_memory(error: BaseException) -> bool:
-    """Return True for an error by which a process could not get the memory that it asked for."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+def is_used_up(error: BaseException) -> bool:
+    """Return True for an error by which a process got no more of what it may use: memory, or open files."""
+    return _is_of_files(error) or isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
-def no_memory_message(error: BaseException) -> str:
-    """Return what is said where a process could not get memory, and what to do."""
+def used_up_message(error: BaseException) -> str:
+    """Return what is said where a process got no more of what it may use, and what to do."""
+    if _is_of_files(error):
+        return f"{error}; allow the program more (`ulimit -n`, the limits of a job or container), and run again"
     said = str(error).splitlines()[0] if str(error) else "refused"
     return (
         f"out of memory ({said}); allow the program more (ulimit -v, the memory of the job or container), or lower "
         "compute.memory_per_worker, compute.workers or patch.size, and run again"
     )
+
+
+def _is_of_files(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -461,7 +461,7 @@ _SOLVE_WITHOUT_MEMORY = """
 import os, resource, sys
 import numpy as np, scipy.sparse as sp
 from pipeline.numerics.solve import solve_planar
-from pipeline.system.bounds import is_no_memory
+from pipeline.system.bounds import is_used_up
 line = sp.diags([-1, 2.01, -1], [-1, 0, 1], shape=(100, 100))
 matrix = sp.kronsum(line, line, format="csr")
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -469,7 +469,7 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]) * 2**20,) * 2)
 try:
     solve_planar(matrix, np.ones((100 * 100, 1)))
 except Exception as error:
-    os._exit(3 if is_no_memory(error) else 1)
+    os._exit(3 if is_used_up(error) else 1)
 os._exit(0)
 """
 

@@ -238,6 +238,21 @@ def test_no_memory_under_gdal_is_told_as_such(tmp_path):
         write()
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_process_that_may_open_no_more_files_says_so(config, monkeypatch, number):
+    """That is a limit like that of memory, not a bug."""
+
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number), "state.zarr")
+
+    monkeypatch.setattr("pipeline.image.scene.scan_states", refused)
+    outcome = command("run", config)
+    assert outcome.code == 3
+    assert f"{os.strerror(number)}: 'state.zarr'; allow the program more (`ulimit -n`" in outcome.err
+    monkeypatch.undo()
+    assert command("run", config).code == 0
+
+
 def test_a_full_disk_under_gdal_is_told_as_one(tmp_path, monkeypatch):
     """GDAL says that a strip cannot be written; asked while the file still takes its room, the disk says why."""
     monkeypatch.setattr("pipeline.system.room.is_full", lambda _: any(tmp_path.glob("scratch/*/*")))
