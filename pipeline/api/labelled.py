@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from pipeline.api.base import Keep
 from pipeline.api.rasters import Raster, is_image
 from pipeline.errors import SourceError
 from pipeline.formats._image import representable
+from pipeline.geometry.places import known_crs
 
 _UNEVEN = 1e-3
 """Share of a step that coordinates of a regular grid may be off by, as they were rounded when they were written."""
@@ -86,7 +86,7 @@ def labelled(array: Any) -> Labelled:
     grid: dict[str, Any] = {}
     if crs := mapping.get("crs_wkt") or mapping.get("spatial_ref"):
         try:
-            grid["crs"] = CRS.from_user_input(crs)
+            grid["crs"] = known_crs(crs)
         except CRSError as error:
             raise SourceError(f"coordinate '{name}': its reference system cannot be read ({error})") from error
     if transform := _transform(array, name, mapping):

@@ -12,11 +12,16 @@ from pipeline.config.fields import Section
 from pipeline.errors import ConfigError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.places import TURN, in_degrees, inner_points, known_crs, moved_bounds, moved_points, world_of
 from pipeline.geometry.space import Space
 
 _AXES = "ijk"
 _EDGE = 1e-3
 """Share of a pixel by which bounds may reach into it without meaning it: they are rounded where they are written."""
+_MOST = 2**62
+"""No image has as many pixels along an axis."""
+_POINTS = 101
+"""Points between two corners of bounds that are taken to another reference system."""
 
 
 def _range(value: object) -> object:
@@ -35,7 +40,11 @@ def _bounds(value: object) -> object:
         raise ValueError(f"must be four numbers, [left, bottom, right, top]; found {value!r}")
     left, bottom, right, top = numbers
     if not (left < right and bottom < top):
-        raise ValueError(f"must be [left, bottom, right, top] with left < right and bottom < top; found {value}")
+        across = max(abs(left), abs(right)) <= TURN / 2 and left > right
+        hint = (
+            f"; across the date line right is counted on: [{left}, {bottom}, {right + TURN}, {top}]" if across else ""
+        )
+        raise ValueError(f"must be [left, bottom, right, top] with left < right and bottom < top; found {value}{hint}")
     return tuple(map(float, numbers))
 
 
@@ -100,34 +109,56 @@ class RegionConfig(Section):
             raise ConfigError("bounds are of rasters; name the part of a volume by i, j and k")
         if not space.crs:
             raise ConfigError("has no reference system for bounds; name the part by i and j")
-        x, y = np.array([0, 2, 0, 2]), np.array([1, 1, 3, 3])
-        asked = np.asarray(bounds if self.crs is None else _transformed(self.crs, space.crs, bounds))
-        a, b, c, d, e, f = space.affine
-        places = np.linalg.solve([[a, b], [d, e]], [asked[x] - c, asked[y] - f])
-        # rows come first in memory
-        low, high = np.floor(places.min(axis=1) + _EDGE)[::-1], np.ceil(places.max(axis=1) - _EDGE)[::-1]
-        most = 2**62
-        box = Box(*(tuple(int(v) for v in np.clip(ends, -most, most)) for ends in (low, high)))
-        inside = box & Box.whole(space.shape)
-        if inside.empty:
+        from rasterio.errors import CRSError
+
+        try:
+            crs = space.crs if self.crs is None else str(known_crs(self.crs).to_wkt())
+            edges = bounds if self.crs is None else moved_bounds(crs, space.crs, bounds, _POINTS)
+            turns = (0.0, TURN, -TURN) if in_degrees(space.crs) else (0.0,)
+            touched = [_touched(space, edges, turn) for turn in turns] if edges else []
+            box = next((one for one in touched if not one.empty), Box((0, 0), (0, 0)))
+            box = box if self.crs is None else _with_inside(box, space, crs, bounds)
+        except CRSError as error:
+            raise ConfigError(f"crs '{self.crs}' is no reference system that is known ({error})") from None
+        except ValueError as error:
+            raise ConfigError(f"bounds {list(bounds)} have no place in the image's system ({error})") from None
+        if box.empty:
             raise ConfigError(f"bounds {list(bounds)} lie outside the image; {space.describe()}")
-        return inside
+        return box
 
 
-def _transformed(crs: str, target: str, bounds: tuple[float, float, float, float]) -> tuple[float, ...]:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError, RasterioError
-    from rasterio.warp import transform_bounds
+def _touched(space: Space, bounds: tuple[float, float, float, float], turn: float) -> Box:
+    """Return the pixels that bounds touch which are `turn` degrees further east."""
+    x, y = np.array([0, 2, 0, 2]), np.array([1, 1, 3, 3])
+    asked = np.asarray(bounds)
+    a, b, c, d, e, f = space.affine
+    places = np.linalg.solve([[a, b], [d, e]], [asked[x] + turn - c, asked[y] - f])
+    # rows come first in memory; what is smaller than the margin of rounding lies in one pixel all the same
+    low, high = np.floor(places.min(axis=1) + _EDGE)[::-1], np.ceil(places.max(axis=1) - _EDGE)[::-1]
+    start, stop = (np.clip(ends, -_MOST, _MOST).astype(np.int64) for ends in (low, np.maximum(high, low + 1)))
+    return Box(tuple(start.tolist()), tuple(stop.tolist())) & Box.whole(space.shape)
 
-    try:
-        found: tuple[float, ...] = transform_bounds(CRS.from_user_input(crs), CRS.from_wkt(target), *bounds)
-    except (CRSError, ValueError) as error:
-        raise ConfigError(f"crs '{crs}' is no reference system that is known ({error})") from None
-    except RasterioError as error:
-        raise ConfigError(f"bounds {list(bounds)} in {crs} have no place in the image's system ({error})") from None
-    if not all(map(math.isfinite, found)):
-        raise ConfigError(f"bounds {list(bounds)} in {crs} have no place in the reference system of the image")
-    return found
+
+def _with_inside(box: Box, space: Space, crs: str, bounds: tuple[float, float, float, float]) -> Box:
+    """Return a part with what lies inside of bounds but beyond their edges: around a pole, where an edge has no place.
+
+    Looked at are points all over the image: where one of them lies in no pixel of `box`, those around it are taken.
+    """
+    left, bottom, right, top = bounds
+    places = inner_points(space)
+    x, y = moved_points(space.crs, crs, *world_of(space, places))
+    x = left + (x - left) % TURN if in_degrees(crs) else x
+    columns, rows = places[:, (x > left) & (x < right) & (y > bottom) & (y < top)]
+    beyond = (rows < box.start[0]) | (rows > box.stop[0]) | (columns < box.start[1]) | (columns > box.stop[1])
+    if not beyond.any():
+        return box
+    found = np.stack([rows, columns])[:, beyond | box.empty]
+    step = tuple(-(-n // (len(np.unique(at)) - 1)) for n, at in zip(space.shape, places[::-1], strict=True))
+    low, high = np.floor(found.min(axis=1)), np.ceil(found.max(axis=1))
+    part = Box(tuple(map(int, low)), tuple(map(int, high))).grow(step) & Box.whole(space.shape)
+    if box.empty:
+        return part
+    return Box(tuple(map(min, box.start, part.start)), tuple(map(max, box.stop, part.stop)))
 
 
 def region_facts(box: Box) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pipeline.formats._cf_time import moments
 from pipeline.formats._cf_validity import number_of, numbers
 from pipeline.formats._raster_header import crs_units
 from pipeline.geometry.orientation import Orientation
+from pipeline.geometry.places import known_crs
 from pipeline.geometry.space import ROUNDED, Space
 from pipeline.numerics.number import exact
 
@@ -253,7 +254,7 @@ def foreign_raster_space(
     try:
         # without an environment, PROJ writes to stderr by itself
         with rasterio.Env():
-            parsed = CRS.from_user_input(crs) if crs else None
+            parsed = known_crs(crs) if crs else None
     except CRSError as error:
         raise SourceError(f"{path}: its reference system cannot be read ({error}); correct it in '{name}'") from error
     key = ""

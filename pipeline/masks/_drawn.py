@@ -19,7 +19,9 @@ from pipeline.formats._archive import on_disk
 from pipeline.formats._files import missing, untrusted
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
+from pipeline.geometry.places import TURN, bounds_in, in_degrees, known_crs, moved_points
 from pipeline.geometry.space import Space
+from pipeline.masks._clip import clipped
 from pipeline.masks._grid import bounds_of
 from pipeline.masks._shapes import Points, Shapes, bounds, moved, read_shapes
 from pipeline.masks.base import states_from
@@ -28,7 +30,6 @@ from pipeline.system.paths import state_of
 _TILE = 1024
 _PIECES = 64
 """Edges longer than this part of the image are cut before they are reprojected: a 4096th of their bend is left."""
-_TURN = 360.0
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -146,7 +147,6 @@ def _reference_system(mask: DrawnMask, shapes: Shapes) -> str:
         ConfigError: it is none that is known.
         SourceError: only one of file and image has one.
     """
-    from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     text = mask.crs or shapes.crs
@@ -154,7 +154,7 @@ def _reference_system(mask: DrawnMask, shapes: Shapes) -> str:
         lacking = "the image" if text else "the file"
         raise SourceError(f"{mask.path}: {lacking} has no reference system, so its shapes have no place; set one")
     try:
-        crs = CRS.from_user_input(text) if text else None
+        crs = known_crs(text) if text else None
     except CRSError as error:
         raise ConfigError(f"{mask.path}: '{text}' is no reference system ({error}); set `crs` on the entry") from None
     wkt: str = crs.to_wkt() if crs else ""
@@ -166,16 +166,12 @@ class _Place:
 
     def __init__(self, *, target: Space, crs: str) -> None:
         from rasterio.crs import CRS
-        from rasterio.warp import transform_bounds
 
         self._crs, self._target = crs, target.crs
         self._same = not crs or crs == target.crs or CRS.from_wkt(crs) == CRS.from_wkt(target.crs)
-        self._turns = bool(crs) and bool(CRS.from_wkt(crs).is_geographic)
+        self._turns = in_degrees(crs)
         self._to_pixels = ~Affine(*target.affine)
-        edges = bounds_of(target)
-        west, south, east, north = edges if self._same else transform_bounds(target.crs, crs, *edges, densify_pts=101)
-        # an image across the date line begins in the east
-        self._edges = (west, south, east + _TURN if east < west else east, north)
+        self._edges = bounds_of(target) if self._same else bounds_in(target, crs)
         self._longest = max(self._edges[2] - self._edges[0], self._edges[3] - self._edges[1]) / _PIECES
 
     def near(self, geometry: dict[str, Any]) -> bool:
@@ -184,24 +180,35 @@ class _Place:
 
     def copies(self, geometry: dict[str, Any]) -> list[dict[str, Any]]:
         """Return a shape in pixels of the image; of longitudes, which repeat, every copy that may touch it."""
-        longest = np.inf if self._same else self._longest
-        return [moved(geometry, partial(self._pixels, shift), longest) for shift in self._shifts(geometry)]
+        if self._same:
+            return [moved(geometry, partial(self._pixels, shift), np.inf) for shift in self._shifts(geometry)]
+        # what lies far away may have no place in the image's reference system, or come back on its other side
+        west, south, east, north = self._edges
+        across, along = east - west, north - south
+        if self._turns and 3 * across > TURN:
+            # projections of the whole earth are cut half a turn off a meridian of whole degrees
+            middle = round((west + east) / 2)
+            west, east, across = middle - TURN / 2, middle + TURN / 2, 0.0
+        kept = []
+        for shift in self._shifts(geometry):
+            around = (west - across - shift, south - along, east + across - shift, north + along)
+            if (near := clipped(geometry, around)) is not None:
+                kept.append(moved(near, partial(self._pixels, shift), self._longest))
+        return kept
 
     def _shifts(self, geometry: dict[str, Any]) -> list[float]:
         x0, y0, x1, y1 = bounds(geometry)
         west, south, east, north = self._edges
-        if self._turns and (max(abs(x0), abs(x1)) > 2 * _TURN or max(abs(y0), abs(y1)) > 90.001):
+        if self._turns and (max(abs(x0), abs(x1)) > 2 * TURN or max(abs(y0), abs(y1)) > 90.001):
             raise ValueError(f"{x0:g}, {y0:g} is no longitude and latitude")
         margin = max(east - west, north - south) * 0.01
-        turns = (-_TURN, 0.0, _TURN) if self._turns else (0.0,)
+        turns = (-TURN, 0.0, TURN) if self._turns else (0.0,)
         across = [t for t in turns if x0 + t <= east + margin and x1 + t >= west - margin]
         return across if y0 <= north + margin and y1 >= south - margin else []
 
     def _pixels(self, shift: float, points: Points) -> Points:
         x, y = points[:, 0] + shift, points[:, 1]
         if not self._same:
-            from rasterio.warp import transform
-
-            x, y = (np.asarray(v, dtype=np.float64) for v in transform(self._crs, self._target, x, y)[:2])
+            x, y = moved_points(self._crs, self._target, x, y)
         a, b, c, d, e, f = self._to_pixels[:6]
         return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.formats._files import missing, untrusted
 from pipeline.formats._image import require_place
+from pipeline.formats._raster_header import crs_units
 from pipeline.formats._several import has_pages, require_one_image, require_real
 from pipeline.formats._view import turn_text
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation
+from pipeline.geometry.places import TURN, bounds_in, in_degrees, moved_points
 from pipeline.geometry.space import Space
 from pipeline.system.meter import reads
 from pipeline.system.paths import is_address, kind_of
@@ -27,7 +29,6 @@ _MAX_WINDOW_BYTES = 2**30
 """A mask on another grid may be much finer than its image."""
 _PROBES = 512
 """Places an axis at which it is asked whether a mask covers the image; smaller images are asked at every pixel."""
-_TURN = 360.0
 _LOOKED_AT = 1 << 26
 """Pixels of the image at which the values of a mask are counted."""
 _WINDOW = 1024
@@ -112,14 +113,12 @@ class RasterCodes:
         rows, cols = np.meshgrid(y + 0.5, x + 0.5, indexing="ij")
         east, north = _transform(Affine(*self.target.affine), cols, rows)
         if self.target.crs and self.own.crs and self.target.crs != self.own.crs:
-            from rasterio.warp import transform
-
-            flat = transform(self.target.crs, self.own.crs, east.ravel(), north.ravel())
-            east, north = (np.asarray(v, dtype=np.float64).reshape(east.shape) for v in flat[:2])
-        if _in_degrees(self.own):
+            flat = moved_points(self.target.crs, self.own.crs, east.ravel(), north.ravel())
+            east, north = flat.reshape(2, *east.shape)
+        if in_degrees(self.own.crs):
             west = bounds_of(self.own)[0]
-            beyond = (east < west) | (east >= west + _TURN)
-            east = np.where(beyond, west + (east - west) % _TURN, east)
+            beyond = (east < west) | (east >= west + TURN)
+            east = np.where(beyond, west + (east - west) % TURN, east)
         col, row = _transform(~Affine(*self.own.affine), east, north)
         height, width = self.own.shape
         inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
@@ -162,7 +161,8 @@ def open_codes(
     with _opened(path) as dataset:
         crs = dataset.crs.to_wkt() if dataset.crs else ""
         affine = tuple(float(v) for v in dataset.transform)[:6]
-        own = Space(kind="raster", shape=dataset.shape, affine=affine, crs=crs, units=source.space.units)
+        units = crs_units(dataset.crs) if crs else source.space.units
+        own = Space(kind="raster", shape=dataset.shape, affine=affine, crs=crs, units=units)
         wanted = bands or tuple(range(1, source.n_channels + 1))
         count = dataset.count
         if min(own.shape) < 1 or max(wanted) > count:
@@ -279,19 +279,16 @@ def _both(own: Space, target: Space) -> str:
     return f"  mask:  {own.describe()}\n  image: {target.describe()}"
 
 
-def _in_degrees(space: Space) -> bool:
-    from rasterio.crs import CRS
-
-    return bool(space.crs) and bool(CRS.from_wkt(space.crs).is_geographic)
-
-
 def _overlap(own: Space, target: Space) -> bool:
-    from rasterio.warp import transform_bounds
-
+    """Return False if no pixel of the image may lie in the file."""
     a, b = bounds_of(own), bounds_of(target)
     if own.crs and target.crs and not _same_crs(own.crs, target.crs):
-        a = transform_bounds(own.crs, target.crs, *a)
-    turns = (-_TURN, 0.0, _TURN) if _in_degrees(target) else (0.0,)
+        # of a small area in the system of a large one: most projections have no place for the whole earth
+        try:
+            b = bounds_in(target, own.crs)
+        except ValueError:
+            return False
+    turns = (-TURN, 0.0, TURN) if in_degrees(own.crs) else (0.0,)
     return any(a[0] + turn < b[2] and b[0] < a[2] + turn for turn in turns) and a[1] < b[3] and b[1] < a[3]
 
 

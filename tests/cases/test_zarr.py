@@ -80,6 +80,7 @@ def test_the_value_that_means_nothing(tmp_path, attributes, nodata):
         ({}, {"y": ([3, np.nan, 1, 0], {}), "x": (range(5), {})}, "y is not evenly spaced"),
         ({}, {"spatial_ref": ([0], {"GeoTransform": "0 1 2"})}, "GeoTransform of 'spatial_ref' must be six numbers"),
         ({}, {"spatial_ref": ([0], {"crs_wkt": "WRONG"})}, "reference system cannot be read .* in 'spatial_ref'"),
+        ({}, {"spatial_ref": ([0], {"crs_wkt": "http://127.0.0.1:9/crs"})}, "cannot be read .give a code such as EPSG"),
     ],
 )
 def test_what_an_array_says_must_be_right(tmp_path, attributes, coordinates, said):

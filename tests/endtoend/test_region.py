@@ -148,12 +148,49 @@ def test_bounds_name_every_pixel_that_they_touch():
     assert found.size < 13 * 13
     with pytest.raises(ConfigError, match=r"image\.tif: bounds .* lie outside the image; shape \(80, 96\).*UTM"):
         _of(raster, bounds=[0, 0, 5, 5])
+    assert _of(raster, bounds=[500109.9995, 4999899.9995, 500110.0005, 4999900.0005]).size == 1
+    for named in ("EPSG:nothing", "http://127.0.0.1:9/x", "/etc/hostname", ""):
+        with pytest.raises(ConfigError, match=f"crs '{named}' is no reference system"):
+            _of(raster, bounds=[0, 0, 5, 5], crs=named)
+    with pytest.raises(ConfigError, match="no operation leads from one reference system to the other"):
+        _of(raster, bounds=[0, 0, 5, 5], crs='LOCAL_CS["mine"]')
     with pytest.raises(ConfigError, match="crs 'EPSG:nothing' is no reference system"):
         _of(raster, bounds=[0, 0, 5, 5], crs="EPSG:nothing")
     with pytest.raises(ConfigError, match="has no reference system for bounds; name the part by i and j"):
         _of(replace(raster, space=replace(raster.space, crs="")), bounds=[0, 0, 5, 5])
     with pytest.raises(ConfigError, match="bounds are of rasters; name the part of a volume by i, j and k"):
         _of(_raster((4, 5, 6)), bounds=[0, 0, 5, 5])
+
+
+GLOBE = "+proj=geos +h=35785831 +lon_0=0 +sweep=y"
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine", "bounds", "of", "expected"),
+    [
+        ("EPSG:4326", (1, 0, 160, 0, -1, 30), [-170, -10, -160, 10], None, Box((20, 30), (40, 40))),
+        ("EPSG:4326", (1, 0, 160, 0, -1, 30), [-170, -10, -160, 10], "EPSG:4326", Box((20, 30), (40, 40))),
+        ("EPSG:4326", (1, 0, 160, 0, -1, 30), [19332354, -9000, 20771339, 9000], "EPSG:3857", Box((29, 13), (31, 27))),
+        ("EPSG:4326", (1, 0, -180, 0, -1, 30), [190, -10, 200, 10], None, Box((20, 10), (40, 20))),
+        (GLOBE, (180000, 0, -5.7e6, 0, -180000, 5.4e6), [-120, -89, 120, 89], "EPSG:4326", Box((0, 1), (60, 62))),
+        ("EPSG:32633", (10, 0, 3e5, 0, -10, 5e6), [-180, -90, 180, 90], "EPSG:4326", Box((0, 0), (60, 64))),
+        (
+            "EPSG:3413",
+            (10000, 0, -320000, 0, -10000, 300000),
+            [-180, 89, 180, 90],
+            "EPSG:4326",
+            Box((19, 21), (41, 43)),
+        ),
+    ],
+    ids=["from 0 to 360", "in degrees", "across the date line", "beyond it", "globe", "whole earth", "pole"],
+)
+def test_bounds_across_the_earth(crs, affine, bounds, of, expected):
+    """Longitudes repeat; edges that leave the world, or come back on its other side, take nothing away."""
+    from rasterio.crs import CRS
+
+    raster = _raster((60, 64))
+    raster = replace(raster, space=replace(raster.space, crs=CRS.from_user_input(crs).to_wkt(), affine=affine))
+    assert _of(raster, bounds=bounds, crs=of) == expected
 
 
 def _raster(shape: tuple[int, ...]):
@@ -182,6 +219,7 @@ def _of(source, **keys) -> Box:
         ({"i": [0, 5], "bounds": [0, 0, 1, 1]}, "give bounds or i, not both"),
         ({"i": [0, 5], "crs": "EPSG:4326"}, "crs is that of bounds"),
         ({"bounds": [5, 0, 1, 1]}, "with left < right"),
+        ({"bounds": [179, 0, -179, 1]}, r"across the date line right is counted on: \[179, 0, 181.0, 1\]"),
         ({"x": [0, 5]}, r"unknown key.*known: bounds, crs, i, j, k"),
     ],
 )

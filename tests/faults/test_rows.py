@@ -31,6 +31,8 @@ ROWS = {
         faults/test_hostile_processes.py::test_linear_algebra_without_memory_does_not_wait_for_it
         faults/test_hostile_processes.py::test_no_thread_asks_for_a_buffer_that_may_be_refused
         faults/test_surroundings.py::test_no_memory_under_gdal_is_told_as_such""",
+    "no more files may be opened (`ulimit -n`, a full machine)": """
+        faults/test_surroundings.py::test_a_process_that_may_open_no_more_files_says_so""",
     "disk full": """
         faults/test_bad_runs.py::test_a_full_disk
         faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one
@@ -197,6 +199,10 @@ ROWS = {
         faults/test_hostile_vrt.py::test_local_files_do_not_reach_the_network""",
     "YAML with aliases in aliases, deep nesting, tags, over 512 KiB or 10,000 values": """
         faults/test_hostile_config.py::test_text_that_is_a_trap""",
+    "a reference system that is a file or an address (`crs` of a config, of GeoJSON, of zarr)": """
+        unit/test_masks_vector.py::test_a_reference_system_is_no_file_and_no_address
+        endtoend/test_region.py::test_bounds_name_every_pixel_that_they_touch
+        cases/test_zarr.py::test_what_an_array_says_must_be_right""",
     "numbers that are absurd (`block: 0`, `1e300 px`, a buffer of nan, an option out of range)": """
         faults/test_hostile_config.py::test_sizes_that_make_no_sense
         faults/test_hostile_config.py::test_values_that_make_no_sense""",

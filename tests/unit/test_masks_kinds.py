@@ -21,6 +21,7 @@ from scipy.io import netcdf_file
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
 from pipeline.geometry.box import Box
+from pipeline.geometry.places import moved_points, world_of
 from pipeline.masks._gaps import narrow_gaps
 from pipeline.masks._layouts import LAYOUTS, layout_of_name
 from pipeline.masks.base import FILL, mask_options, open_masks
@@ -203,6 +204,39 @@ def test_other_resolution_and_other_crs_are_warped_with_a_notice(tmp_path: Path)
     hole = _read(image, kind="raster", path=degrees, outside="keep")[0] == 1
     assert hole[3:6, 3:6].all()
     assert hole.sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine"),
+    [
+        ("EPSG:32633", (10000, 0, -200000, 0, -10000, 5000000)),
+        ("EPSG:32701", (10000, 0, -150000, 0, -10000, 8200000)),
+        ("EPSG:3413", (10000, 0, -320000, 0, -10000, 300000)),
+        ("+proj=geos +h=35785831 +lon_0=0 +sweep=y", (180000, 0, -5.7e6, 0, -180000, 5.4e6)),
+        ("+proj=sinu +R=6371007.181", (600000, 0, -1.9e7, 0, -330000, 1e7)),
+    ],
+    ids=["west of the middle of its zone", "across the date line", "pole", "globe seen from space", "sinusoidal"],
+)
+def test_a_mask_of_the_whole_earth(tmp_path: Path, crs: str, affine: tuple[float, ...]) -> None:
+    """It is read for an image of any system; what shows no ground lies outside of it, and blocks change nothing."""
+    codes = (np.arange(180)[:, None] // 2 + np.arange(360) // 3).astype(np.uint8) % 2
+    path = _write(tmp_path / "m.tif", codes, crs="EPSG:4326", transform=rasterio.Affine(1, 0, -180, 0, -1, 90))
+    image = _image((60, 64))
+    wkt = rasterio.CRS.from_user_input(crs).to_wkt()
+    image = replace(image, space=replace(image.space, crs=wkt, affine=affine))
+    mask = open_masks([mask_options({"kind": "raster", "path": path})], image, lambda p: p)
+    hole = mask.read(Box.whole((60, 64)))[0] == 1
+    cols, rows = np.meshgrid(np.arange(64) + 0.5, np.arange(60) + 0.5)
+    places = world_of(image.space, np.stack([cols.ravel(), rows.ravel()]))
+    # point by point: one without a place takes no other with it
+    every = [moved_points(wkt, rasterio.CRS.from_epsg(4326).to_wkt(), *places[:, [k]]) for k in range(60 * 64)]
+    east, north = np.concatenate(every, axis=1).reshape(2, 60, 64)
+    known = np.isfinite(east) & np.isfinite(north)
+    row, col = (np.where(known, v, 0).astype(int) for v in (90 - north, (east + 180) % 360))
+    assert np.array_equal(hole, known & (codes[np.minimum(row, 179), col] > 0))
+    assert 0 < hole.sum() < hole.size
+    part = Box((3, 5), (40, 17))
+    assert np.array_equal(mask.read(part)[0] == 1, hole[part.slices])
 
 
 def test_outside_the_mask_file_nothing_is_a_hole(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import files_of
 from pipeline.geometry.box import Box
+from pipeline.geometry.places import moved_points, world_of
 from pipeline.masks.base import ComposedMask, mask_options, open_masks
 from pipeline.testing import ArraySource, raster_space, volume_space
 
+WGS84 = rasterio.CRS.from_epsg(4326).to_wkt()
 UTM33 = rasterio.CRS.from_epsg(32633).to_wkt()
 IN_UTM = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
 SHAPE = (12, 16)
@@ -114,6 +116,87 @@ def test_long_edges_follow_their_own_reference_system(tmp_path):
     inside = (east > 14.4) & (east < 15.7) & (north > 45.5) & (north < 45.9)
     assert (holes != inside).sum() <= 2
     assert inside.sum() > 3000
+
+
+EARTH = {
+    "utm": ("EPSG:32633", (1000, 0, 470000, 0, -1000, 5030000)),
+    "laea": ("EPSG:3035", (50000, 0, 2.8e6, 0, -50000, 4.5e6)),
+    "pole": ("EPSG:3413", (10000, 0, -320000, 0, -10000, 300000)),
+    "sinusoidal": ("+proj=sinu +R=6371007.181", (600000, 0, -1.9e7, 0, -330000, 1e7)),
+    "robinson": ("+proj=robin", (540000, 0, -1.7e7, 0, -290000, 8.7e6)),
+}
+"""Images of a part of the earth or of all of it: their system, and where they lie in it."""
+
+
+def _placed(crs: str, affine: tuple[float, ...]) -> ArraySource:
+    image = _image((60, 64), crs=rasterio.CRS.from_user_input(crs).to_wkt())
+    return replace(image, space=replace(image.space, affine=affine))
+
+
+HALVES = {
+    "earth": (-180, -90, 180, 90),
+    "east": (15, -90, 180, 90),
+    "north": (-180, 44.98, 180, 90),
+    "south": (-180, -90, 180, -60),
+}
+"""Areas that are far larger than an image: west, south, east, north."""
+
+
+@pytest.mark.parametrize("area", HALVES)
+@pytest.mark.parametrize("image", EARTH)
+def test_shapes_as_large_as_the_earth(tmp_path, image, area):
+    """What lies far from the image neither takes its holes away nor comes back on the other side."""
+    crs, affine = EARTH[image]
+    target = _placed(crs, affine)
+    west, south, east, north = HALVES[area]
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    holes = _holes(_geojson(tmp_path / "m.geojson", _polygon(ring)), target)
+    cols, rows = np.meshgrid(np.arange(64) + 0.5, np.arange(60) + 0.5)
+    places = world_of(target.space, np.stack([cols.ravel(), rows.ravel()]))
+    x, y = moved_points(target.space.crs, WGS84, *places)
+    back = moved_points(WGS84, target.space.crs, np.nan_to_num(x), np.nan_to_num(y))
+    on_earth = np.isfinite(x) & (np.abs(back - places).max(axis=0) < 1)
+    inside = on_earth & (x > west) & (x < east) & (y > south) & (y < north)
+    # straight edges are drawn in pieces, which bend less than a meridian near the pole
+    assert ((holes.ravel() != inside) & on_earth).mean() < 0.01
+
+
+def test_lines_and_points_far_beyond_the_image(tmp_path):
+    """Only what lies around the image is drawn of them."""
+    parallel = {
+        "type": "LineString",
+        "coordinates": [[-170, 45.0], [14.9, 45.0], [15.1, 45.0], [170, 45.0], [170, -90]],
+    }
+    points = {"type": "MultiPoint", "coordinates": [[15.0, 45.2], [-165, -89]]}
+    image = _placed(*EARTH["utm"])
+    holes = _holes(_geojson(tmp_path / "m.geojson", parallel, points), image)
+    assert np.array_equal(np.flatnonzero(holes.any(axis=1)), [24, 46, 47])
+    assert holes[46:48].any(axis=0).all()
+    assert holes[24].sum() == 1
+    far = _mask(_geojson(tmp_path / "far.geojson", {"type": "Point", "coordinates": [-165, -89]}), image)
+    assert "none of its 1 shapes lies on the image" in far.notices[0]
+
+
+def test_a_globe_seen_from_space_says_what_to_cut(tmp_path):
+    """Shapes that reach behind the horizon are refused with the remedy, whatever failed before in the process."""
+    image = _placed("+proj=geos +h=35785831 +lon_0=0 +sweep=y", (180000, 0, -5.7e6, 0, -180000, 5.4e6))
+    ring = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
+    file = _geojson(tmp_path / "m.geojson", _polygon(ring))
+    for _ in range(3):
+        with pytest.raises(SourceError, match="has no coordinates; cut it to the surroundings"):
+            _mask(file, image)
+    ring = [[-5, -5], [5, -5], [5, 5], [-5, 5], [-5, -5]]
+    assert _holes(_geojson(tmp_path / "m.geojson", _polygon(ring)), image).sum() == 36
+
+
+@pytest.mark.parametrize("named", ["http://127.0.0.1:9/crs", "/etc/hostname", "crs.wkt", "file:///etc/hostname"])
+def test_a_reference_system_is_no_file_and_no_address(tmp_path, monkeypatch, named):
+    """GDAL would open what it does not know as a name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crs.wkt").write_text(UTM33)
+    member = {"type": "name", "properties": {"name": named}}
+    with pytest.raises(ConfigError, match="give a code such as EPSG:4326, WKT or the words of PROJ"):
+        _mask(_geojson(tmp_path / "m.json", _polygon(SQUARE), crs=member))
 
 
 def test_what_has_no_place_is_said(tmp_path):

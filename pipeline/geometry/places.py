@@ -1,0 +1,158 @@
+"""Points and bounds in other reference systems: what has no place there is told, and ends nothing else.
+
+GDAL takes the bounds of an area from its edges. That is not enough where an edge leaves the world (the corners of a
+globe seen from space) or where a projection folds, so points between the edges are asked, too.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.space import Space
+
+TURN = 360.0
+_TRIES = 32
+"""GDAL reports the first twenty points without a place, and rasterio ends on each report; after them it goes on."""
+_POINTS = 65
+"""Points along an axis between the edges of a grid."""
+_DENSE = 101
+_SAYS = re.compile(
+    r"\s*(\+|\{|\w+\s*[\[(=]|[A-Za-z]+:[\w.+:-]+\s*$|(WGS|NAD|CRS)\d\d\s*$|https?://(www\.)?opengis\.net/def/crs)"
+)
+"""How a reference system is written; GDAL takes anything else for a file or an address, and opens it."""
+_BESIDE = 0.01
+"""Share of the width of an area by which curved edges may lie beyond its bounds."""
+
+Bounds = tuple[float, float, float, float]
+
+
+def moved_points(source: str, target: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points in another reference system, shape `(2, n)`; NaN where a point has no place there.
+
+    Args:
+        source: WKT of the reference system of `x` and `y`.
+        target: WKT of the other one.
+        x: coordinates to the east, `(n,)`.
+        y: to the north, likewise.
+
+    Raises:
+        ValueError: no operation leads from one system to the other.
+    """
+    from rasterio import Env
+    from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError
+    from rasterio.warp import transform
+
+    with Env():
+        for _ in range(_TRIES):
+            try:
+                found = np.array(transform(source, target, x, y)[:2], dtype=np.float64)
+            except CPLE_NotSupportedError:
+                raise ValueError("no operation leads from one reference system to the other") from None
+            except CPLE_BaseError:
+                continue
+            return np.where(np.isfinite(found).all(axis=0), found, np.nan)
+    if len(x) < 2:
+        return np.full((2, len(x)), np.nan)
+    halves = (moved_points(source, target, x[part], y[part]) for part in (slice(len(x) // 2), slice(len(x) // 2, None)))
+    return np.concatenate(list(halves), axis=1)
+
+
+def moved_bounds(source: str, target: str, bounds: Bounds, points: int = 21) -> Bounds | None:
+    """Return the bounds of an area by its edges alone; of one across the date line the east lies beyond 180 degrees.
+
+    Args:
+        source: WKT of the reference system of `bounds`.
+        target: WKT of the other one.
+        bounds: west, south, east, north.
+        points: between two corners.
+
+    Returns:
+        None where an edge has no place there.
+
+    Raises:
+        ValueError: no operation leads from one system to the other.
+    """
+    from rasterio import Env
+    from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    try:
+        with Env():
+            west, south, east, north = transform_bounds(source, target, *bounds, densify_pts=points)
+    except CPLE_NotSupportedError:
+        raise ValueError("no operation leads from one reference system to the other") from None
+    except (RasterioError, CPLE_BaseError):
+        return None
+    if not all(map(np.isfinite, (west, south, east, north))):
+        return None
+    return west, south, east + TURN if east < west and in_degrees(target) else east, north
+
+
+def known_crs(text: str) -> Any:
+    """Return the reference system of a text as rasterio has it: a code, WKT or PROJ's words; no file, no address.
+
+    Raises:
+        CRSError: it is none.
+    """
+    from rasterio import Env
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    if not _SAYS.match(text):
+        raise CRSError("give a code such as EPSG:4326, WKT or the words of PROJ")
+    with Env():
+        try:
+            return CRS.from_user_input(text)
+        except ValueError as error:
+            raise CRSError(str(error)) from None
+
+
+def in_degrees(crs: str) -> bool:
+    """Return True if coordinates are longitudes and latitudes, which repeat."""
+    from rasterio.crs import CRS
+
+    return bool(crs) and bool(CRS.from_wkt(crs).is_geographic)
+
+
+def inner_points(space: Space) -> NDArray[np.float64]:
+    """Return pixel coordinates, x and y, of points all over a raster, its edges among them, `(2, n)`."""
+    y, x = (np.linspace(0, n, min(n + 1, _POINTS)) for n in space.shape)
+    return np.stack(np.meshgrid(x, y), axis=0).reshape(2, -1)
+
+
+def world_of(space: Space, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where pixel coordinates of a raster, x and y, lie in its reference system, `(2, n)`."""
+    a, b, c, d, e, f = space.affine
+    x, y = pixels
+    return np.stack([a * x + b * y + c, d * x + e * y + f])
+
+
+@lru_cache(maxsize=16)
+def bounds_in(space: Space, crs: str) -> Bounds:
+    """Return the bounds of a raster in another reference system: west, south, east, north.
+
+    Of one across the date line the east lies beyond 180 degrees.
+
+    Raises:
+        ValueError: it has no place there.
+    """
+    own = world_of(space, np.array([[0.0, space.shape[1], 0, space.shape[1]], [0, 0, space.shape[0], space.shape[0]]]))
+    by_edges = moved_bounds(space.crs, crs, (*own.min(axis=1).tolist(), *own.max(axis=1).tolist()), _DENSE)
+    x, y = moved_points(space.crs, crs, *world_of(space, inner_points(space)))
+    x, y = x[np.isfinite(x)], y[np.isfinite(y)]
+    if by_edges is None:
+        if not x.size:
+            raise ValueError("the image has no place in that reference system")
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+    west, south, east, north = by_edges
+    if in_degrees(crs):
+        aside = max(0.0, min(_BESIDE * (east - west), (TURN - east + west) / 2))
+        x = west - aside + (x - west + aside) % TURN
+    xs, ys = np.append(x, [west, east]), np.append(y, [south, north])
+    return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
