@@ -25,8 +25,6 @@ _SAYS = re.compile(
     r"\s*(\+|\{|\w+\s*[\[(=]|[A-Za-z]+:[\w.+:-]+\s*$|(WGS|NAD|CRS)\d\d\s*$|https?://(www\.)?opengis\.net/def/crs)"
 )
 """How a reference system is written; GDAL takes anything else for a file or an address, and opens it."""
-_BESIDE = 0.01
-"""Share of the width of an area by which curved edges may lie beyond its bounds."""
 
 Bounds = tuple[float, float, float, float]
 
@@ -152,7 +150,7 @@ def bounds_in(space: Space, crs: str) -> Bounds:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
     west, south, east, north = by_edges
     if in_degrees(crs):
-        aside = max(0.0, min(_BESIDE * (east - west), (TURN - east + west) / 2))
-        x = west - aside + (x - west + aside) % TURN
+        middle = (west + east) / 2
+        x = middle + (x - middle + TURN / 2) % TURN - TURN / 2
     xs, ys = np.append(x, [west, east]), np.append(y, [south, north])
     return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
