@@ -26,6 +26,13 @@ _SAYS = re.compile(
 )
 """How a reference system is written; GDAL takes anything else for a file or an address, and opens it."""
 
+_WHOLE = 350.0
+"""Degrees from which on an image shows the earth all around; projections of it are cut half a turn off their origin."""
+_ORIGIN = re.compile(
+    r'PARAMETER\["(?:central_meridian|longitude[ _]of[ _](?:center|(?:natural |false )?origin))"\s*,\s*([-+\d.eE]+)',
+    re.I,
+)
+
 Bounds = tuple[float, float, float, float]
 
 
@@ -150,7 +157,10 @@ def bounds_in(space: Space, crs: str) -> Bounds:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
     west, south, east, north = by_edges
     if in_degrees(crs):
-        middle = (west + east) / 2
+        origin = _ORIGIN.search(space.crs)
+        middle = float(origin[1]) if origin and east - west > _WHOLE else (west + east) / 2
+        if east - west > _WHOLE:
+            west, east = middle - TURN / 2, middle + TURN / 2
         x = middle + (x - middle + TURN / 2) % TURN - TURN / 2
     xs, ys = np.append(x, [west, east]), np.append(y, [south, north])
     return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())

@@ -30,6 +30,8 @@ from pipeline.system.paths import state_of
 _TILE = 1024
 _PIECES = 64
 """Edges longer than this part of the image are cut before they are reprojected: a 4096th of their bend is left."""
+_BESIDE_THE_CUT = 1e-6
+"""Degrees, 10 cm at the equator."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -186,9 +188,9 @@ class _Place:
         west, south, east, north = self._edges
         across, along = east - west, north - south
         if self._turns and 3 * across > TURN:
-            # projections of the whole earth are cut half a turn off a meridian of whole degrees
-            middle = round((west + east) / 2)
-            west, east, across = middle - TURN / 2, middle + TURN / 2, 0.0
+            # a point on the cut of a projection would come to lie on either side of it
+            middle, half = (west + east) / 2, TURN / 2 - _BESIDE_THE_CUT
+            west, east, across = middle - half, middle + half, 0.0
         kept = []
         for shift in self._shifts(geometry):
             around = (west - across - shift, south - along, east + across - shift, north + along)

@@ -123,6 +123,7 @@ EARTH = {
     "laea": ("EPSG:3035", (50000, 0, 2.8e6, 0, -50000, 4.5e6)),
     "pole": ("EPSG:3413", (10000, 0, -320000, 0, -10000, 300000)),
     "sinusoidal": ("+proj=sinu +R=6371007.181", (600000, 0, -1.9e7, 0, -330000, 1e7)),
+    "sinusoidal elsewhere": ("+proj=sinu +lon_0=100 +R=6371007.181", (600000, 0, -1.9e7, 0, -330000, 1e7)),
     "robinson": ("+proj=robin", (540000, 0, -1.7e7, 0, -290000, 8.7e6)),
 }
 """Images of a part of the earth or of all of it: their system, and where they lie in it."""
