@@ -18,6 +18,7 @@ from pipeline.geometry.space import Space
 TURN = 360.0
 _TRIES = 32
 """GDAL reports the first twenty points without a place, and rasterio ends on each report; after them it goes on."""
+_DEGREES, _POLE = "EPSG:4326", 90.0
 _POINTS = 65
 """Points along an axis between the edges of a grid."""
 _DENSE = 101
@@ -48,12 +49,37 @@ def moved_points(source: str, target: str, x: NDArray[np.float64], y: NDArray[np
     Raises:
         ValueError: no operation leads from one system to the other.
     """
+    found = _moved_at_once(source, target, x, y, _TRIES)
+    if found is not None:
+        return found
+    # PROJ reports latitudes beyond the poles each time: points off the earth are told by their degrees
+    degrees = _moved_at_once(source, _DEGREES, x, y, _TRIES)
+    on_earth = np.ones(len(x), dtype=bool) if degrees is None else np.abs(degrees[1]) <= _POLE
+    found = np.full((2, len(x)), np.nan)
+    found[:, on_earth] = _moved_by_halves(source, target, x[on_earth], y[on_earth])
+    return found
+
+
+def _moved_by_halves(source: str, target: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = _moved_at_once(source, target, x, y, 1) if len(x) else np.empty((2, 0))
+    if found is not None:
+        return found
+    if len(x) == 1:
+        return np.full((2, 1), np.nan)
+    halves = (slice(len(x) // 2), slice(len(x) // 2, None))
+    return np.concatenate([_moved_by_halves(source, target, x[part], y[part]) for part in halves], axis=1)
+
+
+def _moved_at_once(
+    source: str, target: str, x: NDArray[np.float64], y: NDArray[np.float64], tries: int
+) -> NDArray[np.float64] | None:
+    """Return all points as `moved_points` does; None if rasterio ends each of `tries` for one that has no place."""
     from rasterio import Env
     from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError
     from rasterio.warp import transform
 
     with Env():
-        for _ in range(_TRIES):
+        for _ in range(tries):
             try:
                 found = np.array(transform(source, target, x, y)[:2], dtype=np.float64)
             except CPLE_NotSupportedError:
@@ -61,10 +87,7 @@ def moved_points(source: str, target: str, x: NDArray[np.float64], y: NDArray[np
             except CPLE_BaseError:
                 continue
             return np.where(np.isfinite(found).all(axis=0), found, np.nan)
-    if len(x) < 2:
-        return np.full((2, len(x)), np.nan)
-    halves = (moved_points(source, target, x[part], y[part]) for part in (slice(len(x) // 2), slice(len(x) // 2, None)))
-    return np.concatenate(list(halves), axis=1)
+    return None
 
 
 def moved_bounds(source: str, target: str, bounds: Bounds, points: int = 21) -> Bounds | None:
