@@ -100,7 +100,7 @@ def test_wedges_of_stripes_are_no_single_holes():
     hidden, loses = np.zeros(shape, bool), np.zeros(shape, bool)
     for k, y in enumerate((2, 18, 34, 50)):
         hidden[:, y : y + 10, 2:40] = True
-        hidden[:, y + 5, 40:] = True
+        hidden[:, y : y + 10 : 3, 40:] = True
         loses[:, y : y + 10, 2:40] = k < 1
     window = Window(values=np.zeros(shape, np.float32), valid=~hidden, hole=hidden, spacing=(1.0, 1.0))
     placements = [
