@@ -38,7 +38,7 @@ _STIFFEST_AT_EDGES = 0.9
 
 _PRICE_DB = 2.0
 """Gain in wide holes that is deducted for harm if all single ones become noticeably worse, and its share if a share of
-them beyond `TOLERATED` does; all from 1 to 3 dB decide alike, 5 as with references leave elevations a slack spline."""
+them beyond `TOLERATED` does; 5 dB, as with references, leave elevations a slack spline."""
 
 _MEASURED = 2
 """Windows in which all fills are tried where the user chose one."""
