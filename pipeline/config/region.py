@@ -20,8 +20,6 @@ _EDGE = 1e-3
 """Share of a pixel by which bounds may reach into it without meaning it: they are rounded where they are written."""
 _MOST = 2**62
 """No image has as many pixels along an axis."""
-_POINTS = 101
-"""Points between two corners of bounds that are taken to another reference system."""
 
 
 def _range(value: object) -> object:
@@ -113,7 +111,7 @@ class RegionConfig(Section):
 
         try:
             crs = space.crs if self.crs is None else str(known_crs(self.crs).to_wkt())
-            edges = bounds if self.crs is None else moved_bounds(crs, space.crs, bounds, _POINTS)
+            edges = bounds if self.crs is None else moved_bounds(crs, space.crs, bounds)
             turns = (0.0, TURN, -TURN) if in_degrees(space.crs) else (0.0,)
             touched = [_touched(space, edges, turn) for turn in turns] if edges else []
             box = next((one for one in touched if not one.empty), Box((0, 0), (0, 0)))

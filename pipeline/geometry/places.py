@@ -6,6 +6,7 @@ globe seen from space) or where a projection folds, so points between the edges 
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import Any
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from pipeline.geometry.space import Space
 
 TURN = 360.0
+"""Degrees after which longitudes repeat."""
 _TRIES = 32
 """GDAL reports the first twenty points without a place, and rasterio ends on each report; after them it goes on."""
 _DEGREES, _POLE = "EPSG:4326", 90.0
 _POINTS = 65
-"""Points along an axis between the edges of a grid."""
-_DENSE = 101
+"""Points of a grid along an axis, both edges among them, that are asked at most."""
+_ON_EDGES = 101
+"""Points between two corners of bounds that are taken to another reference system."""
 _SAYS = re.compile(
     r"\s*(\+|\{|\w+\s*[\[(=]|[A-Za-z]+:[\w.+:-]+\s*$|(WGS|NAD|CRS)\d\d\s*$|https?://(www\.)?opengis\.net/def/crs)"
 )
-"""How a reference system is written; GDAL takes anything else for a file or an address, and opens it."""
+"""How a reference system is written; GDAL opens what is not, or what it cannot read then, as a file or an address."""
 
 _WHOLE = 350.0
 """Degrees from which on an image shows the earth all around; projections of it are cut half a turn off their origin."""
@@ -90,14 +93,13 @@ def _moved_at_once(
     return None
 
 
-def moved_bounds(source: str, target: str, bounds: Bounds, points: int = 21) -> Bounds | None:
+def moved_bounds(source: str, target: str, bounds: Bounds) -> Bounds | None:
     """Return the bounds of an area by its edges alone; of one across the date line the east lies beyond 180 degrees.
 
     Args:
         source: WKT of the reference system of `bounds`.
         target: WKT of the other one.
         bounds: west, south, east, north.
-        points: between two corners.
 
     Returns:
         None where an edge has no place there.
@@ -112,7 +114,7 @@ def moved_bounds(source: str, target: str, bounds: Bounds, points: int = 21) -> 
 
     try:
         with Env():
-            west, south, east, north = transform_bounds(source, target, *bounds, densify_pts=points)
+            west, south, east, north = transform_bounds(source, target, *bounds, densify_pts=_ON_EDGES)
     except CPLE_NotSupportedError:
         raise ValueError("no operation leads from one reference system to the other") from None
     except (RasterioError, CPLE_BaseError):
@@ -132,7 +134,7 @@ def known_crs(text: str) -> Any:
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
-    if not _SAYS.match(text):
+    if not _SAYS.match(text) or os.path.lexists(text.strip()):
         raise CRSError("give a code such as EPSG:4326, WKT or the words of PROJ")
     with Env():
         try:
@@ -171,7 +173,7 @@ def bounds_in(space: Space, crs: str) -> Bounds:
         ValueError: it has no place there.
     """
     own = world_of(space, np.array([[0.0, space.shape[1], 0, space.shape[1]], [0, 0, space.shape[0], space.shape[0]]]))
-    by_edges = moved_bounds(space.crs, crs, (*own.min(axis=1).tolist(), *own.max(axis=1).tolist()), _DENSE)
+    by_edges = moved_bounds(space.crs, crs, (*own.min(axis=1).tolist(), *own.max(axis=1).tolist()))
     x, y = moved_points(space.crs, crs, *world_of(space, inner_points(space)))
     x, y = x[np.isfinite(x)], y[np.isfinite(y)]
     if by_edges is None:

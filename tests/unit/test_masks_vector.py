@@ -190,11 +190,14 @@ def test_a_globe_seen_from_space_says_what_to_cut(tmp_path):
     assert _holes(_geojson(tmp_path / "m.geojson", _polygon(ring)), image).sum() == 36
 
 
-@pytest.mark.parametrize("named", ["http://127.0.0.1:9/crs", "/etc/hostname", "crs.wkt", "file:///etc/hostname"])
+@pytest.mark.parametrize(
+    "named", ["http://127.0.0.1:9/crs", "/etc/hostname", "crs.wkt", "file:///etc/hostname", "my:crs.wkt", "+crs.wkt"]
+)
 def test_a_reference_system_is_no_file_and_no_address(tmp_path, monkeypatch, named):
     """GDAL would open what it does not know as a name."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "crs.wkt").write_text(UTM33)
+    for name in ("crs.wkt", "my:crs.wkt", "+crs.wkt"):
+        (tmp_path / name).write_text(UTM33)
     member = {"type": "name", "properties": {"name": named}}
     with pytest.raises(ConfigError, match="give a code such as EPSG:4326, WKT or the words of PROJ"):
         _mask(_geojson(tmp_path / "m.json", _polygon(SQUARE), crs=member))
