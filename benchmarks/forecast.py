@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -58,8 +58,8 @@ def one(config: Path, settings: Sequence[str], output: Path) -> dict[str, Any]:
     All clocks count processor time from here on.
     """
     with mock.patch("time.perf_counter", time.process_time):
-        from pipeline.evidence.mark import looked_pixels
-        from pipeline.plan.memory import process_bytes
+        from pipeline.evidence.mark import bands_of, looked_pixels
+        from pipeline.plan.memory import doubt_bytes, process_bytes
         from pipeline.run import run
         from pipeline.survey import cost, survey
         from pipeline.system.process import settle
@@ -69,20 +69,15 @@ def one(config: Path, settings: Sequence[str], output: Path) -> dict[str, Any]:
 
         def listening(*asked: Any) -> cost.Forecast:
             ahead = cost.forecast(*asked)
-            plan = asked[1]
-            heard.update(counts=ahead.counts, speed=cost._speed(), **vars_of(ahead.cost.total()))
-            held = {"looked": looked_pixels(asked[0]), "tested": math.prod(ahead.extent)}
-            heard["planned"] = process_bytes(plan, asked[0].source.n_channels, **held) / 2**20
+            scene, plan, _ = asked
+            heard.update(counts=ahead.counts, speed=cost._speed(), **asdict(ahead.cost.total()))
+            held = {"doubt": doubt_bytes(looked_pixels(scene), bands_of(scene)), "tested": math.prod(ahead.extent)}
+            heard["planned"] = process_bytes(plan, scene.source.n_channels, **held) / 2**20
             return ahead
 
         with mock.patch.object(survey, "forecast", listening):
             entry = run(config, [*settings, f"output.directory={output}"])["sources"][0]
     return heard | measured(output / entry["directory"])
-
-
-def vars_of(span: Any) -> dict[str, float]:
-    """Return the numbers of a span."""
-    return {name: getattr(span, name) for name in ("low", "likely", "high")}
 
 
 def measured(folder: Path) -> dict[str, Any]:
@@ -127,11 +122,7 @@ def fitted(runs: Sequence[Run]) -> dict[str, float]:
     for stages in (("start",), ("look",), ("doubt",), ("test", "windows"), ("coarse",), ("blocks",), ("files",)):
         counted = [{k: v for stage in stages for k, v in run.counts[stage].items()} for run in runs]
         took = np.asarray([run.took[stages[-1]] for run in runs])
-        names = [
-            name
-            for name in counted[0] | {k: 0.0 for some in counted for k in some}
-            if any(c.get(name) for c in counted)
-        ]
+        names = list(dict.fromkeys(name for some in counted for name, count in some.items() if count))
         weight = 1 / (took + _NOTED_S)
         table = np.asarray(
             [[run.speed * c.get(name, 0.0) for name in names] for run, c in zip(runs, counted, strict=True)]
@@ -177,7 +168,7 @@ def main() -> None:
         runs[name] = in_process(config, options.settings)
         print(table({name: runs[name]}), flush=True)
         if options.keep:
-            options.keep.write_text(json.dumps({k: {f: getattr(r, f) for f in Run.__slots__} for k, r in runs.items()}))
+            options.keep.write_text(json.dumps({name: asdict(run) for name, run in runs.items()}))
     ratios = [run.likely / run.total for run in runs.values()]
     print(table(runs))
     print(f"{sum(_WITHIN[0] <= ratio <= _WITHIN[1] for ratio in ratios)} of {len(ratios)} within 30 %", file=sys.stderr)

@@ -62,7 +62,7 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _peak_bytes(order: Order, found: Survey) -> int:
-    held = {"looked": found.looked, "tested": found.tested}
+    held = {"doubt": found.doubt_bytes, "tested": found.tested}
     return process_bytes(found.plan, order.n_file_channels, **held, display=order.job.display)
 
 

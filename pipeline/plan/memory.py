@@ -96,13 +96,13 @@ _OUTLINE_BYTES = 1 / 16
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
-def process_bytes(plan: Plan, n_file_channels: int, *, looked: int = 0, tested: int = 0, display: bool = False) -> int:
+def process_bytes(plan: Plan, n_file_channels: int, *, doubt: int = 0, tested: int = 0, display: bool = False) -> int:
     """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly.
 
     Args:
         plan: the plan.
         n_file_channels: channels of the image's file.
-        looked: pixels that are held at once while thin cloud and shadow are looked for.
+        doubt: what looking for thin cloud and shadow adds, bytes, see `doubt_bytes`.
         tested: pixels of a window of the self-test.
         display: the display product is made, too.
     """
@@ -112,8 +112,7 @@ def process_bytes(plan: Plan, n_file_channels: int, *, looked: int = 0, tested: 
     found = _survey_bytes(
         channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides) or plan.n_state > 1
     )
-    references = sum(guide.role == "reference" for guide in plan.guides)
-    survey = base_bytes(plan) + max(found, doubt_bytes(looked, channels * (1 + references)), _test_bytes(plan, tested))
+    survey = base_bytes(plan) + max(found, doubt, _test_bytes(plan, tested))
     assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
         assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels

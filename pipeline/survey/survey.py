@@ -30,7 +30,7 @@ from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
-from pipeline.plan.memory import auto_block, check_doubt, check_fits, check_room
+from pipeline.plan.memory import auto_block, check_doubt, check_fits, check_room, doubt_bytes
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe
@@ -60,8 +60,8 @@ class Survey:
     """What the network needs of a GPU, if it runs on one."""
     cost: Cost | None = None
     """How long the run takes; None for an image without holes."""
-    looked: int = 0
-    """Pixels that are held at once while contaminated ones are looked for."""
+    doubt_bytes: int = 0
+    """What looking for contaminated pixels holds."""
     tested: int = 0
     """Pixels of a window of the self-test."""
 
@@ -121,7 +121,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         scene, notices = open_scene(job, clock)
         if scene.states.holes == 0:
             return _outlined(scene, notices, clock)
-        _looked(scene)
+        _doubt_bytes(scene)
         model, model_ref = find_model(scene)
         clock.lap("model")
         sketch = _plan(scene, start_recipe(scene, model), model_ref, Coarse(fill_cell=coarse_factor(scene)))
@@ -200,20 +200,20 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         notices=(*notices, *filter(None, [gpu_notice])),
         gpu=gpu,
         cost=ahead.cost if ahead else None,
-        looked=_looked(scene),
+        doubt_bytes=_doubt_bytes(scene),
         tested=math.prod(ahead.extent) if ahead and scene.job.model.traits.weighed else 0,
     )
 
 
-def _looked(scene: Scene) -> int:
-    """Return how many pixels are held while contaminated ones are looked for.
+def _doubt_bytes(scene: Scene) -> int:
+    """Return what looking for contaminated pixels holds, in bytes.
 
     Raises:
         PlanRefused: they do not fit the memory.
     """
-    looked = looked_pixels(scene)
-    check_doubt(scene.source.paths[0], looked, bands_of(scene), scene.job.memory_bytes)
-    return looked
+    looked, bands = looked_pixels(scene), bands_of(scene)
+    check_doubt(scene.source.paths[0], looked, bands, scene.job.memory_bytes)
+    return doubt_bytes(looked, bands)
 
 
 def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:

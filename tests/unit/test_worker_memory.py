@@ -156,7 +156,7 @@ def test_memory_of_a_run_is_flat_and_as_planned(tmp_path):
         config = _sparse(tmp_path / str(edge), edge)
         order = order_of(config)
         found = outline(order.job)
-        planned.append(process_bytes(found.plan, order.n_file_channels, looked=found.looked, tested=found.tested))
+        planned.append(process_bytes(found.plan, order.n_file_channels, doubt=found.doubt_bytes, tested=found.tested))
         done = subprocess.run(
             [sys.executable, "-c", _WHOLE_RUN, str(config)],
             env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
