@@ -61,8 +61,8 @@ from pipeline.provenance.summary import (
     write_summary,
 )
 from pipeline.report.build import write_report
-from pipeline.survey.kept import kept_survey
 from pipeline.survey.survey import Survey, survey
+from pipeline.survey.unfinished import unfinished_survey
 from pipeline.system.facts import inputs_hashed_once, output_facts, peak_rss_bytes
 from pipeline.system.files import remove_made
 from pipeline.system.meter import Uses, as_facts, metered
@@ -275,7 +275,7 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
     """Return the plan and the survey's facts: those of an interrupted run if they are all there, else new ones."""
     work = order.work
     try:
-        plan, facts = kept_survey(order.job)
+        plan, facts = unfinished_survey(order.job)
         _require_blocks_of(plan)
     except IntegrityError as error:
         if work.plan.exists() or work.blocks.exists():

@@ -27,7 +27,7 @@ from pipeline.plan.facts import all_there
 from pipeline.plan.plan import Plan, load_plan
 from pipeline.provenance.failure import forget_failure, note_failure
 from pipeline.run import images_and_cubes, plan_of
-from pipeline.survey.kept import kept_plan
+from pipeline.survey.unfinished import unfinished_plan
 from pipeline.system.facts import inputs_hashed_once
 from pipeline.system.room import explain_full_disk
 from pipeline.system.signals import Stop, stoppable
@@ -179,6 +179,6 @@ def _finished(order: Order, share: Share, events: Events) -> dict[str, Any]:
 def _prepared(order: Order) -> bool:
     """Say whether plan, survey and block store are there."""
     try:
-        return all_there(order.work) and usable(kept_plan(order.job), order.n_file_channels)
+        return all_there(order.work) and usable(unfinished_plan(order.job), order.n_file_channels)
     except (IntegrityError, OutputConflict):
         return False

@@ -104,7 +104,7 @@ class Calibration:
         return grown
 
 
-STORED = Calibration()
+STORED_OF_FILLS = Calibration()
 """Where nothing is known of an image, and none of its pixels is restored from another one."""
 
 STORED_OF_REFERENCES = Calibration(
@@ -140,7 +140,7 @@ def fit(
         weight: `(n,)`, how often each pixel counts, on average 1 (see `tilted`); None = all alike.
     """
     if absolute_error.size < FEWEST_PIXELS:
-        return STORED
+        return STORED_OF_FILLS
     ratio = absolute_error.astype(np.float64) / raw.astype(np.float64)
     order = np.argsort(ratio, kind="stable")
     counts = np.ones(ratio.size) if weight is None else weight[order].astype(np.float64)

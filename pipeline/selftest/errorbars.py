@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.numerics.calibration import FEWEST_PIXELS, STORED, Z90, Calibration, fit, power_of, tilted
+from pipeline.numerics.calibration import FEWEST_PIXELS, STORED_OF_FILLS, Z90, Calibration, fit, power_of, tilted
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation
 from pipeline.numerics.statistics import varied
@@ -200,7 +200,9 @@ def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.fl
 
 def widened(recipe: Recipe, referenced: Calibration) -> Recipe:
     """Return the recipe with bars that are never narrower than the stored ones, of references than `referenced`."""
-    return replace(recipe, single=recipe.single.at_least(STORED), referenced=recipe.referenced.at_least(referenced))
+    return replace(
+        recipe, single=recipe.single.at_least(STORED_OF_FILLS), referenced=recipe.referenced.at_least(referenced)
+    )
 
 
 def _fit(tested: Sequence[Tested]) -> Calibration:
@@ -208,7 +210,7 @@ def _fit(tested: Sequence[Tested]) -> Calibration:
     telling = [t.only(t.telling) for t in tested]
     if _count(telling) >= FEWEST_PIXELS:
         return _fitted(telling)
-    return _fitted(tested).at_least(STORED)
+    return _fitted(tested).at_least(STORED_OF_FILLS)
 
 
 def _fitted(use: Sequence[Tested]) -> Calibration:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.fills.base import FillSpec
 from pipeline.models.base import Inpainter
-from pipeline.numerics.calibration import STORED
+from pipeline.numerics.calibration import STORED_OF_FILLS
 from pipeline.numerics.situation import flat
 from pipeline.references.reliance import UNUSED
 from pipeline.restore.recipe import Recipe
@@ -179,7 +179,7 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
     whole = helped is decided.drafts or len(recipe.floor) == 1
     drafted = tested if whole else tested_all(decided.drafts, before, all_tell=True)
     recipe = wide = widened(fitted, before.referenced) if sparse or calm else fitted
-    if observed < _MOSTLY and before.referenced != STORED and any(recipe.reference_weights):
+    if observed < _MOSTLY and before.referenced != STORED_OF_FILLS and any(recipe.reference_weights):
         recipe = replace(wide, referenced=before.referenced)
     return _ErrorBars(
         recipe=recipe,

@@ -71,7 +71,7 @@ def test_a_hole_is_filled_the_same_beside_others():
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
-def test_membranes_small_holes_and_steps_that_differ_have_all_equations(exact, monkeypatch):
+def test_membranes_small_holes_and_steps_that_differ_have_all_equations(exact):
     """A membrane stays within the range of its rim; others would gain nothing, or have other equations."""
     truth = np.random.default_rng(0).uniform(0, 1, SHAPE)
     some = window(truth)

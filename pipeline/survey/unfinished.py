@@ -22,7 +22,7 @@ from pipeline.plan.plan import Plan
 from pipeline.plan.refs import GuideRef, SourceRef
 
 
-def kept_survey(job: Job) -> tuple[Plan, dict[str, Any]]:
+def unfinished_survey(job: Job) -> tuple[Plan, dict[str, Any]]:
     """Return plan and facts of an unfinished run of a job.
 
     Raises:
@@ -34,11 +34,11 @@ def kept_survey(job: Job) -> tuple[Plan, dict[str, Any]]:
     return plan, facts
 
 
-def kept_plan(job: Job) -> Plan:
+def unfinished_plan(job: Job) -> Plan:
     """Return the plan alone, without a look at the survey's arrays.
 
     Raises:
-        OtherVersion, IntegrityError: as `kept_survey`.
+        OtherVersion, IntegrityError: as `unfinished_survey`.
     """
     plan, _ = survey_but_arrays(job.work)
     _require_own(plan, job)
