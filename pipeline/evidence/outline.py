@@ -299,11 +299,16 @@ class _Calm:
 
 
 def _scrap(name: str, both: tuple[Field, Field], calm: _Calm, share: Field, ring: NDArray[np.intp]) -> Scrap | None:
-    """Describe a scrap by differences `(c, n)` and these `whitened`, and the share and ring of each pixel `(n,)`."""
+    """Describe a scrap by differences `(c, n)` and these `whitened`, and the share and ring of each pixel `(n,)`.
+
+    None if it has too few pixels, or these do not differ: nothing in the image varies.
+    """
     if share.sum() < _FEWEST:
         return None
     values, white = both
     mean = inner(white, share[None])[:, 0] / share.sum()
+    if not mean.any():
+        return None
     weights = calm.whiten @ (mean / np.linalg.norm(mean))
     level = float(weights @ calm.middle)
     off, rest = (inner(weights[None], part.T)[0] - level for part in (values, calm.differences))

@@ -133,6 +133,13 @@ def test_nothing_is_outlined_where_too_little_is_clear_or_no_patch_is_left():
     assert fit_outline([one], {"bright": [np.zeros(SHAPE, dtype=bool)]}) is None
 
 
+def test_nothing_is_outlined_where_nothing_varies():
+    """A constant image, whose pixels fit into any kind of scrap as well as on the ground."""
+    constant = tile(np.full((2, *SHAPE), 7.0), clouds(8))
+    beside = constant.seen & (constant.distance < 6)
+    assert fit_outline([constant], {"dark": [beside]}) is None
+
+
 def test_without_an_outline_sides_say_what_is_doubted(spoilt):
     """The outline replaces the limits of rings; without it they hold."""
     one, cloud, _, doubt = spoilt
