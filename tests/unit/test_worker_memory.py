@@ -17,12 +17,15 @@ import zarr
 from affine import Affine
 from rasterio.windows import Window
 
+from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
+from pipeline.image.workspace import Workspace
 from pipeline.numerics.situation import flat
+from pipeline.plan.facts import save_survey
 from pipeline.plan.memory import base_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import Plan
-from pipeline.survey.survey import outline
-from tests.helpers import order_of, run_config, smooth, write_image
+from pipeline.survey.survey import outline, survey
+from tests.helpers import blobs, order_of, run_config, smooth, write_image
 
 _COARSE = 2
 """Cells of the coarse fill in pixels: above 1, so that a block fills its windows itself."""
@@ -164,3 +167,26 @@ def test_memory_of_a_run_is_flat_and_as_planned(tmp_path):
         peaks.append(int(done.stdout))
     assert peaks[1] < 1.1 * peaks[0]
     assert 0.85 < peaks[1] / planned[1] < 1.15
+
+
+def test_the_windows_of_a_volume_are_counted_as_large_as_they_are(tmp_path, monkeypatch):
+    """Not as whole patches: blocks read no larger one, and one as large; rasters are counted as patches."""
+    shape = (40, 44, 48)
+    image = write_image(tmp_path / "image.nii.gz", smooth((1, *shape)))
+    mask = write_image(tmp_path / "mask.nii.gz", blobs(shape, n=3, radius=2)[None])
+    order = order_of(run_config(tmp_path, image, mask, patch={"size": 40, "overlap": 10}))
+    found = survey(order.job)
+    save_survey(found.plan, found.facts())
+    create_store(found.plan, order.n_file_channels)
+    read, task = [], Workspace.task
+    monkeypatch.setattr(
+        Workspace, "task", lambda self, index, box, *rest: read.append(box) or task(self, index, box, *rest)
+    )
+    for block in range(len(found.plan.blocks)):
+        process_block(found.plan.workdir, found.plan.digest, block)
+    assert max(box.size for box in read) == found.plan.window < 40**3
+    assert 0 < found.plan.seen <= found.plan.window
+    whole = replace(found.plan, window=0, seen=0)
+    assert worker_bytes(found.plan, 1) < worker_bytes(whole, 1)
+    raster = order_of(_sparse(tmp_path / "raster", 1024))
+    assert (outline(raster.job).plan.window, outline(raster.job).plan.seen) == (0, 0)
