@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.blocks.block import process_block
 from pipeline.blocks.store import create_store
+from pipeline.fills import tension
 from pipeline.plan.facts import save_survey
 from pipeline.plan.plan import load_plan
 from pipeline.plan.workdir import WorkFolder
 from pipeline.survey.survey import survey
+from pipeline.system.files import remove_made
 from tests.helpers import (
     blobs,
     command,
@@ -211,3 +214,31 @@ def test_whatever_a_plan_draws_follows_the_seed(tmp_path, monkeypatch, haze, ask
     ours = {name: seeds for name, seeds in drawn.items() if name.startswith("pipeline.")}
     assert {"pipeline.selftest.placing", asks} <= set(ours)
     assert {name for name, seeds in ours.items() if any(np.atleast_1d(seed)[0] != 7 for seed in seeds)} == set()
+
+
+@pytest.mark.slow
+def test_wide_holes_with_fewer_unknowns_do_not_depend_on_blocks(tmp_path, monkeypatch):
+    """Which pixels are unknowns deep inside follows from the patch, wherever a block begins."""
+    # patches fill such holes themselves where the coarse fill is one of cells
+    monkeypatch.setattr("pipeline.survey.coarse._MAX_EXACT_VALUES", 1000)
+    made, thinned = [], tension.thinned
+    monkeypatch.setattr(tension, "thinned", lambda *given: made.append(thinned(*given)) or made[-1])
+    rows, columns = np.mgrid[:213, :241]
+    hole = np.hypot(rows - 105, columns - 121) + 6 * np.sin(columns / 5) < 76
+    image = write_image(tmp_path / "image.tif", smooth((1, *hole.shape), "float32"))
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    order = order_of(run_config(tmp_path, image, mask, patch={"size": 288, "overlap": 72}))
+    found = survey(order.job)
+    restored = []
+    for block in (50, 112, 256):
+        plan = survey(replace(order.job, block=(block, block))).plan
+        assert plan.key == found.plan.key
+        save_survey(plan, found.facts())
+        create_store(plan, order.n_file_channels)
+        remove_made(order.work.seams)
+        made.clear()
+        for number in range(len(plan.blocks)):
+            process_block(plan.workdir, plan.digest, number)
+        assert any(one is not None for one in made)
+        restored.append(zarr.open_array(order.work.blocks / "restored", mode="r")[:][:, hole])
+    assert all(np.array_equal(one, restored[0]) for one in restored)
