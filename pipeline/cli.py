@@ -193,7 +193,7 @@ def verify(
 ) -> None:
     """Check finished results again. Every observed pixel is compared with the input, some patches are recomputed.
 
-    Example: inpaint-pipeline verify out/sentinel
+    Example: inpaint-pipeline verify out/first
     """
     from pipeline.commands.text import verification_text
     from pipeline.commands.verify import require_held, verify_table

@@ -222,7 +222,7 @@ def test_the_survey_can_be_stopped_all_along(tmp_path):
         survey(job)
     wanted = {
         "scan.scan_states", "scan._sample", "scene.window", "site.fill", "errorbars.tested_on", "rim.check_rim",
-        "solve.solve_planar", "cells.coarse_values", "survey._blocks", "survey._patches_touching_holes",
+        "solve.solve_planar", "cells.coarse_values", "survey._blocks", "survey._touched",
     }  # fmt: skip
     assert wanted <= set(places)
     for stage in wanted:
