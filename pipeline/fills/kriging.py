@@ -165,7 +165,8 @@ def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], asked: NDArray[np.
     usable = np.pad(valid | hole, [(r, r) for r in pad])
     within = ndimage.minimum_filter(usable, size=[2 * r + 1 for r in pad], mode="constant")
     centre = np.flatnonzero(within & observed)
-    centre = centre[:: max(1, len(centre) // _SAMPLES[valid.ndim])]
+    # a copy: a view would keep all of them
+    centre = centre[:: max(1, len(centre) // _SAMPLES[valid.ndim])].copy()
     pixel = np.concatenate(kept)[order]
     return _Sites(pad=pad, near=near, pixel=pixel, first=first, pattern=pattern, centre=centre)
 
@@ -173,38 +174,35 @@ def _sites(valid: NDArray[np.bool_], hole: NDArray[np.bool_], asked: NDArray[np.
 def _krige(start: NDArray[np.float32], sites: _Sites) -> NDArray[np.float32]:
     """Return `start` `(c, *spatial)`, complete with the spline in holes, with kriged values in place of it."""
     padding = [(0, 0), *((r, r) for r in sites.pad)]
-    padded = np.pad(start, padding, mode="edge").astype(np.float64)
+    padded = np.pad(start, padding, mode="edge")
     flat = padded.reshape(len(start), -1)
     cross, among = (np.stack(part) for part in zip(*(_covariance(one, sites) for one in flat), strict=True))
     nugget = _NUGGET * (among.diagonal(axis1=1, axis2=2).mean(axis=1) - cross.max(axis=1))
-    varied = nugget > 0
-    if not varied.any():
+    varied = np.flatnonzero(nugget > 0)
+    if not varied.size:
         return start
-    flat, cross, among = (
-        flat[varied],
-        cross[varied],
-        among[varied] + nugget[varied, None, None] * np.eye(len(sites.near)),
-    )
-    value = flat.copy()
-    size = max(1, _CHUNK // (len(flat) * len(sites.near) ** 2))
+    cross, among = cross[varied], among[varied] + nugget[varied, None, None] * np.eye(len(sites.near))
+    kriged = np.empty((len(varied), len(sites.pixel)), dtype=np.float32)
+    size = max(1, _CHUNK // (len(varied) * len(sites.near) ** 2))
     for low in range(0, len(sites.pattern), size):
         patterns = sites.pattern[low : low + size]
         weights = _weights(cross, among, patterns)
         bounds = sites.first[low : low + len(patterns) + 1]
         which = np.repeat(np.arange(len(patterns)), np.diff(bounds))
-        pixels = sites.pixel[bounds[0] : bounds[-1]]
-        width = len(flat) * len(sites.near)
-        for part, rows in zip(_parts(pixels, width), _parts(which, width), strict=True):
+        own = np.arange(bounds[0], bounds[-1])
+        width = len(varied) * len(sites.near)
+        for some, rows in zip(_parts(own, width), _parts(which, width), strict=True):
             # relative to the spline, so that a constant surrounding gives the constant exactly
-            level = flat[:, part]
-            above = flat[:, part[:, None] + sites.near] - level[..., None]
-            value[:, part] = level + np.einsum("cnk,cnk->cn", above, weights[:, rows])
-    padded.reshape(len(start), -1)[varied] = value
+            part = sites.pixel[some]
+            level = flat[varied[:, None], part].astype(np.float64)
+            above = flat[varied[:, None, None], part[:, None] + sites.near] - level[..., None]
+            kriged[:, some] = level + np.einsum("cnk,cnk->cn", above, weights[:, rows])
+    flat[varied[:, None], sites.pixel] = kriged
     inner = (slice(None), *(slice(r, r + n) for r, n in zip(sites.pad, start.shape[1:], strict=True)))
-    return padded[inner].astype(np.float32)
+    return padded[inner]
 
 
-def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
+def _covariance(flat: NDArray[np.float32], sites: _Sites) -> tuple[Field, Field]:
     """Return covariances of the pixel with its neighbours `(k,)` and among these `(k, k)`, of unit mean variance.
 
     Counted around observed pixels, holes among the neighbours have their spline value: so the matrix is positive.
@@ -212,7 +210,7 @@ def _covariance(flat: Field, sites: _Sites) -> tuple[Field, Field]:
     """
     offsets = np.append(0, sites.near)[:, None]
     # neighbours in rows: sums over them go along the centres
-    around = (flat[offsets + part] for part in _parts(sites.centre, len(offsets)))
+    around = (flat[offsets + part].astype(np.float64) for part in _parts(sites.centre, len(offsets)))
     samples = [values - values.mean(axis=0) for values in around]
     variances = [np.square(sample).mean(axis=0) for sample in samples]
     floor = _FLOOR * float(np.concatenate(variances).mean())

@@ -34,8 +34,8 @@ def fill(window: Window) -> NDArray[np.float32]:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         if not valid.any():
             continue
-        _, nearest = inside_from(~valid, window.spacing)
-        source = tuple(nearest[:, hole[~valid]])
+        _, nearest = inside_from(~valid, window.spacing, hole)
+        source = tuple(nearest)
         for channel in channels:
             result[channel][hole] = window.values[channel][source]
     return result

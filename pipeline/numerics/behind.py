@@ -22,47 +22,52 @@ _MARCH = 48
 
 
 def around_each(values: NDArray[np.float64], hole: Mask, depth: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the mean of values in [0, 1] over the hole pixels in a square around each one, as wide as it is deep."""
+    """Return the mean of values over the hole pixels in a square around each one, as wide as it is deep.
+
+    Args:
+        values: `(n,)` in [0, 1], of the hole pixels in C order; so is what is returned.
+        hole: bool `(*spatial)`.
+        depth: `(*spatial)`, distance to observed pixels, pixels.
+    """
     places = np.nonzero(hole)
     level = np.log2(np.maximum(depth[places], _SMOOTH) / _SMOOTH)
     # sums over squares are differences of sums from the first pixel on
-    sums = np.stack([_summed(values), _summed(hole)])
-    result, mean = np.zeros_like(values), np.zeros(level.size)
+    sums = _summed(values, places, hole.shape), _summed(1, places, hole.shape, np.int32)
+    mean = np.zeros(level.size)
     for k in range(int(np.ceil(level.max())) + 1):
         share = 1.0 - np.abs(level - k)
         some = share > 0
         half = _SMOOTH * 2**k // 2
-        total, count = _over_squares(sums, [place[some] for place in places], half)
+        total, count = (_over_squares(own, [place[some] for place in places], half) for own in sums)
         # sums leave rests of rounding behind
         mean[some] += share[some] * np.clip(np.round(total / count, 6), 0.0, 1.0)
-    result[places] = mean
-    return result
+    return mean
 
 
-def _summed(values: NDArray[Any]) -> NDArray[np.float64]:
+def _summed(values: Any, places: tuple[Any, ...], shape: Sequence[int], dtype: Any = np.float64) -> NDArray[Any]:
     """Return the sum of all values before each place along all axes, `(*spatial)` and one more along each axis."""
-    total = np.zeros([n + 1 for n in values.shape])
-    inner = total[(slice(1, None),) * values.ndim]
-    inner[...] = values
-    for axis in reversed(range(values.ndim)):
-        np.cumsum(inner, axis=axis, out=inner)
+    total = np.zeros([n + 1 for n in shape], dtype=dtype)
+    inner = total[(slice(1, None),) * len(shape)]
+    inner[places] = values
+    for axis in reversed(range(len(shape))):
+        np.cumsum(inner, axis=axis, dtype=dtype, out=inner)
     return total
 
 
-def _over_squares(sums: NDArray[np.float64], places: Sequence[NDArray[np.intp]], half: int) -> NDArray[np.float64]:
-    """Return the sums `(n, pixels)` over the squares, up to `half` pixels to each side, around some pixels.
+def _over_squares(sums: NDArray[Any], places: Sequence[NDArray[np.intp]], half: int) -> NDArray[np.float64]:
+    """Return the sums `(pixels,)` over the squares, up to `half` pixels to each side, around some pixels.
 
     Args:
-        sums: `(n, *spatial)`, see `_summed`.
+        sums: `(*spatial)`, see `_summed`.
         places: index of the pixels along each axis.
         half: of the extent.
     """
-    last = [n - 1 for n in sums.shape[1:]]
+    last = [n - 1 for n in sums.shape]
     ends = [(np.maximum(at - half, 0), np.minimum(at + half + 1, n)) for at, n in zip(places, last, strict=True)]
-    total = np.zeros((len(sums), len(places[0])))
+    total = np.zeros(len(places[0]))
     for sides in product((0, 1), repeat=len(ends)):
         sign = (-1) ** sides.count(0)
-        total += sign * sums[:, *(end[side] for end, side in zip(ends, sides, strict=True))]
+        total += sign * sums[*(end[side] for end, side in zip(ends, sides, strict=True))]
     return total
 
 
@@ -81,8 +86,9 @@ def march(
     Steps are as long as no observed or outside pixel can be missed (sphere tracing: Hart 1996,
     doi:10.1007/s003710050084).
     """
-    padded_hole = np.pad(hole, 1)
-    state = np.where(np.pad(valid, 1), FOUND, np.where(padded_hole, 0, END)).astype(np.int8)
+    state = np.full([n + 2 for n in hole.shape], END, dtype=np.int8)
+    inner = state[(slice(1, -1),) * hole.ndim]
+    inner[hole], inner[valid] = 0, FOUND
     for axis, (low, high) in enumerate(edges):
         view = np.moveaxis(state, axis, 0)
         # beyond an open edge the image goes on: no end
@@ -93,7 +99,7 @@ def march(
     active = np.flatnonzero(parts[(slice(1, -1),) * hole.ndim][hole])
     if not active.size:
         return end
-    free = _free(np.pad(depth, 1)) if (hole | valid).all() else inside(parts)
+    free = depth if (hole | valid).all() else inside(parts)[(slice(1, -1),) * hole.ndim]
     at = np.argwhere(hole)[active].astype(np.float64)
     direction = at - nearest.T[active]
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
@@ -101,24 +107,18 @@ def march(
     at, direction = (np.ascontiguousarray(part.T) for part in (at, direction))
     limit = np.asarray(state.shape)[:, None] - 1
     for _ in range(_MARCH):
-        cell = np.ravel_multi_index(tuple(np.clip(np.rint(at).astype(np.intp) + 1, 0, limit)), state.shape)
-        found = state.ravel()[cell]
+        cell = np.clip(np.rint(at).astype(np.intp) + 1, 0, limit)
+        found = state[*cell]
         end[active] = found
         keep = found == 0
         if not keep.any():
             break
         if not keep.all():
-            active, cell, at, direction = active[keep], cell[keep], at[:, keep], direction[:, keep]
-        at += direction * np.maximum(1.0, free.ravel()[cell] - 1.0)
+            active, cell, at, direction = active[keep], cell[:, keep], at[:, keep], direction[:, keep]
+        # to what ends the march, or to the frame of one pixel around if that is nearer
+        clear = np.minimum(free[*(cell - 1)], np.minimum(cell, limit - cell).min(axis=0))
+        at += direction * np.maximum(1.0, clear - 1.0)
     return end
-
-
-def _free(depth: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the distance of holes to observed pixels, or to the frame of one pixel around if that is nearer."""
-    free = depth
-    for steps in np.ogrid[tuple(slice(n) for n in depth.shape)]:
-        free = np.minimum(free, np.minimum(steps, np.flip(steps)))
-    return free
 
 
 def _beside(mask: Mask, some: Mask) -> Mask:

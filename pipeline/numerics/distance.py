@@ -17,6 +17,9 @@ from scipy.ndimage import distance_transform_edt
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_STRIP = 1 << 20
+"""Pixels whose distances are measured at once."""
+
 
 def inside(mask: Mask, sampling: Sequence[float] | Field | None = None) -> Field:
     """Return the distance of each pixel of a mask to the nearest one outside it, `(*spatial)`; 0 outside.
@@ -28,30 +31,43 @@ def inside(mask: Mask, sampling: Sequence[float] | Field | None = None) -> Field
     distance = np.zeros(mask.shape)
     box = _box(mask, 1)
     if box:
-        distance[box] = distance_transform_edt(mask[box], sampling=sampling)
+        _measure(mask[box], np.ones(mask.ndim) if sampling is None else sampling, distance[box])
     return distance
 
 
-def inside_from(mask: Mask, sampling: Sequence[float] | Field) -> tuple[Field, NDArray[np.intp]]:
-    """Return what `inside` does, and the pixel outside that is nearest to each pixel of the mask.
+def inside_from(mask: Mask, sampling: Sequence[float] | Field, some: Mask) -> tuple[Field, NDArray[np.intp]]:
+    """Return what `inside` does, and the pixel outside that is nearest to each of some pixels of the mask.
 
     Args:
         mask: bool `(*spatial)`, neither True nor False everywhere.
         sampling: step per axis.
+        some: bool `(*spatial)`, nowhere True where `mask` is not.
 
     Returns:
-        Distances `(*spatial)`; indices `(ndim, n)` for the pixels of the mask in C order.
+        Distances `(*spatial)`; indices `(ndim, n)` for the n pixels of `some` in C order.
     """
     distance = np.zeros(mask.shape)
     box = _box(mask, 1)
-    inner = mask[box]
-    nearest = distance_transform_edt(inner, sampling=sampling, return_distances=False, return_indices=True)
-    places = np.nonzero(inner)
-    nearest = nearest[:, *places].astype(np.intp)
-    # as SciPy does it for the whole array
-    steps = (nearest - np.asarray(places)) * np.asarray(sampling, dtype=np.float64)[:, None]
-    distance[box][places] = np.sqrt(np.add.reduce(np.multiply(steps, steps), axis=0))
+    nearest = _measure(mask[box], sampling, distance[box])[:, some[box]].astype(np.intp)
     return distance, nearest + np.asarray([part.start for part in box])[:, None]
+
+
+def _measure(mask: Mask, sampling: Sequence[float] | Field, distance: Field) -> NDArray[np.int32]:
+    """Write the distances of the pixels of a mask, and return the nearest pixels outside, `(ndim, *spatial)`.
+
+    SciPy's own distances take 60 bytes a pixel of the whole array on top of that.
+    """
+    nearest = distance_transform_edt(mask, sampling=sampling, return_distances=False, return_indices=True)
+    rows = max(1, _STRIP // max(1, math.prod(mask.shape[1:])))
+    for first in range(0, len(mask), rows):
+        part = slice(first, first + rows)
+        places = np.nonzero(mask[part])
+        # as SciPy does it for the whole array
+        steps = nearest[:, part][:, *places] - np.asarray(places, dtype=np.float64)
+        steps[0] -= first
+        steps *= np.asarray(sampling, dtype=np.float64)[:, None]
+        distance[part][places] = np.sqrt(np.add.reduce(np.multiply(steps, steps), axis=0))
+    return np.asarray(nearest)
 
 
 def around(mask: Mask, most: float, sampling: Sequence[float] | None = None) -> Field:
@@ -69,8 +85,10 @@ def around(mask: Mask, most: float, sampling: Sequence[float] | None = None) -> 
     return distance
 
 
-def close(mask: Mask, most: int) -> Field:
-    """Return the distance to the nearest pixel of a mask, `(*spatial)`, in pixels; infinite above `most`.
+def close(mask: Mask, most: int) -> tuple[NDArray[np.uint8], Field]:
+    """Return the number of the distance to the nearest pixel of a mask, `(*spatial)`, and the distances, `(256,)`.
+
+    These are in pixels, infinite above `most`.
 
     Up to a few pixels the smallest of shifted squares, axis by axis, takes a fraction of the time of a whole transform.
 
@@ -89,7 +107,7 @@ def close(mask: Mask, most: int) -> Field:
             np.minimum(nearest[:-step], added[step:], out=nearest[:-step])
         along[...] = np.minimum(nearest, far)
     squares = np.arange(256)
-    return np.where(squares <= most * most, np.sqrt(squares), np.inf)[square]
+    return square, np.where(squares <= most * most, np.sqrt(squares), np.inf)
 
 
 def _box(mask: Mask, margin: int) -> tuple[slice, ...]:

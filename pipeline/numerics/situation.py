@@ -205,13 +205,13 @@ def across(valid: Mask, hole: Mask, spacing: Sequence[float]) -> tuple[Array, Ar
         spacing: step per axis; distances are in the smallest of them.
     """
     sampling = np.asarray(spacing, dtype=np.float64) / min(spacing)
-    depth, nearest = inside_from(~valid, sampling)
+    depth, nearest = inside_from(~valid, sampling, hole)
     pixels_deep = depth if (sampling == 1).all() else inside(~valid)
     behind = np.zeros(hole.shape)
     closed = ((False, False),) * hole.ndim
-    behind[hole] = march(hole, valid, nearest[:, hole[~valid]], closed, pixels_deep) == END
-    if behind.any():
-        behind = around_each(behind, hole, pixels_deep)
+    ends = march(hole, valid, nearest, closed, pixels_deep) == END
+    if ends.any():
+        behind[hole] = around_each(ends.astype(np.float64), hole, pixels_deep)
         # beside a hole stands what is said of its outermost pixels: whoever interpolates must not meet a 0 there
         total, count = (uniform_filter(part.astype(np.float64), 3, mode="constant") for part in (behind, hole))
         behind = np.where(hole, behind, np.clip(total / np.maximum(count, 1e-9), 0.0, 1.0))
@@ -237,31 +237,42 @@ def _of_channel(
 def _of_plane(
     valid: Mask, hole: Mask, sampling: NDArray[np.float64], edges: OpenEdges, far: Beyond | None
 ) -> tuple[Array, Array]:
-    exact, nearest = inside_from(~valid, sampling)
-    depth = exact.astype(np.float32)
+    in_pixels, nearest = inside_from(~valid, sampling, hole)
+    depth = in_pixels.astype(np.float32)
     as_far = bool((sampling == 1).all())
-    in_pixels = exact if as_far else inside(~valid)
+    if not as_far:
+        # of a whole volume one of them is a tenth of a gigabyte
+        del in_pixels
+        in_pixels = inside(~valid)
     core = hole & (in_pixels > THIN)
-    shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
     distance = depth if far is None else far.bounded(depth)[0]
     if not core.any():
+        shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
         shares[0] = 1.0
         return distance, shares
-    near, most = CORE_REACH
-    thin = np.clip((close(core, math.ceil(most)) - near) / (most - near), 0.0, 1.0)
-    end = march(hole, valid, nearest[:, hole[~valid]], edges, in_pixels)
-    behind = np.zeros(hole.shape, dtype=np.float64)
-    behind[hole] = end == END
+    # what lies behind is told of hole pixels alone, `(n,)`: of whole volumes planes are what takes memory
+    end = march(hole, valid, nearest, edges, in_pixels)
+    behind = (end == END).astype(np.float64)
     if far is not None:
-        behind[hole] = np.where(end == CUT, far.behind[0][hole], end == END)
+        behind = np.where(end == CUT, far.behind[0][hole], behind)
     if behind.any():
         behind = around_each(behind, hole, depth if as_far else in_pixels)
     if far is not None:
-        behind = np.where(hole, handed_over(behind, far.behind[0], far.seen(distance, 0)), 0.0).astype(np.float64)
-    shares[0] = thin
-    shares[2] = (1.0 - thin) * behind
-    shares[1] = 1.0 - shares[0] - shares[2]
-    return distance, shares
+        behind = handed_over(behind, far.behind[0][hole], far.seen(distance, 0)[hole]).astype(np.float64)
+    return distance, _shares(hole, core, behind)
+
+
+def _shares(hole: Mask, core: Mask, behind: NDArray[np.float64]) -> Array:
+    """Return the shares `(3, *spatial)` given the cores of deep holes and what lies behind hole pixels, `(n,)`."""
+    near, most = CORE_REACH
+    number, distances = close(core, math.ceil(most))
+    thin = np.clip((distances - near) / (most - near), 0.0, 1.0)
+    shares = np.zeros((len(FAMILIES), *hole.shape), dtype=np.float32)
+    shares[0] = thin.astype(np.float32)[number]
+    shares[2][hole] = (1.0 - thin[number[hole]]) * behind
+    np.subtract(1.0, shares[0], out=shares[1])
+    shares[1] -= shares[2]
+    return shares
 
 
 def _log(distance: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -108,10 +108,14 @@ def base_fill(
 
     `fill` gives the fill of this window if it is known already.
     """
-    shares = _telling(place.shares)
+    hole = window.hole
+    # of hole pixels alone, `(3, n)`: an exact coarse fill is of a whole volume
+    shares = _telling(place.shares[:, hole])
+    del place
     wanted: dict[str, tuple[FillSpec, NDArray[np.bool_]]] = {}
     for spec, share in zip(recipe.fills, shares, strict=True):
-        own = window.hole & (share > 0)
+        own = np.zeros_like(hole)
+        own[hole] = share > 0
         if own.any():
             wanted[spec.label] = spec, own | wanted[spec.label][1] if spec.label in wanted else own
     if len(wanted) < 2:
@@ -120,17 +124,19 @@ def base_fill(
     means = {label: fill(spec) for label, (spec, _) in wanted.items()} if fill else _made(window, wanted)
     # a family that is not there has share 0: what stands in for it does not count
     any_one = next(iter(means.values()))
-    parts = [means.get(spec.label, any_one) for spec in recipe.fills]
+    parts = [means.get(spec.label, any_one)[hole] for spec in recipe.fills]
     # shares are rounded: what a fill made of pixels that it was not asked for would show in last digits
-    counted = any_one
+    counted = any_one[hole]
     for share, part in zip(shares, parts, strict=True):
         counted = np.where(share > 0, part, counted)
     parts = [np.where(share > 0, part, counted) for share, part in zip(shares, parts, strict=True)]
-    return np.where(window.hole, blended(shares, parts), any_one)
+    result = any_one.copy()
+    result[hole] = blended(shares, parts)
+    return result
 
 
 def _telling(shares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return family shares `(3, ...)` without those of thin and border holes that hardly count, which go to the deep.
+    """Return family shares `(3, n)` without those of thin and border holes that hardly count, which go to the deep.
 
     Whole holes would be filled once more for them.
     """

@@ -16,6 +16,7 @@ from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
 from pipeline.survey.beyond import beyond_fields
 from pipeline.survey.cells import coarse_values, save_cells
+from pipeline.system.process import give_back
 
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
@@ -47,6 +48,8 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
         save_cells(scene.job.work.coarse, np.zeros((len(scene.image.channels),) + (1,) * scene.ndim, dtype=np.float32))
         return Coarse(fill_cell=max(scene.shape))
     factor = coarse_factor(scene)
+    # what the self-test left: the arrays that follow are of the whole image and have pages of their own
+    give_back()
     window, beyond_cell, beyond = _coarse_window(scene, recipe, factor)
     if factor > 1:
         # one fill for all families of holes, which therefore need not be told apart: that takes the most memory
@@ -55,8 +58,9 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
         # what is observed stands in the image, and nothing of it is ever asked for here
         guess = np.where(window.valid, np.float32(0), base_fill(recipe, window, where(window)))
     save_cells(scene.job.work.coarse, guess)
-    digest = hashlib.sha256(guess.tobytes() + beyond).hexdigest()
-    return Coarse(fill_cell=factor, beyond_cell=beyond_cell, sha256=digest)
+    digest = hashlib.sha256(guess.data)
+    digest.update(beyond)
+    return Coarse(fill_cell=factor, beyond_cell=beyond_cell, sha256=digest.hexdigest())
 
 
 def _coarse_window(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, int, bytes]:
