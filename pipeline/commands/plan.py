@@ -18,6 +18,7 @@ from pipeline.orders import Order, cluster_settings, order_of
 from pipeline.output.cube import cubes_of
 from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
 from pipeline.run import rehearsed_survey
+from pipeline.selftest.windows import PLACEMENTS
 from pipeline.survey.survey import Survey, outline
 from pipeline.system.redact import redacted
 from pipeline.system.signals import Stop, stoppable
@@ -62,7 +63,8 @@ def plan_table(config_path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _peak_bytes(order: Order, found: Survey) -> int:
-    held = {"doubt": found.doubt_bytes, "tested": found.tested}
+    at_once = min(max(1, order.job.threads), PLACEMENTS)
+    held = {"doubt": found.doubt_bytes, "tested": found.tested, "at_once": at_once}
     return process_bytes(found.plan, order.n_file_channels, **held, display=order.job.display)
 
 

@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_STRIP = 1 << 20
+_STRIP = 1 << 18
 """Pixels whose distances are measured at once."""
 
 

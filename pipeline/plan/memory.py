@@ -62,8 +62,11 @@ _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 28
 """Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
-_EXACT_BYTES = 40
-"""Per pixel where the coarse fill is the exact one: distances, families, numbers of holes (measured 40 to 45)."""
+_EXACT_BYTES = 36
+"""Per pixel where the coarse fill is the exact one, and before that: distances, families (measured 34 to 40 with one
+channel, values and states included)."""
+_EXACT_VALUE_BYTES = 4 + 1 + 1
+"""Then also per value: the value, and whether it is valid or a hole."""
 _CELLS_BYTES = 13
 """Per coarse value while it is found what patches cannot see: mean, variance, count, usable."""
 _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
@@ -96,7 +99,9 @@ _OUTLINE_BYTES = 1 / 16
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
-def process_bytes(plan: Plan, n_file_channels: int, *, doubt: int = 0, tested: int = 0, display: bool = False) -> int:
+def process_bytes(
+    plan: Plan, n_file_channels: int, *, doubt: int = 0, tested: int = 0, at_once: int = 1, display: bool = False
+) -> int:
     """Return the peak memory of any process of a run, in bytes: of a worker, of the survey, or of the assembly.
 
     Args:
@@ -104,6 +109,7 @@ def process_bytes(plan: Plan, n_file_channels: int, *, doubt: int = 0, tested: i
         n_file_channels: channels of the image's file.
         doubt: what looking for thin cloud and shadow adds, bytes, see `doubt_bytes`.
         tested: pixels of a window of the self-test.
+        at_once: windows of the self-test that the network sees at the same time, in as many threads.
         display: the display product is made, too.
     """
     pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
@@ -112,7 +118,7 @@ def process_bytes(plan: Plan, n_file_channels: int, *, doubt: int = 0, tested: i
     found = _survey_bytes(
         channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides) or plan.n_state > 1
     )
-    survey = base_bytes(plan) + max(found, doubt, _test_bytes(plan, tested))
+    survey = base_bytes(plan) + max(found, doubt, _test_bytes(plan, tested, at_once))
     assembly = base_bytes(plan) + _WRITING_BYTES
     if display:
         assembly += _DISPLAY_BYTES + _DISPLAY_CHANNEL_BYTES * channels
@@ -165,14 +171,14 @@ def base_bytes(plan: Plan) -> int:
 def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *, guided: bool) -> int:
     """Return what the coarse fill, or what is found before it, adds to an idle process.
 
-    `n_exact` counts the pixels of an exact fill, else 0; that takes more than what is found before it.
+    `n_exact` counts the pixels of an exact fill, else 0; that takes more than what is found of cells before it.
     """
-    fill = n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES + n_exact * _EXACT_BYTES
+    fill = n_values * _COARSE_BYTES + n_unknowns * _UNKNOWN_BYTES
     cells = min(n_values // channels, _BEYOND_CELLS)
     beyond = n_values * _CELLS_BYTES + cells * (_BEYOND_BYTES + channels * _BEYOND_CHANNEL_BYTES)
     if guided:
         beyond += min(cells, _CORRECTION_CELLS) * (_REFERENCE_BYTES + channels * _REFERENCE_CHANNEL_BYTES)
-    return fill if n_exact else max(fill, beyond)
+    return max(fill, n_exact * _EXACT_BYTES + n_values * _EXACT_VALUE_BYTES if n_exact else beyond)
 
 
 def doubt_bytes(looked: int, bands: int) -> int:
@@ -185,10 +191,10 @@ def doubt_bytes(looked: int, bands: int) -> int:
     return looked * (_DOUBT_BYTES + bands * _DOUBT_BAND_BYTES)
 
 
-def _test_bytes(plan: Plan, tested: int) -> int:
-    """Return what the self-test adds, in windows of so many pixels."""
+def _test_bytes(plan: Plan, tested: int, at_once: int) -> int:
+    """Return what the self-test adds, in windows of so many pixels of which the network sees some at a time."""
     values = tested * len(plan.channels)
-    network = tested * _ACTIVATION_BYTES[plan.ndim] if plan.model is not None else 0
+    network = at_once * tested * _ACTIVATION_BYTES[plan.ndim] if plan.model is not None else 0
     return values * (_TEST_BYTES[plan.ndim] + _TEST_GUIDE_BYTES * len(plan.guides)) + network
 
 
