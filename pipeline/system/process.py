@@ -68,8 +68,8 @@ def keep_freed() -> None:
 def give_back() -> None:
     """Give the kernel back what lies free anywhere in the heap; nothing if not glibc.
 
-    For the few places where one stage of a run ends and the next one makes arrays that have pages of their own: the
-    self-test of a volume leaves a sixth of what it took.
+    For where one stage ends and the next one makes arrays that have pages of their own: the self-test of a head of
+    12.6 million voxels left 130 of 720 MiB.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
