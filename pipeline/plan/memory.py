@@ -62,11 +62,9 @@ _UNKNOWN_BYTES = 1300
 """Peak of the spline solver per unknown (measured 1.2 kB)."""
 _COARSE_BYTES = 28
 """Copies of the coarse values held while they are filled: sums, mean, valid, usable, the fill (measured 25 to 33)."""
-_EXACT_BYTES = 36
-"""Per pixel where the coarse fill is the exact one, and before that: distances, families (measured 34 to 40 with one
-channel, values and states included)."""
-_EXACT_VALUE_BYTES = 4 + 1 + 1
-"""Then also per value: the value, and whether it is valid or a hole."""
+_EXACT_BYTES, _EXACT_VALUE_BYTES = 36, 4 + 1 + 1
+"""Where the coarse fill is the exact one, per pixel: distances, families (measured 34 to 40 with what is held a value);
+per value: the value, and whether it is valid or a hole."""
 _CELLS_BYTES = 13
 """Per coarse value while it is found what patches cannot see: mean, variance, count, usable."""
 _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
@@ -182,12 +180,7 @@ def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *
 
 
 def doubt_bytes(looked: int, bands: int) -> int:
-    """Return what looking for thin cloud and shadow adds, in bytes.
-
-    Args:
-        looked: pixels of the windows that are held at once.
-        bands: of image and references.
-    """
+    """Return what looking for thin cloud and shadow adds, in so many pixels at once and bands of all, in bytes."""
     return looked * (_DOUBT_BYTES + bands * _DOUBT_BAND_BYTES)
 
 
