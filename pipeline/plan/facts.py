@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from pipeline.errors import IntegrityError
 from pipeline.plan.bounds import require_bounds
@@ -84,6 +84,9 @@ class _Doubt(BaseModel):
 
 class _Facts(BaseModel):
     """What record and report read of the facts; a number that JSON does not have is null."""
+
+    # before 2.10 pydantic warned of names like `model_name`
+    model_config = ConfigDict(protected_namespaces=())
 
     self_test: _SelfTest | None
     states: _States
