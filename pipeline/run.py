@@ -288,11 +288,9 @@ def plan_of(order: Order, events: Events, workers: Workers) -> tuple[Plan, dict[
         remove_made(stale)
     events.stage(order.stem, "survey")
     told = partial(_announce_cost, order, events)
-    started = time.process_time()
     with metered() as uses:
         found = rehearsed_survey(order, order.job, partial(survey, told=told, hire=workers.of_windows))
-    spent = {"work": as_facts(uses), "cpu_s": time.process_time() - started + workers.cpu_s}
-    save_survey(found.plan, found.facts() | spent | {"windows_by": workers.account()})
+    save_survey(found.plan, found.facts() | {"work": as_facts(uses), "windows_by": workers.account()})
     if found.cost is not None:
         told(found.plan, found.cost)
     for notice in found.notices:

@@ -43,7 +43,6 @@ class _Done:
     value: Parcel
     work: dict[str, list[float]]
     """What was counted, see `system.meter`."""
-    cpu_s: float
 
 
 def _nothing() -> None:
@@ -57,7 +56,7 @@ class DaskCrew:
         self._client, self._work, self._patience_s, self._check = client, work, patience_s, check
         self._depot = Depot(WorkFolder(Path(work.workdir)).parcels)
         self._lonely_since: float | None = None
-        self.workers, self.cpu_s = 0, 0.0
+        self.workers = 0
 
     def each(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
         """Return the results of all items; see `execute.base.Crew`."""
@@ -104,7 +103,6 @@ class DaskCrew:
             except TimeoutError:
                 continue
             taken_over(done.work)
-            self.cpu_s += done.cpu_s
             return unpacked(done.value)
 
     def _wait(self, future: Future) -> None:
@@ -154,10 +152,9 @@ def crew_of(
 def _compute(folder: str, function: Parcel, item: Parcel) -> _Done:
     """Be what a worker does for an item, as one thread of the client would do it."""
     with ONE_AT_A_TIME, threadpool_limits(limits=1), metered() as uses:
-        started = time.process_time()
         where = Path(folder)
         call, given = unpacked(function, where), unpacked(item, where)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
         value = packed(call(given))
-    return _Done(value, as_facts(uses), time.process_time() - started)
+    return _Done(value, as_facts(uses))

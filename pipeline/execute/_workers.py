@@ -70,11 +70,6 @@ class Workers:
             return {"executor": "here", "threads": self._order.job.threads}
         return {"executor": self._order.executor, "workers": self._crew.workers}
 
-    @property
-    def cpu_s(self) -> float:
-        """Processor seconds of windows that were computed elsewhere."""
-        return self._crew.cpu_s if self._crew else 0.0
-
     def execute(self, plan: Plan, blocks: Collection[int]) -> None:
         """Run some blocks, the longest first.
 

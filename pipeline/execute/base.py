@@ -72,11 +72,9 @@ class Crew(Protocol):
 
     Attributes:
         workers: most that were seen while windows were computed.
-        cpu_s: processor seconds that they took for it.
     """
 
     workers: int
-    cpu_s: float
 
     def each(self, function: Callable[[_In], _Out], items: Sequence[_In], /) -> list[_Out]:
         """Return `[function(item) for item in items]`, bit for bit; see `system.threads.each`.

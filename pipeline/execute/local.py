@@ -44,7 +44,7 @@ class _Processes:
     """Worker processes that begin to start at once, while the caller does something else; see `execute.base.Crew`."""
 
     def __init__(self, work: Work) -> None:
-        self.workers, self.cpu_s = 0, 0.0
+        self.workers = 0
         self._stack = ExitStack()
         self._begin(work)
 
@@ -55,7 +55,7 @@ class _Processes:
             return crew.each(function, items)
         finally:
             crew.close()
-            self.workers, self.cpu_s = max(self.workers, crew.workers), self.cpu_s + crew.cpu_s
+            self.workers = max(self.workers, crew.workers)
 
     def execute(self, work: Work, on_done: Callable[[BlockResult], None], should_stop: Callable[[], bool]) -> Failures:
         """Run blocks; see `execute.base.Crew`."""

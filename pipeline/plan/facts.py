@@ -96,7 +96,6 @@ class _Facts(BaseModel):
     seconds: dict[str, _Positive]
     notices: list[str]
     work: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
-    cpu_s: _Positive = 0.0
     windows_by: dict[str, Any] | None = None
 
 

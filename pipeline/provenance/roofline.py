@@ -26,7 +26,7 @@ import numpy as np
 
 from pipeline.blocks.journal import Totals
 from pipeline.plan.plan import Plan
-from pipeline.system.meter import Use, Uses, add, as_facts
+from pipeline.system.meter import PROCESSOR, Use, Uses, add, as_facts
 
 _WORDS = {
     "read": "reading",
@@ -61,6 +61,10 @@ class Roofline:
     work: dict[str, Share]
     gpu_busy: float | None
     wall_s: float
+    processor_s: float | None
+    """Processor seconds of all processes; None if an older version made the survey. Less than the work where processes
+    wait: for a processor that others use, for files, for a GPU.
+    """
 
     @property
     def least_s(self) -> float:
@@ -79,6 +83,7 @@ class Roofline:
             "least_s": self.least_s,
             "took_s": self.took_s,
             "wall_s": self.wall_s,
+            "processor_s": self.processor_s,
             "work": work,
             "gpu_busy": self.gpu_busy,
         }
@@ -96,6 +101,8 @@ class Measured:
     """Of all processes and threads together."""
     wall_s: float
     """Wall time, survey included even if that was made by an earlier process."""
+    processor_s: float | None
+    """See `Roofline`."""
 
 
 def measured(facts: Mapping[str, Any], totals: Totals, assembling: Uses, seconds: Mapping[str, float]) -> Measured:
@@ -111,12 +118,14 @@ def measured(facts: Mapping[str, Any], totals: Totals, assembling: Uses, seconds
     uses: Uses = {}
     for part in (facts.get("work", {}), as_facts(totals.work), as_facts(assembling)):
         add(uses, part)
+    surveyed = facts.get("work", {}).get(PROCESSOR)
     return Measured(
         uses=uses,
         blocks=totals.work,
         # threads work at the same time
-        seconds=max(survey_s, facts.get("cpu_s", 0.0)) + sum(totals.seconds.values()) + seconds["assemble"],
+        seconds=max(survey_s, surveyed[0] if surveyed else 0.0) + sum(totals.seconds.values()) + seconds["assemble"],
         wall_s=survey_s + seconds["blocks"] + seconds["assemble"],
+        processor_s=uses[PROCESSOR].seconds if surveyed else None,
     )
 
 
@@ -148,7 +157,7 @@ def roofline(plan: Plan, patches: Mapping[str, int], found: Measured) -> Rooflin
     work["rest"] = Share(least_s=0.0, took_s=max(0.0, found.seconds - sum(took.values())))
     device = uses.get("device")
     busy = min(1.0, device.seconds / found.wall_s) if device and found.wall_s else None
-    return Roofline(work=work, gpu_busy=busy, wall_s=found.wall_s)
+    return Roofline(work=work, gpu_busy=busy, wall_s=found.wall_s, processor_s=found.processor_s)
 
 
 def roofline_text(facts: Mapping[str, Any]) -> str:
@@ -159,11 +168,19 @@ def roofline_text(facts: Mapping[str, Any]) -> str:
     parts = {name: share["took_s"] - share["least_s"] for name, share in work.items()}
     most = max(parts, key=lambda name: parts[name])
     gpu = "" if facts["gpu_busy"] is None else f"; the GPU worked {100 * facts['gpu_busy']:.0f} % of the time"
+    waited = "" if gpu else _waited(took, facts.get("processor_s"))
     return (
         f"took {_time(facts['wall_s'])}: {_time(took)} of work, all processes together, of which "
         f"{_time(facts['least_s'])} could not be avoided; most of the rest went into {_WORDS[most]} "
-        f"({_time(parts[most])}){gpu}"
+        f"({_time(parts[most])}){gpu}{waited}"
     )
+
+
+def _waited(took: float, processor: float | None) -> str:
+    """Say how much of the work was waiting, where that is a third and more of it, and seconds."""
+    if processor is None or took - processor < max(took / 3, 2.0):
+        return ""
+    return f"; {_time(took - processor)} of it was waiting, for slow files or for a processor that others used"
 
 
 def _time(seconds: float) -> str:

@@ -45,6 +45,9 @@ class Use:
 
 Uses = dict[str, Use]
 
+PROCESSOR = "processor"
+"""The name under which `metered` counts processor time; laps are wall time."""
+
 
 @dataclass(slots=True)
 class _Open:
@@ -91,13 +94,17 @@ _METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
 
 @contextmanager
 def metered() -> Iterator[Uses]:
-    """Collect the laps of this context, and of threads that copy it, until the end of the block."""
-    meter = _Meter()
+    """Collect the laps of this context, and of threads that copy it, until the end of the block.
+
+    At its end `PROCESSOR` holds the processor seconds of the whole process meanwhile.
+    """
+    meter, started = _Meter(), time.process_time()
     before = _METER.set(meter)
     try:
         yield meter.uses
     finally:
         _METER.reset(before)
+        meter.add(PROCESSOR, Use(time.process_time() - started))
 
 
 @contextmanager

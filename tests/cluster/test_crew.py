@@ -129,7 +129,7 @@ def test_processes_of_this_machine_start_beside_the_self_test(tmp_path, monkeypa
     @contextmanager
     def opened(work: Work, _: Callable[[], bool]) -> Iterator[Any]:
         told.append(("opened", work.workers, work.digest))
-        yield SimpleNamespace(execute=partial(_serially, told), workers=0, cpu_s=0.0)
+        yield SimpleNamespace(execute=partial(_serially, told), workers=0)
         told.append("closed")
 
     def tested(*arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from pipeline.fills.base import FillSpec, Window
 from pipeline.plan.plan import BlockRow
 from pipeline.provenance.roofline import measured, roofline, roofline_text
 from pipeline.run import run
-from pipeline.system.meter import Use, add, as_facts, counted, lap, metered
+from pipeline.system.meter import PROCESSOR, Use, add, as_facts, counted, lap, metered
 from pipeline.system.threads import each, threaded
 from tests.helpers import run_config, smooth, write_image
 from tests.unit.test_block_values import _plan
@@ -74,7 +74,7 @@ def test_threads_have_laps_of_their_own():
 
         each(work, [3.0, 4.0])
     assert uses["read"].amount == 7
-    assert set(uses) == {"outer", "read"}
+    assert set(uses) == {"outer", "read", PROCESSOR}
 
 
 def test_nothing_is_counted_where_nobody_measures():
@@ -87,7 +87,7 @@ def test_nothing_is_counted_where_nobody_measures():
     spec(window)
     with metered() as uses:
         spec(window)
-    assert list(uses) == [f"fill {spec.label}"]
+    assert set(uses) == {f"fill {spec.label}", PROCESSOR}
     assert uses[f"fill {spec.label}"].amount == 16
 
 
@@ -124,6 +124,32 @@ def test_a_survey_of_an_older_version_says_less():
     result = roofline(_plan(), {"touching_holes": 0, "forwards": 0}, found)
     assert (result.least_s, result.took_s, result.gpu_busy) == (0, 5, None)
     assert "GPU" not in roofline_text(result.facts())
+
+
+def test_waiting_is_told_where_it_is_long():
+    """Processor time of survey, blocks and assembly is added up; what is missing is told from a third on."""
+    seconds = {"blocks": 30.0, "assemble": 5.0}
+
+    def said(survey: float | None, blocks: float) -> str:
+        work = {} if survey is None else {PROCESSOR: [survey, 0, 0]}
+        totals = Totals(patches=8, seconds={"compute": 30.0}, work={PROCESSOR: Use(blocks)})
+        found = measured({"seconds": {"masks": 4.0}, "work": work}, totals, {PROCESSOR: Use(4.0)}, seconds)
+        result = roofline(_plan(), {"touching_holes": 4, "forwards": 8}, found)
+        assert result.processor_s == (None if survey is None else survey + blocks + 4)
+        return roofline_text(result.facts())
+
+    assert said(3.0, 8.0).endswith("24.0 s of it was waiting, for slow files or for a processor that others used")
+    assert "waiting" not in said(3.0, 28.0)
+    assert "waiting" not in said(None, 8.0)
+
+
+def test_processor_time_is_counted_whatever_is_metered():
+    """Whoever measures gets the processor seconds of its own time, those of meters inside included."""
+    with metered() as uses:
+        with metered() as inner:
+            sum(range(300_000))
+        sum(range(300_000))
+    assert 0 < inner[PROCESSOR].seconds < uses[PROCESSOR].seconds
 
 
 def test_uses_come_back_from_json():
