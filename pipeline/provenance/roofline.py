@@ -180,7 +180,7 @@ def _waited(took: float, processor: float | None) -> str:
     """Say how much of the work was waiting, where that is a third and more of it, and seconds."""
     if processor is None or took - processor < max(took / 3, 2.0):
         return ""
-    return f"; {_time(took - processor)} of it was waiting, for slow files or for a processor that others used"
+    return f"; {_time(took - processor)} of the work was waiting, for slow files or for a processor that others used"
 
 
 def _time(seconds: float) -> str:

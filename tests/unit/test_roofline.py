@@ -138,7 +138,7 @@ def test_waiting_is_told_where_it_is_long():
         assert result.processor_s == (None if survey is None else survey + blocks + 4)
         return roofline_text(result.facts())
 
-    assert said(3.0, 8.0).endswith("24.0 s of it was waiting, for slow files or for a processor that others used")
+    assert said(3.0, 8.0).endswith("24.0 s of the work was waiting, for slow files or for a processor that others used")
     assert "waiting" not in said(3.0, 28.0)
     assert "waiting" not in said(None, 8.0)
 
