@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.numerics.bootstrap import bootstrap
+from pipeline.numerics.bootstrap import draws, interval
 from pipeline.numerics.calibration import Z90
 from pipeline.numerics.metrics import PERFECT_DB, channel_mse, gradients_by_part, mean_psnr_db, sums_by_part, tiles
 from pipeline.numerics.pixels import neighbours
 
-__all__ = ["PERFECT_DB", "Z90", "bootstrap", "channel_mse", "tiles"]
+__all__ = ["PERFECT_DB", "Z90", "channel_mse", "tiles"]
 
 Field = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -111,3 +111,30 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(stats.spearmanr(a, b).statistic)
+
+
+def bootstrap(
+    groups: Mapping[str, Sequence[float]],
+    statistic: Callable[[NDArray[np.float64]], float] = lambda values: float(values.mean()),
+    *,
+    folds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return a statistic over all values and its 95 % interval from resampling whole groups.
+
+    With one group the interval is not known: NaN.
+
+    Args:
+        groups: place or subject to its values.
+        statistic: of a 1-D array.
+        folds: number of resamplings.
+        seed: of the resampling.
+    """
+    parts = [np.asarray(values, dtype=float) for _, values in sorted(groups.items()) if len(values)]
+    if not parts:
+        return float("nan"), float("nan"), float("nan")
+    value = statistic(np.concatenate(parts))
+    if len(parts) < 2:
+        return value, float("nan"), float("nan")
+    drawn = [statistic(np.concatenate([parts[i] for i in some])) for some in draws(len(parts), folds, seed)]
+    return value, *interval(np.asarray(drawn))

@@ -11,15 +11,13 @@ import zarr
 
 from pipeline.errors import ConfigError, PlanRefused
 from pipeline.fills.base import Window
-from pipeline.formats._resample import Resampled
-from pipeline.formats._view import View, turn_text, whole_of
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.alpha import alpha_notices
 from pipeline.image.background import background_of
 from pipeline.image.classes import class_notices
 from pipeline.image.lost import slice_notices
+from pipeline.image.notices import asks_for_nodata, guide_notices, state_notices, value_notices
 from pipeline.image.open import OpenGuide, open_guide, open_source
 from pipeline.image.scan import StateScan, ValueScan, block_sum, no_values, scan_states, scan_values
 from pipeline.image.window import OpenImage
@@ -132,22 +130,15 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         clock.lap("stage")
     space = source.space
     lattice = lattice_of(job, space.shape)
-    mask = job.open_mask(source)
-    channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
-    background = background_of(source, states, state) if job.source.nodata is None else None
-    if background is not None:
-        job = replace(job, notices=(*job.notices, background.sentence(source.paths[0])))
-    if background is not None and background.known and isinstance(mask, ComposedMask):
-        mask = replace(mask, background=background.values)
-        channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
-    notices = _what_was_found(source, mask, states, job.notices) + slice_notices(source, state, channels)
+    mask, channels, states, state, said = _measured_states(job, source)
+    notices = state_notices(source, mask, states, (*job.notices, *said)) + slice_notices(source, state, channels)
     clock.lap("masks")
     if states.holes == 0:
         # nothing of what the holes would need is opened, asked for or refused
         job = replace(job, guides=(), block=lattice.patch, refuse_above=None)
         values = no_values(len(channels))
-        if not states.never and states.kept and _asks_for_nodata(mask):
-            notices += _suspects(source, channels, scan_values(source, state, channels))
+        if not states.never and states.kept and asks_for_nodata(mask):
+            notices += value_notices(source, channels, scan_values(source, state, channels))
     elif states.kept == 0:
         raise PlanRefused(
             f"{source.paths[0]}: the masks cover everything that is not nodata ({states.holes} pixels); nothing "
@@ -156,11 +147,11 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
         )
     else:
         values = scan_values(source, state, channels)
-        notices += _suspects(source, channels, values)
+        notices += value_notices(source, channels, values)
     if job.model.traits.absolute:
         values = replace(values, centre=(0.0,) * len(channels))
     guides = tuple(open_guide(guide, source) for guide in job.guides)
-    notices += together(_guide_notices(job, source, guides))
+    notices += together(guide_notices(job, source, guides))
     image = OpenImage(
         source=source,
         state=state,
@@ -174,6 +165,19 @@ def open_scene(job: Job, clock: Clock) -> tuple[Scene, list[str]]:
     return Scene(job=job, image=image, states=states, values=values, lattice=lattice), notices
 
 
+def _measured_states(job: Job, source: Source) -> tuple[Mask, tuple[int, ...], StateScan, zarr.Array, tuple[str, ...]]:
+    """Return the mask, the channels with any value, the states of their pixels, and what was found of a background."""
+    mask = job.open_mask(source)
+    channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
+    background = background_of(source, states, state) if job.source.nodata is None else None
+    if background is None:
+        return mask, channels, states, state, ()
+    if background.known and isinstance(mask, ComposedMask):
+        mask = replace(mask, background=background.values)
+        channels, states, state = _without_empty(source, mask, restorable(source), job.work.state)
+    return mask, channels, states, state, (background.sentence(source.paths[0]),)
+
+
 def _without_empty(
     source: Source, mask: Mask, channels: tuple[int, ...], path: Path
 ) -> tuple[tuple[int, ...], StateScan, zarr.Array]:
@@ -184,123 +188,6 @@ def _without_empty(
     left = tuple(c for c in channels if c not in states.empty)
     again, state = scan_states(source, mask, left, path)
     return left, replace(again, empty=states.empty, marked_empty=states.marked_empty), state
-
-
-def _what_was_found(source: Source, mask: Mask, states: StateScan, said: tuple[str, ...]) -> list[str]:
-    """Return what the user should know of files and holes, after what was `said` before they were opened."""
-    notices = [*said, *(f"{source.paths[0]}: {remark}" for remark in source.attributes.get("remarks", ()))]
-    notices += [*getattr(source, "notices", ()), *alpha_notices(source), *mask.notices]
-    notices += mask.examine() if isinstance(mask, ComposedMask) else ()
-    if len(source.paths) > 1:
-        notices.append(
-            f"{len(source.paths)} files were taken as the bands of one image: {', '.join(source.channel_names)}"
-        )
-    if states.drawn_nodata:
-        notices.append(
-            f"{states.drawn_nodata} pixels to restore had no value (nodata) under a drawn mask; "
-            "`input.fill_nodata: never` keeps them as they are"
-        )
-    if states.empty:
-        notices.append(
-            f"{_names(source, states.empty)} without any observed value (all hidden, or nodata): left as stored (never "
-            "touched), the others are restored"
-        )
-    if states.wide:
-        notices.append(
-            f"{states.wide} pixels without a value are left: they lie in voids wider than max_gap "
-            f"({getattr(mask, 'max_gap', '')}) or around the image's content; `max_gap: null` restores them, too"
-        )
-    if not states.holes:
-        notices.append(_nothing_to_restore(states, gaps=_asks_for_nodata(mask)))
-    elif states.holes > states.kept > 0:
-        share = 100 * states.holes / (states.holes + states.kept)
-        notices.append(
-            f"the masks mark {share:.3g} % of what has a value or is to get one; if that is what is to be kept, write "
-            "`invert: true` on the entry"
-        )
-    return notices
-
-
-def _names(source: Source, channels: tuple[int, ...]) -> str:
-    named = [source.channel_names[c] for c in channels]
-    return f"{'channel' if len(named) == 1 else 'channels'} {', '.join(named)}"
-
-
-def _suspects(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
-    """Return a notice for each value that looks like nodata nobody declared, and for channels of one value."""
-    found: dict[float, list[int]] = {}
-    for channel, end in zip(channels, values.lone_ends, strict=True):
-        if end is not None:
-            found.setdefault(end.value, []).append(channel)
-    ends = {end.value: end for end in reversed(values.lone_ends) if end is not None}
-    return [
-        f"{_names(source, tuple(where))}: {100 * ends[value].share:.2g} % of the observed pixels are exactly "
-        f"{value:.17g}, far from all others (next: {ends[value].next:.6g}); if that means that nothing was observed, "
-        f"write `input.nodata: {value:.17g}`"
-        for value, where in found.items()
-    ] + _still_notices(source, channels, values)
-
-
-def _still_notices(source: Source, channels: tuple[int, ...], values: ValueScan) -> list[str]:
-    still: dict[float, list[int]] = {}
-    for channel, low, high in zip(channels, values.low.tolist(), values.high.tolist(), strict=True):
-        if low == high:
-            still.setdefault(low, []).append(channel)
-    varies = len(channels) > sum(map(len, still.values()))
-    said = (
-        ", while other channels vary, and holes there get that value; if nothing was observed, leave it out (`bands`)"
-        if varies
-        else ", and holes get that value: nothing in the image varies; is it the right file?"
-    )
-    return [
-        f"{_names(source, tuple(where))}: {value:.6g} wherever it was looked at{said}" for value, where in still.items()
-    ]
-
-
-def _guide_notices(job: Job, image: Source, guides: tuple[OpenGuide, ...]) -> list[str]:
-    """Return what the user should know of headers and masks of references and auxiliaries."""
-    said = [note for guide in guides for note in getattr(guide.source, "notices", ())]
-    said += [note for guide in guides for note in (*guide.mask.notices, *guide.mask.examine())]
-    said += [
-        f"{guide.source.paths[0]}: has no reference system; its numbers are those of the image's grid, so it is taken "
-        "to lie there"
-        for guide in guides
-        if image.space.crs and not guide.source.space.crs
-    ]
-    said += [
-        f"{ref.role} {guide.source.paths[0]}: {off}"
-        for ref, guide in zip(job.guides, guides, strict=True)
-        if (off := image.space.offset_text(guide.source.space))
-    ]
-    said += [
-        f"{ref.role} {guide.source.paths[0]}: {turn_text(guide.source.whole.space, image.space)}"
-        for ref, guide in zip(job.guides, guides, strict=True)
-        if isinstance(guide.source, View) and guide.source.turn.changes
-    ]
-    said += [
-        f"{ref.role} {guide.source.paths[0]}: its grid is another; it is read on that of the image (interpolated)"
-        for ref, guide in zip(job.guides, guides, strict=True)
-        if isinstance(whole_of(guide.source), Resampled)
-    ]
-    return said
-
-
-def _asks_for_nodata(mask: Mask) -> bool:
-    """Say whether an entry picks pixels without a value."""
-    return any(getattr(part.mask, "claims_nodata", False) for part in getattr(mask, "parts", ()))
-
-
-def _nothing_to_restore(states: StateScan, *, gaps: bool) -> str:
-    if states.marked_empty:
-        return "nothing to restore: the masks mark no pixel of the channels that have an observed value"
-    if not states.never:
-        no_gap = ", and every pixel of the image has a value: none is NaN or nodata" if gaps else ""
-        return f"nothing to restore: the masks mark no pixel{no_gap}"
-    return (
-        f"nothing to restore: the masks mark no pixel that has a value, and {states.never} pixels without one (nodata, "
-        "or not acquired by the mask's own codes) stay as they are; `input.fill_nodata: inside` restores those inside "
-        "the masks"
-    )
 
 
 def restorable(source: Source) -> tuple[int, ...]:

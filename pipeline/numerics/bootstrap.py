@@ -6,7 +6,7 @@ belongs to one stays together. Intervals hold 95 %.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,30 +37,3 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.percentile(finite, _ENDS)
     return float(low), float(high)
-
-
-def bootstrap(
-    groups: Mapping[str, Sequence[float]],
-    statistic: Callable[[NDArray[np.float64]], float] = lambda values: float(values.mean()),
-    *,
-    folds: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Return a statistic over all values and its 95 % interval from resampling whole groups.
-
-    With one group the interval is not known: NaN.
-
-    Args:
-        groups: place or subject to its values.
-        statistic: of a 1-D array.
-        folds: number of resamplings.
-        seed: of the resampling.
-    """
-    parts = [np.asarray(values, dtype=float) for _, values in sorted(groups.items()) if len(values)]
-    if not parts:
-        return float("nan"), float("nan"), float("nan")
-    value = statistic(np.concatenate(parts))
-    if len(parts) < 2:
-        return value, float("nan"), float("nan")
-    drawn = [statistic(np.concatenate([parts[i] for i in some])) for some in draws(len(parts), folds, seed)]
-    return value, *interval(np.asarray(drawn))

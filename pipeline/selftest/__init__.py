@@ -2,6 +2,6 @@
 
 Read `setup` and `judge` first (the whole story), then `windows`, `shapes` and `placing` (what is hidden where), `site`,
 `trial` and `scores` (what is measured), `weights`, `fills`, `references`, `drafts`, `changes` and `network` (what is
-decided), `guides` (how references map to the image), `errorbars`, `expected`, `rings`, `rim` and `verdict`. The folder
-evaluation scores the outcome.
+decided), `guides` and `relations` (how references map to the image), `errorbars`, `expected`, `rings`, `rim` and
+`verdict`. The folder evaluation scores the outcome.
 """

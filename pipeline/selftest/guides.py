@@ -19,7 +19,7 @@ from pipeline.references.context import context
 from pipeline.references.joint import AnyRelation, Joint, common_sets, stacked
 from pipeline.references.siblings import Sibling, Siblings
 from pipeline.restore.task import Guide
-from pipeline.selftest.sampled import Sampled, at_resolution
+from pipeline.selftest.relations import Sampled, at_resolution
 from pipeline.system.signals import stop_if_asked
 
 _SAMPLES = 30_000

@@ -19,7 +19,7 @@ from pipeline.restore.task import Guide, Task
 from pipeline.selftest import references
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.references import weigh_references
-from pipeline.selftest.sampled import without_background
+from pipeline.selftest.relations import without_background
 from tests.support_trials import trials_of
 from tests.unit.test_references import block, error, hide, texture
 

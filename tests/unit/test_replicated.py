@@ -15,7 +15,7 @@ from pipeline.numerics.replicated import interpolated, pixel_size
 from pipeline.references.context import context
 from pipeline.references.prediction import Prediction
 from pipeline.references.relation import fit_relation
-from pipeline.selftest.sampled import at_resolution
+from pipeline.selftest.relations import at_resolution
 from tests.helpers import write_image
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.formats import geotiff
 from pipeline.geometry.box import Box
 from pipeline.geometry.lattice import Lattice
-from pipeline.image.alpha import alpha_notices
+from pipeline.image.notices import alpha_notices
 from pipeline.image.open import open_guide, open_source
 from pipeline.image.workspace import Workspace
 from pipeline.masks.base import FILL, KEEP
