@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from pipeline.numerics.bootstrap import bootstrap, counts, interval
+from benchmarks.quality.scores import bootstrap
+from pipeline.numerics.bootstrap import counts, interval
 from pipeline.numerics.metrics import (
     PERFECT_DB,
     gradients_by_part,

@@ -14,7 +14,7 @@ from pipeline.fills.base import Window
 from pipeline.geometry.box import Box
 from pipeline.references.context import context
 from pipeline.references.relation import fit_relation
-from pipeline.selftest import guides, sampled
+from pipeline.selftest import guides, relations
 from pipeline.selftest.guides import _first_look, _sampled, _siblings, _tiles, choose_siblings, sibling_sets
 
 N = 4000
@@ -205,7 +205,7 @@ def test_channels_share_the_pixels_that_siblings_are_fitted_on(channels, samples
 
     monkeypatch.setattr(guides, "_tiles", tiles)
     unrelated = SimpleNamespace(clusters=None, ridge=SimpleNamespace(samples=0))
-    monkeypatch.setattr(sampled, "fit_relation", lambda *_, **__: unrelated)
+    monkeypatch.setattr(relations, "fit_relation", lambda *_, **__: unrelated)
     assert _siblings(image) is None
     assert wanted == [30_000, samples]
 
@@ -227,7 +227,7 @@ def test_only_relations_without_a_date_count_all_pixels_alike(roles, robust, mon
         fitted.append(robust)
         return fit_relation(*given, robust=robust, **options)
 
-    monkeypatch.setattr(sampled, "fit_relation", fit)
+    monkeypatch.setattr(relations, "fit_relation", fit)
     related = [guide.related() for guide in guides.fitted_guides(scene, ["first", "second"])]
     assert len(related) == 3
     assert fitted == robust
@@ -274,7 +274,7 @@ def test_a_window_without_a_pixel_of_both_changes_no_relation():
     rng = np.random.default_rng(4)
     shape, grid = (1, 96, 96), (slice(0, None, 1), slice(0, None, 1))
     everywhere, nowhere = np.ones(shape[1:], bool), np.zeros(shape[1:], bool)
-    sample = sampled.Sampled()
+    sample = relations.Sampled()
     for _ in range(3):
         cover = np.kron(rng.integers(0, 4, (1, 12, 12)), np.ones((1, 8, 8)))
         guide = (cover + 0.3 * rng.normal(0, 1, shape)).astype(np.float32)
