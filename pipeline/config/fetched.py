@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.config.batch import SourceSpec
 from pipeline.config.placeholders import PathResolver
 from pipeline.errors import SourceError
-from pipeline.formats._gdal import SIDECARS
+from pipeline.formats._complete import SIDECARS
 from pipeline.system.objects import PARALLEL, Address, Bucket, Found, is_object
 from pipeline.system.threads import each, threaded
 

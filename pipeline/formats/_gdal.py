@@ -18,16 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Interleaving
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from pipeline.errors import PlanRefused, SourceError
 from pipeline.formats import _vrt
 from pipeline.formats._archive import ZIP
+from pipeline.formats._complete import TIFF, require_plain_sidecars
 from pipeline.formats._drivers import require_drivers
 from pipeline.formats._files import (
     first_bytes,
@@ -39,12 +38,12 @@ from pipeline.formats._files import (
 from pipeline.formats._foreign import advice
 from pipeline.formats._jp2 import require_sound_boxes, require_sound_boxes_in_archive
 from pipeline.geometry.box import Box
-from pipeline.system.paths import is_address, kind_of
+from pipeline.system.paths import is_address
 
 IMAGE_DRIVERS = ("GTiff", "JP2OpenJPEG", "VRT", "netCDF")
 MASK_DRIVERS = (*IMAGE_DRIVERS, "PNG", "JPEG")
 MAGIC = {
-    "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "GTiff": TIFF,
     "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xffO\xffQ"),
     "netCDF": (b"CDF\1", b"CDF\2", b"CDF\5"),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -57,18 +56,12 @@ _SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
 }
-SIDECARS = (".msk", ".ovr", ".msk.ovr", ".aux.xml")
-"""What is read with a raster without being named."""
 _NAMES = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000"}
 _BESIDE = ":::BASE:::"
 _MAX_READS = 1_000_000
 """Sources of a VRT, those of VRTs in it counted each time; real mosaics have some thousands."""
 _MAX_DEPTH = 16
-MAX_BLOCK_BYTES = 2**30
-"""A tile or strip is decoded whole, whatever the window."""
 _LARGEST_INT8 = 127
-_XML_ENDS = 4096
-"""Bytes at the start and the end of an XML file that are looked at."""
 _PROJ = ("PROJ_DATA", "PROJ_LIB")
 """Where PROJ looks for its data base instead of beside itself; installers of other programs set them."""
 _filters = threading.RLock()
@@ -247,7 +240,7 @@ def _open_alone(path: str, drivers: tuple[str, ...]) -> Any:
         dataset = _open_remote(path, drivers)
     else:
         require_file(path)
-        _require_plain_sidecars(path)
+        require_plain_sidecars(path)
         driver = _driver(path, drivers)
         if driver == "JP2OpenJPEG":
             require_sound_boxes(path)
@@ -331,38 +324,6 @@ def _driver(path: str, drivers: tuple[str, ...]) -> str:
     )
 
 
-def _require_plain_sidecars(path: str) -> None:
-    """Check what GDAL opens beside a raster: a mask or an overview is a TIFF, and everything is a file."""
-    for suffix in (*SIDECARS, *(s.upper() for s in SIDECARS)):
-        beside = path + suffix
-        if not os.path.lexists(beside):
-            continue
-        xml = suffix.lower() == ".aux.xml"
-        if kind_of(beside) != "file" or not (xml or first_bytes(beside).startswith(MAGIC["GTiff"])):
-            raise SourceError(f"{beside}: belongs to the image, but is no TIFF file; convert or remove it")
-        if xml:
-            _require_whole(beside)
-
-
-def _require_whole(path: str) -> None:
-    """Check the file in which GDAL keeps what belongs to an image: a damaged one it leaves out, nodata and all.
-
-    Raises:
-        SourceError: it is cut off, or no XML.
-    """
-    with Path(path).open("rb") as file:
-        start = file.read(_XML_ENDS)
-        file.seek(max(0, Path(path).stat().st_size - _XML_ENDS))
-        end = file.read()
-    root = re.search(rb"<([A-Za-z_][\w:.-]*)", start)
-    # GDAL is lenient about what stands between
-    if root is None or not re.search(rb"(</" + re.escape(root[1]) + rb"\s*>|/>)\s*$", end):
-        raise SourceError(
-            f"{path}: belongs to the image, which may have its nodata there, but is cut off or no XML; copy it again, "
-            "or remove it"
-        )
-
-
 def window_of(box: Box) -> Window:
     """Return a box of an image as rasterio names it."""
     (row, col), (rows, cols) = box.start, box.shape
@@ -379,46 +340,6 @@ def reading(path: str, box: Box) -> Iterator[None]:
         remedy = "run again when the server is there, or fetch the file first"
     with untrusted(path, f"cannot read {window}", remedy), gdal_env(remote=is_address(path)):
         yield
-
-
-def require_complete(dataset: Any, path: str) -> None:
-    """Check cheaply that a TIFF claims no more than it can hold and reaches to the end of its last tile.
-
-    Raises:
-        SourceError: a tile or strip that no memory should be spent on, or the file is shorter than its own index says.
-    """
-    if dataset.count == 0:
-        return
-    rows, cols = dataset.block_shapes[0]
-    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
-    block = rows * cols * together * np.dtype(dataset.dtypes[0]).itemsize
-    if block > MAX_BLOCK_BYTES:
-        raise SourceError(
-            f"{path}: one tile or strip has {rows} x {cols} pixels, {block} bytes, and is decoded whole; "
-            "rewrite the file in tiles (gdal_translate -co TILED=YES)"
-        )
-    if is_address(path) or dataset.driver != "GTiff":
-        return
-    found = Path(path).stat().st_size
-    blocks = -(-dataset.height // rows) * -(-dataset.width // cols) * (dataset.count // together)
-    if blocks > found:
-        raise SourceError(
-            f"{path}: truncated or damaged: {found} bytes cannot hold {blocks} tiles; copy the file again"
-        )
-    for band in {1, dataset.count}:
-        _require_last_block(dataset, path, band, found)
-
-
-def _require_last_block(dataset: Any, path: str, band: int, found: int) -> None:
-    rows, cols = dataset.block_shapes[band - 1]
-    last = f"{(dataset.width - 1) // cols}_{(dataset.height - 1) // rows}"
-    offset = dataset.get_tag_item(f"BLOCK_OFFSET_{last}", "TIFF", bidx=band)
-    size = dataset.get_tag_item(f"BLOCK_SIZE_{last}", "TIFF", bidx=band)
-    if offset and size and int(offset) + int(size) > found:
-        raise SourceError(
-            f"{path}: truncated: {found} bytes found, but the last block of band {band} ends at byte "
-            f"{int(offset) + int(size)}; copy the file again"
-        )
 
 
 class DatasetPool:

@@ -24,8 +24,9 @@ from pipeline.formats._band_names import band_stems, stem_of_file
 from pipeline.formats._categories import unkept_tables
 from pipeline.formats._cf_validity import ANYTHING, Validity, validity_of
 from pipeline.formats._cog import Pixels, write_cog
+from pipeline.formats._complete import require_complete
 from pipeline.formats._files import first_bytes, suffix_matches, untrusted, writing
-from pipeline.formats._gdal import MAGIC, DatasetPool, gdal_env, open_dataset, reading, require_complete, window_of
+from pipeline.formats._gdal import MAGIC, DatasetPool, gdal_env, open_dataset, reading, window_of
 from pipeline.formats._image import Image, representable, require_once, require_plausible, unobserved
 from pipeline.formats._raster_header import (
     Band,

@@ -309,7 +309,8 @@ def _transform(
 @contextmanager
 def _opened(path: str, *, inspected: bool = False) -> Iterator[Any]:
     """Open a mask file: other than an image it may be a PNG, a JPEG or have a colour table."""
-    from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset, require_complete
+    from pipeline.formats._complete import require_complete
+    from pipeline.formats._gdal import MASK_DRIVERS, gdal_env, open_dataset
 
     if not is_address(path) and not kind_of(path):
         raise missing(path, "mask file not found")
