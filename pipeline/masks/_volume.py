@@ -16,12 +16,19 @@ from pipeline.errors import SourceError
 from pipeline.formats._files import missing, require_file, untrusted
 from pipeline.formats._gzip import open_inflated
 from pipeline.formats._image import knows_sides, require_place
-from pipeline.formats._nifti_header import grid, on_other_matrix, other_matrix, read_header, sides_unknown
+from pipeline.formats._nifti_header import (
+    OtherMatrix,
+    grid,
+    on_other_matrix,
+    other_matrix,
+    read_header,
+    sides_unknown,
+)
 from pipeline.formats._view import turn_text
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, turned_space
-from pipeline.geometry.space import ROUNDED
+from pipeline.geometry.space import ROUNDED, Space
 from pipeline.masks._values import Marks, Tally, value_notices
 from pipeline.masks.base import states_from
 from pipeline.system.meter import lap
@@ -83,6 +90,35 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         stated = (int(header["qform_code"]), int(header["sform_code"])) != (0, 0)
     require_place(path, own)
     marks.require_fits(path, dtype if (slope, inter) == (1.0, 0.0) else np.dtype(np.float64))
+    turn = _turn(path, own, other, source, stated=stated)
+    volumes = math.prod(full[3:])
+    if volumes not in (1, source.n_channels):
+        raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
+    said = [turn_text(own, source.space)] if turn.changes else []
+    said += [off] if (off := source.space.offset_text(turned_space(own, turn))) else []
+    return VolumeMask(
+        path=path,
+        marks=marks,
+        stamp=state_of(path),
+        shape=own.shape,
+        turn=turn,
+        notices=tuple(f"{path}: {what}" for what in said),
+    )
+
+
+def _turn(path: str, own: Space, other: OtherMatrix | None, source: Source, *, stated: bool) -> Orientation:
+    """Return how the voxels of a mask are turned against the image's.
+
+    Args:
+        path: the mask.
+        own: its grid.
+        other: the matrix of its header that is not used.
+        source: the image.
+        stated: the header of the mask says how it lies in the body.
+
+    Raises:
+        SourceError: it lies on another grid, or nothing says how it would have to be turned.
+    """
     turn = Orientation.between(own, source.space)
     if turn is None:
         mismatch = source.space.mismatch(own, tolerance=ROUNDED)
@@ -100,19 +136,7 @@ def open_volume_mask(path: str, source: Source, marks: Marks) -> VolumeMask:
         raise SourceError(
             f"{path}: the voxel axes of the mask run other ways than the image's {axes}, and {sides_unknown(bare)}"
         )
-    volumes = math.prod(full[3:])
-    if volumes not in (1, source.n_channels):
-        raise SourceError(f"{path}: has {volumes} volumes, the image has {source.n_channels}; give 1 or as many")
-    said = [turn_text(own, source.space)] if turn.changes else []
-    said += [off] if (off := source.space.offset_text(turned_space(own, turn))) else []
-    return VolumeMask(
-        path=path,
-        marks=marks,
-        stamp=state_of(path),
-        shape=own.shape,
-        turn=turn,
-        notices=tuple(f"{path}: {what}" for what in said),
-    )
+    return turn
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.system.paths import home_expanded, read_bounded, require_possible, shortened
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from pipeline.system.yaml_tree import Tree
 
 MOST_BYTES = 512 * 2**10
@@ -149,7 +151,6 @@ def explain(
         known_keys: keys allowed in the mapping at each path, for the nearest right one.
         variants: names of models that a mapping may be one of; pydantic puts them into paths, and no file has them.
     """
-    lines = []
     problems = error.errors(include_url=False)
     for item in problems:
         item["loc"] = tuple(part for part in item["loc"] if part not in set(variants))
@@ -157,32 +158,39 @@ def explain(
     lacking = {item["loc"][:-1]: str(item["loc"][-1]) for item in problems if item["type"] == "missing"}
     # a list that is empty because its items are wrong has one error too many
     problems = [item for item in problems if item["type"] != "too_short" or item["loc"] not in wrong]
+    lines = []
     for item in problems[:_MOST_LINES]:
         loc: Loc = item["loc"]
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            keys = sorted(known_keys.get(loc[:-1], ()))
-            known = f" (known: {', '.join(keys)})" if keys else ""
-            near = nearest(str(loc[-1]), keys) or _meant(loc, lacking.get(loc[:-1], ""), known_keys)
-            message = f"unknown key{near}{known}"
-        elif item["type"] == "missing":
-            message = "this key is required; add it"
-        elif item["type"] != "value_error":
-            words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
-            least = item.get("ctx", {}).get("min_length")
-            first = next(iter(known_keys.get(loc, ())), "key")
-            given = str(item["input"]) if isinstance(item["input"], str | int | float) else "value"
-            known_as = _PLAINLY.get(item["type"], "").replace("{min_length}", str(least)).replace("{first}", first)
-            known_as = known_as.replace("{value}", shortened(given))
-            message = known_as or message.replace("Input should", "must")
-            message = f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
         # signs that nobody sees come with text from web pages
         seen = (str(part) if str(part).isprintable() else ascii(part) for part in loc)
         dotted = shortened(".".join(seen)) or "top level"
+        message = _message(item, lacking.get(loc[:-1], ""), known_keys)
         lines.append(shortened(f"{document.origin(loc)}: {dotted}: {message}", _LONGEST_LINE))
     if len(problems) > _MOST_LINES:
         lines.append(f"... and {len(problems) - _MOST_LINES} more")
     return "\n".join(lines)
+
+
+def _message(item: ErrorDetails, lacking: str, known_keys: Mapping[Loc, Iterable[str]]) -> str:
+    """Return what is wrong with a value and what to do; `lacking` is the key that its mapping has not."""
+    loc: Loc = item["loc"]
+    if item["type"] == "extra_forbidden":
+        keys = sorted(known_keys.get(loc[:-1], ()))
+        known = f" (known: {', '.join(keys)})" if keys else ""
+        return f"unknown key{nearest(str(loc[-1]), keys) or _meant(loc, lacking, known_keys)}{known}"
+    if item["type"] == "missing":
+        return "this key is required; add it"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return message
+    context = item.get("ctx", {})
+    words = re.findall(r"'([^']+)'", str(context.get("expected", "")))
+    first = next(iter(known_keys.get(loc, ())), "key")
+    given = str(item["input"]) if isinstance(item["input"], str | int | float) else "value"
+    plainly = _PLAINLY.get(item["type"], "").replace("{min_length}", str(context.get("min_length")))
+    plainly = plainly.replace("{first}", first).replace("{value}", shortened(given))
+    message = plainly or message.replace("Input should", "must")
+    return f"{message}, found {shortened(repr(item['input']))}{nearest(str(item['input']), words)}"
 
 
 def expand_environment(text: str, where: str) -> str:
