@@ -77,9 +77,15 @@ class OpenImage:
         valid = np.isfinite(stored) if self.sees_stored else np.broadcast_to(evidence(states), stored.shape)
         return without_haze(centred(stored, self.centre, valid), states, self.haze, box)
 
-    def contamination(self, box: Box) -> Contamination | None:
-        """Return what contaminated pixels around the holes of `box` add to error bars; None without any."""
-        return contamination(self.states(box), self.haze, box)
+    def contamination(self, box: Box, hidden: NDArray[np.bool_] | None = None) -> Contamination | None:
+        """Return what contaminated pixels around the holes of `box` add to error bars; None without any.
+
+        Hidden pixels `(c, *box.shape)` are holes, too.
+        """
+        states = self.states(box)
+        if hidden is not None:
+            states = np.where(hidden if self.n_state > 1 else hidden.any(axis=0), np.uint8(FILL), states)
+        return contamination(states, self.haze, box)
 
     def read(self, box: Box) -> Pixels:
         """Read once all that windows inside `box` may see."""

@@ -72,8 +72,8 @@ class Samples:
         truth: `(n,)`, true values of some hidden pixels, centred data units.
         restored: the same as they were restored.
         channel: `(n,)`, their channel.
-        scores: `(len(SCORES) - 1,)`, hidden pixels by error over standard error, which was fitted on other windows;
-            each as often as real holes are as rough around, on average once.
+        scores: `(len(SCORES) - 1,)`, hidden pixels by error over the standard error that they would be published with,
+            fitted on other windows; each as often as real holes are as rough around, on average once.
         seen: `(len(DISTANCES) - 1,)`, the same by distance to observed ones.
         held: those of them whose error the 90 % interval held.
         specimens: a few windows.

@@ -187,10 +187,10 @@ def _errors(samples: Samples, unit: str) -> tuple[Chart, str]:
     for side in (-Z90, Z90):
         chart.line((side, side), (0, chart.up.high), "dashed")
     caption = (
-        f"Errors of {total:,} hidden values in standard errors, fitted on other windows; each counts as often as the "
-        "real holes are as rough around. The curve is the normal distribution of the same standard error. What "
-        "matters is the share between the dashed lines, which should be "
-        "90 %; a narrower peak with longer tails is usual."
+        f"Errors of {total:,} hidden values in the standard errors that they would be published with, fitted on other "
+        "windows where they are fitted; each counts as often as the real holes are as rough around. The curve is the "
+        "normal distribution of the same standard error. What matters is the share between the dashed lines, which "
+        "should be 90 %; a narrower peak with longer tails is usual."
     )
     return chart, caption
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +44,11 @@ class Contamination:
 
     left: NDArray[np.float32]
     factor: NDArray[np.float32]
+
+    def of(self, channels: Sequence[int]) -> Contamination:
+        """Return that of some channels of the image."""
+        left, factor = (part if len(part) == 1 else part[list(channels)] for part in (self.left, self.factor))
+        return Contamination(left=left, factor=factor)
 
     def seen_from(self, far: Contamination, seen: NDArray[np.float32]) -> Contamination:
         """Return this where the window shows all that counts, `far` where it does not; see `Beyond.seen`."""

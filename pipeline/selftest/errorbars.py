@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,9 @@ from pipeline.numerics.calibration import FEWEST_PIXELS, STORED_OF_FILLS, Z90, C
 from pipeline.numerics.column import column
 from pipeline.numerics.situation import Situation
 from pipeline.numerics.statistics import varied
-from pipeline.numerics.structure import growth_of
+from pipeline.numerics.structure import Growth, growth_of
 from pipeline.restore.blend import CARRIED
-from pipeline.restore.estimate import error_factor, finish, tempered
+from pipeline.restore.estimate import finish, tempered
 from pipeline.restore.network import needed
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.placing import Placement
@@ -176,23 +176,31 @@ def calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]
     return replace(recipe, single=single, referenced=referenced)
 
 
-def grown(recipe: Recipe, placements: Sequence[Placement], spread: NDArray[np.float64]) -> Recipe:
-    """Return the recipe with bars that grow beyond what was tested as the image's structure function does.
+def growth_in(placements: Sequence[Placement], spread: NDArray[np.float64]) -> Growth:
+    """Return how errors grow in the image, as its structure function does.
 
-    Not where a reference carries the mean: what two dates do not share is finer than what they show. Nor where slices
-    are thick: distances across them are no lags within them.
+    Where slices are thick nothing is known: distances across them are no lags within them.
 
     Args:
-        recipe: with both calibrations; one with the stored factors stays as it is.
         placements: windows of the image, with what was hidden in them.
         spread: robust range of each channel, `(c,)`.
     """
     spacing = placements[0].task.window.spacing
-    if not recipe.single.pixels or max(spacing) > _ALIKE * min(spacing):
-        return recipe
+    if max(spacing) > _ALIKE * min(spacing):
+        return Growth()
     windows = {p.start: p for p in placements}.values()
     fields = [(np.where(p.hidden, p.truth, p.task.window.values), p.task.window.valid | p.hidden) for p in windows]
-    single = replace(recipe.single, growth=growth_of(fields, spread, range(len(spacing))))
+    return growth_of(fields, spread, range(len(spacing)))
+
+
+def grown(recipe: Recipe, growth: Growth) -> Recipe:
+    """Return the recipe with bars that grow so beyond what was tested; stored ones stay as they are.
+
+    Not where a reference carries the mean: what two dates do not share is finer than what they show.
+    """
+    if not recipe.single.pixels:
+        return recipe
+    single = replace(recipe.single, growth=growth)
     return replace(
         recipe, single=single, referenced=single if recipe.referenced == recipe.single else recipe.referenced
     )
@@ -228,18 +236,35 @@ def _count(tested: Sequence[Tested]) -> int:
     return sum(t.error.size for t in tested)
 
 
-def cross_calibrated(recipe: Recipe, tested: Sequence[Tested], plain: Sequence[Tested]) -> list[NDArray[np.float32]]:
-    """Return the half width of the 90 % interval of each hidden pixel, each half of the placements fitted on the other.
+def cross_calibrated(
+    trials: Sequence[Trial],
+    recipe: Recipe,
+    tested: Sequence[Tested],
+    plain: Sequence[Tested],
+    published: Callable[[Recipe], Recipe],
+) -> list[NDArray[np.float32]]:
+    """Return the half width of the 90 % interval of each hidden pixel, as a block would make it.
 
-    The arguments are as in `calibrated`; one array `(n,)` for each placement, data units.
+    Factors that come from hidden pixels are those of the other half of the placements.
+
+    Args:
+        trials: hidden pixels as a block would restore them.
+        recipe: decisions so far.
+        tested: the same after restoring.
+        plain: the same restored without references.
+        published: gives what a run uses of factors that hidden pixels gave.
+
+    Returns:
+        `(n,)` for each placement, data units.
     """
-    widths = {}
-    for half in (0, 1):
-        other = calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2])
-        for k in range(half, len(tested), 2):
-            t = tested[k]
-            widths[k] = Z90 * t.raw * error_factor(other, t.trust, t.place)
-    return [widths[k] for k in range(len(tested))]
+    others = [published(calibrated(recipe, tested[1 - half :: 2], plain[1 - half :: 2])) for half in (0, 1)]
+    return [_bars(trial, others[k % 2]) for k, trial in enumerate(trials)]
+
+
+def _bars(trial: Trial, recipe: Recipe) -> NDArray[np.float32]:
+    """Return the half width of the 90 % interval of the hidden pixels of a trial, `(n,)`."""
+    own, placement = narrowed(recipe, trial.channels), trial.placement
+    return np.float32(Z90) * trial.hidden(finish(own, placement.task, trial.draft, trial.raw).sigma)
 
 
 def cross_coverage(

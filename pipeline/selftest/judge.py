@@ -30,6 +30,7 @@ from pipeline.selftest.errorbars import (
     cross_coverage,
     followed,
     grown,
+    growth_in,
     tested_all,
     widened,
 )
@@ -154,7 +155,7 @@ class _ErrorBars:
     """With calibration and the power of raw errors."""
     tested: list[Tested]
     widths: list[NDArray[np.float32]]
-    """Half width of the 90 % interval of the hidden pixels of each, fitted on others."""
+    """Half width of the 90 % interval of the hidden pixels of each as it is published, fitted on others."""
     coverage: float | None
     coverage_by_channel: tuple[float | None, ...]
     predicted_rmse: tuple[float, ...]
@@ -173,14 +174,22 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
     sparse = observed < _SPARSE
     # deep inside, what is around a pixel is wider, and rougher with it
     calm = not shallow and _calm(plain, before)
-    widths = cross_calibrated(recipe, tested, plain)
+    dated = observed < _MOSTLY and before.referenced != STORED_OF_FILLS and any(before.reference_weights)
+    growth = growth_in(placements, spread)
+
+    def wide(fitted: Recipe) -> Recipe:
+        return widened(fitted, before.referenced) if sparse or calm else fitted
+
+    def published(own: Recipe) -> Recipe:
+        bars = wide(grown(own, growth))
+        return replace(bars, referenced=before.referenced) if dated else bars
+
+    widths = cross_calibrated(helped, recipe, tested, plain, published)
     held, by_channel = cross_coverage(tested, widths, len(recipe.floor))
-    fitted = grown(calibrated(recipe, tested, plain), placements, spread)
+    own = calibrated(recipe, tested, plain)
+    recipe, fitted = published(own), grown(own, growth)
     whole = helped is decided.drafts or len(recipe.floor) == 1
     drafted = tested if whole else tested_all(decided.drafts, before, all_tell=True)
-    recipe = wide = widened(fitted, before.referenced) if sparse or calm else fitted
-    if observed < _MOSTLY and before.referenced != STORED_OF_FILLS and any(recipe.reference_weights):
-        recipe = replace(wide, referenced=before.referenced)
     return _ErrorBars(
         recipe=recipe,
         tested=tested,
@@ -188,7 +197,9 @@ def _with_error_bars(decided: _Decided, placements: Sequence[Placement], spread:
         coverage=held,
         coverage_by_channel=by_channel,
         predicted_rmse=(
-            rmse_of_bars(tested, recipe, spread) if calm else expected_rmse(tested, drafted, spread, fitted, wide)
+            rmse_of_bars(tested, recipe, spread)
+            if calm
+            else expected_rmse(tested, drafted, spread, fitted, wide(fitted))
         ),
         note=_note(recipe, sparse=sparse, shallow=shallow, calm=calm),
     )

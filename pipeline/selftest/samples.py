@@ -35,7 +35,7 @@ def samples_of(
     Args:
         trials: hidden pixels with their drafts.
         tested: the same after restoring.
-        widths: half width of the 90 % interval of the hidden pixels of each, fitted on others.
+        widths: half width of the 90 % interval of the hidden pixels of each as it is published, fitted on others.
         recipe: the decisions.
         spread: robust range of each channel, `(c,)`.
     """

@@ -22,7 +22,7 @@ from pipeline.restore.task import Guide
 from pipeline.selftest.carry import Carry, carried
 from pipeline.selftest.guides import FittedGuide, fitted_guides
 from pipeline.selftest.judge import judge
-from pipeline.selftest.placing import place
+from pipeline.selftest.placing import Placement, place
 from pipeline.selftest.precision import unless_small
 from pipeline.selftest.rim import Rim, check_rim, check_rim_of_guide
 from pipeline.selftest.rings import pooled
@@ -63,12 +63,24 @@ def self_test(scene: Scene, model: Inpainter | None) -> Verdict:
     if forced:
         # the user chose the fill: the others are only measured beside it
         fills = [start.fill, *(f for f in fills if f.label != start.fill.label)]
+    # where doubted pixels were found the rim is known, and they are holes of these windows
+    contaminated = bool(scene.states.doubted or scene.states.hazy)
+    rim, carry = (Rim(), Carry()) if contaminated else _rim(scene, start, rng)
+    start = replace(start, rim=carry.by_depth)
+    if contaminated:
+        placements = [_among_contaminated(scene, placement) for placement in placements]
     verdict = judge(placements, fills, guides, model, start, scene.values.spread, forced=forced)
     space = scene.source.space
     across = Orientation.of(space).axes[coarsest_axis(space)] if space.ndim == 3 else None
-    verdict = replace(verdict, samples=verdict.samples and verdict.samples.cropped(across))
-    # where doubted pixels were found the rim is known, and they are holes of these windows
-    return verdict if scene.states.doubted or scene.states.hazy else _with_rim(scene, verdict, start, rng)
+    return with_rim(replace(verdict, samples=verdict.samples and verdict.samples.cropped(across)), rim, carry)
+
+
+def _among_contaminated(scene: Scene, placement: Placement) -> Placement:
+    """Return the placement with what contaminated pixels around add to the bars of what is hidden and of the holes."""
+    hidden = placement.hidden
+    box = Box(placement.start, tuple(a + n for a, n in zip(placement.start, hidden.shape[1:], strict=True)))
+    around = scene.image.contamination(box, hidden)
+    return replace(placement, task=replace(placement.task, around=around))
 
 
 def _compared(scene: Scene, box: Box) -> tuple[Window, tuple[Guide, ...]]:
@@ -83,15 +95,13 @@ def _guides(scene: Scene) -> list[FittedGuide]:
     return fitted_guides(scene, labels, little=scene.little_trusted, clear=scene.clear)
 
 
-def _with_rim(scene: Scene, verdict: Verdict, start: Recipe, rng: np.random.Generator) -> Verdict:
-    """Return the verdict with what the rim of the mask is like, and in its bars what a contaminated one carries."""
-    rim, carry = _rim(scene, start, rng)
+def with_rim(verdict: Verdict, rim: Rim, carry: Carry) -> Verdict:
+    """Return the verdict with what the rim of the mask is like; the error to expect counts what it carries."""
     if not carry.by_depth:
         return replace(verdict, rim=rim)
     return replace(
         verdict,
         rim=replace(rim, carried=carry.mean),
-        recipe=replace(verdict.recipe, rim=carry.by_depth),
         predicted_rmse=tuple(math.hypot(*both) for both in zip(verdict.predicted_rmse, carry.mean, strict=False)),
     )
 

@@ -62,11 +62,12 @@ class Trial(Site):
     def of_channels(self, picked: list[int]) -> Trial:
         """Return the trial of some of its channels."""
         p, draft, window = self.placement, self.draft, self.window
+        around = p.task.around and p.task.around.of(picked)
         place = Situation(distance=self.place.distance[picked], shares=self.place.shares[:, picked])
         window = replace(window, values=window.values[picked], valid=window.valid[picked], hole=window.hole[picked])
         return Trial(
             placement=Placement(
-                task=replace(p.task, window=window),
+                task=replace(p.task, window=window, around=around),
                 truth=p.truth[picked],
                 hidden=p.hidden[picked],
                 concerned=p.concerned[picked],

@@ -75,7 +75,8 @@ class Verdict:
     hidden_pixels: int = 0
     """Pixels scored, over all channels."""
     coverage_90: float | None = None
-    """Share of errors inside the 90 % interval, fitted on one half of the windows, counted on the other."""
+    """Share of errors inside the 90 % interval as it is published; what is fitted is so on one half of the windows, and
+    counted on the other."""
     coverage_90_by_channel: tuple[float | None, ...] = ()
     """The same for each channel; None for one in which nothing was tested."""
     predicted_rmse: tuple[float, ...] = ()

@@ -118,19 +118,25 @@ def _scene(folder, window: Window) -> Scene:
     return scene
 
 
-def test_bars_and_expected_error_count_a_contaminated_rim(tmp_path):
-    """Three of six rings are spoilt: what they carry is in the recipe, the error to expect and the sentence."""
+def test_bars_and_expected_error_count_a_contaminated_rim(tmp_path, monkeypatch):
+    """Three of six rings are spoilt: what they carry is in the recipe, the error to expect and the sentence.
+
+    The share of hidden pixels that the 90 % interval held is told of the bars with it.
+    """
     scene = _scene(tmp_path, _window(60.0, 3))
-    start = start_recipe(scene)
-    verdict = Verdict(recipe=start, predicted_rmse=(3.0, 4.0))
-    found = setup._with_rim(scene, verdict, start, np.random.default_rng(0))
+    found = setup.self_test(scene, None)
     assert (found.rim.wider_px, found.rim.ring_px, found.rim.open) == (3, 1, False)
     assert found.rim.carried[0] > 30
     assert found.recipe.rim[0](np.array([3.0])) > 30
-    assert found.predicted_rmse == tuple(math.hypot(*pair) for pair in zip((3.0, 4.0), found.rim.carried, strict=True))
     said = found.rim.sentence(scene.source.space)
     assert "up to 3 px (" in said
     assert "error bars are wider for it" in said
+    monkeypatch.setattr(setup, "_rim", lambda *_: (Rim(), Carry()))
+    clean = setup.self_test(scene, None)
+    both = zip(clean.predicted_rmse, found.rim.carried, strict=True)
+    assert found.predicted_rmse == tuple(math.hypot(*pair) for pair in both)
+    assert replace(found.recipe, rim=()) == clean.recipe
+    assert clean.coverage_90 < 0.95 < found.coverage_90
 
 
 def test_wider_rings_are_looked_at_where_all_are_contaminated(tmp_path):
@@ -148,17 +154,18 @@ def test_wider_rings_are_looked_at_where_all_are_contaminated(tmp_path):
 def test_a_clean_rim_changes_nothing(tmp_path):
     """Recipe and error to expect stay those of the self-test."""
     scene = _scene(tmp_path, _window(0.0))
+    rim, carry = setup._rim(scene, start_recipe(scene), np.random.default_rng(0))
+    assert rim.tested_px
     verdict = Verdict(recipe=start_recipe(scene), predicted_rmse=(3.0, 4.0))
-    found = setup._with_rim(scene, verdict, start_recipe(scene), np.random.default_rng(0))
-    assert found.rim.tested_px
-    assert replace(found, rim=Rim()) == verdict
+    assert carry == Carry()
+    assert setup.with_rim(verdict, rim, carry) == replace(verdict, rim=rim)
 
 
 def test_bars_that_could_not_be_widened_are_said_to_be_so(tmp_path, monkeypatch):
     """A rim that is contaminated, and nothing told of what it carries: a warning, and bars as they were."""
     scene = _scene(tmp_path, _window(0.0))
     monkeypatch.setattr(setup, "_rim", lambda *_: (Rim(tested_px=3, wider_px=3), Carry()))
-    found = setup._with_rim(scene, Verdict(recipe=start_recipe(scene)), start_recipe(scene), np.random.default_rng(0))
+    found = setup.self_test(scene, None)
     assert found.recipe.rim == ()
     assert "3 px (" in found.rim.sentence(scene.source.space)
     assert "perhaps farther" in found.rim.sentence(scene.source.space)

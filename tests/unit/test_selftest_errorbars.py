@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.fills.base import FillSpec
 from pipeline.numerics.calibration import STORED_OF_REFERENCES, Z90, Calibration
-from pipeline.numerics.situation import Situation, flat
+from pipeline.numerics.situation import ERROR_KNOTS, Curve, Situation, curves_of, flat
 from pipeline.references.reliance import Reliance
 from pipeline.restore.recipe import Recipe
+from pipeline.restore.task import Contamination
 from pipeline.selftest import errorbars
 from pipeline.selftest.errorbars import (
     Pixels,
@@ -22,6 +23,7 @@ from pipeline.selftest.errorbars import (
     widened,
 )
 from pipeline.selftest.expected import expected_rmse
+from pipeline.selftest.trial import Trial
 from tests.support_trials import trials_of, wide
 
 HALF = Reliance(near=(0.5,) * 5, far=(0.5,) * 5)
@@ -177,27 +179,53 @@ def test_sparse_images_are_never_surer_than_the_stored_calibration():
     assert dated.referenced.factors == STORED_OF_REFERENCES.factors
 
 
-def _covered(recipe, tested):
-    return cross_coverage(tested, cross_calibrated(recipe, tested, tested), len(recipe.floor))
+def _errors(*windows: np.ndarray, channels: int = 1) -> list[Trial]:
+    """Return windows of 1000 hidden pixels a channel that err so much, raw error 1; all of them tell something."""
+    trials = trials_of(np.stack([window.reshape(channels, 20, 50) for window in windows]), scale=2.0)
+    return [replace(trial, raw=np.ones_like(trial.raw)) for trial in trials]
+
+
+def _covered(recipe: Recipe, trials: list[Trial], published=lambda recipe: recipe):
+    tested = errorbars.tested_all(trials, recipe, all_tell=False)
+    widths = cross_calibrated(trials, recipe, tested, tested, published)
+    return cross_coverage(tested, widths, len(recipe.floor))
 
 
 def test_each_half_is_covered_by_the_bars_of_the_other():
     """Equal halves cover nine in ten; errors of one half are all beyond the bars of a ten times better one."""
     error = np.linspace(0, 1, 1000)
-    fair = [_tested(error), _tested(error)]
-    assert _covered(RECIPE, fair)[0] == pytest.approx(0.9, abs=0.01)
-    unfair = [_tested(10 + error), _tested(error)]
-    assert _covered(RECIPE, unfair)[0] == pytest.approx(0.5, abs=0.01)
-    blank = [_tested(error, 0), _tested(error, 0)]
-    assert _covered(RECIPE, blank) == (None, (None,))
+    assert _covered(RECIPE, _errors(error, error))[0] == pytest.approx(0.9, abs=0.01)
+    assert _covered(RECIPE, _errors(10 + error, error))[0] == pytest.approx(0.5, abs=0.01)
+    calm = replace(RECIPE, floor=(2.0,))
+    assert _covered(calm, _errors(error, error)) == (None, (None,))
+
+
+def test_coverage_is_that_of_the_bars_that_are_published():
+    """Stored factors of 1 in place of fitted ones, a rim that adds as much again, haze and doubted pixels around."""
+    error = np.linspace(0, 4, 1000)
+    trials = _errors(error, error)
+
+    def wide(recipe: Recipe) -> Recipe:
+        return replace(recipe, single=stored, referenced=stored)
+
+    stored = Calibration(factors=curves_of([[1.0] * 7] * 3, ERROR_KNOTS), tested_to=(64.0,) * 3)
+    assert _covered(RECIPE, trials, wide)[0] == pytest.approx(Z90 / 4, abs=0.001)
+    rim = replace(RECIPE, rim=(Curve(knots=(1.0, 2.0), values=(1.0, 1.0)),))
+    assert _covered(rim, trials, wide)[0] == pytest.approx(2**0.5 * Z90 / 4, abs=0.001)
+    factor, left = np.full((1, 20, 50), 1.2, np.float32), np.full((1, 20, 50), 0.9, np.float32)
+    around = Contamination(left=left, factor=factor)
+    hazy = [replace(t, placement=replace(t.placement, task=replace(t.placement.task, around=around))) for t in trials]
+    assert _covered(RECIPE, hazy, wide)[0] == pytest.approx(1.5 * Z90 / 4, abs=0.001)
 
 
 def test_coverage_is_told_by_channel():
     """The interval of two channels together holds all of the better one and four in five of the other."""
-    recipe = replace(RECIPE, floor=(1.0,) * 3)
-    good, bad = _tested(np.linspace(0, 0.1, 1000)), _tested(np.linspace(0, 1, 1000))
-    halves = [good, replace(bad, channel=np.full(1000, 2))] * 2
-    halves = [halves[0], halves[2], halves[1], halves[3]]
+    recipe = replace(
+        RECIPE, floor=(1.0,) * 3, typical=(1.0,) * 3, low=(-99.0,) * 3, high=(99.0,) * 3, network_precision=()
+    )
+    good, bad = np.linspace(0, 0.1, 1000), np.linspace(0, 1, 1000)
+    trials = _errors(*(np.concatenate([good, bad, bad]),) * 2, channels=3)
+    halves = [t.of_channels([c]) for c in (0, 2) for t in trials]
     held, (first, second, third) = _covered(recipe, halves)
     assert (first, second) == (1.0, None)
     assert (held, third) == (pytest.approx(0.9, abs=0.01), pytest.approx(0.8, abs=0.01))

@@ -13,7 +13,7 @@ from pipeline.numerics.situation import Situation
 from pipeline.numerics.structure import Growth
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Task
-from pipeline.selftest.errorbars import grown
+from pipeline.selftest.errorbars import grown, growth_in
 from pipeline.selftest.guides import FittedGuide
 from pipeline.selftest.judge import against_the_test, judge
 from pipeline.selftest.placing import Placement
@@ -101,12 +101,13 @@ def test_where_holes_are_far_deeper_than_what_could_be_hidden_bars_grow_as_the_i
 def test_bars_of_references_keep_their_growth():
     """What two dates do not share is finer than what they show; where none leads both are one, and stored ones stay."""
     fitted = replace(Calibration(), pixels=500)
-    own = grown(replace(RECIPE, single=fitted, referenced=fitted), _placements(1.0), np.array([4.0]))
+    growth = growth_in(_placements(1.0), np.array([4.0]))
+    own = grown(replace(RECIPE, single=fitted, referenced=fitted), growth)
     assert own.single.growth != Growth()
     assert own.referenced == own.single
-    led = grown(replace(RECIPE, single=fitted, referenced=replace(fitted, pixels=300)), _placements(1.0), np.ones(1))
+    led = grown(replace(RECIPE, single=fitted, referenced=replace(fitted, pixels=300)), growth)
     assert led.single.growth != led.referenced.growth == Growth()
-    assert grown(RECIPE, _placements(1.0), np.ones(1)) == RECIPE
+    assert grown(RECIPE, growth) == RECIPE
 
 
 @pytest.mark.parametrize(("leads", "gain", "said"), [(True, -4.4, True), (True, 0.2, False), (False, -4.4, False)])

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pipeline.fills import tension
 from pipeline.fills.base import Window
 from pipeline.image.scene import Clock, Scene, open_scene
-from pipeline.numerics.calibration import STORED_OF_REFERENCES
+from pipeline.numerics.calibration import STORED_OF_REFERENCES, Z90
 from pipeline.numerics.solve import ROUGH, solve
-from pipeline.selftest import setup
+from pipeline.restore.estimate import error_factor
+from pipeline.selftest import judge, setup
 from pipeline.selftest.rim import Rim
+from pipeline.selftest.samples import samples_of
 from pipeline.selftest.setup import self_test, start_recipe
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
 
@@ -107,8 +109,11 @@ def test_the_rim_is_looked_at_in_three_windows(tmp_path, monkeypatch, size, look
         (0.6, "auxiliary", False),
     ],
 )
-def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, hidden, role, led):
-    """Whatever could be hidden; of other contrasts nothing was measured, and with half of an image left it tells."""
+def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, monkeypatch, hidden, role, led):
+    """Whatever could be hidden; of other contrasts nothing was measured, and with half of an image left it tells.
+
+    `coverage_90` is the share of hidden pixels within 1.645 of the standard errors that the recipe gives them.
+    """
     truth = smooth((2, 128, 128), "float32")
     noise = np.random.default_rng(3).normal(0, 0.2 * truth.std(), truth.shape)
     hole = np.zeros((1, 128, 128), np.uint8)
@@ -117,6 +122,16 @@ def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, hidden
     image, mask = write_image(tmp_path / "image.tif", truth), write_image(tmp_path / "mask.tif", hole)
     entry = {"path": str(write_image(tmp_path / "date.tif", (truth + noise).astype(np.float32))), "mask": []}
     config = run_config(tmp_path, image, mask, input={role: [entry]}, patch={"size": 128, "overlap": 32})
-    recipe = self_test(open_scene(order_of(config).job, Clock())[0], None).recipe
+    kept = []
+    monkeypatch.setattr(judge, "samples_of", lambda *of: kept.append(of) or samples_of(*of))
+    verdict = self_test(open_scene(order_of(config).job, Clock())[0], None)
+    recipe = verdict.recipe
     assert (recipe.referenced == STORED_OF_REFERENCES) == led
+    for _, tested, _, published, _ in kept:
+        assert published == recipe
+        held = [np.abs(t.error) <= Z90 * t.raw * error_factor(recipe, t.trust, t.place) for t in tested]
+        counts = np.concatenate([t.weight * t.telling for t in tested])
+        # what hidden pixels gave is counted on the other half of them
+        share = np.average(np.concatenate(held), weights=counts)
+        assert verdict.coverage_90 == pytest.approx(share, abs=1e-6 if led else 0.05)
     assert any(recipe.reference_weights) or role == "auxiliary"
