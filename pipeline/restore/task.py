@@ -38,7 +38,8 @@ class Contamination:
     """What pixels around holes that look like haze, thin cloud or shadow add to error bars, on top of what is tested.
 
     Attributes:
-        left: standard error that haze leaves, float32 `(c, *spatial)` or `(1, *spatial)`, data units; 0 outside holes.
+        left: standard error that haze leaves, as a share of what was taken off, float32 `(c, *spatial)` or
+            `(1, *spatial)`, data units; 0 outside holes.
         factor: of the standard error, float32 `(n_state, *spatial)`, at least 1; 1 outside holes.
     """
 

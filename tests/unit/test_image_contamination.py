@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from pipeline.geometry.box import Box
 from pipeline.image.contamination import contamination
+from pipeline.image.window import OpenImage
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP
 
 SHAPE = (64, 200)
@@ -123,3 +124,18 @@ def test_means_on_cells_are_those_under_gaussians(width):
         total, weight = (ndimage.gaussian_filter(part, 6.0 * 2**k, mode="constant") for part in (doubted, 1.0 - hole))
         expected += 0.3 * np.maximum(0.0, 1.0 - np.abs(level - k)) * total / np.maximum(weight, 1e-12)
     np.testing.assert_allclose(factor[hole], expected[hole], atol=0.01)
+
+
+def test_hidden_pixels_are_told_of_as_holes_are(rims):
+    """What surrounds them, at the place itself and in single channels; the holes keep what they have."""
+    states, haze = rims
+    image = SimpleNamespace(states=lambda _: states, n_state=1, haze=haze)
+    hidden = np.zeros((2, *SHAPE), bool)
+    hidden[1, 30, 72:74] = True
+    box = Box.whole(SHAPE)
+    plain, found = OpenImage.contamination(image, box), OpenImage.contamination(image, box, hidden)
+    assert (plain.left[:, 30, 72:74] == 0).all()
+    assert (found.left[0, 30, 72:74] > 5).all()
+    np.testing.assert_allclose(found.left[:, states[0] == FILL], plain.left[:, states[0] == FILL], rtol=0.05)
+    assert found.of([1]).left.tolist() == found.left[1:].tolist()
+    assert found.of([1]).factor is found.factor
