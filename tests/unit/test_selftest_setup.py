@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline.fills import tension
 from pipeline.fills.base import Window
+from pipeline.geometry.box import Box
 from pipeline.image.scene import Clock, Scene, open_scene
+from pipeline.image.window import OpenImage
 from pipeline.numerics.calibration import STORED_OF_REFERENCES, Z90
 from pipeline.numerics.solve import ROUGH, solve
 from pipeline.restore.estimate import error_factor
+from pipeline.restore.task import Contamination
 from pipeline.selftest import judge, setup
+from pipeline.selftest.carry import Carry
 from pipeline.selftest.rim import Rim
 from pipeline.selftest.samples import samples_of
 from pipeline.selftest.setup import self_test, start_recipe
@@ -135,3 +140,22 @@ def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, monkey
         share = np.average(np.concatenate(held), weights=counts)
         assert verdict.coverage_90 == pytest.approx(share, abs=1e-6 if led else 0.05)
     assert any(recipe.reference_weights) or role == "auxiliary"
+
+
+def test_coverage_counts_what_contaminated_pixels_around_add(tmp_path, monkeypatch):
+    """Bars three times as wide beside doubted pixels hold more; where and for which pixels, the image is asked."""
+    scene, asked = _opened(tmp_path, None), []
+
+    def around(_: OpenImage, box: Box, hidden: NDArray[np.bool_]) -> Contamination:
+        asked.append((box.shape, hidden.shape[1:], hidden.any()))
+        return Contamination(left=np.zeros(hidden.shape, np.float32), factor=np.full((1, *box.shape), 3, np.float32))
+
+    monkeypatch.setattr(OpenImage, "contamination", around)
+    monkeypatch.setattr(setup, "_rim", lambda *_: (Rim(), Carry()))
+    clean = self_test(scene, None)
+    assert not asked
+    doubtful = self_test(replace(scene, states=replace(scene.states, doubted=1)), None)
+    assert all(box == window and some for box, window, some in asked)
+    assert len(asked) == clean.placements
+    assert doubtful.recipe == clean.recipe
+    assert clean.coverage_90 < 0.96 < doubtful.coverage_90
