@@ -107,20 +107,24 @@ def test_a_torn_line_counts_as_nothing_and_swallows_nothing(tmp_path, torn):
     assert set(journal.committed(tmp_path, "aa")) == {1, 2}
 
 
+def _with_a_bit_flipped(line):
+    """Yield a line as often as it has bits, another one of them flipped each time."""
+    for place in range(len(line)):
+        for bit in range(8):
+            flipped = bytearray(line)
+            flipped[place] ^= 1 << bit
+            yield bytes(flipped)
+
+
 def test_a_line_with_any_bit_flipped_counts_as_nothing(tmp_path):
     """Also where it would be JSON all the same: a sum over blocks must not take up a wrong digit."""
     facts = FACTS | {"by_source": {"3": 162}, "seconds": {"read": 0.25}, "sha256": {"restored": "ab" * 32}}
     journal.commit(tmp_path, "aa", 1, facts)
     journal.commit(tmp_path, "aa", 2, facts)
     (path,) = tmp_path.iterdir()
-    content = path.read_bytes()
-    first = content.index(b"\n")
-    for place in range(first):
-        for bit in range(8):
-            flipped = bytearray(content)
-            flipped[place] ^= 1 << bit
-            path.write_bytes(flipped)
-            assert journal.numbers(tmp_path, "aa") == set(journal.committed(tmp_path, "aa")) == {2}
+    first, second = filter(None, path.read_bytes().splitlines())
+    path.write_bytes(b"\n".join([*_with_a_bit_flipped(first), second, b""]))
+    assert journal.numbers(tmp_path, "aa") == set(journal.committed(tmp_path, "aa")) == {2}
     assert dict(journal.committed(tmp_path, "aa"))[2]["by_source"] == {"3": 162}
 
 

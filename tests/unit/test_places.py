@@ -20,7 +20,7 @@ from pipeline.geometry.places import moved_points
 )
 def test_points_without_a_place(monkeypatch, source, target, reach):
     """Each point gets what it gets alone, in a few calls for all, whatever GDAL and PROJ report of it."""
-    along = np.linspace(-reach, reach, 16)
+    along = np.linspace(-reach, reach, 10)
     x, y = (axis.ravel() for axis in np.meshgrid(along, along))
     source, target = (CRS.from_user_input(text).to_wkt() for text in (source, target))
     alone = np.concatenate([moved_points(source, target, x[[k]], y[[k]]) for k in range(len(x))], axis=1)
