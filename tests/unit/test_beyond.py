@@ -272,8 +272,8 @@ def test_no_patch_shows_in_what_other_channels_bring(tmp_path):
 def test_no_patch_shows_in_lost_thick_slices(tmp_path):
     """Error bars of slices of 6 mm follow what is beside them, at the edges of patches as in one patch for all."""
     rng = np.random.default_rng(5)
-    size = (112, 112, 10)
-    rough = 1.2 + np.sin(np.arange(112) / 4)[:, None, None]
+    size = (80, 80, 10)
+    rough = 1.2 + np.sin(np.arange(80) / 4)[:, None, None]
     values = np.rint(1000 + 80 * rough * ndimage.gaussian_filter(rng.normal(size=size), (1, 1, 0.7)))
     hole = np.zeros(size, np.uint8)
     hole[:, :, [3, 6, 7]] = 1
