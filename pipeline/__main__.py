@@ -19,8 +19,8 @@ except KeyboardInterrupt:
     # a few milliseconds in which nothing can hear a signal yet
     sys.exit(130)
 
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""What the system says where nothing can be written."""
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+"""What the system says where nothing can be written, or a disk fails."""
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             sys.stderr.write(
                 f"inpaint-pipeline: {error.filename or 'a file'}: {error.strerror}; free some space, or see to the "
-                "permissions of the folder, or name another one\n"
+                "permissions of the folder or to its disk, or name another one\n"
             )
             sys.exit(OutputConflict.exit_code)
         if isinstance(error, FileNotFoundError) and _nowhere():

@@ -23,7 +23,7 @@ from pipeline.blocks.store import create_store, usable
 from pipeline.config.batch import SourceSpec
 from pipeline.config.catalog import resolve_sources
 from pipeline.config.schema import RunConfig, load_config
-from pipeline.errors import IntegrityError, Interrupted, PipelineError, Unreachable
+from pipeline.errors import IntegrityError, Interrupted, OutputConflict, PipelineError, Unreachable
 from pipeline.execute._choose import choose_executor, is_elsewhere
 from pipeline.execute._workers import Workers
 from pipeline.image.workspace import open_workspace
@@ -110,7 +110,14 @@ def run(
                 break
         rows, trouble = _make_cubes(config, cubes, entries, events, stop, overwrite=overwrite)
         summary = published_summary(summary_of(config, entries, rows, started), config, specs)
-        written = _write_overview(config, specs, summary, events)
+        try:
+            written = _write_overview(config, specs, summary, events)
+        except OutputConflict as error:
+            if failure is None or len(specs) > 1:
+                raise
+            # what failed before is what the run ends with
+            events.notice(specs[0].stem, str(error))
+            raise failure from failure.__cause__
         if stop.requested():
             raise Interrupted(f"stopped; run `inpaint-pipeline run {config_path}` again to continue")
     if config.address and not isinstance(failure, Unreachable):

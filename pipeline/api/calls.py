@@ -30,6 +30,7 @@ from pipeline.report.judgement import Judgement, judged
 from pipeline.report.methods import Methods, methods
 from pipeline.report.words import verdict
 from pipeline.run import run
+from pipeline.system.room import what_to_do
 from pipeline.system.words import listed
 
 Image = Any
@@ -313,4 +314,5 @@ def _kept(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{folder}: cannot write ({error.strerror or error}); choose another folder=") from error
+        todo = what_to_do(folder, error, "choose another folder=")
+        raise OutputConflict(f"{folder}: cannot write ({error.strerror or error}); {todo}") from error

@@ -34,6 +34,7 @@ from pipeline.selftest.evaluation.table import SCORES
 from pipeline.selftest.evaluation.words import sentence
 from pipeline.survey.survey import find_model
 from pipeline.system.files import finite, read_json, remove_made, replace_folder, sync_tree, write_json, write_text
+from pipeline.system.room import what_to_do
 from pipeline.system.signals import Stop, stoppable
 from pipeline.system.threads import threaded
 from pipeline.system.words import counted
@@ -216,7 +217,8 @@ def _conflicts(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputConflict(
-            f"{folder}: cannot write the evaluation ({error.strerror or error}); choose another output.directory"
+            f"{folder}: cannot write the evaluation ({error.strerror or error}); "
+            + what_to_do(folder, error, "choose another output.directory")
         ) from error
 
 

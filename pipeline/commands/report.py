@@ -22,6 +22,7 @@ from pipeline.provenance.index import update_index
 from pipeline.provenance.renderings import render
 from pipeline.report.build import write_report
 from pipeline.system.facts import output_facts
+from pipeline.system.room import what_to_do
 
 
 def rebuild_reports(directory: Path) -> Iterator[Path]:
@@ -70,5 +71,6 @@ def _rebuilt(folder: Path) -> Path:
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error})") from error
+        todo = what_to_do(folder, error, "see to the folder or its disk and run again")
+        raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error}); {todo}") from error
     return next(path for role, path in shown if role == "report")

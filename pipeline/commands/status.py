@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.blocks import journal
 from pipeline.config.names import RECORD
-from pipeline.errors import IntegrityError
+from pipeline.errors import IntegrityError, SourceError
 from pipeline.output.results import (
     changed,
     finished_folders,
@@ -65,7 +65,10 @@ def _finished(folder: Path) -> dict[str, Any]:
     record = read_record(folder)
     if record is None:
         return {"image": folder.name, "state": "damaged", "what": f"{RECORD} cannot be read"}
-    missing, other = changed(folder, record)
+    try:
+        missing, other = changed(folder, record)
+    except SourceError as error:
+        return {"image": folder.name, "state": "damaged", "what": str(error)}
     blocks = record["plan"]["blocks"]
     if missing or other:
         what = ", ".join([*(f"{name} is missing" for name in missing), *(f"{name} was changed" for name in other)])

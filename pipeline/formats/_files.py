@@ -38,7 +38,11 @@ def first_bytes(path: str, count: int = 16) -> bytes:
 
 def how_it_starts(path: str) -> str:
     """Say with which bytes a local file begins, for a message on a file of another kind."""
-    start = first_bytes(path, 12)
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
     return f"it starts with {start!r}" if start else "it is empty"
 
 

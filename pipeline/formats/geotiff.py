@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
@@ -418,7 +419,8 @@ def write(layer: Layer, path: Path, like: Source, pull: Pull, options: WriteOpti
     else:
         own = header_of_space(like)
     header = header_of_layer(own, layer, like)
-    with writing(path, options.scratch, (OSError, RasterioError)) as folder:
+    # GDAL's own classes come through where rasterio asks for a driver by itself
+    with writing(path, options.scratch, (OSError, RasterioError, CPLE_BaseError)) as folder:
         write_cog(layer, path, header, like.space, Pixels(pull=pull, mask=mask, options=options), folder)
 
 

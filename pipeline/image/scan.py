@@ -222,12 +222,6 @@ def scan_values(
                 f"{source.paths[0]}: no observed pixel in channel {_name(source, c)}; nothing to restore it from"
             )
     quantiles = np.asarray([np.quantile(s.astype(np.float64), _ROBUST) for s in samples])
-    for c, range_ in zip(channels, quantiles, strict=True):
-        if np.abs(range_).max() > _LARGEST:
-            raise SourceError(
-                f"{source.paths[0]}: observed values of channel {_name(source, c)} reach from {range_[0]:g} to "
-                f"{range_[1]:g}; if one of them means that nothing was observed, set input.nodata to it"
-            )
     exact = float32_holds(source.dtype)
     middle = [0.0 if exact else float(np.median(s.astype(np.float64))) for s in samples]
     return ValueScan(
@@ -325,9 +319,29 @@ def _sample(image: _Pixels, step: int, limit: int | None = None) -> list[NDArray
         told = evidence(states[grid])
         if not told.any():
             continue
-        stored = without_haze(image.source.read(box)[list(image.channels)], states, image.haze, box)[grid]
-        for i, values in enumerate(stored):
+        stored = image.source.read(box)[list(image.channels)]
+        _require_carried(image, stored, evidence(states))
+        for i, values in enumerate(without_haze(stored, states, image.haze, box)[grid]):
             found = values[told[min(i, len(told) - 1)]]
             if limit is None or sum(p.size for p in parts[i]) < limit:
                 parts[i].append(found)
     return [np.concatenate(p) if p else np.empty(0, dtype=image.source.dtype) for p in parts]
+
+
+def _require_carried(image: _Pixels, stored: NDArray[Any], told: NDArray[np.bool_]) -> None:
+    """Refuse evidence `(c, *spatial)` that float32 cannot square: one such pixel is enough to spoil sums.
+
+    Raises:
+        SourceError: names channel and values, with all digits, as nodata has to equal what is stored.
+    """
+    if stored.dtype.kind != "f":
+        return
+    for i, channel in enumerate(image.channels):
+        known = told[min(i, len(told) - 1)]
+        if ((np.abs(stored[i]) > _LARGEST) & known).any():
+            values = stored[i][known]
+            raise SourceError(
+                f"{image.source.paths[0]}: observed values of channel {_name(image.source, channel)} reach from "
+                f"{values.min():.17g} to {values.max():.17g}, and only up to {_LARGEST:g} can be computed with; if one "
+                "of them means that nothing was observed, set input.nodata to it, else divide all by a power of ten"
+            )

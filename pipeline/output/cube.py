@@ -38,6 +38,7 @@ from pipeline.plan.workdir import WorkFolder
 from pipeline.restore.codes import REFERENCE, SEVERAL, names_of
 from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
+from pipeline.system.room import what_to_do
 from pipeline.system.words import listed
 
 _KEY = "output.cube"
@@ -196,7 +197,8 @@ def make_cube(cube: Cube, done: Sequence[str], events: Events, *, overwrite: boo
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{target.name}: cannot be written ({error.strerror or error}); run again") from error
+        todo = what_to_do(cube.path, error, "run again")
+        raise OutputConflict(f"{target.name}: cannot be written ({error.strerror or error}); {todo}") from error
     finally:
         for folder in (cube.work, cube.work.parent):
             with suppress(OSError):

@@ -16,6 +16,7 @@ from pipeline.output.results import RENDERINGS, REPORTS, changed, output_names, 
 from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.files import remove_made, write_text
 from pipeline.system.lock import NoLocks, joined, locked
+from pipeline.system.room import what_to_do
 
 _OVERWRITE = "overwrite"
 _Does = Callable[[], None]
@@ -133,8 +134,9 @@ def _make(order: Order) -> None:
         try:
             work.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = f"cannot write ({error.strerror or error}); choose another {_key(order, work)}"
-            raise OutputConflict(f"{order.folder if work == order.beside else work.path}: {why}") from error
+            todo = what_to_do(work.path, error, f"choose another {_key(order, work)}")
+            where = order.folder if work == order.beside else work.path
+            raise OutputConflict(f"{where}: cannot write ({error.strerror or error}); {todo}") from error
 
 
 def _key(order: Order, work: WorkFolder) -> str:
@@ -238,7 +240,8 @@ def _begin(order: Order, *, overwrite: bool) -> None:
             write_text(order.beside.elsewhere, f"{order.work.path}\n")
     except OSError as error:
         raise OutputConflict(
-            f"{order.work.path}: cannot write ({error.strerror or error}); choose another output.directory"
+            f"{order.work.path}: cannot write ({error.strerror or error}); "
+            + what_to_do(order.work.path, error, "choose another output.directory")
         ) from error
 
 

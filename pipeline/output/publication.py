@@ -22,7 +22,17 @@ from pipeline.orders import Order
 from pipeline.output.results import edited, own_names, read_record, write_record
 from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.facts import file_facts
-from pipeline.system.files import read_json, remove_made, replace_folder, sync, sync_tree, unsealed, write_sealed
+from pipeline.system.files import (
+    read_json,
+    remove_made,
+    removed_name,
+    replace_folder,
+    sync,
+    sync_tree,
+    unsealed,
+    write_sealed,
+)
+from pipeline.system.room import what_to_do
 
 
 def publish(order: Order, record: dict[str, Any]) -> None:
@@ -71,7 +81,8 @@ def finish_publication(order: Order) -> bool:
         if beside.exchange.exists():
             _retire(beside.exchange, folder, note["replaces"])
     except OSError as error:
-        raise OutputConflict(f"{folder}: cannot publish the results ({error.strerror or error}); run again") from error
+        todo = what_to_do(folder, error, "run again")
+        raise OutputConflict(f"{folder}: cannot publish the results ({error.strerror or error}); {todo}") from error
     sync(folder.parent)
     beside.publishing.unlink()
     return True
@@ -105,12 +116,19 @@ def _keep(work: WorkFolder, kept: WorkFolder) -> None:
 
 
 def _retire(old: Path, folder: Path, ours: Iterable[str]) -> None:
-    """Remove the old results by name; whatever else lay there goes to the new folder."""
-    for name in ours:
-        remove_made(old / name)
+    """Remove the old results by name; whatever else lay there goes to the new folder.
+
+    That goes first: what is removed may fail, and nobody looks for his own files in a work folder.
+    """
+    names = list(ours)
+    half = {removed_name(name) for name in names}
     for path in sorted(old.iterdir()):
+        if path.name in names or (path.name in half and path.is_dir()):
+            continue
         target = folder / path.name
         while target.exists() or target.is_symlink():
             target = target.with_name(target.name + ".kept")
         path.rename(target)
+    for name in names:
+        remove_made(old / name)
     old.rmdir()

@@ -11,6 +11,7 @@ from pipeline.errors import OutputConflict, PipelineError
 from pipeline.provenance.failure import failures
 from pipeline.report.group import finished_rows, is_foreign, rows_of, write_group
 from pipeline.system.lock import in_turn
+from pipeline.system.room import what_to_do
 
 _LOCK = f".{INDEX}.lock"
 
@@ -44,4 +45,5 @@ def update_index(
     except PipelineError:
         raise
     except OSError as error:
-        raise OutputConflict(f"{directory}: cannot write {INDEX} ({error.strerror or error})") from error
+        todo = what_to_do(directory, error, "see to the folder or its disk and run again")
+        raise OutputConflict(f"{directory}: cannot write {INDEX} ({error.strerror or error}); {todo}") from error

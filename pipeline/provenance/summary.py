@@ -20,6 +20,7 @@ from pipeline.system.bounds import is_used_up, used_up_message
 from pipeline.system.facts import peak_rss_bytes
 from pipeline.system.files import unreplaceable, write_json, write_text
 from pipeline.system.paths import describe, existing
+from pipeline.system.room import what_to_do
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 """What the system says where something can no longer be written, or a disk fails."""
@@ -90,7 +91,11 @@ def require_summary_free(directory: Path) -> None:
         raise OutputConflict(f"{there} is {describe(there)}, no folder for results; choose another output.directory")
     if why := unreplaceable(path):
         raise OutputConflict(f"{path}: {why}; choose another output.directory")
-    if path.exists() and not (path.is_file() and is_summary(path.read_bytes())):
+    try:
+        ours = not path.exists() or (path.is_file() and is_summary(path.read_bytes()))
+    except OSError as error:
+        raise OutputConflict(f"{path}: cannot be read ({error.strerror}); see to its disk, or move it away") from error
+    if not ours:
         raise OutputConflict(f"{path} was not written by this program, or is damaged; move it away")
 
 
@@ -116,7 +121,8 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> Path:
         return directory / SUMMARY
     except OSError as error:
         raise OutputConflict(
-            f"{directory}: cannot write {SUMMARY} ({error.strerror or error}); choose another output.directory"
+            f"{directory}: cannot write {SUMMARY} ({error.strerror or error}); "
+            + what_to_do(directory, error, "choose another output.directory")
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import platform
 import resource
@@ -18,6 +19,8 @@ from pipeline.errors import SourceError
 from pipeline.system.paths import barred, state_of
 
 _ANSWER_S = 10.0
+_FAILING = (errno.EIO, errno.ESTALE, errno.EBADMSG, errno.EUCLEAN, errno.ENOTCONN, errno.ETIMEDOUT)
+"""What the system says of a disk or a server of files that fails."""
 _PACKAGES = (
     "torch",
     "numpy",
@@ -48,7 +51,8 @@ def sha256_of_input(path: Path) -> str:
     """Return the sha256 (hex) of a file that a run reads; see `inputs_hashed_once`.
 
     Raises:
-        OSError: it cannot be read.
+        SourceError: the disk fails.
+        OSError: it cannot be read for another reason.
     """
     known = _known.get()
     if known is None:
@@ -60,7 +64,12 @@ def sha256_of_input(path: Path) -> str:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Return `{bytes, sha256}` of a file; of a folder (zarr), of its files in sorted order."""
+    """Return `{bytes, sha256}` of a file; of a folder (zarr), of its files in sorted order.
+
+    Raises:
+        SourceError: the disk fails.
+        OSError: it cannot be read for another reason.
+    """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         digest = hashlib.sha256()
@@ -111,6 +120,8 @@ def _one_input(text: str) -> dict[str, Any]:
             return {"path": text, "bytes": path.stat().st_size, "sha256": sha256_of_input(path)}
         if path.exists():
             return {"path": text, **file_facts(path)}
+    except SourceError:
+        raise
     except OSError as error:
         named = error.filename or text
         folder = barred(named)
@@ -185,5 +196,11 @@ def _high_water_kib() -> int | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        if error.errno not in _FAILING:
+            raise
+        # what fails while it is read names no file
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); see to its disk") from error

@@ -122,7 +122,7 @@ def remove_made(path: Path) -> None:
     The only place that removes whole folders: every call names a path that no user puts anything into.
     """
     # renamed first: what is only half removed must not pass for whole; what a kill left of that goes, too
-    doomed = path.with_name(f".{path.name}.removed")
+    doomed = path.with_name(removed_name(path.name))
     if doomed.is_dir():
         shutil.rmtree(doomed)
     if path.is_dir() and not path.is_symlink():
@@ -130,6 +130,11 @@ def remove_made(path: Path) -> None:
         shutil.rmtree(doomed)
     else:
         path.unlink(missing_ok=True)
+
+
+def removed_name(name: str) -> str:
+    """Return what a folder is called while `remove_made` removes it."""
+    return f".{name}.removed"
 
 
 def publish(finished: Path, path: Path) -> None:

@@ -25,6 +25,7 @@ _Does = Callable[[], None]
 _GLANCE_S = 1.0
 """Longer than anybody takes to ask who holds a lock (see `held`)."""
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
+_HELD = {errno.EWOULDBLOCK, errno.EACCES}
 
 
 class NoLocks(OutputConflict):
@@ -68,7 +69,10 @@ def in_turn(path: Path) -> Iterator[None]:
             if error.errno not in _UNKNOWN:
                 os.close(descriptor)
                 raise
-        if _is_file_of(descriptor, path):
+        try:
+            if _is_file_of(descriptor, path):
+                break
+        except NoLocks:
             break
         # the owner before has just removed it
         os.close(descriptor)
@@ -153,13 +157,18 @@ def _tried(descriptor: int, path: Path, kind: int) -> bool:
 
     Raises:
         NoLocks: the file system has no locks.
+        OutputConflict: it fails.
     """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _UNKNOWN:
-            raise NoLocks(_without_locks(path, error)) from error
-        return False
+            raise NoLocks(_without_locks(path, error.strerror)) from error
+        if error.errno in _HELD:
+            return False
+        raise OutputConflict(
+            f"{path}: cannot be locked ({error.strerror}); see to the folder or its disk and run again to continue"
+        ) from error
     return True
 
 
@@ -172,7 +181,7 @@ def held(path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        return error.errno in _HELD
     finally:
         os.close(descriptor)
     return False
@@ -216,15 +225,26 @@ def _acquired(path: Path, what: str) -> int:
 
 
 def _is_file_of(descriptor: int, path: Path) -> bool:
+    """Return True if the file that is open still has the name.
+
+    Raises:
+        NoLocks: this cannot be told.
+    """
+    own = os.fstat(descriptor)
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        if os.path.samestat(own, path.stat()):
+            return True
     except FileNotFoundError:
         return False
+    if not os.path.samestat(own, os.fstat(descriptor)):
+        # some file systems in user space make numbers up; whoever waits for the same one waits without end
+        raise NoLocks(_without_locks(path, "it gives one and the same file another number (inode) each time"))
+    return False
 
 
-def _without_locks(path: Path, error: OSError) -> str:
+def _without_locks(path: Path, why: str | None) -> str:
     return (
-        f"{path.parent}: this file system has no locks ({error.strerror}), so two runs could write the same files; "
+        f"{path.parent}: this file system has no locks ({why}), so two runs could write the same files; "
         "set compute.scratch to a folder on another one, e.g. a local disk"
     )
 

@@ -59,10 +59,23 @@ def number_told(text: str) -> int | None:
 
 def full_disk_message(path: str | Path, number: int) -> str:
     """Return what is said where nothing more can be written, and what to do."""
+    return f"{path}: {os.strerror(number)}; {_remedy(path, number)}"
+
+
+def what_to_do(path: str | Path, error: OSError, otherwise: str) -> str:
+    """Return what to do about an error of writing: more room if that is what lacks, else what else is said of it.
+
+    Another folder would do for a full disk, too, but lose what a run has computed.
+    """
+    number = no_room(path, error)
+    return otherwise if number is None else _remedy(path, number)
+
+
+def _remedy(path: str | Path, number: int) -> str:
     remedy = _NO_ROOM[number]
     if number == errno.ENOSPC and _is_full_of_files(path):
         remedy = "there is space, but hardly another file can be made (`df -i`): remove files there"
-    return f"{path}: {os.strerror(number)}; {remedy} and run again to continue"
+    return f"{remedy} and run again to continue"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -121,6 +122,29 @@ def test_ended_at_any_step_of_the_publication(scene, monkeypatch, two_steps):
             break
     assert ending > 10
     assert command("verify", folder).code == 0
+
+
+def test_files_of_the_user_are_in_sight_though_old_results_cannot_be_removed(scene, monkeypatch):
+    """They lay in the work folder until the next run, and whoever removed that lost them."""
+    folder = scene.parent / "out" / "image"
+    assert command("run", scene).code == 0
+    _with_notes(folder)
+    plain = publication.remove_made
+
+    def failing(path: Path) -> None:
+        if path.parent.name == "exchange":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        plain(path)
+
+    again = ("run", scene, "--set", "model.options.value=9", "--overwrite")
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "remove_made", failing)
+        outcome = command(*again)
+    assert outcome.code == 6, outcome.err
+    assert {name: (folder / name).read_text() for name in NOTES} == NOTES
+    assert command(*again).code == 0
+    assert {name: (folder / name).read_text() for name in NOTES} == NOTES
+    assert _names(folder.parent) == {"image", "run.json"}
 
 
 def _ended(*_: object) -> None:

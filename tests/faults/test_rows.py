@@ -36,7 +36,8 @@ ROWS = {
     "disk full": """
         faults/test_bad_runs.py::test_a_full_disk
         faults/test_surroundings.py::test_a_full_disk_under_gdal_is_told_as_one
-        faults/test_surroundings.py::test_a_result_that_is_cut_off_without_a_word_is_the_disk_s""",
+        faults/test_surroundings.py::test_a_result_that_is_cut_off_without_a_word_is_the_disk_s
+        faults/test_surroundings.py::test_a_summary_that_cannot_be_written_hides_no_error""",
     "a disk that has space but cannot hold another file (inodes used up)": """
         faults/test_surroundings.py::test_a_disk_that_is_full_of_files""",
     "a quota is used up, or a file would be larger than allowed (`ulimit -f`, the file system)": """
@@ -69,8 +70,15 @@ ROWS = {
     "`compute.scratch` is shared by users or projects whose images have the same names": """
         faults/test_bad_runs.py::test_a_scratch_folder_of_others""",
     "a folder or disk that can no longer be written to (read-only, no permission, a failing disk)": """
-        faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written""",
-    "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
+        faults/test_bad_runs.py::test_a_folder_that_can_no_longer_be_written
+        faults/test_surroundings.py::test_what_gdal_alone_says_of_a_failing_disk_is_no_bug
+        unit/test_journal_lock.py::test_a_lock_that_fails_is_not_in_use""",
+    "a disk fails while an image, a mask or results are read": """
+        faults/test_surroundings.py::test_results_on_a_failing_disk
+        faults/test_surroundings.py::test_a_file_on_a_failing_disk_is_not_empty""",
+    "a file system without locks, or one that gives a file another number each time (some in user space)": """
+        faults/test_bad_runs.py::test_an_output_without_locks
+        unit/test_journal_lock.py::test_a_file_system_that_makes_numbers_of_files_up_is_refused""",
     # files were damaged or changed
     "a block, the plan, the survey or its arrays in `.work` flipped, cut off or gone": """
         faults/test_damage.py::test_a_damaged_work_folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from rasterio.errors import RasterioError
 
 from pipeline import registry, run
 from pipeline.errors import ConfigError, OutputConflict, PlanRefused
-from pipeline.formats._files import writing
+from pipeline.formats._files import how_it_starts, writing
 from pipeline.plan.memory import check_disk
 from pipeline.system.files import sync, unreplaceable
 from pipeline.system.room import explain_full_disk, free_bytes, is_full
@@ -225,6 +226,75 @@ def test_a_result_that_is_cut_off_without_a_word_is_the_disk_s(config, monkeypat
     assert f"image_restored.tif: {words}" in outcome.err
     assert not (config.parent / "out" / "image").exists()
     assert command("run", config).code == 0
+
+
+def test_a_summary_that_cannot_be_written_hides_no_error(config, monkeypatch):
+    """On a full disk the run ends with what failed first; where the summary alone fails, more room is the remedy."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.provenance.summary.write_json", full)
+        alone = command("run", config)
+        patch.setattr(run, "survey", full)
+        (config.parent / "mask.tif").write_bytes(b"II*\0")
+        first = command("run", config)
+    assert alone.code == 6
+    assert "run.json (No space left on device); free some space and run again to continue" in alone.err
+    assert first.code == 4, first.err
+    assert "mask.tif" in first.err.strip().splitlines()[-1]
+    assert "cannot write run.json" in first.err
+
+
+def test_what_gdal_alone_says_of_a_failing_disk_is_no_bug(config, monkeypatch):
+    """Its own classes of errors come through where rasterio copies a file."""
+
+    def failing(*_, **__):
+        raise rasterio._err.CPLE_AppDefinedError(1, 1, "cog.tif:Error writing TIFF header")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rasterio.shutil.copy", failing)
+        outcome = command("run", config)
+    assert outcome.code == 6, outcome.err
+    assert "cannot be written" in outcome.err
+    assert "bug" not in outcome.err
+    assert command("run", config).code == 0
+
+
+def test_results_on_a_failing_disk(config, monkeypatch):
+    """Every command that reads them names the file, and no traceback is seen."""
+    folder = config.parent / "out"
+    assert command("run", config).code == 0
+
+    def failing(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    said = r"image/image_\w+\.tif: cannot be read \(Input/output error\); see to its disk"
+    monkeypatch.setattr("pipeline.system.facts.hashlib.file_digest", failing)
+    state = command("status", folder)
+    assert (state.code, "damaged" in state.out, bool(re.search(said, state.out))) == (0, True, True)
+    for asked in (("verify", folder), ("run", config)):
+        outcome = command(*asked)
+        assert outcome.code == 4, outcome.err
+        assert re.search(r"cannot be read \(Input/output error\); see to its disk", outcome.err)
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    outcome = command("run", config)
+    assert outcome.code == 6, outcome.err
+    assert "run.json: cannot be read (Input/output error)" in outcome.err
+
+
+def test_a_file_on_a_failing_disk_is_not_empty(tmp_path, monkeypatch):
+    """Its first bytes were said to be none."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0")
+    assert how_it_starts(str(path)) == r"it starts with b'II*\x00'"
+
+    def failing(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", failing)
+    assert how_it_starts(str(path)) == "it cannot be read: Input/output error"
 
 
 def test_no_memory_under_gdal_is_told_as_such(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from pipeline.blocks import journal
 from pipeline.errors import OutputConflict
 from pipeline.system import lock
 from pipeline.system.files import sync_tree
-from pipeline.system.lock import held, locked
+from pipeline.system.lock import NoLocks, held, in_turn, joined, locked
 
 FACTS = {"sha256": {}, "by_source": {}, "seconds": {}, "patches": 1, "peak_rss_bytes": 1}
 """What every block says of itself."""
@@ -219,6 +220,42 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.system.lock.fcntl.flock", unknown)
     with pytest.raises(OutputConflict, match=r"has no locks.*compute\.scratch"), locked(tmp_path / "lock"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EPERM])
+def test_a_lock_that_fails_is_not_in_use(tmp_path, monkeypatch, number):
+    """A failing disk or server was told as another run, for which one would wait without end."""
+
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pipeline.system.lock.fcntl.flock", failing)
+    path = tmp_path / "lock"
+    with pytest.raises(OutputConflict, match=f"cannot be locked .{os.strerror(number)}.; see to"), locked(path):
+        pass
+    with pytest.raises(OutputConflict, match="cannot be locked"), joined(path, _nothing, bool, _nothing):
+        pass
+
+
+def test_a_file_system_that_makes_numbers_of_files_up_is_refused(tmp_path, monkeypatch):
+    """Whether an open file still has its name cannot be told there: who takes a lock was busy without end."""
+    numbers, plain = itertools.count(1), os.fstat
+
+    def made_up(descriptor: int) -> os.stat_result:
+        return os.stat_result((0, -next(numbers), *plain(descriptor)[2:]))
+
+    monkeypatch.setattr("pipeline.system.lock.os.fstat", made_up)
+    path = tmp_path / "lock"
+    with pytest.raises(NoLocks, match=r"another number .inode.*compute\.scratch"), locked(path):
+        pass
+    with pytest.raises(NoLocks, match="another number"), joined(path, _nothing, bool, _nothing):
+        pass
+    with in_turn(path):
+        assert path.exists()
+
+
+def _nothing() -> None:
+    """Begin nothing, wait for nothing."""
 
 
 def test_never_two_owners(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 import zarr
 
 from pipeline.errors import OutputConflict, PlanRefused, SourceError
+from pipeline.formats._image import unobserved
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image import scan
@@ -167,13 +169,27 @@ def test_a_channel_without_observed_pixels(tmp_path):
         scan_values(source, stored, (0, 1))
 
 
-def test_an_undeclared_fill_value_is_found(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("where", [np.s_[0, :20], np.s_[0, 11:12, 13:14]], ids=["many", "one pixel"])
+def test_an_undeclared_fill_value_is_found(tmp_path, dtype, where):
     """-1.8e308 among the data is no measurement; the message says to declare it."""
-    source, states = _source("float64"), _states()
-    source.values[0, :20] = np.finfo("float64").min
+    source, states = _source(dtype), _states()
+    lowest = np.finfo(dtype).min
+    source.values[where] = lowest
     _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
-    with pytest.raises(SourceError, match=r"B01 reach from -1\.79769e\+308 .*input\.nodata"):
+    with pytest.raises(SourceError, match=r"B01 reach from .*input\.nodata") as refused:
         scan_values(source, stored, (0, 1))
+    told = float(re.search(r"from (\S+) to", str(refused.value))[1])
+    assert unobserved(source.values, told)[where].all(), "what is told, written as nodata, is the value"
+
+
+def test_a_value_beyond_arithmetic_that_is_no_evidence_is_let_in(tmp_path):
+    """Under the mask, or where nothing was observed, it spoils nothing."""
+    source, states = _source("float64"), _states()
+    source.values[0][states[0] != KEEP] = 1e300
+    assert (states[0] != KEEP).any()
+    _, stored = scan_states(source, StateMask(states), (0, 1), tmp_path)
+    assert scan_values(source, stored, (0, 1)).high[0] < 1e300
 
 
 @pytest.mark.usefixtures("boxes")

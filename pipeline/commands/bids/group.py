@@ -19,9 +19,11 @@ from pipeline.output.results import read_record
 from pipeline.report.group import finished_row, is_foreign, rows_of, write_group
 from pipeline.report.judgement import judged
 from pipeline.system.files import write_json, write_text
+from pipeline.system.room import what_to_do
 from pipeline.system.words import counted
 
 TABLE = "group_inpainting.tsv"
+_AGAIN = "see to the folder or its disk and run again"
 _COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant"},
     "session_id": {"Description": "Session, n/a where the data set has none"},
@@ -84,7 +86,8 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
         write_json(path.with_suffix(".json"), _COLUMNS, shared=True)
         ignore(target, [f"{path.stem}.*"])
     except OSError as error:
-        raise OutputConflict(f"{path}: cannot be written ({error.strerror or error})") from error
+        todo = what_to_do(path, error, _AGAIN)
+        raise OutputConflict(f"{path}: cannot be written ({error.strerror or error}); {todo}") from error
     page = _page(target / RESULTS, [DerivativePaths(target=target, image=image) for image in images])
     return {"table": str(path), "page": page and str(page), "rows": rows}
 
@@ -107,7 +110,8 @@ def _page(folder: Path, results: Sequence[DerivativePaths]) -> Path | None:
     try:
         return write_group(folder, rows_of(finished, failed))
     except OSError as error:
-        raise OutputConflict(f"{folder}: cannot write the page ({error.strerror or error})") from error
+        todo = what_to_do(folder, error, _AGAIN)
+        raise OutputConflict(f"{folder}: cannot write the page ({error.strerror or error}); {todo}") from error
 
 
 def group_text(facts: Mapping[str, Any]) -> str:

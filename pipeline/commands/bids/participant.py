@@ -22,6 +22,7 @@ from pipeline.output.dataset import require_ours
 from pipeline.provenance.published import Publisher
 from pipeline.run import run
 from pipeline.system.files import write_json, write_text
+from pipeline.system.room import what_to_do
 from pipeline.system.words import counted, listed
 
 _DECIDED = ("input.source", "input.auxiliary", "mask", "output.directory", "output.bids")
@@ -243,7 +244,8 @@ def _write_config(paths: DerivativePaths, found: ImageInputs, overrides: Sequenc
         yaml.dump(overridden(_relative(config, here), overrides, paths.config), text)
         write_text(paths.config, _HEAD.format(name=paths.config.name) + text.getvalue(), shared=True)
     except OSError as error:
-        raise OutputConflict(f"{paths.folder}: cannot write ({error.strerror or error}); choose another") from error
+        todo = what_to_do(paths.folder, error, "choose another")
+        raise OutputConflict(f"{paths.folder}: cannot write ({error.strerror or error}); {todo}") from error
 
 
 def _relative(value: Any, folder: Path) -> Any:
