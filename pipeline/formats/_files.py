@@ -175,6 +175,9 @@ def writing(path: Path, scratch: Path, errors: tuple[type[Exception], ...] = (OS
     except PipelineError:
         raise
     except errors as error:
+        if (number := no_room(scratch, error)) is not None:
+            # removing what was written may need room, too
+            raise OutputConflict(full_disk_message(path, number)) from error
         cause = error.__cause__ or error
         if is_used_up(cause):
             raise PlanRefused(f"{path}: {used_up_message(cause)}") from error

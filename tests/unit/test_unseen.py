@@ -57,3 +57,25 @@ def test_nothing_is_said_of_one_that_shows_more(tmp_path: Path) -> None:
     half = HOLE & (np.arange(70) < np.median(np.argwhere(HOLE)[:, 1]))
     assert said(tmp_path, half) == []
     assert said(tmp_path, ~HOLE) == []
+
+
+@pytest.mark.parametrize("role", ["references", "auxiliary"])
+@pytest.mark.parametrize(("inside", "elsewhere", "warned"), [(1.0, 0.0, True), (0.5, 0.0, False), (1.0, 1.0, False)])
+def test_one_that_was_blanked_at_the_same_pixels_is_named(
+    tmp_path: Path, role: str, inside: float, elsewhere: float, warned: bool
+) -> None:
+    """No pixel that can be hidden looks like them, so no self-test finds it; with `nodata` it is hidden there."""
+    draw = np.random.default_rng(0).random(HOLE.shape)
+    values = smooth((2, 60, 70), "uint16", seed=1)
+    values[1, np.where(HOLE, draw < inside, draw < elsewhere)] = 7
+    image = write_image(tmp_path / "image.tif", smooth((2, 60, 70)))
+    mask = write_image(tmp_path / "m.tif", HOLE[None].astype(np.uint8))
+    entry = {"path": str(write_image(tmp_path / "date.tif", values)), "mask": []}
+    config = run_config(tmp_path, image, mask, input={role: [entry]})
+    notes = unseen_notices(open_scene(order_of(config).job, Clock())[0])
+    assert bool(notes) == warned
+    if warned:
+        (note,) = notes
+        assert "date.tif: 100 % of what is to be restored is exactly 7 in it" in note
+        config = run_config(tmp_path, image, mask, input={role: [{**entry, "nodata": 7}]})
+        assert "it shows nothing" in unseen_notices(open_scene(order_of(config).job, Clock())[0])[0]
