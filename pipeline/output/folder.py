@@ -131,6 +131,9 @@ def undisturbed(folder: Path) -> Iterator[None]:
 
 def _make(order: Order) -> None:
     for work in (order.beside, order.work):
+        if work.path.is_symlink():
+            # what is removed in a work folder would be removed where the link leads
+            raise OutputConflict(f"{work.path} is a link; remove it, or choose another {_key(order, work)}")
         try:
             work.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

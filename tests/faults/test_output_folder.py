@@ -21,7 +21,7 @@ from pipeline.provenance.summary import write_summary
 from pipeline.system import files
 from pipeline.system.lock import held
 from tests.faults.conftest import SHAPE
-from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
+from tests.helpers import Outcome, blobs, command, order_of, pixels, run_config, smooth, write_image
 
 
 def _constant(folder: Path, image: Path, hole: Path) -> Path:
@@ -192,6 +192,27 @@ def test_an_overwrite_killed_half_way(scene):
     assert outcome.code == 0, outcome.err
     assert command("verify", folder / "out").code == 0
     assert not {"samples.npz", "haze.zarr"} & {path.name for path in (folder / "out" / "image" / ".work").iterdir()}
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+def test_a_work_folder_that_leads_elsewhere_is_refused(scene, scratch):
+    """What an overwriting run drops in it was dropped in the folder that the link leads to."""
+    folder, image, mask = scene
+    mine = folder / "mine" / "journal" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    config = _constant(folder, image, mask)
+    given = ("--set", "compute.scratch=fast") if scratch else ()
+    work = order_of(config, *given[1:]).work.path
+    work.rmdir()
+    work.symlink_to(folder / "mine")
+    outcome = command("run", config, "--overwrite", *given)
+    key = "compute.scratch" if scratch else "output.directory"
+    assert outcome.code == 6, outcome.err
+    assert f"{work} is a link; remove it, or choose another {key}" in outcome.err
+    assert mine.read_text() == "mine"
+    work.unlink()
+    assert command("run", config, "--overwrite", *given).code == 0
 
 
 def test_a_refused_run_does_not_claim_its_folder(scene):

@@ -164,6 +164,8 @@ ROWS = {
         faults/test_surroundings.py::test_a_summary_that_only_another_user_may_replace
         faults/test_surroundings.py::test_results_of_another_user_are_not_made_again_for_nothing""",
     "name a folder of results below a file": "faults/test_surroundings.py::test_results_below_a_file",
+    "have a link in the place of a work folder (`.work/<stem>`)": """
+        faults/test_output_folder.py::test_a_work_folder_that_leads_elsewhere_is_refused""",
     "`verify` results on a read-only disk": """
         faults/test_output_folder.py::test_results_that_nobody_may_write_to_can_be_verified""",
     "train to an `output` where an image, a config, a table or a log of yours lies": """
