@@ -15,7 +15,7 @@ from pipeline.output.publication import finish_publication
 from pipeline.output.results import RENDERINGS, REPORTS, changed, output_names, own_names, read_record
 from pipeline.plan.workdir import WorkFolder, working
 from pipeline.system.files import remove_made, write_text
-from pipeline.system.lock import NoLocks, joined, locked
+from pipeline.system.lock import NoLocks, joined, locked, numbers_made_up
 from pipeline.system.room import what_to_do
 
 _OVERWRITE = "overwrite"
@@ -140,6 +140,8 @@ def _make(order: Order) -> None:
             todo = what_to_do(work.path, error, f"choose another {_key(order, work)}")
             where = order.folder if work == order.beside else work.path
             raise OutputConflict(f"{where}: cannot write ({error.strerror or error}); {todo}") from error
+        if not os.path.samestat(work.path.stat(), work.path.stat()):
+            raise OutputConflict(numbers_made_up(work.path))
 
 
 def _key(order: Order, work: WorkFolder) -> str:

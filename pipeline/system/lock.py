@@ -69,10 +69,7 @@ def in_turn(path: Path) -> Iterator[None]:
             if error.errno not in _UNKNOWN:
                 os.close(descriptor)
                 raise
-        try:
-            if _is_file_of(descriptor, path):
-                break
-        except NoLocks:
+        if _is_file_of(descriptor, path):
             break
         # the owner before has just removed it
         os.close(descriptor)
@@ -163,7 +160,7 @@ def _tried(descriptor: int, path: Path, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _UNKNOWN:
-            raise NoLocks(_without_locks(path, error.strerror)) from error
+            raise NoLocks(_without_locks(path, error)) from error
         if error.errno in _HELD:
             return False
         raise OutputConflict(
@@ -228,7 +225,7 @@ def _is_file_of(descriptor: int, path: Path) -> bool:
     """Return True if the file that is open still has the name.
 
     Raises:
-        NoLocks: this cannot be told.
+        OutputConflict: this cannot be told, and whoever waits for the same number waits without end.
     """
     own = os.fstat(descriptor)
     try:
@@ -237,14 +234,24 @@ def _is_file_of(descriptor: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     if not os.path.samestat(own, os.fstat(descriptor)):
-        # some file systems in user space make numbers up; whoever waits for the same one waits without end
-        raise NoLocks(_without_locks(path, "it gives one and the same file another number (inode) each time"))
+        raise OutputConflict(numbers_made_up(path.parent))
     return False
 
 
-def _without_locks(path: Path, why: str | None) -> str:
+def numbers_made_up(folder: Path) -> str:
+    """Say that nothing can be locked, nor a folder removed, where files have no numbers of their own.
+
+    Some file systems in user space are such; Python removes no folder there, as it takes it for a link.
+    """
     return (
-        f"{path.parent}: this file system has no locks ({why}), so two runs could write the same files; "
+        f"{folder}: this file system gives one and the same file another number (inode) each time, so runs cannot be "
+        "kept apart; choose a folder on another one"
+    )
+
+
+def _without_locks(path: Path, error: OSError) -> str:
+    return (
+        f"{path.parent}: this file system has no locks ({error.strerror}), so two runs could write the same files; "
         "set compute.scratch to a folder on another one, e.g. a local disk"
     )
 

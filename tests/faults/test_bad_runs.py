@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+from itertools import count
 from pathlib import Path
 from unittest import mock
 
@@ -457,6 +458,19 @@ def test_an_output_without_locks(scene, monkeypatch):
     outcome = command("run", config, "--set", f"compute.scratch={folder / 'scratch'}")
     assert outcome.code == 0, outcome.err
     assert not (folder / "out" / ".work").exists()
+
+
+def test_an_output_whose_files_have_no_numbers_of_their_own(scene, monkeypatch):
+    """Exit 6 before any work: it would end where the first folder is removed."""
+    folder, image, mask = scene
+    config, plain, made_up = _constant(folder, image, mask), Path.stat, count(1)
+
+    def told(path, **options):
+        facts = plain(path, **options)
+        return os.stat_result((facts[0], -next(made_up), *facts[2:])) if ".work" in path.parts else facts
+
+    monkeypatch.setattr(Path, "stat", told)
+    _fails(config, 6, "another number (inode) each time", "choose a folder on another one")
 
 
 def _no_space(*_, **__):
