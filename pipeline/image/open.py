@@ -85,7 +85,7 @@ class OpenGuide:
     def read(self, box: Box) -> Guide:
         """Read `box` as float32 with its validity; 0 where not valid."""
         stored = self.source.read(box)
-        valid = np.asarray(self.mask.read(box) == KEEP) & np.isfinite(stored)
+        valid = np.asarray(self.mask.read(box) == KEEP) & computable(stored)
         # both are small whole numbers, of which float32 holds the sum
         moved = tuple(c - s for c, s in zip(self.centre, self.shift, strict=True)) if self.shift else self.centre
         return Guide(values=centred(stored, moved, valid), valid=valid)
@@ -164,10 +164,19 @@ def _guide_centre(source: Source, mask: Mask) -> tuple[float, ...]:
     middle = tuple(n // 2 for n in source.space.shape)
     box = Box(middle, tuple(m + 1 for m in middle)).grow(_CENTRE_REACH) & Box.whole(source.space.shape)
     stored = source.read(box)
-    valid = np.broadcast_to(mask.read(box) == KEEP, stored.shape) & np.isfinite(stored)
+    valid = np.broadcast_to(mask.read(box) == KEEP, stored.shape) & computable(stored)
     return tuple(
         float(np.median(c[v].astype(np.float64))) if v.any() else 0.0 for c, v in zip(stored, valid, strict=True)
     )
+
+
+LARGEST = 2e19
+"""What float32 can square, and above every integer type; larger values are fill values that nobody declared."""
+
+
+def computable(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where values, of any shape, are finite and not beyond `LARGEST`."""
+    return np.asarray(np.abs(values) <= LARGEST) if values.dtype.kind == "f" else np.ones(values.shape, dtype=np.bool_)
 
 
 def float32_holds(dtype: np.dtype[Any]) -> bool:

@@ -21,7 +21,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
 from pipeline.image.lone import LoneEnd, lone_end
-from pipeline.image.open import float32_holds
+from pipeline.image.open import LARGEST, float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask, evidence
 from pipeline.system.files import remove_made
 from pipeline.system.signals import stop_if_asked
@@ -33,8 +33,6 @@ SCAN_EXTENT = {2: (1024, 1024), 3: (64, 256, 256)}
 _SAMPLE = 120_000
 _MAX_CELLS = 1 << 20
 _ROBUST = (0.01, 0.99)
-_LARGEST = 2e19
-"""Above every integer type; larger values are fill values that nobody declared, and overflow float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,10 +336,10 @@ def _require_carried(image: _Pixels, stored: NDArray[Any], told: NDArray[np.bool
         return
     for i, channel in enumerate(image.channels):
         known = told[min(i, len(told) - 1)]
-        if ((np.abs(stored[i]) > _LARGEST) & known).any():
+        if ((np.abs(stored[i]) > LARGEST) & known).any():
             values = stored[i][known]
             raise SourceError(
                 f"{image.source.paths[0]}: observed values of channel {_name(image.source, channel)} reach from "
-                f"{values.min():.17g} to {values.max():.17g}, and only up to {_LARGEST:g} can be computed with; if one "
+                f"{values.min():.17g} to {values.max():.17g}, and only up to {LARGEST:g} can be computed with; if one "
                 "of them means that nothing was observed, set input.nodata to it, else divide all by a power of ten"
             )

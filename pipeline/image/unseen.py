@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from pipeline.geometry.box import Box
-from pipeline.image.open import OpenGuide
+from pipeline.image.open import OpenGuide, computable
 from pipeline.image.scene import Scene
 from pipeline.masks.base import KEEP
 
@@ -88,5 +88,5 @@ def _seen(guide: OpenGuide, box: Box, hole: NDArray[np.bool_]) -> tuple[int, int
     """Return how many hole pixels of a window a guide shows, and how many there are."""
     there = np.asarray((guide.mask.read(box) == KEEP).all(axis=0))
     if guide.source.dtype.kind == "f":
-        there &= np.isfinite(guide.source.read(box)).all(axis=0)
+        there &= computable(guide.source.read(box)).all(axis=0)
     return int((there & hole).sum()), int(hole.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers import blobs, command, pixels, run_config, write_image
+from tests.helpers import blobs, command, pixels, result_hash, run_config, smooth, write_image
 
 SHAPE = (40, 40)
 
@@ -45,3 +45,26 @@ def test_values_near_the_ends_of_their_type(tmp_path, dtype, low, high):
     if np.dtype(dtype).kind in "iu" and low:
         assert (sigma[hole == 1] >= np.spacing(float(low)) / 4).all()
     assert command("verify", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize("role", ["references", "auxiliary"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fill_values_that_nobody_declared_in_a_guide_are_missing_values(tmp_path, role, dtype):
+    """A few made all of it useless, with a warning of numpy, or came through to the holes below them."""
+    hole = blobs(SHAPE, n=2, radius=4)
+    image = write_image(tmp_path / "image.tif", smooth((1, *SHAPE)))
+    mask = write_image(tmp_path / "mask.tif", hole[None])
+    y, x = np.argwhere(hole)[0]
+    made = []
+    for missing in (np.finfo(dtype).min, np.nan):
+        values = (1.5 * smooth((1, *SHAPE)) + 20).astype(dtype)
+        values[:, y, x] = values[:, :2] = missing
+        guide = write_image(tmp_path / "guide.tif", values)
+        config = run_config(tmp_path, image, mask, input={role: [{"path": str(guide), "mask": []}]})
+        outcome = command("run", config, "--overwrite")
+        assert outcome.code == 0, outcome.err
+        assert "Warning:" not in outcome.err
+        made.append(result_hash(tmp_path / "out" / "image"))
+        source = pixels(tmp_path / "out" / "image" / "image_source.tif")[0]
+        assert (source[hole == 1] >= 10).any()
+    assert made[0] == made[1]

@@ -170,7 +170,7 @@ def test_a_channel_without_observed_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("where", [np.s_[0, :20], np.s_[0, 11:12, 13:14]], ids=["many", "one pixel"])
+@pytest.mark.parametrize("where", [np.s_[0, :20], np.s_[0, 12:13, 13:14]], ids=["many", "one pixel"])
 def test_an_undeclared_fill_value_is_found(tmp_path, dtype, where):
     """-1.8e308 among the data is no measurement; the message says to declare it."""
     source, states = _source(dtype), _states()
