@@ -20,6 +20,7 @@ from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.rings import FARTHEST, FEWEST_FAR
 from pipeline.evidence.tile import WIDE, Tile
 from pipeline.geometry.box import Box
+from pipeline.image.open import OpenGuide
 from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
 from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, evidence
@@ -166,8 +167,12 @@ def windows_of(scene: Scene) -> list[Box]:
 
 
 def bands_of(scene: Scene) -> int:
-    """Return the number of bands of the image and all that goes with it."""
-    return len(scene.image.channels) + sum(guide.source.n_channels for guide in scene.guides)
+    """Return the number of bands of image and references; auxiliaries show no haze, and are not read here."""
+    return len(scene.image.channels) + sum(guide.source.n_channels for guide in _references(scene))
+
+
+def _references(scene: Scene) -> list[OpenGuide]:
+    return [guide for guide, asked in zip(scene.guides, scene.job.guides, strict=True) if asked.role == "reference"]
 
 
 def looked_pixels(scene: Scene) -> int:
@@ -200,16 +205,12 @@ def _tile(scene: Scene, box: Box, places: Sequence[Box] = (), *, gaps: bool, str
                 inside[part.within(box)] = True
         wide &= inside
     distance = ndimage.distance_transform_edt(~wide) if wide.any() else np.full(box.shape, np.inf)
-    guides = []
-    for guide, ref in zip(image.guides, scene.job.guides, strict=True):
-        if ref.role == "reference":
-            read = guide.read(box)
-            guides.append((read.values, np.asarray(read.valid.all(axis=0))))
+    shown = [guide.read(box) for guide in _references(scene)]
     return Tile(
         values=values,
         seen=np.asarray((states == KEEP).all(axis=0)),
         distance=np.asarray(distance, dtype=np.float32),
-        guides=tuple(guides),
+        guides=tuple((read.values, np.asarray(read.valid.all(axis=0))) for read in shown),
         corner=box.start,
     )
 

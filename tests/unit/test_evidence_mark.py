@@ -11,7 +11,15 @@ import pytest
 from rasterio.io import DatasetWriter
 
 from pipeline.errors import PlanRefused
-from pipeline.evidence.mark import bands_of, doubt_notice, looked_pixels, with_doubt, with_doubted_filled
+from pipeline.evidence import mark
+from pipeline.evidence.mark import (
+    bands_of,
+    doubt_notice,
+    looked_pixels,
+    windows_of,
+    with_doubt,
+    with_doubted_filled,
+)
 from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks.base import DOUBT, FILL
@@ -159,6 +167,22 @@ def test_what_looking_holds_is_planned(tmp_path: Path, bands: int) -> None:
     finally:
         tracemalloc.stop()
     assert 0.4 * planned < peak < 1.2 * planned, (peak / looked_pixels(scene), planned / looked_pixels(scene))
+
+
+@pytest.mark.parametrize(("role", "bands"), [("references", 6), ("auxiliary", 2)])
+def test_only_references_count_as_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, bands: int) -> None:
+    """Auxiliaries are not looked at for thin cloud, so beside them as many windows are as without."""
+    hole = np.tile(clouds(2), (2, 2))[:512, :512]
+    values = np.tile(ground(1), (1, 2, 2))[:, :512, :512].astype(np.float32)
+    image = write_tiff(tmp_path / "image.tif", values[:2])
+    guide = write_tiff(tmp_path / "guide.tif", values[:4])
+    mask = write_image(tmp_path / "mask.tif", hole[None].astype(np.uint8))
+    job = order_of(run_config(tmp_path, image, mask, input={role: [{"path": str(guide)}]})).job
+    scene = open_scene(job, Clock())[0]
+    assert bands_of(scene) == bands
+    # room for two bands in each of four windows, so for six in one
+    monkeypatch.setattr(mark, "_MOST_VALUES", 4 * 2 * 256**2)
+    assert len(windows_of(scene)) == (4 if role == "auxiliary" else 1)
 
 
 def test_looking_that_does_not_fit_the_memory_is_refused() -> None:
