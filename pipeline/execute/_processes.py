@@ -78,7 +78,7 @@ def cluster(workers: int, memory_bytes: int, gpus: tuple[str, ...] = ()) -> Iter
             client = Client(started)
         except Exception as error:
             raise ClusterGone(
-                f"{workers} worker processes could not be started ({reason(error)}); free memory and disk, set fewer "
+                f"{workers} worker processes could not be started ({_why_not(error)}); free memory and disk, set fewer "
                 "compute.workers, or compute.executor: serial, and run again to continue"
             ) from error
         try:
@@ -266,8 +266,22 @@ def without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _why_not(error: BaseException) -> str:
+    """Return why workers did not start, in one line; of a time that is over the first cause says nothing."""
+    if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
+        return "not there in time: this machine may be busy"
+    return reason(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def reason(error: BaseException) -> str:
     """Return the first cause of an error in one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
+    *_, error = _causes(error)
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

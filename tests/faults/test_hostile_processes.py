@@ -28,6 +28,7 @@ from cryptography import x509
 from distributed import Client, Security
 
 from pipeline.errors import ClusterGone, ConfigError, Interrupted, PlanRefused, TimeIsUp
+from pipeline.execute import _processes
 from pipeline.execute._choose import choose_executor
 from pipeline.execute._processes import cluster, credentials, private_folder, without_main
 from pipeline.survey.survey import outline, survey
@@ -385,6 +386,13 @@ def test_a_worker_killed_while_the_cluster_starts_is_no_traceback(monkeypatch, c
         pass
     assert killed
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_workers_that_do_not_start_in_time_are_said_to_be_late(monkeypatch):
+    """As on a machine with far more to do than it can, where the first cause is an empty queue."""
+    monkeypatch.setattr(_processes, "_START_SECONDS", 0.01)
+    with pytest.raises(ClusterGone, match=r"not there in time: this machine may be busy"), cluster(1, 2**30):
+        pass
 
 
 @pytest.mark.parametrize(
