@@ -16,7 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.execute._choose import choose_executor
 from pipeline.orders import Order, cluster_settings, order_of
 from pipeline.output.cube import cubes_of
-from pipeline.plan.memory import disk_bytes, process_bytes, worker_bytes
+from pipeline.plan.disk import disk_bytes
+from pipeline.plan.memory import process_bytes, worker_bytes
 from pipeline.run import rehearsed_survey
 from pipeline.selftest.windows import PLACEMENTS
 from pipeline.survey.survey import Survey, outline

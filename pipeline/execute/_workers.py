@@ -15,7 +15,7 @@ from pipeline.execute._choose import choose_executor, is_elsewhere, own_gpus
 from pipeline.execute.base import Crew, Failures, Work
 from pipeline.models.base import reduced_notice, require_precision
 from pipeline.orders import Order
-from pipeline.plan.memory import check_disk
+from pipeline.plan.disk import check_disk
 from pipeline.plan.plan import Plan
 from pipeline.registry import load
 from pipeline.system.threads import Each

@@ -1,22 +1,18 @@
-"""How much memory and disk a plan needs, known before it runs; a plan that cannot fit is refused with the numbers."""
+"""How much memory a plan needs, known before it runs; a plan that cannot fit is refused with the numbers."""
 
 from __future__ import annotations
 
-import errno
 import math
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import OutputConflict, PlanRefused
+from pipeline.errors import PlanRefused
 from pipeline.geometry.box import Box
 from pipeline.plan.plan import Plan
-from pipeline.references.joint import Joint
+from pipeline.references.joint import MOST_BANDS, Joint
 from pipeline.references.siblings import Siblings
 from pipeline.system.bounds import USABLE
-from pipeline.system.room import free_bytes, full_disk_message, is_full, number_told
-from pipeline.system.units import format_bytes
+from pipeline.system.units import told_bytes
 
 _BASE_BYTES = 236 * 2**20
 """Python, GDAL with its cache, dask and zarr in one process (130 MiB before any pixel is read, 180 to 260 after)."""
@@ -48,12 +44,11 @@ _ORIGIN_BYTES = 4
 """Write box, per pixel and plane of holes: uint8 codes of the source layer and what they are chosen from."""
 _WINDOW_BYTES = 110
 """Per patch pixel and channel: values, masks, distances, fill, local statistics and estimate of one window."""
-_REFERENCE_BYTES = 450
-"""Per patch pixel while a reference is looked at: what it looks like around the pixel, its local regression."""
-_REFERENCE_CHANNEL_BYTES = 230
-"""Per patch pixel and channel that is estimated from a reference at once: predictions, errors and their local means."""
-_JOINT_BAND_BYTES = 40
-"""Per patch pixel and band of several guides together: at its place, sharp, blurred and standardised, float32."""
+_REFERENCE_BYTES, _REFERENCE_CHANNEL_BYTES, _REFERENCE_BAND_BYTES = 50, 70, 20
+"""Per patch pixel while references are looked at, per channel that is estimated from them at once (predictions, errors
+and their local means) and per band of theirs (at its place, sharp and blurred)."""
+_SLAB_BYTES, _SLAB_BAND_BYTES = 10 * 2**20, 2**19
+"""Features of the pixels that a relation predicts at a time, and for each band of the references."""
 _ACTIVATION_BYTES = {2: 900, 3: 400}
 """Per patch pixel while the network runs, by dimensions: activations of one pass (measured up to 750 and 370)."""
 _NETWORK_CHANNEL_BYTES = 40
@@ -74,9 +69,13 @@ _CORRECTION_CELLS = 40_000
 _DOUBT_BYTES, _DOUBT_BAND_BYTES = 20, 34
 """Per pixel of the windows in which thin cloud is looked for, and per band of image and references: what they hold, and
 how it differs from the ground (measured 47 with one band, 140 with four, 410 to 440 with twelve and thirteen)."""
-_TEST_BYTES, _TEST_GUIDE_BYTES = {2: 400, 3: 640}, 180
+_TEST_BYTES, _TEST_GUIDED_BYTES, _TEST_BARS_BYTES = {2: 430, 3: 640}, 200, 290
 """Per pixel and channel of a window of the self-test, all six and their trials together, by dimensions (measured 340 to
-480, and 630 to 650), and for each guide (measured 180)."""
+480, and 630 to 650), and what guides add, however many there are: the trials with them, and error bars of both
+(measured 300 to 490)."""
+_TEST_LEFT_BYTES = {2: 0, 3: 480}
+"""Per pixel of such a window, what passes of the network leave with the process, by dimensions (in volumes measured up
+to 900 with those of one pass)."""
 _BEYOND_WINDOW_BYTES = 40
 """The same, as read for a window: per pixel and channel, once for the image and once for each relation, or sibling."""
 ASSEMBLY_BYTES = 64 * 2**20
@@ -88,12 +87,6 @@ _DISPLAY_BYTES = 128 * 2**20
 """Texture of the display product: a window of it, and what is kept for the next one."""
 _DISPLAY_CHANNEL_BYTES = 2**20
 """The same per channel: a tile and its donor with their surroundings, in bands of scale."""
-_LOSSY = 10
-"""A file that was compressed with loss is at most this much larger when it is written without."""
-_OVERVIEWS = 4 / 3
-"""A file with its overviews over one without."""
-_OUTLINE_BYTES = 1 / 16
-"""Outside of blocks, per pixel and plane: outlines of what is never touched, compressed (clouds took up to 1/20)."""
 _BLOCK_SIZES = {2: (1024, 768, 512, 384, 256), 3: (192, 128, 96, 64)}
 
 
@@ -175,7 +168,7 @@ def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *
     cells = min(n_values // channels, _BEYOND_CELLS)
     beyond = n_values * _CELLS_BYTES + cells * (_BEYOND_BYTES + channels * _BEYOND_CHANNEL_BYTES)
     if guided:
-        beyond += min(cells, _CORRECTION_CELLS) * (_REFERENCE_BYTES + channels * _REFERENCE_CHANNEL_BYTES)
+        beyond += _asked_bytes(min(cells, _CORRECTION_CELLS), channels, channels)
     return max(fill, n_exact * _EXACT_BYTES + n_values * _EXACT_VALUE_BYTES if n_exact else beyond)
 
 
@@ -186,60 +179,46 @@ def doubt_bytes(looked: int, bands: int) -> int:
 
 def _test_bytes(plan: Plan, tested: int, at_once: int) -> int:
     """Return what the self-test adds, in windows of so many pixels of which the network sees some at a time."""
-    values = tested * len(plan.channels)
-    network = at_once * tested * _ACTIVATION_BYTES[plan.ndim] if plan.model is not None else 0
-    return values * (_TEST_BYTES[plan.ndim] + _TEST_GUIDE_BYTES * len(plan.guides)) + network
+    values, guided = tested * len(plan.channels), bool(plan.guides)
+    network = tested * (at_once * _ACTIVATION_BYTES[plan.ndim] + _TEST_LEFT_BYTES[plan.ndim])
+    # error bars are made when the network has seen all
+    last = max(values * _TEST_BARS_BYTES * guided, network if plan.model is not None else 0)
+    return values * (_TEST_BYTES[plan.ndim] + _TEST_GUIDED_BYTES * guided) + last
 
 
 def _patch_bytes(plan: Plan) -> int:
-    """Return the bytes of what is computed at once: a batch of windows with the network, or a reference of one."""
+    """Return the bytes of what is computed at once: windows of a batch, and a reference of one or the network on all.
+
+    References of all windows have been asked before the network sees the first.
+    """
     c = len(plan.channels)
     patch = plan.window or math.prod(min(p, n) for p, n in zip(plan.lattice.patch, plan.space.shape, strict=True))
     window = patch * c * _WINDOW_BYTES
     if plan.beyond_cell:
         window += patch * (c + _told(plan)) * _BEYOND_WINDOW_BYTES
-    # a reference predicts all channels together, the image's own channels are predicted one after the other
-    at_once = c if plan.guides else int(plan.n_state > 1)
-    reference = patch * (_REFERENCE_BYTES + _REFERENCE_CHANNEL_BYTES * at_once) if at_once else 0
+    network = 0
+    if plan.model is not None:
+        network = plan.batch * patch * c * _NETWORK_CHANNEL_BYTES
+        network += (plan.seen or patch) * _ACTIVATION_BYTES[plan.ndim]
+    return plan.batch * window + max(network, _reference_bytes(plan, patch))
+
+
+def _reference_bytes(plan: Plan, pixels: int) -> int:
+    """Return what it takes to ask references, or the channels of the image itself, of so many pixels, in bytes."""
+    c, guides = len(plan.channels), len(plan.guides)
+    if not guides:
+        # the image's own channels are predicted one after the other
+        return _asked_bytes(pixels, 1, c) if plan.n_state > 1 else 0
     joints = [relation for relation in plan.recipe.relations if isinstance(relation, Joint)]
-    reference += patch * _JOINT_BAND_BYTES * max((len(joint.relation.axes[0]) for joint in joints), default=0)
-    if plan.model is None:
-        return plan.batch * window + reference
-    network = patch * c * _NETWORK_CHANNEL_BYTES
-    return plan.batch * (window + network) + (plan.seen or patch) * _ACTIVATION_BYTES[plan.ndim] + reference
+    # as long as no relation is known, a guide has as many bands as the image
+    bands = max((len(joint.relation.axes[0]) for joint in joints), default=min(guides * c, MOST_BANDS))
+    return _asked_bytes(pixels, c, bands)
 
 
-def disk_bytes(plan: Plan, n_file_channels: int, *, display: bool = False) -> int:
-    """Return what work store and results may take, in bytes; `display`: with the display product.
-
-    Blocks count as if nothing compressed them, in the store, in a file and in the scratch copy that it is made of. What
-    lies outside of blocks is moved: it takes about what it takes in the input. An image that is all holes needs three
-    times its layers.
-    """
-    c, item = len(plan.channels), np.dtype(plan.dtype).itemsize
-    pixels, layers = math.prod(plan.space.shape), n_file_channels * item + 4 * c + plan.n_state
-    everything = pixels * layers
-    blocks = min(everything, len(plan.blocks) * math.prod(plan.block) * layers)
-    moved = pixels * n_file_channels * item
-    lies = _bytes_on_disk(plan.source.paths)
-    if lies is not None:
-        moved = min(moved, _LOSSY * lies)
-    outline = pixels * _OUTLINE_BYTES
-    results = min(everything, blocks + moved + outline * (plan.n_state + c))
-    # one more image, and the scratch copy that it is made of, go with the others
-    again = pixels * n_file_channels * item if display else 0
-    return min(3 * everything, int(blocks + outline * plan.n_state + 2 * _OVERVIEWS * results)) + 2 * again
-
-
-def _bytes_on_disk(paths: Iterable[str]) -> int | None:
-    """Return the bytes of files and folders; None if one lies elsewhere, or only names others."""
-    total = 0
-    for path in map(Path, paths):
-        if not path.exists() or path.suffix.lower() == ".vrt":
-            return None
-        files = path.rglob("*") if path.is_dir() else (path,)
-        total += sum(file.stat().st_size for file in files if file.is_file())
-    return total
+def _asked_bytes(pixels: int, channels: int, bands: int) -> int:
+    """Return what it takes to predict channels together from so many bands."""
+    each = _REFERENCE_BYTES + channels * _REFERENCE_CHANNEL_BYTES + bands * _REFERENCE_BAND_BYTES
+    return pixels * each + _SLAB_BYTES + bands * _SLAB_BAND_BYTES
 
 
 def auto_block(plan: Plan, n_file_channels: int, memory_bytes: int) -> tuple[int, ...]:
@@ -267,26 +246,6 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
             f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_enough(need)}, or set a smaller compute.block or "
             "patch.size"
         )
-
-
-def check_room(plan: Plan, n_file_channels: int, *, display: bool = False) -> None:
-    """Refuse a plan, with its blocks, whose files do not fit the disk; `display`: with the display product.
-
-    Raises:
-        PlanRefused: with needed and free bytes, and what to change.
-    """
-    free = free_bytes(plan.workdir)
-    disk = disk_bytes(plan, n_file_channels, display=display)
-    if free is not None and disk > free:
-        raise PlanRefused(
-            f"{plan.workdir}: the run may write {_said(disk)}, {_said(free)} are free. "
-            "Choose another output.directory or free some space"
-        )
-
-
-def _said(count: int) -> str:
-    """Return a number of bytes in a unit in which it is not 0.00."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else format_bytes(count)
 
 
 def check_doubt(path: str, looked: int, bands: int, memory_bytes: int) -> None:
@@ -321,24 +280,13 @@ def check_survey(path: str, counts: tuple[int, int, int], channels: int, memory_
 
 def _given(count: int) -> str:
     return (
-        f"a worker may take {_said(count)} (compute.memory_per_worker, and at most {100 * USABLE:.0f} % of what this "
-        "machine, container or job allows)"
+        f"a worker may take {told_bytes(count)} (compute.memory_per_worker, and at most {100 * USABLE:.0f} % of what "
+        "this machine, container or job allows)"
     )
 
 
 def _enough(need: int) -> str:
     return f"Allow at least {math.ceil(need / 2**30 * 10) / 10:.1f} GiB"
-
-
-def check_disk(folder: str, reasons: Iterable[str]) -> None:
-    """Explain blocks that failed because the disk is full; `reasons` are their error texts.
-
-    Raises:
-        OutputConflict: the disk is full.
-    """
-    found = number_told(" ".join(reasons))
-    if found or is_full(folder):
-        raise OutputConflict(full_disk_message(folder, found or errno.ENOSPC))
 
 
 def _middle(plan: Plan) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ _COMMON = 0.1
 _MOST = 3
 """Such relations, at most."""
 
-_BANDS = 48
+MOST_BANDS = 48
 """Bands of all guides in one relation, at most: those of the first guides in the order of the config."""
 
 MaskedBands = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -79,7 +79,7 @@ def common_sets(seen: NDArray[np.bool_], bands: Sequence[int]) -> list[tuple[int
     found: dict[tuple[int, ...], int] = {}
     for pattern, count in zip(patterns, counts, strict=True):
         numbers = np.flatnonzero(pattern)
-        few = numbers[np.cumsum(np.asarray(bands)[numbers]) <= _BANDS]
+        few = numbers[np.cumsum(np.asarray(bands)[numbers]) <= MOST_BANDS]
         some = tuple(int(k) for k in few)
         found[some] = found.get(some, 0) + int(count)
     enough = [some for some, count in found.items() if len(some) > 1 and count >= _COMMON * seen.shape[1]]

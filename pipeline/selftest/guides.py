@@ -108,13 +108,23 @@ def _own_sizes(scene: Scene) -> tuple[float, ...]:
 
 def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ...], tuple[slice, ...]]]:
     """Yield windows all over the image, at most `_MAX_TILES`, and the pixels of a regular grid in each."""
-    shape, ndim = scene.source.space.shape, scene.source.space.ndim
-    tiles = list(Box.whole(shape).tiles((_TILE[ndim],) * ndim))
-    stride = -(-len(tiles) // _MAX_TILES[ndim])
-    step = max(1, int((math.prod(shape) / (2 * samples * stride)) ** (1 / ndim)))
-    for box in tiles[::stride]:
+    boxes, stride = _boxes(scene.shape)
+    step = max(1, int((math.prod(scene.shape) / (2 * samples * stride)) ** (1 / scene.ndim)))
+    for box in boxes:
         window, guides = scene.window(box)
         yield window, guides, tuple(slice((-a) % step, None, step) for a in box.start)
+
+
+def _boxes(shape: tuple[int, ...]) -> tuple[list[Box], int]:
+    """Return windows all over an image, and that each stands for so many of them."""
+    tiles = list(Box.whole(shape).tiles((_TILE[len(shape)],) * len(shape)))
+    stride = -(-len(tiles) // _MAX_TILES[len(shape)])
+    return tiles[::stride], stride
+
+
+def related_pixels(shape: tuple[int, ...]) -> int:
+    """Return in how many pixels of an image it is looked how guides are related to it."""
+    return sum(box.size for box in _boxes(shape)[0])
 
 
 def _of_files(scene: Scene, labels: Sequence[str], *, little: bool, few: bool) -> list[FittedGuide]:

@@ -25,6 +25,7 @@ from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost, Span
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.restore.recipe import Recipe
+from pipeline.selftest.guides import related_pixels
 from pipeline.selftest.network import FEW
 from pipeline.selftest.placing import DEEP_SHARE, MOST_HIDDEN, SHAPES_PER_WINDOW, THIN_SHARE, THIN_WINDOWS
 from pipeline.selftest.shapes import Shapes
@@ -53,25 +54,33 @@ SECONDS: Mapping[str, float] = {
     # the same more where there is a network, beside its passes: it is weighed, and seen mirrored
     "networked 2": 1.2e-6,
     "networked 3": 2.3e-5,
-    # for each reference, however large windows are
-    "guide": 3,
+    # relation of all references, or of the channels to one another: for each, for each band of theirs, and for each
+    # pixel of a band that it is sought in, by dimensions
+    "relation": 0.3,
+    "relation band": 0.04,
+    "relation value 2": 1.5e-7,
+    "relation value 3": 6e-7,
+    # what a relation says in windows of the self-test, and how sure it is: for each pixel of a channel, by dimensions
+    "consulted 2": 8.5e-7,
+    "consulted 3": 1.7e-6,
     # coarse fill and what patches cannot see: for each value on cells, and each that is hidden
     "coarse": 0.03,
     "coarse value": 1e-7,
     "coarse 2": 7.2e-7,
     "coarse 3": 8.2e-6,
-    # blocks: for each, for each estimated pixel of a channel, and for each of a reference
+    # blocks: for each, for each estimated pixel of a channel, and for each that references are asked of
     "block": 0.06,
     "estimate 2": 1.4e-7,
     "estimate 3": 2.4e-7,
-    "guided": 9e-7,
+    "guided 2": 9e-7,
+    "guided 3": 1.7e-6,
     # files and report: for each pixel of a channel in blocks with holes, and in the rest
     "files": 0.4,
     "file value": 1.1e-7,
     "moved value": 1.6e-8,
 }
-"""Seconds of one core of an AMD EPYC for each of what is counted, from `python -m benchmarks.forecast --fit`; `guided`
-and `doubt value` lie between what scenes with and without haze took, which is not known before."""
+"""Seconds of one core of an AMD EPYC for each of what is counted, from `python -m benchmarks.forecast --fit`;
+`guided 2` and `doubt value` lie between what scenes with and without haze took, which is not known before."""
 
 Counts = Mapping[str, float]
 """How much there is to do of each of `SECONDS`."""
@@ -121,7 +130,8 @@ class Forecast:
                 precision.count(BFLOAT16) / len(precision),
             )
             look_s = share * quick + (1 - share) * look_s
-        seconds = _seconds(_block_counts(plan, self.values)) + self.seen * look_s * _views(plan.recipe, model)
+        counts = _block_counts(plan, self.values, len(plan.recipe.consulted))
+        seconds = _seconds(counts) + self.seen * look_s * _views(plan.recipe, model)
         return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
 
 
@@ -140,7 +150,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     counts = {
         "start": {"start": 1.0, "network": float(model is not None)},
         **_survey_counts(scene, plan, shapes, math.prod(extent)),
-        "blocks": _block_counts(plan, estimated),
+        "blocks": _block_counts(plan, estimated, len(_related_bands(scene))),
         "files": _file_counts(plan, len(scene.image.channels) * math.prod(scene.shape)),
     }
     looks, threads = _looks(scene, model), min(max(1, scene.job.threads), PLACEMENTS)
@@ -190,17 +200,24 @@ def _views(recipe: Recipe, model: Inpainter | None) -> int:
 
 def _survey_counts(scene: Scene, plan: Plan, shapes: Shapes, window: int) -> dict[str, Counts]:
     """Return what the survey does before blocks, stage by stage; `windows`: what is done in those of the self-test."""
-    channels, guides = len(scene.image.channels), scene.n_guides
+    channels, related = len(scene.image.channels), _related_bands(scene)
     planes, cell = channels / scene.states.n_state, plan.guess_factor**scene.ndim
     looked, weighed = looked_pixels(scene), scene.job.model.traits.weighed
-    hidden = weighed * PLACEMENTS * channels * window * _hidden_share(shapes, window) ** _GROWS[scene.ndim]
+    share = _hidden_share(shapes, window, scene.states.kept / (scene.states.kept + scene.states.holes))
+    hidden = weighed * PLACEMENTS * channels * window * share ** _GROWS[scene.ndim]
     return {
         "look": {"look": 1.0, "look value": channels * math.prod(scene.shape)},
         "doubt": {"doubt": float(looked > 0), "doubt pixel": looked, "doubt value": looked * bands_of(scene)},
-        "test": {"test": float(weighed), "guide": guides * weighed},
+        "test": {
+            "test": float(weighed),
+            "relation": float(weighed * len(related)),
+            "relation band": float(weighed * sum(related)),
+            f"relation value {scene.ndim}": float(weighed * sum(related) * related_pixels(scene.shape)),
+        },
         "windows": {
             f"test hidden {scene.ndim}": hidden,
             f"networked {scene.ndim}": hidden * (plan.model is not None),
+            f"consulted {scene.ndim}": float(weighed * PLACEMENTS * channels * window * len(related)),
         },
         "coarse": {
             "coarse": 1.0,
@@ -210,20 +227,38 @@ def _survey_counts(scene: Scene, plan: Plan, shapes: Shapes, window: int) -> dic
     }
 
 
-def _hidden_share(shapes: Shapes, window: int) -> float:
-    """Return which part of a window of the self-test will be hidden, about; see `selftest.placing.hide`."""
+def _related_bands(scene: Scene) -> list[int]:
+    """Return the number of bands in each relation that is asked, about.
+
+    Several references are asked together; one of them by itself only where it sees what the others do not.
+    """
+    files = sum(guide.source.n_channels for guide in scene.guides)
+    own = len(scene.image.channels) * scene.has_siblings
+    return [bands for bands in (files, own) if bands]
+
+
+def _hidden_share(shapes: Shapes, window: int, observed: float) -> float:
+    """Return which part of a window of the self-test will be hidden, about; see `selftest.placing.hide`.
+
+    `observed` is the part of it that is observed, which shares of what is hidden are of.
+    """
     hidden = 0.0
     if shapes.deep:
         sizes = np.asarray([shape.mask[0].sum() for shape in shapes.deep], dtype=np.float64)
-        usual = float((sizes**2).sum() / max(sizes.sum(), 1.0))
-        hidden += max(usual, min(SHAPES_PER_WINDOW * float(sizes.mean()), DEEP_SHARE * window))
+        usual = float((sizes**2).sum() / max(sizes.sum(), 1.0)) / window
+        hidden += max(usual, min(SHAPES_PER_WINDOW * float(sizes.mean()) / window, DEEP_SHARE * observed))
     if shapes.thin:
-        hidden += THIN_SHARE * window * (THIN_WINDOWS / PLACEMENTS if shapes.rarely_thin else 1.0)
-    return min(hidden / window, MOST_HIDDEN)
+        hidden += THIN_SHARE * observed * (THIN_WINDOWS / PLACEMENTS if shapes.rarely_thin else 1.0)
+    return min(hidden, MOST_HIDDEN * observed)
 
 
-def _block_counts(plan: Plan, estimated: float) -> Counts:
-    return {"block": len(plan.blocks), f"estimate {plan.ndim}": estimated, "guided": estimated * len(plan.guides)}
+def _block_counts(plan: Plan, estimated: float, related: int) -> Counts:
+    """Return what blocks do where so many relations are asked."""
+    return {
+        "block": len(plan.blocks),
+        f"estimate {plan.ndim}": estimated,
+        f"guided {plan.ndim}": estimated * related,
+    }
 
 
 def _file_counts(plan: Plan, values: int) -> Counts:

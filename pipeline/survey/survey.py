@@ -28,9 +28,10 @@ from pipeline.models._choice import by_holes
 from pipeline.models.base import Inpainter, Portable, reduced_notice, reduced_to
 from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost
+from pipeline.plan.disk import check_room
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
-from pipeline.plan.memory import auto_block, check_doubt, check_fits, check_room, doubt_bytes
+from pipeline.plan.memory import auto_block, check_doubt, check_fits, doubt_bytes
 from pipeline.plan.plan import BlockRow, Plan, patches_with_holes
 from pipeline.plan.refs import ModelRef
 from pipeline.restore.recipe import Recipe

@@ -54,6 +54,15 @@ def format_bytes(count: int) -> str:
     return f"{count} B" if count < 2**20 else f"{count / 2**20:.1f} MiB"
 
 
+def told_bytes(count: int) -> str:
+    """Return a size in GiB, or in a unit in which it is not 0.00.
+
+    >>> told_bytes(3 * 2**29), told_bytes(1500)
+    ('1.50 GiB', '1500 B')
+    """
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else format_bytes(count)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
     """A distance on the ground, in the body, or in pixels."""

@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from pipeline import registry, run
 from pipeline.errors import ConfigError, OutputConflict, PlanRefused
 from pipeline.formats._files import how_it_starts, writing
-from pipeline.plan.memory import check_disk
+from pipeline.plan.disk import check_disk
 from pipeline.system.files import sync, unreplaceable
 from pipeline.system.room import explain_full_disk, free_bytes, is_full
 from tests.helpers import blobs, command, result_hash, run_config, smooth, write_image

@@ -19,14 +19,8 @@ from pipeline.image import scan
 from pipeline.image.scan import block_sum, scan_states, scan_values
 from pipeline.image.window import OpenImage
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, NEVER
-from pipeline.plan.memory import (
-    auto_block,
-    check_disk,
-    check_fits,
-    check_room,
-    disk_bytes,
-    worker_bytes,
-)
+from pipeline.plan.disk import check_disk, check_room, disk_bytes
+from pipeline.plan.memory import auto_block, check_fits, worker_bytes
 from pipeline.plan.plan import BlockRow
 from pipeline.survey import cells
 from pipeline.survey.cells import coarse_values

@@ -134,3 +134,35 @@ def test_larger_holes_take_longer_to_test(tmp_path: Path) -> None:
         seconds.append(found.cost.survey.likely)
     assert seconds == sorted(seconds)
     assert seconds[2] > seconds[0]
+
+
+def test_a_reference_takes_what_there_is_to_ask_it(tmp_path: Path) -> None:
+    """Not so many seconds each: in a larger image, and of more bands, it takes longer, and two are asked together."""
+    added = {}
+    for name, edge, bands, references in (("a", 64, 1, 1), ("b", 64, 1, 2), ("c", 64, 4, 1), ("d", 192, 1, 1)):
+        (tmp_path / name).mkdir()
+        others = [
+            {"path": str(write_image(tmp_path / name / f"other{k}.tif", smooth((bands, edge, edge), seed=k + 1)))}
+            for k in range(references)
+        ]
+        without = _outline(tmp_path / name / "without", edge, bands=bands)
+        beside = _outline(tmp_path / name / "beside", edge, bands=bands, input={"references": others})
+        added[name] = _likely(beside) - _likely(without)
+    assert added["a"] < added["b"] < 1.5 * added["a"]
+    assert added["a"] < added["c"]
+    assert added["a"] < added["d"]
+
+
+def test_no_more_is_hidden_than_is_observed(tmp_path: Path) -> None:
+    """Of an image that is mostly hidden hardly anything can be: its test takes less than that of half a hole."""
+    seconds = []
+    for name, edge in (("a", 60), ("b", 90)):
+        (tmp_path / name).mkdir()
+        hole = np.zeros((1, 96, 96), dtype=np.uint8)
+        hole[0, :edge, :edge] = 1
+        image = write_image(tmp_path / name / "image.tif", smooth((1, 96, 96)))
+        mask = write_image(tmp_path / name / "mask.tif", hole)
+        found = outline(order_of(run_config(tmp_path / name, image, mask, patch={"size": 96})).job)
+        assert found.cost is not None
+        seconds.append(found.cost.survey.likely)
+    assert seconds[1] < seconds[0]

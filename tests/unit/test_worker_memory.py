@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -22,10 +23,13 @@ from pipeline.blocks.store import create_store
 from pipeline.image.workspace import Workspace
 from pipeline.numerics.situation import flat
 from pipeline.plan.facts import save_survey
-from pipeline.plan.memory import base_bytes, process_bytes, worker_bytes
+from pipeline.plan.memory import _asked_bytes, _patch_bytes, _test_bytes, base_bytes, process_bytes, worker_bytes
 from pipeline.plan.plan import Plan
+from pipeline.plan.refs import GuideRef
+from pipeline.references.consult import consult
 from pipeline.survey.survey import outline, survey
 from tests.helpers import blobs, order_of, run_config, smooth, write_image
+from tests.unit.test_references import everywhere, fitted, hide, texture
 
 _COARSE = 2
 """Cells of the coarse fill in pixels: above 1, so that a block fills its windows itself."""
@@ -118,6 +122,35 @@ def test_a_worker_stays_within_what_the_plan_says(tmp_path, shape, channels, mod
     counted = found.planned - found.base
     # allocators and libraries differ from machine to machine; where this was written the share is 0.66 to 0.82
     assert counted / 3 < found.peak - found.before < 1.2 * counted
+
+
+@pytest.mark.parametrize(("channels", "bands"), [(1, 1), (6, 6), (4, 12)])
+def test_what_it_takes_to_ask_references_is_planned(channels, bands):
+    """No more than is counted, and most of that, however many bands they have together."""
+    truth, hole = texture(channels, (160, 160), 1), np.zeros((160, 160), bool)
+    hole[40:100, 50:120] = True
+    window, base = hide(truth, hole)
+    reference = np.concatenate([truth + texture(channels, (160, 160), k) for k in range(bands // channels)])
+    relation = fitted(window, reference)
+    shown = reference, everywhere((160, 160))
+    tracemalloc.start()
+    try:
+        consult(window, shown, relation, base, np.full_like(base, 0.5))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    planned = _asked_bytes(hole.size, channels, bands)
+    assert 0.6 * planned < peak < 1.1 * planned
+
+
+def test_references_have_been_asked_when_the_network_begins(tmp_path):
+    """What they take is not added up; of the self-test several add what one does."""
+    plan = _plan(tmp_path, (96, 96, 96), 1, "autoencoder", 64)
+    one = replace(plan, guides=(GuideRef(source=plan.source),))
+    assert _patch_bytes(one) == _patch_bytes(plan)
+    assert _patch_bytes(replace(one, model=None)) > _patch_bytes(replace(plan, model=None))
+    tested = [_test_bytes(replace(plan, guides=n * one.guides), 40**3, 1) for n in range(4)]
+    assert tested[0] < tested[1] == tested[2] == tested[3]
 
 
 _WHOLE_RUN = """
