@@ -108,8 +108,9 @@ def _own_sizes(scene: Scene) -> tuple[float, ...]:
 
 def _tiles(scene: Scene, samples: int) -> Iterator[tuple[Window, tuple[Guide, ...], tuple[slice, ...]]]:
     """Yield windows all over the image, at most `_MAX_TILES`, and the pixels of a regular grid in each."""
-    boxes, stride = _boxes(scene.shape)
-    step = max(1, int((math.prod(scene.shape) / (2 * samples * stride)) ** (1 / scene.ndim)))
+    space = scene.source.space
+    boxes, stride = _boxes(space.shape)
+    step = max(1, int((math.prod(space.shape) / (2 * samples * stride)) ** (1 / space.ndim)))
     for box in boxes:
         window, guides = scene.window(box)
         yield window, guides, tuple(slice((-a) % step, None, step) for a in box.start)

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from pipeline.evidence.mark import bands_of, looked_pixels
+from pipeline.evidence.mark import bands_of, looked_at, looked_pixels
 from pipeline.geometry.box import Box
 from pipeline.image.scene import Scene
 from pipeline.image.workspace import estimate_box
@@ -68,19 +68,21 @@ SECONDS: Mapping[str, float] = {
     "coarse value": 1e-7,
     "coarse 2": 7.2e-7,
     "coarse 3": 8.2e-6,
-    # blocks: for each, for each estimated pixel of a channel, and for each that references are asked of
+    # blocks: for each, for each estimated pixel of a channel, for each that references are asked of, and for each of
+    # those where haze was taken off
     "block": 0.06,
     "estimate 2": 1.4e-7,
     "estimate 3": 2.4e-7,
-    "guided 2": 9e-7,
+    "guided 2": 4e-7,
     "guided 3": 1.7e-6,
+    "hazy": 8e-7,
     # files and report: for each pixel of a channel in blocks with holes, and in the rest
     "files": 0.4,
     "file value": 1.1e-7,
     "moved value": 1.6e-8,
 }
 """Seconds of one core of an AMD EPYC for each of what is counted, from `python -m benchmarks.forecast --fit`;
-`guided 2` and `doubt value` lie between what scenes with and without haze took, which is not known before."""
+`doubt value` lies between what scenes with and without haze took, which is not known before."""
 
 Counts = Mapping[str, float]
 """How much there is to do of each of `SECONDS`."""
@@ -89,6 +91,8 @@ SURVEY = ("start", "look", "doubt", "test", "coarse")
 _GROWS = {2: 1.0, 3: 1.5}
 """Power of the hidden share of a window that the time of the self-test grows with, by dimensions: splines of a void
 took four times as long as those of blobs of which 0.4 times as much was hidden."""
+_MAY_BE_HAZY = 0.6
+"""Share of the time that haze takes which counts as long as nobody has looked for it."""
 _SPREAD = 1.4
 """Factor by which what is counted may be off either way."""
 _SAMPLED, _PER_BLOCK = 50, 8
@@ -130,7 +134,7 @@ class Forecast:
                 precision.count(BFLOAT16) / len(precision),
             )
             look_s = share * quick + (1 - share) * look_s
-        counts = _block_counts(plan, self.values, len(plan.recipe.consulted))
+        counts = _block_counts(plan, self.values, len(plan.recipe.consulted), float(plan.hazy > 0))
         seconds = _seconds(counts) + self.seen * look_s * _views(plan.recipe, model)
         return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
 
@@ -150,7 +154,7 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     counts = {
         "start": {"start": 1.0, "network": float(model is not None)},
         **_survey_counts(scene, plan, shapes, math.prod(extent)),
-        "blocks": _block_counts(plan, estimated, len(_related_bands(scene))),
+        "blocks": _block_counts(plan, estimated, len(_related_bands(scene)), _MAY_BE_HAZY * looked_at(scene)),
         "files": _file_counts(plan, len(scene.image.channels) * math.prod(scene.shape)),
     }
     looks, threads = _looks(scene, model), min(max(1, scene.job.threads), PLACEMENTS)
@@ -252,12 +256,13 @@ def _hidden_share(shapes: Shapes, window: int, observed: float) -> float:
     return min(hidden, MOST_HIDDEN * observed)
 
 
-def _block_counts(plan: Plan, estimated: float, related: int) -> Counts:
-    """Return what blocks do where so many relations are asked."""
+def _block_counts(plan: Plan, estimated: float, related: int, hazy: float) -> Counts:
+    """Return what blocks do where so many relations are asked; `hazy`: how likely haze was taken off, 0 to 1."""
     return {
         "block": len(plan.blocks),
         f"estimate {plan.ndim}": estimated,
         f"guided {plan.ndim}": estimated * related,
+        "hazy": estimated * related * hazy,
     }
 
 

@@ -166,3 +166,20 @@ def test_no_more_is_hidden_than_is_observed(tmp_path: Path) -> None:
         assert found.cost is not None
         seconds.append(found.cost.survey.likely)
     assert seconds[1] < seconds[0]
+
+
+def test_whether_haze_was_found_is_known_after_the_survey(tmp_path: Path) -> None:
+    """What it adds where references are asked counts in part before, and wholly or not at all after."""
+    (tmp_path / "other").mkdir()
+    other = write_image(tmp_path / "other" / "other.tif", smooth((1, 96, 96), seed=1))
+    found = _outline(tmp_path / "a", 96, input={"references": [{"path": str(other)}]})
+    assert found.cost is not None
+    counts = [cost._block_counts(found.plan, 1e6, related, hazy) for related, hazy in ((1, 0.0), (1, 1.0), (0, 1.0))]
+    clear, hazy, alone = (cost._seconds(some) for some in counts)
+    assert alone < clear < hazy
+    ahead = cost.Forecast(cost=found.cost, look_s=0.0, extent=(96, 96), values=1e6, seen=0.0)
+    recipe = mock.Mock(consulted=[(0, None)], network_precision=(), network_weight=0.0)
+    plans = [
+        mock.Mock(wraps=found.plan, recipe=recipe, hazy=count, blocks=found.plan.blocks, ndim=2) for count in (0, 9)
+    ]
+    assert [ahead.decided(plan, None).blocks.likely for plan in plans] == pytest.approx([clear, hazy])
