@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 REACH = 2
 """The operator couples pixels up to this many face steps apart."""
 
-_PLATE, _WIDE = 0.5, 0.5
+PLATE, _WIDE = 0.5, 0.5
 """Tension, and share of the unknown pixels that have no other face neighbours, above which two cycles for the root are
 worth more than one for the equations themselves: lost slices and points take 10 iterations anyway."""
 
@@ -91,6 +92,52 @@ def edge_weights(spacing: Sequence[float], *, isotropic: bool) -> tuple[float, .
     return tuple(1.0 if isotropic else (smallest / step) ** 2 for step in spacing)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Unknown pixels and the known ones in reach, with the membrane's matrix L: the same for all tensions.
+
+    Attributes:
+        laplacian: CSR float64 `(r, nodes)`, rows of L of the unknown pixels and, after them, of those beside them.
+        nodes: flat indices of all pixels: the n unknown ones, those beside them, those beside these.
+        unknown: bool `spatial`.
+    """
+
+    laplacian: Any
+    nodes: NDArray[np.intp]
+    unknown: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequence[float]) -> Graph:
+        """Return the graph of some unknown pixels; arguments as in `build`."""
+        first = _step(unknown, usable)
+        second = _step(first, usable)
+        nodes = np.concatenate([np.flatnonzero(m) for m in (unknown, first & ~unknown, second & ~first)])
+        laplacian = _laplacian(nodes, int(first.sum()), usable.shape, weights)
+        return cls(laplacian=laplacian, nodes=nodes, unknown=unknown)
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether it is a wide hole of a volume, whose equations have a root that is of use."""
+        inside = ndimage.binary_erosion(self.unknown, border_value=1) if self.unknown.ndim > 2 else np.zeros(1)
+        return bool(inside.sum() > _WIDE * self.unknown.sum())
+
+    def system(self, t: float, *, least: float = PLATE) -> System:
+        """Return the equations for a tension; those of wide holes of volumes with their root if it is above `least`."""
+        laplacian, nodes, n = self.laplacian, self.nodes, int(self.unknown.sum())
+        rows, n_first = laplacian[:n], laplacian.shape[0]
+        if t > least and self.wide:
+            plate = Plate(there=laplacian[:, :n], back=rows[:, :n_first], t=t)
+            root = _root(rows[:, :n], t)
+            return System(inner=plate, root=root, outer=laplacian[:, n:], unknown=nodes[:n], known=nodes[n:])
+        matrix = (1.0 - t) * rows
+        if t > 0:
+            matrix = matrix + t * (rows[:, :n_first] @ laplacian)
+        inner, outer = matrix[:, :n], matrix[:, n:]
+        inner.sort_indices()
+        outer.sort_indices()
+        return System(inner=inner, root=None, outer=outer, unknown=nodes[:n], known=nodes[n:])
+
+
 def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequence[float], t: float) -> System:
     """Assemble the equations of `(1 - t) |gradient|^2 + t |Laplacian|^2` for the unknown pixels.
 
@@ -100,36 +147,22 @@ def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequen
         weights: edge weight per axis.
         t: tension, 0 (membrane) to 1 (thin plate).
     """
-    first = _step(unknown, usable)
-    second = _step(first, usable)
-    nodes = np.concatenate([np.flatnonzero(m) for m in (unknown, first & ~unknown, second & ~first)])
-    n, n_first = int(unknown.sum()), int(first.sum())
-    laplacian = _laplacian(nodes, n_first, usable.shape, weights)
-    rows = laplacian[:n]
-    root = _root(rows[:, :n], unknown, t)
-    if root is not None:
-        plate = Plate(there=laplacian[:, :n], back=rows[:, :n_first], t=t)
-        return System(inner=plate, root=root, outer=laplacian[:, n:], unknown=nodes[:n], known=nodes[n:])
-    matrix = (1.0 - t) * rows
-    if t > 0:
-        matrix = matrix + t * (rows[:, :n_first] @ laplacian)
-    inner, outer = matrix[:, :n], matrix[:, n:]
-    inner.sort_indices()
-    outer.sort_indices()
-    return System(inner=inner, root=None, outer=outer, unknown=nodes[:n], known=nodes[n:])
+    return Graph.of(unknown, usable, weights).system(t)
 
 
-def _root(membrane: Any, unknown: NDArray[np.bool_], t: float) -> Any | None:
+def shift(t: float) -> float:
+    """Return c where the equations with tension `t` > 0 are those of `t (L + c)^2`, see `_root`."""
+    return (1.0 - t) / (2.0 * t)
+
+
+def _root(membrane: Any, t: float) -> Any:
     """Return the root of the equations of wide holes of a volume, which are solved by iterating (see `System`).
 
     With the matrix L of the membrane they are `(1 - t) L + t L^2 = t (L + c)^2 - t c^2`, where `c = (1 - t) / 2t`, but
     for the pixels along the rim, where the plate is clamped.
     """
-    n = membrane.shape[0]
-    if unknown.ndim < 3 or t <= _PLATE or ndimage.binary_erosion(unknown, border_value=1).sum() <= _WIDE * n:
-        return None
-    c = (1.0 - t) / (2.0 * t)
-    return (np.sqrt(t) * (membrane + c * sparse.eye_array(n, format="csr"))).tocsr()
+    unit = sparse.eye_array(membrane.shape[0], format="csr")
+    return (np.sqrt(t) * (membrane + shift(t) * unit)).tocsr()
 
 
 def _step(mask: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.bool_]:

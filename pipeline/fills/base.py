@@ -8,6 +8,9 @@ A fill module (its file name is the `kind`) offers::
     def begun_with(**options) -> FillSpec
     def refined(window: Window, begun: NDArray[np.float32], **options) -> NDArray[np.float32]
                                    optional, if it refines what another fill makes of the window
+    class Prepared:                optional, if fills of one window with several options share work
+        def __init__(self, window: Window) -> None
+        def __call__(self, **options) -> NDArray[np.float32]
 
 `fill` returns `(c, *spatial)`: the observed values where `valid`, finite estimates where `hole`. It is a pure,
 deterministic function of the window (single-threaded arithmetic), so any block may recompute it.
@@ -64,6 +67,26 @@ class Window:
     def hole_groups(self) -> list[list[int]]:
         """The channels with holes, those with the same `valid` and the same `hole` together."""
         return [channels for channels in self.groups if self.hole[channels[0]].any()]
+
+
+class Prepared:
+    """A window that is filled in several ways, one after the other: fills of one kind share what they can."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self._by_kind: dict[str, Any] = {}
+
+    def filled(self, spec: FillSpec) -> NDArray[np.float32]:
+        """Return what a fill makes of the window, as near to what it makes alone as it must be (`Window.rough`)."""
+        module = load("fills", spec.kind)
+        if not hasattr(module, "Prepared"):
+            return spec(self.window)
+        with lap(f"fill {spec.label}") as done:
+            if spec.kind not in self._by_kind:
+                self._by_kind[spec.kind] = module.Prepared(self.window)
+            result: NDArray[np.float32] = self._by_kind[spec.kind](**dict(spec.options))
+            done.amount = float(np.count_nonzero(self.window.hole))
+        return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ interpolation.
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +23,10 @@ from pydantic import Field
 from scipy import ndimage
 
 from pipeline.fills._common import background, box_of, check
-from pipeline.fills._graph import REACH, System, build, edge_weights
-from pipeline.fills._thinned import STEP, Thinned, thinned
+from pipeline.fills._graph import PLATE, REACH, Graph, System, edge_weights, shift
+from pipeline.fills._thinned import STEP, thinned
 from pipeline.fills.base import Window
-from pipeline.numerics.solve import DIRECT, ROUGH, TOLERANCE, Columns, solve, solve_planar
+from pipeline.numerics.solve import DIRECT, ROUGH, TOLERANCE, Columns, Multigrid, solve, solve_planar
 from pipeline.system.signals import stop_if_asked
 
 NDIM = (2, 3)
@@ -49,11 +52,75 @@ def fill(
     Raises:
         ValueError: `t` is outside [0, 1], or the window cannot be filled (see the message).
     """
-    check(window, NDIM)
-    if not 0.0 <= t <= 1.0:
-        raise ValueError(f"tension t = {t} must lie between 0 and 1")
-    weights = edge_weights(window.spacing, isotropic=isotropic)
-    result = background(window)
+    return Prepared(window)(t=t, isotropic=isotropic)
+
+
+class Prepared:
+    """Splines of several tensions over one window: what they have in common is made once.
+
+    The first is the one of `fill`, to the last bit. Those after it in wide holes of a volume that are only compared
+    start from the one before, on the coarse grids of the first. Where channels have different holes, nothing is kept:
+    memory holds those of one of them.
+    """
+
+    def __init__(self, window: Window) -> None:
+        check(window, NDIM)
+        self._window = window
+        self._kept: dict[bool, list[_Holes]] = {}
+
+    def __call__(self, *, t: float = 0.5, isotropic: bool = False) -> NDArray[np.float32]:
+        """Return the window filled; options, result and errors are those of `fill`."""
+        if not 0.0 <= t <= 1.0:
+            raise ValueError(f"tension t = {t} must lie between 0 and 1")
+        result = background(self._window)
+        for holes in self._holes(isotropic=isotropic):
+            values = np.stack([result[k][holes.crop].ravel() for k in holes.channels], axis=1).astype(np.float64)
+            system = holes.graph.system(t, least=PLATE if holes.first is None else 0.0)
+            values[system.unknown] = _spline(system, values, self._window, holes, t)
+            for k, column in zip(holes.channels, values.T, strict=True):
+                result[k][holes.crop] = column.reshape(holes.graph.unknown.shape)
+        return result
+
+    def _holes(self, *, isotropic: bool) -> Iterable[_Holes]:
+        if isotropic in self._kept:
+            return self._kept[isotropic]
+        found = _holes(self._window, edge_weights(self._window.spacing, isotropic=isotropic))
+        return self._kept.setdefault(isotropic, list(found)) if len(self._window.hole_groups) == 1 else found
+
+
+@dataclass(kw_only=True)
+class _Holes:
+    """Holes that some channels of a window have in common, and what one spline leaves for the next.
+
+    Attributes:
+        channels: their numbers.
+        crop: the box around the holes.
+        graph: their pixels.
+        square: True if pixels are as long as they are wide.
+        first: tension and cycle of the first spline of a wide hole that is only compared.
+        last: the last such spline, `(n, k)` above the levels of the holes.
+    """
+
+    channels: list[int]
+    crop: tuple[slice, ...]
+    graph: Graph
+    square: bool
+    first: tuple[float, Multigrid] | None = None
+    last: Columns | None = None
+
+    def cycle(self, root: Any, t: float) -> Multigrid:
+        """Return the cycle for the root of the equations with a tension, on the coarse grids of the first one."""
+        if self.first is None:
+            self.first = t, Multigrid(root)
+        before, cycle = self.first
+        return cycle if t == before else cycle.moved(math.sqrt(t / before), math.sqrt(t) * (shift(t) - shift(before)))
+
+
+def _holes(window: Window, weights: Sequence[float]) -> Iterator[_Holes]:
+    """Yield the holes of a window, those of channels that have the same ones together.
+
+    `weights` are those of an edge along each axis.
+    """
     for channels in window.hole_groups:
         valid, hole = window.valid[channels[0]], window.hole[channels[0]]
         crop = tuple(slice(part.start // STEP * STEP, part.stop) for part in box_of(hole, REACH))
@@ -61,13 +128,8 @@ def fill(
         known = valid[crop] | held
         unknown = _reachable(hole[crop] & ~held, known)
         if unknown.any():
-            system = build(unknown, known | unknown, weights, t)
-            values = np.stack([result[k][crop].ravel() for k in channels], axis=1).astype(np.float64)
-            fewer = thinned(system.inner, unknown, t) if unknown.ndim == 2 and set(weights) == {1.0} else None
-            values[system.unknown] = _spline(system, values, window, fewer)
-            for k, column in zip(channels, values.T, strict=True):
-                result[k][crop] = column.reshape(unknown.shape)
-    return result
+            graph = Graph.of(unknown, known | unknown, weights)
+            yield _Holes(channels=channels, crop=crop, graph=graph, square=set(weights) == {1.0})
 
 
 def _held(window: Window) -> NDArray[np.bool_]:
@@ -94,11 +156,8 @@ def _reachable(hole: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.
     return kept
 
 
-def _spline(system: System, values: Columns, window: Window, fewer: Thinned | None) -> Columns:
-    """Return the unknowns `(n, k)` given all `values` `(pixels, k)`; unknown ones are a start if there is a guess.
-
-    `fewer` equations are solved instead of all where there are some, and they can be factorised.
-    """
+def _spline(system: System, values: Columns, window: Window, holes: _Holes, t: float) -> Columns:
+    """Return the unknowns `(n, k)` given all `values` `(pixels, k)`; unknown ones are a start if there is a guess."""
     n_components, component = system.components()
     known = values[system.known]
     rows = np.repeat(np.arange(len(component)), np.diff(system.outer.indptr))
@@ -110,16 +169,32 @@ def _spline(system: System, values: Columns, window: Window, fewer: Thinned | No
     for k in range(level.shape[1]):
         pull = system.outer.data * (known[system.outer.indices, k] - levels[rows, k])
         right[:, k] = -system.pulled(pull)
-    if fewer is not None and len(fewer.kept) <= DIRECT:
-        solved = fewer.spread @ solve_planar(fewer.inner, right[fewer.kept], stop_if_asked)
-    elif len(window.spacing) == 2:
-        solved = solve_planar(system.inner, right, stop_if_asked)
+    if len(window.spacing) == 2:
+        solved = _planar(system, right, holes, t)
     else:
-        start = values[system.unknown] - level if window.guess is not None else None
-        tolerance = ROUGH if window.rough else TOLERANCE
-        solved = solve(system.inner, right, start, stop_if_asked, root=system.root, tolerance=tolerance)
+        start = values[system.unknown] - level if window.guess is not None else holes.last
+        solved = _iterated(system, right, start, holes if window.rough else None, t)
     flat = np.ones((n_components, level.shape[1]), dtype=bool)
     np.logical_and.at(flat, component, right == 0)
     solved[flat[component]] = 0.0
     estimate: Columns = level + solved
     return estimate
+
+
+def _planar(system: System, right: Columns, holes: _Holes, t: float) -> Columns:
+    """Solve the equations of a plane: fewer than all where there are some, and they can be factorised."""
+    fewer = thinned(system.inner, holes.graph.unknown, t) if holes.square else None
+    if fewer is None or len(fewer.kept) > DIRECT:
+        return solve_planar(system.inner, right, stop_if_asked)
+    spread: Columns = fewer.spread @ solve_planar(fewer.inner, right[fewer.kept], stop_if_asked)
+    return spread
+
+
+def _iterated(system: System, right: Columns, start: Columns | None, compared: _Holes | None, t: float) -> Columns:
+    """Solve the equations of a volume; `compared` are its holes if that is all that is done with the result."""
+    if compared is None or system.root is None:
+        tolerance = TOLERANCE if compared is None else ROUGH
+        return solve(system.inner, right, start, stop_if_asked, root=system.root, tolerance=tolerance)
+    cycle = compared.cycle(system.root, t)
+    compared.last = solve(system.inner, right, start, stop_if_asked, root=system.root, tolerance=ROUGH, cycle=cycle)
+    return compared.last

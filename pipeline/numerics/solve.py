@@ -13,11 +13,13 @@ products and element-wise sums in one fixed order, without BLAS, random start or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import eye_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
@@ -63,6 +65,12 @@ class _Level:
     prolong: Any
     restrict: Any
 
+    def moved(self, scale: float, shift: float, unit: Any) -> _Level:
+        """Return the grid of `scale * matrix + shift * unit`, between the same coarser and finer ones."""
+        matrix = (np.float32(scale) * self.matrix + np.float32(shift) * unit).tocsr()
+        inverse = 1.0 / matrix.diagonal()
+        return replace(self, matrix=matrix, inverse_diagonal=inverse[:, None], bound=_bound(matrix, inverse))
+
 
 class Multigrid:
     """One symmetric V-cycle: an approximate inverse of a sparse symmetric positive definite matrix."""
@@ -80,7 +88,20 @@ class Multigrid:
             restrict = prolong.T
             self._levels.append(_level(matrix, prolong, restrict))
             matrix = (restrict @ matrix @ prolong).tocsr()
-        self._coarsest = _inverse(matrix.toarray()).astype(np.float32)
+        self._last = matrix.toarray()
+        self._coarsest = _inverse(self._last).astype(np.float32)
+
+    def moved(self, scale: float, shift: float) -> Multigrid:
+        """Return the cycle for `scale * matrix + shift * identity`: coarse grids are the same, which take longest."""
+        moved = copy(self)
+        moved._levels = []
+        unit: Any = eye_array(self._levels[0].matrix.shape[0] if self._levels else len(self._last), dtype=np.float32)
+        for level in self._levels:
+            moved._levels.append(level.moved(scale, shift, unit))
+            unit = level.restrict @ unit @ level.prolong
+        moved._last = scale * self._last + shift * unit.toarray()
+        moved._coarsest = _inverse(moved._last).astype(np.float32)
+        return moved
 
     def __call__(self, right: _Rough, depth: int = 0) -> _Rough:
         """Return the approximate solution, float32 `(n, k)` like `right`."""
@@ -159,6 +180,7 @@ def solve(
     *,
     root: Any | None = None,
     tolerance: float = TOLERANCE,
+    cycle: Multigrid | None = None,
 ) -> Columns:
     """Solve `matrix @ x = right` to a relative residual in every column.
 
@@ -170,11 +192,13 @@ def solve(
         root: CSR float64 `(n, n)`, symmetric positive definite, whose square is close to `matrix`: two cycles for it
             stand for one for `matrix`. That of a plate takes a third of the iterations so, and each of them no longer.
         tolerance: residual norm over right-hand side norm at which a column counts as solved.
+        cycle: for the root, or for the matrix if there is none; None = it is made.
 
     Raises:
         ArithmeticError: no convergence, which means that the matrix is not positive definite.
     """
-    cycle = Multigrid(matrix if root is None else root)
+    if cycle is None:
+        cycle = Multigrid(matrix if root is None else root)
     x = np.zeros_like(right) if start is None else start * right.any(axis=0)
     residual = right - matrix @ x
     goal = tolerance**2 * _dot(right, right)
@@ -199,9 +223,13 @@ def solve(
 
 def _level(matrix: Any, prolong: Any, restrict: Any) -> _Level:
     inverse = 1.0 / matrix.diagonal()
-    bound = float((abs(matrix).sum(axis=1) * inverse).max())  # Gershgorin: no random start as power iteration has
     single = [part.tocsr().astype(np.float32) for part in (matrix, prolong, restrict)]
-    return _Level(single[0], inverse[:, None].astype(np.float32), bound, single[1], single[2])
+    return _Level(single[0], inverse[:, None].astype(np.float32), _bound(matrix, inverse), single[1], single[2])
+
+
+def _bound(matrix: Any, inverse: NDArray[Any]) -> float:
+    """Return a bound of the eigenvalues over the diagonal by Gershgorin: no random start as power iteration has."""
+    return float((abs(matrix).sum(axis=1) * inverse).max())
 
 
 def _smooth(level: _Level, right: _Rough, start: _Rough | None) -> _Rough:

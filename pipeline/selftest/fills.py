@@ -127,7 +127,7 @@ def _raced(sites: Sequence[Site], tried: Sequence[_Tried], spread: NDArray[np.fl
 
 def _try(sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried], spread: NDArray[np.float64]) -> None:
     """Fill some windows with each fill."""
-    some = _together([one.spec for one in tried])
+    some = _together([one.spec for one in tried], volume=len(sites[0].window.spacing) == 3)
     wanted = [(k, specs) for k in windows for specs in some]
     done = each(_made, [(sites[k], specs) for k, specs in wanted])
     seconds: dict[tuple[int, str], float] = {}
@@ -144,11 +144,16 @@ def _try(sites: Sequence[Site], windows: Sequence[int], tried: Sequence[_Tried],
         one.seconds += took if math.isfinite(took) else 0.0
 
 
-def _together(specs: Sequence[FillSpec]) -> list[list[FillSpec]]:
-    """Return fills in groups: those that begin alike are made together, as they share what they begin with."""
+def _together(specs: Sequence[FillSpec], *, volume: bool) -> list[list[FillSpec]]:
+    """Return fills in groups: those that begin alike are made together, in volumes those that differ in tension, too.
+
+    They share work.
+    """
     found: dict[str, list[FillSpec]] = {}
     for spec in specs:
-        found.setdefault(spec.begun_with.label, []).append(spec)
+        begun = spec.begun_with
+        alike = {name: value for name, value in begun.options.items() if name != "t" or not volume}
+        found.setdefault(replace(begun, options=alike).label, []).append(spec)
     return list(found.values())
 
 
@@ -213,12 +218,12 @@ def _row(sites: Sequence[Site], one: _Tried, usual: _Tried, best: Sequence[bool]
 def _made(item: tuple[Site, Sequence[FillSpec]]) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
     """Fill a site with some fills; returns what they make of it and their seconds, infinite where a solver gave up."""
     site, specs = item
-    own = replace(site, made=dict(site.made))
+    own, prepared = replace(site, made=dict(site.made)), site.prepared()
     seconds: dict[str, float] = {}
     for spec in specs:
         started = time.perf_counter()
         try:
-            own.fill(spec)
+            own.fill(spec, prepared)
         except ArithmeticError:
             seconds[spec.label] = math.inf
         else:

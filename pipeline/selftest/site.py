@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fills.base import FillSpec, Window
+from pipeline.fills.base import FillSpec, Prepared, Window
 from pipeline.numerics.metrics import channel_mse, normalised_mse
 from pipeline.numerics.situation import Situation
 from pipeline.restore.estimate import where
@@ -70,15 +70,23 @@ class Site:
         mse = channel_mse(mean, self.placement.truth, self.placement.hidden)
         return normalised_mse(mse, spread[list(self.channels)])
 
-    def fill(self, spec: FillSpec) -> NDArray[np.float32]:
-        """Return what a fill makes of the window; real holes that nothing hidden depends on keep their plain fill."""
+    def prepared(self) -> Prepared:
+        """Return the window for `fill`, without the real holes that nothing hidden depends on."""
+        return Prepared(replace(self.window, hole=self.placement.concerned))
+
+    def fill(self, spec: FillSpec, prepared: Prepared | None = None) -> NDArray[np.float32]:
+        """Return what a fill makes of the window; real holes that nothing hidden depends on keep their plain fill.
+
+        What is `prepared` several fills share.
+        """
         if spec.label not in self.made:
             stop_if_asked()
             placement, window = self.placement, self.window
             if spec.whole:
-                mean = spec.over(replace(window, asked=placement.concerned), self.fill)
+                begin = partial(self.fill, prepared=prepared)
+                mean = spec.over(replace(window, asked=placement.concerned), begin)
             else:
-                mean = spec(replace(window, hole=placement.concerned))
+                mean = (prepared or self.prepared()).filled(spec)
             self.made[spec.label] = np.where(placement.concerned | window.valid, mean, placement.truth)
         return self.made[spec.label]
 

@@ -12,7 +12,7 @@ from scipy import ndimage, sparse
 
 from pipeline.fills import _graph, harmonic, tension
 from pipeline.fills._graph import build
-from pipeline.fills.base import Window
+from pipeline.fills.base import FillSpec, Prepared, Window
 from pipeline.numerics import solve as solver
 from pipeline.numerics.solve import solve, solve_planar
 
@@ -236,12 +236,20 @@ def test_wide_holes_of_volumes_are_those_of_the_equations_written_down(spacing, 
     assert (plate[1] == np.float32(3.25)).all()
 
 
-def test_a_rough_fill_of_a_volume_takes_fewer_iterations_and_differs_by_far_less_than_its_error(monkeypatch):
-    """Of an image it is the same to the last bit."""
-    truth = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(30, 30, 30)), 2)[None].astype(np.float32)
+def _wide(channels=1, *, rough, shape=(30, 30, 30)):
+    """Return a window of a smooth volume with a cube hidden, and the volume."""
+    truth = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(channels, *shape)), (0, 2, 2, 2))
+    truth = truth.astype(np.float32)
     hole = np.zeros(truth.shape, dtype=bool)
     hole[:, 6:24, 6:24, 6:24] = True
-    window = Window(values=np.where(hole, np.float32(0), truth), valid=~hole, hole=hole, spacing=(1.0, 1.0, 1.0))
+    values = np.where(hole, np.float32(0), truth)
+    return Window(values=values, valid=~hole, hole=hole, spacing=(1.0, 1.0, 1.0), rough=rough), truth
+
+
+def test_a_rough_fill_of_a_volume_takes_fewer_iterations_and_differs_by_far_less_than_its_error(monkeypatch):
+    """Of an image it is the same to the last bit."""
+    window, truth = _wide(rough=False)
+    hole = window.hole
     counts, made = [], []
     for rough in (False, True):
         count = iter(range(1000))
@@ -254,6 +262,69 @@ def test_a_rough_fill_of_a_volume_takes_fewer_iterations_and_differs_by_far_less
 
     flat = Window(values=window.values[:, 12], valid=window.valid[:, 12], hole=window.hole[:, 12], spacing=(1.0, 1.0))
     assert tension.fill(flat).tobytes() == tension.fill(replace(flat, rough=True)).tobytes()
+
+
+def test_tensions_that_are_only_compared_share_coarse_grids_and_differ_by_far_less_than_their_error(monkeypatch):
+    """The first is that of a fill alone to the last bit, whatever comes after; the others take less of everything."""
+    window, truth = _wide(rough=True)
+    hole = window.hole
+    made, cycles = [], []
+    setup, cycle = solver.Multigrid.__init__, solver.Multigrid.__call__
+
+    def counted(self, right, depth=0):
+        cycles[-1] += depth == 0
+        return cycle(self, right, depth)
+
+    monkeypatch.setattr(
+        solver.Multigrid, "__init__", lambda self, matrix: (made.append(matrix), setup(self, matrix))[1]
+    )
+    monkeypatch.setattr(solver.Multigrid, "__call__", counted)
+    prepared, found, alone = Prepared(window), {}, {}
+    for t in (0.95, 0.8, 0.5):
+        cycles.append(0)
+        found[t] = prepared.filled(FillSpec("tension", {"t": t}))
+    assert len(made) == 1
+    for t in (0.95, 0.8):
+        cycles.append(0)
+        alone[t] = tension.fill(window, t=t)
+    assert found[0.95].tobytes() == alone[0.95].tobytes()
+    assert cycles[1] < cycles[4]
+    for t in (0.8, 0.5):
+        exact = tension.fill(replace(window, rough=False), t=t)
+        error, change = (np.sqrt(np.square(part[hole]).mean()) for part in (exact - truth, found[t] - exact))
+        assert 0 < change < 0.01 * error
+
+
+def test_tensions_of_what_is_restored_share_no_result():
+    """Nor do those of volumes whose channels have different holes: memory would hold them all."""
+    exact, _ = _wide(rough=False)
+    prepared = tension.Prepared(exact)
+    for t in (0.95, 0.8, 0.5):
+        assert prepared(t=t).tobytes() == tension.fill(exact, t=t).tobytes()
+
+    several, _ = _wide(2, rough=True)
+    hole = several.hole.copy()
+    hole[1, 6] = False
+    several = replace(several, hole=hole)
+    prepared = tension.Prepared(several)
+    for t in (0.95, 0.8):
+        assert prepared(t=t).tobytes() == tension.fill(several, t=t).tobytes()
+
+
+def test_a_cycle_is_moved_to_another_matrix_on_the_same_coarse_grids():
+    """Level by level its matrices are those that the same prolongations make of that matrix."""
+    hole = np.pad(np.random.default_rng(0).random((14, 16, 18)) < 0.8, 3)
+    matrix = build(hole, np.ones_like(hole), (2.0, 1.0, 1.0), 0.0).inner
+    other = 0.7 * matrix + 0.3 * sparse.eye_array(matrix.shape[0])
+    moved = solver.Multigrid(matrix).moved(0.7, 0.3)
+    assert len(moved._levels) > 1
+    for level in moved._levels:
+        assert np.allclose(level.matrix.toarray(), other.toarray(), rtol=0, atol=1e-5)
+        assert level.bound == pytest.approx((abs(other).sum(axis=1) / other.diagonal()).max(), rel=1e-5)
+        other = level.restrict.astype(np.float64) @ other @ level.prolong.astype(np.float64)
+    right = np.random.default_rng(1).normal(size=(matrix.shape[0], 1))
+    whole = 0.7 * matrix + 0.3 * sparse.eye_array(matrix.shape[0], format="csr")
+    assert np.allclose(solve(whole, right, cycle=moved), solve(whole, right), rtol=0, atol=1e-6)
 
 
 def test_multigrid_is_the_one_that_pyamg_sets_up():
