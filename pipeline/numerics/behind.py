@@ -105,20 +105,31 @@ def march(
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
     # axis by axis is faster than pixel by pixel
     at, direction = (np.ascontiguousarray(part.T) for part in (at, direction))
-    limit = np.asarray(state.shape)[:, None] - 1
     for _ in range(_MARCH):
-        cell = np.clip(np.rint(at).astype(np.intp) + 1, 0, limit)
-        found = state[*cell]
+        cell = [np.clip(np.rint(line).astype(np.int32), -1, n) for line, n in zip(at, hole.shape, strict=True)]
+        found = state.take(_flat(cell, state.shape))
         end[active] = found
         keep = found == 0
         if not keep.any():
             break
         if not keep.all():
-            active, cell, at, direction = active[keep], cell[:, keep], at[:, keep], direction[:, keep]
+            active, at, direction = active[keep], at[:, keep], direction[:, keep]
+            cell = [line[keep] for line in cell]
         # to what ends the march, or to the frame of one pixel around if that is nearer
-        clear = np.minimum(free[*(cell - 1)], np.minimum(cell, limit - cell).min(axis=0))
+        clear = free[*cell]
+        for line, n in zip(cell, hole.shape, strict=True):
+            np.minimum(clear, np.minimum(line + 1, n - line), out=clear)
         at += direction * np.maximum(1.0, clear - 1.0)
     return end
+
+
+def _flat(cell: Sequence[NDArray[np.int32]], framed: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the flat indices of some cells in an array with a frame of one around them; one index array is faster."""
+    flat = cell[0].astype(np.intp) + 1
+    for line, n in zip(cell[1:], framed[1:], strict=True):
+        flat *= n
+        flat += line + 1
+    return flat
 
 
 def _beside(mask: Mask, some: Mask) -> Mask:
