@@ -70,11 +70,14 @@ def program() -> None:
     for number in heard():
         signal.signal(number, _end)
     # imported here: `main`, called by itself, is not the whole process
-    from pipeline.system.process import mind_streams, settle
+    from pipeline.system.process import leave, mind_streams, settle
 
     mind_streams()
     settle()
-    main()
+    try:
+        main()
+    finally:
+        leave()
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

@@ -93,8 +93,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_imports_are_hardly_searched_for_garbage(monkeypatch):
-    """A program of its own looks for garbage after many more objects than Python does, and still does at last."""
-    before, found = gc.get_threshold(), []
+    """A program of its own looks for garbage after many more objects than Python does, and not at all as it ends."""
+    before, found, left = gc.get_threshold(), [], []
+    monkeypatch.setattr(gc, "freeze", lambda: left.append(len(found)))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(process, "keep_freed", lambda: None)
     monkeypatch.setattr(__main__, "main", lambda: found.append((gc.get_threshold(), gc.isenabled())))
@@ -105,6 +106,20 @@ def test_imports_are_hardly_searched_for_garbage(monkeypatch):
     (((young, *_), enabled),) = found
     assert enabled
     assert 50 * before[0] < young < 1_000_000
+    assert left == [1]
+
+
+def test_what_waits_for_the_end_still_happens_then():
+    """Though Python no longer looks for garbage: handlers are called, and what they print is seen."""
+    script = (
+        "import atexit, gc, sys\n"
+        "from pipeline import __main__\n"
+        "atexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000))\n"
+        "sys.argv = ['inpaint-pipeline', '--version']\n"
+        "__main__.program()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "frozen True"
 
 
 def test_the_promised_commands_exist():
