@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.signal import convolve2d
+
+from pipeline.numerics.distance import depth_of_wide
 
 STEP = 4
 """Largest step between unknowns, pixels."""
@@ -53,7 +55,7 @@ def thinned(inner: Any, unknown: NDArray[np.bool_], t: float) -> Thinned | None:
         unknown: bool `(rows, columns)`; the places of unknowns go by multiples of `STEP` in it.
         t: tension, 0 to 1.
     """
-    depth = _depth(unknown)
+    depth = depth_of_wide(unknown, _FEWEST)
     if t == 0 or depth.max(initial=0) < _DEPTHS[0]:
         return None
     n = inner.shape[0]
@@ -73,15 +75,6 @@ def thinned(inner: Any, unknown: NDArray[np.bool_], t: float) -> Thinned | None:
     fewer = (sparse.vstack(rows, format="csr")[kept + n * level[kept]] @ spread).tocsr()
     fewer.sort_indices()
     return Thinned(inner=fewer, kept=kept, spread=spread)
-
-
-def _depth(unknown: NDArray[np.bool_]) -> NDArray[np.integer]:
-    """Return how many pixels the unknown ones of wide holes lie from all others or the end of the window, else 0."""
-    labels, count = ndimage.label(unknown)
-    wide = np.bincount(labels.ravel(), minlength=count + 1) >= _FEWEST
-    wide[0] = False
-    deep = np.pad(wide[labels], 1)
-    return np.asarray(ndimage.distance_transform_cdt(deep, "chessboard"))[1:-1, 1:-1] if deep.any() else labels * 0
 
 
 def _interpolated(number: NDArray[np.intp], deep: NDArray[np.bool_], n: int) -> Any:

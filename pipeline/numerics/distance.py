@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_cdt, distance_transform_edt, label
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -108,6 +108,20 @@ def close(mask: Mask, most: int) -> tuple[NDArray[np.uint8], Field]:
         along[...] = np.minimum(nearest, far)
     squares = np.arange(256)
     return square, np.where(squares <= most * most, np.sqrt(squares), np.inf)
+
+
+def depth_of_wide(unknown: Mask, fewest: int) -> NDArray[np.integer]:
+    """Return how many pixels those of wide holes lie from all others or the end of the window, else 0.
+
+    Args:
+        unknown: bool `(rows, columns)`.
+        fewest: pixels of a hole from which on it is wide.
+    """
+    labels, count = label(unknown)
+    wide = np.bincount(labels.ravel(), minlength=count + 1) >= fewest
+    wide[0] = False
+    deep = np.pad(wide[labels], 1)
+    return np.asarray(distance_transform_cdt(deep, "chessboard"))[1:-1, 1:-1] if deep.any() else labels * 0
 
 
 def _box(mask: Mask, margin: int) -> tuple[slice, ...]:

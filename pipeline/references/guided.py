@@ -1,4 +1,7 @@
-"""Interpolate residuals across holes along what belongs together in the reference, not across its edges."""
+"""Interpolate residuals across holes along what belongs together in the reference, not across its edges.
+
+Planes are solved directly, wide holes with fewer unknowns deep inside (`numerics.coarsened`); volumes by iterating.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
+from pipeline.numerics.coarsened import coarsened
 from pipeline.numerics.pixels import neighbours
 from pipeline.numerics.solve import solve, solve_planar
 
@@ -46,7 +50,12 @@ def interpolate(
     if not unknown.any():
         return result
     matrix, right = _equations(values, known, unknown, guide, spacing)
-    result[:, unknown] = (solve_planar if unknown.ndim == 2 else solve)(matrix, right).T
+    fewer = coarsened(matrix, unknown) if len(set(spacing)) == 1 and unknown.ndim == 2 else None
+    if fewer is not None:
+        solved = fewer.spread @ solve_planar(fewer.matrix, fewer.spread.T @ right)
+    else:
+        solved = (solve_planar if unknown.ndim == 2 else solve)(matrix, right)
+    result[:, unknown] = solved.T
     return result
 
 
