@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LINE_EVERY_SECONDS = 30.0
 _SILENT_SECONDS = 5.0
 """After which people wonder whether anything goes on."""
+_FORESEEN_BLOCKS = 8
+"""Blocks that the pace which the plan foretells counts like: of 64, the first alone told 2.7 times what was left."""
 _OPENS = "opens its files and hashes them"
 _SAID = {
     "survey": "looks for the holes and tests on hidden pixels what restores them best",
@@ -42,12 +44,14 @@ class RemainingTime:
     def __init__(self) -> None:
         self._end: float | None = None
         self._files_s = 0.0
+        self._blocks_s: float | None = None
         self._first = self._done = self._total = 0
         self._began = 0.0
 
     def expect(self, cost: Cost, workers: int, *, surveyed: bool) -> None:
         """Take what the plan says; `surveyed` if the survey is over, else it has just begun."""
         self._files_s = cost.files.likely
+        self._blocks_s = cost.blocks.over(workers).likely
         rest = cost.total(workers).likely - (cost.survey.likely if surveyed else 0.0)
         self._end = time.monotonic() + rest
 
@@ -57,9 +61,13 @@ class RemainingTime:
         self._total, self._began = total, time.monotonic()
 
     def block_done(self) -> None:
-        """Count a block, and from now on go by the pace."""
+        """Count a block, and from now on go by the pace, at first by what the plan says of it, too."""
         self._done += 1
-        each = (time.monotonic() - self._began) / (self._done - self._first)
+        took, counted = time.monotonic() - self._began, self._done - self._first
+        if self._blocks_s is not None:
+            took += _FORESEEN_BLOCKS * self._blocks_s / self._total
+            counted += _FORESEEN_BLOCKS
+        each = took / counted
         self._end = time.monotonic() + each * (self._total - self._done) + self._files_s
 
     def __str__(self) -> str:

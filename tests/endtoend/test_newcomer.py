@@ -16,8 +16,10 @@ import pytest
 import zarr
 
 from pipeline.commands.progress import Lines, RemainingTime, heartbeat, loading
+from pipeline.plan.cost import Cost, Span
 from pipeline.plan.workdir import WorkFolder
 from pipeline.report.judgement import LEVEL_WORDS, judged, judgement_text
+from pipeline.system.words import in_words
 from tests.helpers import Outcome, blobs, command, pixels, run_config, smooth, write_image
 
 SHAPE = (40, 44)
@@ -359,6 +361,22 @@ def test_a_time_that_was_foretold_too_short_is_told_by_how_much(monkeypatch: pyt
     assert str(left) == "about 10 s to go"
     now[0] = 50.0
     assert str(left) == "30 s longer than foreseen"
+
+
+def test_a_slow_first_block_does_not_tell_the_pace_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as one beside eight as fast as the plan says; when many are done, their own pace is what counts."""
+    now = [0.0]
+    monkeypatch.setattr("pipeline.commands.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    left = RemainingTime()
+    left.expect(Cost(survey=Span(), blocks=Span.around(100.0, 1.4), files=Span()), 1, surveyed=True)
+    left.blocks(0, 100)
+    now[0] = 10.0
+    left.block_done()
+    assert str(left) == f"about {in_words(99 * (10 + 8) / 9)} to go"
+    for _ in range(91):
+        now[0] += 3.0
+        left.block_done()
+    assert str(left) == f"about {in_words(8 * (10 + 91 * 3 + 8) / (92 + 8))} to go"
 
 
 def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:
