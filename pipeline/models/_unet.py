@@ -27,7 +27,7 @@ _EXACT = ("stem", "residual_head")
 _ACTIVATION = ("LEAKYRELU", {"inplace": True})
 """In place: what a convolution gave is used nowhere else, and memory is what a pass waits for beside products."""
 
-_ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+ONE_DNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class _Direct(_ConvNd):
@@ -38,7 +38,7 @@ class _Direct(_ConvNd):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.is_grad_enabled() or not _ONE_DNN:
+        if x.device.type != "cpu" or torch.is_grad_enabled() or not ONE_DNN:
             y: Tensor = super().forward(x)
             return y
         padding = tuple(int(n) for n in self.padding)

@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from pipeline.errors import ConfigError, PlanRefused
+from pipeline.models._packed import packed
 from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import (
     AUTO,
@@ -120,6 +121,7 @@ class Autoencoder:
         self._layout = layout
         self._memory: dict[tuple[torch.Size, str, bytes], torch.Tensor] | None = None
         self._network = network.eval().requires_grad_(False).to(self._device).to(memory_format=layout)  # type: ignore[call-overload]
+        self._networks: dict[str, ResidualUNet] = {}
 
     @property
     def views(self) -> int:
@@ -165,10 +167,12 @@ class Autoencoder:
         """Return whether all passes have the same number of channels, whatever patches they come from."""
         return self._device.type in _PASS
 
-    @cached_property
-    def _lowered(self) -> ResidualUNet:
-        lowered: ResidualUNet = self._network.lowered()
-        return lowered
+    def _computing(self, precision: str) -> ResidualUNet:
+        """Return the network that computes in a precision, made when it is asked for first."""
+        if precision not in self._networks:
+            network = self._network.lowered() if precision == BFLOAT16 else self._network
+            self._networks[precision] = packed(network) if self._device.type == "cpu" else network
+        return self._networks[precision]
 
     def _predict(self, patches: list[Patch], views: _Axes) -> list[Prediction]:
         looks: list[_Look] = []
@@ -228,7 +232,7 @@ class Autoencoder:
             digest = hashlib.sha256(batch.numpy().data).digest() if self._memory is not None else b""
             key = (batch.shape, precision, digest)
             known = memory.get(key)
-            network = self._lowered if precision == BFLOAT16 else self._network
+            network = self._computing(precision)
             views = [
                 known if known is not None and not axes else self._seen(batch.flip(axes), network).flip(axes)
                 for axes in mirrored
