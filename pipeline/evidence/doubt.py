@@ -31,6 +31,9 @@ SMOOTH = 1.5
 
 _LEAST_SHARE = 1e-6
 
+_SPECK = 5
+"""Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
+
 NOTICEABLE = 0.1
 """Smallest difference that matters, as a share of the standard deviation of the bands over the image."""
 
@@ -68,6 +71,7 @@ class Doubt:
         wide: wide holes alone count, narrower ones are clean.
         shadow: rows and columns by which shadows of what the holes hide are displaced; what is dark is looked for
             there, too. None = it is not known.
+        elsewhere: how they are told where the reference that tells the ground does not see. None = nothing is there.
     """
 
     ground: Ground
@@ -79,11 +83,28 @@ class Doubt:
     veils: Veils | None = None
     shadow: tuple[int, int] | None = None
     wide: bool = False
+    elsewhere: Doubt | None = None
 
     @property
     def reach_px(self) -> float:
         """Return the distance from the holes up to which pixels are doubted or hazy, pixels; 0 if none are."""
-        return self._reach_px + (float(np.hypot(*self.shadow)) if self.shadow else 0.0)
+        own = self._reach_px + (float(np.hypot(*self.shadow)) if self.shadow else 0.0)
+        return max(own, self.elsewhere.reach_px if self.elsewhere else 0.0)
+
+    @property
+    def guide(self) -> int | None:
+        """Return the number of the reference without which nothing is told; None = there is none."""
+        return (self.outline.ground if self.outline else self.ground).guide
+
+    @property
+    def veiled(self) -> bool:
+        """Return whether scraps are taken off somewhere."""
+        return any(part.veils for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[Doubt, ...]:
+        """Return this and what tells pixels elsewhere."""
+        return (self, *(self.elsewhere.parts if self.elsewhere else ()))
 
     @property
     def _reach_px(self) -> float:
@@ -103,6 +124,12 @@ class Doubt:
 
         Both are in data units; k is 0 if nothing is.
         """
+        own = [part._taken_off for part in self.parts]
+        spectra, left = (np.concatenate(some) for some in zip(*own, strict=True))
+        return spectra, left
+
+    @property
+    def _taken_off(self) -> tuple[Field, Field]:
         if self.outline and self.veils:
             return self.veils.taken_off(self.outline.ground)
         if self.haze:
@@ -125,6 +152,7 @@ class Doubt:
             space: grid of the image.
         """
         facts = asdict(self) | {"reach_px": self.reach_px, "reach": space.far(self.reach_px)}
+        facts["elsewhere"] = self.elsewhere and self.elsewhere.facts(space)
         for side in facts["sides"]:
             side["limits"] = [limit if np.isfinite(limit) else None for limit in side["limits"]]
         return facts
@@ -148,13 +176,26 @@ class Doubt:
         """Return the amount of each thing that is taken off, `(k, *spatial)`, and the pixels that are doubted."""
         if self.wide:
             tile = tile.of_wide()
+        amounts, doubted = self._told(tile)
+        if self.elsewhere is None or self.guide is None:
+            return amounts, doubted
+        unseen = ~tile.guides[self.guide][1]
+        more, others = self.elsewhere.told(tile)
+        own = [np.where(unseen, 0.0, amounts), np.where(unseen, more, 0.0)]
+        return np.concatenate(own), np.where(unseen, others, doubted)
+
+    def _told(self, tile: Tile) -> tuple[Field, Mask]:
         if self.outline and self.veils:
             shaded = tile.shaded(self.shadow)
             found = self.outline.of(shaded)
             amounts = self.veils.amounts(self.outline.ground, shaded, found)
             return amounts, found & ~amounts.any(axis=0)
         amounts = self.hazy(tile)[None] if self.haze else np.zeros((0, *tile.seen.shape))
-        return amounts, self.of(self.cleared(tile))
+        doubted = self.of(self.cleared(tile))
+        if self.outline is None:
+            share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))
+            doubted = (share > 0.5 * told) & tile.seen
+        return amounts, doubted
 
     def of(self, tile: Tile, known: Differences | None = None) -> Mask:
         """Return the doubted pixels of a tile that is `cleared`, bool `spatial`; only observed ones are.

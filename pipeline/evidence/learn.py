@@ -16,6 +16,9 @@ ground. Where all holes together show nothing, one that stands out by itself (`s
 only one; then wide holes are, as if there were no narrower ones: clouds are wide, and roofs, sand and bright fields
 that a threshold takes for cloud are mostly not.
 
+A reference tells nothing where it does not see, as under clouds of its own. What is contaminated there another one
+tells, or the image by itself, as if the first were not there.
+
 Where nearly all is hidden there is no far off (`few`).
 """
 
@@ -33,7 +36,7 @@ from pipeline.evidence.haze import fit_haze
 from pipeline.evidence.outline import fit_outline
 from pipeline.evidence.rings import BROAD, FEWEST_FAR, MOST, STEEP, Rings
 from pipeline.evidence.single import as_if_only, nearest_hole, places_of
-from pipeline.evidence.tile import Tile
+from pipeline.evidence.tile import RINGS, Tile
 from pipeline.evidence.veil import fit_veils
 from pipeline.system.threads import each
 
@@ -62,6 +65,10 @@ _GONE = 2.0
 at most 1.8."""
 
 
+_BLIND = 0.02
+"""Share of the observed pixels beside the holes that references must leave untold for another look."""
+
+
 def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True, seed: int = 0) -> Doubt | None:
     """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
 
@@ -76,15 +83,24 @@ def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = T
         return None
     if little:
         return doubt_among_few(tiles, FEWEST_FAR)
+    doubt, beside = _found(tiles, seed, through=through)
+    return _and_elsewhere(doubt, beside, seed, through=through)
+
+
+def _found(tiles: Sequence[Tile], seed: int, *, through: bool) -> tuple[Doubt, Sequence[Tile]]:
+    """Return what is contaminated, and the windows with distances from the holes beside which it is."""
     rings = Rings.around(tiles, seed)
     doubt = _shaded(rings, through=through) or _told(rings, through=through)
     if doubt.sides or doubt.haze:
-        return doubt
+        return doubt, tiles
     only = _single(rings)
-    found = _told(Rings.around(only, seed), through=through, falls=_FALLS_BY_ITSELF) if only else doubt
-    if found.reach_px:
-        return replace(found, places=places_of(only))
-    return _wide(tiles, seed, through=through) or _among_what_is_left(tiles) or doubt
+    if only:
+        found = _told(Rings.around(only, seed), through=through, falls=_FALLS_BY_ITSELF)
+        if found.reach_px:
+            return replace(found, places=places_of(only)), only
+    wide = [tile.of_wide() for tile in tiles]
+    beside_wide = _wide(tiles, wide, seed, through=through)
+    return (beside_wide, wide) if beside_wide else (_among_what_is_left(tiles) or doubt, tiles)
 
 
 def _among_what_is_left(tiles: Sequence[Tile]) -> Doubt | None:
@@ -134,6 +150,28 @@ def _told(rings: Rings, *, through: bool, falls: float = _FALLS) -> Doubt:
     return hazy if through else doubt
 
 
+def _and_elsewhere(
+    doubt: Doubt, tiles: Sequence[Tile], seed: int, *, through: bool, untold: Sequence[Mask] | None = None
+) -> Doubt:
+    """Return what is contaminated with how that is told where the reference that tells the ground does not see.
+
+    There the other references tell it, or the image by itself, by the proof that is asked of them without this one.
+    `untold` are the pixels of each window that no reference before told.
+    """
+    guide = doubt.guide
+    if guide is None:
+        return doubt
+    beside = [tile.seen & (tile.distance <= RINGS[-1]) for tile in tiles]
+    blind = [some & ~tile.guides[guide][1] for some, tile in zip(untold or beside, tiles, strict=True)]
+    if sum(int(b.sum()) for b in blind) < max(FEWEST_FAR, _BLIND * sum(int(b.sum()) for b in beside)):
+        return doubt
+    others = [tile.without(guide) for tile in tiles]
+    falls = _FALLS_BY_ITSELF if doubt.places else _FALLS
+    found = _told(Rings.around(others, seed), through=through, falls=falls)
+    found = _and_elsewhere(replace(found, places=doubt.places), others, seed, through=through, untold=blind)
+    return replace(doubt, elsewhere=found) if found.reach_px else doubt
+
+
 def _single(rings: Rings) -> Sequence[Tile]:
     """Return the windows as if they had no holes but those that are contaminated by themselves; none if none is."""
     if sum(int(f.sum()) for f in rings.far) < FEWEST_FAR:
@@ -147,9 +185,8 @@ def _single(rings: Rings) -> Sequence[Tile]:
     return as_if_only(tiles, nearest, holes) if holes else ()
 
 
-def _wide(tiles: Sequence[Tile], seed: int, *, through: bool) -> Doubt | None:
+def _wide(tiles: Sequence[Tile], wide: Sequence[Tile], seed: int, *, through: bool) -> Doubt | None:
     """Return what is contaminated beside wide holes, as if there were no others; None if they do not stand out."""
-    wide = [tile.of_wide() for tile in tiles]
     if all(one is tile for one, tile in zip(wide, tiles, strict=True)):
         return None
     if not any((one.distance == 0).any() for one in wide):

@@ -40,9 +40,6 @@ _HALO = int(FARTHEST) + 8 + BLURRED
 """Pixels around a window that are looked at, so that distances and blurs in it are those of the whole image, and the
 clouds of all shadows whose surroundings reach into it are seen."""
 
-_SPECK = 5
-"""Edge of the square in which most pixels must be alike, pixels: thin cloud and shadow come in scraps."""
-
 _STRONG = 0.5
 """Standard deviations of the image from which what haze adds to a band is more than a breath."""
 
@@ -312,9 +309,6 @@ class _Told:
                 continue
             tile, inner, own = _tile(self._scene, outer, places, gaps=self._gaps), part.within(outer), part.within(box)
             amount, doubted = self._doubt.told(tile)
-            if self._doubt.outline is None:
-                share, told = (ndimage.uniform_filter(some.astype(np.float64), _SPECK) for some in (doubted, tile.seen))
-                doubted = (share > 0.5 * told) & tile.seen
             new = np.where(doubted, np.uint8(DOUBT), np.where(amount.any(axis=0), np.uint8(HAZY), np.uint8(KEEP)))
             states[own], amounts[:, *own] = new[inner], np.where(new == HAZY, amount, 0.0)[:, *inner]
         strong = int((self._doubt.strength(amounts) > _STRONG).sum())
@@ -334,7 +328,7 @@ def _haze_array(scene: Scene, doubt: Doubt) -> zarr.Array | None:
         chunks=(1, *scene.image.state.chunks[1:]),
         dtype="float32",
         fill_value=0,
-        attributes={"spectrum": spectra.tolist(), "left": left.tolist(), "scraps": doubt.veils is not None},
+        attributes={"spectrum": spectra.tolist(), "left": left.tolist(), "scraps": doubt.veiled},
         overwrite=True,
     )
 
@@ -345,11 +339,12 @@ def doubt_notice(scene: Scene, doubt: Doubt | None) -> str:
         return ""
     far, states = scene.source.space.far(doubt.reach_px), scene.states
     names = {"bright": "haze or thin cloud", "dark": "shadow"}
-    looks = " and ".join(names[side.name] for side in doubt.sides) or "what a cloud leaves at its edge"
+    found = dict.fromkeys(names[side.name] for part in doubt.parts for side in part.sides)
+    looks = " and ".join(found) or "what a cloud leaves at its edge"
     if scene.job.fill_doubted:
         return f"observed pixels up to {far} from the mask look like {looks}: they are restored, too (`fill_doubted`)"
     total = max(states.doubted + states.kept, 1)
-    above = looks if doubt.veils else "haze"
+    above = looks if doubt.veiled else "haze"
     strongly = f"it is more than {_STRONG:g} standard deviations of the image at {100 * states.strong / total:.0f} %"
     kinds = (
         (states.hazy, above, f"what is restored from them is restored from what they show without it ({strongly})"),

@@ -56,6 +56,11 @@ class Tile:
             return self
         return replace(self, distance=ndimage.distance_transform_edt(~wide).astype(np.float32))
 
+    def without(self, guide: int) -> Tile:
+        """Return the window as if one of the references saw nothing; the others keep their numbers."""
+        values, seen = self.guides[guide]
+        return replace(self, guides=(*self.guides[:guide], (values, np.zeros_like(seen)), *self.guides[guide + 1 :]))
+
     def shaded(self, step: tuple[int, int] | None) -> Tile:
         """Return the window with distances from the holes and from where clouds in them cast shadows, one step away.
 

@@ -12,6 +12,8 @@ from rasterio.io import DatasetWriter
 
 from pipeline.errors import PlanRefused
 from pipeline.evidence import mark
+from pipeline.evidence.doubt import Doubt, Side
+from pipeline.evidence.ground import Ground
 from pipeline.evidence.mark import (
     bands_of,
     doubt_notice,
@@ -139,12 +141,14 @@ def _looked_at(folder: Path, image: Path, mask: Path) -> bool:
 def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, counted: str) -> None:
     """Where channels have gaps of their own their pixels are counted apart, more than the image has."""
     scene = SimpleNamespace(
-        source=SimpleNamespace(space=SimpleNamespace(far="{} px".format)),
+        source=SimpleNamespace(space=SimpleNamespace(far="{:g} px".format)),
         states=SimpleNamespace(doubted=30, kept=70, hazy=0, strong=0),
         image=SimpleNamespace(state=np.zeros((planes, 10, 10))),
         job=SimpleNamespace(fill_doubted=False),
     )
-    doubt = SimpleNamespace(reach_px=6, sides=(SimpleNamespace(name="bright"),), veils=None)
+    ground = Ground(guide=None, matrix=(), offset=(0.0,), scale=(1.0,), usual=(1.0,))
+    limits = (1.0, 1.0, np.inf, np.inf, np.inf, np.inf)
+    doubt = Doubt(ground=ground, sides=(Side(name="bright", weights=(1.0,), limits=limits),))
     assert doubt_notice(scene, doubt).startswith(f"{counted}, up to 6 px from the mask, look like haze or thin cloud: ")
     scene.states.hazy, scene.states.strong = 50, 7
     assert "(it is more than 0.5 standard deviations of the image at 7 %)" in doubt_notice(scene, doubt)
