@@ -45,7 +45,7 @@ _CLEARED = 0.5
 
 _STANDS_OUT = 4.5
 """Standard deviations of shifted patterns by which what is beside wide holes must be brighter if nothing is found
-beside all of them: a second look needs more proof."""
+beside all of them, and what no reference sees must differ if they show nothing: a second look needs more proof."""
 
 
 _FALLS = 3.0
@@ -155,8 +155,8 @@ def _and_elsewhere(
 ) -> Doubt:
     """Return what is contaminated with how that is told where the reference that tells the ground does not see.
 
-    There the other references tell it, or the image by itself, by the proof that is asked of them without this one.
-    `untold` are the pixels of each window that no reference before told.
+    There the other references tell it, or the image by itself, by the proof that is asked of them without this one,
+    and by more where this one shows nothing. `untold` are the pixels of each window that no reference before told.
     """
     guide = doubt.guide
     if guide is None:
@@ -166,8 +166,10 @@ def _and_elsewhere(
     if sum(int(b.sum()) for b in blind) < max(FEWEST_FAR, _BLIND * sum(int(b.sum()) for b in beside)):
         return doubt
     others = [tile.without(guide) for tile in tiles]
-    falls = _FALLS_BY_ITSELF if doubt.places else _FALLS
-    found = _told(Rings.around(others, seed), through=through, falls=falls)
+    rings, falls = Rings.around(others, seed), _FALLS_BY_ITSELF if doubt.places else _FALLS
+    found = Doubt(ground=rings.ground)
+    if doubt.reach_px or any((more := rings.beyond(sign)) and more.deviations >= _STANDS_OUT for sign in (1.0, -1.0)):
+        found = _told(rings, through=through, falls=falls)
     found = _and_elsewhere(replace(found, places=doubt.places), others, seed, through=through, untold=blind)
     return replace(doubt, elsewhere=found) if found.reach_px else doubt
 

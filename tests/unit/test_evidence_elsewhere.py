@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.evidence import learn
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.space import Space
@@ -102,8 +103,11 @@ def test_thin_cloud_and_shadow_are_found_where_the_date_does_not_see():
     assert json.loads(json.dumps(facts))["elsewhere"]["reach_px"] <= doubt.reach_px
 
 
-def test_haze_where_the_date_sees_nothing_of_it_is_told_by_the_image(hazy):
-    """A date under clouds wherever there is haze shows nothing: pixels that it sees stay, the others are told."""
+def test_haze_where_the_date_sees_nothing_of_it_is_told_by_the_image(hazy, monkeypatch):
+    """A date under clouds wherever there is haze shows nothing: pixels that it sees stay, the others are told.
+
+    As it is a second look it takes the proof of one.
+    """
     clear, _, values, hole = hazy
     far = ndimage.distance_transform_edt(~hole) > 24
     doubt = found(dated(values, hole, clear, far))
@@ -115,6 +119,9 @@ def test_haze_where_the_date_sees_nothing_of_it_is_told_by_the_image(hazy):
     amounts, _ = doubt.told(dated(values, hole, clear, far))
     assert not amounts[:, far].any()
     assert amounts[:, ~far & ~hole].any(axis=0).mean() > 0.9
+    monkeypatch.setattr(learn, "_STANDS_OUT", np.inf)
+    assert found(dated(values, hole, clear, far)).elsewhere is None
+    assert found(dated(values, hole, clear, LEFT)).elsewhere is not None
 
 
 @pytest.mark.parametrize("seed", [1, 3, 7])
