@@ -75,7 +75,7 @@ ROWS = {
         unit/test_journal_lock.py::test_a_lock_that_fails_is_not_in_use""",
     "a disk fails while an image, a mask or results are read": """
         faults/test_surroundings.py::test_results_on_a_failing_disk
-        faults/test_surroundings.py::test_a_file_on_a_failing_disk_is_not_empty""",
+        unit/test_formats_files.py::test_a_file_on_a_failing_disk_is_not_empty""",
     "a file system without locks": "faults/test_bad_runs.py::test_an_output_without_locks",
     "a file system that gives a file another number (inode) each time, as some in user space do": """
         faults/test_bad_runs.py::test_an_output_whose_files_have_no_numbers_of_their_own

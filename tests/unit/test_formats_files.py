@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.formats import open_any
-from pipeline.formats._files import suffix_matches
+from pipeline.formats._files import how_it_starts, suffix_matches
 from pipeline.system.files import publish
 from tests.helpers import smooth, write_image
 
@@ -80,3 +81,16 @@ def test_a_band_is_taken_once(tmp_path: Path, name: str) -> None:
     assert open_any(str(image), bands=[2, first]).n_channels == 2
     with pytest.raises(ConfigError, match=f"1, {first} name one band"):
         open_any(str(image), bands=[1, 2, first])
+
+
+def test_a_file_on_a_failing_disk_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first bytes were said to be none."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0")
+    assert how_it_starts(str(path)) == r"it starts with b'II*\x00'"
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", failing)
+    assert how_it_starts(str(path)) == "it cannot be read: Input/output error"
