@@ -54,24 +54,25 @@ class BlockResult:
     channels_a_pass: int | None = None
     """Channels that the network took at once, if a GPU that was full made them fewer than usual."""
     work: dict[str, list[float]] = field(default_factory=dict)
-    """What was read, filled and passed through the network, and how long it took; see `system.meter`."""
+    """What was counted, see `system.meter`."""
 
 
 def process_block(workdir: str, digest: str, block: int) -> BlockResult:
     """Compute, store and commit one block. Safe to repeat at any time: it writes the same whole objects."""
     started = time.perf_counter()
-    workspace = open_workspace(workdir, digest)
-    plan, image = workspace.plan, workspace.image
-    box = plan.block_box(block)
-    with _thread_pools(len(sys.modules)).limit(limits=1), metered() as uses:
-        one_thread(plan)
-        pixels = image.read(plan.read_box(box))
-        read_done = time.perf_counter()
-        with shared(plan, block, pixels) as seams:
-            blended = blend(workspace, pixels, box, seams)
-    computed = time.perf_counter()
-    layers = composite(plan, image.source.read(box), pixels.states_of(box), blended)
-    hashes = store(plan, block, layers)
+    with metered() as uses:
+        workspace = open_workspace(workdir, digest)
+        plan, image = workspace.plan, workspace.image
+        box = plan.block_box(block)
+        with _thread_pools(len(sys.modules)).limit(limits=1):
+            one_thread(plan)
+            pixels = image.read(plan.read_box(box))
+            read_done = time.perf_counter()
+            with shared(plan, block, pixels) as seams:
+                blended = blend(workspace, pixels, box, seams)
+        computed = time.perf_counter()
+        layers = composite(plan, image.source.read(box), pixels.states_of(box), blended)
+        hashes = store(plan, block, layers)
     codes, counts = np.unique(layers["origin"], return_counts=True)
     result = BlockResult(
         block=block,

@@ -79,7 +79,7 @@ class Totals:
     reduced: dict[int, int] = field(default_factory=dict)
     """Blocks by channels that the network took a pass, of those for which a full GPU made them fewer than usual."""
     work: Uses = field(default_factory=dict)
-    """What was read, filled and passed through the network."""
+    """What was counted, see `system.meter`."""
 
 
 class Committed(Mapping[int, dict[str, Any]]):

@@ -71,6 +71,6 @@ def _rebuilt(folder: Path) -> Path:
     except PipelineError:
         raise
     except OSError as error:
-        todo = what_to_do(folder, error, "see to the folder or its disk and run again")
+        todo = what_to_do(folder, error)
         raise OutputConflict(f"{folder}: cannot write the report ({error.strerror or error}); {todo}") from error
     return next(path for role, path in shown if role == "report")

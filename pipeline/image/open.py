@@ -176,7 +176,11 @@ LARGEST = 2e19
 
 def computable(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return where values, of any shape, are finite and not beyond `LARGEST`."""
-    return np.asarray(np.abs(values) <= LARGEST) if values.dtype.kind == "f" else np.ones(values.shape, dtype=np.bool_)
+    if values.dtype.kind != "f":
+        return np.ones(values.shape, dtype=np.bool_)
+    if float(np.finfo(values.dtype).max) < LARGEST:
+        return np.asarray(np.isfinite(values))
+    return np.asarray(np.abs(values) <= LARGEST)
 
 
 def float32_holds(dtype: np.dtype[Any]) -> bool:

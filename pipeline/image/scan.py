@@ -21,7 +21,7 @@ from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
 from pipeline.image.lone import LoneEnd, lone_end
-from pipeline.image.open import LARGEST, float32_holds
+from pipeline.image.open import LARGEST, computable, float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask, evidence
 from pipeline.system.files import remove_made
 from pipeline.system.signals import stop_if_asked
@@ -336,7 +336,7 @@ def _require_carried(image: _Pixels, stored: NDArray[Any], told: NDArray[np.bool
         return
     for i, channel in enumerate(image.channels):
         known = told[min(i, len(told) - 1)]
-        if ((np.abs(stored[i]) > LARGEST) & known).any():
+        if (~computable(stored[i]) & known).any():
             values = stored[i][known]
             raise SourceError(
                 f"{image.source.paths[0]}: observed values of channel {_name(image.source, channel)} reach from "

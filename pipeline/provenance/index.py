@@ -45,5 +45,5 @@ def update_index(
     except PipelineError:
         raise
     except OSError as error:
-        todo = what_to_do(directory, error, "see to the folder or its disk and run again")
+        todo = what_to_do(directory, error)
         raise OutputConflict(f"{directory}: cannot write {INDEX} ({error.strerror or error}); {todo}") from error

@@ -35,7 +35,7 @@ _SUREST = np.float32(0.999)
 """Reliability up to which error bars follow it: beyond, it says how well a few pixels around happen to fit."""
 _HARDLY = np.float32(0.02)
 """Share of a family of holes in a pixel below which its base fill does not count there."""
-_UNSEEN = np.float32(0.5)
+_MOST_LEFT = np.float32(0.5)
 """Deviations of the image that what is left of haze stays below."""
 _NOTHING = np.float32(0.5)
 """Reliability where references brought nothing; it only rises."""
@@ -245,7 +245,7 @@ def finish(recipe: Recipe, task: Task, draft: Draft, raw: NDArray[np.float32]) -
         own[...] = np.hypot(own, rim(distance))
     around = _contamination(task, draft.place)
     if around is not None:
-        sigma = np.hypot(picked(around.factor, hole) * sigma, unseen(picked(around.left, hole), typical))
+        sigma = np.hypot(picked(around.factor, hole) * sigma, bounded_left(picked(around.left, hole), typical))
     asked, mean = picked(window.hole, hole), picked(draft.mean, hole)
     return Estimate(
         mean=with_values(draft.mean, hole, np.where(asked, np.clip(mean, low, high), mean)),
@@ -295,8 +295,8 @@ def misfit(reliability: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(((1 - bounded) / bounded) ** np.float32(0.25), dtype=np.float32)
 
 
-def unseen(left: NDArray[np.float32], typical: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the standard error that taken off haze leaves, always below half of the deviation of the image.
+def bounded_left(left: NDArray[np.float32], typical: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the standard error that haze leaves where it was taken off, always below half of the image's deviation.
 
     More would be seen: the ground beside the holes would be brighter than elsewhere by more than it varies.
 
@@ -304,7 +304,7 @@ def unseen(left: NDArray[np.float32], typical: NDArray[np.float32]) -> NDArray[n
         left: the same as a share of what was taken off, of any pixels `(c, n)`, data units.
         typical: deviation of the image, `(c, 1)`, data units, > 0.
     """
-    most = _UNSEEN * typical
+    most = _MOST_LEFT * typical
     return np.asarray(left * (most / np.hypot(left, most)), dtype=np.float32)
 
 

@@ -22,6 +22,7 @@ _NO_ROOM = {
     errno.EFBIG: "see to what limits the size of files (ulimit -f, the limits of a job, the file system)",
 }
 """What the system says where no more can be written, and what to do."""
+_SEE_TO = "see to the folder or its disk and run again"
 
 
 def free_bytes(folder: str | Path) -> int | None:
@@ -62,7 +63,7 @@ def full_disk_message(path: str | Path, number: int) -> str:
     return f"{path}: {os.strerror(number)}; {_remedy(path, number)}"
 
 
-def what_to_do(path: str | Path, error: OSError, otherwise: str) -> str:
+def what_to_do(path: str | Path, error: OSError, otherwise: str = _SEE_TO) -> str:
     """Return what to do about an error of writing: more room if that is what lacks, else what else is said of it.
 
     Another folder would do for a full disk, too, but lose what a run has computed.

@@ -20,7 +20,16 @@ from pipeline.references.relation import fit_relation
 from pipeline.references.reliance import Reliance, region
 from pipeline.restore.blend import limited, mix
 from pipeline.restore.codes import CLASSICAL, NETWORK, OBSERVED, REFERENCE
-from pipeline.restore.estimate import base_fill, error_factor, estimate, filled, misfit, unseen, where, with_reference
+from pipeline.restore.estimate import (
+    base_fill,
+    bounded_left,
+    error_factor,
+    estimate,
+    filled,
+    misfit,
+    where,
+    with_reference,
+)
 from pipeline.restore.network import network_share, raw_of, with_network
 from pipeline.restore.recipe import Recipe
 from pipeline.restore.task import Contamination, Draft, Guide, Task
@@ -95,7 +104,7 @@ def test_contaminated_pixels_around_widen_error_bars_alone():
     left = np.where(window.hole, np.float32(3), np.float32(0))
     factor = np.where(window.hole[:1], np.float32(1.2), np.float32(1))
     (wide,) = estimate(RECIPE, None, [replace(_task(window), around=Contamination(left=left, factor=factor))])
-    counted = np.where(window.hole, unseen(left, np.float32(RECIPE.typical).reshape(-1, 1, 1)), 0)
+    counted = np.where(window.hole, bounded_left(left, np.float32(RECIPE.typical).reshape(-1, 1, 1)), 0)
     np.testing.assert_allclose(wide.sigma, np.hypot(factor * plain.sigma, counted), rtol=1e-6)
     assert np.array_equal(wide.mean, plain.mean)
     assert (wide.sigma[window.valid] == 0).all()
@@ -106,7 +115,7 @@ def test_what_haze_leaves_stays_below_half_of_the_deviation_of_the_image():
     """Of little haze all is counted, of haze many times as strong as the ground no more than it could hide."""
     typical = np.float32([[10.0], [200.0]])
     left = np.float32([[0.0, 0.5, 5.0, 5e3], [0.0, 0.5, 100.0, 5e3]])
-    told = unseen(left, typical)
+    told = bounded_left(left, typical)
     np.testing.assert_allclose(told[0], [0.0, 0.4975, 5 / 2**0.5, 5.0], rtol=1e-3)
     np.testing.assert_allclose(told[1], [0.0, 0.5, 100 / 2**0.5, 100.0], rtol=1e-3)
     assert (np.diff(told, axis=1) > 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.image.workspace import open_workspace
 from pipeline.plan.plan import Plan, patches_with_holes
 from pipeline.survey.survey import outline
 from pipeline.system.files import remove_made
+from pipeline.system.meter import PROCESSOR
 from tests.helpers import order_of, run_config, smooth, write_image
 
 _EDGE = 64
@@ -104,3 +106,17 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     plan, _ = _plan(tmp_path, monkeypatch)
     plan.work.seams.write_text("in the way")
     assert _computed(plan) == [row.patches for row in plan.blocks]
+
+
+def test_processor_time_of_a_block_counts_what_it_stores(tmp_path, monkeypatch):
+    """Else a run that writes much passes for one that waits: the time by the clock counts it, too."""
+    plan, _ = _plan(tmp_path, monkeypatch)
+    now, plain = [0.0], blocks.store
+
+    def stored(*given):
+        now[0] += 100
+        return plain(*given)
+
+    monkeypatch.setattr(blocks, "store", stored)
+    monkeypatch.setattr(time, "process_time", lambda: now[0])
+    assert process_block(plan.workdir, plan.digest, 0).work[PROCESSOR][0] == 100

@@ -23,7 +23,6 @@ from pipeline.system.room import what_to_do
 from pipeline.system.words import counted
 
 TABLE = "group_inpainting.tsv"
-_AGAIN = "see to the folder or its disk and run again"
 _COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant"},
     "session_id": {"Description": "Session, n/a where the data set has none"},
@@ -86,7 +85,7 @@ def group(choice: Choice, target: Path) -> dict[str, Any]:
         write_json(path.with_suffix(".json"), _COLUMNS, shared=True)
         ignore(target, [f"{path.stem}.*"])
     except OSError as error:
-        todo = what_to_do(path, error, _AGAIN)
+        todo = what_to_do(path, error)
         raise OutputConflict(f"{path}: cannot be written ({error.strerror or error}); {todo}") from error
     page = _page(target / RESULTS, [DerivativePaths(target=target, image=image) for image in images])
     return {"table": str(path), "page": page and str(page), "rows": rows}
@@ -110,7 +109,7 @@ def _page(folder: Path, results: Sequence[DerivativePaths]) -> Path | None:
     try:
         return write_group(folder, rows_of(finished, failed))
     except OSError as error:
-        todo = what_to_do(folder, error, _AGAIN)
+        todo = what_to_do(folder, error)
         raise OutputConflict(f"{folder}: cannot write the page ({error.strerror or error}); {todo}") from error
 
 
