@@ -82,11 +82,12 @@ def _interpolated(matrix: Any, places: _Rows, odd: NDArray[np.bool_], step: int)
     rows, columns, pull = entries.row[beside], entries.col[beside], -entries.data[beside]
     number = np.zeros(places.max(axis=1) + 1, dtype=np.intp)
     number[tuple(places)] = np.arange(places.shape[1])
-    middle = odd.all(axis=0)
+    middle = odd[0] & odd[1]
     ends: list[_Ends] = []
     for axis in range(2):
-        some = np.flatnonzero(odd[axis] & ~middle)
-        toward = np.where((odd[axis] & ~middle)[rows], places[axis, columns] - places[axis, rows], 0)
+        between = odd[axis] & ~middle
+        some = np.flatnonzero(between)
+        toward = np.where(between[rows], places[axis, columns] - places[axis, rows], 0)
         sides = []
         for sign in (-1, 1):
             side = sign * toward > 0
