@@ -132,6 +132,7 @@ def test_where_most_is_hidden_bars_of_dates_are_the_stored_ones(tmp_path, monkey
     verdict = self_test(open_scene(order_of(config).job, Clock())[0], None)
     recipe = verdict.recipe
     assert (recipe.referenced == STORED_OF_REFERENCES) == led
+    assert kept or verdict.coverage_90 is None
     for _, tested, _, published, _ in kept:
         assert published == recipe
         held = [np.abs(t.error) <= Z90 * t.raw * error_factor(recipe, t.trust, t.place) for t in tested]
