@@ -28,7 +28,13 @@ HELPED_FAMILIES = (
     "several contrasts, large void",
 )
 """Families with another image beside the one that is restored."""
-HAZY_FAMILIES = ("haze ring", "missed thin cloud", "mostly hidden, haze ring")
+HAZY_FAMILIES = (
+    "haze ring",
+    "missed thin cloud",
+    "mostly hidden, haze ring",
+    "haze ring, cloudy date",
+    "missed thin cloud, cloudy date",
+)
 """Families with contaminated pixels outside the mask."""
 VOLUME_FAMILIES = (
     "slice drop",
@@ -131,7 +137,8 @@ def _cases(
 def hazy_cases() -> list[Case]:
     """Return clouds with haze around them, and with thin cloud and shadow beside them, outside the mask.
 
-    Scenes with a clear date are restored with it. In some of them clouds and haze leave little.
+    Scenes with a clear date are restored with it. In some of them clouds and haze leave little, in others the date has
+    clouds of its own, and what lies under both is scored.
     """
     paired = pairs.clear_pairs()
     names = {scene.name for scene in paired}
@@ -144,6 +151,11 @@ def hazy_cases() -> list[Case]:
             for scene in scenes
         ),
         *_mostly_hidden_in_haze(),
+        *(
+            Case(family=f"{family}, cloudy date", scene=scene, number=0, draw=_cloud(0.2), spoil=spoil)
+            for family, spoil in kinds.items()
+            for scene in (pairs.under_clouds(one, 0.35) for one in paired)
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ The holes are cut into the clear date; what hides the other date is told by a ma
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -157,6 +158,19 @@ def clear_pairs() -> list[Scene]:
         chiapas(year=1999),
         chiapas(year=2002),
     ]
+
+
+def under_clouds(scene: Scene, share: float) -> Scene:
+    """Return a pair with clouds over a share of its other date, too, that are told of; what they hide is scored."""
+
+    def load() -> Image:
+        image = scene.load()
+        digest = hashlib.sha256(f"{scene.name} / clouds of the date".encode()).digest()
+        clouds = cloud(np.random.default_rng(list(digest[:8])), image.values.shape[1:], share)
+        guides = (replace(one, hidden=clouds if one.hidden is None else clouds | one.hidden) for one in image.guides)
+        return replace(image, guides=tuple(guides), unshown=True)
+
+    return replace(scene, load=load)
 
 
 def clear_pairs_of_trained_places() -> list[Scene]:

@@ -187,12 +187,13 @@ class Frame:
 
     @classmethod
     def of(cls, image: Image, hole: NDArray[np.bool_]) -> Frame:
-        """Return the frame of an image and its test hole; where a guide's own mask hides it, nothing is scored."""
+        """Return the frame of an image and its test hole; what is scored all guides show, or none does (`unshown`)."""
         counted = image.counted & ~image.hidden
-        clear = counted.copy()
-        for guide in image.guides:
-            clear &= True if guide.hidden is None else ~guide.hidden
-        scored = hole & clear
+        hidden = [guide.hidden for guide in image.guides if guide.hidden is not None]
+        if image.unshown:
+            scored = hole & counted & np.all(hidden, axis=0)
+        else:
+            scored = hole & counted & ~np.any(hidden, axis=0) if hidden else hole & counted
         area = scored.any(axis=0)
         flat = image.values.ndim == 3
         components = ndimage.label(area)[0]

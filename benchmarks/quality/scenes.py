@@ -56,6 +56,7 @@ class Image:
         spacing: step per axis, mm for volumes.
         nodata: of the file, or None.
         guides: references and auxiliaries.
+        unshown: score what the masks of the guides hide, not what all guides show.
     """
 
     values: Array
@@ -64,6 +65,7 @@ class Image:
     spacing: tuple[float, ...]
     nodata: float | None = None
     guides: tuple[Guide, ...] = ()
+    unshown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,7 +271,7 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
     """Return the lines of the families with another date."""
     clear, cloudy, changed = (of_family(good, f"{k} reference") for k in ("clear", "cloudy", "changed"))
     two, mostly = (of_family(good, name) for name in ("two middling references", "mostly hidden, clear reference"))
-    hazy, thin, little = (of_family(good, name) for name in HAZY_FAMILIES)
+    hazy, thin, little, below_haze, below_thin = (of_family(good, name) for name in HAZY_FAMILIES)
     best = "one clear reference, over the best single-image fill"
     return [
         gain_line(best, clear, (3, 4.5)),
@@ -290,6 +290,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("thin cloud and shadow outside the mask, over the same without", thin, (-0.5, -0.1), over=(CLEAN,)),
         gain_line("haze ring, most of the image hidden, over the same without", little, (-3, -0.5), over=(CLEAN,)),
         gain_line("... over the best of both scripts", little, (3, 5), over=SCRIPTS),
+        gain_line("haze ring, below clouds of the date, over the same without", below_haze, UNMARKED, over=(CLEAN,)),
+        gain_line("thin cloud and shadow, below clouds of the date, likewise", below_thin, UNMARKED, over=(CLEAN,)),
     ]
 
 

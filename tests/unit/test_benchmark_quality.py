@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from benchmarks.quality import experiments, gains, holes, scores, table
 from benchmarks.quality.cases import Case, paired_cases
 from benchmarks.quality.document import Report, write_document
 from benchmarks.quality.fills import regression, window_of
+from benchmarks.quality.pairs import under_clouds
 from benchmarks.quality.runner import OURS, Frame, Settings, measure
 from benchmarks.quality.scenes import Guide, Image, Scene
 from benchmarks.quality.trained import seen
@@ -186,6 +188,23 @@ def test_what_a_guide_cannot_see_is_not_scored():
     hole = np.zeros((1, 8, 8), dtype=bool)
     hole[:, 2:6, 2:6] = True
     assert Frame.of(image, hole).scored.sum() == 8
+    assert Frame.of(replace(image, unshown=True), hole).scored[0, :, 4:].sum() == 8
+    assert not Frame.of(replace(image, unshown=True), hole).scored[0, :, :4].any()
+
+
+def test_clouds_over_the_date_come_on_top_of_its_own():
+    """What its mask hid before stays hidden, about the share that is asked for is new, and the same each time."""
+    values = np.zeros((1, 64, 64), dtype=np.uint8)
+    corner = np.zeros((64, 64), dtype=bool)
+    corner[:8, :8] = True
+    image = _image(values, guides=(Guide(values=values, hidden=corner),))
+    scene = Scene(name="s", place="p", sensor="x", load=lambda: image, files=())
+    once, again = (under_clouds(scene, 0.35).load() for _ in range(2))
+    assert once.unshown
+    (hidden,) = (guide.hidden for guide in once.guides)
+    assert hidden[:8, :8].all()
+    assert 0.3 < hidden[8:].mean() < 0.45
+    assert (hidden == again.guides[0].hidden).all()
 
 
 def test_the_reference_baseline_undoes_a_linear_change():
