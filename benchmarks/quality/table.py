@@ -290,8 +290,8 @@ def reference_lines(good: Sequence[Row]) -> list[Line]:
         gain_line("thin cloud and shadow outside the mask, over the same without", thin, (-0.5, -0.1), over=(CLEAN,)),
         gain_line("haze ring, most of the image hidden, over the same without", little, (-3, -0.5), over=(CLEAN,)),
         gain_line("... over the best of both scripts", little, (3, 5), over=SCRIPTS),
-        gain_line("haze ring, below clouds of the date, over the same without", below_haze, UNMARKED, over=(CLEAN,)),
-        gain_line("thin cloud and shadow, below clouds of the date, likewise", below_thin, UNMARKED, over=(CLEAN,)),
+        gain_line("haze ring, below clouds of the date, over the same without", below_haze, (-2, -0.5), over=(CLEAN,)),
+        gain_line("thin cloud and shadow, below clouds of the date, likewise", below_thin, (-3, -0.5), over=(CLEAN,)),
     ]
 
 
