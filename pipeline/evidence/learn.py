@@ -166,12 +166,21 @@ def _and_elsewhere(
     if sum(int(b.sum()) for b in blind) < max(FEWEST_FAR, _BLIND * sum(int(b.sum()) for b in beside)):
         return doubt
     others = [tile.without(guide) for tile in tiles]
+    found = _second_look(doubt, others, seed, through=through)
+    found = _and_elsewhere(found, others, seed, through=through, untold=blind)
+    return replace(doubt, elsewhere=found) if found.reach_px else doubt
+
+
+def _second_look(doubt: Doubt, others: Sequence[Tile], seed: int, *, through: bool) -> Doubt:
+    """Return what is contaminated as it is told without a reference that told `doubt`.
+
+    Differences from the ground end here: with those of each look held until the last, memory would grow with the dates.
+    """
     rings, falls = Rings.around(others, seed), _FALLS_BY_ITSELF if doubt.places else _FALLS
     found = Doubt(ground=rings.ground)
     if doubt.reach_px or any((more := rings.beyond(sign)) and more.deviations >= _STANDS_OUT for sign in (1.0, -1.0)):
         found = _told(rings, through=through, falls=falls)
-    found = _and_elsewhere(replace(found, places=doubt.places), others, seed, through=through, untold=blind)
-    return replace(doubt, elsewhere=found) if found.reach_px else doubt
+    return replace(found, places=doubt.places)
 
 
 def _single(rings: Rings) -> Sequence[Tile]:

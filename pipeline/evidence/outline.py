@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.evidence.ground import Ground, fit_ground, whitening
+from pipeline.evidence.neighbours import by_neighbours
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.numerics.column import column
 from pipeline.numerics.products import inner
@@ -37,12 +38,6 @@ _Differences = tuple[Field, Mask]
 
 _BLUR = 0.7
 """Deviation of the Gaussian that pixels are seen through, pixels: it must not reach over edges."""
-
-_TOGETHER = 4.0
-"""Logarithm of the odds that neighbours speak for if they all are of one kind."""
-
-_SWEEPS = 8
-"""Times that neighbours are asked."""
 
 _ROUNDS, _FIRST_ROUNDS = 6, 3
 """Times that ground and scraps are described anew; in the first of them no ground is unusual, as the directions of
@@ -63,14 +58,14 @@ _FEWEST_CLEAR, _FEWEST = 400, 50
 _LOWEST, _HIGHEST = -20.0, 50.0
 """Bounds of the logarithm of the odds of one pixel."""
 
-_UNLIKELY = -60.0
-"""Logarithm of the odds below which a kind is as good as impossible."""
-
 _RAREST, _COMMONEST = 1e-6, 0.9
 """Bounds of how often a kind of scrap is met at a distance."""
 
 _FARTHEST_OFF = 30.0
 """Longer differences, whitened, count as this long before their mean tells the direction of a scrap."""
+
+_AT_ONCE = 2**16
+"""Pixels that are whitened at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,27 +195,6 @@ class Outline:
         return np.sqrt(np.maximum(1.0, (_TAILS + squares) / (_TAILS + len(self.across))))
 
 
-def by_neighbours(odds: Field, told: Mask) -> Field:
-    """Return the probability of each kind, 0 to 1, `(kinds, *spatial)`: pixels and those around should be of one kind.
-
-    Args:
-        odds: logarithm of how likely each kind is by the pixel alone, `(kinds, *spatial)`.
-        told: bool `spatial`, pixels that have a say.
-    """
-    heard = np.float32(_TOGETHER) / np.maximum(_around(told.astype(np.float32)), np.float32(1e-6))
-    alone = odds.astype(np.float32)
-    share = total = alone
-    for sweep in range(_SWEEPS):
-        if sweep:
-            others = np.stack([_around(np.where(told, part, np.float32(0))) for part in share[1:]]) * heard
-            # those who do not speak for any other kind speak for the first
-            total = alone + np.concatenate([_TOGETHER - others.sum(axis=0, keepdims=True), others])
-        # the smallest numbers there are take a hundred times as long as others
-        share = np.exp(np.maximum(total - total.max(axis=0), np.float32(_UNLIKELY)))
-        share /= share.sum(axis=0)
-    return share.astype(np.float64)
-
-
 def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> Outline | None:
     """Return what tells scraps from clear ground; None if too little is clear, or there are no scraps.
 
@@ -230,36 +204,39 @@ def fit_outline(tiles: Sequence[Tile], first: Mapping[str, Sequence[Mask]]) -> O
     """
     shares: _Shares = {name: [mask.astype(np.float64) for mask in masks] for name, masks in first.items()}
     blurred: dict[int | None, list[_Blurred]] = {}
-    outline, differences = _described(tiles, shares, blurred, changed=False)
+    outline = _described(tiles, shares, blurred, changed=False)
     for number in range(1, _ROUNDS):
         if outline is None:
             return None
-        every = [outline.shares(tile, known) for tile, known in zip(tiles, differences, strict=True)]
+        # computed again, as those of all windows together take more than all else
+        every = [
+            outline.shares(tile, _differences(outline.ground, seen))
+            for tile, seen in zip(tiles, blurred[outline.ground.guide], strict=True)
+        ]
         shares = {scrap.name: [found[scrap.name] for found in every] for scrap in outline.scraps}
-        outline, differences = _described(tiles, shares, blurred, changed=number >= _FIRST_ROUNDS)
+        outline = _described(tiles, shares, blurred, changed=number >= _FIRST_ROUNDS)
     return outline
 
 
 def _described(
     tiles: Sequence[Tile], shares: _Shares, blurred: dict[int | None, list[_Blurred]], *, changed: bool
-) -> tuple[Outline | None, Sequence[_Differences]]:
-    """Describe ground and scraps by pixels that belong to them with some probability; and the tiles' differences.
+) -> Outline | None:
+    """Describe ground and scraps by pixels that belong to them with some probability.
 
     With `changed` some of the ground may have. `blurred` takes the tiles as they are seen for each guide.
     """
     doubted = [np.sum(parts, axis=0) for parts in zip(*shares.values(), strict=True)]
     clear = [tile.seen & (part < _CLEAR) for tile, part in zip(tiles, doubted, strict=True)]
     if sum(int(c.sum()) for c in clear) < _FEWEST_CLEAR:
-        return None, ()
+        return None
     ground = fit_ground(tiles, clear)
     if ground.guide not in blurred:
         blurred[ground.guide] = [_Blurred.of(tile, ground) for tile in tiles]
-    both = [_differences(ground, seen) for seen in blurred[ground.guide]]
-    told = np.concatenate([t.ravel() for _, t in both])
-    values = np.concatenate([d.reshape(len(d), -1) for d, _ in both], axis=1)[:, told]
+    told = np.concatenate([seen.told.ravel() for seen in blurred[ground.guide]])
+    values = _told_ones(ground, blurred[ground.guide])
     calm = np.clip(values[:, np.concatenate([c.ravel() for c in clear])[told]], -LARGEST, LARGEST)
     if calm.shape[1] < _FEWEST_CLEAR:
-        return None, ()
+        return None
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
     usual = _Calm(differences=calm, middle=np.median(calm, axis=1), whiten=whitening(calm))
     white = usual.whitened(values)
@@ -269,11 +246,17 @@ def _described(
     ]
     some = tuple(scrap for scrap in scraps if scrap is not None)
     if not some or not changed:
-        return Outline(ground=ground, scraps=some) if some else None, both
+        return Outline(ground=ground, scraps=some) if some else None
     across = _across(some, usual.whiten)
     middle = across @ usual.middle
     rows = tuple(map(tuple, across.tolist()))
-    return Outline(ground=ground, scraps=some, across=rows, middle=tuple(middle.tolist())), both
+    return Outline(ground=ground, scraps=some, across=rows, middle=tuple(middle.tolist()))
+
+
+def _told_ones(ground: Ground, blurred: Sequence[_Blurred]) -> Field:
+    """Return the differences of all pixels for which the ground is told, `(c, n)`."""
+    parts = (_differences(ground, seen) for seen in blurred)
+    return np.concatenate([d.reshape(len(d), -1)[:, told.ravel()] for d, told in parts], axis=1)
 
 
 def _across(scraps: Sequence[Scrap], whiten: Field) -> Field:
@@ -293,7 +276,10 @@ class _Calm:
 
     def whitened(self, values: Field) -> Field:
         """Return differences `(c, n)` alike in all directions, none longer than `_FARTHEST_OFF`."""
-        white = inner(self.whiten, (values - self.middle[:, None]).T)
+        white = np.empty(values.shape)
+        for start in range(0, values.shape[1], _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            white[:, some] = inner(self.whiten, (values[:, some] - self.middle[:, None]).T)
         white *= np.minimum(1.0, _FARTHEST_OFF / np.maximum(np.sqrt(np.einsum("cn,cn->n", white, white)), 1e-9))
         return white
 
@@ -343,16 +329,3 @@ def _differences(ground: Ground, tile: _Blurred) -> _Differences:
 
 def _seen(values: NDArray[_Real]) -> NDArray[_Real]:
     return np.asarray(ndimage.gaussian_filter(values, _BLUR))
-
-
-def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return means over squares of three pixels, those at an edge counted twice beyond it."""
-    for axis, extent in enumerate(values.shape):
-        rows = np.moveaxis(values, axis, 0)
-        total = rows.copy(order="K")
-        total[1:] += rows[:-1]
-        total[:-1] += rows[1:]
-        total[0] += rows[0]
-        total[extent - 1] += rows[extent - 1]
-        values = np.moveaxis(total, 0, axis)
-    return np.asarray(values / np.float32(3**values.ndim))

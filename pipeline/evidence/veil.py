@@ -21,7 +21,8 @@ from scipy import ndimage
 
 from pipeline.evidence.ground import Ground, covariance
 from pipeline.evidence.haze import left_of
-from pipeline.evidence.outline import Outline, by_neighbours
+from pipeline.evidence.neighbours import by_neighbours
+from pipeline.evidence.outline import Outline
 from pipeline.evidence.tile import LARGEST, Tile, pooled
 from pipeline.numerics.column import column
 

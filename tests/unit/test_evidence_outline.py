@@ -11,7 +11,8 @@ from pipeline.evidence import learn
 from pipeline.evidence.doubt import Doubt, standardised
 from pipeline.evidence.ground import fit_ground
 from pipeline.evidence.learn import find_doubt
-from pipeline.evidence.outline import Outline, Scrap, by_neighbours, fit_outline
+from pipeline.evidence.neighbours import by_neighbours
+from pipeline.evidence.outline import Outline, Scrap, fit_outline
 from pipeline.evidence.rings import Rings
 from pipeline.evidence.shifts import Excess
 from pipeline.evidence.tile import Tile
