@@ -71,7 +71,7 @@ def one(config: Path, settings: Sequence[str], output: Path) -> dict[str, Any]:
             ahead = cost.forecast(*asked)
             scene, plan, _ = asked
             heard.update(counts=ahead.counts, speed=cost._speed(), **asdict(ahead.cost.total()))
-            held = {"doubt": doubt_bytes(looked_pixels(scene), bands_of(scene)), "tested": math.prod(ahead.extent)}
+            held = {"doubt": doubt_bytes(looked_pixels(scene), *bands_of(scene)), "tested": math.prod(ahead.extent)}
             heard["planned"] = process_bytes(plan, scene.source.n_channels, **held) / 2**20
             return ahead
 

@@ -158,14 +158,14 @@ def windows_of(scene: Scene) -> list[Box]:
     for box in Box.whole(scene.shape).tiles((_TILE, _TILE)):
         if scene.states.near_holes(box) and scene.states.kept_cells[cells_of(box, cell)].any():
             boxes.append(box)
-    most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * bands_of(scene))))
+    most = max(1, min(_MOST_TILES, _MOST_VALUES // (_TILE**2 * sum(bands_of(scene)))))
     step = -(-len(boxes) // most) or 1
     return boxes[::step]
 
 
-def bands_of(scene: Scene) -> int:
-    """Return the number of bands of image and references; auxiliaries show no haze, and are not read here."""
-    return len(scene.image.channels) + sum(guide.source.n_channels for guide in _references(scene))
+def bands_of(scene: Scene) -> tuple[int, int]:
+    """Return the bands of the image, and of all references; auxiliaries show no haze, and are not read here."""
+    return len(scene.image.channels), sum(guide.source.n_channels for guide in _references(scene))
 
 
 def _references(scene: Scene) -> list[OpenGuide]:

@@ -66,9 +66,12 @@ _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
 """Then also per cell, per cell and channel (measured 105 with one channel, 145 with four), and the most cells."""
 _CORRECTION_CELLS = 40_000
 """Cells with a regression around each, which takes what it takes in a patch, if there are guides or siblings."""
-_DOUBT_BYTES, _DOUBT_BAND_BYTES = 20, 34
-"""Per pixel of the windows in which thin cloud is looked for, and per band of image and references: what they hold, and
-how it differs from the ground (measured 47 with one band, 140 with four, 410 to 440 with twelve and thirteen)."""
+_DOUBT_BYTES, _DOUBT_OWN_BYTES = 70, 40
+"""Per pixel of the windows in which thin cloud is looked for, and per band of the image: what they hold, and how it
+differs from the ground (measured 100 with one band, 220 with four, 540 to 580 with thirteen)."""
+_DOUBT_DATED_BYTES, _DOUBT_BAND_BYTES = 70, 5
+"""The same more where there are references, however many look one after the other, and per band of them (measured 75
+with one of four bands, 100 to 120, 170 and 280 with one, two and four of thirteen)."""
 _TEST_BYTES, _TEST_GUIDED_BYTES, _TEST_BARS_BYTES = {2: 430, 3: 640}, 200, 290
 """Per pixel and channel of a window of the self-test, all six and their trials together, by dimensions (measured 340 to
 480, and 630 to 650), and what guides add, however many there are: the trials with them, and error bars of both
@@ -172,9 +175,16 @@ def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *
     return max(fill, n_exact * _EXACT_BYTES + n_values * _EXACT_VALUE_BYTES if n_exact else beyond)
 
 
-def doubt_bytes(looked: int, bands: int) -> int:
-    """Return what looking for thin cloud and shadow adds, in so many pixels at once and bands of all, in bytes."""
-    return looked * (_DOUBT_BYTES + bands * _DOUBT_BAND_BYTES)
+def doubt_bytes(looked: int, own: int, others: int) -> int:
+    """Return what looking for thin cloud and shadow adds, in bytes.
+
+    Args:
+        looked: pixels that are held at once.
+        own: bands of the image.
+        others: bands of all references.
+    """
+    dated = _DOUBT_DATED_BYTES + others * _DOUBT_BAND_BYTES if others else 0
+    return looked * (_DOUBT_BYTES + own * _DOUBT_OWN_BYTES + dated)
 
 
 def _test_bytes(plan: Plan, tested: int, at_once: int) -> int:
@@ -248,16 +258,18 @@ def check_fits(plan: Plan, n_file_channels: int, memory_bytes: int) -> None:
         )
 
 
-def check_doubt(path: str, looked: int, bands: int, memory_bytes: int) -> None:
+def check_doubt(path: str, looked: int, bands: tuple[int, int], memory_bytes: int) -> None:
     """Refuse an image in which thin cloud could not be looked for, see `doubt_bytes`; only small limits are ever hit.
+
+    `bands` are those of the image and of all references.
 
     Raises:
         PlanRefused: with needed and given bytes.
     """
-    need = _BASE_BYTES + doubt_bytes(looked, bands)
+    need = _BASE_BYTES + doubt_bytes(looked, *bands)
     if need > memory_bytes:
         raise PlanRefused(
-            f"{path}: looking for thin cloud beside the mask, in {bands} bands of image and references, needs "
+            f"{path}: looking for thin cloud beside the mask, in {sum(bands)} bands of image and references, needs "
             f"{need / 2**30:.2f} GiB, {_given(memory_bytes)}. {_enough(need)}"
         )
 

@@ -211,7 +211,7 @@ def _survey_counts(scene: Scene, plan: Plan, shapes: Shapes, window: int) -> dic
     hidden = weighed * PLACEMENTS * channels * window * share ** _GROWS[scene.ndim]
     return {
         "look": {"look": 1.0, "look value": channels * math.prod(scene.shape)},
-        "doubt": {"doubt": float(looked > 0), "doubt pixel": looked, "doubt value": looked * bands_of(scene)},
+        "doubt": {"doubt": float(looked > 0), "doubt pixel": looked, "doubt value": looked * sum(bands_of(scene))},
         "test": {
             "test": float(weighed),
             "relation": float(weighed * len(related)),

@@ -214,7 +214,7 @@ def _doubt_bytes(scene: Scene) -> int:
     """
     looked, bands = looked_pixels(scene), bands_of(scene)
     check_doubt(scene.source.paths[0], looked, bands, scene.job.memory_bytes)
-    return doubt_bytes(looked, bands)
+    return doubt_bytes(looked, *bands)
 
 
 def _gpu(plan: Plan, model: Inpainter | None) -> tuple[GpuMemory | None, str]:
