@@ -159,7 +159,7 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
     ("bands", "dates", "edged"), [(1, 0, False), (4, 0, False), (4, 0, True), (4, 1, True), (4, 4, True)]
 )
 def test_what_looking_holds_is_planned(tmp_path: Path, bands: int, dates: int, edged: bool) -> None:
-    """Peak of what is allocated, of windows of a quarter of a megapixel: no more than planned, and no small part of that.
+    """Peak of what is allocated, in windows of 512 x 512 pixels: no more than planned, and no small part of that.
 
     Dates that are cloudy themselves are asked one after the other, and what one needed is gone when the next is.
     """
