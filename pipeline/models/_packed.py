@@ -69,7 +69,7 @@ def _pack(module: nn.Module) -> None:
 
 
 def _soonest(convolution: _ConvNd) -> _Product:
-    """Return a convolution, or the same with its weights in order where that takes no longer for small parts, too."""
+    """Return a convolution, or the same with its weights in order unless that takes twice as long for small parts."""
     if not (ONE_DNN and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
         return convolution.forward
     weight, bias = convolution.weight, convolution.bias
