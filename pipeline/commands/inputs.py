@@ -292,7 +292,14 @@ def _like_masks(path: Path, images: set[str]) -> tuple[str, ...]:
     if "://" in str(path) or kind_of(path.parent) != "folder":
         return ()
     beside = sorted(str(path.parent / one.name) for one in path.parent.iterdir())
-    like = [one for one in beside if one not in images and _LIKE_A_MASK.search(_stem(one)) and is_image(one)]
+    stems = {_stem(one) for one in beside}
+    like = [
+        one
+        for one in beside
+        # that of another image is not meant
+        if one not in images and _LIKE_A_MASK.search(_stem(one)) and _stem(one).rpartition("_")[0] not in stems
+        if is_image(one)
+    ]
     volume = _is_volume(str(path)) if like else False
     with suppress(PipelineError):
         return tuple(one for one in like if _is_volume(one) == volume)

@@ -204,7 +204,9 @@ def _said(files: Inputs, lost: Sequence[Lost]) -> str:
 
 def _facts(source: Source) -> str:
     values = {value for value in source.nodata if value is not None}
-    nodata = f"nodata {', '.join(f'{v:g}' for v in sorted(values))}" if values else "no nodata value"
+    # a NaN is like no other
+    named = dict.fromkeys(f"{value:g}" for value in sorted(values))
+    nodata = f"nodata {', '.join(named)}" if named else "no nodata value"
     what = "volume" if source.space.kind == "volume" else "band"
     count = f"{source.n_channels} {what}{'s' if source.n_channels > 1 else ''}"
     return f"{count}, {source.dtype}, {nodata}; {source.space.describe()}"

@@ -1,4 +1,7 @@
-"""Values that look like nodata which nobody declared: one value, many times, far from all others (-9999, 65535)."""
+"""Values at the ends of the range that many pixels have.
+
+Far from all others they look like nodata that nobody declared (-9999, 65535), next to others like a limit.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ _REPEATS = 5
 _NEIGHBOURS = 10
 """Values next to the end that tell how many pixels a measurement fills: more than one on a finer grid than its own."""
 _BULK = (0.01, 0.99)
+_PILED = 0.01
+"""Share of pixels that have a value at the end: without a limit far fewer do."""
 _VALUES = 10
 """Images of fewer values than these are classes or masks, in which every value stands alone."""
 
@@ -46,3 +51,20 @@ def lone_end(sample: NDArray[Any]) -> LoneEnd | None:
             share = float(counts[end] / counts.sum())
             return LoneEnd(value=values[end].item(), share=share, next=float(values[beside]))
     return None
+
+
+def piled_ends(sample: NDArray[Any]) -> tuple[bool, bool]:
+    """Say whether values pile up at the smallest and at the largest one: no rain, full cover, an empty background.
+
+    They do if one pixel in a hundred and five have it, and it is as frequent as five of the values next to it.
+
+    Args:
+        sample: observed values of a channel, stored dtype, 1-D, at least one.
+    """
+    _, counts = np.unique(sample, return_counts=True)
+    fewest = max(_REPEATS, _PILED * counts.sum())
+    low, high = (
+        len(counts) > 1 and counts[end] >= max(fewest, _REPEATS * np.median(counts[near]))
+        for end, near in ((0, slice(1, _NEIGHBOURS + 1)), (-1, slice(-_NEIGHBOURS - 1, -1)))
+    )
+    return bool(low), bool(high)

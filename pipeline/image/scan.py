@@ -20,7 +20,7 @@ from pipeline.errors import SourceError
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image.haze import without_haze
-from pipeline.image.lone import LoneEnd, lone_end
+from pipeline.image.lone import LoneEnd, lone_end, piled_ends
 from pipeline.image.open import LARGEST, computable, float32_holds
 from pipeline.masks.base import FILL, KEEP, NEVER, ComposedMask, Mask, evidence
 from pipeline.system.files import remove_made
@@ -87,6 +87,7 @@ class ValueScan:
     Attributes:
         centre: subtracted before float32 arithmetic (0 where float32 is exact).
         low, high: smallest and largest sampled value.
+        piled: whether values pile up at them, as at a limit of what is measured, `(2, c)`.
         p1, p99: robust range.
         quantum: step of the stored dtype (1 for integers, 0 for floats).
         lone_ends: per restored channel, None or the value that looks like nodata which nobody declared.
@@ -95,6 +96,7 @@ class ValueScan:
     centre: tuple[float, ...]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    piled: NDArray[np.bool_]
     p1: NDArray[np.float64]
     p99: NDArray[np.float64]
     quantum: float
@@ -108,8 +110,8 @@ class ValueScan:
 
 def no_values(n_channels: int) -> ValueScan:
     """Return the statistics of an image of which nothing needs to be known, as nothing is hidden."""
-    zeros = np.zeros(n_channels)
-    return ValueScan(centre=(0.0,) * n_channels, low=zeros, high=zeros, p1=zeros, p99=zeros, quantum=0.0)
+    zeros, none = np.zeros(n_channels), np.zeros((2, n_channels), dtype=np.bool_)
+    return ValueScan(centre=(0.0,) * n_channels, low=zeros, high=zeros, piled=none, p1=zeros, p99=zeros, quantum=0.0)
 
 
 def scan_states(source: Source, mask: Mask, channels: tuple[int, ...], path: Path) -> tuple[StateScan, zarr.Array]:
@@ -226,6 +228,7 @@ def scan_values(
         centre=tuple(middle),
         low=np.asarray([float(s.min()) for s in samples]),
         high=np.asarray([float(s.max()) for s in samples]),
+        piled=np.asarray([piled_ends(s) for s in samples]).T,
         p1=quantiles[:, 0],
         p99=quantiles[:, 1],
         quantum=1.0 if source.dtype.kind in "iu" else 0.0,

@@ -16,8 +16,8 @@ LEVELS: tuple[Level, ...] = ("poor", "look", "sound")
 LEVEL_WORDS: Mapping[Level, str] = {"poor": "do not rely on it", "look": "look at it", "sound": "sound"}
 
 _VARIATION = 1 / 4.65
-"""Standard deviation of normally distributed values over their range from the 1st to the 99th percentile: an error as
-large as that is the one of putting the image's mean into every hole."""
+"""Standard deviation of normally distributed values over their range from the 1st to the 99th percentile. The image's
+mean, put into every hole, is off by about as much: 90 real images have 0.17 to 0.37."""
 _NOTABLE = 0.5
 """Share of that from which the error is worth a look."""
 UNVALUED = "marked, but without a value (nodata)"
@@ -48,13 +48,12 @@ def judged(record: Mapping[str, Any]) -> Judgement:
     error = relative_error(record)
     if error is not None and error >= _VARIATION:
         poor.append(
-            f"the error to expect, {error_text(error)}, is not below that of putting the mean of the image into every "
-            f"hole ({precise_percent(_VARIATION)})"
+            f"the error to expect, {error_text(error)}, is very large: from about {precise_percent(_VARIATION)} on "
+            "one value for all holes, the mean of the image, may be no worse"
         )
     elif error is not None and error >= _NOTABLE * _VARIATION:
         look.append(
-            f"the error to expect, {error_text(error)}, is not far below that of putting the mean of the image into "
-            f"every hole ({precise_percent(_VARIATION)})"
+            f"the error to expect, {error_text(error)}, is large ({precise_percent(_NOTABLE * _VARIATION)} or more)"
         )
     held = test.get("coverage_90") if test else None
     if held is not None and held < _HELD_LOOK:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import FillSpec, Window
 from pipeline.geometry.box import Box
 from pipeline.geometry.orientation import Orientation, coarsest_axis
+from pipeline.image.scan import ValueScan
 from pipeline.image.scene import Scene
 from pipeline.models.base import Inpainter, precision_of
 from pipeline.numerics.calibration import STORED_OF_REFERENCES
@@ -168,9 +170,9 @@ def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
     spread = values.spread
     # where nearly all is hidden the little that is seen does not bound what another date shows
     margin = np.full_like(spread, _WIDEST) if scene.little_trusted and scene.guides else 0.05 * spread
-    centre = np.asarray(values.centre)
     floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
     floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
+    low, high = _limits(values, margin)
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     choice = scene.job.model
     return Recipe(
@@ -178,10 +180,25 @@ def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
         floor=tuple(float(v) for v in floor),
         # p1 to p99 spans 4.65 standard deviations of a normal distribution
         typical=tuple(float(v) for v in np.maximum(spread / 4.65, floor)),
-        low=tuple(float(v) for v in np.clip(values.low - margin - centre, -_WIDEST, _WIDEST)),
-        high=tuple(float(v) for v in np.clip(values.high + margin - centre, -_WIDEST, _WIDEST)),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
         quantum=values.quantum,
         network_precision=(precision_of(model),) * len(spread),
         relations=(None,) * scene.n_guides,
         references=(UNUSED,) * scene.n_guides,
+    )
+
+
+def _limits(values: ValueScan, margin: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what may be written per channel, data units: up to a margin beyond what was seen, `(c,)`.
+
+    None of it where values pile up: a limit of what is measured is one in the holes, too.
+    """
+    beyond, centre = np.where(values.piled, 0.0, margin), np.asarray(values.centre)
+    exact = np.clip([values.low - beyond[0] - centre, values.high + beyond[1] - centre], -_WIDEST, _WIDEST)
+    low, high = exact.astype(np.float32)
+    # rounded inwards
+    return (
+        np.where(low < exact[0], np.nextafter(low, high), low),
+        np.where(high > exact[1], np.nextafter(high, low), high),
     )

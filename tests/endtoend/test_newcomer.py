@@ -179,10 +179,15 @@ def test_what_is_called_like_a_mask_is_no_image_of_a_folder(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     for name in ("a_input", "a_mask", "rois/roi_1", "rois/roi_2"):
         _image(Path(f"scenes/{name}.tif"), bands=2)
+    for name in ("b", "b_mask"):
+        _image(Path(f"others/{name}.tif"), bands=2)
+        _image(Path(f"others/a_{name}.tif"), bands=2)
     told = command("config", "new", "scenes")
     assert "scenes/a_input.tif" in told.out.partition("mask:")[0]
     assert "a_mask" not in told.out.partition("mask:")[0]
     assert "{kind: raster, path: scenes/a_mask.tif}   # lies beside it" in told.out
+    _image(Path("others/c.tif"), bands=2)
+    assert "b_mask.tif" not in command("config", "new", "others/c.tif").out
     named = command("config", "new", "scenes/a_input.tif", "scenes/a_mask.tif").out
     assert "- scenes/a_mask.tif" in named.partition("mask:")[0]
     assert "- scenes/rois/roi_2.tif" in command("config", "new", "scenes/rois").out.partition("mask:")[0]

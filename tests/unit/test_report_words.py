@@ -152,8 +152,12 @@ def test_methods_name_other_channels_and_a_network_that_led_nowhere() -> None:
     [
         ({}, "sound", ""),
         ({"predicted_rmse": [10.9, 0.0]}, "sound", ""),
-        ({"predicted_rmse": [20.0, 0.0]}, "look", "14 % of the range"),
-        ({"predicted_rmse": [40.0, 10.0]}, "poor", "is not below that of putting the mean"),
+        ({"predicted_rmse": [20.0, 0.0]}, "look", "14 % of the range of the values, is large (11 % or more)"),
+        (
+            {"predicted_rmse": [40.0, 10.0]},
+            "poor",
+            "29 % of the range of the values, is very large: from about 22 % on",
+        ),
         ({"coverage_90": 0.84}, "look", "held 84 %"),
         ({"coverage_90": 0.7, "predicted_rmse": [20.0, 0.0]}, "poor", "held 70 %"),
         ({"note": "few observed pixels"}, "look", "few observed"),

@@ -16,6 +16,7 @@ from pipeline.formats._image import unobserved
 from pipeline.formats.base import Source
 from pipeline.geometry.box import Box
 from pipeline.image import scan
+from pipeline.image.lone import piled_ends
 from pipeline.image.scan import block_sum, scan_states, scan_values
 from pipeline.image.window import OpenImage
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, NEVER
@@ -142,6 +143,27 @@ def test_values_are_those_of_observed_pixels(tmp_path, dtype):
     assert np.allclose(np.stack([found.p1, found.p99]), np.quantile(kept, (0.01, 0.99), axis=1))
     assert found.quantum == (0.0 if dtype == "float64" else 1.0)
     assert found.centre == ((0.0, 0.0) if dtype == "uint16" else tuple(np.median(kept, axis=1)))
+
+
+RAIN = np.maximum(np.random.default_rng(5).standard_normal(2000), 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "piled"),
+    [
+        (RAIN, (True, False)),
+        (np.minimum(100 * RAIN, 100).astype(np.uint8), (True, True)),
+        (np.r_[np.zeros(19), np.arange(1, 1982)], (False, False)),
+        (np.r_[np.zeros(20), np.arange(1, 1981)], (True, False)),
+        (np.arange(50.0), (False, False)),
+        (np.repeat(np.arange(20.0), 36), (False, False)),
+        (np.random.default_rng(6).standard_normal(2000).round(), (False, False)),
+        (np.full(2000, 3.0), (False, False)),
+    ],
+)
+def test_where_values_pile_up(values, piled):
+    """Rain, cover and a rare floor do; few values, repeated ones, coarse steps and a single value do not."""
+    assert piled_ends(values) == piled
 
 
 def test_holes_that_avoid_the_sample_grid(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from pipeline.selftest.carry import Carry
 from pipeline.selftest.rim import Rim
 from pipeline.selftest.samples import samples_of
 from pipeline.selftest.setup import self_test, start_recipe
-from tests.helpers import blobs, order_of, run_config, smooth, write_image
+from tests.helpers import blobs, command, layer, order_of, pixels, run_config, smooth, stem_of, write_image
 
 
 def tense(n: int, t: float, seed: int) -> NDArray[Any]:
@@ -78,6 +78,18 @@ def test_the_first_recipe_keeps_to_the_range_of_the_file(tmp_path):
     assert np.allclose(recipe.floor, 0.01 * spread)
     assert recipe.fills == (recipe.fill,) * 3
     assert recipe.network_weight == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_nothing_is_written_beyond_an_end_where_values_pile_up(tmp_path, dtype):
+    """Rain of 280 to 340, or none: a spline swings below zero at its edges, and no less than zero is written."""
+    c, i, j = np.mgrid[:4, :96, :96]
+    rain = np.where((i // 12 + j // 12) % 3, 300 + c / 7 + 20 * (1 + np.sin(i / 9) * np.cos(j / 7)), 0).astype(dtype)
+    image = write_image(tmp_path / "image.tif", rain)
+    mask = write_image(tmp_path / "mask.tif", blobs((96, 96), n=8)[np.newaxis])
+    config = run_config(tmp_path, image, mask, model={"kind": "tension"})
+    assert command("run", config).code == 0
+    assert pixels(layer(tmp_path / "out" / stem_of(image), "restored")).min() == 0
 
 
 def test_forced_models_may_write_anything_that_float32_holds(tmp_path):
