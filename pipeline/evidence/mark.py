@@ -358,4 +358,19 @@ def doubt_notice(scene: Scene, doubt: Doubt | None) -> str:
         for count, what, use in kinds
         if count
     ]
-    return "; ".join([*said, "`input.fill_doubted: true` restores them, too"]) if said else ""
+    if not said:
+        return ""
+    return "; ".join([*said, "`input.fill_doubted: true` restores them, too", *_of_ground(scene, doubt)])
+
+
+def _of_ground(scene: Scene, doubt: Doubt) -> tuple[str, ...]:
+    """Return that bright ground may pass for haze: beside what was marked for its value other values are like it."""
+    if doubt.guide is not None:
+        return ()
+    parts = getattr(scene.job.open_mask(scene.source), "parts", ())
+    if not any(getattr(part.mask, "by_value", False) for part in parts):
+        return ()
+    return (
+        "but the mask goes by the values themselves (`threshold`), and ground beside what it marks looks like "
+        "haze, too: see whether there is some, or name another date",
+    )

@@ -112,7 +112,8 @@ class Mask(Protocol):
     """Says which of the three states every pixel of a source has. Picklable, thread-safe, deterministic.
 
     A mask may set `claims_nodata = True`: its holes are then restored even where the source has nodata. Only
-    masks that speak about nodata itself do so. It may offer `unsaid(box)`, bool `(1 or c, *box.shape)`: True where
+    masks that speak about nodata itself do so. It may set `by_value = True`: the image's own values make it, so that
+    others like them lie beside its holes. It may offer `unsaid(box)`, bool `(1 or c, *box.shape)`: True where
     its file does not speak of the place, so that an inverted mask marks no hole there. It may offer
     `examine()`, which looks at the values of its file and returns notices; it is called once a run.
     """

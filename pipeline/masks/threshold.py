@@ -56,6 +56,7 @@ class ThresholdMask:
     physical: bool
     channel: int | None
     notices: tuple[str, ...] = ()
+    by_value: bool = True
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """Return FILL/KEEP, shape `(1, *box.shape)` if one band decides, else `(c, *box.shape)`."""

@@ -422,7 +422,7 @@ def test_what_needs_a_look_is_said_with_its_reason() -> None:
     record = {"holes": {"pixels": 9, "left": {}, "account": "all"}, "self_test": test}
     assert judgement_text(record) == "sound by its self-test, the error to expect is 1.0 % of the range of the values"
     poor = judgement_text(record | {"self_test": test | {"predicted_rmse": [40.0]}})
-    assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is not below")
+    assert poor.startswith("do not rely on it: the error to expect, 40 % of the range of the values, is very large")
     left = judgement_text(record | {"holes": {"pixels": 9, "left": {"refused": 1}, "account": "8 of 9 were filled"}})
     assert left == "look at it: not all that was asked for was restored"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,7 @@ from pipeline.image.scan import block_sum
 from pipeline.image.scene import Clock, open_scene
 from pipeline.masks.base import DOUBT, FILL
 from pipeline.plan.memory import check_doubt, doubt_bytes
-from tests.helpers import order_of, run_config, write_image, write_tiff
+from tests.helpers import blobs, order_of, run_config, smooth, write_image, write_tiff
 from tests.unit.test_evidence_doubt import clouds, ground, ring
 
 
@@ -145,7 +146,7 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
         source=SimpleNamespace(space=SimpleNamespace(far="{:g} px".format)),
         states=SimpleNamespace(doubted=30, kept=70, hazy=0, strong=0),
         image=SimpleNamespace(state=np.zeros((planes, 10, 10))),
-        job=SimpleNamespace(fill_doubted=False),
+        job=SimpleNamespace(fill_doubted=False, open_mask=lambda _: SimpleNamespace(parts=[])),
     )
     ground = Ground(guide=None, matrix=(), offset=(0.0,), scale=(1.0,), usual=(1.0,))
     limits = (1.0, 1.0, np.inf, np.inf, np.inf, np.inf)
@@ -153,6 +154,23 @@ def test_pixels_that_are_counted_channel_by_channel_are_said_to_be(planes: int, 
     assert doubt_notice(scene, doubt).startswith(f"{counted}, up to 6 px from the mask, look like haze or thin cloud: ")
     scene.states.hazy, scene.states.strong = 50, 7
     assert "(it is more than 0.5 standard deviations of the image at 7 %)" in doubt_notice(scene, doubt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dated", "said"), [("threshold", False, True), ("raster", False, False), ("threshold", True, False)]
+)
+def test_a_mask_by_value_has_ground_like_haze_beside_it(tmp_path: Path, kind: str, dated: bool, said: bool) -> None:
+    """Bright roofs have bright ground beside them: said where no other date tells, of masks by value alone."""
+    image = write_image(tmp_path / "image.tif", smooth((2, 64, 64)))
+    mask = write_image(tmp_path / "mask.tif", blobs((64, 64))[np.newaxis])
+    entry = {"kind": "threshold", "above": 1300} if kind == "threshold" else {"kind": "raster", "path": str(mask)}
+    scene, _ = open_scene(order_of(run_config(tmp_path, image, mask, mask=[entry])).job, Clock())
+    assert scene is not None
+    scene = replace(scene, states=replace(scene.states, hazy=50))
+    ground = Ground(guide=0 if dated else None, matrix=(), offset=(0.0,), scale=(1.0,), usual=(1.0,))
+    limits = (1.0, 1.0, np.inf, np.inf, np.inf, np.inf)
+    doubt = Doubt(ground=ground, sides=(Side(name="bright", weights=(1.0,), limits=limits),))
+    assert ("the mask goes by the values themselves (`threshold`)" in doubt_notice(scene, doubt)) == said
 
 
 @pytest.mark.parametrize(
