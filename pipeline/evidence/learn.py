@@ -24,7 +24,7 @@ Where nearly all is hidden there is no far off (`few`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -129,13 +129,13 @@ def _shaded(rings: Rings, *, through: bool) -> Doubt | None:
     return _outlined(doubt, rings.tiles, both.known, through=through)
 
 
-def _told(rings: Rings, *, through: bool, falls: float = _FALLS) -> Doubt:
-    """Return what is contaminated beside the holes of some windows.
+def _told(rings: Rings, *, through: bool, falls: float = _FALLS, shown: Set[str] = frozenset()) -> Doubt:
+    """Return what is contaminated beside the holes of some windows; `shown` are the sides that a reference has shown.
 
     Where neither a reference nor a shadow says that it is no ground, what is bright must fall with the distance as haze
     does, or have edges and be gone farther off as scraps of cloud are.
     """
-    doubt = Doubt(ground=rings.ground, sides=rings.sides())
+    doubt = Doubt(ground=rings.ground, sides=rings.sides(shown))
     if not rings.referred and [side.name for side in doubt.sides] == ["bright"]:
         (bright,) = doubt.sides
         if rings.fall(bright, STEEP) < falls:
@@ -155,20 +155,31 @@ def _and_elsewhere(
 ) -> Doubt:
     """Return what is contaminated with how that is told where the reference that tells the ground does not see.
 
-    There the other references tell it, or the image by itself, by the proof that is asked of them without this one,
-    and by more where this one shows nothing. `untold` are the pixels of each window that no reference before told.
+    There the other references tell it, or the image by itself. If this one shows something, as much is likely there.
+    If it shows nothing, more proof is asked; and if it sees less than half, or what it sees cannot be compared with
+    other places, it has no say at all. `untold` are the pixels of each window that no reference before told.
     """
     guide = doubt.guide
     if guide is None:
         return doubt
     beside = [tile.seen & (tile.distance <= RINGS[-1]) for tile in tiles]
-    blind = [some & ~tile.guides[guide][1] for some, tile in zip(untold or beside, tiles, strict=True)]
-    if sum(int(b.sum()) for b in blind) < max(FEWEST_FAR, _BLIND * sum(int(b.sum()) for b in beside)):
+    asked = untold or beside
+    blind = [some & ~tile.guides[guide][1] for some, tile in zip(asked, tiles, strict=True)]
+    unseen = _count(blind)
+    if unseen < max(FEWEST_FAR, _BLIND * _count(beside)):
         return doubt
     others = [tile.without(guide) for tile in tiles]
     found = _second_look(doubt, others, seed, through=through)
     found = _and_elsewhere(found, others, seed, through=through, untold=blind)
-    return replace(doubt, elsewhere=found) if found.reach_px else doubt
+    if not found.reach_px:
+        return doubt
+    if not doubt.reach_px and (unseen > 0.5 * _count(asked) or not Rings.around(tiles, seed).comparable):
+        return found
+    return replace(doubt, elsewhere=found)
+
+
+def _count(some: Sequence[Mask]) -> int:
+    return sum(int(one.sum()) for one in some)
 
 
 def _second_look(doubt: Doubt, others: Sequence[Tile], seed: int, *, through: bool) -> Doubt:
@@ -179,7 +190,9 @@ def _second_look(doubt: Doubt, others: Sequence[Tile], seed: int, *, through: bo
     rings, falls = Rings.around(others, seed), _FALLS_BY_ITSELF if doubt.places else _FALLS
     found = Doubt(ground=rings.ground)
     if doubt.reach_px or any((more := rings.beyond(sign)) and more.deviations >= _STANDS_OUT for sign in (1.0, -1.0)):
-        found = _told(rings, through=through, falls=falls)
+        shown = {side.name for side in doubt.sides} | ({"bright"} if doubt.haze else set())
+        # clouds cast shadows: what is dark alone shows none
+        found = _told(rings, through=through, falls=falls, shown=shown if "bright" in shown else frozenset())
     return replace(found, places=doubt.places)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise, zip_longest
@@ -49,7 +49,8 @@ _LIKELY = 3.0
 """The same where the other side is reliable: clouds are bright and cast shadows."""
 
 _FAINT = 1.0
-"""The same of both sides where what is dark follows what is bright as shadows follow clouds."""
+"""The same of both sides where what is dark follows what is bright as shadows follow clouds, and of those that a
+reference shows elsewhere."""
 
 _FOLLOWS = 5.0
 """Standard deviations of mirrored patterns by which it must: of 199 clean images with a reference none has 4."""
@@ -140,12 +141,15 @@ class Rings:
         """Return what is known of each window, for `Doubt.of`."""
         return list(zip(self.differences, self.told, strict=True))
 
-    def sides(self) -> tuple[Side, ...]:
-        """Return the ways in which pixels differ near the holes, beyond chance."""
+    def sides(self, shown: Set[str] = frozenset()) -> tuple[Side, ...]:
+        """Return the ways in which pixels differ near the holes, beyond chance.
+
+        If there is none, those that a reference has `shown` beside other holes need a sign alone.
+        """
         found = {name: self.beyond(sign) for name, sign in _SIGNS.items()}
-        believed = self._believed(found)
+        believed = self._believed(found, shown)
         if "bright" in believed and self._lit:
-            believed = self._believed(found | {"bright": None})
+            believed = self._believed(found | {"bright": None}, shown)
         sides = [self.side(name, _SIGNS[name], one.values) for name, one in believed.items()]
         return tuple(side for side in sides if side is not None)
 
@@ -176,17 +180,25 @@ class Rings:
             found.append(holes.side("bright", _SIGNS["bright"], bright.values))
         return both, tuple(side for side in found if side is not None)
 
-    def _believed(self, found: Mapping[str, Excess | None]) -> dict[str, Excess]:
+    def _believed(self, found: Mapping[str, Excess | None], shown: Set[str]) -> dict[str, Excess]:
         """Return those of both sides that are beyond chance."""
         deviations = [one.deviations if one is not None else 0.0 for one in found.values()]
         least = _LIKELY if max(deviations) >= _RELIABLE else _RELIABLE
         if self.referred and _FAINT <= min(deviations) < least and self._cast(*found.values()):
             least = _FAINT
-        return {name: one for name, one in found.items() if one is not None and one.deviations >= least}
+        told = {name: one for name, one in found.items() if one is not None}
+        beyond = {name: one for name, one in told.items() if one.deviations >= least}
+        return beyond or {name: one for name, one in told.items() if name in shown and one.deviations >= _FAINT}
 
     def beyond(self, sign: float) -> Excess | None:
         """Return how the whitened bands differ near the holes on one side, None if they cannot be compared."""
         return excess(self.surroundings(sign), self.seed) if self._higher(sign, self._beside) else None
+
+    @property
+    def comparable(self) -> bool:
+        """Say whether the holes can be laid over other places, so that a difference can be told from chance."""
+        enough = sum(int(f.sum()) for f in self.far) >= FEWEST_FAR
+        return enough and excess(self.surroundings(1.0), self.seed) is not None
 
     def bright_ones(self, nearest: Sequence[Labels], among: Sequence[Hole] | None = None) -> list[Hole]:
         """Return the holes that stand out by themselves (`standing_out`) beside which bands are brighter, too."""

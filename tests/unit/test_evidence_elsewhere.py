@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.evidence import learn
+from pipeline.evidence import learn, rings
 from pipeline.evidence.learn import find_doubt
 from pipeline.evidence.tile import Tile
 from pipeline.geometry.space import Space
@@ -104,24 +104,50 @@ def test_thin_cloud_and_shadow_are_found_where_the_date_does_not_see():
 
 
 def test_haze_where_the_date_sees_nothing_of_it_is_told_by_the_image(hazy, monkeypatch):
-    """A date under clouds wherever there is haze shows nothing: pixels that it sees stay, the others are told.
+    """A date under clouds wherever there is haze shows nothing, and has no say: the image tells all pixels.
 
     As it is a second look it takes the proof of one.
     """
     clear, _, values, hole = hazy
-    far = ndimage.distance_transform_edt(~hole) > 24
-    doubt = found(dated(values, hole, clear, far))
-    assert doubt.ground.guide == 0
-    assert not doubt.sides
-    assert doubt.haze is None
+    one = dated(values, hole, clear, ndimage.distance_transform_edt(~hole) > 24)
+    doubt = found(one)
+    assert doubt.guide is None
+    assert doubt.haze is not None
+    bare = replace(one, guides=())
+    assert all(np.array_equal(*both) for both in zip(doubt.told(one), found(bare).told(bare), strict=True))
+    monkeypatch.setattr(learn, "_STANDS_OUT", np.inf)
+    assert not found(one).reach_px
+    assert found(dated(values, hole, clear, LEFT)).elsewhere is not None
+
+
+def test_a_date_that_sees_most_and_shows_nothing_is_believed_where_it_sees(hazy, monkeypatch):
+    """What the image tells by itself counts for the other pixels alone."""
+    clear, _, values, hole = hazy
+    one = dated(values, hole, clear, np.broadcast_to(np.arange(SHAPE[1]) < 0.7 * SHAPE[1], SHAPE))
+    shown = found(one)
+    assert shown.elsewhere is not None
+    nothing = replace(shown, haze=None, sides=(), elsewhere=None)
+    doubt = learn._and_elsewhere(nothing, [one], 0, through=True)
+    assert doubt.guide == 0
+    assert doubt.elsewhere is not None
+    seen = one.guides[0][1]
+    amounts, doubted = doubt.told(one)
+    assert not amounts[:, seen].any()
+    assert not doubted[seen].any()
+    assert amounts[:, ~seen & one.seen & (one.distance < 12)].any(axis=0).mean() > 0.9
+
+
+def test_less_proof_is_asked_of_haze_that_the_date_shows(monkeypatch):
+    """Haze too faint for the image by itself is told below the clouds of a date that shows it elsewhere."""
+    clear, hole = landscape(4), clouds(5)
+    one = dated(clear + 0.12 * SPECTRUM[:, None, None] * np.where(hole, 0.0, patchy(hole)), hole, clear, LEFT)
+    assert not found(replace(one, guides=())).reach_px
+    doubt = found(one)
+    assert doubt.haze is not None
     assert doubt.elsewhere is not None
     assert doubt.elsewhere.haze is not None
-    amounts, _ = doubt.told(dated(values, hole, clear, far))
-    assert not amounts[:, far].any()
-    assert amounts[:, ~far & ~hole].any(axis=0).mean() > 0.9
-    monkeypatch.setattr(learn, "_STANDS_OUT", np.inf)
-    assert found(dated(values, hole, clear, far)).elsewhere is None
-    assert found(dated(values, hole, clear, LEFT)).elsewhere is not None
+    monkeypatch.setattr(rings, "_FAINT", np.inf)
+    assert found(one).elsewhere is None
 
 
 @pytest.mark.parametrize("seed", [1, 3, 7])
