@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from monai.networks.blocks import ResidualUnit
+from torch import nn
 
 from pipeline.models import _packed
 from pipeline.models._packed import packed
@@ -41,6 +43,19 @@ def test_the_same_bytes_for_parts_of_any_size(ndim, widths, low):
         torch.manual_seed(seed)
         assert _said(ready, ndim) == before
     assert not any(isinstance(part, _packed._Step) for part in network.modules())
+
+
+def test_units_add_to_what_their_convolutions_gave():
+    """MONAI's would make one more array of a level's size each time; a unit that changes channels stays as it is."""
+    network = nn.Sequential(
+        ResidualUnit(2, 8, 8, norm=None, act="leakyrelu"), ResidualUnit(2, 8, 4, norm=None, act="leakyrelu")
+    ).eval()
+    x = torch.randn(1, 8, 16, 16)
+    with torch.inference_mode():
+        before = network(x.clone())
+        ready = packed(network)
+        assert torch.equal(ready(x), before)
+    assert [type(part) for part in ready] == [_packed._Residual, ResidualUnit]
 
 
 def _steps(network):
