@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.evidence.tile import Tile
 from pipeline.numerics.column import column
+from pipeline.numerics.median import median
 from pipeline.references.ridge import fit_pulled
 
 Field = NDArray[np.float64]
@@ -108,15 +109,15 @@ def _level(tiles: Sequence[Tile], some: Sequence[Mask], k: int) -> Ground | None
     if len(x) != len(y) or not y.shape[1]:
         return None
     # the median of the bands: haze may lift one of them tenfold
-    ratio = float(np.median(np.abs(np.median(y, axis=1)) / np.maximum(np.abs(np.median(x, axis=1)), 1e-9)))
+    ratio = float(np.median(np.abs(median(y)) / np.maximum(np.abs(median(x)), 1e-9)))
     if not 1 / _UNITS < ratio < _UNITS:
         return None
     left = y - np.concatenate([t.guides[k][0][:, b] for t, b in zip(tiles, both, strict=True)], axis=1)
-    offset = np.median(left, axis=1)
-    scale, own = _spread(left - offset[:, None]), _spread(x - np.median(x, axis=1)[:, None])
+    offset = median(left)
+    scale, own = _spread(left - offset[:, None]), _spread(x - median(x)[:, None])
     if np.mean(np.asarray(scale) / np.asarray(own)) < _VARIED:
         return None
-    usual = _spread(y - np.median(y, axis=1)[:, None])
+    usual = _spread(y - median(y)[:, None])
     every = tuple(map(tuple, np.eye(len(y)).tolist()))
     return Ground(guide=k, matrix=every, offset=tuple(offset.tolist()), scale=scale, usual=usual)
 
@@ -127,7 +128,7 @@ def _size(ground: Ground, usual: Ground) -> float:
 
 def _usual(tiles: Sequence[Tile], clear: Sequence[Mask]) -> Ground:
     values = np.concatenate([t.values[:, c] for t, c in zip(tiles, clear, strict=True)], axis=1).astype(np.float64)
-    middle = np.median(values, axis=1)
+    middle = median(values)
     spread = _spread(values - middle[:, None])
     return Ground(guide=None, matrix=(), offset=tuple(middle.tolist()), scale=spread, usual=spread)
 
@@ -149,7 +150,7 @@ def _following(tiles: Sequence[Tile], clear: Sequence[Mask], k: int, usual: Grou
 
 def _spread(left: Field) -> tuple[float, ...]:
     """Return robust standard deviations of `(c, n)`, none of them 0."""
-    spread = 1.4826 * np.median(np.abs(left), axis=1)
+    spread = 1.4826 * median(np.abs(left))
     if not spread.all():
         spread = np.where(spread > 0, spread, left.std(axis=1))
     return tuple(np.maximum(spread, 1e-6).tolist())

@@ -27,6 +27,7 @@ from pipeline.evidence.ground import Ground, fit_ground, whitening
 from pipeline.evidence.neighbours import by_neighbours
 from pipeline.evidence.tile import LARGEST, RINGS, Tile
 from pipeline.numerics.column import column
+from pipeline.numerics.median import median
 from pipeline.numerics.products import inner
 
 Field = NDArray[np.float64]
@@ -238,7 +239,7 @@ def _described(
     if calm.shape[1] < _FEWEST_CLEAR:
         return None
     ring = np.concatenate([np.searchsorted(RINGS, tile.distance).ravel() for tile in tiles])[told]
-    usual = _Calm(differences=calm, middle=np.median(calm, axis=1), whiten=whitening(calm))
+    usual = _Calm(differences=calm, middle=median(calm), whiten=whitening(calm))
     white = usual.whitened(values)
     scraps = [
         _scrap(name, (values, white), usual, np.concatenate([part.ravel() for part in parts])[told], ring)
@@ -298,7 +299,7 @@ def _scrap(name: str, both: tuple[Field, Field], calm: _Calm, share: Field, ring
     weights = calm.whiten @ (mean / np.linalg.norm(mean))
     level = float(weights @ calm.middle)
     off, rest = (inner(weights[None], part.T)[0] - level for part in (values, calm.differences))
-    clear = max(1.0, float(1.4826 * np.median(np.abs(rest - np.median(rest)))))
+    clear = max(1.0, float(1.4826 * median(np.abs(rest - median(rest)))))
     usual = float((share * off).sum() / share.sum())
     spread = max(float(np.sqrt((share * (off - usual) ** 2).sum() / share.sum())), clear)
     met = [share[ring == k].mean() if (ring == k).sum() >= _FEWEST else 0.0 for k in range(len(RINGS))]
