@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.models.base import Inpainter, reduced_to, take_fewer
 from pipeline.numerics.situation import FAMILIES, KNOTS, curves_of, flat
 from pipeline.restore.blend import carried
-from pipeline.restore.network import asked, raw_of, refine, with_network
+from pipeline.restore.network import asked, compared, raw_of, refine, with_network
 from pipeline.restore.recipe import Recipe, narrowed
 from pipeline.selftest.changes import Change
 from pipeline.selftest.drafts import REFERENCED, Drafts
@@ -78,9 +78,8 @@ def _said(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int | None]:
     """Return mean and raw error of the network, and its channels a pass if a full GPU made them fewer than usual."""
     stop_if_asked()
-    ((mean, raw),) = refine(
-        model, [trial.placement.task], [trial.draft], narrowed(recipe, trial.channels), testing=True
-    )
+    own = compared(model, narrowed(recipe, trial.channels), trial.window.hole.ndim - 1)
+    ((mean, raw),) = refine(model, [trial.placement.task], [trial.draft], own, testing=True)
     return mean, raw, reduced_to(model)
 
 

@@ -40,12 +40,14 @@ def settle() -> None:
 
     GDAL keeps few tiles and oneDNN many convolutions, unless the user's environment says how many. The size is set
     once, as GDAL loses tiles that a thread has not written yet when another thread sets it: 7 of 10 files of
-    2048 x 2048 x 4 had lost some.
+    2048 x 2048 x 4 had lost some. PyTorch asks for large pages from 2 MiB on, as numpy does by itself from 4 MiB on: a
+    pass over a volume makes and frees 17 MB for each of its layers.
     """
     keep_freed()
     gc.set_threshold(*_GARBAGE)
     os.environ.setdefault("GDAL_CACHEMAX", str(_CACHE_MB))
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_CONVOLUTIONS))
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def leave() -> None:

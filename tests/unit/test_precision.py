@@ -19,6 +19,7 @@ from pipeline.models._unet import ResidualUNet
 from pipeline.models.base import AUTO, BFLOAT16, FLOAT32, Patch, Prediction, require_precision
 from pipeline.numerics.situation import flat
 from pipeline.restore.recipe import Recipe, narrowed
+from pipeline.selftest.network import refined_by
 from pipeline.selftest.precision import unless_small, with_precision
 from pipeline.synthetic.noise import fractal
 from pipeline.system.bfloat16 import has_bfloat16
@@ -105,6 +106,38 @@ def test_small_images_are_not_worth_a_decision():
     assert unless_small(RECIPE, values=400, tested=100) is RECIPE
     asked = replace(RECIPE, network_precision=(BFLOAT16, BFLOAT16))
     assert unless_small(asked, values=1, tested=100) is asked
+
+
+class Listening(Rounding):
+    """A network that keeps the precisions that it is asked for."""
+
+    def __init__(self, precision: str) -> None:
+        super().__init__(0.0, 0)
+        self.precision, self.asked = precision, set[tuple[str, ...] | None]()
+
+    def predict(self, patches: list[Patch]) -> list[Prediction]:
+        """Return one prediction a patch."""
+        self.asked.update(patch.precision for patch in patches)
+        return super().predict(patches)
+
+
+@pytest.mark.parametrize(
+    ("ndim", "precision", "small", "expected"),
+    [
+        (3, AUTO, AUTO, BFLOAT16),
+        (3, AUTO, FLOAT32, BFLOAT16),  # too small for a decision: blocks compute in float32
+        (3, FLOAT32, FLOAT32, FLOAT32),
+        (3, BFLOAT16, BFLOAT16, BFLOAT16),
+        (2, AUTO, AUTO, AUTO),
+        (2, AUTO, FLOAT32, FLOAT32),
+    ],
+)
+def test_volumes_are_compared_in_it_where_the_network_may_choose(ndim, precision, small, expected):
+    """What a self-test only compares need not be as exact as what is restored; what it asks of blocks stays."""
+    trials, network = trials_of(np.ones((2, 1, *(8,) * ndim))), Listening(precision)
+    recipe = replace(RECIPE, network_precision=(small, small))
+    refined_by(network, trials, recipe)
+    assert network.asked == {(expected,)}
 
 
 def _patch(shape: tuple[int, ...], seed: int) -> Patch:

@@ -6,11 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.processes import outlived
+
+
+def _has_large_pages() -> bool:
+    known = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return known.is_file() and "[never]" not in known.read_text()
+
 
 _CACHE = """
 import sys
@@ -48,6 +55,33 @@ def _cache(whose: str, **set_by_user: str) -> list[int]:
 def test_the_cache_of_gdal_has_one_size(whose: str, set_by_user: dict[str, str], expected: int) -> None:
     """GDAL loses what one thread has not written yet when another sets the size, so no call does."""
     assert _cache(whose, **set_by_user) == [expected] * 3
+
+
+_PAGES = """
+import resource
+from pipeline.system.process import settle
+settle()
+import torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(64 * 2**18)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(**set_by_user: str) -> int:
+    """Return how many pages the kernel hands out for an array of PyTorch of 64 MiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PAGES], check=True, capture_output=True, text=True, env=os.environ | set_by_user
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not _has_large_pages(), reason="this kernel has no large pages for those who ask for them")
+def test_arrays_of_a_network_get_large_pages_unless_the_user_says_otherwise():
+    """A page at a time would be handed out 512 times as often."""
+    small = _faults(THP_MEM_ALLOC_ENABLE="0")
+    assert small > 64 * 2**20 / 4096 / 2
+    assert _faults() < small / 10
 
 
 def test_who_is_ended_at_once_leaves_no_half_started_process():
