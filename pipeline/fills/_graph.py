@@ -30,11 +30,13 @@ class Plate:
     Attributes:
         there: CSR float64 `(r, n)`, rows of L of the unknown pixels and, after them, of the known ones beside them.
         back: CSR float64 `(n, r)`, its transpose.
+        parts: see `System.components`.
         t: tension.
     """
 
     there: Any
     back: Any
+    parts: tuple[int, NDArray[np.integer]]
     t: float
 
     def __matmul__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,12 +46,6 @@ class Plate:
     def of(self, bent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what `(r, k)` or `(r,)`, products with L, give the unknown pixels: `(n, k)` or `(n,)`."""
         return np.asarray((1.0 - self.t) * bent[: self.back.shape[0]] + self.t * (self.back @ bent))
-
-    @property
-    def coupled(self) -> Any:
-        """Return CSR `(r, r)` that couples pixels as the product does, over the known ones between them."""
-        n_rows = self.there.shape[0]
-        return sparse.csr_array((self.there.data, self.there.indices, self.there.indptr), (n_rows, n_rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +70,7 @@ class System:
 
     def components(self) -> tuple[int, NDArray[np.integer]]:
         """Return how many parts are not coupled, and the part of each row of `outer`, unknown pixels first."""
-        graph = self.inner.coupled if isinstance(self.inner, Plate) else self.inner
-        count, component = connected_components(graph, directed=False)
-        return int(count), component
+        return self.inner.parts if isinstance(self.inner, Plate) else _components(self.inner)
 
     def pulled(self, pull: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what known pixels add to the equations, `(n,)`, from what each entry of `outer` adds."""
@@ -116,6 +110,15 @@ class Graph:
         return cls(laplacian=laplacian, nodes=nodes, unknown=unknown)
 
     @cached_property
+    def bent(self) -> tuple[Any, Any, Any, tuple[int, NDArray[np.integer]]]:
+        """Return what plates of all tensions share: `there`, `back` and `parts` of `Plate`, `outer` of `System`."""
+        n_rows, n = self.laplacian.shape[0], int(self.unknown.sum())
+        there = self.laplacian[:, :n]
+        # pixels are coupled over the known ones between them, too
+        coupled = sparse.csr_array((there.data, there.indices, there.indptr), (n_rows, n_rows))
+        return there, self.laplacian[:n, :n_rows], self.laplacian[:, n:], _components(coupled)
+
+    @cached_property
     def wide(self) -> bool:
         """Whether it is a wide hole of a volume, whose equations have a root that is of use."""
         inside = ndimage.binary_erosion(self.unknown, border_value=1) if self.unknown.ndim > 2 else np.zeros(1)
@@ -124,11 +127,11 @@ class Graph:
     def system(self, t: float, *, least: float = PLATE) -> System:
         """Return the equations for a tension; those of wide holes of volumes with their root if it is above `least`."""
         laplacian, nodes, n = self.laplacian, self.nodes, int(self.unknown.sum())
-        rows, n_first = laplacian[:n], laplacian.shape[0]
         if t > least and self.wide:
-            plate = Plate(there=laplacian[:, :n], back=rows[:, :n_first], t=t)
-            root = _root(rows[:, :n], t)
-            return System(inner=plate, root=root, outer=laplacian[:, n:], unknown=nodes[:n], known=nodes[n:])
+            there, back, outer, parts = self.bent
+            plate = Plate(there=there, back=back, parts=parts, t=t)
+            return System(inner=plate, root=_root(there[:n], t), outer=outer, unknown=nodes[:n], known=nodes[n:])
+        rows, n_first = laplacian[:n], laplacian.shape[0]
         matrix = (1.0 - t) * rows
         if t > 0:
             matrix = matrix + t * (rows[:, :n_first] @ laplacian)
@@ -153,6 +156,11 @@ def build(unknown: NDArray[np.bool_], usable: NDArray[np.bool_], weights: Sequen
 def shift(t: float) -> float:
     """Return c where the equations with tension `t` > 0 are those of `t (L + c)^2`, see `_root`."""
     return (1.0 - t) / (2.0 * t)
+
+
+def _components(matrix: Any) -> tuple[int, NDArray[np.integer]]:
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component
 
 
 def _root(membrane: Any, t: float) -> Any:

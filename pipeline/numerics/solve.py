@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,14 +95,19 @@ class Multigrid:
     def moved(self, scale: float, shift: float) -> Multigrid:
         """Return the cycle for `scale * matrix + shift * identity`: coarse grids are the same, which take longest."""
         moved = copy(self)
-        moved._levels = []
-        unit: Any = eye_array(self._levels[0].matrix.shape[0] if self._levels else len(self._last), dtype=np.float32)
-        for level in self._levels:
-            moved._levels.append(level.moved(scale, shift, unit))
-            unit = level.restrict @ unit @ level.prolong
-        moved._last = scale * self._last + shift * unit.toarray()
+        *units, last = self._units
+        moved._levels = [level.moved(scale, shift, unit) for level, unit in zip(self._levels, units, strict=True)]
+        moved._last = scale * self._last + shift * last.toarray()
         moved._coarsest = _inverse(moved._last).astype(np.float32)
         return moved
+
+    @cached_property
+    def _units(self) -> list[Any]:
+        """What the identity is on each grid, the coarsest one last."""
+        units = [eye_array(self._levels[0].matrix.shape[0] if self._levels else len(self._last), dtype=np.float32)]
+        for level in self._levels:
+            units.append(level.restrict @ units[-1] @ level.prolong)
+        return units
 
     def __call__(self, right: _Rough, depth: int = 0) -> _Rough:
         """Return the approximate solution, float32 `(n, k)` like `right`."""
@@ -110,7 +116,7 @@ class Multigrid:
             return solved
         level = self._levels[depth]
         x = _smooth(level, right, None)
-        x += level.prolong @ self(level.restrict @ (right - level.matrix @ x), depth + 1)
+        x += level.prolong @ self(level.restrict @ _short(level.matrix @ x, right), depth + 1)
         return _smooth(level, right, x)
 
 
@@ -212,7 +218,8 @@ def solve(
         rough = cycle((residual / scale).astype(np.float32))
         z: Columns = scale * (rough if root is None else cycle(rough))
         now = _dot(residual, z)
-        direction = z + _ratio(now, last) * direction
+        direction *= _ratio(now, last)
+        direction += z
         image = matrix @ direction
         step = _ratio(now, _dot(direction, image))
         x += step * direction
@@ -235,17 +242,28 @@ def _bound(matrix: Any, inverse: NDArray[Any]) -> float:
 def _smooth(level: _Level, right: _Rough, start: _Rough | None) -> _Rough:
     high, low = level.bound, level.bound / _DAMPED_BAND
     centre, half = (high + low) / 2, (high - low) / 2
-    residual = right if start is None else right - level.matrix @ start
-    step: Any = level.inverse_diagonal * residual / centre
+    residual = right if start is None else _short(level.matrix @ start, right)
+    step: Any = level.inverse_diagonal * residual
+    step /= centre
     x: _Rough = step.copy() if start is None else start + step
     rho = half / centre
     for _ in range(_DEGREE - 1):
-        residual = right - level.matrix @ x
+        # what a hole has of voxels fits a cache: everything is done in place
+        residual = _short(level.matrix @ x, right)
         following = 1.0 / (2.0 * centre / half - rho)
-        step = following * (rho * step + (2.0 / half) * (level.inverse_diagonal * residual))
+        residual *= level.inverse_diagonal
+        residual *= 2.0 / half
+        step *= rho
+        step += residual
+        step *= following
         x += step
         rho = following
     return x
+
+
+def _short(product: _Rough, right: _Rough) -> _Rough:
+    """Return `right - product` in place of the product."""
+    return np.subtract(right, product, out=product)
 
 
 def _inverse(matrix: Columns) -> Columns:
