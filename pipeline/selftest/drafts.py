@@ -63,14 +63,18 @@ class Drafts:
         Knots see part of their neighbours' pixels.
         """
         place = proposal.trial.hidden_place
-        cells = []
-        for share, knots in zip(place.shares, KNOTS, strict=True):
-            hat = hats(place.distance, knots)
-            wide = hat.copy()
-            wide[1:] += 0.5 * hat[:-1]
-            wide[:-1] += 0.5 * hat[1:]
-            cells.append(wide * share)
+        # families that are told at the same distances share what takes longest
+        wide = {knots: _wide(place.distance, knots) for knots in set(KNOTS)}
+        cells = [wide[knots] * share for share, knots in zip(place.shares, KNOTS, strict=True)]
         return self.counted(proposal, np.concatenate(cells))
+
+
+def _wide(distance: NDArray[np.floating], knots: Sequence[float]) -> NDArray[np.float64]:
+    hat = hats(distance, knots)
+    wide = hat.copy()
+    wide[1:] += 0.5 * hat[:-1]
+    wide[:-1] += 0.5 * hat[1:]
+    return wide
 
 
 OWN = Drafts(referenced=False)

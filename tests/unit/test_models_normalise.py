@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import zoom
+from scipy.ndimage import uniform_filter, zoom
 
 from pipeline.numerics import statistics
-from pipeline.numerics.statistics import CLIP, depth_channel, local_scales, local_statistics, network_input
+from pipeline.numerics.statistics import CLIP, depth_channel, local_scales, local_statistics, network_input, varied
 from pipeline.synthetic.noise import fractal
 
 
@@ -134,3 +134,16 @@ def test_cells_are_means_to_the_last_bit(shape, cell):
     split = [size for n in padded.shape[1:] for size in (n // cell, cell)]
     mean = padded.reshape(-1, *split).mean(axis=tuple(range(2, 2 * field.ndim, 2)))
     np.testing.assert_array_equal(statistics.averaged(field, cell), mean)
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 8, 11), (1, 1, 2, 7)])
+def test_where_values_of_a_volume_vary(shape):
+    """By the deviation over 5 x 5 x 5 voxels, the field mirrored at its ends."""
+    values = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    values[..., : shape[-1] // 2] *= 0.1
+    floor = np.full((shape[0], 1, 1, 1), 0.6, np.float32)
+    exact = values.astype(np.float64)
+    mean, power = (uniform_filter(field, (1, 5, 5, 5), mode="reflect") for field in (exact, exact**2))
+    found = varied(values, floor)
+    assert np.array_equal(found, power - mean**2 > floor.astype(np.float64) ** 2)
+    assert 0 < found.mean() < 1

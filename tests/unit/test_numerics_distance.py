@@ -67,3 +67,15 @@ def test_nothing_is_far_from_everything():
     assert np.isinf(around(nothing, 3)).all()
     number, distances = close(nothing, 5)
     assert np.isinf(distances[number]).all()
+
+
+@pytest.mark.parametrize("most", [1, 3.0, 11, 12, 4.5])
+@pytest.mark.parametrize("sampling", [None, (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_distances_around_a_mask_of_a_volume_are_those_of_its_steps(most, sampling):
+    """Whether shifted squares tell them or the whole transform."""
+    mask = np.zeros((14, 17, 19), dtype=np.bool_)
+    mask[3, 4:9, 2] = mask[10, 0, 18] = True
+    expected, found = distance_transform_edt(~mask, sampling=sampling), around(mask, most, sampling)
+    near = expected <= most
+    assert np.array_equal(found[near], expected[near])
+    assert (found[~near] > most).all()
