@@ -30,22 +30,32 @@ _FREQUENCY = 0.5
 """Standard deviation of the random projections; 0.4 to 1.2 differ by less than 0.1 dB."""
 
 
-def context(reference: NDArray[np.float32], seen: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
+def context(
+    reference: NDArray[np.float32], seen: NDArray[np.bool_], spacing: Sequence[float], grid: tuple[slice, ...] = ()
+) -> NDArray[np.float32]:
     """Return the bands, then their blurred copies, `(bands * (1 + len(BLURS)), *spatial)`; 0 where not seen.
 
     Args:
         reference: float32 `(bands, *spatial)`.
         seen: bool `spatial`, pixels that count; the others are left out of the blurs.
         spacing: step per axis, only ratios matter.
+        grid: a slice per axis: only these pixels are returned, as they are among all; () = all.
     """
-    clean = np.where(seen, reference, np.float32(0)).astype(np.float32)
-    parts = [clean]
+    there, bands = seen[grid], len(reference)
+    result = np.empty((bands * (1 + len(BLURS)), *there.shape), dtype=np.float32)
+    blurs = []
     for blur in BLURS:
         widths = [blur * min(spacing) / step for step in spacing]
-        share = ndimage.gaussian_filter(seen.astype(np.float32), widths, mode="nearest")
-        blurred = np.stack([ndimage.gaussian_filter(band, widths, mode="nearest") for band in clean])
-        parts.append(np.where(seen, blurred / np.where(seen, share, 1), np.float32(0)))
-    return np.concatenate(parts).astype(np.float32)
+        share = ndimage.gaussian_filter(seen.astype(np.float32), widths, mode="nearest")[grid]
+        blurs.append((widths, np.where(there, share, np.float32(1))))
+    # band by band: all of them, blurred, take three times what they are
+    for k, band in enumerate(reference):
+        clean = np.where(seen, band, np.float32(0)).astype(np.float32)
+        result[k] = clean[grid]
+        for j, (widths, share) in enumerate(blurs, start=1):
+            blurred = ndimage.gaussian_filter(clean, widths, mode="nearest")[grid]
+            result[j * bands + k] = np.where(there, blurred / share, np.float32(0))
+    return result
 
 
 def standardised(part: NDArray[np.float32], centre: Sequence[float], scale: Sequence[float]) -> NDArray[np.float32]:

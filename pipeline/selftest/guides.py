@@ -141,7 +141,8 @@ def _of_files(scene: Scene, labels: Sequence[str], *, little: bool, few: bool) -
         for group, sample in zip(groups, samples, strict=True):
             shown = [(guides[k].values, guides[k].valid) for k in group]
             values, (there,) = stacked(shown, [offsets[k] for k in group])
-            sample.add(window.values, context(values, there, window.spacing), valid & there, grid, window.spacing)
+            looks = context(values, there, window.spacing, grid)
+            sample.add(window.values, looks, valid & there, grid, window.spacing)
     result = []
     for group, sample, date in zip(groups, samples, dates, strict=True):
         stop_if_asked()
@@ -198,7 +199,7 @@ def _siblings(scene: Scene) -> Siblings | None:
     for window, _, grid in _tiles(scene, samples):
         for sample, (k, others) in zip(found, pairs, strict=True):
             seen = np.asarray(window.valid[others].all(axis=0))
-            looks = context(window.values[others], seen, window.spacing)
+            looks = context(window.values[others], seen, window.spacing, grid)
             sample.add(window.values[[k]], looks, seen & window.valid[k], grid, window.spacing)
     of: list[list[Sibling]] = [[] for _ in sets]
     sizes, own = pixel_sizes(scene.source), _own_sizes(scene)

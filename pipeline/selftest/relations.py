@@ -41,12 +41,12 @@ class Sampled:
     def add(
         self, values: Array, looks: Array, both: NDArray[np.bool_], grid: tuple[slice, ...], spacing: Sequence[float]
     ) -> None:
-        """Take the pixels of a grid of a window that are in `both`, of the image and of the context of the guides."""
+        """Take the pixels of a grid of a window that are in `both`; `looks` is the context of the guides on the grid."""
         use, cut = both[grid], (slice(None), *grid)
         steps = [part.step * own / min(spacing) for part, own in zip(grid, spacing, strict=True)]
         self.places.append(np.argwhere(use) * np.asarray(steps))
         self.target.append(values[cut][:, use].T)
-        self.around.append(looks[cut][:, use].T)
+        self.around.append(looks[:, use].T)
 
     def related(self, bands: int, *, few: bool = False) -> Relation | None:
         """Return the relation of guides with so many bands; None if too few pixels are seen in both."""

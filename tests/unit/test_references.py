@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import rasterio
@@ -455,3 +457,20 @@ def test_another_date_of_corumba_is_worth_more_than_one_decibel(data_dir):
     window, base = hide(truth, hole)
     result = reference_fill(window, reference, everywhere(hole.shape), fitted(window, reference), base)
     assert 20 * np.log10(error(truth, base, hole) / error(truth, result.values, hole)) > 1.0
+
+
+@pytest.mark.parametrize("shape", [(61, 70), (20, 23, 17)])
+def test_context_on_a_grid_is_that_of_all_pixels(shape: tuple[int, ...]) -> None:
+    """To the last bit, beside pixels that are not seen, too; nothing but the grid is held of all bands at once."""
+    rng = np.random.default_rng(0)
+    bands, seen = rng.normal(size=(6, *shape)).astype(np.float32), rng.random(shape) < 0.7
+    bands[:, ~seen] = np.nan
+    spacing, grid = (1.0, 1.3, 2.0)[: len(shape)], tuple(slice(k % 3, None, 3) for k in range(len(shape)))
+    every = context(bands, seen, spacing)
+    tracemalloc.start()
+    some = context(bands, seen, spacing, grid)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(some, every[(slice(None), *grid)])
+    assert some.dtype == every.dtype == np.float32
+    assert peak < every.nbytes / 2

@@ -279,7 +279,7 @@ def test_a_window_without_a_pixel_of_both_changes_no_relation():
         cover = np.kron(rng.integers(0, 4, (1, 12, 12)), np.ones((1, 8, 8)))
         guide = (cover + 0.3 * rng.normal(0, 1, shape)).astype(np.float32)
         image = (np.where(cover > 1, 3 - guide, guide**2) + 0.1 * rng.normal(0, 1, shape)).astype(np.float32)
-        around = context(guide, everywhere, (1.0, 1.0))
+        around = context(guide, everywhere, (1.0, 1.0), grid)
         sample.add(image, around, everywhere, grid, (1.0, 1.0))
     relation = sample.related(1)
     assert relation.clusters is not None
