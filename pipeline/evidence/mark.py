@@ -24,6 +24,7 @@ from pipeline.image.open import OpenGuide
 from pipeline.image.scan import StateScan, block_sum, cells_of, scan_values
 from pipeline.image.scene import Scene
 from pipeline.masks.base import DOUBT, FILL, HAZY, KEEP, evidence
+from pipeline.system.process import give_back
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import each
 
@@ -67,6 +68,8 @@ def with_doubt(scene: Scene) -> tuple[Scene, Doubt | None]:
     if not looked_at(scene):
         return scene, None
     marked, doubt = _with_doubted(scene)
+    # windows of many dates lie free in the heap in pieces, on top of which the self-test would grow
+    give_back()
     return (replace(marked, clear=_is_clear(marked)) if marked.little_trusted else marked), doubt
 
 

@@ -41,7 +41,7 @@ class Sampled:
     def add(
         self, values: Array, looks: Array, both: NDArray[np.bool_], grid: tuple[slice, ...], spacing: Sequence[float]
     ) -> None:
-        """Take the pixels of a grid of a window that are in `both`; `looks` is the context of the guides on the grid."""
+        """Take the pixels of a grid of a window that are in `both`; `looks` is the context of the guides on it."""
         use, cut = both[grid], (slice(None), *grid)
         steps = [part.step * own / min(spacing) for part, own in zip(grid, spacing, strict=True)]
         self.places.append(np.argwhere(use) * np.asarray(steps))

@@ -60,6 +60,9 @@ def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
     save_cells(scene.job.work.coarse, guess)
     digest = hashlib.sha256(guess.data)
     digest.update(beyond)
+    # factors of the fill lie free in the heap in pieces, beside which blocks would grow
+    del window, guess
+    give_back()
     return Coarse(fill_cell=factor, beyond_cell=beyond_cell, sha256=digest.hexdigest())
 
 
