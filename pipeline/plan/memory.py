@@ -60,6 +60,8 @@ _COARSE_BYTES = 28
 _EXACT_BYTES, _EXACT_VALUE_BYTES = 36, 4 + 1 + 1
 """Where the coarse fill is the exact one, per pixel: distances, families (measured 34 to 40 with what is held a value);
 per value: the value, and whether it is valid or a hole."""
+MOST_UNKNOWNS, _FREE_UNKNOWNS = 250_000, 50_000
+"""The most unknowns of the coarse fill, and as many as are counted wherever contaminated pixels are looked for."""
 _CELLS_BYTES = 13
 """Per coarse value while it is found what patches cannot see: mean, variance, count, usable."""
 _BEYOND_BYTES, _BEYOND_CHANNEL_BYTES, _BEYOND_CELLS = 90, 27, 500_000
@@ -108,6 +110,8 @@ def process_bytes(
     """
     pixels, channels, cell = math.prod(plan.space.shape), len(plan.channels), plan.guess_factor**plan.ndim
     unknowns = plan.n_holes * plan.n_state // channels
+    if doubt:
+        unknowns = min(most_unknowns(unknowns, pixels * plan.n_state), MOST_UNKNOWNS * cell)
     exact = pixels if cell == 1 else 0
     found = _survey_bytes(
         channels * pixels // cell, unknowns // cell, exact, channels, guided=bool(plan.guides) or plan.n_state > 1
@@ -173,6 +177,14 @@ def _survey_bytes(n_values: int, n_unknowns: int, n_exact: int, channels: int, *
     if guided:
         beyond += _asked_bytes(min(cells, _CORRECTION_CELLS), channels, channels)
     return max(fill, n_exact * _EXACT_BYTES + n_values * _EXACT_VALUE_BYTES if n_exact else beyond)
+
+
+def most_unknowns(holes: int, pixels: int) -> int:
+    """Return how many pixels the coarse fill may have to estimate where contaminated ones are looked for.
+
+    They are estimated as holes are; how many there will be is not known before, so as many as there are holes count.
+    """
+    return min(pixels, max(2 * holes, _FREE_UNKNOWNS))
 
 
 def doubt_bytes(looked: int, own: int, others: int) -> int:

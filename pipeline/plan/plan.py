@@ -29,7 +29,7 @@ from pipeline.restore.recipe import Recipe
 from pipeline.system.files import read_json, unsealed, write_sealed
 from pipeline.system.redact import hidden_in, put_back, redacted_facts
 
-PLAN_VERSION = 21
+PLAN_VERSION = 22
 _SURVEY = "survey_facts_sha256"
 """Key of the hash of what the survey found beside the plan; in `plan.json` only."""
 

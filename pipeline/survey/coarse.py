@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.evidence.mark import looked_at
 from pipeline.fills._candidates import default_fills
 from pipeline.fills.base import Window
 from pipeline.image.scene import Scene
-from pipeline.plan.memory import check_survey
+from pipeline.plan.memory import MOST_UNKNOWNS, check_survey, most_unknowns
 from pipeline.restore.estimate import base_fill, where
 from pipeline.restore.recipe import Recipe
 from pipeline.survey.beyond import beyond_fields
@@ -21,7 +22,6 @@ from pipeline.system.process import give_back
 _MAX_EXACT_VALUES = 16_000_000
 _MAX_COARSE_VALUES = 4_000_000
 """A coarse fill only has to say what no patch can see; so a larger image does not take more memory."""
-_MAX_UNKNOWNS = 250_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +83,31 @@ def _coarse_window(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, i
 def coarse_factor(scene: Scene) -> int:
     """Return the cell size that keeps values and unknowns of the coarse fill below fixed bounds.
 
+    Once contaminated pixels are known they are unknowns, too, and no more of them than `plan` counted.
+
     Raises:
         PlanRefused: even that does not fit the memory.
     """
-    ndim = scene.ndim
+    holes, ndim = scene.states.holes, scene.ndim
     n_values = len(scene.image.channels) * math.prod(scene.shape)
-    factor = 1
-    if n_values > _MAX_EXACT_VALUES or scene.states.holes > _MAX_UNKNOWNS:
-        factor = 2
-        while n_values / factor**ndim > _MAX_COARSE_VALUES or scene.states.holes / factor**ndim > _MAX_UNKNOWNS:
-            factor += 1
+    factor = _factor(n_values, holes, MOST_UNKNOWNS, ndim)
     cells = factor**ndim
     exact = math.prod(scene.shape) if factor == 1 else 0
-    counts = n_values // cells, scene.states.holes // cells, exact
+    most = holes
+    if looked_at(scene):
+        most = most_unknowns(holes, scene.states.n_state * math.prod(scene.shape))
+    unknowns = min(MOST_UNKNOWNS, -(-most // cells))
     channels, guided = len(scene.image.channels), bool(scene.guides) or scene.has_siblings
+    counts = n_values // cells, unknowns, exact
     check_survey(scene.source.paths[0], counts, channels, scene.job.memory_bytes, guided=guided)
+    return max(factor, _factor(n_values, holes + scene.states.doubted, unknowns, ndim))
+
+
+def _factor(n_values: int, n_unknowns: int, most: int, ndim: int) -> int:
+    """Return the smallest cell size with so many unknowns at most; 1 for an exact fill."""
+    if n_values <= _MAX_EXACT_VALUES and n_unknowns <= most:
+        return 1
+    factor = 2
+    while n_values / factor**ndim > _MAX_COARSE_VALUES or n_unknowns / factor**ndim > most:
+        factor += 1
     return factor
