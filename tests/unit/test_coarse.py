@@ -39,5 +39,6 @@ def scene(tmp_path_factory) -> Scene:
     ],
 )
 def test_doubted_pixels_are_counted_when_the_cells_are_chosen(scene, holes, doubted, cell):
+    """Together with holes they are no more unknowns than a plan counts."""
     seen = replace(scene, states=replace(scene.states, holes=holes, doubted=doubted))
     assert coarse_factor(seen) == cell
