@@ -168,11 +168,9 @@ def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
     """Return the recipe before the self-test: default fill, floors and limits of the file, nothing else used."""
     values = scene.values
     spread = values.spread
-    # where nearly all is hidden the little that is seen does not bound what another date shows
-    margin = np.full_like(spread, _WIDEST) if scene.little_trusted and scene.guides else 0.05 * spread
     floor = np.maximum(0.01 * spread, values.quantum * 12**-0.5)
     floor = np.maximum(floor, np.finfo(np.float32).tiny * 1e6)
-    low, high = _limits(values, margin)
+    low, high = _limits(values, little=bool(scene.little_trusted and scene.guides))
     fills = default_fills(scene.source.space.ndim, scene.spacing)
     choice = scene.job.model
     return Recipe(
@@ -189,12 +187,14 @@ def start_recipe(scene: Scene, model: Inpainter | None = None) -> Recipe:
     )
 
 
-def _limits(values: ValueScan, margin: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return what may be written per channel, data units: up to a margin beyond what was seen, `(c,)`.
+def _limits(values: ValueScan, *, little: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what may be written per channel, data units, `(c,)`: up to a twentieth of the range beyond what was seen.
 
-    None of it where values pile up: a limit of what is measured is one in the holes, too.
+    Nothing beyond an end where values pile up: a limit of what is measured is one in the holes, too. Where so little
+    is seen beside another date, that does not bound what the date shows.
     """
-    beyond, centre = np.where(values.piled, 0.0, margin), np.asarray(values.centre)
+    margin = np.where(values.piled, 0.0, 0.05 * values.spread)
+    beyond, centre = np.full_like(margin, _WIDEST) if little else margin, np.asarray(values.centre)
     exact = np.clip([values.low - beyond[0] - centre, values.high + beyond[1] - centre], -_WIDEST, _WIDEST)
     low, high = exact.astype(np.float32)
     # rounded inwards

@@ -24,7 +24,7 @@ from pipeline.selftest import judge, setup
 from pipeline.selftest.carry import Carry
 from pipeline.selftest.rim import Rim
 from pipeline.selftest.samples import samples_of
-from pipeline.selftest.setup import self_test, start_recipe
+from pipeline.selftest.setup import _limits, self_test, start_recipe
 from tests.helpers import blobs, command, layer, order_of, pixels, run_config, smooth, stem_of, write_image
 
 
@@ -90,6 +90,13 @@ def test_nothing_is_written_beyond_an_end_where_values_pile_up(tmp_path, dtype):
     config = run_config(tmp_path, image, mask, model={"kind": "tension"})
     assert command("run", config).code == 0
     assert pixels(layer(tmp_path / "out" / stem_of(image), "restored")).min() == 0
+
+
+def test_the_little_that_is_seen_beside_a_date_is_no_limit(tmp_path):
+    """Not even where it piles up: what another date shows may lie beyond."""
+    values = _opened(tmp_path, None).values
+    low, high = _limits(replace(values, piled=np.ones_like(values.piled)), little=True)
+    assert max(low.max(), -high.min()) < -1e37
 
 
 def test_forced_models_may_write_anything_that_float32_holds(tmp_path):
