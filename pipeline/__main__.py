@@ -71,8 +71,11 @@ def program() -> None:
         signal.signal(number, _end)
     # imported here: `main`, called by itself, is not the whole process
     from pipeline.system.process import leave, mind_streams, settle
+    from pipeline.system.words import keep_in_line
 
     mind_streams()
+    for path in (*sys.argv[1:], "" if _nowhere() else str(Path.cwd())):
+        keep_in_line(path)
     settle()
     try:
         main()

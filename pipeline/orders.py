@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from pipeline.config.bids import Derivation, bids_image
 from pipeline.config.catalog import verify_sha256
 from pipeline.config.compute import ComputeConfig
 from pipeline.config.fetched import with_copies
-from pipeline.config.fits import check_fits
+from pipeline.config.fits import check_fits, require_possible_nodata
 from pipeline.config.names import sibling_masks
 from pipeline.config.opening import opened
 from pipeline.config.region import region_facts
@@ -379,10 +380,13 @@ def _guide_ref(spec: SourceSpec, role: str, staged: Path, config: RunConfig | No
     masks = tuple(entry.resolved(spec.resolve).model_dump(mode="json") for entry in spec.mask)
     label = spec.date or spec.name
     try:
-        source = _source_ref(spec, opened(spec, config, role), staged)
+        source = opened(spec, config, role)
     except SourceError as error:
         raise SourceError(f"{role} {error}, or leave it out") from error
-    return GuideRef(source=source, masks=masks, role=role, label=label, shift=spec.shift)
+    # NaN stands for `none` here
+    if spec.nodata is not None and not math.isnan(spec.nodata):
+        require_possible_nodata(spec.nodata, source, f"nodata of the {role}")
+    return GuideRef(source=_source_ref(spec, source, staged), masks=masks, role=role, label=label, shift=spec.shift)
 
 
 def _open_mask(spec: SourceSpec, fill_nodata: Any, source: Source) -> Mask:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pipeline.config.schema import RunConfig
@@ -36,17 +34,27 @@ def check_fits(config: RunConfig, source: Source) -> None:
                 "number, or one an axis"
             )
     nodata = config.input.nodata
-    if isinstance(nodata, int | float) and math.isfinite(nodata) and representable(nodata, source.dtype) is None:
-        raise ConfigError(
-            f"input.nodata: no pixel of {name} can be {nodata:.17g}, as its pixels are {source.dtype}; write the value "
-            "that they have where nothing was observed, or `none`"
-        )
+    if isinstance(nodata, int | float):
+        require_possible_nodata(nodata, source, config.where("input.nodata"))
     if source.kind == "zarr" and {"same", "zarr"} <= set(config.output.format):
         raise ConfigError(
             f"{config.where('output.format')}: {name} is zarr, so 'same' and 'zarr' are one file; keep one of them"
         )
     if config.model is not None and config.model.kind in kinds("fills") and config.model.kind not in kinds("models"):
         _check_fill(config, FillSpec(config.model.kind, config.model.options), ndim, name)
+
+
+def require_possible_nodata(nodata: float, source: Source, where: str) -> None:
+    """Check that a pixel of an image can have a value; no pixel of whole numbers is NaN or infinite.
+
+    Raises:
+        ConfigError: none can; `where` says what asked for it.
+    """
+    if representable(nodata, source.dtype) is None:
+        raise ConfigError(
+            f"{where}: no pixel of {source.paths[0]} can be {nodata:.17g}, as its pixels are {source.dtype}; write the "
+            "value that they have where nothing was observed, or `none`"
+        )
 
 
 def _check_fill(config: RunConfig, spec: FillSpec, ndim: int, name: str) -> None:

@@ -17,6 +17,7 @@ from pipeline.system.files import remove_made
 from pipeline.system.objects import is_object
 from pipeline.system.paths import barred, dangling, is_address, kind_of, looks_alike
 from pipeline.system.room import full_disk_message, no_room
+from pipeline.system.words import keep_in_line
 
 
 def suffix_matches(path: str, suffixes: Sequence[str]) -> bool:
@@ -62,6 +63,7 @@ def require_file(path: str, *, folder: bool = False, local: bool = False) -> Non
         _require_address(path, local=local)
         return
     file = Path(path)
+    keep_in_line(path)
     try:
         path.encode()
     except UnicodeEncodeError:

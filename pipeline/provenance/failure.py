@@ -68,13 +68,14 @@ def note_failure(config: RunConfig, spec: SourceSpec, order: Order | None, error
     """Write the account of an image that failed into the output folder.
 
     Not of one that was interrupted, nor of one whose place is taken: nothing was tried, and what is there is of others.
-    What cannot be written is left out: the error itself is said in any case.
+    What cannot be written, or said of a run that is wrong in a way nobody foresaw, is left out: the error itself is
+    said in any case.
     """
     if isinstance(error, Interrupted | OutputConflict):
         return
     directory = config.folder
     path = directory / f"{spec.stem}{_SUFFIX}"
-    with suppress(OSError):
+    with suppress(Exception):
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists() or _read(path) is not None:
             # shares of a run may fail at the same time

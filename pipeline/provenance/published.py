@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.formats._archive import ZIP
 from pipeline.orders import Order
 from pipeline.plan.workdir import fetched_from
-from pipeline.system.paths import is_address
+from pipeline.system.paths import at_home, is_address
 from pipeline.system.redact import redacted, redacted_facts
 
 _PATH_KEYS = {"source", "path", "references", "auxiliary", "weights", "directory", "bids", "scratch"}
@@ -60,7 +60,7 @@ class Publisher:
             return redacted(value)
         if is_address(value):
             return self._shown(value, self.base)
-        return self._shown(os.path.normpath(self.base / Path(value).expanduser()), self.base)
+        return self._shown(os.path.normpath(self.base / at_home(value)), self.base)
 
     def text(self, text: str) -> str:
         """Return a sentence with its paths and addresses as `path` gives them."""
@@ -86,7 +86,8 @@ class Publisher:
 
     def _may_name(self, path: str) -> bool:
         """Return True for `base` and what is below it, unless that is the root, the home folder or above it."""
-        private = {Path("/"), Path.home(), *Path.home().parents}
+        home = Path(at_home("~"))
+        private = {Path("/"), home, *home.parents}
         return self.base not in private and Path(path).is_relative_to(self.base)
 
 

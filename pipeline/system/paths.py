@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import ConfigError
+from pipeline.system.words import keep_in_line
 
 Kind = Literal["", "file", "folder", "special"]
 
@@ -105,13 +106,18 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     return content
 
 
+def at_home(text: str) -> str:
+    """Return a path with the home folder in place of a leading `~` or `~user`, as it is if there is no such folder."""
+    return os.path.expanduser(text)  # noqa: PTH111 - Path's own fails where no home is known
+
+
 def home_expanded(text: str, where: str) -> str:
     """Return a path with the home folder in place of a leading `~` or `~user`; a file may be called `~x.tif`.
 
     Raises:
         ConfigError: there is no such user.
     """
-    expanded = os.path.expanduser(text)  # noqa: PTH111 - Path's own fails on names that are no users
+    expanded = at_home(text)
     first = text.split("/", 1)[0]
     if expanded == text and first.startswith("~") and "." not in first:
         who = f"user '{first[1:]}'" if first[1:] else "home folder"
@@ -127,6 +133,7 @@ def require_possible(text: str, where: str) -> str:
     """
     if not text.strip():
         raise ConfigError(f"{where}: the path is empty; write the name of a file or folder")
+    keep_in_line(text)
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError:

@@ -10,12 +10,27 @@ _COMMANDS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 """Characters that a terminal obeys; lines, tabs and the return of a line that libraries draw progress with stay."""
 
 
+_IN_LINE: dict[str, str] = {}
+"""Names with line breaks that this process has met, and how they are shown."""
+
+
+def keep_in_line(path: str) -> None:
+    """Remember the names in a path that have a line break: `visible` cannot tell it from one between two lines."""
+    for name in path.split("/"):
+        if name.strip() and {"\n", "\r"} & set(name):
+            _IN_LINE[name] = name.replace("\n", "\\n").replace("\r", "\\r")
+
+
 def visible(text: str) -> str:
     r"""Return a text with escapes in place of characters that command a terminal: a file may have any name.
+
+    Line breaks stay, but for those in names that were told to `keep_in_line`.
 
     >>> visible("a\x1b[2Jb\tc")
     'a\\x1b[2Jb\tc'
     """
+    for name, shown in _IN_LINE.items():
+        text = text.replace(name, shown)
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,11 +93,29 @@ def read_text(path: Path) -> str:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{shortened(str(path))}: cannot be read: {error}") from None
+    if _is_wide(content):
+        raise ConfigError(
+            f"{path}: its text is UTF-16 or UTF-32, as some editors and shells write it; save it as UTF-8"
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: line {line}: {error}") from None
+        raise ConfigError(
+            f"{path}: cannot be read as UTF-8 text: line {line} has byte {content[error.start]:#x}; save it as UTF-8"
+        ) from None
+
+
+def _is_wide(content: bytes) -> bool:
+    """Return True for text of two or four bytes a letter."""
+    # of Latin letters every other byte is zero then, or three of four
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and 3 * content.count(0) <= len(content):
+        return False
+    for coding in ("utf-32", "utf-16", "utf-16-be"):
+        with suppress(UnicodeDecodeError):
+            if "".join(content.decode(coding).removeprefix("\ufeff").split()).isprintable():
+                return True
+    return False
 
 
 def parse_value(text: str, where: str) -> Any:

@@ -164,6 +164,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_binary_file_is_no_config(tmp_path: Path) -> None:
     """A config given as image by mistake is named, not decoded."""
     path = tmp_path / "scene.tif"
-    path.write_bytes(b"II*\x00\xff\xfe\x80")
-    with pytest.raises(ConfigError, match=r"scene\.tif: cannot be read as UTF-8 text"):
-        load_config(path)
+    for content in (b"II*\x00\xff\xfe\x80", b"II*\x00\xff\xfe\x80" + bytes(1000), b"\xff\xfe\x00\xd8"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"scene\.tif: cannot be read as UTF-8 text"):
+            load_config(path)

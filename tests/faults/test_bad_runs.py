@@ -56,6 +56,21 @@ def test_a_missing_file(scene):
     _fails(_constant(folder, folder / "imoge.tif", mask), 4, "imoge.tif", "no such file", image.name)
 
 
+@pytest.mark.parametrize("value", ["-9999", ".inf", "1e400", "nan", "0.5", "65536"])
+def test_a_nodata_value_that_no_pixel_can_have(scene, value):
+    """Exit 2: what the file itself declares would be taken for measured, without a word."""
+    folder, image, mask = scene
+    config = _constant(folder, image, mask)
+    said = f"no pixel of {image} can be {float(value.lstrip('.')):.17g}"
+    _fails(config, 2, said, "uint16", extra=("--set", f"input.nodata={value}"))
+    reference = shutil.copy(image, folder / "other.tif")
+    given = f"input.references=[{{path: {reference}, nodata: {value}, mask: []}}]"
+    if value != "nan":
+        _fails(config, 2, "nodata of the reference", "uint16", extra=("--set", given))
+    write_image(folder / "image.tif", smooth((1, *SHAPE)).astype("float32"))
+    assert command("run", config, "--set", f"input.nodata={value}").code == 0
+
+
 @pytest.mark.parametrize("name", ["image.tif", "image.nii.gz"])
 def test_a_truncated_image(tmp_path, name):
     """Exit 4: half a file is said to be damaged, whether the header or the pixels are cut."""

@@ -65,7 +65,11 @@ def _bomb(levels: int) -> str:
         (OK + "a: {<<: 1}\n", r":2: '<<' takes a mapping"),
         (OK + "a: *nowhere\n", r":2: not valid YAML: found undefined alias"),
         (OK + "a: \0\n", r":2: not valid YAML: unacceptable character #x0000"),
-        (b"input: {source: x}\n# \xff\n", r"cannot be read as UTF-8 text: line 2"),
+        (b"input: {source: x}\n# \xff\n", r"cannot be read as UTF-8 text: line 2 has byte 0xff; save it as UTF-8"),
+        (OK.encode("utf-16"), r"its text is UTF-16 or UTF-32.*; save it as UTF-8"),
+        (OK.encode("utf-16-le"), r"its text is UTF-16 or UTF-32"),
+        (OK.encode("utf-16-be"), r"its text is UTF-16 or UTF-32"),
+        (OK.encode("utf-32"), r"its text is UTF-16 or UTF-32"),
         (OK + "#" * (yaml_files.MOST_BYTES + 1), r"is larger than 512 KiB"),
     ],
 )

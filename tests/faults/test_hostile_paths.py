@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -57,6 +58,37 @@ def test_a_file_with_a_tilde(tmp_path):
     image = write_image(tmp_path / "~.tif", smooth((1, *SHAPE)))
     path = _config(tmp_path, "input: {source: ~.tif}\n")
     assert resolve_sources(load_config(path))[0].paths == (str(image),)
+
+
+@pytest.mark.parametrize("name", ["~.tif", "~other.tif"])
+@pytest.mark.parametrize("role", ["image", "mask", "reference"])
+def test_a_run_with_a_tilde(tmp_path, monkeypatch, name, role):
+    """Its record names it as the config does, also where nothing says which folder is the home."""
+    files = {"image": "image.tif", "mask": "mask.tif", "reference": "reference.tif"} | {role: name}
+    for number, one in enumerate(("image", "reference")):
+        write_image(tmp_path / files[one], smooth((1, *SHAPE), seed=number))
+    write_image(tmp_path / files["mask"], blobs(SHAPE, n=1, radius=3)[None])
+    given = {
+        "input": {"source": files["image"], "references": [files["reference"]]},
+        "mask": [{"kind": "raster", "path": files["mask"]}],
+        "model": {"kind": "harmonic"},
+        "compute": {"executor": "serial"},
+    }
+    config = _config(tmp_path, json.dumps(given | {"output": {"directory": "out"}}))
+    # no home folder is known: no variable, and a number of a user that the machine does not list
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert command("run", config).code == 0
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir() and path.name != ".work")
+    stated = json.loads((folder / "record.json").read_text())["config"]
+    assert stated["input"]["source"] == files["image"]
+    assert stated["mask"][0]["path"] == files["mask"]
+    assert stated["input"]["references"][0]["source"] == files["reference"]
+    assert command("verify", folder).code == 0
+    (tmp_path / name).write_bytes(b"")
+    outcome = command("run", config, "--overwrite")
+    assert outcome.code == 4, outcome.err
+    assert name in json.loads(next((tmp_path / "out").glob("*.failure.json")).read_text())["error"]
 
 
 @pytest.mark.parametrize("mask", ["/", "folder", "pipe.tif", "/dev/zero"])

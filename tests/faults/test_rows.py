@@ -202,8 +202,13 @@ ROWS = {
         faults/test_hostile_files.py::test_nifti_headers_that_make_no_sense
         faults/test_hostile_files.py::test_zarr_metadata_that_make_no_sense""",
     "a file whose name is not UTF-8": "unit/test_formats_files.py::test_a_name_that_is_no_text_is_said",
-    "a file or band whose name commands a terminal (clears the screen, hides what follows)": """
-        faults/test_surroundings.py::test_names_do_not_command_the_terminal""",
+    "a config in UTF-16, as some editors and shells write it": """
+        faults/test_hostile_config.py::test_text_that_is_a_trap""",
+    "a value of nodata that no pixel can have (-9999, `.inf` or `nan` of unsigned whole numbers)": """
+        faults/test_bad_runs.py::test_a_nodata_value_that_no_pixel_can_have""",
+    "a file or band whose name commands a terminal (clears the screen, hides what follows, begins a line)": """
+        faults/test_surroundings.py::test_names_do_not_command_the_terminal
+        faults/test_surroundings.py::test_a_line_break_in_a_name""",
     "a VRT with raw bands, program code, other formats, or a local one with URLs": """
         faults/test_hostile_vrt.py::test_raw_bands_are_refused_whatever_they_are_called
         faults/test_hostile_vrt.py::test_what_a_vrt_may_not_contain

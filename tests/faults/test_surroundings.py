@@ -86,6 +86,28 @@ def test_names_do_not_command_the_terminal(tmp_path):
         assert not set(said) & set("\x1b\x07\x9b\u202e")
 
 
+@pytest.mark.parametrize("broken", ["image", "mask", "config", "folder"])
+def test_a_line_break_in_a_name(tmp_path, broken):
+    """Whatever is said of the file, its name stays in one line: the second half would pass for a line of its own."""
+    names = {"image": "a.tif", "mask": "m.tif", "config": "c.yaml", "folder": "images"}
+    names[broken] = f"b\nx{names[broken]}"
+    folder = tmp_path / names["folder"]
+    folder.mkdir()
+    image = write_image(folder / names["image"], smooth((1, *SHAPE)))
+    mask = write_image(tmp_path / names["mask"], blobs(SHAPE, n=1)[None])
+    config = folder / names["config"]
+    given = {"input": {"source": "*.tif"}, "mask": [{"kind": "raster", "path": str(mask)}]}
+    config.write_text(json.dumps(given))
+    spoilt = {"mask": mask, "config": config}.get(broken, image)
+    spoilt.write_bytes(b"neither an image nor YAML: [")
+    asked = [sys.executable, "-m", "pipeline", "plan", config.name]
+    ended = subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == (2 if broken == "config" else 4), ended.stderr
+    said = ended.stdout + ended.stderr
+    assert names[broken].replace("\n", "\\n") in said
+    assert not [line for line in said.splitlines() if line.startswith("x")]
+
+
 @pytest.mark.parametrize(
     ("number", "advice"), [(errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f"), (errno.ENOSPC, "free some space")]
 )
