@@ -27,7 +27,7 @@ class Events:
         """
 
     def expected(self, stem: str, cost: Cost, workers: int) -> None:
-        """How long the image takes in all; told again, more exactly, when the survey has decided how it is restored."""
+        """How long the image takes; told again, with what is left, whenever a stage of the survey is over."""
 
     def notice(self, stem: str, text: str) -> None:
         """Something the user should know; also stands in the record."""

@@ -48,12 +48,11 @@ class RemainingTime:
         self._first = self._done = self._total = 0
         self._began = 0.0
 
-    def expect(self, cost: Cost, workers: int, *, surveyed: bool) -> None:
-        """Take what the plan says; `surveyed` if the survey is over, else it has just begun."""
+    def expect(self, cost: Cost, workers: int) -> None:
+        """Take what the survey says is left from now on."""
         self._files_s = cost.files.likely
         self._blocks_s = cost.blocks.over(workers).likely
-        rest = cost.total(workers).likely - (cost.survey.likely if surveyed else 0.0)
-        self._end = time.monotonic() + rest
+        self._end = time.monotonic() + cost.to_go(workers).likely
 
     def blocks(self, done: int, total: int) -> None:
         """Begin with the blocks, of which `done` are done."""
@@ -85,13 +84,13 @@ class Lines(Events):
         self._done = self._total = 0
         self._of = self._at = ""
         self._over: threading.Event | None = None
-        self._surveyed = False
+        self._foretold = False
         self._to_go = RemainingTime()
 
     def image(self, stem: str, *, number: int, count: int) -> None:
         """Note which image it is; large files take long to hash before the first stage begins."""
         self._of = f" (image {number} of {count})" if count > 1 else ""
-        self._to_go, self._surveyed = RemainingTime(), False
+        self._to_go, self._foretold = RemainingTime(), False
         self._at = f"{stem}{self._of}: {_OPENS}"
         self._keep_telling()
 
@@ -107,12 +106,12 @@ class Lines(Events):
             threading.Thread(target=self._keep_saying, args=(self._over,), daemon=True).start()
 
     def expected(self, stem: str, cost: Cost, workers: int) -> None:
-        """Say how long it will take: before the self-test in all, after it what is left."""
-        self._to_go.expect(cost, workers, surveyed=self._surveyed)
-        if not self._surveyed:
+        """Say how long it will take in all when that is told first; what is told later is left."""
+        self._to_go.expect(cost, workers)
+        if not self._foretold:
             on = f" with {workers} workers" if workers > 1 else ""
             self._say(f"{stem}{self._of}: takes {cost.total(workers)}{on}")
-        self._surveyed = True
+        self._foretold = True
 
     def notice(self, stem: str, text: str) -> None:
         """Pass on what the user should know."""

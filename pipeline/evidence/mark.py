@@ -171,6 +171,20 @@ def bands_of(scene: Scene) -> tuple[int, int]:
     return len(scene.image.channels), sum(guide.source.n_channels for guide in _references(scene))
 
 
+def bands_again(scene: Scene) -> int:
+    """Return the bands of all further looks, if each reference that has a mask of its own is blind beside the holes.
+
+    Each of them goes without one more of these.
+    """
+    own, others = bands_of(scene)
+    again = 0
+    for guide in _references(scene):
+        if guide.mask.parts:
+            others -= guide.source.n_channels
+            again += own + others
+    return again
+
+
 def _references(scene: Scene) -> list[OpenGuide]:
     return [guide for guide, asked in zip(scene.guides, scene.job.guides, strict=True) if asked.role == "reference"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.system.words import in_words
 
@@ -42,8 +42,10 @@ class Span:
 class Cost:
     """What the stages of a run take."""
 
+    opened: Span = field(default_factory=Span)
+    """Start of the program, masks, statistics: over as soon as this can be told; in one process."""
     survey: Span
-    """Start of the program, masks, statistics, self-test and coarse fill; in one process."""
+    """Look for thin cloud, self-test and coarse fill, or what is left of them; in one process."""
     blocks: Span
     """All blocks on one core."""
     files: Span
@@ -51,4 +53,8 @@ class Cost:
 
     def total(self, workers: int = 1) -> Span:
         """Return the time from start to end with that many workers for the blocks."""
+        return self.opened + self.to_go(workers)
+
+    def to_go(self, workers: int = 1) -> Span:
+        """Return the time from when this is told to the end with that many workers for the blocks."""
         return self.survey + self.blocks.over(workers) + self.files

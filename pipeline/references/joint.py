@@ -19,7 +19,7 @@ from pipeline.references.siblings import Siblings
 _COMMON = 0.1
 """Share of the hole pixels that are seen by just these guides from which the guides have a relation of their own."""
 
-_MOST = 3
+MOST_SETS = 3
 """Such relations, at most."""
 
 MOST_BANDS = 48
@@ -83,5 +83,5 @@ def common_sets(seen: NDArray[np.bool_], bands: Sequence[int]) -> list[tuple[int
         some = tuple(int(k) for k in few)
         found[some] = found.get(some, 0) + int(count)
     enough = [some for some, count in found.items() if len(some) > 1 and count >= _COMMON * seen.shape[1]]
-    frequent = sorted(enough, key=lambda some: (-found[some], some))[:_MOST]
+    frequent = sorted(enough, key=lambda some: (-found[some], some))[:MOST_SETS]
     return sorted(frequent, key=lambda some: (-len(some), some))

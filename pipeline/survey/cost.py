@@ -16,22 +16,25 @@ from functools import cache
 
 import numpy as np
 
-from pipeline.evidence.mark import bands_of, looked_at, looked_pixels
-from pipeline.geometry.box import Box
+from pipeline.evidence.mark import looked_at
 from pipeline.image.scene import Scene
-from pipeline.image.workspace import estimate_box
 from pipeline.models.base import BFLOAT16, Inpainter, Patch, precision_of
-from pipeline.numerics.parts import parts_of
 from pipeline.plan.cost import Cost, Span
-from pipeline.plan.plan import Plan, patches_with_holes
+from pipeline.plan.plan import Plan
 from pipeline.restore.recipe import Recipe
-from pipeline.selftest.guides import related_pixels
 from pipeline.selftest.network import FEW
-from pipeline.selftest.placing import DEEP_SHARE, MOST_HIDDEN, SHAPES_PER_WINDOW, THIN_SHARE, THIN_WINDOWS
-from pipeline.selftest.shapes import Shapes
 from pipeline.selftest.windows import PLACEMENTS, hole_shapes, test_extent
+from pipeline.survey.coarse import coarse_factor
+from pipeline.survey.counts import (
+    Counts,
+    block_counts,
+    coarse_counts,
+    estimated_values,
+    file_counts,
+    likely_consulted,
+    survey_counts,
+)
 from pipeline.system.meter import metered
-from pipeline.system.signals import stop_if_asked
 
 _PROBE_S, _PROBE_EDGE = 0.0030, 48
 """What `_speed` times on the machine that the seconds below are of, and the edge of the square that it solves for."""
@@ -47,6 +50,8 @@ SECONDS: Mapping[str, float] = {
     "doubt": 0.05,
     "doubt pixel": 5e-7,
     "doubt value": 2.8e-7,
+    # the same of further looks, where a reference has clouds of its own
+    "again value": 2.8e-7,
     # self-test without the network: for each pixel of a channel that its windows hide, by dimensions
     "test": 0.91,
     "test hidden 2": 3.7e-6,
@@ -68,14 +73,16 @@ SECONDS: Mapping[str, float] = {
     "coarse value": 1e-7,
     "coarse 2": 7.2e-7,
     "coarse 3": 8.2e-6,
-    # blocks: for each, for each estimated pixel of a channel, for each that references are asked of, and for each of
-    # those where haze was taken off
+    # blocks: for each, for each estimated pixel of a channel, for each that references are asked of, for each further
+    # relation that is asked of it, and where haze was taken off
     "block": 0.06,
     "estimate 2": 1.4e-7,
     "estimate 3": 2.4e-7,
     "guided 2": 4e-7,
     "guided 3": 1.7e-6,
-    "hazy": 8e-7,
+    "besides 2": 8.5e-7,
+    "besides 3": 1.7e-6,
+    "hazy": 5e-7,
     # files and report: for each pixel of a channel in blocks with holes, and in the rest
     "files": 0.4,
     "file value": 1.1e-7,
@@ -84,19 +91,12 @@ SECONDS: Mapping[str, float] = {
 """Seconds of one core of an AMD EPYC for each of what is counted, from `python -m benchmarks.forecast --fit`;
 `doubt value` lies between what scenes with and without haze took, which is not known before."""
 
-Counts = Mapping[str, float]
-"""How much there is to do of each of `SECONDS`."""
-SURVEY = ("start", "look", "doubt", "test", "coarse")
-"""Stages before the first block, and beside the windows of the self-test, which threads share."""
-_GROWS = {2: 1.0, 3: 1.5}
-"""Power of the hidden share of a window that the time of the self-test grows with, by dimensions: splines of a void
-took four times as long as those of blobs of which 0.4 times as much was hidden."""
 _MAY_BE_HAZY = 0.6
-"""Share of the time that haze takes which counts as long as nobody has looked for it."""
+"""Share of the time that haze takes in blocks which counts beside references as long as nobody has looked for it."""
+_MAY_LOOK_AGAIN = 0.6
+"""The same of further looks without the references that have masks: where nothing is contaminated they take little."""
 _SPREAD = 1.4
 """Factor by which what is counted may be off either way."""
-_SAMPLED, _PER_BLOCK = 50, 8
-"""Blocks, and patches of each, of which it is looked how much is estimated."""
 _TIMED = {2: 128, 3: 32}
 """Largest extent of the patch that a look of the network is timed on, by dimensions."""
 
@@ -124,9 +124,25 @@ class Forecast:
     """Pixels times channels that a network looks at once for that."""
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """What is counted, stage by stage, under the names of `SECONDS`."""
+    testing: Span = field(default_factory=Span)
+    """The self-test."""
+    consulted: int = 0
+    """Relations that estimates will likely ask."""
+    passes: Span = field(default_factory=Span)
+    """The network in all blocks."""
+
+    def looked(self, scene: Scene, plan: Plan) -> Forecast:
+        """Return it once contaminated pixels are known: what is left is the self-test, the coarse fill and the rest."""
+        counts = {
+            **self.counts,
+            "coarse": coarse_counts(scene, coarse_factor(scene)),
+            "blocks": block_counts(plan, self.values, self.consulted, float(scene.states.hazy > 0)),
+        }
+        survey, blocks = self.testing + _around(counts["coarse"]), self.passes + _around(counts["blocks"])
+        return replace(self, counts=counts, cost=replace(self.cost, survey=survey, blocks=blocks))
 
     def decided(self, plan: Plan, model: Inpainter | None) -> Cost:
-        """Return the same once the self-test has decided how much of the network the image gets."""
+        """Return what is left once the self-test has decided what is asked: the coarse fill, blocks and files."""
         look_s, precision = self.look_s, plan.recipe.network_precision
         if model is not None and BFLOAT16 in precision:
             quick, share = (
@@ -134,9 +150,10 @@ class Forecast:
                 precision.count(BFLOAT16) / len(precision),
             )
             look_s = share * quick + (1 - share) * look_s
-        counts = _block_counts(plan, self.values, len(plan.recipe.consulted), float(plan.hazy > 0))
+        counts = block_counts(plan, self.values, len(plan.recipe.consulted), float(plan.hazy > 0))
         seconds = _seconds(counts) + self.seen * look_s * _views(plan.recipe, model)
-        return replace(self.cost, blocks=Span.around(seconds, _SPREAD))
+        coarse = self.counts.get("coarse", {})
+        return replace(self.cost, survey=_around(coarse), blocks=Span.around(seconds, _SPREAD))
 
 
 def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
@@ -150,28 +167,40 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     shapes = hole_shapes(scene, np.random.default_rng(scene.job.seed))
     extent = test_extent(scene, shapes.depth)
     look_s = _look_seconds(model, extent, scene.job.model.device, precision_of(model)) if model is not None else 0.0
-    estimated, seen = _estimated_values(scene, plan)
+    estimated, seen = estimated_values(scene, plan)
+    consulted = likely_consulted(scene)
     counts = {
         "start": {"start": 1.0, "network": float(model is not None)},
-        **_survey_counts(scene, plan, shapes, math.prod(extent)),
-        "blocks": _block_counts(plan, estimated, len(_related_bands(scene)), _MAY_BE_HAZY * looked_at(scene)),
-        "files": _file_counts(plan, len(scene.image.channels) * math.prod(scene.shape)),
+        **survey_counts(scene, plan, shapes, math.prod(extent)),
+        "blocks": block_counts(plan, estimated, consulted, _MAY_BE_HAZY * (looked_at(scene) and consulted > 0)),
+        "files": file_counts(plan, len(scene.image.channels) * math.prod(scene.shape)),
     }
     looks, threads = _looks(scene, model), min(max(1, scene.job.threads), PLACEMENTS)
     # windows are shared by threads
-    before = sum(_seconds(counts[stage]) for stage in SURVEY) + _seconds(counts["windows"]) / threads
-    blocks = _seconds(counts["blocks"])
+    tested = _seconds(counts["test"]) + _seconds(counts["windows"]) / threads
+    testing = _span([tested + math.prod(extent) * look_s * one.test / threads for one in looks])
+    passes = _span([seen * look_s * one.blocks for one in looks])
+    again = _seconds({"again value": counts["doubt"]["again value"]})
+    first = _seconds(counts["doubt"]) - again
     cost = Cost(
-        survey=_span([before + math.prod(extent) * look_s * one.test / threads for one in looks]),
-        blocks=_span([blocks + seen * look_s * one.blocks for one in looks]),
-        files=Span.around(_seconds(counts["files"]), _SPREAD),
+        opened=_around(counts["start"]) + _around(counts["look"]),
+        survey=_span([first, first + _MAY_LOOK_AGAIN * again, first + again]) + testing + _around(counts["coarse"]),
+        blocks=passes + _around(counts["blocks"]),
+        files=_around(counts["files"]),
     )
-    return Forecast(cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen, counts=counts)
+    return Forecast(
+        cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen, counts=counts, testing=testing,
+        consulted=consulted, passes=passes,
+    )  # fmt: skip
 
 
 def _seconds(counts: Counts) -> float:
     """Return how long what is counted takes here, without the network."""
     return _speed() * sum(count * SECONDS[what] for what, count in counts.items())
+
+
+def _around(counts: Counts) -> Span:
+    return Span.around(_seconds(counts), _SPREAD)
 
 
 def _span(seconds: list[float]) -> Span:
@@ -200,101 +229,6 @@ def _views(recipe: Recipe, model: Inpainter | None) -> int:
     if model is None or recipe.network_weight == 0:
         return 0
     return recipe.network_views or int(getattr(model, "views", 1))
-
-
-def _survey_counts(scene: Scene, plan: Plan, shapes: Shapes, window: int) -> dict[str, Counts]:
-    """Return what the survey does before blocks, stage by stage; `windows`: what is done in those of the self-test."""
-    channels, related = len(scene.image.channels), _related_bands(scene)
-    planes, cell = channels / scene.states.n_state, plan.guess_factor**scene.ndim
-    looked, weighed = looked_pixels(scene), scene.job.model.traits.weighed
-    share = _hidden_share(shapes, window, scene.states.kept / (scene.states.kept + scene.states.holes))
-    hidden = weighed * PLACEMENTS * channels * window * share ** _GROWS[scene.ndim]
-    return {
-        "look": {"look": 1.0, "look value": channels * math.prod(scene.shape)},
-        "doubt": {"doubt": float(looked > 0), "doubt pixel": looked, "doubt value": looked * sum(bands_of(scene))},
-        "test": {
-            "test": float(weighed),
-            "relation": float(weighed * len(related)),
-            "relation band": float(weighed * sum(related)),
-            f"relation value {scene.ndim}": float(weighed * sum(related) * related_pixels(scene.shape)),
-        },
-        "windows": {
-            f"test hidden {scene.ndim}": hidden,
-            f"networked {scene.ndim}": hidden * (plan.model is not None),
-            f"consulted {scene.ndim}": float(weighed * PLACEMENTS * channels * window * len(related)),
-        },
-        "coarse": {
-            "coarse": 1.0,
-            "coarse value": channels * math.prod(scene.shape) / cell,
-            f"coarse {scene.ndim}": scene.states.holes * planes / cell,
-        },
-    }
-
-
-def _related_bands(scene: Scene) -> list[int]:
-    """Return the number of bands in each relation that is asked, about.
-
-    Several references are asked together; one of them by itself only where it sees what the others do not.
-    """
-    files = sum(guide.source.n_channels for guide in scene.guides)
-    own = len(scene.image.channels) * scene.has_siblings
-    return [bands for bands in (files, own) if bands]
-
-
-def _hidden_share(shapes: Shapes, window: int, observed: float) -> float:
-    """Return which part of a window of the self-test will be hidden, about; see `selftest.placing.hide`.
-
-    `observed` is the part of it that is observed, which shares of what is hidden are of.
-    """
-    hidden = 0.0
-    if shapes.deep:
-        sizes = np.asarray([shape.mask[0].sum() for shape in shapes.deep], dtype=np.float64)
-        usual = float((sizes**2).sum() / max(sizes.sum(), 1.0)) / window
-        hidden += max(usual, min(SHAPES_PER_WINDOW * float(sizes.mean()) / window, DEEP_SHARE * observed))
-    if shapes.thin:
-        hidden += THIN_SHARE * observed * (THIN_WINDOWS / PLACEMENTS if shapes.rarely_thin else 1.0)
-    return min(hidden, MOST_HIDDEN * observed)
-
-
-def _block_counts(plan: Plan, estimated: float, related: int, hazy: float) -> Counts:
-    """Return what blocks do where so many relations are asked; `hazy`: how likely haze was taken off, 0 to 1."""
-    return {
-        "block": len(plan.blocks),
-        f"estimate {plan.ndim}": estimated,
-        f"guided {plan.ndim}": estimated * related,
-        "hazy": estimated * related * hazy,
-    }
-
-
-def _file_counts(plan: Plan, values: int) -> Counts:
-    in_blocks = min(values, len(plan.blocks) * math.prod(plan.block) * len(plan.channels))
-    return {"files": 1.0, "file value": in_blocks, "moved value": values - in_blocks}
-
-
-def _estimated_values(scene: Scene, plan: Plan) -> tuple[float, float]:
-    """Return the pixels times channels that all blocks estimate, and that a network looks at once for that.
-
-    These are windows around the holes of patches, and the parts of them that hold holes.
-    """
-    blocks = plan.blocks[:: -(-len(plan.blocks) // _SAMPLED) or 1]
-    sizes = [size for block in blocks for size in _estimated_pixels(scene, plan, block.index)]
-    estimated, seen = np.mean(sizes or [(0, 0)], axis=0) * plan.forwards * len(plan.channels)
-    return float(estimated), float(seen)
-
-
-def _estimated_pixels(scene: Scene, plan: Plan, index: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the pixels that are estimated, and looked at, for some patches of a block."""
-    stop_if_asked()
-    lattice, image = scene.lattice, scene.image
-    start = tuple(i * n for i, n in zip(index, plan.block, strict=True))
-    box = Box(start, tuple(a + n for a, n in zip(start, plan.block, strict=True))) & Box.whole(scene.shape)
-    patches = list(patches_with_holes(lattice, box, image.holes(box)))
-    some = patches[:: -(-len(patches) // _PER_BLOCK) or 1]
-    holes = [np.asarray(image.holes(lattice.support(patch)).any(axis=0)) for patch in some]
-    return [
-        (estimate_box(lattice, patch, hole).size, sum(part.own.size for part in parts_of(hole, len(plan.channels))))
-        for patch, hole in zip(some, holes, strict=True)
-    ]
 
 
 @cache

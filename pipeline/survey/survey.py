@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import ConfigError
@@ -23,11 +22,9 @@ from pipeline.image.levels import level_notices
 from pipeline.image.scan import StateScan
 from pipeline.image.scene import Clock, Scene, open_scene
 from pipeline.image.unseen import unseen_notices
-from pipeline.image.workspace import estimate_box
 from pipeline.models._choice import by_holes
 from pipeline.models.base import Inpainter, Portable, reduced_notice, reduced_to
-from pipeline.numerics.parts import parts_of
-from pipeline.plan.cost import Cost
+from pipeline.plan.cost import Cost, Span
 from pipeline.plan.disk import check_room
 from pipeline.plan.gpu_memory import GpuMemory, gpu_memory
 from pipeline.plan.job import Job
@@ -40,6 +37,7 @@ from pipeline.selftest.verdict import Verdict
 from pipeline.survey.coarse import Coarse, coarse_factor, coarse_fill
 from pipeline.survey.cost import forecast
 from pipeline.survey.thin import thin_share
+from pipeline.survey.touched import largest_windows, touched_patches
 from pipeline.system.signals import stop_if_asked
 from pipeline.system.threads import Each, computed_by, threaded
 
@@ -60,7 +58,7 @@ class Survey:
     gpu: GpuMemory | None = None
     """What the network needs of a GPU, if it runs on one."""
     cost: Cost | None = None
-    """How long the run takes; None for an image without holes."""
+    """How long what is left of the run takes; None for an image without holes."""
     doubt_bytes: int = 0
     """What looking for contaminated pixels holds."""
     tested: int = 0
@@ -102,14 +100,14 @@ class Survey:
 
 
 Told = Callable[[Plan, Cost], None]
-"""Hears, before the self-test, what the outline of a plan and its cost are."""
+"""Hears the outline of a plan and its cost, before the look for thin cloud and, with what is left, after each stage."""
 
 
 Hire = Callable[[Plan], Each | None]
 """Says, from the outline of a plan, who computes the windows of the self-test; None = threads of this process."""
 
 
-def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Survey:
+def survey(job: Job, told: Told = lambda *_: None, hire: Hire | None = None) -> Survey:
     """Look at the image of a job and return its plan.
 
     Raises:
@@ -127,24 +125,27 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         clock.lap("model")
         sketch = _plan(scene, start_recipe(scene, model), model_ref, Coarse(fill_cell=coarse_factor(scene)))
         ahead = forecast(scene, sketch, model)
-        if told is not None:
-            told(sketch, ahead.cost)
+        told(sketch, ahead.cost)
         # the look for thin cloud leaves a core for processes that start
         others = hire(sketch) if hire else None
         clock.lap("forecast")
         notices += [*level_notices(scene), *unseen_notices(scene)]
         scene, doubt = with_doubt(scene)
         clock.lap("doubt")
+        ahead = ahead.looked(scene, sketch)
+        told(sketch, ahead.cost)
         verdict = _tested(scene, model, model_ref, others)
         if verdict.samples is not None:
             verdict.samples.save(job.work.samples)
         clock.lap("self-test")
+        left = ahead.decided(replace(sketch, recipe=verdict.recipe, hazy=scene.states.hazy), model)
+        told(sketch, left)
         scene = with_doubted_filled(scene)
         coarse = coarse_fill(scene, verdict.recipe)
         clock.lap("coarse fill")
         plan = _plan(scene, verdict.recipe, model_ref, coarse)
         clock.lap("plan")
-        touching = len(_touched(scene))
+        touching = len(touched_patches(scene))
         gpu, gpu_notice = _gpu(plan, model)
     return Survey(
         plan=plan,
@@ -156,7 +157,7 @@ def survey(job: Job, told: Told | None = None, hire: Hire | None = None) -> Surv
         notices=(*notices, *filter(None, (doubt_notice(scene, doubt), verdict.rim.sentence(plan.space), gpu_notice))),
         doubt=doubt,
         gpu=gpu,
-        cost=ahead.decided(plan, model),
+        cost=replace(left, survey=Span()),
     )
 
 
@@ -195,7 +196,7 @@ def _outlined(scene: Scene, notices: list[str], clock: Clock) -> Survey:
         plan=plan,
         verdict=None,
         states=scene.states,
-        patches_touching_holes=len(_touched(scene)),
+        patches_touching_holes=len(touched_patches(scene)),
         model_name=model.name if model else "",
         seconds=clock.seconds,
         notices=(*notices, *filter(None, [gpu_notice])),
@@ -289,7 +290,7 @@ def _plan(scene: Scene, recipe: Recipe, model: ModelRef | None, coarse: Coarse) 
     block = job.block or auto_block(plan, source.n_channels, job.memory_bytes)
     plan = replace(plan, block=block)
     check_fits(plan, source.n_channels, job.memory_bytes)
-    window, seen = _largest(scene, plan) if scene.ndim == 3 else (0, 0)
+    window, seen = largest_windows(scene, plan) if scene.ndim == 3 else (0, 0)
     plan = replace(plan, blocks=_blocks(scene, plan), window=window, seen=seen)
     check_room(plan, source.n_channels, display=job.display)
     return plan
@@ -323,28 +324,3 @@ def _blocks(scene: Scene, plan: Plan) -> tuple[BlockRow, ...]:
             index = tuple(a // n for a, n in zip(box.start, plan.block, strict=True))
             rows.append(BlockRow(index=index, holes=n_holes, patches=n_patches))
     return tuple(rows)
-
-
-def _largest(scene: Scene, plan: Plan) -> tuple[int, int]:
-    """Return the pixels of the largest window that a patch is estimated from, and that a network looks at of one."""
-    largest = np.zeros(2, dtype=np.int64)
-    for index in _touched(scene):
-        stop_if_asked()
-        hole = np.asarray(scene.image.holes(scene.lattice.support(index)).any(axis=0))
-        seen = [part.own.size for part in parts_of(hole, len(plan.channels))]
-        largest = np.maximum(largest, (estimate_box(scene.lattice, index, hole).size, max(seen, default=0)))
-    return int(largest[0]), int(largest[1])
-
-
-def _touched(scene: Scene) -> list[tuple[int, ...]]:
-    """Return the patches of the whole lattice that touch a hole: what one block the size of the image would run."""
-    lattice = scene.lattice
-    touched = np.zeros(lattice.counts, dtype=np.bool_)
-    for box in Box.whole(lattice.shape).tiles(scene.image.state.chunks[1:]):
-        stop_if_asked()
-        if not scene.states.near_holes(box):
-            continue
-        hole = scene.image.holes(box)
-        for index in patches_with_holes(lattice, box, hole):
-            touched[index] = True
-    return [tuple(map(int, index)) for index in np.argwhere(touched)]

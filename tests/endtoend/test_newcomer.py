@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -373,7 +374,7 @@ def test_a_slow_first_block_does_not_tell_the_pace_of_all(monkeypatch: pytest.Mo
     now = [0.0]
     monkeypatch.setattr("pipeline.commands.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     left = RemainingTime()
-    left.expect(Cost(survey=Span(), blocks=Span.around(100.0, 1.4), files=Span()), 1, surveyed=True)
+    left.expect(Cost(survey=Span(), blocks=Span.around(100.0, 1.4), files=Span()), 1)
     left.blocks(0, 100)
     now[0] = 10.0
     left.block_done()
@@ -382,6 +383,24 @@ def test_a_slow_first_block_does_not_tell_the_pace_of_all(monkeypatch: pytest.Mo
         now[0] += 3.0
         left.block_done()
     assert str(left) == f"about {in_words(8 * (10 + 91 * 3 + 8) / (92 + 8))} to go"
+
+
+def test_what_is_left_is_told_anew_as_the_survey_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was over when the first was told is part of the whole and not of what is to go; the whole is said once."""
+    now, log = [0.0], io.StringIO()
+    monkeypatch.setattr("pipeline.commands.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("sys.stderr", log)
+    lines = Lines()
+    first = Cost(opened=Span.around(5, 1.4), survey=Span.around(20, 1.4), blocks=Span.around(40, 1.4), files=Span())
+    lines.expected("scene", first, 2)
+    assert f"takes {first.total(2)} with 2 workers" in log.getvalue()
+    assert str(lines._to_go) == "about 40 s to go"
+    # the look for thin cloud took twice as long as foreseen, and found haze
+    now[0] = 20.0
+    assert str(lines._to_go) == "about 20 s to go"
+    lines.expected("scene", replace(first, survey=Span.around(10, 1.4), blocks=Span.around(60, 1.4)), 2)
+    assert str(lines._to_go) == "about 40 s to go"
+    assert log.getvalue().count("takes") == 1
 
 
 def test_the_last_lines_say_where_everything_is(batch: tuple[Path, Path, Outcome]) -> None:

@@ -11,11 +11,11 @@ from pipeline.survey.cost import SECONDS
 STAGES = {
     "start": ("start", "network"),
     "look": ("look", "look value"),
-    "doubt": ("doubt", "doubt pixel", "doubt value"),
+    "doubt": ("doubt", "doubt pixel", "doubt value", "again value"),
     "test": ("test", "relation", "relation band", "relation value 2", "relation value 3"),
     "windows": ("test hidden 2", "test hidden 3", "networked 2", "networked 3", "consulted 2", "consulted 3"),
     "coarse": ("coarse", "coarse value", "coarse 2", "coarse 3"),
-    "blocks": ("block", "estimate 2", "estimate 3", "guided 2", "guided 3", "hazy"),
+    "blocks": ("block", "estimate 2", "estimate 3", "guided 2", "guided 3", "besides 2", "besides 3", "hazy"),
     "files": ("files", "file value", "moved value"),
 }
 

@@ -10,10 +10,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from pipeline.image.scene import Clock, open_scene
 from pipeline.models.base import BFLOAT16, FLOAT32
 from pipeline.numerics.situation import flat
 from pipeline.plan.cost import Cost, Span
 from pipeline.survey import cost
+from pipeline.survey.counts import block_counts, likely_consulted
 from pipeline.survey.survey import Survey, outline
 from tests.helpers import blobs, order_of, run_config, smooth, tiny_weights, write_image
 
@@ -111,9 +113,12 @@ def test_an_image_without_holes_has_no_cost(tmp_path: Path) -> None:
 
 def test_blocks_are_shared_by_workers() -> None:
     """Only they are: survey and files are made in one process."""
-    every = Cost(survey=Span.around(10, 1.3), blocks=Span.around(80, 2), files=Span.around(2, 1.3))
-    assert every.total(4).likely == 10 + 20 + 2
-    assert every.total(1).high == pytest.approx(13 + 160 + 2.6)
+    every = Cost(
+        opened=Span.around(3, 1.4), survey=Span.around(10, 1.3), blocks=Span.around(80, 2), files=Span.around(2, 1.3)
+    )
+    assert every.total(4).likely == 3 + 10 + 20 + 2
+    assert every.to_go(4).likely == 10 + 20 + 2
+    assert every.to_go(1).high == pytest.approx(13 + 160 + 2.6)
 
 
 def test_larger_holes_take_longer_to_test(tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ def test_whether_haze_was_found_is_known_after_the_survey(tmp_path: Path) -> Non
     other = write_image(tmp_path / "other" / "other.tif", smooth((1, 96, 96), seed=1))
     found = _outline(tmp_path / "a", 96, input={"references": [{"path": str(other)}]})
     assert found.cost is not None
-    counts = [cost._block_counts(found.plan, 1e6, related, hazy) for related, hazy in ((1, 0.0), (1, 1.0), (0, 1.0))]
+    counts = [block_counts(found.plan, 1e6, related, hazy) for related, hazy in ((1, 0.0), (1, 1.0), (0, 0.0))]
     clear, hazy, alone = (cost._seconds(some) for some in counts)
     assert alone < clear < hazy
     ahead = cost.Forecast(cost=found.cost, look_s=0.0, extent=(96, 96), values=1e6, seen=0.0)
@@ -183,3 +188,57 @@ def test_whether_haze_was_found_is_known_after_the_survey(tmp_path: Path) -> Non
         mock.Mock(wraps=found.plan, recipe=recipe, hazy=count, blocks=found.plan.blocks, ndim=2) for count in (0, 9)
     ]
     assert [ahead.decided(plan, None).blocks.likely for plan in plans] == pytest.approx([clear, hazy])
+
+
+def test_each_further_relation_takes_longer_than_the_first(tmp_path: Path) -> None:
+    """Two that are asked of the same pixels are weighed against one another, too."""
+    found = _outline(tmp_path / "a", 96)
+    none, one, two, three = (cost._seconds(block_counts(found.plan, 1e6, related, 0.0)) for related in range(4))
+    assert two - one == pytest.approx(three - two)
+    assert two - one > one - none > 0
+
+
+def test_what_the_look_finds_corrects_what_is_left(tmp_path: Path) -> None:
+    """Doubted pixels are unknowns of the coarse fill, haze takes time in blocks, and the look itself is over."""
+    (tmp_path / "other").mkdir()
+    other = write_image(tmp_path / "other" / "other.tif", smooth((1, 96, 96), seed=1))
+    found = _outline(tmp_path / "a", 96, input={"references": [{"path": str(other)}]})
+    image = write_image(tmp_path / "image.tif", smooth((1, 96, 96)))
+    mask = write_image(tmp_path / "mask.tif", blobs((96, 96), n=3)[None])
+    path = run_config(tmp_path, image, mask, input={"references": [{"path": str(other)}]})
+    scene, _ = open_scene(order_of(path).job, Clock())
+    ahead = cost.forecast(scene, found.plan, None)
+    clear = ahead.looked(scene, found.plan).cost
+    found_much = replace(scene, states=replace(scene.states, doubted=2000, hazy=50))
+    hazy = ahead.looked(found_much, found.plan).cost
+    assert clear.survey.likely < ahead.cost.survey.likely
+    assert hazy.survey.likely == pytest.approx(clear.survey.likely + 2000 * cost.SECONDS["coarse 2"])
+    assert clear.blocks.likely < ahead.cost.blocks.likely < hazy.blocks.likely
+
+
+def _with_dates(folder: Path, n: int, masks: int) -> Survey:
+    """Return the outline of an image beside `n` dates, of which the first `masks` have masks of their own."""
+    folder.mkdir()
+    files = [str(write_image(folder / f"date{k}.tif", smooth((1, 96, 96), seed=k + 1))) for k in range(n)]
+    cloud = str(write_image(folder / "cloud.tif", blobs((96, 96), n=2)[None]))
+    own = {"mask": [{"kind": "raster", "path": cloud}]}
+    references = [{"path": path} | (own if k < masks else {}) for k, path in enumerate(files)]
+    return _outline(folder / "run", 96, input={"references": references})
+
+
+def test_dates_with_clouds_of_their_own_take_more_looks(tmp_path: Path) -> None:
+    """Each may be blind beside the holes, so that one more look without it is needed, and what it hides others tell."""
+    costs = [_with_dates(tmp_path / str(k), 2, k).cost for k in range(3)]
+    clear, one, both = (found for found in costs if found is not None)
+    assert clear.survey.likely < one.survey.likely < both.survey.likely
+    assert clear.survey.high - clear.survey.likely < both.survey.high - both.survey.likely
+    assert clear.blocks.likely < one.blocks.likely < both.blocks.likely
+
+
+def test_relations_are_counted_by_what_masks_leave(tmp_path: Path) -> None:
+    """Of two cloudy dates both together and each alone; of three, three sets and each alone; a clear one is in all."""
+    counts = {}
+    for n, masked in ((1, 0), (3, 0), (1, 1), (2, 2), (3, 3), (2, 1), (3, 1), (40, 40)):
+        guides = [mock.Mock(mask=mock.Mock(parts=("clouds",) * (k < masked))) for k in range(n)]
+        counts[n, masked] = likely_consulted(mock.Mock(guides=guides, has_siblings=False))
+    assert counts == {(1, 0): 1, (3, 0): 1, (1, 1): 1, (2, 2): 3, (3, 3): 6, (2, 1): 2, (3, 1): 2, (40, 40): 43}
