@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.system.words import in_words
+
+_COUNTS_S = 5.0
+"""Seconds that took as long as foretold which a pace has beside those that were measured: short stages say little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,10 @@ class Span:
         """Return the time if `workers` share the work."""
         n = max(1, workers)
         return Span(low=self.low / n, likely=self.likely / n, high=self.high / n)
+
+    def times(self, pace: float) -> Span:
+        """Return the time where all takes `pace` times as long."""
+        return Span(low=self.low * pace, likely=self.likely * pace, high=self.high * pace)
 
     def __str__(self) -> str:
         """Return it in words.
@@ -58,3 +65,9 @@ class Cost:
     def to_go(self, workers: int = 1) -> Span:
         """Return the time from when this is told to the end with that many workers for the blocks."""
         return self.survey + self.blocks.over(workers) + self.files
+
+    def paced(self, foretold: float, took: float) -> Cost:
+        """Return what is left at the pace of what is over: it was foretold to take so many seconds and took so many."""
+        pace = (took + _COUNTS_S) / (foretold + _COUNTS_S)
+        left = {name: getattr(self, name).times(pace) for name in ("survey", "blocks", "files")}
+        return replace(self, **left)

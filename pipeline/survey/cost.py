@@ -1,9 +1,9 @@
 """How long the rest of a run will take, known as soon as the holes are: work counts times the speed of this machine.
 
-What is counted: pixels of the windows of the self-test, looks of the network at them, hole pixels of the coarse fill,
-pixels that blocks estimate. A look of the network is timed here, on the device of the run; everything classical is a
-constant of a reference machine, scaled by how this one does a small piece of such arithmetic. What cannot be known
-before the self-test is how much of the network an image gets: that is most of the span between low and high.
+What `counts` says there is to do is multiplied by constants of a reference machine, scaled by how this one does a small
+piece of such arithmetic. A look of the network is timed here, on the device of the run. What cannot be known before the
+self-test is how much of the network an image gets: that is most of the span between low and high. As the survey goes
+on, what is left is told anew from what was found, at the pace of what is over.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class Forecast:
     """Pixels times channels that a network looks at once for that."""
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """What is counted, stage by stage, under the names of `SECONDS`."""
+    looking: Span = field(default_factory=Span)
+    """The look for contaminated pixels."""
     testing: Span = field(default_factory=Span)
     """The self-test."""
     consulted: int = 0
@@ -140,6 +142,12 @@ class Forecast:
         }
         survey, blocks = self.testing + _around(counts["coarse"]), self.passes + _around(counts["blocks"])
         return replace(self, counts=counts, cost=replace(self.cost, survey=survey, blocks=blocks))
+
+    def at_pace(self, left: Cost, seconds: Mapping[str, float]) -> Cost:
+        """Return what is left at the pace of the stages that are over; `seconds`: what they took, by stage."""
+        over = {"doubt": self.looking, "self-test": self.testing}
+        foretold = sum(span.likely for stage, span in over.items() if stage in seconds)
+        return left.paced(foretold, sum(seconds.get(stage, 0.0) for stage in over))
 
     def decided(self, plan: Plan, model: Inpainter | None) -> Cost:
         """Return what is left once the self-test has decided what is asked: the coarse fill, blocks and files."""
@@ -182,15 +190,16 @@ def forecast(scene: Scene, plan: Plan, model: Inpainter | None) -> Forecast:
     passes = _span([seen * look_s * one.blocks for one in looks])
     again = _seconds({"again value": counts["doubt"]["again value"]})
     first = _seconds(counts["doubt"]) - again
+    looking = _span([first, first + _MAY_LOOK_AGAIN * again, first + again])
     cost = Cost(
         opened=_around(counts["start"]) + _around(counts["look"]),
-        survey=_span([first, first + _MAY_LOOK_AGAIN * again, first + again]) + testing + _around(counts["coarse"]),
+        survey=looking + testing + _around(counts["coarse"]),
         blocks=passes + _around(counts["blocks"]),
         files=_around(counts["files"]),
     )
     return Forecast(
-        cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen, counts=counts, testing=testing,
-        consulted=consulted, passes=passes,
+        cost=cost, look_s=look_s, extent=extent, values=estimated, seen=seen, counts=counts, looking=looking,
+        testing=testing, consulted=consulted, passes=passes,
     )  # fmt: skip
 
 

@@ -121,6 +121,21 @@ def test_blocks_are_shared_by_workers() -> None:
     assert every.to_go(1).high == pytest.approx(13 + 160 + 2.6)
 
 
+def test_what_is_left_goes_at_the_pace_of_what_is_over() -> None:
+    """On a machine that is shared all takes longer; a short stage says little, and what was over before stays."""
+    ten = Span.around(10, 1.4)
+    left = Cost(opened=ten, survey=ten, blocks=ten, files=ten)
+    assert left.paced(95, 195) == replace(left, survey=ten.times(2), blocks=ten.times(2), files=ten.times(2))
+    assert left.paced(0.5, 5).to_go().likely == pytest.approx(30 * 10 / 5.5)
+    assert left.paced(7, 7) == left
+    ahead = cost.Forecast(
+        cost=left, look_s=0, extent=(64, 64), values=0, seen=0, looking=Span(likely=5), testing=Span(likely=10)
+    )
+    assert ahead.at_pace(left, {"masks": 90.0}) == left
+    assert ahead.at_pace(left, {"masks": 90.0, "doubt": 15.0}) == left.paced(5, 15)
+    assert ahead.at_pace(left, {"doubt": 15.0, "self-test": 20.0}) == left.paced(15, 35)
+
+
 def test_larger_holes_take_longer_to_test(tmp_path: Path) -> None:
     """As many hole pixels in one hole are hidden at once; specks are hidden up to a share of the window."""
     seconds = []
