@@ -68,6 +68,10 @@ at most 1.8."""
 _BLIND = 0.02
 """Share of the observed pixels beside the holes that references must leave untold for another look."""
 
+_LITTLE = 0.5
+"""The same above which a reference that shows nothing is not believed where it sees, either: chosen on ten places
+with clouds over 35 and 65 % of the date (docs/decisions/evidence.md, "Dates that see little")."""
+
 
 def find_doubt(tiles: Sequence[Tile], *, little: bool = False, through: bool = True, seed: int = 0) -> Doubt | None:
     """Learn from some windows of an image what contaminated pixels look like; None if too little is observed.
@@ -173,7 +177,7 @@ def _and_elsewhere(
     found = _and_elsewhere(found, others, seed, through=through, untold=blind)
     if not found.reach_px:
         return doubt
-    if not doubt.reach_px and (unseen > 0.5 * _count(asked) or not Rings.around(tiles, seed).comparable):
+    if not doubt.reach_px and (unseen > _LITTLE * _count(asked) or not Rings.around(tiles, seed).comparable):
         return found
     return replace(doubt, elsewhere=found)
 
