@@ -125,7 +125,7 @@ def forced(folder: Path) -> None:
     from pipeline.numerics.situation import flat
     from pipeline.orders import order_of
     from pipeline.output.assemble import Assembler, assemble
-    from pipeline.survey.coarse import coarse_fill
+    from pipeline.survey.coarse import coarse_factor, coarse_fill
     from pipeline.survey.survey import outline
 
     path = folder / "forced.json"
@@ -138,7 +138,8 @@ def forced(folder: Path) -> None:
     with threadpool_limits(limits=1):
         plan = outline(order.job).plan
         recipe = replace(plan.recipe, network=flat(1.0), network_views=1)
-        coarse = coarse_fill(open_scene(order.job, Clock())[0], recipe)
+        scene = open_scene(order.job, Clock())[0]
+        coarse = coarse_fill(scene, recipe, coarse_factor(scene))
         made = {"guess_factor": coarse.fill_cell, "beyond_cell": coarse.beyond_cell, "survey_sha256": coarse.sha256}
         plan = replace(plan, recipe=recipe, **made)
         plan.save()

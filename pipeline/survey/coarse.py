@@ -39,15 +39,15 @@ class Coarse:
     sha256: str = ""
 
 
-def coarse_fill(scene: Scene, recipe: Recipe) -> Coarse:
+def coarse_fill(scene: Scene, recipe: Recipe, factor: int) -> Coarse:
     """Fill the whole image at a bounded size and store it, with what patches cannot see beside it.
 
-    At cell size 1 this is the base fill itself, exact and without seams; else patches start from it.
+    At cell size 1 this is the base fill itself, exact and without seams; else patches start from it. `factor` is the
+    size of a cell, see `coarse_factor`.
     """
     if recipe.sees_stored:
         save_cells(scene.job.work.coarse, np.zeros((len(scene.image.channels),) + (1,) * scene.ndim, dtype=np.float32))
         return Coarse(fill_cell=max(scene.shape))
-    factor = coarse_factor(scene)
     # what the self-test left: the arrays that follow are of the whole image and have pages of their own
     give_back()
     window, beyond_cell, beyond = _coarse_window(scene, recipe, factor)
@@ -83,7 +83,8 @@ def _coarse_window(scene: Scene, recipe: Recipe, factor: int) -> tuple[Window, i
 def coarse_factor(scene: Scene) -> int:
     """Return the cell size that keeps values and unknowns of the coarse fill below fixed bounds.
 
-    Once contaminated pixels are known they are unknowns, too, and no more of them than `plan` counted.
+    Once contaminated pixels are known they are unknowns, too, and no more of them than `plan` counted; to be asked
+    before they are made holes, as `plan` counts by the holes of the mask.
 
     Raises:
         PlanRefused: even that does not fit the memory.

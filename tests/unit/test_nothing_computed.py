@@ -99,7 +99,7 @@ def test_steps_of_the_survey_would_not_pass_unseen(job: Job) -> None:
     scene, _ = open_scene(job, Clock())
     assert scene is not None
     model, _ = find_model(scene)
-    steps = (lambda: self_test(scene, model), lambda: coarse_fill(scene, start_recipe(scene)), lambda: survey(job))
+    steps = (lambda: self_test(scene, model), lambda: coarse_fill(scene, start_recipe(scene), 1), lambda: survey(job))
     for step in steps:
         with nothing_computed(), pytest.raises(AssertionError, match="to compute with"):
             step()
