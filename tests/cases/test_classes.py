@@ -102,7 +102,7 @@ def test_the_notice_says_what_to_write_and_that_holds_codes_only(
     Nor where patches see other nearest pixels, as in images with too many hole pixels for one fill.
     """
     if large:
-        monkeypatch.setattr("pipeline.survey.coarse._MAX_UNKNOWNS", 200)
+        monkeypatch.setattr("pipeline.survey.coarse.MOST_UNKNOWNS", 200)
     values = cover(shape=(180, 190)).astype(np.uint8)[None]
     image = write_image(tmp_path / "cover.tif", values)
     hole = write_image(tmp_path / "m.tif", blobs((180, 190), n=12, radius=14)[None])

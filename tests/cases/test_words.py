@@ -47,7 +47,8 @@ def test_values_of_another_kind(scene, setting, said):
 
 def test_nan_in_capitals(scene):
     """As most languages write it."""
-    config = run_config(scene, scene / "image.tif", scene / "mask.tif", input={"nodata": "NaN"})
+    image = write_image(scene / "float.tif", smooth((2, *SHAPE)).astype(np.float32))
+    config = run_config(scene, image, scene / "mask.tif", input={"nodata": "NaN"})
     assert command("plan", config).code == 0
 
 

@@ -223,7 +223,7 @@ def test_the_survey_can_be_stopped_all_along(tmp_path):
         survey(job)
     wanted = {
         "scan.scan_states", "scan._sample", "scene.window", "site.fill", "errorbars.tested_on", "rim.check_rim",
-        "solve.solve_planar", "cells.coarse_values", "survey._blocks", "survey._touched",
+        "solve.solve_planar", "cells.coarse_values", "survey._blocks", "touched.touched_patches",
     }  # fmt: skip
     assert wanted <= set(places)
     for stage in wanted:
